@@ -1,0 +1,207 @@
+"""A flow as a value: what to match, what to do, and why it is there.
+
+Everything is an integer (MAC 48 bits, address 32 bits) so that flows hash, compare and encode fast. A flow is checked
+against pipeline.py when it is made: a mistake is a ValueError in the compiler, not a switch that misbehaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flows.fields import FIELDS
+from flows.pipeline import FLAG_FROM_UPLINK, Priority, Rule, Table, cookie
+
+# (field, value) or (field, value, mask), in the order of flows.fields
+MatchItem = tuple[str, int, int | None]
+Match = tuple[MatchItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetField:
+    field: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputInPort:
+    """Back where it came from, which Output never does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    max_len: int = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class PushVlan:
+    vid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PopVlan:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class DecTtl:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """Source translation. `ports` is an inclusive range; without it conntrack keeps the source port if it can."""
+
+    source: int
+    ports: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ct:
+    """Goes on in `table` with conntrack's verdict. `nat=None` with `translate` undoes an earlier translation."""
+
+    table: Table
+    zone: int | str
+    commit: bool = False
+    translate: bool = False
+    nat: Nat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CtClear:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Looks a table up and comes back with what it changed."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """ovs-actions(7) "learn": a packet makes a flow. Pairs are (field of the new flow, field or value here)."""
+
+    table: Table
+    priority: int
+    idle_timeout: int
+    hard_timeout: int
+    cookie: int
+    limit: int
+    match: tuple[tuple[str, str | int], ...]
+    load: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    table: Table
+
+
+Action = (
+    SetField
+    | Move
+    | Output
+    | OutputInPort
+    | Controller
+    | PushVlan
+    | PopVlan
+    | DecTtl
+    | Ct
+    | CtClear
+    | Resubmit
+    | Learn
+    | Goto
+)
+
+FlowKey = tuple[int, int, Match]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Made by `flow()`. `key` is what OpenFlow takes for the flow's identity: table, priority and match."""
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[Action, ...]
+    cookie: int
+    key: FlowKey = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.table, self.priority, self.match))
+
+
+def matching(**fields: int | tuple[int, int]) -> Match:
+    """A match from field=value or field=(value, mask), in canonical order.
+
+    Raises ValueError for an unknown field or a value that does not fit it.
+    """
+    items: list[tuple[int, MatchItem]] = []
+    for name, value in fields.items():
+        known = FIELDS.get(name)
+        if known is None:
+            raise ValueError(f"no such field: {name}")
+        mask: int | None = None
+        if isinstance(value, tuple):
+            value, mask = value
+            if value & ~mask or mask >> known.bits:
+                raise ValueError(f"{name}={value:#x}/{mask:#x}: value outside mask, or mask outside field")
+            if mask == (1 << known.bits) - 1:
+                mask = None
+        if value < 0 or value >> known.bits:
+            raise ValueError(f"{name}={value:#x} does not fit {known.bits} bits")
+        items.append((known.rank, (name, value, mask)))
+    items.sort()
+    return tuple(item for _, item in items)
+
+
+def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0) -> Flow:
+    """The flow of a rule, in the rule's table; `key` is the key of the object that the rule is about.
+
+    Raises ValueError when it breaks the pipeline: a drop rule with actions, another rule without, a jump backwards.
+    """
+    table = rule.table
+    if rule.drop != (not actions):
+        raise ValueError(f"{rule.name}: a drop has no actions and anything else has some")
+    if bool(rule.about) != bool(key):
+        raise ValueError(f"{rule.name}: is about {rule.about or 'nothing'}, got key {key}")
+    last = len(actions) - 1
+    for position, action in enumerate(actions):
+        if isinstance(action, (Goto, Ct, Resubmit)) and action.table <= table:
+            raise ValueError(f"{rule.name}: {action} does not lead forward")
+        if isinstance(action, (Goto, Ct)) and position != last:
+            raise ValueError(f"{rule.name}: {action} must come last")
+    return Flow(table, priority, match, actions, cookie(rule, key))
+
+
+def drop(rule: Rule, priority: int, match: Match = (), *, key: int = 0) -> Flow:
+    """A named drop."""
+    return flow(rule, priority, match, key=key)
+
+
+def stamp_flow(digest: int) -> Flow:
+    """The flow that says what is installed. Its cookie is the digest itself, so only its table tells that it is ours."""
+    return Flow(Table.STAMP, Priority.MISS, (), (), digest)
+
+
+ETH_IP = 0x0800
+ETH_ARP = 0x0806
+PROTO_ICMP = 1
+PROTO_UDP = 17
+VLAN_NONE = 0
+VLAN_PRESENT = 0x1000
+FROM_UPLINK: tuple[int, int] = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)
+
+# conntrack state bits, ovs-fields(7)
+CT_NEW, CT_ESTABLISHED, CT_RELATED, CT_REPLY, CT_INVALID, CT_TRACKED = 1, 2, 4, 8, 16, 32
