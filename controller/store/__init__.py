@@ -1,0 +1,1 @@
+"""The database: networks, ports, nodes, addresses and the journal."""

@@ -1,0 +1,289 @@
+"""What goes into the store, what comes out of it, and how it says no: plain values, no SQL.
+
+The store is one object, `controller.store.Store`. Every write is one transaction and answers `Written(revision, value)`;
+`revision` is the journal revision after it (the current one when nothing had to change). `actor` is who asked.
+
+    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None)
+        url: SQLAlchemy URL; a new database gets its tables, one of another schema revision raises SchemaError.
+        on_commit(revision) is called after each commit that wrote to the journal, outside of every lock.
+    close() -> None
+
+    create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
+    update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
+        changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options, ntp_servers
+        (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
+        allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
+    delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
+    get_network(network_id: str) -> NetworkRecord
+    list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
+        visible_to: the networks of this project and those that are shared or external.
+
+    create_ports(specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]      all or none
+    update_port(port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]
+        changes: name, hostname, device_id, node, dhcp_options, fixed_ips (typed as in PortSpec).
+    delete_port(port_id: str, actor: str) -> Written[PortRecord]
+    get_port(port_id: str) -> PortRecord
+    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, limit=None, marker=None)
+        -> list[PortRecord]      node: bound to it, or scheduled on it and bound nowhere
+    Lists are in order of creation; marker is the id (for nodes: name) of the last one seen.
+
+    put_node(spec: NodeSpec, actor: str) -> Written[NodeRecord]
+    delete_node(name: str, actor: str) -> Written[NodeRecord]
+    get_node(name: str) -> NodeRecord
+    list_nodes(*, limit=None, marker=None) -> list[NodeRecord]
+    report_interfaces(node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]
+        value: iface_id -> "bound" | "unknown" | "refused: <why>"
+    learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
+    release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
+    record_leases(batch: Iterable[LeaseRecord]) -> int                          no journal; leases of deleted ports are skipped
+    list_leases(*, port_id=None) -> list[LeaseRecord]
+
+    revision() -> int
+    load_snapshot() -> flows.model.Snapshot
+    changes_since(revision: int) -> tuple[int, tuple[flows.model.Change, ...]]   one per object, as it is now; new=None if gone
+    journal(*, after=0, limit=100, kind=None, object_id=None) -> list[JournalEntry]
+
+Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
+    NotFound [404]   network_unknown port_unknown node_unknown marker_unknown
+    Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid gateway_mode_invalid
+                     range_invalid segment_invalid physical_network_unknown external_network_unknown subnets_invalid
+                     subnet_unknown address_outside_subnet address_reserved mac_invalid id_invalid datapath_id_invalid immutable
+                     unknown_field
+    Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use port_exists
+                     datapath_id_in_use serial_stale write_conflict
+    Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_zone no_free_key
+    Busy     [503]   database_busy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Generic, TypeVar
+
+from flows.model import GatewayMode, HostRoute, NetworkKind, Node, Port
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """The answer of a write. `revision` is the last journal revision of its transaction."""
+
+    revision: int
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """`first` to `last`, both included."""
+
+    first: IPv4Address
+    last: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpOptionSpec:
+    """A free DHCP option. `payload` is what goes on the wire; `value` and `type` are how the user wrote it."""
+
+    code: int
+    payload: bytes
+    value: str = ""
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetSpec:
+    """`allocation_ranges` empty: the whole range. `id` is set by the store, and so is a gateway of mode `shared`."""
+
+    cidr: IPv4Network
+    gateway: IPv4Address | None = None
+    allocation_ranges: tuple[AddressRange, ...] = ()
+    reserved: tuple[AddressRange, ...] = ()
+    dns_servers: tuple[IPv4Address, ...] = ()
+    host_routes: tuple[HostRoute, ...] = ()
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """`segment` None: untagged (flat), or the next free VLAN. `gateway_mode` None: `per_host`, or `external` if external.
+
+    `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model.
+    """
+
+    name: str
+    kind: NetworkKind
+    physical_network: str
+    subnets: tuple[SubnetSpec, ...]
+    project_id: str | None = None
+    shared: bool = False
+    external: bool = False
+    segment: int | None = None
+    mtu: int = 1500
+    gateway_mode: GatewayMode | None = None
+    dhcp: bool = True
+    dns_domain: str = ""
+    arp_responder: bool = False
+    external_network_id: str | None = None
+    lease_time: int = 86400
+    dhcp_options: tuple[DhcpOptionSpec, ...] = ()
+    ntp_servers: tuple[IPv4Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in."""
+
+    id: str
+    key: int
+    router_key: int
+    carrier_nat: bool
+    spec: NetworkSpec
+    created_at: float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class FixedIpSpec:
+    """A wanted address: this one, or any of this subnet, or (both None) any of the network."""
+
+    address: IPv4Address | None = None
+    subnet_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortSpec:
+    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled there."""
+
+    network_id: str
+    name: str = ""
+    hostname: str = ""
+    project_id: str | None = None
+    device_id: str = ""
+    mac: str | None = None
+    fixed_ips: tuple[FixedIpSpec, ...] = ()
+    node: str | None = None
+    dhcp_options: tuple[DhcpOptionSpec, ...] = ()
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortRecord:
+    """A stored port. `port.binding` says where it is; whether its node has confirmed it only the sessions know."""
+
+    port: Port
+    device_id: str
+    dhcp_options: tuple[DhcpOptionSpec, ...]
+    created_at: float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What an agent registers. `snat_addresses`: by physical network, used when inside the external network's range."""
+
+    name: str
+    datapath_id: int
+    physical_networks: tuple[str, ...] = ()
+    snat_addresses: Mapping[str, IPv4Address] = field(default_factory=dict)
+    tunnel_address: IPv4Address | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """`serial` is that of the last interface report that changed something."""
+
+    node: Node
+    spec: NodeSpec
+    serial: int
+    created_at: float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedInterface:
+    """`iface_id` is `external_ids:iface-id`, `mac` is `external_ids:attached-mac` (may be empty)."""
+
+    iface_id: str
+    ofport: int
+    name: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReport:
+    """The whole truth of one node. `uplinks`: physical network -> ofport of its patch port."""
+
+    serial: int
+    uplinks: Mapping[str, int] = field(default_factory=dict)
+    interfaces: tuple[ReportedInterface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """What DHCP last said to a port about an address. Times are seconds since the epoch (UTC)."""
+
+    port_id: str
+    address: IPv4Address
+    state: str
+    updated_at: float
+    expires_at: float
+    client_id: str = ""
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """`kind` is network, port or node; `object_id` is a node's name; `action` is create, update or delete."""
+
+    revision: int
+    kind: str
+    object_id: str
+    action: str
+    actor: str
+    at: float
+    payload: Mapping[str, Any]
+
+
+class StoreError(Exception):
+    """A write or read that cannot be done as asked. `field` names the offending input field, if there is one."""
+
+    status = 500
+
+    def __init__(self, code: str, message: str, field: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.details: dict[str, Any] = details
+
+
+class NotFound(StoreError):
+    status = 404
+
+
+class Invalid(StoreError):
+    status = 400
+
+
+class Conflict(StoreError):
+    status = 409
+
+
+class Exhausted(StoreError):
+    """There is none left of what was asked for."""
+
+    status = 409
+
+
+class Busy(StoreError):
+    """The database did not let us write in time."""
+
+    status = 503
+
+
+class SchemaError(Exception):
+    """The database is of another schema revision than this program."""
