@@ -1,0 +1,66 @@
+"""The `trunkline` command: its options, its groups and its entry point."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controller.cli import network, node, plug, port, status
+from controller.cli.group import PROGRAM, Root
+from controller.cli.session import Session
+
+HELP = """Run the networks of a Trunkline cloud.
+
+\b
+Address and token of the controller come from the options, or from
+TRUNKLINE_URL and TRUNKLINE_TOKEN, or from ~/.config/trunkline/cli.yaml or
+/etc/trunkline/cli.yaml ("url: ..." and "token: ...").
+
+\b
+Exit codes:
+  0  done
+  1  refused by the server
+  2  usage: a wrong option, an ambiguous name, no token
+  3  the server does not answer
+  4  written, but --wait timed out; the missing nodes are named
+"""
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=Root,
+    help=HELP,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(network.app, name="network")
+app.add_typer(port.app, name="port")
+app.add_typer(node.app, name="node")
+app.command()(status.status)
+app.command()(plug.plug)
+app.command()(plug.unplug)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Address of the controller [http://127.0.0.1:8080].")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", metavar="TOKEN", help="Bearer token. Others may see it in the list of processes."),
+    ] = None,
+) -> None:
+    context.obj = Session(url, token)
+
+
+def main() -> None:
+    """Entry point of the `trunkline` program; does not return."""
+    app(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

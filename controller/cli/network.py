@@ -1,0 +1,234 @@
+"""`trunkline network`: create, list, show, set, delete."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from controller.cli import options, render
+from controller.cli.errors import CliError, ExitCode
+from controller.cli.group import Commands
+from controller.cli.options import DhcpOptions, NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
+from controller.cli.render import Column, Format
+from controller.cli.session import Session
+from controller.client import Object, Written
+
+app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
+
+
+class GatewayMode(StrEnum):
+    """As flows.model.GatewayMode; written here again because the command does not load the model."""
+
+    PER_HOST = "per_host"
+    SHARED = "shared"
+    EXTERNAL = "external"
+    NONE = "none"
+
+
+COLUMNS = (
+    Column("id", "id"),
+    Column("name", "name"),
+    Column("kind", "kind"),
+    Column("physical network", "physical_network"),
+    Column("segment", "segment"),
+    Column("cidr", lambda network: [subnet["cidr"] for subnet in network.get("subnets") or ()]),
+    Column("gateway mode", "gateway_mode"),
+    Column("project", "project_id"),
+    Column("shared", "shared"),
+    Column("external", "external"),
+)
+
+Mtu = Annotated[int | None, typer.Option("--mtu", min=68, max=9216, help="Handed out by DHCP; 1500 by default.")]
+Dhcp = Annotated[bool | None, typer.Option("--dhcp/--no-dhcp", help="Whether DHCP answers here (it does by default).")]
+Domain = Annotated[str | None, typer.Option("--domain", help="DNS domain of the ports.")]
+ArpResponder = Annotated[
+    bool | None,
+    typer.Option("--arp-responder/--no-arp-responder", help="Answer ARP for every known port on the spot."),
+]
+ExternalNetwork = Annotated[
+    str | None, typer.Option("--external-network", metavar="NETWORK", help="The way out; name or id.")
+]
+LeaseTime = Annotated[int | None, typer.Option("--lease-time", min=1, metavar="SECONDS", help="DHCP lease time.")]
+NtpServers = Annotated[list[str] | None, typer.Option("--ntp-server", metavar="ADDRESS", help="May be repeated.")]
+DnsServers = Annotated[list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="May be repeated.")]
+AllocationRanges = Annotated[
+    list[str] | None,
+    typer.Option("--allocation-range", metavar="FIRST-LAST", help="Take addresses from here only (may be repeated)."),
+]
+Reserved = Annotated[
+    list[str] | None,
+    typer.Option("--reserve", metavar="ADDRESS|FIRST-LAST", help="Never hand these out (may be repeated)."),
+]
+HostRoutes = Annotated[
+    list[str] | None,
+    typer.Option("--host-route", metavar="DEST,NEXTHOP", help="A route for the guests, by DHCP (may be repeated)."),
+]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
+    cidr: Annotated[str, typer.Option("--cidr", help="Range of the subnet, e.g. 10.0.1.0/24.")],
+    physical_network: Annotated[str, typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1.")],
+    vlan: Annotated[
+        str | None, typer.Option("--vlan", metavar="ID|auto", help="Tagged with this VLAN id, or the next free one.")
+    ] = None,
+    flat: Annotated[bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed.")] = False,
+    gateway: Annotated[str | None, typer.Option("--gateway", metavar="ADDRESS")] = None,
+    gateway_mode: Annotated[
+        GatewayMode | None, typer.Option("--gateway-mode", help="Who routes for the network.")
+    ] = None,
+    external: Annotated[bool, typer.Option("--external", help="The nodes reach the outside world here.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="Every project may use it.")] = False,
+    project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
+    external_network: ExternalNetwork = None,
+    dns_server: DnsServers = None,
+    allocation_range: AllocationRanges = None,
+    reserve: Reserved = None,
+    host_route: HostRoutes = None,
+    dhcp: Dhcp = None,
+    dhcp_option: DhcpOptions = None,
+    ntp_server: NtpServers = None,
+    lease_time: LeaseTime = None,
+    domain: Domain = None,
+    mtu: Mtu = None,
+    arp_responder: ArpResponder = None,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Create a network with one subnet."""
+    if flat == (vlan is not None):
+        raise CliError("give one of --flat and --vlan ID|auto", ExitCode.USAGE)
+    session = Session.of(context)
+    fields = options.given(
+        name=name,
+        kind="flat" if flat else "vlan",
+        physical_network=physical_network,
+        segment=options.segment(vlan),
+        gateway_mode=gateway_mode.value if gateway_mode else None,
+        external=external or None,
+        shared=shared or None,
+        project_id=project,
+        dhcp=dhcp,
+        dhcp_options=options.dhcp_options(dhcp_option),
+        ntp_servers=options.each("--ntp-server", ntp_server, str),
+        lease_time=lease_time,
+        dns_domain=domain,
+        mtu=mtu,
+        arp_responder=arp_responder,
+    )
+    subnet = options.given(cidr=cidr, gateway=gateway)
+    fields["subnets"] = [subnet | _subnet_lists(dns_server, allocation_range, reserve, host_route)]
+    if external_network is not None:
+        fields["external_network_id"] = session.network_id(external_network)
+    session.finish(session.client.create_network(fields), output, wait, timeout)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option("--name", help="Only those with this name.")] = None,
+    project: ProjectFilter = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List networks."""
+    networks = Session.of(context).client.list_networks(name=name, project_id=project)
+    render.show_list(networks, COLUMNS, output)
+
+
+@app.command()
+def show(context: typer.Context, network: NetworkArgument, output: Output = Format.TABLE) -> None:
+    """Show one network."""
+    render.show_object(Session.of(context).network(network), output)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    network: NetworkArgument,
+    name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    external_network: ExternalNetwork = None,
+    dns_server: DnsServers = None,
+    allocation_range: AllocationRanges = None,
+    reserve: Reserved = None,
+    host_route: HostRoutes = None,
+    dhcp: Dhcp = None,
+    dhcp_option: DhcpOptions = None,
+    ntp_server: NtpServers = None,
+    lease_time: LeaseTime = None,
+    domain: Domain = None,
+    mtu: Mtu = None,
+    arp_responder: ArpResponder = None,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Change a network. A list replaces the old list; the one word 'none' empties it, or takes the way out away."""
+    session = Session.of(context)
+    changes = options.given(
+        name=name,
+        dhcp=dhcp,
+        dhcp_options=options.dhcp_options(dhcp_option),
+        ntp_servers=options.each("--ntp-server", ntp_server, str),
+        lease_time=lease_time,
+        dns_domain=domain,
+        mtu=mtu,
+        arp_responder=arp_responder,
+    )
+    lists = _subnet_lists(dns_server, allocation_range, reserve, host_route)
+    if not (changes or lists or external_network):
+        raise CliError("nothing to change", ExitCode.USAGE)
+    if external_network is not None:
+        unset = external_network == options.NONE
+        changes["external_network_id"] = None if unset else session.network_id(external_network)
+    if lists:
+        found = session.network(network)
+        changes["subnets"] = [_subnet(found) | lists]
+        network = str(found["id"])
+    written = session.client.update_network(session.network_id(network), changes)
+    session.finish(written, output, wait, timeout)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    networks: NetworkArguments,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Delete networks that have no ports."""
+    session = Session.of(context)
+
+    def delete_one(reference: str) -> tuple[str, Written]:
+        identity = session.network_id(reference)
+        return identity, session.client.delete_network(identity)
+
+    session.finish_deletes(networks, delete_one, output, wait, timeout)
+
+
+def _subnet_lists(
+    dns_servers: list[str] | None,
+    allocation_ranges: list[str] | None,
+    reserve: list[str] | None,
+    host_routes: list[str] | None,
+) -> dict[str, Any]:
+    return options.given(
+        dns_servers=options.each("--dns-server", dns_servers, str),
+        allocation_ranges=options.each("--allocation-range", allocation_ranges, options.address_range),
+        reserved=options.each("--reserve", reserve, options.reserved),
+        host_routes=options.each("--host-route", host_routes, options.host_route),
+    )
+
+
+def _subnet(network: Object) -> Object:
+    """The one subnet as it is, in the fields that a write takes: what is not sent would be emptied."""
+    if len(network["subnets"]) != 1:
+        raise CliError("the network has several subnets: change them with the REST API", ExitCode.USAGE)
+    subnet = network["subnets"][0]
+    kept = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes")
+    return {name: subnet[name] for name in kept if name in subnet}

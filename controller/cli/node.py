@@ -1,0 +1,56 @@
+"""`trunkline node`: list, show, delete. Nodes are created by their agents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controller.cli import render
+from controller.cli.group import Commands
+from controller.cli.options import Output, Timeout, Wait
+from controller.cli.render import Column, Format
+from controller.cli.session import Session
+from controller.client import Written
+
+app = typer.Typer(cls=Commands, help="Nodes: the machines that run the agent.", rich_markup_mode=None)
+
+COLUMNS = (
+    Column("name", "name"),
+    Column("state", "state"),
+    Column("confirmed revision", "confirmed_revision"),
+    Column("datapath id", "datapath_id"),
+    Column("physical networks", lambda node: ", ".join(node.get("physical_networks") or ())),
+    Column("snat addresses", "snat_addresses"),
+)
+
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name.")]
+
+
+@app.command("list")
+def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """List nodes."""
+    render.show_list(Session.of(context).client.list_nodes(), COLUMNS, output)
+
+
+@app.command()
+def show(context: typer.Context, node: NodeArgument, output: Output = Format.TABLE) -> None:
+    """Show one node."""
+    render.show_object(Session.of(context).client.get_node(node), output)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names.")],
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Forget nodes. A node whose agent still runs comes back."""
+    session = Session.of(context)
+
+    def delete_one(name: str) -> tuple[str, Written]:
+        return name, session.client.delete_node(name)
+
+    session.finish_deletes(nodes, delete_one, output, wait, timeout)

@@ -1,0 +1,191 @@
+"""`trunkline port`: create, list, show, set, delete, xml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from xml.sax.saxutils import quoteattr
+
+import typer
+
+from controller.cli import options, render
+from controller.cli.errors import CliError, ExitCode
+from controller.cli.group import Commands
+from controller.cli.options import DhcpOptions, Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
+from controller.cli.render import Column, Format
+from controller.cli.session import Session
+from controller.client import Object, Written
+
+app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines.", rich_markup_mode=None)
+
+COLUMNS = (
+    Column("id", "id"),
+    Column("name", "name"),
+    Column("network", lambda port: port.get("network_name") or port.get("network_id")),
+    Column("mac", "mac"),
+    Column("fixed ips", lambda port: addresses(port)),
+    Column("node", lambda port: node_of(port)),
+    Column("status", "status"),
+)
+
+FixedIps = Annotated[
+    list[str] | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="This address (may be repeated).")
+]
+Hostname = Annotated[str | None, typer.Option("--hostname", help="Handed out by DHCP.")]
+DeviceId = Annotated[str | None, typer.Option("--device-id", metavar="ID", help="The machine it belongs to.")]
+
+
+def addresses(port: render.Object) -> list[str]:
+    return [fixed_ip["address"] for fixed_ip in port.get("fixed_ips") or ()]
+
+
+def node_of(port: render.Object) -> object:
+    """Where it is, else where it is scheduled, else None."""
+    return (port.get("binding") or {}).get("node") or port.get("node")
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
+    network: Annotated[str, typer.Option("--network", metavar="NETWORK", help="Name or id.")],
+    fixed_ip: FixedIps = None,
+    mac: Annotated[str | None, typer.Option("--mac", help="Made up by default.")] = None,
+    hostname: Hostname = None,
+    device_id: DeviceId = None,
+    project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
+    dhcp_option: DhcpOptions = None,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Create a port."""
+    session = Session.of(context)
+    fields = options.given(
+        name=name,
+        fixed_ips=options.each("--fixed-ip", fixed_ip, _fixed_ip),
+        mac=mac,
+        hostname=hostname,
+        device_id=device_id,
+        project_id=project,
+        node=node,
+        dhcp_options=options.dhcp_options(dhcp_option),
+    )
+    fields["network_id"] = session.network_id(network)
+    session.finish(session.client.create_port(fields), output, wait, timeout)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option("--name", help="Only those with this name.")] = None,
+    network: Annotated[str | None, typer.Option("--network", metavar="NETWORK", help="Only those of this one.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only those on this node.")] = None,
+    project: ProjectFilter = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List ports."""
+    session = Session.of(context)
+    network_id = session.network_id(network) if network else None
+    ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project)
+    if output is Format.TABLE and ports:
+        names = {found["id"]: found.get("name") for found in session.client.list_networks()}
+        ports = [{**port, "network_name": names.get(port.get("network_id"))} for port in ports]
+    render.show_list(ports, COLUMNS, output)
+
+
+@app.command()
+def show(context: typer.Context, port: PortArgument, output: Output = Format.TABLE) -> None:
+    """Show one port."""
+    render.show_object(Session.of(context).port(port), output)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    port: PortArgument,
+    name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    fixed_ip: FixedIps = None,
+    hostname: Hostname = None,
+    device_id: DeviceId = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it; 'none' for any.")] = None,
+    dhcp_option: DhcpOptions = None,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Change a port. A list replaces the old list; the one word 'none' empties it."""
+    session = Session.of(context)
+    changes = options.given(
+        name=name,
+        fixed_ips=options.each("--fixed-ip", fixed_ip, _fixed_ip),
+        hostname=hostname,
+        device_id=device_id,
+        dhcp_options=options.dhcp_options(dhcp_option),
+    ) | options.nullable("node", node)
+    if not changes:
+        raise CliError("nothing to change", ExitCode.USAGE)
+    written = session.client.update_port(session.port_id(port), changes)
+    session.finish(written, output, wait, timeout)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    ports: PortArguments,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Delete ports, and give their addresses back."""
+    session = Session.of(context)
+
+    def delete_one(reference: str) -> tuple[str, Written]:
+        identity = session.port_id(reference)
+        return identity, session.client.delete_port(identity)
+
+    session.finish_deletes(ports, delete_one, output, wait, timeout)
+
+
+@app.command()
+def xml(
+    context: typer.Context,
+    port: PortArgument,
+    bridge: Annotated[str, typer.Option("--bridge", help="The integration bridge of the nodes.")] = "br-int",
+    output: Output = Format.TABLE,
+) -> None:
+    """Print the <interface> element that puts a libvirt machine on this port."""
+    session = Session.of(context)
+    found = session.port(port)
+    text = interface_xml(found, session.client.get_network(found["network_id"]), bridge)
+    if output is Format.TABLE:
+        render.show_text(text)
+    else:
+        render.show_data({"id": found["id"], "xml": text}, output)
+
+
+def interface_xml(port: Object, network: Object, bridge: str) -> str:
+    """The libvirt element (libvirt.org/formatdomain.html, "Network interfaces"); libvirt sets iface-id from it."""
+    return "\n".join(
+        (
+            "<interface type='bridge'>",
+            f"  <mac address={quoteattr(port['mac'])}/>",
+            f"  <source bridge={quoteattr(bridge)}/>",
+            "  <virtualport type='openvswitch'>",
+            f"    <parameters interfaceid={quoteattr(port['id'])}/>",
+            "  </virtualport>",
+            f"  <target dev={quoteattr(tap_name(port['id']))}/>",
+            "  <model type='virtio'/>",
+            f"  <mtu size={quoteattr(str(network['mtu']))}/>",
+            "</interface>",
+        )
+    )
+
+
+def tap_name(port_id: str) -> str:
+    """The name that Nova gives a tap device: 14 characters, one less than Linux takes."""
+    return f"tap{port_id[:11]}"
+
+
+def _fixed_ip(text: str) -> dict[str, str]:
+    return {"address": text}

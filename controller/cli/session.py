@@ -1,0 +1,163 @@
+"""What a command needs to talk to the server: address and token, names to ids, and the end of a write."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from controller.cli import render
+from controller.cli.errors import CliError, ExitCode
+from controller.client import ApiError, Client, Object, Written
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+CONFIG_FILES = (Path("~/.config/trunkline/cli.yaml"), Path("/etc/trunkline/cli.yaml"))
+"""The first one that names a setting wins."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    url: str
+    token: str
+
+
+def load_settings(
+    url: str | None, token: str | None, environment: Mapping[str, str], files: Sequence[Path] = CONFIG_FILES
+) -> Settings:
+    """Options win over the environment, that over the files. Raises CliError (usage) when something is wrong."""
+    sources: list[Mapping[str, Any]] = [
+        {"url": url, "token": token},
+        {"url": environment.get("TRUNKLINE_URL"), "token": environment.get("TRUNKLINE_TOKEN")},
+    ]
+    if not all(any(source.get(name) for source in sources) for name in ("url", "token")):
+        sources += [_read_file(path.expanduser()) for path in files]
+    chosen_url = _first(sources, "url") or DEFAULT_URL
+    chosen_token = _first(sources, "token").strip()
+    if not chosen_url.startswith(("http://", "https://")):
+        raise CliError(f"{chosen_url!r} is no http:// or https:// address", ExitCode.USAGE)
+    if not chosen_token:
+        raise CliError(
+            "no token: give --token, set TRUNKLINE_TOKEN, or write 'token: ...' in " + " or ".join(map(str, files)),
+            ExitCode.USAGE,
+        )
+    if not _TOKEN.fullmatch(chosen_token):
+        raise CliError("the token holds a blank, a control or a non-ASCII character", ExitCode.USAGE)
+    return Settings(chosen_url, chosen_token)
+
+
+def _first(sources: Sequence[Mapping[str, Any]], name: str) -> str:
+    return next((str(source[name]) for source in sources if source.get(name)), "")
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except PermissionError:
+        return {}  # /etc/trunkline/cli.yaml holds the administrator's token: not for everyone
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"cannot read {path}: {error}", ExitCode.USAGE) from error
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise CliError(f"{path} is not YAML: {' '.join(str(error).split())}", ExitCode.USAGE) from error
+    if not isinstance(content, dict) or not content.keys() <= {"url", "token"}:
+        raise CliError(f"{path} may hold 'url' and 'token', nothing else", ExitCode.USAGE)
+    return content
+
+
+class Session:
+    """One run of the command. Nothing is read or connected before a command asks for `client`."""
+
+    def __init__(self, url: str | None, token: str | None) -> None:
+        self._url = url
+        self._token = token
+
+    @staticmethod
+    def of(context: typer.Context) -> Session:
+        session = context.obj
+        assert isinstance(session, Session)
+        return session
+
+    @cached_property
+    def client(self) -> Client:
+        settings = load_settings(self._url, self._token, os.environ)
+        return Client(settings.url, settings.token)
+
+    def network(self, reference: str) -> Object:
+        """By id or name. Raises CliError when the name is unknown or ambiguous."""
+        return _resolve("network", reference, self.client.get_network, self.client.list_networks)
+
+    def port(self, reference: str) -> Object:
+        """By id or name. Raises CliError when the name is unknown or ambiguous."""
+        return _resolve("port", reference, self.client.get_port, self.client.list_ports)
+
+    def network_id(self, reference: str) -> str:
+        """The id of a network, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.network(reference)["id"])
+
+    def port_id(self, reference: str) -> str:
+        """The id of a port, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.port(reference)["id"])
+
+    def finish(self, written: Written, output: render.Format, wait: bool, timeout: float) -> None:
+        """Show what was written, then wait for it if asked. JSON and YAML carry the revision within the object."""
+        render.show_object({**(written.object or {}), "revision": written.revision}, output)
+        self.wait([written], wait, timeout)
+
+    def finish_deletes(
+        self,
+        references: Sequence[str],
+        delete: Callable[[str], tuple[str, Written]],
+        output: render.Format,
+        wait: bool,
+        timeout: float,
+    ) -> None:
+        """Delete one by one, show which are gone even when a later one is refused, then wait if asked."""
+        gone: list[Object] = []
+        done: list[Written] = []
+        try:
+            for reference in references:
+                identity, written = delete(reference)
+                done.append(written)
+                gone.append({"deleted": reference, "id": identity, "revision": written.revision})
+        finally:
+            if gone or output is not render.Format.TABLE:
+                render.show_list(gone, DELETED, output)
+        self.wait(done, wait, timeout)
+
+    def wait(self, written: Sequence[Written], wait: bool, timeout: float) -> None:
+        """Wait for the newest of these revisions. Raises Unconfirmed."""
+        revision = max((write.revision or 0 for write in written), default=0)
+        if wait and revision:
+            self.client.wait_revision(revision, timeout)
+
+
+DELETED = (render.Column("deleted", "deleted"), render.Column("id", "id"), render.Column("revision", "revision"))
+
+
+def _resolve(kind: str, reference: str, by_id: Callable[[str], Object], by_name: Callable[..., list[Object]]) -> Object:
+    if _UUID.fullmatch(reference):
+        return by_id(reference.lower())
+    if not reference:
+        raise CliError(f"an empty {kind} name", ExitCode.USAGE)
+    found = by_name(name=reference)
+    match found:
+        case [one]:
+            return one
+        case []:
+            raise ApiError(404, f"{kind}_unknown", f"no {kind} is called {reference!r}")
+    ids = ", ".join(str(thing["id"]) for thing in found)
+    raise CliError(f"{len(found)} {kind}s are called {reference!r}, give an id: {ids}", ExitCode.USAGE)

@@ -1,0 +1,261 @@
+"""A small client of the REST API, for the command line and for scripts.
+
+It imports neither Ryu nor the store, so that a command starts fast. Objects go in and out as plain dictionaries: the
+server validates them, and a field that a newer server adds shows up without a new client.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+
+Object = dict[str, Any]
+
+PAGE = 500
+"""Objects asked for at a time."""
+
+LONGEST_POLL = 60
+"""Seconds that the server holds one GET /v1/revisions/N at most."""
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 30.0
+
+
+class ClientError(Exception):
+    """What a call of `Client` can raise."""
+
+
+class ApiError(ClientError):
+    """The server answered, and the answer is no.
+
+    `code` is for programs, `message` for people; `field` names the offending field if there is one. `request_id` finds
+    the request in the server's log.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(f"{message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.details = dict(details or {})
+        self.request_id = request_id
+
+
+class Unreachable(ClientError):
+    """No answer came: wrong address, no listener, a broken or silent connection."""
+
+
+class Unconfirmed(ClientError):
+    """Some nodes have not confirmed a revision in time. `missing` names them."""
+
+    def __init__(self, revision: int, missing: Sequence[str]) -> None:
+        nodes = ", ".join(missing) or "unknown"
+        super().__init__(f"revision {revision} not confirmed by: {nodes}")
+        self.revision = revision
+        self.missing = tuple(missing)
+
+
+class Written:
+    """The answer to a write: the object as it is now (None after a delete) and the revision that holds it."""
+
+    __slots__ = ("object", "revision")
+
+    def __init__(self, object_: Object | None, revision: int | None) -> None:
+        self.object = object_
+        self.revision = revision
+
+
+class Client:
+    """One REST server. `url` without the /v1; `token` may be empty for `health`. Not for several threads at once.
+
+    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is retried:
+    a write whose answer was lost may have been done.
+    """
+
+    def __init__(self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT) -> None:
+        self.url = url.rstrip("/")
+        self._read_timeout = read_timeout
+        self._pool = urllib3.PoolManager(retries=False)
+        self._headers = {"Accept": "application/json", "User-Agent": "trunkline"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    # networks
+
+    def list_networks(self, **filters: str | None) -> list[Object]:
+        """All networks the token may see. Filters: name, project_id."""
+        return self._list("networks", filters)
+
+    def get_network(self, network_id: str) -> Object:
+        return self._get("networks", "network", network_id)
+
+    def create_network(self, fields: Object) -> Written:
+        return self._write("POST", "networks", "network", fields)
+
+    def update_network(self, network_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("networks", network_id), "network", fields)
+
+    def delete_network(self, network_id: str) -> Written:
+        return self._write("DELETE", _path("networks", network_id), "network")
+
+    # ports
+
+    def list_ports(self, **filters: str | None) -> list[Object]:
+        """All ports the token may see. Filters: name, project_id, network_id, node."""
+        return self._list("ports", filters)
+
+    def get_port(self, port_id: str) -> Object:
+        return self._get("ports", "port", port_id)
+
+    def create_port(self, fields: Object) -> Written:
+        return self._write("POST", "ports", "port", fields)
+
+    def create_ports(self, ports: Sequence[Object]) -> tuple[list[Object], int]:
+        """Up to 1000 ports in one transaction: all or none. Returns them and their revision."""
+        answer = self._call("POST", "ports", {"ports": list(ports)})
+        return _member(answer, "ports", list), _member(answer, "revision", int)
+
+    def update_port(self, port_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("ports", port_id), "port", fields)
+
+    def delete_port(self, port_id: str) -> Written:
+        return self._write("DELETE", _path("ports", port_id), "port")
+
+    # nodes
+
+    def list_nodes(self, **filters: str | None) -> list[Object]:
+        return self._list("nodes", filters, identity="name")
+
+    def get_node(self, name: str) -> Object:
+        return self._get("nodes", "node", name)
+
+    def delete_node(self, name: str) -> Written:
+        return self._write("DELETE", _path("nodes", name), "node")
+
+    # the rest
+
+    def health(self) -> Object:
+        return self._call("GET", "health")
+
+    def wait_revision(self, revision: int, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Return when every node that the revision concerns has confirmed it.
+
+        Raises Unconfirmed after `timeout` seconds, with the names of the nodes that are missing.
+        """
+        deadline = clock() + timeout
+        while True:
+            poll = min(LONGEST_POLL, math.ceil(max(0.0, deadline - clock())))
+            try:
+                self._call("GET", f"{_path('revisions', str(revision))}?wait={poll}", read_timeout=poll + READ_TIMEOUT)
+                return
+            except ApiError as error:
+                if error.code != "revision_unconfirmed":
+                    raise
+                if clock() >= deadline or poll == 0:
+                    raise Unconfirmed(revision, [str(name) for name in error.details.get("missing", ())]) from None
+
+    # how a call is made
+
+    def _list(self, resource: str, filters: Mapping[str, str | None], identity: str = "id") -> list[Object]:
+        query = {name: value for name, value in filters.items() if value is not None}
+        found: list[Object] = []
+        marker: str | None = None
+        while True:
+            page_query = {**query, "limit": str(PAGE), **({"marker": marker} if marker else {})}
+            page: list[Object] = _member(self._call("GET", f"{resource}?{urlencode(page_query)}"), resource, list)
+            found += page
+            if len(page) < PAGE:
+                return found
+            marker = str(page[-1][identity])
+
+    def _get(self, resource: str, kind: str, identity: str) -> Object:
+        found: Object = _member(self._call("GET", _path(resource, identity)), kind, dict)
+        return found
+
+    def _write(self, method: str, path: str, kind: str, fields: Object | None = None) -> Written:
+        answer = self._call(method, path, fields)
+        return Written(answer.get(kind), answer.get("revision"))
+
+    def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            answer = self._pool.request(
+                method,
+                f"{self.url}/v1/{path}",
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
+            )
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise Unreachable(f"{self.url}: {_reason(error)}") from error
+        if answer.status == 204:
+            return {}
+        try:
+            content = json.loads(answer.data)
+        except ValueError:
+            content = None
+        if 200 <= answer.status < 300 and isinstance(content, dict):
+            return content
+        raise _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
+
+
+def _path(resource: str, identity: str) -> str:
+    return f"{resource}/{quote(identity, safe='')}"
+
+
+def _member(answer: Object, name: str, type_: type) -> Any:
+    """The named part of an answer. Raises ApiError when another server than ours must have answered."""
+    part = answer.get(name)
+    if not isinstance(part, type_):
+        raise ApiError(200, "bad_answer", f"the answer has no {name!r}: is this the address of a Trunkline controller?")
+    return part
+
+
+def _refusal(status: int, reason: str, content: object, request_id: str | None) -> ApiError:
+    error = content.get("error") if isinstance(content, dict) else None
+    if not isinstance(error, dict):  # a proxy in between, or another server
+        return ApiError(status, "bad_answer", f"HTTP {status} {reason}, and no reason that can be read", None, {}, None)
+    details = error.get("details")
+    return ApiError(
+        status,
+        str(error.get("code", "unknown")),
+        str(error.get("message", reason)),
+        error.get("field"),
+        details if isinstance(details, dict) else {},
+        error.get("request_id") or request_id,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason, in the words of the operating system where it has any."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    match error:
+        case urllib3.exceptions.ReadTimeoutError():
+            return "no answer in time"
+        case urllib3.exceptions.ConnectTimeoutError():
+            return "no connection in time"
+        case urllib3.exceptions.NameResolutionError():
+            return "no such host"
+    return str(error)
