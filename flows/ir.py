@@ -191,7 +191,7 @@ def drop(rule: Rule, priority: int, match: Match = (), *, key: int = 0) -> Flow:
 
 
 def stamp_flow(digest: int) -> Flow:
-    """The flow that says what is installed. Its cookie is the digest itself, so only its table tells that it is ours."""
+    """The flow that says what is installed. Its cookie is the digest itself: its table tells it is ours."""
     return Flow(Table.STAMP, Priority.MISS, (), (), digest)
 
 

@@ -228,6 +228,7 @@ class Snapshot:
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
     networks_by_key: Mapping[int, str] = field(default_factory=dict)
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    external_networks: Mapping[int, str] = field(default_factory=dict)
     # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
     presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
@@ -274,8 +275,9 @@ class Snapshot:
         """Where a network's traffic to the outside leaves: its own choice, or the external network made first."""
         if network.external_network_id is not None:
             return self.networks.get(network.external_network_id)
-        candidates = [candidate for candidate in self.networks.values() if candidate.external]
-        return min(candidates, key=lambda candidate: candidate.key, default=None)
+        if not self.external_networks:
+            return None
+        return self.networks[self.external_networks[min(self.external_networks)]]
 
     def port_at(self, node: str, ofport: int) -> Port | None:
         port_id = self.ports_by_ofport.get((node, ofport))
@@ -320,6 +322,8 @@ class _Draft:
             if isinstance(network, Network):
                 self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)  # type: ignore[arg-type]
                 self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)  # type: ignore[arg-type]
+                if network.external:
+                    self._store("external_networks", base.external_networks, network.key, id_ if add else None)  # type: ignore[arg-type]
 
     def port(self, id_: str, new: Port | None) -> None:
         base = self._base

@@ -35,8 +35,8 @@ class Table(IntEnum):
 TABLE_DOC: dict[Table, str] = {
     Table.CLASSIFY: "in_port (and VLAN) names the network, the router and the source port. A VM goes on to "
     "port_security, an uplink to uplink_in or external_in.",
-    Table.EXTERNAL_IN: "From an external network: ARP for the node's SNAT address is answered in place; packets to that "
-    "address are un-translated by conntrack.",
+    Table.EXTERNAL_IN: "From an external network: ARP for the node's SNAT address is answered in place; packets to "
+    "it are un-translated by conntrack.",
     Table.EXTERNAL_ESTABLISHED: "Only replies and related errors come in: what a VM did not begin is dropped.",
     Table.PORT_SECURITY: "A VM sends from its own MAC, IP and ARP addresses or not at all.",
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
@@ -45,10 +45,10 @@ TABLE_DOC: dict[Table, str] = {
     Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are answered in place.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
-    Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, never in "
-    "the digest; without an entry the frame goes to the group of all nodes.",
-    Table.NAT_EGRESS: "Leaving for the outside: the carrier address first where ranges overlap, else at once the node's "
-    "SNAT address.",
+    Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, "
+    "never in the digest; without an entry the frame goes to the group of all nodes.",
+    Table.NAT_EGRESS: "Leaving for the outside: the carrier address first where ranges overlap, else at once the "
+    "node's SNAT address.",
     Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
     Table.EXTERNAL_OUT: "The next hop's MAC, and out.",
     Table.LOCAL_DELIVERY: "A routed packet for a local port gets that port's MAC.",
@@ -142,9 +142,9 @@ class Rule(Enum):
     DROP_UNCLASSIFIED = _RuleInfo(3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here")
     CLASSIFY_EXTERNAL = _RuleInfo(4, Table.CLASSIFY, False, "network", "an external network on an uplink")
     SNAT_ARP = _RuleInfo(10, Table.EXTERNAL_IN, False, "network", "ARP for the node's SNAT address")
-    PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's ARP reply, to the controller")
+    PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's ARP reply: to the controller")
     UNSNAT = _RuleInfo(12, Table.EXTERNAL_IN, False, "network", "packet to the node's SNAT address")
-    EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network that has VMs of its own")
+    EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network with VMs of its own")
     DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node")
     DROP_UNSOLICITED = _RuleInfo(20, Table.EXTERNAL_ESTABLISHED, True, "", "not a reply to anything a VM sent")
     EXTERNAL_REPLY = _RuleInfo(21, Table.EXTERNAL_ESTABLISHED, False, "network", "reply to a VM of the network")
@@ -156,7 +156,7 @@ class Rule(Enum):
     ALLOW_DHCP = _RuleInfo(33, Table.PORT_SECURITY, False, "port", "DHCP client without an address yet")
     DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
     DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
-    DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "fragment of a broadcast: hides its UDP ports")
+    DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
     DROP_UPLINK_GATEWAY = _RuleInfo(41, Table.UPLINK_IN, True, "network", "gateway ARP from the wire")
     DROP_UPLINK_ANYCAST = _RuleInfo(42, Table.UPLINK_IN, True, "", "the anycast gateway MAC from the wire")
@@ -165,6 +165,7 @@ class Rule(Enum):
     DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not IPv4")
     ARP_GATEWAY = _RuleInfo(50, Table.ARP_RESPONDER, False, "network", "ARP for a gateway address")
     ARP_PORT = _RuleInfo(51, Table.ARP_RESPONDER, False, "port", "ARP for a known port")
+    ARP_SWITCHED_OWN = _RuleInfo(53, Table.ARP_RESPONDER, False, "port", "a port asks for its own address")
     ARP_SWITCHED = _RuleInfo(52, Table.ARP_RESPONDER, False, "", "any other ARP")
     PUNT_DHCP = _RuleInfo(60, Table.SERVICES, False, "port", "DHCP request, to the controller")
     GATEWAY_ECHO = _RuleInfo(61, Table.SERVICES, False, "network", "echo request to the gateway")
@@ -187,7 +188,7 @@ class Rule(Enum):
     DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "", "the next hop has not answered ARP yet")
     DROP_EXTERNAL_SELF = _RuleInfo(97, Table.EXTERNAL_OUT, True, "network", "to the node's own SNAT address")
     DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
-    DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "another node routed it here, but no such port")
+    DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
     DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")
     L2_LOCAL = _RuleInfo(110, Table.L2_FORWARD, False, "port", "local port by MAC")
     L2_FLOOD = _RuleInfo(111, Table.L2_FORWARD, False, "network", "broadcast and multicast")

@@ -1,0 +1,48 @@
+"""Table 0: which network, router and port a frame belongs to. What is not known here passes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import VLAN_NONE, Action, Flow, Goto, PopVlan, SetField, drop, flow, matching
+from flows.model import Network, NetworkKind, Port
+from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Rule, Table
+from flows.view import View, vlan_match
+
+
+def static() -> Iterator[Flow]:
+    yield drop(Rule.DROP_UNCLASSIFIED, Priority.MISS)
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    uplink = view.uplink(network)
+    if uplink is None or not (network.external or view.present(network)):
+        return
+    untag: list[Action] = [PopVlan()] if network.kind is NetworkKind.VLAN else []
+    yield flow(
+        Rule.CLASSIFY_EXTERNAL if network.external else Rule.CLASSIFY_UPLINK,
+        Priority.NORMAL,
+        matching(in_port=uplink, vlan_vid=vlan_match(network)),
+        *untag,
+        SetField(Reg.NETWORK, network.key),
+        SetField(Reg.ROUTER, network.router_key),
+        SetField(Reg.FLAGS, FLAG_FROM_UPLINK),
+        Goto(Table.EXTERNAL_IN if network.external else Table.UPLINK_IN),
+        key=network.key,
+    )
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    assert port.binding is not None
+    # vlan_vid=0 is "no tag": a tag of the VM's own, or a priority tag, would leave the node under the network's tag
+    yield flow(
+        Rule.CLASSIFY_PORT,
+        Priority.NORMAL,
+        matching(in_port=port.binding.ofport, vlan_vid=VLAN_NONE),
+        SetField(Reg.NETWORK, network.key),
+        SetField(Reg.ROUTER, network.router_key),
+        SetField(Reg.SOURCE_PORT, port.key),
+        SetField(Reg.SOURCE_ZONE, port.binding.zone),
+        Goto(Table.PORT_SECURITY),
+        key=port.key,
+    )

@@ -1,0 +1,101 @@
+"""Tables 44, 46 and 56: switching within a network, and the way out of the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import FROM_UPLINK, Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
+from flows.model import Network, NetworkKind, Port
+from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Rule, Table
+from flows.view import View, mac_to_int
+
+_MULTICAST_BIT = 0x010000000000
+_MULTICAST = (_MULTICAST_BIT, _MULTICAST_BIT)
+_TO_UPLINK = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
+
+
+def static() -> Iterator[Flow]:
+    yield drop(Rule.DROP_UNKNOWN_UNICAST, Priority.LOW, matching(reg0=FROM_UPLINK))
+    yield drop(Rule.DROP_NO_UPLINK, Priority.MISS)
+    yield drop(Rule.DROP_NOBODY, Priority.MISS)
+    yield drop(Rule.DROP_NO_OUTPUT, Priority.MISS)
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    key = network.key
+    present = view.present(network)
+    uplink = view.uplink(network)
+    if present:
+        to_uplink: tuple[Action, ...] = () if uplink is None else _TO_UPLINK
+        yield flow(
+            Rule.L2_FLOOD,
+            Priority.NORMAL,
+            matching(metadata=key, eth_dst=_MULTICAST),
+            Resubmit(Table.FLOOD),
+            *to_uplink,
+            key=key,
+        )
+        yield flow(
+            Rule.L2_FLOOD,
+            Priority.HIGH,
+            matching(metadata=key, reg0=FROM_UPLINK, eth_dst=_MULTICAST),
+            Goto(Table.FLOOD),
+            key=key,
+        )
+    if uplink is None or not (present or view.reachable(network) or network.external):
+        return
+    if present or view.reachable(network):
+        yield flow(Rule.L2_UPLINK, Priority.DEFAULT, matching(metadata=key), *_TO_UPLINK, key=key)
+        yield flow(
+            Rule.L2_UPLINK,
+            Priority.LOCAL,
+            matching(metadata=key, eth_dst=ROUTED_GROUP_MAC),
+            *_TO_UPLINK,
+            key=key,
+        )
+    tag: list[Action] = []
+    if network.kind is NetworkKind.VLAN:
+        assert network.segment is not None
+        tag.append(PushVlan(network.segment))
+    to_wire = matching(metadata=key, reg7=UPLINK_PORT)
+    yield flow(Rule.OUTPUT_UPLINK, Priority.NORMAL, to_wire, *tag, Output(uplink), key=key)
+    yield flow(
+        Rule.OUTPUT_UPLINK_ROUTED,
+        Priority.HIGH,
+        matching(metadata=key, reg7=UPLINK_PORT, eth_src=GATEWAY_MAC),
+        SetField("eth_src", view.mac),
+        *tag,
+        Output(uplink),
+        key=key,
+    )
+
+
+def flood(view: View, network: Network) -> Iterator[Flow]:
+    """Open vSwitch never sends a frame back to where it came from, so the sender needs no exception."""
+    snapshot = view.snapshot
+    members = snapshot.ports_by_network.get(network.id, frozenset()) & snapshot.ports_by_node.get(
+        view.node.name, frozenset()
+    )
+    ports = sorted((snapshot.ports[port_id] for port_id in members), key=lambda port: port.key)
+    outputs = [Output(port.binding.ofport) for port in ports if port.binding is not None]
+    if outputs:
+        yield flow(Rule.FLOOD_LOCAL, Priority.NORMAL, matching(metadata=network.key), *outputs, key=network.key)
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    assert port.binding is not None
+    yield flow(
+        Rule.L2_LOCAL,
+        Priority.LOCAL,
+        matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
+        SetField(Reg.TARGET_PORT, port.key),
+        Goto(Table.OUTPUT),
+        key=port.key,
+    )
+    yield flow(
+        Rule.OUTPUT_PORT,
+        Priority.NORMAL,
+        matching(reg7=port.key),
+        Output(port.binding.ofport),
+        key=port.key,
+    )

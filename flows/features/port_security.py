@@ -1,0 +1,72 @@
+"""Table 4: a VM sends from its own addresses or not at all. Only IPv4 and ARP exist; every other ethertype drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, drop, flow, matching
+from flows.model import Network, Port
+from flows.pipeline import Priority, Rule, Table
+from flows.view import View, mac_to_int
+
+_BROADCAST_MAC = 0xFFFFFFFFFFFF
+_BROADCAST_IP = 0xFFFFFFFF
+_ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
+
+
+def static() -> Iterator[Flow]:
+    yield drop(
+        Rule.DROP_DHCP_SERVER,
+        Priority.GUARD,
+        matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=67, udp_dst=68),
+    )
+    # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one
+    yield drop(
+        Rule.DROP_BROADCAST_FRAGMENT,
+        Priority.GUARD,
+        matching(eth_type=ETH_IP, eth_dst=_BROADCAST_MAC, ip_frag=_ANY_FRAGMENT),
+    )
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    mac = mac_to_int(port.mac)
+    for fixed_ip in port.fixed_ips:
+        address = int(fixed_ip.address)
+        yield flow(
+            Rule.ALLOW_ARP,
+            Priority.NORMAL,
+            matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=address),
+            Goto(Table.ARP_RESPONDER),
+            key=port.key,
+        )
+        yield flow(
+            Rule.ALLOW_IP,
+            Priority.NORMAL,
+            matching(reg6=port.key, eth_src=mac, eth_type=ETH_IP, ip_src=address),
+            Goto(Table.SERVICES),
+            key=port.key,
+        )
+    yield flow(
+        Rule.ALLOW_ARP_PROBE,
+        Priority.NORMAL,
+        matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_op=1, arp_sha=mac, arp_spa=0),
+        Goto(Table.ARP_RESPONDER),
+        key=port.key,
+    )
+    yield flow(
+        Rule.ALLOW_DHCP,
+        Priority.NORMAL,
+        matching(
+            reg6=port.key,
+            eth_src=mac,
+            eth_type=ETH_IP,
+            ip_proto=PROTO_UDP,
+            ip_src=0,
+            ip_dst=_BROADCAST_IP,
+            udp_src=68,
+            udp_dst=67,
+        ),
+        Goto(Table.SERVICES),
+        key=port.key,
+    )
+    yield drop(Rule.DROP_SPOOFED, Priority.MISS, matching(reg6=port.key), key=port.key)

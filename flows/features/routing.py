@@ -1,0 +1,87 @@
+"""Tables 24, 28 and 40: routing between the networks of one router, and delivery.
+
+The node of the source routes. A port on another node costs no flow here: the frame goes out on the target network's own
+segment, to the node learned for the address or to the group of all nodes, and the node that has the port completes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import ETH_IP, FROM_UPLINK, Controller, DecTtl, Flow, Goto, Resubmit, SetField, drop, flow, matching
+from flows.model import Network, Port
+from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, Priority, Reg, Rule, Table
+from flows.view import View, cidr_match, mac_to_int
+
+# (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
+_MARTIANS = (
+    ((0x00000000, 0xFF000000), 8),
+    ((0x7F000000, 0xFF000000), 8),
+    ((0xA9FE0000, 0xFFFF0000), 16),
+    ((0xE0000000, 0xE0000000), 3),
+)
+
+
+def static() -> Iterator[Flow]:
+    yield flow(
+        Rule.ROUTE, Priority.NORMAL, matching(eth_dst=GATEWAY_MAC, eth_type=ETH_IP), Goto(Table.ROUTING)
+    )
+    yield flow(Rule.SWITCH, Priority.MISS, (), Goto(Table.L2_FORWARD))
+    yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=0))
+    yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=1, reg0=FROM_UPLINK))
+    for block, prefix in _MARTIANS:
+        yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + prefix, matching(eth_type=ETH_IP, ip_dst=block))
+    yield drop(Rule.DROP_NO_ROUTE, Priority.MISS)
+    yield drop(Rule.DROP_ROUTED_UNKNOWN, Priority.LOW, matching(reg0=FROM_UPLINK))
+    yield flow(Rule.DELIVER_REMOTE, Priority.MISS, (), Goto(Table.L2_FORWARD))
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    if not view.reachable(network):
+        return
+    for cidr, prefix in cidr_match(network):
+        yield flow(
+            Rule.ROUTE_SUBNET,
+            Priority.ROUTE + prefix,
+            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=cidr),
+            DecTtl(),
+            SetField("eth_src", GATEWAY_MAC),
+            SetField("eth_dst", ROUTED_GROUP_MAC),
+            SetField(Reg.NETWORK, network.key),
+            Resubmit(Table.REMOTE_NEXT_HOP),
+            Goto(Table.LOCAL_DELIVERY),
+            key=network.key,
+        )
+    if not view.present(network):
+        return
+    yield flow(
+        Rule.PUNT_TTL_EXPIRED,
+        Priority.LOCAL,
+        matching(metadata=network.key, eth_type=ETH_IP, nw_ttl=1),
+        Controller(),
+        key=network.key,
+    )
+    if view.way_out(network) is not None:
+        yield flow(
+            Rule.ROUTE_DEFAULT,
+            Priority.ROUTE,
+            matching(metadata=network.key, eth_type=ETH_IP),
+            DecTtl(),
+            Goto(Table.NAT_EGRESS),
+            key=network.key,
+        )
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    if not network.routed:
+        return
+    for fixed_ip in port.fixed_ips:
+        yield flow(
+            Rule.DELIVER,
+            Priority.NORMAL,
+            matching(metadata=network.key, eth_type=ETH_IP, ip_dst=int(fixed_ip.address)),
+            SetField("eth_src", GATEWAY_MAC),
+            SetField("eth_dst", mac_to_int(port.mac)),
+            Goto(Table.L2_FORWARD),
+            key=port.key,
+        )

@@ -1,0 +1,74 @@
+"""Table 12: what the node itself answers to a VM: DHCP by the controller, echo requests in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import (
+    ETH_IP,
+    PROTO_ICMP,
+    PROTO_UDP,
+    Controller,
+    Flow,
+    Goto,
+    Move,
+    OutputInPort,
+    SetField,
+    drop,
+    flow,
+    matching,
+)
+from flows.model import Network, Port
+from flows.pipeline import GATEWAY_MAC, Priority, Rule, Table
+from flows.view import View
+
+_ECHO_REQUEST = 8
+_ECHO_REPLY = 0
+_TTL = 64
+
+
+def static() -> Iterator[Flow]:
+    yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.ROUTE_OR_SWITCH))
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    if not view.present(network):
+        return
+    for address in map(int, view.gateways(network)):
+        yield flow(
+            Rule.GATEWAY_ECHO,
+            Priority.NORMAL,
+            matching(
+                metadata=network.key,
+                eth_type=ETH_IP,
+                ip_proto=PROTO_ICMP,
+                ip_dst=address,
+                icmp_type=_ECHO_REQUEST,
+                icmp_code=0,
+            ),
+            Move("eth_src", "eth_dst"),
+            SetField("eth_src", GATEWAY_MAC),
+            Move("ip_src", "ip_dst"),
+            SetField("ip_src", address),
+            SetField("icmp_type", _ECHO_REPLY),
+            SetField("nw_ttl", _TTL),
+            OutputInPort(),
+            key=network.key,
+        )
+        yield drop(
+            Rule.DROP_GATEWAY,
+            Priority.LOW,
+            matching(metadata=network.key, eth_type=ETH_IP, ip_dst=address),
+            key=network.key,
+        )
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    if network.dhcp:
+        yield flow(
+            Rule.PUNT_DHCP,
+            Priority.HIGH,
+            matching(reg6=port.key, eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=68, udp_dst=67),
+            Controller(),
+            key=port.key,
+        )

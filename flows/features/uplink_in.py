@@ -1,0 +1,94 @@
+"""Table 6: frames from a project's segment on the wire.
+
+Gateway addresses and the anycast MAC live on every node at once, so neither may come from the wire. A frame that
+another node has routed carries that node's MAC and goes to this node's MAC or, while the sender does not know where the
+port is, to the group of all nodes. Its sender is learned, so that the answer goes to one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, Learn, drop, flow, matching
+from flows.model import Network
+from flows.pipeline import (
+    COOKIE_LEARNED,
+    GATEWAY_MAC,
+    NODE_MAC_MASK,
+    NODE_MAC_PREFIX,
+    ROUTED_GROUP_MAC,
+    Priority,
+    Reg,
+    Rule,
+    Table,
+)
+from flows.view import View
+
+# Seconds. A learned entry that is in use lives this long at most, so a port that moved silently is found again.
+_LEARNED_IDLE = 60
+_LEARNED_HARD = 120
+_LEARNED_LIMIT = 20000
+
+_LEARN_SENDER = Learn(
+    table=Table.REMOTE_NEXT_HOP,
+    priority=Priority.LEARNED,
+    idle_timeout=_LEARNED_IDLE,
+    hard_timeout=_LEARNED_HARD,
+    cookie=COOKIE_LEARNED,
+    limit=_LEARNED_LIMIT,
+    match=(("eth_type", ETH_IP), (Reg.ROUTER, Reg.ROUTER), ("ip_dst", "ip_src")),
+    load=(("eth_src", "eth_dst"),),
+)
+
+
+def static() -> Iterator[Flow]:
+    yield drop(Rule.DROP_UPLINK_ANYCAST, Priority.GUARD, matching(eth_src=GATEWAY_MAC))
+    yield drop(Rule.DROP_ROUTED_NOT_IP, Priority.LOW, matching(eth_dst=ROUTED_GROUP_MAC))
+    yield drop(Rule.DROP_ROUTED_NOT_IP, Priority.LOW, matching(eth_dst=(NODE_MAC_PREFIX, NODE_MAC_MASK)))
+    yield flow(Rule.UPLINK_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    if not view.present(network):
+        return
+    key = network.key
+    if network.dhcp:
+        for source, target in ((67, 68), (68, 67)):
+            yield drop(
+                Rule.DROP_UPLINK_DHCP,
+                Priority.GUARD,
+                matching(metadata=key, eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=source, udp_dst=target),
+                key=key,
+            )
+    for address in map(int, view.gateways(network)):
+        yield drop(
+            Rule.DROP_UPLINK_GATEWAY,
+            Priority.GUARD,
+            matching(metadata=key, eth_type=ETH_ARP, arp_tpa=address),
+            key=key,
+        )
+        yield drop(
+            Rule.DROP_UPLINK_GATEWAY,
+            Priority.HIGH,
+            matching(metadata=key, eth_type=ETH_ARP, arp_spa=address),
+            key=key,
+        )
+    if not network.routed:
+        return
+    for target in (view.mac, ROUTED_GROUP_MAC):
+        yield flow(
+            Rule.UPLINK_ROUTED,
+            Priority.LOCAL,
+            matching(metadata=key, eth_dst=target, eth_src=(NODE_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
+            _LEARN_SENDER,
+            Goto(Table.LOCAL_DELIVERY),
+            key=key,
+        )
+    # a machine on the segment that is not ours answers to the MAC it saw
+    yield flow(
+        Rule.UPLINK_ROUTED,
+        Priority.NORMAL,
+        matching(metadata=key, eth_dst=view.mac, eth_type=ETH_IP),
+        Goto(Table.LOCAL_DELIVERY),
+        key=key,
+    )
