@@ -1,0 +1,41 @@
+"""ICMP errors that a gateway owes a sender (RFC 792, RFC 1812)."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+from typing import Final
+
+from controller.packet_in import frames
+
+_TIME_EXCEEDED: Final = 11
+_HEADER = struct.Struct(">BBHI")
+_MAX_DATAGRAM: Final = 576  # RFC 1812, 4.3.2.3: quote as much as fits into this
+_QUERIES: Final = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # every other type is, or may be, an error
+
+
+def time_exceeded(frame: bytes, source: IPv4Address, gateway_mac: int) -> bytes | None:
+    """The frame that tells the sender of an IPv4 frame that its TTL ran out; None where a gateway must keep silent.
+
+    `source` is the gateway's address on the sender's network. Silent for ICMP errors, fragments but the first, and
+    frames from or to more than one host (RFC 1812, 4.3.2.7), and for a packet whose lengths are untrue.
+    """
+    ethernet = frames.parse_ethernet(frame)
+    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
+        return None
+    packet = frames.parse_ipv4(frame, ethernet.offset)
+    if packet is None or packet.ttl > 1 or packet.fragment:
+        return None
+    if (ethernet.source[0] | ethernet.destination[0]) & 1:
+        return None
+    if not frames.is_host(packet.source) or not frames.is_host(packet.destination):
+        return None
+    if packet.protocol == frames.PROTOCOL_ICMP and (
+        packet.offset == packet.end or frame[packet.offset] not in _QUERIES
+    ):
+        return None
+    quote = frame[ethernet.offset : min(packet.end, ethernet.offset + _MAX_DATAGRAM - 20 - _HEADER.size)]
+    message = _HEADER.pack(_TIME_EXCEEDED, 0, 0, 0) + quote
+    message = message[:2] + frames.checksum(message).to_bytes(2, "big") + message[4:]
+    datagram = frames.ipv4(source.packed, packet.source, frames.PROTOCOL_ICMP, message)
+    return frames.ethernet(ethernet.source, frames.mac_bytes(gateway_mac), frames.ETHERTYPE_IPV4, datagram)

@@ -1,0 +1,33 @@
+"""Token buckets: how many packet_ins one object may cause."""
+
+from __future__ import annotations
+
+
+class TokenBuckets:
+    """One bucket per key, filled at `rate` per second up to `burst`; at most `capacity` buckets.
+
+    The bucket unused for longest makes room. A bucket that comes back is full, hence keys must come from the
+    snapshot and never from a packet.
+    """
+
+    def __init__(self, rate: float, burst: float, capacity: int = 65536) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._capacity = capacity
+        self._buckets: dict[int, tuple[float, float]] = {}
+
+    def allow(self, key: int, now: float) -> bool:
+        """Takes a token if there is one. `now` is in seconds of a clock that only goes forward."""
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            if len(self._buckets) >= self._capacity:
+                del self._buckets[next(iter(self._buckets))]
+            tokens = self._burst
+        else:
+            tokens = min(self._burst, bucket[0] + (now - bucket[1]) * self._rate)
+        allowed = tokens >= 1
+        self._buckets[key] = (tokens - 1 if allowed else tokens, now)
+        return allowed
+
+    def __len__(self) -> int:
+        return len(self._buckets)

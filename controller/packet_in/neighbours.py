@@ -1,0 +1,28 @@
+"""ARP for the next hops of external networks (RFC 826): what a node asks and what it learns."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from controller.packet_in import frames
+
+
+def request(node_mac: int, source: IPv4Address, target: IPv4Address, vlan: int | None = None) -> bytes:
+    """The broadcast question who has `target`, from a node's SNAT address; `vlan` is the network's VLAN id."""
+    mac = frames.mac_bytes(node_mac)
+    question = frames.Arp(frames.ARP_REQUEST, mac, source.packed, frames.NO_MAC, target.packed)
+    frame = frames.ethernet(frames.BROADCAST_MAC, mac, frames.ETHERTYPE_ARP, frames.arp(question), vlan)
+    return frame.ljust(frames.MIN_FRAME, b"\0")
+
+
+def parse_reply(frame: bytes) -> tuple[IPv4Address, str] | None:
+    """Who answered and with which MAC; None for anything but a sound reply by a unicast address of its own."""
+    ethernet = frames.parse_ethernet(frame)
+    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_ARP:
+        return None
+    arp = frames.parse_arp(frame, ethernet.offset)
+    if arp is None or arp.operation != frames.ARP_REPLY or arp.sender_mac != ethernet.source:
+        return None
+    if arp.sender_mac[0] & 1 or arp.sender_mac == frames.NO_MAC or not frames.is_host(arp.sender_ip):
+        return None
+    return IPv4Address(arp.sender_ip), frames.mac_text(arp.sender_mac)

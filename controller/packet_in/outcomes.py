@@ -1,0 +1,46 @@
+"""The name of everything that can happen to a packet_in: the `outcome` label of its counter.
+
+Plain strings and not an enum, because one is counted for every packet.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# answered or taken note of
+DHCP_OFFER: Final = "dhcp_offer"
+DHCP_ACK: Final = "dhcp_ack"
+DHCP_INFORM: Final = "dhcp_inform"
+DHCP_NAK: Final = "dhcp_nak"
+DHCP_DECLINE: Final = "dhcp_decline"
+DHCP_RELEASE: Final = "dhcp_release"
+NEIGHBOUR_SEEN: Final = "neighbour_seen"
+TTL_EXPIRED: Final = "ttl_expired"
+
+# refused whatever the protocol
+UNKNOWN_COOKIE: Final = "drop_unknown_cookie"
+UNKNOWN_OBJECT: Final = "drop_unknown_object"
+WRONG_IN_PORT: Final = "drop_wrong_in_port"
+RATE_LIMITED: Final = "drop_rate_limited"
+MALFORMED: Final = "drop_malformed"
+SPOOFED_SOURCE: Final = "drop_spoofed_source"
+NO_ADDRESS: Final = "drop_no_address"
+NO_GATEWAY: Final = "drop_no_gateway"
+INTERNAL_ERROR: Final = "drop_internal_error"
+
+# refused by DHCP
+DHCP_DISABLED: Final = "drop_dhcp_disabled"
+DHCP_BOOTP: Final = "drop_dhcp_bootp"
+DHCP_BAD_OPTIONS: Final = "drop_dhcp_bad_options"
+DHCP_BAD_TYPE: Final = "drop_dhcp_bad_type"
+DHCP_FOREIGN_CHADDR: Final = "drop_dhcp_foreign_chaddr"
+DHCP_RELAYED: Final = "drop_dhcp_relayed"
+DHCP_OTHER_SERVER: Final = "drop_dhcp_other_server"
+DHCP_FOREIGN_ADDRESS: Final = "drop_dhcp_foreign_address"
+DHCP_NO_STATE: Final = "drop_dhcp_no_state"
+
+# refused elsewhere
+NEIGHBOUR_UNWANTED: Final = "drop_neighbour_unwanted"
+TTL_SILENT: Final = "drop_ttl_silent"
+
+ALL: Final[tuple[str, ...]] = tuple(sorted(value for name, value in globals().items() if name.isupper()))
