@@ -1,6 +1,6 @@
 """From a snapshot to the flows of a node, whole or only what a change touches.
 
-A node's program is cut into segments: one for what is always there, one per network and one per local port. A segment is
+A node's program is cut into segments: for what is always there, for each network, for each local port. A segment is
 a pure function of the snapshot, so a change costs the segments that it touches and never the whole model. That the
 incremental way gives what the whole way gives is a tested law.
 """

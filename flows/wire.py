@@ -38,6 +38,7 @@ BUNDLE_ID = 1
 NICIRA = 0x00002320
 _NXT_CT_FLUSH_ZONE = 29
 _NXAST_LEARN2 = 45
+_NAT_SOURCE = 1 << 0
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
 _VLAN_ETHERTYPE = 0x8100
@@ -126,7 +127,7 @@ def _nat(source: int, ports: tuple[int, int] | None) -> bytes:
     if ports is not None:
         present |= nx.NX_NAT_RANGE_PROTO_MIN | nx.NX_NAT_RANGE_PROTO_MAX
         ranges += _pack("!HH", *ports)
-    return _nicira(nx.NXAST_NAT, _pack("!2xHH", nx.NX_NAT_F_SRC, present) + ranges)
+    return _nicira(nx.NXAST_NAT, _pack("!2xHH", _NAT_SOURCE, present) + ranges)
 
 
 def _learn(action: Learn) -> bytes:

@@ -57,7 +57,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     external, snat_address = way_out
     key = network.key
     rule = Rule.SNAT_CARRIER if network.carrier_nat else Rule.SNAT
-    yield flow(rule, Priority.NORMAL, matching(metadata=key), *_snat(external, snat_address), key=key)
+    yield flow(rule, Priority.NORMAL, matching(metadata=key, eth_type=ETH_IP), *_snat(external, snat_address), key=key)
     if not network.carrier_nat:
         for cidr, _prefix in cidr_match(network):
             yield flow(
@@ -142,7 +142,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     yield flow(
         Rule.CARRIER,
         Priority.HIGH,
-        matching(metadata=network.key, reg6=port.key),
+        matching(metadata=network.key, reg6=port.key, eth_type=ETH_IP),
         Ct(Table.NODE_SNAT, Reg.SOURCE_ZONE, commit=True, nat=Nat(carrier)),
         key=port.key,
     )

@@ -1,0 +1,210 @@
+"""Laws of the compiler, over random clouds and random edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.compile import Program, compile_node, recompile
+from flows.diff import Delta, diff
+from flows.digest import digest
+from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
+from flows.model import (
+    Binding,
+    Change,
+    GatewayMode,
+    Neighbour,
+    NetworkAddress,
+    NetworkChange,
+    NodeChange,
+    PortChange,
+    Snapshot,
+)
+from flows.pipeline import Rule, decode_cookie
+from tests.world import EXTERNAL, NODES, cloud, networks, node, port
+
+NETWORKS = {net.id: net for net in networks()}
+PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 3, start=50)}
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> Change:
+    kind = draw(st.sampled_from(["port", "port", "port", "network", "node"]))
+    if kind == "port":
+        id_ = draw(st.sampled_from(sorted(PORTS)))
+        key, net = PORTS[id_]
+        if draw(st.booleans()):
+            return PortChange(id_, None)
+        made = port(key, net, key, draw(st.sampled_from([None, *NODES])))
+        if made.binding is not None and draw(st.booleans()):
+            made = replace(made, binding=Binding(made.binding.node, 300 + key, 900 + key))
+        return PortChange(id_, made)
+    if kind == "network":
+        net = NETWORKS[draw(st.sampled_from(sorted(NETWORKS)))]
+        edited = replace(
+            net,
+            gateway_mode=draw(st.sampled_from(list(GatewayMode))),
+            dhcp=draw(st.booleans()),
+            arp_responder=draw(st.booleans()),
+        )
+        return NetworkChange(net.id, edited)
+    name = draw(st.sampled_from(NODES))
+    if draw(st.integers(0, 5)) == 0:
+        return NodeChange(name, None)
+    made_node = node(name)
+    gateways = tuple(held for held in made_node.gateways if draw(st.booleans()))
+    neighbours = draw(
+        st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)])
+    )
+    snat = draw(st.sampled_from([(), (NetworkAddress(EXTERNAL, IPv4Address("203.0.113.77")),)]))
+    uplinks = draw(st.sampled_from([made_node.uplinks, made_node.uplinks[:1], ()]))
+    return NodeChange(
+        name, replace(made_node, gateways=gateways, neighbours=neighbours, snat_addresses=snat, uplinks=uplinks)
+    )
+
+
+scripts = st.lists(st.lists(edits(), min_size=1, max_size=3), min_size=1, max_size=8)
+
+
+def _coalesced(changes: Iterable[Change]) -> list[Change]:
+    """The last change of each object, as the journal gives them."""
+    last: dict[tuple[type, str], Change] = {}
+    for change in changes:
+        last[(type(change), change.id)] = change
+    return list(last.values())
+
+
+def _apply(installed: dict[FlowKey, Flow], delta: Delta) -> None:
+    for flow in delta.deletes:
+        assert flow.key in installed, "a delete of what is not there"
+        del installed[flow.key]
+    for flow in delta.upserts:
+        installed[flow.key] = flow
+
+
+@settings(max_examples=150, deadline=None)
+@given(scripts)
+def test_incremental_is_full(script: list[list[Change]]) -> None:
+    snapshot = cloud()
+    programs = {name: compile_node(snapshot, name) for name in NODES}
+    installed = {name: {flow.key: flow for flow in program.flows()} for name, program in programs.items()}
+    for step, edit in enumerate(script, start=2):
+        changes = _coalesced(edit)
+        after = snapshot.apply(step, changes)
+        for name in NODES:
+            programs[name], delta = recompile(programs[name], snapshot, after, changes, name)
+            _apply(installed[name], delta)
+            whole = compile_node(after, name) if name in after.nodes else Program()
+            assert set(installed[name].values()) == set(whole.flows())
+            assert programs[name].digest == whole.digest == delta.digest == digest(whole.flows())
+            assert len(programs[name]) == len(whole) == len(installed[name])
+        snapshot = after
+
+
+@settings(max_examples=50, deadline=None)
+@given(scripts)
+def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
+    before = cloud()
+    changes = _coalesced(change for edit in script for change in edit)
+    after = before.apply(2, changes)
+    back: list[Change] = []
+    for change in changes:
+        match change:
+            case PortChange(id=id_):
+                back.append(PortChange(id_, before.ports.get(id_)))
+            case NetworkChange(id=id_):
+                back.append(NetworkChange(id_, before.networks.get(id_)))
+            case NodeChange(id=id_):
+                back.append(NodeChange(id_, before.nodes.get(id_)))
+    reverted = after.apply(1, back)
+    assert reverted == before
+    for name in NODES:
+        program = compile_node(before, name)
+        there, forth = recompile(program, before, after, changes, name)
+        again, home = recompile(there, after, reverted, back, name)
+        assert again.digest == program.digest
+        assert {flow.key for flow in forth.upserts} >= {flow.key for flow in home.deletes}
+
+
+@settings(max_examples=50, deadline=None)
+@given(scripts)
+def test_flows_are_well_formed(script: list[list[Change]]) -> None:
+    snapshot = cloud().apply(2, _coalesced(change for edit in script for change in edit))
+    for name in snapshot.nodes:
+        flows = list(compile_node(snapshot, name).flows())
+        assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
+        tables = {flow.table for flow in flows}
+        for flow in flows:
+            decoded = decode_cookie(flow.cookie)
+            assert decoded is not None and decoded[0].table == flow.table
+            assert decoded[0].drop == (not flow.actions)
+            for action in flow.actions:
+                if isinstance(action, (Goto, Ct)):
+                    assert action.table in tables, f"{decoded[0].name} leads to an empty table"
+                elif isinstance(action, Resubmit):
+                    assert action.table > flow.table
+        _assert_no_ambiguity(flows)
+
+
+def _assert_no_ambiguity(flows: list[Flow]) -> None:
+    """No packet matches two flows of one table and priority, unless both do the same."""
+    by_place: dict[tuple[int, int], list[Flow]] = {}
+    for flow in flows:
+        by_place.setdefault((flow.table, flow.priority), []).append(flow)
+    for group in by_place.values():
+        for index, one in enumerate(group):
+            for other in group[index + 1 :]:
+                assert one.actions == other.actions or not _overlap(one, other), (one, other)
+
+
+def _overlap(one: Flow, other: Flow) -> bool:
+    theirs = {name: (value, mask) for name, value, mask in other.match}
+    for name, value, mask in one.match:
+        if name not in theirs:
+            continue
+        their_value, their_mask = theirs[name]
+        common = (-1 if mask is None else mask) & (-1 if their_mask is None else their_mask)
+        if (value ^ their_value) & common:
+            return False
+    return True
+
+
+def test_diff_reaches_its_target() -> None:
+    snapshot = cloud()
+    one, two = (list(compile_node(snapshot, name).flows()) for name in ("n1", "n2"))
+    installed = {flow.key: flow for flow in one}
+    _apply(installed, diff(one, two, digest(two)))
+    assert set(installed.values()) == set(two)
+
+
+def test_a_port_costs_at_most_twenty_flows_however_many_there_are() -> None:
+    def snapshot(count: int) -> Snapshot:
+        net = NETWORKS["net-blue"]
+        ports = [port(key, net, key % 250 + 1, NODES[key % 3], 100 + key) for key in range(1, count + 1)]
+        return Snapshot.build(1, networks(), ports, [node(name) for name in NODES])
+
+    small, large = (compile_node(snapshot(count), "n1") for count in (30, 240))
+    per_port = (len(large) - len(small)) / 70
+    assert per_port <= 20
+
+
+def test_every_rule_is_used() -> None:
+    """A rule that no flow carries is a promise that is not kept."""
+    seen = set()
+    base = cloud()
+    shared = NETWORKS["net-blue"]
+    worlds = [
+        base,
+        base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
+        base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
+    ]
+    for snapshot in worlds:
+        for flow in compile_node(snapshot, "n1").flows():
+            decoded = decode_cookie(flow.cookie)
+            assert decoded is not None
+            seen.add(decoded[0])
+    assert set(Rule) - seen == {Rule.STAMP, Rule.LEARNED_NEXT_HOP}

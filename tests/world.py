@@ -1,0 +1,99 @@
+"""A small cloud to test with: three nodes, a flat network, VLAN networks of two projects, an external network."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from flows.model import (
+    Binding,
+    FixedIp,
+    GatewayMode,
+    Neighbour,
+    Network,
+    NetworkAddress,
+    NetworkKind,
+    Node,
+    Port,
+    Snapshot,
+    Subnet,
+    Uplink,
+)
+
+NODES = ("n1", "n2", "n3")
+EXTERNAL = "net-external"
+NEXT_HOP_MAC = "02:00:00:00:00:fe"
+
+
+def subnet(cidr: str, gateway: str | None = None) -> Subnet:
+    return Subnet(f"subnet-{cidr}", IPv4Network(cidr), IPv4Address(gateway) if gateway else None)
+
+
+def network(key: int, name: str, cidr: str, **values: object) -> Network:
+    defaults: dict[str, object] = {
+        "kind": NetworkKind.VLAN,
+        "segment": 100 + key,
+        "physical_network": "physnet1",
+        "router_key": key,
+        "subnets": (subnet(cidr),),
+    }
+    return Network(id=f"net-{name}", key=key, name=name, **(defaults | values))  # type: ignore[arg-type]
+
+
+def networks() -> list[Network]:
+    return [
+        network(1, "flat", "10.10.0.0/24", kind=NetworkKind.FLAT, segment=None, shared=True),
+        network(2, "blue", "10.20.0.0/24", project_id="blue"),
+        network(3, "blue2", "10.21.0.0/24", project_id="blue", router_key=2),
+        network(4, "red", "10.20.0.0/24", project_id="red", carrier_nat=True),
+        network(
+            9,
+            "external",
+            "203.0.113.0/24",
+            kind=NetworkKind.FLAT,
+            segment=None,
+            physical_network="physnet-ext",
+            gateway_mode=GatewayMode.EXTERNAL,
+            external=True,
+            subnets=(subnet("203.0.113.0/24", "203.0.113.1"),),
+        ),
+    ]
+
+
+def node(name: str) -> Node:
+    index = int(name[1:])
+    subnets = {"net-flat": "10.10.0", "net-blue": "10.20.0", "net-blue2": "10.21.0", "net-red": "10.20.0"}
+    return Node(
+        name=name,
+        key=index,
+        datapath_id=index,
+        uplinks=(Uplink("physnet1", 65001), Uplink("physnet-ext", 65002)),
+        gateways=tuple(NetworkAddress(id_, IPv4Address(f"{base}.{index}")) for id_, base in subnets.items()),
+        snat_addresses=(NetworkAddress(EXTERNAL, IPv4Address(f"203.0.113.{10 + index}")),),
+        neighbours=(Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), NEXT_HOP_MAC),),
+    )
+
+
+def port(key: int, on: Network, host: int, node: str | None, ofport: int | None = None) -> Port:
+    """Port number `key` with the `host`th address of the network's subnet, bound when a node is given."""
+    first = on.subnets[0]
+    binding = None if node is None else Binding(node, ofport if ofport is not None else 100 + key, key)
+    return Port(
+        id=f"port-{key}",
+        key=key,
+        network_id=on.id,
+        mac=f"fa:16:3e:00:{key >> 8:02x}:{key & 255:02x}",
+        fixed_ips=(FixedIp(first.id, first.cidr.network_address + host),),
+        hostname=f"vm{key}",
+        node=node,
+        binding=binding,
+    )
+
+
+def cloud() -> Snapshot:
+    """Two ports on each of flat, blue, blue2 and red: the first on n1, the second on n2."""
+    nets = networks()
+    ports = []
+    for index, net in enumerate(nets[:4]):
+        for number, name in enumerate(NODES[:2]):
+            ports.append(port(10 * (index + 1) + number, net, 10 + number, name))
+    return Snapshot.build(1, nets, ports, [node(name) for name in NODES])
