@@ -1,0 +1,232 @@
+"""The agent's configuration: an oslo.config INI file, checked as a whole before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from oslo_config import cfg
+
+DEFAULT_FILE = "/etc/trunkline/trunkline-agent.conf"
+
+# `br-<name>` is a network device, and those have at most 15 characters (IFNAMSIZ in linux/if.h, with its final zero).
+_PHYSICAL_NETWORK = re.compile(r"[A-Za-z0-9_-]{1,12}")
+_DEVICE = re.compile(r"[^\s/:]{1,15}")
+_NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
+_DATAPATH_ID = re.compile(r"[0-9a-f]{16}")
+_OVSDB = re.compile(r"unix:/\S+|(tcp|ssl):\S+:\d+")
+
+_AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
+    cfg.StrOpt("node", help="Name of this node, unique in the cloud. Default: the host name."),
+    cfg.StrOpt("ovsdb", default="unix:/run/openvswitch/db.sock", help="Where ovsdb-server listens."),
+    cfg.StrOpt("integration_bridge", default="br-int", help="The one bridge the controller programs."),
+    cfg.StrOpt("datapath_type", default="system", choices=["system", "netdev"],
+               help="system: the kernel datapath. netdev: userspace, for laboratories."),
+    cfg.StrOpt("datapath_id", help="16 hexadecimal digits. Default: made of the node's name, always the same."),
+    cfg.MultiStrOpt("physical_network", default=[],
+                    help="NAME:NIC, or NAME alone for a bridge whose uplink somebody else adds. May be repeated."),
+    cfg.MultiStrOpt("controller", default=[], help="OpenFlow controller, tcp:ADDRESS:PORT. May be repeated."),
+    cfg.MultiStrOpt("api_url", default=[], help="REST API of a controller, http://ADDRESS:PORT. May be repeated."),
+    cfg.StrOpt("api_token", secret=True, help="Token of the role agent."),
+    cfg.MultiStrOpt("snat_address", default=[],
+                    help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there. May be repeated."),
+    cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
+    cfg.IntOpt("inactivity_probe", default=30000, min=0, max=3600000,
+               help="Milliseconds of silence after which Open vSwitch probes a controller; 0 never."),
+)
+_LOGGING_OPTIONS: tuple[cfg.Opt, ...] = (
+    cfg.StrOpt("format", default="console", choices=["console", "json"]),
+    cfg.StrOpt("level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"]),
+)
+_OPTIONS = {"agent": _AGENT_OPTIONS, "logging": _LOGGING_OPTIONS}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalNetwork:
+    """`nic` is None when somebody else adds the uplink (a bond, say) to the bridge."""
+
+    name: str
+    nic: str | None
+
+    @property
+    def bridge(self) -> str:
+        return f"br-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds."""
+
+    node: str
+    datapath_id: str
+    controllers: tuple[str, ...]
+    api_urls: tuple[str, ...]
+    api_token: str
+    physical_networks: tuple[PhysicalNetwork, ...] = ()
+    snat_addresses: tuple[tuple[str, str], ...] = ()
+    ovsdb: str = "unix:/run/openvswitch/db.sock"
+    integration_bridge: str = "br-int"
+    datapath_type: str = "system"
+    heartbeat_interval: float = 10.0
+    inactivity_probe: int = 30000
+    log_format: str = "console"
+    log_level: str = "INFO"
+
+
+def default_datapath_id(node: str) -> str:
+    """A datapath-id that a node keeps for life: 16 hexadecimal digits, never all zero."""
+    digest = hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
+    return digest if int(digest, 16) else "0" * 15 + "1"
+
+
+def load(arguments: Sequence[str]) -> AgentConfig:
+    """The configuration that the command line names.
+
+    Raises ConfigError for an unknown option or a bad value; SystemExit for a bad command line (argparse).
+    """
+    conf = cfg.ConfigOpts()
+    for group, options in _OPTIONS.items():
+        conf.register_opts(options, group=group)
+    try:
+        conf(list(arguments), project="trunkline", prog="trunkline-agent",
+             default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [])
+        for path in conf.config_file or ():
+            _refuse_unknown(path)
+        return _checked(conf)
+    except (cfg.Error, cfg.ParseError, ValueError, OSError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _refuse_unknown(path: str) -> None:
+    """oslo.config itself passes over names it does not know: a typing error would go unseen."""
+    sections: dict[str, dict[str, object]] = {}
+    cfg.ConfigParser(path, sections).parse()
+    for section, entries in sections.items():
+        if section not in _OPTIONS and (section != "DEFAULT" or entries):
+            raise ConfigError(f"{path}: unknown section [{section}]; known: {', '.join(sorted(_OPTIONS))}")
+        known = {option.name for option in _OPTIONS.get(section, ())}
+        for name in entries:
+            if name not in known:
+                raise ConfigError(f"{path}: unknown option '{name}' in [{section}]; known: {', '.join(sorted(known))}")
+
+
+def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
+    agent = conf.agent
+    node = _matching("node", agent.node or socket.gethostname(), _NODE)
+    networks = tuple(_physical_network(text) for text in agent.physical_network)
+    _distinct("physical_network", (network.name for network in networks))
+    _distinct("physical_network", (network.nic for network in networks if network.nic is not None))
+    integration_bridge = _matching("integration_bridge", agent.integration_bridge, _DEVICE)
+    if integration_bridge in {network.bridge for network in networks}:
+        raise ConfigError(f"integration_bridge '{integration_bridge}' is also the bridge of a physical network")
+    return AgentConfig(
+        node=node,
+        ovsdb=_matching("ovsdb", agent.ovsdb, _OVSDB),
+        integration_bridge=integration_bridge,
+        datapath_type=agent.datapath_type,
+        datapath_id=_datapath_id(agent.datapath_id or default_datapath_id(node)),
+        physical_networks=networks,
+        controllers=_some("controller", agent.controller, _controller),
+        api_urls=_some("api_url", agent.api_url, _api_url),
+        api_token=_token(agent.api_token),
+        snat_addresses=_snat_addresses(agent.snat_address, {network.name for network in networks}),
+        heartbeat_interval=agent.heartbeat_interval,
+        inactivity_probe=agent.inactivity_probe,
+        log_format=conf.logging.format,
+        log_level=conf.logging.level,
+    )
+
+
+def _matching(option: str, text: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.fullmatch(text):
+        raise ConfigError(f"{option}: '{text}' is not valid, it must match {pattern.pattern}")
+    return text
+
+
+def _distinct(option: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ConfigError(f"{option}: '{name}' is given twice")
+        seen.add(name)
+
+
+def _some(option: str, texts: Sequence[str], check: Callable[[str], str]) -> tuple[str, ...]:
+    """At least one value; a value given twice counts once."""
+    if not texts:
+        raise ConfigError(f"{option} is missing in [agent]: give it at least once")
+    return tuple(dict.fromkeys(check(text) for text in texts))
+
+
+def _physical_network(text: str) -> PhysicalNetwork:
+    name, _, nic = text.partition(":")
+    _matching("physical_network", name, _PHYSICAL_NETWORK)
+    return PhysicalNetwork(name, _matching("physical_network", nic, _DEVICE) if nic else None)
+
+
+def _datapath_id(text: str) -> str:
+    datapath_id = _matching("datapath_id", text.lower(), _DATAPATH_ID)
+    if not int(datapath_id, 16):
+        raise ConfigError("datapath_id: Open vSwitch takes no datapath-id of zeros only")
+    return datapath_id
+
+
+def _controller(text: str) -> str:
+    kind, _, rest = text.partition(":")
+    address, _, port = rest.rpartition(":")
+    if kind not in ("tcp", "ssl") or not _is_address(address.strip("[]")) or not _is_port(port):
+        raise ConfigError(f"controller: '{text}' is not valid, it must be tcp:ADDRESS:PORT or ssl:ADDRESS:PORT")
+    return text
+
+
+def _api_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
+        raise ConfigError(f"api_url: '{text}' is not valid, it must be http://HOST:PORT or https://HOST:PORT")
+    _ = url.port  # raises ValueError when it is none
+    return text.rstrip("/")
+
+
+def _token(text: str | None) -> str:
+    if not text:
+        raise ConfigError("api_token is missing in [agent]")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ConfigError("api_token: only printable ASCII characters without spaces fit into a request")
+    return text
+
+
+def _snat_addresses(texts: Sequence[str], names: set[str]) -> tuple[tuple[str, str], ...]:
+    addresses: dict[str, str] = {}
+    for text in texts:
+        name, _, address = text.partition(":")
+        if name not in names:
+            raise ConfigError(f"snat_address: '{text}' is for a physical network that is not configured")
+        if name in addresses:
+            raise ConfigError(f"snat_address: '{name}' is given twice")
+        try:
+            addresses[name] = str(IPv4Address(address))
+        except ValueError:
+            raise ConfigError(f"snat_address: '{text}' is not PHYSICAL_NETWORK:IPV4_ADDRESS") from None
+    return tuple(addresses.items())
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536

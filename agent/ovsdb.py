@@ -1,0 +1,245 @@
+"""The connection to a node's OVSDB: reads its state, applies steps in one transaction, tells when something changes.
+
+ovsdbapp keeps a replica of the database in a thread of its own and reconnects by itself. Only the columns in `_COLUMNS`
+are replicated, so that statistics, which change every few seconds, neither cost nor wake anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from ovs.db.idl import Row
+from ovs.db.idl import Transaction as IdlTransaction
+from ovsdbapp.backend import ovs_idl
+from ovsdbapp.backend.ovs_idl import connection, idlutils
+from ovsdbapp.backend.ovs_idl.command import BaseCommand
+from ovsdbapp.exceptions import OvsdbAppException
+from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+
+from agent import plan
+from agent.state import BridgeState, Columns, ControllerState, OvsState, PortState, Value
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "Open_vSwitch": ("bridges", "ovs_version"),
+    "Bridge": ("name", "ports", "controller", "datapath_type", "fail_mode", "protocols", "other_config",
+               "external_ids"),
+    "Port": ("name", "interfaces", "external_ids"),
+    "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
+    "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
+})
+# References between rows: read as rows, not as values.
+_REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
+# The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
+_MAX_BACKOFF_MS = 1000
+_TIMEOUT_S = 5
+
+
+class OvsdbError(Exception):
+    """OVSDB did not answer, or refused a transaction. Whoever catches it reads the state again and tries again."""
+
+
+class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
+    """Says which row changed. Called in the connection's thread with its lock held."""
+
+    on_change: Callable[[UUID], None]
+
+    def notify(self, event: str, row: Row, updates: Row | None = None) -> None:
+        self.on_change(row.uuid)
+
+
+class _Api(OvsdbIdl):  # type: ignore[misc]
+    """ovsdbapp's commands, one object for each connection, with transactions that do not wait for ovs-vswitchd.
+
+    ovsdbapp itself keeps one connection for the whole class, and after each commit holds up everything until
+    ovs-vswitchd has taken it over, five seconds and more if that one happens to be down.
+    """
+
+    ovsdb_connection = None
+    create_transaction = ovs_idl.Backend.create_transaction
+
+
+class Ovsdb:
+    """Use from one thread; `on_change` is called from another, whenever a row has changed."""
+
+    def __init__(self, target: str, on_change: Callable[[], None]) -> None:
+        """Connects. Raises OvsdbError when there is no ovsdb-server at `target` (`unix:PATH` or `tcp:ADDRESS:PORT`)."""
+        self._on_change = on_change
+        self._changed: set[UUID] = set()
+        self._cache: dict[UUID, Any] = {}
+        try:
+            helper = idlutils.get_schema_helper(target, "Open_vSwitch")
+            for table, columns in _COLUMNS.items():
+                helper.register_columns(table, list(columns))
+            idl = _Idl(target, helper, leader_only=False)
+            idl.on_change = self._note
+            # No public way to these two; without them an agent may be blind for 8 s after ovsdb-server is back.
+            idl._session.reconnect.set_backoff(_MAX_BACKOFF_MS, _MAX_BACKOFF_MS)
+            self._connection = connection.Connection(idl, _TIMEOUT_S)
+            self._api = _Api(self._connection)
+        except Exception as error:  # ovsdbapp raises plain Exception here
+            raise OvsdbError(f"no connection to {target}: {error}") from error
+
+    def close(self) -> None:
+        self._connection.stop(timeout=_TIMEOUT_S)
+
+    def _note(self, row_id: UUID) -> None:
+        self._changed.add(row_id)
+        self._on_change()
+
+    def read(self) -> OvsState:
+        """The state as of now. While ovsdb-server is away, the last one known."""
+        with self._connection.lock:
+            changed, self._changed = self._changed, set()
+            tables = self._connection.idl.tables
+            fresh: dict[UUID, Any] = {}
+            rows = {name: {row_id: self._row(row, changed, fresh) for row_id, row in tables[name].rows.items()}
+                    for name in _COLUMNS}
+            self._cache = fresh
+        return _state(rows)
+
+    def _row(self, row: Row, changed: set[UUID], fresh: dict[UUID, Any]) -> dict[str, Any]:
+        values = None if row.uuid in changed else self._cache.get(row.uuid)
+        if values is None:
+            values = {column: _value(row, column) for column in _COLUMNS[row._table.name]}
+        fresh[row.uuid] = values
+        return values
+
+    def apply(self, steps: Sequence[plan.Step]) -> None:
+        """All of `steps` in one transaction, or none. Raises OvsdbError."""
+        try:
+            with self._api.transaction(check_error=True, log_errors=False) as transaction:
+                transaction.add(_Apply(self._api, steps))
+        except (OvsdbAppException, RuntimeError, KeyError) as error:
+            raise OvsdbError(f"transaction failed: {error}") from error
+
+
+def _value(row: Row, column: str) -> Any:
+    if column in _REFERENCES:
+        return tuple(referred.uuid for referred in getattr(row, column))
+    value = getattr(row, column)
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, list):
+        if row._table.columns[column].type.is_optional():
+            return value[0] if value else None
+        return frozenset(value)
+    return value
+
+
+def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> OvsState:
+    bridges, ports = {}, {}
+    for row in tables["Bridge"].values():
+        held = [tables["Port"][port_id] for port_id in row["ports"] if port_id in tables["Port"]]
+        for port in held:
+            ports[port["name"]] = PortState(
+                port["name"], row["name"],
+                tuple(tables["Interface"][i]["name"] for i in port["interfaces"] if i in tables["Interface"]), port)
+        controllers = (ControllerState(str(c), tables["Controller"][c])
+                       for c in row["controller"] if c in tables["Controller"])
+        bridges[row["name"]] = BridgeState(row["name"], tuple(port["name"] for port in held), tuple(controllers), row)
+    interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
+    version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
+    return OvsState(bridges, ports, interfaces, version or "")
+
+
+class _Apply(BaseCommand):  # type: ignore[misc]
+    """Steps as changes of rows. A row that has gone meanwhile raises RowNotFound and ends the transaction."""
+
+    def __init__(self, api: _Api, steps: Sequence[plan.Step]) -> None:
+        super().__init__(api)
+        self._steps = steps
+
+    def run_idl(self, txn: IdlTransaction) -> None:
+        for step in self._steps:
+            _ACTIONS[type(step)](self.api, txn, step)
+
+
+def _add_bridge(api: _Api, txn: IdlTransaction, step: plan.AddBridge) -> None:
+    row = _insert(api, txn, "Bridge", (plan.Setting("name", step.name), *step.settings))
+    api._ovs.addvalue("bridges", row)
+    _insert_port(api, txn, row, step.name, (plan.Setting("type", "internal"),))
+
+
+def _set_bridge(api: _Api, txn: IdlTransaction, step: plan.SetBridge) -> None:
+    _set(api.lookup("Bridge", step.name), step.settings)
+
+
+def _delete_port(api: _Api, txn: IdlTransaction, step: plan.DeletePort) -> None:
+    port = api.lookup("Port", step.name)
+    api.lookup("Bridge", step.bridge).delvalue("ports", port)
+    for interface in port.interfaces:
+        interface.delete()
+    port.delete()
+
+
+def _add_port(api: _Api, txn: IdlTransaction, step: plan.AddPort) -> None:
+    _insert_port(api, txn, api.lookup("Bridge", step.bridge), step.name, step.settings)
+
+
+def _set_interface(api: _Api, txn: IdlTransaction, step: plan.SetInterface) -> None:
+    _set(api.lookup("Interface", step.name), step.settings)
+
+
+def _add_controller(api: _Api, txn: IdlTransaction, step: plan.AddController) -> None:
+    row = _insert(api, txn, "Controller", (plan.Setting("target", step.target), *step.settings, plan.MARK))
+    api.lookup("Bridge", step.bridge).addvalue("controller", row)
+
+
+def _set_controller(api: _Api, txn: IdlTransaction, step: plan.SetController) -> None:
+    _set(api.lookup("Controller", UUID(step.id)), step.settings)
+
+
+def _delete_controller(api: _Api, txn: IdlTransaction, step: plan.DeleteController) -> None:
+    controller = api.lookup("Controller", UUID(step.id))
+    api.lookup("Bridge", step.bridge).delvalue("controller", controller)
+    controller.delete()
+
+
+_ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType({
+    plan.AddBridge: _add_bridge,
+    plan.SetBridge: _set_bridge,
+    plan.DeletePort: _delete_port,
+    plan.AddPort: _add_port,
+    plan.SetInterface: _set_interface,
+    plan.AddController: _add_controller,
+    plan.SetController: _set_controller,
+    plan.DeleteController: _delete_controller,
+})
+
+
+def _insert_port(api: _Api, txn: IdlTransaction, bridge: Row, name: str, settings: plan.Settings) -> None:
+    interface = _insert(api, txn, "Interface", (plan.Setting("name", name), *settings))
+    port = _insert(api, txn, "Port", (plan.Setting("name", name), plan.MARK))
+    port.interfaces = [interface]
+    bridge.addvalue("ports", port)
+
+
+def _insert(api: _Api, txn: IdlTransaction, table: str, settings: plan.Settings) -> Row:
+    columns: dict[str, Any] = {}
+    for setting in settings:
+        if setting.key is None:
+            columns[setting.column] = _datum(setting.value)
+        else:
+            columns.setdefault(setting.column, {})[setting.key] = setting.value
+    row = txn.insert(api.tables[table])
+    for column, value in columns.items():
+        setattr(row, column, value)
+    return row
+
+
+def _set(row: Row, settings: plan.Settings) -> None:
+    """Only what is named is touched: other keys of a map stay whoever wrote them."""
+    for setting in settings:
+        if setting.key is None:
+            setattr(row, setting.column, _datum(setting.value))
+        else:
+            row.setkey(setting.column, setting.key, setting.value)
+
+
+def _datum(value: Value) -> Any:
+    if value is None:
+        return []
+    return sorted(value) if isinstance(value, frozenset) else value

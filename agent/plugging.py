@@ -1,0 +1,257 @@
+"""Joins a namespace or a tap to the integration bridge as the interface of a port, and takes it off again.
+
+Runs `ip` and `ovs-vsctl` in the network namespace it is called in, which is the node's; the VM's namespace is another,
+named one. Both directions can be repeated: `plug` repairs what is missing, `unplug` removes what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.state import MARK_KEY, MARK_PLUG
+
+DEFAULT_OVSDB = "unix:/run/openvswitch/db.sock"
+# Of what makes a port's interface, the kernel's side has no external_ids: the alias tells whose it is.
+_ALIAS = "trunkline:"
+_NAMESPACES = Path("/run/netns")
+_TIMEOUT_S = 10
+_PORT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_LINK_KINDS = {"veth": "veth", "tap": "tun"}  # what `ip -details` calls them
+
+Kind = Literal["veth", "tap"]
+Link = dict[str, Any]
+
+
+class PlugError(Exception):
+    """It cannot be plugged or unplugged; the text says what is in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlugPort:
+    """What of a port its interface needs. `mac` is lower case with colons; `vm_id` names the VM to operators."""
+
+    id: str
+    mac: str
+    mtu: int = 1500
+    vm_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """`changed` is False when everything was there already."""
+
+    ifname: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """What OVSDB shows; `external_ids` are of the interface asked for, None when there is none."""
+
+    datapath_type: str
+    userspace_tso: bool
+    external_ids: Mapping[str, str] | None
+
+
+def interface_name(port_id: str) -> str:
+    """Name of the end that is in the integration bridge, short enough for a network device."""
+    return f"tl{port_id[:11]}"
+
+
+def plug(port: PlugPort, *, namespace: str | None = None, kind: Kind = "veth", ifname: str | None = None,
+         guest_ifname: str = "eth0", bridge: str = "br-int", ovsdb: str = DEFAULT_OVSDB) -> Plugged:
+    """Gives `port` an interface in `bridge`.
+
+    `veth`: a pair, whose other end is `guest_ifname` in the named network `namespace`, with the port's MAC and MTU.
+    `tap`: a tap for QEMU (`-netdev tap,ifname=...,script=no`). `ifname` is the name in the bridge.
+    Raises PlugError.
+    """
+    name = ifname or interface_name(port.id)
+    _check(port, name, guest_ifname)
+    if (kind == "veth") != (namespace is not None):
+        raise PlugError("a veth needs the namespace of its other end" if kind == "veth" else "a tap has no namespace")
+    switch = _switch(ovsdb, bridge, name)
+    if switch.external_ids is not None and not _is_ours(switch.external_ids, port.id):
+        raise PlugError(f"Open vSwitch has an interface {name} already, and it is not of port {port.id}")
+    created = _make_tap(port, name) if namespace is None else _make_veth(port, name, namespace, guest_ifname)
+    if namespace is not None and switch.datapath_type == "netdev" and not switch.userspace_tso:
+        # The userspace datapath passes frames on as they are: a checksum left to the hardware is never filled in.
+        _run("ip", "netns", "exec", namespace, "ethtool", "-K", guest_ifname, "tx", "off")
+    wanted = _external_ids(port)
+    if created and switch.external_ids is not None:
+        # The userspace datapath holds on to the device that was there before: it has to let go of that first.
+        _vsctl(ovsdb, "--if-exists", "del-port", name)
+    elif switch.external_ids is not None and wanted.items() <= switch.external_ids.items():
+        return Plugged(name, created)
+    _vsctl(ovsdb, "--may-exist", "add-port", bridge, name, "--", "set", "Interface", name,
+           *(f"external_ids:{key}={json.dumps(value)}" for key, value in wanted.items()))
+    return Plugged(name, True)
+
+
+def unplug(port_id: str, *, namespace: str | None = None, ifname: str | None = None, guest_ifname: str = "eth0",
+           bridge: str = "br-int", ovsdb: str = DEFAULT_OVSDB) -> bool:
+    """Removes the interface of a port from `bridge` and the device itself; with a veth both ends go.
+
+    `namespace` is only needed to clear up an end whose peer has gone. False when there was nothing to remove.
+    Raises PlugError when what has the name is not of this port.
+    """
+    name = ifname or interface_name(port_id)
+    switch = _switch(ovsdb, bridge, name)
+    if switch.external_ids is not None:
+        if not _is_ours(switch.external_ids, port_id):
+            raise PlugError(f"interface {name} of Open vSwitch is not of port {port_id}, or was not plugged by this")
+        _vsctl(ovsdb, "--if-exists", "del-port", name)
+    removed = _delete_link(name, port_id, None)
+    if namespace is not None and (_NAMESPACES / namespace).exists():
+        removed = _delete_link(guest_ifname, port_id, namespace) or removed
+    return removed or switch.external_ids is not None
+
+
+def _check(port: PlugPort, name: str, guest_ifname: str) -> None:
+    checks = (("port id", port.id, _PORT_ID), ("MAC address", port.mac, _MAC), ("interface name", name, _DEVICE),
+              ("interface name", guest_ifname, _DEVICE))
+    for what, text, pattern in checks:
+        if not pattern.fullmatch(text):
+            raise PlugError(f"{what} '{text}' is not valid")
+    if not 68 <= port.mtu <= 65535:  # RFC 791: the least that IPv4 lives on
+        raise PlugError(f"MTU {port.mtu} is not valid")
+
+
+def _external_ids(port: PlugPort) -> dict[str, str]:
+    """The convention of libvirt, Nova and OVN (Open vSwitch, Documentation/topics/integration.rst), and our mark."""
+    ids = {"iface-id": port.id, "attached-mac": port.mac, "iface-status": "active", MARK_KEY: MARK_PLUG}
+    return {**ids, "vm-id": port.vm_id} if port.vm_id else ids
+
+
+def _is_ours(external_ids: Mapping[str, str], port_id: str) -> bool:
+    return external_ids.get(MARK_KEY) == MARK_PLUG and external_ids.get("iface-id") == port_id
+
+
+# ---- the kernel's side
+
+
+def _make_veth(port: PlugPort, name: str, namespace: str, guest: str) -> bool:
+    """True when the pair had to be made."""
+    if not (_NAMESPACES / namespace).exists():
+        raise PlugError(f"there is no network namespace {namespace}")
+    near, far = _own_link(name, port.id, "veth", None), _own_link(guest, port.id, "veth", namespace)
+    is_pair = near is not None and far is not None and near["ifindex"] == far.get("link_index")
+    if not is_pair:
+        for link, where in ((near, None), (far, namespace)):
+            if link is not None:
+                _ip(where, f"link delete dev {link['ifname']}")
+        _ip(None, f"link add {name} mtu {port.mtu} type veth peer name {guest} netns {namespace} "
+                  f"address {port.mac} mtu {port.mtu}")
+    alias = f"{_ALIAS}{port.id}"
+    _ip(namespace, f"link set dev {guest} address {port.mac} mtu {port.mtu} alias {alias} up", "link set dev lo up")
+    _ip(None, f"link set dev {name} mtu {port.mtu} alias {alias} up")
+    return not is_pair
+
+
+def _make_tap(port: PlugPort, name: str) -> bool:
+    """True when the tap had to be made."""
+    present = _own_link(name, port.id, "tap", None)
+    make = [] if present else [f"tuntap add dev {name} mode tap"]
+    _ip(None, *make, f"link set dev {name} mtu {port.mtu} alias {_ALIAS}{port.id} up")
+    return present is None
+
+
+def _own_link(name: str, port_id: str, kind: Kind, namespace: str | None) -> Link | None:
+    """The device of that name; None when there is none. Raises PlugError when it is not this port's."""
+    link = _link(name, namespace)
+    if link is None:
+        return None
+    if link.get("ifalias") != f"{_ALIAS}{port_id}" or link.get("linkinfo", {}).get("info_kind") != _LINK_KINDS[kind]:
+        place = f"namespace {namespace}" if namespace else "this node"
+        raise PlugError(f"{place} has a device {name} already, and it is not of port {port_id}")
+    return link
+
+
+def _delete_link(name: str, port_id: str, namespace: str | None) -> bool:
+    link = _link(name, namespace)
+    if link is None or link.get("ifalias") != f"{_ALIAS}{port_id}":
+        return False
+    _ip(namespace, f"link delete dev {name}")
+    return True
+
+
+def _link(name: str, namespace: str | None) -> Link | None:
+    done = _execute(["ip", *_netns(namespace), "-json", "-details", "link", "show", "dev", name])
+    if done.returncode:
+        if "does not exist" in done.stderr:
+            return None
+        raise PlugError(done.stderr.strip() or f"ip link show dev {name} failed")
+    links: list[Link] = json.loads(done.stdout)
+    return links[0]
+
+
+def _ip(namespace: str | None, *lines: str) -> None:
+    """Several `ip` commands in one process."""
+    _run("ip", *_netns(namespace), "-batch", "-", text="".join(f"{line}\n" for line in lines))
+
+
+def _netns(namespace: str | None) -> list[str]:
+    return [] if namespace is None else ["-netns", namespace]
+
+
+# ---- the side of Open vSwitch
+
+
+def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
+    """One query for all there is to know. Raises PlugError when there is no such bridge, or `name` is in another."""
+    answer = _vsctl(ovsdb, "--no-wait", "--format=json", "--data=json",
+                    "--columns=datapath_type,ports", "find", "Bridge", f"name={bridge}",
+                    "--", "--columns=other_config", "list", "Open_vSwitch",
+                    "--", "--columns=_uuid", "find", "Port", f"name={name}",
+                    "--", "--columns=external_ids", "find", "Interface", f"name={name}")
+    bridges, switches, ports, interfaces = (json.loads(line)["data"] for line in answer.splitlines())
+    if not bridges:
+        raise PlugError(f"Open vSwitch has no bridge {bridge}; is the agent of this node running?")
+    datapath_type, held = bridges[0]
+    members = held[1] if held[0] == "set" else [held]  # RFC 7047, 5.1: a set of one is written as the one
+    if ports and ports[0][0] not in members:
+        raise PlugError(f"Open vSwitch has a port {name} in another bridge than {bridge}")
+    other_config = dict(switches[0][0][1]) if switches else {}
+    return _Switch(datapath_type, other_config.get("userspace-tso-enable") == "true",
+                   dict(interfaces[0][0][1]) if interfaces else None)
+
+
+def _vsctl(ovsdb: str, *args: str) -> str:
+    done = _execute(["ovs-vsctl", f"--db={ovsdb}", f"--timeout={_TIMEOUT_S}", *args])
+    # ovs-vsctl ends with status 0 although ovs-vswitchd could not open a device, and only says so.
+    if done.returncode or "Error detected" in done.stderr:
+        raise PlugError(f"Open vSwitch at {ovsdb}: {_last_line(done.stderr) or 'no answer in time'}")
+    return done.stdout
+
+
+# ---- processes
+
+
+def _run(*command: str, text: str | None = None) -> None:
+    done = _execute(list(command), text)
+    if done.returncode:
+        raise PlugError(f"{' '.join(command)}: {_last_line(done.stderr) or f'exit status {done.returncode}'}"
+                        + (f" ({text.strip()})" if text else ""))
+
+
+def _execute(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False,
+                              timeout=2 * _TIMEOUT_S)
+    except FileNotFoundError:
+        raise PlugError(f"the command {command[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise PlugError(f"{' '.join(command)}: no end after {2 * _TIMEOUT_S} s") from None
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if not line.startswith("Command failed")]
+    return lines[-1] if lines else ""

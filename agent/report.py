@@ -1,0 +1,117 @@
+"""What the agent tells the controller, read off the state of Open vSwitch. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.config import AgentConfig
+from agent.plan import uplink_port
+from agent.state import NOTHING, Columns, OvsState, lookup
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """The body of PUT /v1/nodes/NAME."""
+
+    datapath_id: str
+    physical_networks: tuple[str, ...]
+    snat_addresses: tuple[tuple[str, str], ...]
+    agent_version: str
+    ovs_version: str
+
+    def body(self) -> dict[str, object]:
+        return {
+            "datapath_id": self.datapath_id,
+            "physical_networks": list(self.physical_networks),
+            "snat_addresses": dict(self.snat_addresses),
+            "tunnel_address": None,
+            "versions": {"agent": self.agent_version, "ovs": self.ovs_version},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReport:
+    iface_id: str
+    name: str
+    ofport: int
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacesReport:
+    """The body of PUT /v1/nodes/NAME/interfaces but for its serial; `duplicates` are lines for the log."""
+
+    uplinks: tuple[tuple[str, int], ...] = ()
+    interfaces: tuple[InterfaceReport, ...] = ()
+    duplicates: tuple[str, ...] = field(default=(), compare=False)
+
+    def body(self, serial: int) -> dict[str, object]:
+        return {
+            "serial": serial,
+            "uplinks": dict(self.uplinks),
+            "interfaces": [{"iface_id": i.iface_id, "name": i.name, "ofport": i.ofport, "mac": i.mac}
+                           for i in self.interfaces],
+        }
+
+
+def node_report(config: AgentConfig, state: OvsState, agent_version: str) -> NodeReport:
+    return NodeReport(
+        datapath_id=config.datapath_id,
+        physical_networks=tuple(network.name for network in config.physical_networks),
+        snat_addresses=config.snat_addresses,
+        agent_version=agent_version,
+        ovs_version=state.ovs_version,
+    )
+
+
+def interfaces_report(config: AgentConfig, state: OvsState,
+                      previous: InterfacesReport = InterfacesReport()) -> InterfacesReport:  # noqa: B008 frozen
+    """Everything in the integration bridge that has an iface-id and a port number.
+
+    `previous` lends its MAC addresses: `mac_in_use` is empty for a moment after ovsdb-server restarts, and an
+    interface must not vanish from the report for that.
+    """
+    bridge = state.bridges.get(config.integration_bridge)
+    if bridge is None:
+        return InterfacesReport()
+    known_macs = {(i.iface_id, i.name): i.mac for i in previous.interfaces}
+    chosen: dict[str, InterfaceReport] = {}
+    duplicates = []
+    for name in _interface_names(state, bridge.ports):
+        interface = _interface(name, state.interfaces.get(name, NOTHING), known_macs)
+        if interface is None:
+            continue
+        other = chosen.get(interface.iface_id)
+        if other is not None:
+            interface, loser = sorted((interface, other), key=lambda i: i.ofport)
+            duplicates.append(f"interfaces {interface.name} and {loser.name} both claim port {interface.iface_id}: "
+                              f"{interface.name} gets it, it has the lower ofport")
+        chosen[interface.iface_id] = interface
+    uplinks = []
+    for network in config.physical_networks:
+        ofport = _ofport(state.interfaces.get(uplink_port(network), NOTHING))
+        if ofport is not None and uplink_port(network) in bridge.ports:
+            uplinks.append((network.name, ofport))
+    return InterfacesReport(tuple(uplinks), tuple(sorted(chosen.values(), key=lambda i: i.iface_id)),
+                            tuple(sorted(duplicates)))
+
+
+def _interface_names(state: OvsState, ports: tuple[str, ...]) -> list[str]:
+    return [name for port in ports if port in state.ports for name in state.ports[port].interfaces]
+
+
+def _interface(name: str, columns: Columns, known_macs: Mapping[tuple[str, str], str]) -> InterfaceReport | None:
+    iface_id = lookup(columns, "external_ids", "iface-id")
+    ofport = _ofport(columns)
+    if not isinstance(iface_id, str) or not iface_id or ofport is None:
+        return None
+    mac = lookup(columns, "external_ids", "attached-mac") or columns.get("mac_in_use") or known_macs.get(
+        (iface_id, name))
+    return InterfaceReport(iface_id, name, ofport, mac.lower()) if isinstance(mac, str) else None
+
+
+def _ofport(columns: Columns) -> int | None:
+    """None while Open vSwitch has not opened the interface (no value) or could not (-1)."""
+    ofport = columns.get("ofport")
+    return ofport if isinstance(ofport, int) and ofport > 0 else None

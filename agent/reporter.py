@@ -1,0 +1,194 @@
+"""Reports to the controller over REST, from a thread of its own, so that a slow controller holds up no repair.
+
+Level-triggered: every report is the whole truth of the node. What changes while one is under way goes with the next.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import urllib3
+
+from agent.config import AgentConfig
+from agent.report import InterfacesReport, NodeReport
+
+LOG = logging.getLogger(__name__)
+
+_TIMEOUT = urllib3.Timeout(connect=2.0, read=10.0)
+_FIRST_DELAY_S = 0.2
+_MAX_DELAY_S = 5.0
+# The controller has forgotten this node, or has seen a higher serial of it: both are put right by registering again.
+_REGISTER_AGAIN = frozenset({404, 409})
+
+
+class ReportError(Exception):
+    """A report did not get through; `status` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    node: NodeReport
+    interfaces: InterfacesReport
+
+
+class Client:
+    """PUTs JSON, over one connection that is kept alive, to the first of `urls` that answers."""
+
+    def __init__(self, urls: tuple[str, ...], token: str) -> None:
+        self._urls = urls
+        self._index = 0
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._pool = urllib3.connection_from_url(urls[0], maxsize=1, retries=False, timeout=_TIMEOUT)
+
+    def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """The answer's body. Raises ReportError."""
+        url = self._urls[self._index]
+        try:
+            prefix = urllib3.util.parse_url(url).path or ""
+            answer = self._pool.request("PUT", prefix + path, headers=self._headers,
+                                        body=json.dumps(body, separators=(",", ":")).encode())
+        except urllib3.exceptions.HTTPError as error:
+            raise ReportError(f"{url}: {error}") from error
+        try:
+            content = json.loads(answer.data)
+        except ValueError:
+            content = None
+        if answer.status != 200 or not isinstance(content, dict):
+            raise ReportError(f"{url}{path}: {answer.status} {_reason(content)}", answer.status)
+        return content
+
+    def next_url(self) -> None:
+        """Turns to the next controller, on a new connection."""
+        self.close()
+        self._index = (self._index + 1) % len(self._urls)
+        self._pool = urllib3.connection_from_url(self._urls[self._index], maxsize=1, retries=False, timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _reason(content: object) -> str:
+    error = content.get("error") if isinstance(content, dict) else None
+    return str(error.get("message", error)) if isinstance(error, dict) else "without a reason"
+
+
+class Reporter:
+    """`submit` from any thread; nothing is sent before the first."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._client = Client(config.api_urls, config.api_token)
+        self._path = f"/v1/nodes/{quote(config.node, safe='')}"
+        self._heartbeat = config.heartbeat_interval
+        self._wakeup = threading.Condition()
+        self._truth: _Truth | None = None
+        self._stopping = False
+        # The rest belongs to the thread.
+        self._registered: NodeReport | None = None
+        self._reported: InterfacesReport | None = None
+        self._serial = 0
+        self._failures = 0
+        self._complaint = ""
+        self._answers: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; a request that is under way is not waited for longer than a second."""
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify()
+        self._thread.join(timeout=1.0)
+
+    def submit(self, node: NodeReport, interfaces: InterfacesReport) -> None:
+        """The truth as of now; reported at once if it differs from what the controller has."""
+        truth = _Truth(node, interfaces)
+        with self._wakeup:
+            if truth != self._truth:
+                self._truth = truth
+                self._wakeup.notify()
+
+    def _run(self) -> None:
+        due = 0.0
+        while (truth := self._next(due)) is not None:
+            try:
+                self._send(truth)
+            except Exception as error:  # a fault in here must not make the node fall silent for good
+                delay = self._failed(error)
+                with self._wakeup:
+                    self._wakeup.wait_for(lambda: self._stopping, timeout=delay)
+                due = 0.0
+            else:
+                self._succeeded()
+                due = time.monotonic() + self._heartbeat
+        self._client.close()
+
+    def _next(self, due: float) -> _Truth | None:
+        """What to send, as soon as it differs from what was sent or at `due` (monotonic seconds); None: the end."""
+        with self._wakeup:
+            while not self._stopping:
+                left = due - time.monotonic()
+                if self._truth is None:
+                    self._wakeup.wait()
+                elif left > 0 and (self._truth.node, self._truth.interfaces) == (self._registered, self._reported):
+                    self._wakeup.wait(left)
+                else:
+                    return self._truth
+            return None
+
+    def _send(self, truth: _Truth) -> None:
+        try:
+            self._send_once(truth)
+        except ReportError as error:
+            if error.status not in _REGISTER_AGAIN:
+                raise
+            self._registered = None
+            self._send_once(truth)
+
+    def _send_once(self, truth: _Truth) -> None:
+        if self._registered != truth.node:
+            self._client.put(self._path, truth.node.body())
+            self._registered = truth.node
+            self._serial = 0
+        self._serial += 1
+        answer = self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
+        self._reported = truth.interfaces
+        ports = answer.get("ports")
+        self._log_answers({str(k): str(v) for k, v in ports.items()} if isinstance(ports, dict) else {})
+
+    def _log_answers(self, answers: dict[str, str]) -> None:
+        for iface_id, answer in answers.items():
+            if answer != self._answers.get(iface_id):
+                LOG.log(logging.WARNING if answer.startswith("refused") else logging.INFO, "port %s: %s", iface_id,
+                        answer)
+        self._answers = answers
+
+    def _failed(self, error: Exception) -> float:
+        """Seconds to wait. The same complaint is logged once."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            LOG.warning("report failed: %s", error, exc_info=not isinstance(error, ReportError))
+        # A connection that had been kept alive may just have been closed by a controller that restarted.
+        delay = random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(self._failures, 16)))
+        self._failures += 1
+        self._client.next_url()
+        # Whoever answers next may be another controller, or the same one with an older database.
+        self._registered = self._reported = None
+        return delay
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            LOG.info("reports get through again")
+        self._failures, self._complaint = 0, ""

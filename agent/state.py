@@ -1,0 +1,69 @@
+"""What OVSDB shows of a node's Open vSwitch, as immutable values.
+
+A record is its columns: `{"fail_mode": "secure", "other_config": {"datapath-id": "..."}}`. An optional column that is
+empty is None, a set is a frozenset, a map is a mapping (ovs-vswitchd.conf.db(5) for their meaning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+Value = str | int | None | frozenset[str] | Mapping[str, str]
+Columns = Mapping[str, Value]
+
+NOTHING: Columns = MappingProxyType({})
+
+# `external_ids` of all that this program creates: nothing without one of these is ever deleted.
+MARK_KEY = "trunkline"
+MARK_AGENT = "agent"
+MARK_PLUG = "plug"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerState:
+    """`id` is the row's UUID: two rows may hold one target."""
+
+    id: str
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class PortState:
+    name: str
+    bridge: str
+    interfaces: tuple[str, ...]
+    columns: Columns = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeState:
+    """`ports` includes the bridge's own internal port."""
+
+    name: str
+    ports: tuple[str, ...] = ()
+    controllers: tuple[ControllerState, ...] = ()
+    columns: Columns = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OvsState:
+    """All maps are by name, which OVSDB keeps unique in each table."""
+
+    bridges: Mapping[str, BridgeState] = field(default_factory=dict)
+    ports: Mapping[str, PortState] = field(default_factory=dict)
+    interfaces: Mapping[str, Columns] = field(default_factory=dict)
+    ovs_version: str = ""
+
+
+def lookup(columns: Columns, column: str, key: str | None = None) -> Value:
+    """The value of a column, or of one key of a map column; None when it is not there."""
+    value = columns.get(column)
+    if key is None:
+        return value
+    return value.get(key) if isinstance(value, Mapping) else None
+
+
+def marked(columns: Columns, mark: str = MARK_AGENT) -> bool:
+    return lookup(columns, "external_ids", MARK_KEY) == mark

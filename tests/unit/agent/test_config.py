@@ -1,0 +1,94 @@
+"""The agent's configuration file: what is accepted, and one line for what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import AgentConfig, ConfigError, PhysicalNetwork, default_datapath_id, load
+from agent.main import main
+
+GOOD = {
+    "node": "n1", "physical_network": "physnet1:eth1", "controller": "tcp:192.0.2.1:6653",
+    "api_url": "http://192.0.2.1:8080", "api_token": "secret",
+}
+
+
+def loaded(tmp_path: Path, text: str) -> AgentConfig:
+    path = tmp_path / "agent.conf"
+    path.write_text(text)
+    return load(["--config-file", str(path)])
+
+
+def text(*extra: str, **changes: str) -> str:
+    lines = [f"{key} = {value}" for key, value in {**GOOD, **changes}.items() if value]
+    return "\n".join(["[agent]", *lines, *extra]) + "\n"
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = loaded(tmp_path, text())
+    assert config.physical_networks == (PhysicalNetwork("physnet1", "eth1"),)
+    assert config.datapath_id == default_datapath_id("n1") and int(config.datapath_id, 16)
+    assert (config.integration_bridge, config.datapath_type) == ("br-int", "system")
+    assert (config.heartbeat_interval, config.inactivity_probe) == (10.0, 30000)
+
+
+def test_everything(tmp_path: Path) -> None:
+    config = loaded(tmp_path, text(
+        "physical_network = ext", "snat_address = ext:203.0.113.11", "controller = ssl:[2001:db8::1]:6653",
+        "datapath_id = 0000020000000001", "datapath_type = netdev", "ovsdb = unix:/run/n1/db.sock",
+        "[logging]", "format = json"))
+    assert config.physical_networks[1] == PhysicalNetwork("ext", None)
+    assert config.snat_addresses == (("ext", "203.0.113.11"),)
+    assert config.controllers == ("tcp:192.0.2.1:6653", "ssl:[2001:db8::1]:6653")
+    assert config.log_format == "json"
+
+
+def test_the_sample_is_valid() -> None:
+    load(["--config-file", "etc/trunkline-agent.conf.sample"])
+
+
+@pytest.mark.parametrize(("content", "named"), [
+    (text("colour = blue"), "colour"),
+    (text("[agnt]", "a = 1"), "agnt"),
+    ("[DEFAULT]\nnode = n1\n" + text(), "DEFAULT"),
+    (text(physical_network="name-that-is-too-long:eth1"), "physical_network"),
+    (text(physical_network="p:eth/1"), "physical_network"),
+    (text("physical_network = physnet1:eth2"), "twice"),
+    (text("physical_network = physnet2:eth1"), "twice"),
+    (text(physical_network="int:eth1"), "br-int"),
+    (text(controller=""), "controller"),
+    (text(controller="192.0.2.1:6653"), "controller"),
+    (text(controller="tcp:192.0.2.1:66530"), "controller"),
+    (text(api_url=""), "api_url"),
+    (text(api_url="192.0.2.1:8080"), "api_url"),
+    (text(api_url="http://192.0.2.1:port"), "port"),
+    (text(api_token=""), "api_token"),
+    (text(api_token="with space"), "api_token"),
+    (text("datapath_id = 12"), "datapath_id"),
+    (text("datapath_id = 0000000000000000"), "datapath_id"),
+    (text("datapath_type = dpdk"), "datapath_type"),
+    (text("heartbeat_interval = soon"), "heartbeat_interval"),
+    (text("heartbeat_interval = 0"), "heartbeat_interval"),
+    (text("inactivity_probe = -1"), "inactivity_probe"),
+    (text("snat_address = other:203.0.113.1"), "snat_address"),
+    (text("snat_address = physnet1:203.0.113"), "snat_address"),
+    (text("snat_address = physnet1:203.0.113.1", "snat_address = physnet1:203.0.113.2"), "twice"),
+    (text("ovsdb = /run/db.sock"), "ovsdb"),
+    (text(node="n 1"), "node"),
+    ("no section", "agent.conf"),
+])
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, content: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, content)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_bad_file_ends_the_program_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "agent.conf"
+    path.write_text(text("colour = blue"))
+    assert main(["--config-file", str(path)]) == 2
+    assert main(["--config-file", str(tmp_path / "none")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("trunkline-agent: ") for line in lines)

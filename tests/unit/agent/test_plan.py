@@ -1,0 +1,249 @@
+"""The agent's plan: applying it gives what is wanted, once, and never leaves br-int without a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import plan as p
+from agent.config import AgentConfig, PhysicalNetwork
+from agent.state import BridgeState, ControllerState, OvsState, PortState, Value, lookup, marked
+
+OURS = {"external_ids": {"trunkline": "agent"}}
+CONFIG = AgentConfig(
+    node="n1", datapath_id="0000020000000001", controllers=("tcp:192.0.2.1:6653",), api_urls=("http://192.0.2.1:8080",),
+    api_token="t", physical_networks=(PhysicalNetwork("physnet1", "eth1"), PhysicalNetwork("physnet2", None)),
+    datapath_type="netdev",
+)
+
+_ids = count(1)
+
+
+def merged(columns: Mapping[str, Value], settings: Iterable[p.Setting]) -> dict[str, Value]:
+    result = dict(columns)
+    for setting in settings:
+        if setting.key is None:
+            result[setting.column] = setting.value
+        else:
+            present = result.get(setting.column) or {}
+            assert isinstance(present, Mapping)
+            result[setting.column] = {**present, setting.key: setting.value}
+    return result
+
+
+def after(state: OvsState, step: p.Step) -> OvsState:
+    """What OVSDB would hold after the step; refuses what OVSDB would refuse."""
+    bridges, ports, interfaces = dict(state.bridges), dict(state.ports), dict(state.interfaces)
+
+    def add_port(bridge: str, name: str, settings: Iterable[p.Setting]) -> None:
+        assert name not in ports and name not in interfaces, f"{name} exists"
+        ports[name] = PortState(name, bridge, (name,), OURS)
+        interfaces[name] = merged({}, settings)
+        bridges[bridge] = replace(bridges[bridge], ports=(*bridges[bridge].ports, name))
+
+    def set_controllers(bridge: str, controllers: Iterable[ControllerState]) -> None:
+        bridges[bridge] = replace(bridges[bridge], controllers=tuple(controllers))
+
+    match step:
+        case p.AddBridge(name, settings):
+            assert name not in bridges
+            bridges[name] = BridgeState(name, (), (), merged({}, settings))
+            add_port(name, name, (p.Setting("type", "internal"),))
+        case p.SetBridge(name, settings):
+            bridges[name] = replace(bridges[name], columns=merged(bridges[name].columns, settings))
+        case p.DeletePort(bridge, name):
+            assert marked(ports[name].columns), "deletes what is not ours"
+            for interface in ports.pop(name).interfaces:
+                del interfaces[interface]
+            bridges[bridge] = replace(bridges[bridge], ports=tuple(x for x in bridges[bridge].ports if x != name))
+        case p.AddPort(bridge, name, settings):
+            add_port(bridge, name, settings)
+        case p.SetInterface(name, settings):
+            interfaces[name] = merged(interfaces[name], settings)
+        case p.AddController(bridge, target, settings):
+            row = ControllerState(f"new-{next(_ids)}", merged({**OURS, "target": target}, settings))
+            set_controllers(bridge, (*bridges[bridge].controllers, row))
+        case p.SetController(bridge, row_id, settings):
+            set_controllers(bridge, (replace(c, columns=merged(c.columns, settings)) if c.id == row_id else c
+                                     for c in bridges[bridge].controllers))
+        case p.DeleteController(bridge, row_id):
+            gone = [c for c in bridges[bridge].controllers if c.id == row_id]
+            assert gone and marked(gone[0].columns), "deletes what is not ours"
+            set_controllers(bridge, (c for c in bridges[bridge].controllers if c.id != row_id))
+    return OvsState(bridges, ports, interfaces)
+
+
+def applied(state: OvsState, steps: Iterable[p.Step]) -> OvsState:
+    for step in steps:
+        state = after(state, step)
+    return state
+
+
+def settled(config: AgentConfig = CONFIG) -> OvsState:
+    return applied(OvsState(), p.plan(p.wanted(config), OvsState()).steps)
+
+
+def targets(state: OvsState, bridge: str = "br-int") -> list[object]:
+    return sorted(str(lookup(c.columns, "target")) for c in state.bridges[bridge].controllers)
+
+
+def test_a_bare_node_gets_everything() -> None:
+    state = settled()
+    assert set(state.bridges) == {"br-int", "br-physnet1", "br-physnet2"}
+    integration = state.bridges["br-int"].columns
+    assert integration["fail_mode"] == "secure" and integration["datapath_type"] == "netdev"
+    assert integration["protocols"] == frozenset({"OpenFlow14"})
+    assert integration["other_config"] == {"datapath-id": "0000020000000001", "disable-in-band": "true"}
+    assert state.bridges["br-physnet1"].columns["fail_mode"] == "standalone"
+    assert set(state.bridges["br-physnet1"].ports) == {"br-physnet1", "eth1", "int-physnet1"}
+    assert state.interfaces["uplink-physnet1"]["ofport_request"] == 65001
+    assert state.interfaces["uplink-physnet2"]["ofport_request"] == 65002
+    for one, other in (("uplink-physnet1", "int-physnet1"), ("uplink-physnet2", "int-physnet2")):
+        assert lookup(state.interfaces[one], "options", "peer") == other
+        assert lookup(state.interfaces[other], "options", "peer") == one
+    (controller,) = state.bridges["br-int"].controllers
+    assert controller.columns["max_backoff"] == 1000 and controller.columns["inactivity_probe"] == 30000
+    assert controller.columns["connection_mode"] == "out-of-band"
+
+
+def test_a_second_plan_is_empty() -> None:
+    assert p.plan(p.wanted(CONFIG), settled()) == p.Plan()
+
+
+def test_foreign_entries_of_a_map_stay() -> None:
+    state = settled()
+    bridge = state.bridges["br-int"]
+    columns = {**bridge.columns, "other_config": {"datapath-id": "x", "mac-table-size": "9000"}}
+    state = replace(state, bridges={**state.bridges, "br-int": replace(bridge, columns=columns)})
+    state = applied(state, p.plan(p.wanted(CONFIG), state).steps)
+    assert lookup(state.bridges["br-int"].columns, "other_config", "mac-table-size") == "9000"
+    assert lookup(state.bridges["br-int"].columns, "other_config", "datapath-id") == CONFIG.datapath_id
+
+
+def test_one_controller_for_another_is_changed_in_its_row() -> None:
+    state = settled()
+    (row,) = state.bridges["br-int"].controllers
+    config = replace(CONFIG, controllers=("tcp:192.0.2.9:6653",))
+    (step,) = p.plan(p.wanted(config), state).steps
+    assert isinstance(step, p.SetController) and step.id == row.id
+    assert targets(after(state, step)) == ["tcp:192.0.2.9:6653"]
+
+
+def test_a_controller_of_somebody_else_stays_and_is_named() -> None:
+    state = settled()
+    bridge = state.bridges["br-int"]
+    foreign = ControllerState("f", {"target": "ptcp:6700:127.0.0.1", "external_ids": {}})
+    state = replace(state, bridges={**state.bridges, "br-int": replace(bridge, controllers=(
+        *bridge.controllers, foreign))})
+    plan = p.plan(p.wanted(CONFIG), state)
+    assert plan.steps == () and "ptcp:6700" in plan.problems[0]
+
+
+def test_a_nic_with_addresses_is_left_alone() -> None:
+    plan = p.plan(p.wanted(CONFIG), OvsState(), addressed=frozenset({"eth1"}))
+    assert not any(isinstance(step, p.AddPort) and step.name == "eth1" for step in plan.steps)
+    assert "eth1 holds addresses" in plan.problems[0]
+
+
+def test_a_nic_in_a_bond_counts_as_there() -> None:
+    state = settled()
+    bond = PortState("bond0", "br-physnet1", ("eth1", "eth9"))
+    ports = {name: port for name, port in state.ports.items() if name != "eth1"} | {"bond0": bond}
+    assert p.plan(p.wanted(CONFIG), replace(state, ports=ports)) == p.Plan()
+
+
+def test_a_nic_in_a_foreign_bridge_is_named_and_left() -> None:
+    bridge = BridgeState("br0", ("br0", "eth1"))
+    state = OvsState({"br0": bridge}, {n: PortState(n, "br0", (n,)) for n in bridge.ports}, {"br0": {}, "eth1": {}})
+    plan = p.plan(p.wanted(CONFIG), state)
+    assert any("eth1 belongs into br-physnet1, but is in br0" in problem for problem in plan.problems)
+    assert not any(isinstance(step, p.DeletePort) for step in plan.steps)
+
+
+def test_our_nic_moves_when_its_physical_network_is_renamed() -> None:
+    config = replace(CONFIG, physical_networks=(PhysicalNetwork("renamed", "eth1"),))
+    state = settled()
+    state = applied(state, p.plan(p.wanted(config), state).steps)
+    assert state.ports["eth1"].bridge == "br-renamed"
+    assert {"uplink-physnet1", "int-physnet1", "uplink-physnet2"}.isdisjoint(state.ports)
+    assert "br-physnet1" in state.bridges  # it may hold the host's address
+    assert p.plan(p.wanted(config), state) == p.Plan()
+
+
+def test_a_bridge_whose_name_is_a_port_is_named() -> None:
+    state = OvsState({"br0": BridgeState("br0", ("br-int",))}, {"br-int": PortState("br-int", "br0", ("br-int",))},
+                     {"br-int": {}})
+    plan = p.plan(p.wanted(CONFIG), state)
+    assert "br-int cannot be made" in plan.problems[0]
+    assert not any(getattr(step, "bridge", getattr(step, "name", "")) == "br-int" for step in plan.steps)
+
+
+def test_a_patch_port_of_somebody_else_is_not_changed() -> None:
+    state = settled()
+    ports = {**state.ports, "uplink-physnet1": replace(state.ports["uplink-physnet1"], columns={})}
+    interfaces = {**state.interfaces, "uplink-physnet1": {"type": "internal"}}
+    plan = p.plan(p.wanted(CONFIG), replace(state, ports=ports, interfaces=interfaces))
+    assert plan.steps == () and "uplink-physnet1" in plan.problems[0]
+
+
+_NAMES = st.sampled_from(["a", "b", "c", "d"])
+_CONFIGS = st.builds(
+    lambda names, hosts, datapath: replace(
+        CONFIG, controllers=tuple(f"tcp:{host}:6653" for host in hosts), datapath_type=datapath,
+        physical_networks=tuple(PhysicalNetwork(name, nic) for name, nic in names)),
+    st.lists(st.tuples(_NAMES, st.none() | st.sampled_from(["eth1", "eth2", "eth3"])), max_size=3,
+             unique_by=(lambda t: t[0], lambda t: t[1] or object())),
+    st.lists(st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]), min_size=1, max_size=3,
+             unique=True),
+    st.sampled_from(["system", "netdev"]),
+)
+
+
+@given(st.data())
+def test_any_change_of_configuration_and_any_damage_is_put_right(data: st.DataObject) -> None:
+    state = settled(data.draw(_CONFIGS))
+    for name in data.draw(st.lists(st.sampled_from(sorted(state.ports)), unique=True)):
+        port = state.ports[name]
+        if name == port.bridge:
+            continue
+        if data.draw(st.booleans()):  # somebody has deleted the port
+            bridge = state.bridges[port.bridge]
+            state = OvsState(
+                {**state.bridges, port.bridge: replace(bridge, ports=tuple(x for x in bridge.ports if x != name))},
+                {k: v for k, v in state.ports.items() if k != name},
+                {k: v for k, v in state.interfaces.items() if k != name})
+        else:  # or has changed its interface
+            state = replace(state, interfaces={**state.interfaces, name: {"type": "", "options": {"peer": "x"}}})
+    config = data.draw(_CONFIGS)
+    bridges = p.wanted(config)
+    plan = p.plan(bridges, state)
+    had_controllers = bool(state.bridges["br-int"].controllers)
+    for step in plan.steps:
+        state = after(state, step)
+        if "br-int" in state.bridges and had_controllers:
+            assert state.bridges["br-int"].controllers, "br-int lost its last controller"
+    assert targets(state) == sorted(config.controllers)
+    assert p.plan(bridges, state).steps == ()
+    for bridge in bridges:
+        assert {port.name for port in bridge.ports} <= set(state.bridges[bridge.name].ports)
+        for setting in bridge.settings:
+            assert lookup(state.bridges[bridge.name].columns, setting.column, setting.key) == setting.value
+        for port in bridge.ports:
+            for setting in port.settings:
+                assert lookup(state.interfaces[port.name], setting.column, setting.key) == setting.value
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("second", [1, 2, 3])
+def test_no_number_of_controllers_passes_through_none(first: int, second: int) -> None:
+    state = settled(replace(CONFIG, controllers=tuple(f"tcp:192.0.2.{i}:6653" for i in range(first))))
+    config = replace(CONFIG, controllers=tuple(f"tcp:192.0.2.{i}:6653" for i in range(100, 100 + second)))
+    for step in p.plan(p.wanted(config), state).steps:
+        state = after(state, step)
+        assert state.bridges["br-int"].controllers
+    assert targets(state) == sorted(config.controllers)
