@@ -1,0 +1,83 @@
+"""The field types of requests: what a name, an address, a MAC may look like. Values are checked, not repaired."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
+_CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+
+class RequestModel(BaseModel):
+    """No unknown fields, no conversions ("1" is not 1, 1 is not true)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _printable(text: str) -> str:
+    # also keeps NUL (which PostgreSQL refuses) and line breaks (which would forge log lines) out
+    if not text.isprintable():
+        raise ValueError("must not hold control characters or line breaks")
+    return text
+
+
+def _address(value: object) -> IPv4Address:
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        raise ValueError("must be an IPv4 address such as 192.0.2.1")
+    return IPv4Address(value)
+
+
+def _unicast(address: IPv4Address) -> IPv4Address:
+    if address.is_multicast or address.is_unspecified or address.is_loopback or int(address) >> 28 == 15:
+        raise ValueError(f"{address} is not the address of a host")
+    return address
+
+
+def _cidr(value: object) -> IPv4Network:
+    if not isinstance(value, str) or not _CIDR.fullmatch(value):
+        raise ValueError("must be an IPv4 range such as 192.0.2.0/24")
+    return IPv4Network(value)
+
+
+def _mac(value: str) -> str:
+    mac = value.lower()
+    if not _MAC.fullmatch(mac):
+        raise ValueError("must be a MAC such as 02:00:00:12:34:56")
+    if int(mac[1], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise ValueError("must be the MAC of one host, not a group or zero")
+    return mac
+
+
+def _host_name(value: str) -> str:
+    if value and not _HOST.fullmatch(value):
+        raise ValueError("must be labels of letters, digits and hyphens joined by dots (RFC 1123)")
+    return value
+
+
+Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_printable)]
+ObjectId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
+Uuid = Annotated[
+    str,
+    StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"),
+]
+ProjectId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+PhysicalNetwork = Annotated[
+    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+]
+NodeName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name)]
+Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
+Cidr = Annotated[IPv4Network, BeforeValidator(_cidr)]
+Mtu = Annotated[int, Field(ge=68, le=9216)]
+Segment = Annotated[int, Field(ge=1, le=4094)]
+LeaseTime = Annotated[int, Field(ge=10, le=0x7FFFFFFF)]

@@ -1,0 +1,185 @@
+"""The one place every request goes through: identify, find the route, permit, bound, call, answer, count, log.
+
+`make_app` mounts the resources in Ryu's WSGI and puts the gate before it. Order of refusals: 400 (a path that is no
+text), 401, 404, 405, 403, 411, 413, and then what the handler says. Nothing is parsed before the caller is known.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from ryu.app.wsgi import ControllerBase, WSGIApplication, route
+
+from controller.api import health, metrics, networks, nodes, ports, revisions, stats
+from controller.api.auth import Authenticator, Identity
+from controller.api.errors import ApiError, forbidden, from_exception
+from controller.api.http import MAX_BODY, Answer, Endpoint, Request, Route, Router, StartResponse, parse_query
+from controller.api.services import Services
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_READS = frozenset({"GET", "HEAD"})
+_PENDING = "trunkline.pending"
+
+
+class ResourceController(ControllerBase):  # type: ignore[misc]
+    """Ryu's side of the gate: runs the handler the gate has chosen."""
+
+    @route("resources", "/{path:.*}")
+    def serve(self, request: Any, **_params: str) -> Answer:
+        services, endpoint, admitted = request.environ[_PENDING]
+        answer: Answer = endpoint.handler(services, admitted)
+        return answer
+
+
+class Gate:
+    """A WSGI application. Whatever happens inside, the client gets JSON and never a traceback."""
+
+    def __init__(self, services: Services, routes: Iterable[Route], inner: WSGIApplication, counter: Counter) -> None:
+        self._services = services
+        self._router = Router(routes)
+        self._inner = inner
+        self._counter = counter
+        self._authenticator = Authenticator(services.config.credentials)
+        self._log = structlog.get_logger("controller.api")
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        began = time.monotonic()
+        trace = _Trace(secrets.token_hex(8), environ.get("REQUEST_METHOD", ""))
+
+        def respond(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
+            trace.status = int(status[:3])
+            start_response(status, [*headers, ("X-Request-Id", trace.request_id)])
+
+        try:
+            environ[_PENDING] = self._admit(environ, trace)
+            body = self._inner(environ, respond)
+        except Exception as error:
+            body = self._refusal(error, trace)(environ, respond)
+        self._account(trace, time.monotonic() - began)
+        return body
+
+    def _admit(self, environ: Mapping[str, Any], trace: _Trace) -> tuple[Services, Endpoint, Request]:
+        trace.path = path = _path(environ)
+        trace.identity = identity = self._authenticator.identify(environ.get("HTTP_AUTHORIZATION"))
+        found = self._router.find(path)
+        if identity is None and (found is None or not found[0].public):
+            raise ApiError(
+                401,
+                "unauthorized",
+                "a valid token is needed: Authorization: Bearer TOKEN",
+                headers=(("WWW-Authenticate", 'Bearer realm="trunkline"'),),
+            )
+        if found is None:
+            raise ApiError(404, "path_unknown", "there is nothing at this path")
+        place, params = found
+        trace.resource = place.resource.value
+        endpoint = place.endpoints.get("GET" if trace.method == "HEAD" else trace.method)
+        if endpoint is None:
+            raise ApiError(
+                405, "method_not_allowed", f"possible here: {place.allow}", headers=(("Allow", place.allow),)
+            )
+        if not place.public and (identity is None or not identity.may(place.resource, endpoint.verb)):
+            raise forbidden(f"the role of this token may not {endpoint.verb} {place.resource}")
+        request = Request(
+            resource=place.resource,
+            verb=endpoint.verb,
+            path=path,
+            params=params,
+            query=parse_query(environ.get("QUERY_STRING", "")),
+            body=_body(environ),
+            identity=identity,
+            request_id=trace.request_id,
+            environ=environ,
+        )
+        return self._services, endpoint, request
+
+    def _refusal(self, error: Exception, trace: _Trace) -> Answer:
+        refusal = from_exception(error)
+        if refusal is None:
+            self._log.exception("api_handler_failed", **trace.fields())
+            refusal = ApiError(
+                500,
+                "internal_error",
+                "the controller could not handle this request; its log says why",
+                details={"request_id": trace.request_id},
+            )
+        elif refusal.status == 503:
+            self._log.warning("api_unavailable", code=refusal.code, reason=str(error), **trace.fields())
+        return Answer.json(refusal.envelope(), refusal.status, refusal.headers)
+
+    def _account(self, trace: _Trace, seconds: float) -> None:
+        method = trace.method if trace.method in _METHODS else "other"  # labels must not grow with what clients invent
+        self._counter.labels(method, trace.resource, str(trace.status)).inc()
+        level = self._log.debug if trace.method in _READS else self._log.info
+        level("api_request", status=trace.status, ms=round(seconds * 1000, 1), **trace.fields())
+
+
+class _Trace:
+    """What is known of a request so far, for its answer, its metric and its log line."""
+
+    __slots__ = ("identity", "method", "path", "request_id", "resource", "status")
+
+    def __init__(self, request_id: str, method: str) -> None:
+        self.request_id = request_id
+        self.method = method
+        self.path = ""
+        self.resource = "none"
+        self.status = 500
+        self.identity: Identity | None = None
+
+    def fields(self) -> dict[str, Any]:
+        actor = None if self.identity is None else self.identity.actor
+        return {"request_id": self.request_id, "method": self.method[:16], "path": self.path[:512], "actor": actor}
+
+
+def _path(environ: Mapping[str, Any]) -> str:
+    """The decoded path. WSGI (PEP 3333) hands bytes as latin-1."""
+    try:
+        path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        path = "\0"
+    if not path.isprintable():
+        raise ApiError(400, "bad_path", "the path holds control characters or is not UTF-8")
+    return path
+
+
+def _body(environ: Mapping[str, Any]) -> bytes:
+    """The request's body, bounded before it is read."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        raise ApiError(411, "length_required", "a body needs a Content-Length")
+    text = environ.get("CONTENT_LENGTH") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError(400, "bad_length", "Content-Length must be a number")
+    if len(text) > 12 or int(text) > MAX_BODY:
+        raise ApiError(413, "body_too_large", f"a body may have {MAX_BODY} bytes")
+    length = int(text)
+    if not length:
+        return b""
+    body: bytes = environ["wsgi.input"].read(length)
+    if len(body) < length:
+        raise ApiError(400, "body_cut", "the body is shorter than its Content-Length")
+    return body
+
+
+def make_app(services: Services) -> Gate:
+    """The API as a WSGI application. `controller.compat` must have been imported before this module."""
+    ryu_stats = WSGIApplication()
+    stats.connect(ryu_stats, services)
+    routes = (
+        *health.ROUTES,
+        *networks.ROUTES,
+        *ports.ROUTES,
+        *nodes.ROUTES,
+        *revisions.ROUTES,
+        *metrics.ROUTES,
+        *stats.routes(ryu_stats),
+    )
+    services.registry.register(metrics.ModelCollector(services))
+    resources = WSGIApplication()
+    resources.register(ResourceController)
+    return Gate(services, routes, resources, metrics.request_counter(services.registry))

@@ -1,0 +1,191 @@
+"""The values between the gate and the handlers: a request, an answer, a route."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import pydantic_core
+from pydantic import TypeAdapter, ValidationError
+
+from controller.api.auth import Identity, Resource, Verb
+from controller.api.errors import ApiError, from_validation, invalid
+from controller.api.services import Services
+
+M = TypeVar("M")
+
+MAX_BODY = 1 << 20
+MAX_QUERY_FIELDS = 16
+MAX_PAGE = 1000
+MAX_REVISION = (1 << 63) - 1
+
+JSON = "application/json; charset=utf-8"
+
+StartResponse = Callable[..., Any]
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Also a WSGI application, so that Ryu's WSGI can return it as it is."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @staticmethod
+    def json(value: Mapping[str, Any], status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+        return Answer(status, json.dumps(value, separators=(",", ":")).encode(), headers=headers)
+
+    def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> list[bytes]:
+        headers: Headers = [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.body))),
+            # answers hold other people's addresses: no cache, and no browser that guesses a type
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *self.headers,
+        ]
+        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [self.body]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that passed the gate. `params` are the variable parts of its path; /v1/health has no `identity`."""
+
+    resource: Resource
+    verb: Verb
+    path: str
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    identity: Identity | None
+    request_id: str
+    environ: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def caller(self) -> Identity:
+        assert self.identity is not None, "only routes that need no token have no identity"
+        return self.identity
+
+    def document(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises ApiError 400."""
+        try:
+            document = pydantic_core.from_json(self.body, allow_inf_nan=False)
+        except ValueError as error:
+            raise ApiError(400, "bad_json", f"the body is no JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise ApiError(400, "bad_json", "the body must be a JSON object")
+        return document
+
+    def parse(self, adapter: TypeAdapter[M], immutable: Collection[str] = ()) -> M:
+        """The body as a model. Raises ApiError 400 that names the field. `immutable`: see errors.from_validation."""
+        self.document()
+        try:
+            return adapter.validate_json(self.body)
+        except ValidationError as error:
+            raise from_validation(error, immutable) from None
+
+    def filters(self, *names: str) -> dict[str, str]:
+        """The query's fields, which must be among `names`."""
+        for name in self.query:
+            if name not in names:
+                known = f"known: {', '.join(names)}" if names else "there are none"
+                raise ApiError(400, "unknown_field", f"{name[:80]}: no such query field ({known})", name[:80])
+        return dict(self.query)
+
+    def page(self, *names: str) -> dict[str, Any]:
+        """The query's filters among `names`, with `limit` and `marker` as the store's lists take them."""
+        filters: dict[str, Any] = self.filters(*names, "limit", "marker")
+        if "limit" in filters:
+            filters["limit"] = bounded_int("limit", filters["limit"], 1, MAX_PAGE)
+        return filters
+
+
+def bounded_int(name: str, text: str, low: int, high: int) -> int:
+    """A decimal number of a path or query. Raises ApiError 400."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
+        raise invalid(name, f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def parse_query(text: str) -> dict[str, str]:
+    """A query string, each field once. Raises ApiError 400."""
+    if not text:
+        return {}
+    try:
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
+        )
+    except ValueError:
+        raise ApiError(400, "bad_query", f"the query must be NAME=VALUE fields, {MAX_QUERY_FIELDS} at most") from None
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise ApiError(400, "bad_query", "a query field is given twice")
+    if not all(value.isprintable() and len(value) <= 255 for value in query.values()):
+        raise ApiError(400, "bad_query", "a query field holds control characters or more than 255 characters")
+    return query
+
+
+Handler = Callable[[Services, Request], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    verb: Verb
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`template` is a path whose parts in braces are variable; `endpoints` are by HTTP method."""
+
+    template: str
+    resource: Resource
+    endpoints: Mapping[str, Endpoint]
+    public: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.template.split("/")[1:])
+
+    @property
+    def allow(self) -> str:
+        methods = [*self.endpoints, "HEAD"] if "GET" in self.endpoints else [*self.endpoints]
+        return ", ".join(sorted(methods))
+
+
+class Router:
+    """Finds the route of a path."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_length: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        for route in routes:
+            self._by_length.setdefault(len(route.parts), []).append((route.parts, route))
+
+    def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route and its variable parts. A path is taken as it is: no trailing slash, no dots, no empty part."""
+        offered = path.split("/")[1:]
+        for parts, route in self._by_length.get(len(offered), ()):
+            params = _match(parts, offered)
+            if params is not None:
+                return route, params
+        return None
+
+
+def _match(parts: tuple[str, ...], offered: list[str]) -> dict[str, str] | None:
+    params: dict[str, str] = {}
+    for part, text in zip(parts, offered, strict=True):
+        if part.startswith("{"):
+            if not text:
+                return None
+            params[part[1:-1]] = text
+        elif part != text:
+            return None
+    return params

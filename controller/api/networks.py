@@ -1,0 +1,101 @@
+"""/v1/networks"""
+
+from __future__ import annotations
+
+from controller.api import views
+from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
+from controller.api.errors import forbidden, unknown_object
+from controller.api.http import Answer, Endpoint, Request, Route
+from controller.api.models import NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate
+from controller.api.publishing import publish
+from controller.api.services import Services
+from controller.store.specs import NetworkRecord, NotFound, Written
+from flows.model import NetworkKind
+
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key"}
+
+
+def list_networks(services: Services, request: Request) -> Answer:
+    records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
+    return Answer.json({"networks": [views.network(record) for record in records]})
+
+
+def show_network(services: Services, request: Request) -> Answer:
+    request.filters()
+    return Answer.json({"network": views.network(visible(services, request.caller, request.params["id"]))})
+
+
+def create_network(services: Services, request: Request) -> Answer:
+    body = request.parse(NETWORK_CREATE)
+    project_id = _owner(request.caller, body)
+    if body.external_network_id is not None:
+        visible(services, request.caller, body.external_network_id, field="external_network_id")
+    spec = body.spec(services.config.lease_time, project_id)
+    return _written(services, services.store.create_network(spec, request.caller.actor), 201)
+
+
+def update_network(services: Services, request: Request) -> Answer:
+    body = request.parse(NETWORK_UPDATE, _IMMUTABLE)
+    record = changeable(services, request.caller, request.params["id"])
+    if body.external_network_id is not None:
+        visible(services, request.caller, body.external_network_id, field="external_network_id")
+    return _written(services, services.store.update_network(record.id, body.changes(), request.caller.actor))
+
+
+def delete_network(services: Services, request: Request) -> Answer:
+    record = changeable(services, request.caller, request.params["id"])
+    return _written(services, services.store.delete_network(record.id, request.caller.actor))
+
+
+def visible(services: Services, caller: Identity, network_id: str, field: str | None = None) -> NetworkRecord:
+    """The network, or 404 when the caller may not know of it."""
+    try:
+        record = services.store.get_network(network_id)
+    except NotFound:
+        raise unknown_object("network", network_id, field) from None
+    if not caller.sees_network(record.spec):
+        raise unknown_object("network", network_id, field)
+    return record
+
+
+def changeable(services: Services, caller: Identity, network_id: str) -> NetworkRecord:
+    """The network, or 404, or 403 when the caller may see it and no more."""
+    record = visible(services, caller, network_id)
+    if not caller.owns(record.spec.project_id):
+        raise forbidden("the network belongs to another project")
+    return record
+
+
+def _owner(caller: Identity, body: NetworkCreate) -> str | None:
+    if caller.role is Role.ADMIN:
+        return body.project_id
+    for name in sorted(ADMIN_NETWORK_FIELDS & body.model_fields_set):
+        raise forbidden(f"{name} is for administrators", name)
+    if body.kind is NetworkKind.FLAT:
+        raise forbidden("networks of kind flat are for administrators", "kind")
+    if body.project_id is not None and not caller.owns(body.project_id):
+        raise forbidden("only your own project is possible", "project_id")
+    return caller.project
+
+
+def _written(services: Services, written: Written[NetworkRecord], status: int = 200) -> Answer:
+    publish(services)
+    return Answer.json({"network": views.network(written.value), "revision": written.revision}, status)
+
+
+ROUTES = (
+    Route(
+        "/v1/networks",
+        Resource.NETWORK,
+        {"GET": Endpoint(Verb.LIST, list_networks), "POST": Endpoint(Verb.CREATE, create_network)},
+    ),
+    Route(
+        "/v1/networks/{id}",
+        Resource.NETWORK,
+        {
+            "GET": Endpoint(Verb.SHOW, show_network),
+            "PATCH": Endpoint(Verb.UPDATE, update_network),
+            "DELETE": Endpoint(Verb.DELETE, delete_network),
+        },
+    ),
+)

@@ -1,0 +1,93 @@
+"""/v1/nodes, read by operators and written by the agents."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.api import views
+from controller.api.auth import Resource, Verb
+from controller.api.errors import forbidden, from_validation, invalid
+from controller.api.fields import NodeName
+from controller.api.http import Answer, Endpoint, Request, Route
+from controller.api.models import INTERFACES_PUT, NODE_PUT
+from controller.api.publishing import publish
+from controller.api.services import Services
+from controller.store.specs import NodeRecord, NotFound, Written
+
+_NAME: TypeAdapter[str] = TypeAdapter(NodeName)
+
+
+def list_nodes(services: Services, request: Request) -> Answer:
+    filters = request.page("name")
+    name = filters.pop("name", None)
+    if name is None:
+        records = services.store.list_nodes(**filters)
+    else:
+        records = _named(services, name) if "marker" not in filters else []
+    return Answer.json({"nodes": [_view(services, record) for record in records]})
+
+
+def _named(services: Services, name: str) -> list[NodeRecord]:
+    try:
+        return [services.store.get_node(name)]
+    except NotFound:
+        return []
+
+
+def show_node(services: Services, request: Request) -> Answer:
+    request.filters()
+    return Answer.json({"node": _view(services, services.store.get_node(request.params["name"]))})
+
+
+def delete_node(services: Services, request: Request) -> Answer:
+    return _written(services, services.store.delete_node(request.params["name"], request.caller.actor))
+
+
+def put_node(services: Services, request: Request) -> Answer:
+    name = _reporting(request)
+    spec = request.parse(NODE_PUT).spec(name)
+    return _written(services, services.store.put_node(spec, request.caller.actor))
+
+
+def put_interfaces(services: Services, request: Request) -> Answer:
+    name = _reporting(request)
+    body = request.parse(INTERFACES_PUT)
+    written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
+    publish(services)
+    ports = {**body.refusals(), **written.value}
+    return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports})
+
+
+def _reporting(request: Request) -> str:
+    """The node of the path. Raises ApiError 403 when the agent speaks for another one."""
+    name = request.params["name"]
+    if not request.caller.speaks_for(name):
+        raise forbidden("the token is that of another node's agent")
+    try:
+        return _NAME.validate_python(name)
+    except ValidationError as error:
+        raise invalid("name", from_validation(error).message) from None
+
+
+def _view(services: Services, record: NodeRecord) -> views.Json:
+    return views.node(record, services.node_state(record.node.name))
+
+
+def _written(services: Services, written: Written[NodeRecord]) -> Answer:
+    publish(services)
+    return Answer.json({"node": _view(services, written.value), "revision": written.revision})
+
+
+ROUTES = (
+    Route("/v1/nodes", Resource.NODE, {"GET": Endpoint(Verb.LIST, list_nodes)}),
+    Route(
+        "/v1/nodes/{name}",
+        Resource.NODE,
+        {
+            "GET": Endpoint(Verb.SHOW, show_node),
+            "PUT": Endpoint(Verb.REPORT, put_node),
+            "DELETE": Endpoint(Verb.DELETE, delete_node),
+        },
+    ),
+    Route("/v1/nodes/{name}/interfaces", Resource.INTERFACES, {"PUT": Endpoint(Verb.REPORT, put_interfaces)}),
+)

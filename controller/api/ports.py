@@ -1,0 +1,114 @@
+"""/v1/ports"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.api import networks, views
+from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Verb
+from controller.api.errors import forbidden, unknown_object
+from controller.api.http import Answer, Endpoint, Request, Route
+from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
+from controller.api.publishing import publish
+from controller.api.services import Services
+from controller.store.specs import NotFound, PortRecord, PortSpec, Written
+
+_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "status"}
+
+
+def list_ports(services: Services, request: Request) -> Answer:
+    filters = request.page("name", "project_id", "network_id", "node", "device_id")
+    project = request.caller.project
+    if project is not None and filters.setdefault("project_id", project) != project:
+        return Answer.json({"ports": []})
+    records = services.store.list_ports(**filters)
+    return Answer.json({"ports": [views.port(record, services.port_active) for record in records]})
+
+
+def show_port(services: Services, request: Request) -> Answer:
+    request.filters()
+    return Answer.json({"port": views.port(_own(services, request), services.port_active)})
+
+
+def create_ports(services: Services, request: Request) -> Answer:
+    """One port, or many in one transaction when the body has a field `ports`."""
+    if "ports" in request.document():
+        bodies = request.parse(PORT_BULK).ports
+        specs = _specs(services, request.caller, bodies, "ports.{}.")
+        written = services.store.create_ports(specs, request.caller.actor)
+        publish(services)
+        created = [views.port(record, services.port_active) for record in written.value]
+        return Answer.json({"ports": created, "revision": written.revision}, 201)
+    specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
+    written = services.store.create_ports(specs, request.caller.actor)
+    return _written(services, Written(written.revision, written.value[0]), 201)
+
+
+def update_port(services: Services, request: Request) -> Answer:
+    body = request.parse(PORT_UPDATE, _IMMUTABLE)
+    record = _own(services, request)
+    _refuse_admin_fields(request.caller, body, "")
+    return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
+
+
+def delete_port(services: Services, request: Request) -> Answer:
+    record = _own(services, request)
+    return _written(services, services.store.delete_port(record.port.id, request.caller.actor))
+
+
+def _own(services: Services, request: Request) -> PortRecord:
+    """The port of the path, or 404 when it is not the caller's."""
+    port_id = request.params["id"]
+    try:
+        record = services.store.get_port(port_id)
+    except NotFound:
+        raise unknown_object("port", port_id) from None
+    if not request.caller.owns(record.port.project_id):
+        raise unknown_object("port", port_id)
+    return record
+
+
+def _specs(services: Services, caller: Identity, bodies: Sequence[PortCreate], where: str) -> list[PortSpec]:
+    """`where` is the place of a port in the body, with a hole for its index."""
+    if caller.role is not Role.ADMIN:
+        for network_id in {body.network_id for body in bodies}:
+            networks.visible(services, caller, network_id, field="network_id")
+    return [body.spec(_owner(caller, body, where.format(index))) for index, body in enumerate(bodies)]
+
+
+def _owner(caller: Identity, body: PortCreate, where: str) -> str | None:
+    _refuse_admin_fields(caller, body, where)
+    if caller.role is Role.ADMIN:
+        return body.project_id
+    if body.project_id is not None and not caller.owns(body.project_id):
+        raise forbidden("only your own project is possible", where + "project_id")
+    return caller.project
+
+
+def _refuse_admin_fields(caller: Identity, body: PortCreate | PortUpdate, where: str) -> None:
+    if caller.role is not Role.ADMIN:
+        for name in sorted(ADMIN_PORT_FIELDS & body.model_fields_set):
+            raise forbidden(f"{name} is for administrators", where + name)
+
+
+def _written(services: Services, written: Written[PortRecord], status: int = 200) -> Answer:
+    publish(services)
+    return Answer.json({"port": views.port(written.value, services.port_active), "revision": written.revision}, status)
+
+
+ROUTES = (
+    Route(
+        "/v1/ports",
+        Resource.PORT,
+        {"GET": Endpoint(Verb.LIST, list_ports), "POST": Endpoint(Verb.CREATE, create_ports)},
+    ),
+    Route(
+        "/v1/ports/{id}",
+        Resource.PORT,
+        {
+            "GET": Endpoint(Verb.SHOW, show_port),
+            "PATCH": Endpoint(Verb.UPDATE, update_port),
+            "DELETE": Endpoint(Verb.DELETE, delete_port),
+        },
+    ),
+)

@@ -1,0 +1,48 @@
+"""What the API needs from the rest of the controller, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from controller.config import ControllerConfig
+from controller.store import Store
+from flows.model import Port, Snapshot
+
+
+class Confirmations(Protocol):
+    """Which nodes have confirmed a revision by barrier. Both answer the names of the nodes that have not."""
+
+    def missing(self, revision: int) -> list[str]: ...
+
+    def wait(self, revision: int, timeout_s: float) -> list[str]:
+        """Returns as soon as none is missing, or after `timeout_s` seconds."""
+        ...
+
+
+def _no_datapaths() -> Mapping[int, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`publish` is called after every commit; it must be quick and must not wait.
+
+    `node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
+    `datapaths` are the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to
+    /stats are waited for: pass each multipart and role reply to `controller.api.stats.deliver`.
+    """
+
+    store: Store
+    publish: Callable[[], None]
+    snapshot: Callable[[], Snapshot]
+    confirmations: Confirmations
+    port_active: Callable[[Port], bool]
+    node_state: Callable[[str], dict[str, Any]]
+    config: ControllerConfig
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
+    stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

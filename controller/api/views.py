@@ -1,0 +1,121 @@
+"""What the API answers: the store's records as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
+from flows.model import NetworkAddress, Port
+
+Json = dict[str, Any]
+
+
+def network(record: NetworkRecord) -> Json:
+    spec = record.spec
+    return {
+        "id": record.id,
+        "key": record.key,
+        "name": spec.name,
+        "project_id": spec.project_id,
+        "shared": spec.shared,
+        "external": spec.external,
+        "kind": spec.kind.value,
+        "physical_network": spec.physical_network,
+        "segment": spec.segment,
+        "mtu": spec.mtu,
+        "gateway_mode": None if spec.gateway_mode is None else spec.gateway_mode.value,
+        "dhcp": spec.dhcp,
+        "dns_domain": spec.dns_domain,
+        "arp_responder": spec.arp_responder,
+        "carrier_nat": record.carrier_nat,
+        "external_network_id": spec.external_network_id,
+        "lease_time": spec.lease_time,
+        "dhcp_options": _options(spec.dhcp_options),
+        "ntp_servers": [str(server) for server in spec.ntp_servers],
+        "subnets": [_subnet(subnet) for subnet in spec.subnets],
+        "created_at": _time(record.created_at),
+        "revision": record.revision,
+    }
+
+
+def _subnet(subnet: SubnetSpec) -> Json:
+    return {
+        "id": subnet.id,
+        "cidr": str(subnet.cidr),
+        "gateway": None if subnet.gateway is None else str(subnet.gateway),
+        "allocation_ranges": [_range(item) for item in subnet.allocation_ranges],
+        "reserved": [_range(item) for item in subnet.reserved],
+        "dns_servers": [str(server) for server in subnet.dns_servers],
+        "host_routes": [
+            {"destination": str(route.destination), "next_hop": str(route.next_hop)} for route in subnet.host_routes
+        ],
+    }
+
+
+def port(record: PortRecord, active: Callable[[Port], bool]) -> Json:
+    it = record.port
+    binding = it.binding
+    return {
+        "id": it.id,
+        "key": it.key,
+        "network_id": it.network_id,
+        "name": it.name,
+        "hostname": it.hostname,
+        "project_id": it.project_id,
+        "device_id": record.device_id,
+        "mac": it.mac,
+        "fixed_ips": [{"subnet_id": fixed.subnet_id, "address": str(fixed.address)} for fixed in it.fixed_ips],
+        "node": it.node,
+        "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
+        "status": port_status(it, active),
+        "dhcp_options": _options(record.dhcp_options),
+        "created_at": _time(record.created_at),
+        "revision": record.revision,
+    }
+
+
+def port_status(it: Port, active: Callable[[Port], bool]) -> str:
+    """`active`: the node has confirmed it by barrier."""
+    if it.binding is None:
+        return "unbound"
+    return "active" if active(it) else "bound"
+
+
+def node(record: NodeRecord, state: Json) -> Json:
+    """`state` is what the session says of the node; it cannot hide a stored field."""
+    it, spec = record.node, record.spec
+    return {
+        **state,
+        "name": it.name,
+        "key": it.key,
+        "datapath_id": f"{it.datapath_id:016x}",
+        "physical_networks": list(spec.physical_networks),
+        "snat_addresses": {name: str(address) for name, address in spec.snat_addresses.items()},
+        "tunnel_address": None if spec.tunnel_address is None else str(spec.tunnel_address),
+        "versions": dict(spec.versions),
+        "uplinks": {uplink.physical_network: uplink.ofport for uplink in it.uplinks},
+        "gateways": [_held(held) for held in it.gateways],
+        "external_addresses": [_held(held) for held in it.snat_addresses],
+        "serial": record.serial,
+        "created_at": _time(record.created_at),
+        "revision": record.revision,
+    }
+
+
+def _held(held: NetworkAddress) -> Json:
+    return {"network_id": held.network_id, "address": str(held.address)}
+
+
+def _range(item: AddressRange) -> Json:
+    return {"first": str(item.first), "last": str(item.last)}
+
+
+def _options(options: tuple[DhcpOptionSpec, ...]) -> list[Json]:
+    return [{"code": option.code, "value": option.value, "type": option.type} for option in options]
+
+
+def _time(seconds: float) -> str:
+    """RFC 3339, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

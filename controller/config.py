@@ -1,0 +1,194 @@
+"""The controller's configuration: oslo.config, one INI file, registered beside Ryu's own options.
+
+`load` is for our own entry point, `read` for a process whose options somebody else has parsed (ryu-manager).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oslo_config import cfg
+from ryu import cfg as ryu_cfg
+
+from controller.api.auth import Credential, parse_credentials
+
+DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
+
+GROUPS: dict[str, list[cfg.Opt]] = {
+    "database": [
+        cfg.StrOpt(
+            "url",
+            default="sqlite:////var/lib/trunkline/trunkline.db",
+            secret=True,
+            help="SQLAlchemy URL of the database.",
+        ),
+    ],
+    "api": [
+        cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the REST API listens on."),
+        cfg.PortOpt("port", default=8080, min=1, help="TCP port the REST API listens on."),
+    ],
+    "openflow": [
+        cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the switches connect to."),
+        cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
+    ],
+    "auth": [
+        cfg.MultiStrOpt(
+            "token",
+            default=[],
+            secret=True,
+            help="ROLE:TOKEN[:SCOPE], once per token. Roles: admin, member (scope: its project), reader, "
+            "agent (scope: its node, or none for any node).",
+        ),
+    ],
+    "dhcp": [
+        cfg.IntOpt("lease_time", default=86400, min=60, max=0x7FFFFFFF, help="Seconds; for networks that set none."),
+    ],
+    "gateway": [
+        cfg.IntOpt(
+            "release_delay",
+            default=600,
+            min=0,
+            help="Seconds a node keeps its gateway address of a network after its last port there has left.",
+        ),
+    ],
+    "vlan": [
+        cfg.StrOpt("range", default="100:4000", help="FIRST:LAST VLAN id given to networks that name no segment."),
+    ],
+    "logging": [
+        cfg.StrOpt("format", default="console", choices=["json", "console"], help="Form of the log lines."),
+        cfg.StrOpt("level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="Least severity."),
+    ],
+}
+
+# Ryu's modules that register the options `apply_to_ryu` sets, in the order they can be imported.
+_RYU_MODULES = ("ryu.base.app_manager", "ryu.controller.controller", "ryu.app.wsgi")
+
+
+class ConfigError(Exception):
+    """One line that says which option is wrong, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerConfig:
+    """Times are in seconds; `vlan_range` includes both ends."""
+
+    database_url: str
+    api_listen: str
+    api_port: int
+    openflow_listen: str
+    openflow_port: int
+    credentials: tuple[Credential, ...]
+    lease_time: int
+    gateway_release_delay: int
+    vlan_range: tuple[int, int]
+    log_format: str
+    log_level: str
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Registering twice is harmless."""
+    for group, options in GROUPS.items():
+        conf.register_opts(options, group=group)
+
+
+def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
+    """Parses the command line and its configuration files. A mistake is printed on one line and exits with code 2."""
+    register(conf)
+    try:
+        try:
+            conf(
+                args=list(argv),
+                prog="trunkline-controller",
+                project="trunkline",
+                default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
+            )
+        except cfg.Error as error:
+            raise ConfigError(str(error)) from error
+        return read(conf)
+    except ConfigError as error:
+        print(f"trunkline-controller: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
+    """Our values out of parsed options. Raises ConfigError for an unknown option and for a malformed value."""
+    register(conf)
+    _refuse_unknown(conf, conf.config_file or [])
+    try:
+        return ControllerConfig(
+            database_url=_database_url(conf.database.url),
+            api_listen=conf.api.listen,
+            api_port=conf.api.port,
+            openflow_listen=conf.openflow.listen,
+            openflow_port=conf.openflow.port,
+            credentials=_credentials(conf.auth.token),
+            lease_time=conf.dhcp.lease_time,
+            gateway_release_delay=conf.gateway.release_delay,
+            vlan_range=_vlan_range(conf.vlan.range),
+            log_format=conf.logging.format,
+            log_level=conf.logging.level,
+        )
+    except (cfg.Error, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def apply_to_ryu(config: ControllerConfig, conf: cfg.ConfigOpts = ryu_cfg.CONF) -> None:
+    """Sets Ryu's own options. With no port Ryu would also open the legacy 6633, and both on every address.
+
+    Needs controller.compat imported before. Call it before Ryu's OpenFlow controller starts.
+    """
+    for module in _RYU_MODULES:
+        importlib.import_module(module)
+    for name, value in (
+        ("ofp_listen_host", config.openflow_listen),
+        ("ofp_tcp_listen_port", config.openflow_port),
+        ("wsapi_host", config.api_listen),
+        ("wsapi_port", config.api_port),
+        # without these a switch that died silently is believed alive for ever
+        ("echo_request_interval", 5.0),
+        ("maximum_unreplied_echo_requests", 3),
+    ):
+        conf.set_override(name, value)
+
+
+def _refuse_unknown(conf: cfg.ConfigOpts, files: Iterable[str]) -> None:
+    """oslo.config ignores what it does not know; a misspelt option must not go unnoticed."""
+    for file in files:
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(file, sections).parse()
+        for section, values in sections.items():
+            if section == "DEFAULT":
+                known = set(conf)  # Ryu's own options
+            elif section in GROUPS:
+                known = {option.dest for option in GROUPS[section]}
+            else:
+                raise ConfigError(f"{file}: unknown section [{section}] (known: {', '.join(GROUPS)})")
+            for name in values:
+                if name.replace("-", "_") not in known:
+                    raise ConfigError(f"{file}: unknown option {name} in section [{section}]")
+
+
+def _database_url(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9+]+://.*", text):
+        raise ValueError("[database] url must be an SQLAlchemy URL such as sqlite:////var/lib/trunkline/trunkline.db")
+    return text
+
+
+def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
+    try:
+        return parse_credentials(texts)
+    except ValueError as error:
+        raise ValueError(f"[auth] {error}") from None
+
+
+def _vlan_range(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"\s*([0-9]{1,4})\s*:\s*([0-9]{1,4})\s*", text)
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= first <= last <= 4094:
+        raise ValueError(f"[vlan] range must be FIRST:LAST with 1 <= FIRST <= LAST <= 4094, not {text!r}")
+    return first, last
