@@ -1,0 +1,70 @@
+"""The declaration of the pipeline, and the document made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.ir import Goto, drop, flow, matching
+from flows.pipeline import (
+    Priority,
+    Rule,
+    Table,
+    carrier_address,
+    cookie,
+    decode_cookie,
+    document,
+    node_mac,
+)
+
+
+def test_the_document_is_fresh() -> None:
+    written = Path(__file__).parents[3] / "docs" / "pipeline.md"
+    assert written.read_text() == document(), "run: python -m flows.pipeline > docs/pipeline.md"
+
+
+def test_a_cookie_names_its_rule_and_object() -> None:
+    for rule in Rule:
+        assert decode_cookie(cookie(rule, 12345)) == (rule, 12345)
+    assert decode_cookie(0x4C << 56) is None
+    assert decode_cookie(cookie(Rule.ROUTE) | 0xFFFFFF << 32) is None
+
+
+def test_rule_numbers_are_unique() -> None:
+    assert len({rule.number for rule in Rule}) == len(Rule)
+
+
+def test_macs_and_carriers_are_unique_to_their_key() -> None:
+    assert node_mac(1) != node_mac(2)
+    assert carrier_address(1) == 0x64400001
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"nonsense": 1}, "no such field"),
+        ({"eth_type": 0x10000}, "does not fit"),
+        ({"ip_dst": (0x0A000001, 0xFF000000)}, "outside mask"),
+        ({"ip_dst": -1}, "does not fit"),
+    ],
+)
+def test_a_wrong_match_is_refused(fields: dict[str, int | tuple[int, int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        matching(**fields)
+
+
+def test_a_match_is_the_same_in_any_order_and_a_full_mask_is_none() -> None:
+    one = matching(ip_dst=(1, 0xFFFFFFFF), eth_type=0x800)
+    assert one == matching(eth_type=0x800, ip_dst=1)
+
+
+def test_a_flow_that_breaks_the_pipeline_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not lead forward"):
+        flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.CLASSIFY))
+    with pytest.raises(ValueError, match="must come last"):
+        flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.ROUTING), Goto(Table.OUTPUT))
+    with pytest.raises(ValueError, match="a drop has no actions"):
+        flow(Rule.ROUTE, Priority.NORMAL, ())
+    with pytest.raises(ValueError, match="is about port"):
+        drop(Rule.DROP_SPOOFED, Priority.MISS)
