@@ -20,7 +20,7 @@ TRUNKLINE_URL and TRUNKLINE_TOKEN, or from ~/.config/trunkline/cli.yaml or
 \b
 Exit codes:
   0  done
-  1  refused by the server
+  1  refused, by the server or (plug, unplug) by this machine
   2  usage: a wrong option, an ambiguous name, no token
   3  the server does not answer
   4  written, but --wait timed out; the missing nodes are named

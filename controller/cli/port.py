@@ -55,6 +55,9 @@ def create(
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
     dhcp_option: DhcpOptions = None,
+    port_id: Annotated[
+        str | None, typer.Option("--id", metavar="UUID", help="Made up by default; the interface's iface-id.")
+    ] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -70,6 +73,7 @@ def create(
         project_id=project,
         node=node,
         dhcp_options=options.dhcp_options(dhcp_option),
+        id=port_id,
     )
     fields["network_id"] = session.network_id(network)
     session.finish(session.client.create_port(fields), output, wait, timeout)

@@ -61,7 +61,7 @@ def show_data(data: object, output: Format, out: TextIO | None = None) -> None:
     """Anything made of dictionaries, lists and scalars, as JSON or YAML."""
     out = out or sys.stdout
     if output is Format.YAML:
-        import yaml  # type: ignore[import-untyped]  # late: only some commands need it
+        import yaml  # late: only some commands need it
 
         yaml.safe_dump(data, out, sort_keys=False, default_flow_style=False)
     else:

@@ -67,7 +67,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         return {}  # /etc/trunkline/cli.yaml holds the administrator's token: not for everyone
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"cannot read {path}: {error}", ExitCode.USAGE) from error
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         content = yaml.safe_load(text) or {}

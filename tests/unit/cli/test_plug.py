@@ -1,0 +1,128 @@
+"""`trunkline plug` and `unplug`: what they hand to the agent's plugging, which has tests of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import plugging
+from controller.cli import plug as plug_command
+from tests.unit.cli.stub import NETWORK_ID, PORT_ID, Request, Stub, network, port
+
+Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def calls(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """What would have been done to this machine."""
+    stub.on("GET /v1/ports", (200, {"ports": [port(device_id="machine-7")]}))
+    stub.on(f"GET /v1/ports/{PORT_ID}", (200, {"port": port()}))
+    stub.on(f"GET /v1/networks/{NETWORK_ID}", (200, {"network": network()}))
+    made: Calls = []
+
+    def fake_plug(wanted: plugging.PlugPort, **how: Any) -> plugging.Plugged:
+        made.append(("plug", wanted, how))
+        return plugging.Plugged("tlaaaaaaaa-bb", True)
+
+    def fake_unplug(port_id: str, **how: Any) -> bool:
+        made.append(("unplug", port_id, how))
+        return True
+
+    monkeypatch.setattr(plugging, "plug", fake_plug)
+    monkeypatch.setattr(plugging, "unplug", fake_unplug)
+    monkeypatch.setattr(plug_command, "_ip", lambda *arguments: made.append(("ip", *arguments)))
+    monkeypatch.setattr(plug_command, "NAMESPACES", tmp_path)
+    (tmp_path / "there").touch()
+    return made
+
+
+def test_plug_makes_a_namespace_called_like_the_port(run: Any, calls: Calls) -> None:
+    answer = json.loads(run("plug", "vm1", "-o", "json").stdout)
+    wanted = plugging.PlugPort(id=PORT_ID, mac="02:00:00:00:00:05", mtu=1450, vm_id="machine-7")
+    assert calls == [("ip", "netns", "add", "vm1"), ("plug", wanted, {"kind": "veth", "namespace": "vm1"})]
+    assert answer == {
+        "id": PORT_ID,
+        "name": "vm1",
+        "ifname": "tlaaaaaaaa-bb",
+        "namespace": "vm1",
+        "mac": "02:00:00:00:00:05",
+        "fixed_ips": ["10.0.1.5"],
+        "changed": True,
+    }
+
+
+def test_plug_with_everything(run: Any, calls: Calls) -> None:
+    result = run(
+        "plug", PORT_ID, "--namespace=there", "--ifname=vm1", "--guest-ifname=lan0", "--bridge=br-x",
+        "--ovsdb=unix:/run/x.sock",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert [call[2] for call in calls] == [
+        {"kind": "veth", "namespace": "there", "ifname": "vm1", "guest_ifname": "lan0", "bridge": "br-x",
+         "ovsdb": "unix:/run/x.sock"}
+    ]  # fmt: skip
+
+
+def test_plug_tap(run: Any, calls: Calls) -> None:
+    assert run("plug", "vm1", "--tap").exit_code == 0
+    assert [call[2] for call in calls] == [{"kind": "tap", "namespace": None}]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tap", "--namespace", "x"], ["--tap", "--guest-ifname", "x"], ["--namespace", "../x"]]
+)
+def test_plug_usage(run: Any, calls: Calls, arguments: list[str]) -> None:
+    result = run("plug", "vm1", *arguments)
+    assert (result.exit_code, len(result.stderr.splitlines()), calls) == (2, 1, [])
+
+
+def test_a_port_name_that_is_no_namespace_name(stub: Stub, run: Any, calls: Calls) -> None:
+    stub.on("GET /v1/ports", (200, {"ports": [port(name="-x /y")]}))
+    result = run("plug", "vm1")
+    assert (result.exit_code, calls) == (2, [])
+    assert "give --namespace" in result.stderr
+
+
+def test_what_is_in_the_way_is_said(run: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise plugging.PlugError("Open vSwitch has no bridge br-int")
+
+    monkeypatch.setattr(plugging, "plug", refuse)
+    monkeypatch.setattr(plugging, "unplug", refuse)
+    for command in ("plug", "unplug"):
+        result = run(command, "vm1")
+        assert (result.exit_code, result.stderr) == (1, "trunkline: Open vSwitch has no bridge br-int\n")
+
+
+def test_plug_waits_until_the_port_is_active(stub: Stub, run: Any, calls: Calls) -> None:
+    statuses = iter(["unbound", "bound", "active"])
+
+    def reply(request: Request) -> tuple[int, Any]:
+        return 200, {"port": port(status=next(statuses))}
+
+    stub.on(f"GET /v1/ports/{PORT_ID}", reply)
+    assert run("plug", "vm1", "--wait").exit_code == 0
+    assert next(statuses, None) is None
+
+
+def test_plug_wait_timed_out(stub: Stub, run: Any, calls: Calls) -> None:
+    stub.on(f"GET /v1/ports/{PORT_ID}", (200, {"port": port(status="bound")}))
+    result = run("plug", "vm1", "--wait", "--timeout", "0")
+    assert (result.exit_code, result.stderr) == (4, "trunkline: plugged, but the port is still 'bound'\n")
+
+
+def test_unplug_by_id_needs_no_server(stub: Stub, run: Any, calls: Calls) -> None:
+    answer = json.loads(run("unplug", PORT_ID, "-o", "json").stdout)
+    assert answer == {"id": PORT_ID, "namespace": None, "changed": True}
+    assert calls == [("unplug", PORT_ID, {"namespace": None})]
+    assert stub.requests == []
+
+
+def test_unplug_deletes_the_namespace_only_when_asked(run: Any, calls: Calls) -> None:
+    assert run("unplug", "vm1", "--namespace", "there").exit_code == 0
+    assert run("unplug", "vm1", "--namespace", "there", "--delete-namespace").exit_code == 0
+    assert [call[:2] for call in calls] == [("unplug", PORT_ID), ("unplug", PORT_ID), ("ip", "netns")]
+    assert run("unplug", "vm1", "--delete-namespace").exit_code == 2

@@ -1,0 +1,57 @@
+"""`trunkline node` and `trunkline status`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.cli.stub import OTHER_PORT_ID, Stub, network, node, port
+
+
+@pytest.fixture(autouse=True)
+def objects(stub: Stub) -> None:
+    lost = port(id=OTHER_PORT_ID, name="vm2", binding=None, status="unbound")
+    stub.on("GET /v1/nodes", (200, {"nodes": [node(), node(name="n2", state="down", confirmed_revision=None)]}))
+    stub.on("GET /v1/nodes/n1", (200, {"node": node()}))
+    stub.on("DELETE /v1/nodes/n1", (200, {"node": node(), "revision": 30}))
+    stub.on("GET /v1/networks", (200, {"networks": [network()]}))
+    stub.on("GET /v1/ports", (200, {"ports": [port(), lost]}))
+
+
+def test_nodes(stub: Stub, run: Any) -> None:
+    assert [one["name"] for one in json.loads(run("node", "list", "-o", "json").stdout)] == ["n1", "n2"]
+    lines = run("node", "list").stdout.splitlines()
+    assert lines[2].split()[:4] == ["n1", "live", "12", "0000020000000001"]
+    assert yaml.safe_load(run("node", "show", "n1", "-o", "yaml").stdout) == node()
+    assert "physnet1=203.0.113.11" in run("node", "show", "n1").stdout
+    assert json.loads(run("node", "delete", "n1", "-o", "json").stdout) == [
+        {"deleted": "n1", "id": "n1", "revision": 30}
+    ]
+
+
+def test_a_name_cannot_leave_its_place_in_the_path(stub: Stub, run: Any) -> None:
+    assert run("node", "delete", "../ports/x?y").exit_code == 1
+    assert stub.last("DELETE").path == "/v1/nodes/..%2Fports%2Fx%3Fy"
+
+
+@pytest.mark.parametrize("format_", ["json", "yaml"])
+def test_status_for_programs(stub: Stub, run: Any, format_: str) -> None:
+    status = yaml.safe_load(run("status", "-o", format_).stdout)
+    assert status["counts"] == {
+        "nodes": 2, "networks": 1, "ports": 2, "ports_by_status": {"active": 1, "unbound": 1}
+    }  # fmt: skip
+    assert [(one["name"], one["state"], one["ports"]) for one in status["nodes"]] == [
+        ("n1", "live", 1),
+        ("n2", "down", 0),
+    ]
+    assert [one["name"] for one in status["unbound_ports"]] == ["vm2"]
+
+
+def test_status_for_people(stub: Stub, run: Any) -> None:
+    text = run("status").stdout
+    assert "2 nodes, 1 networks, 2 ports (1 active, 1 unbound)" in text
+    before, after = text.split("unbound ports:")
+    assert "n2" in before and "vm2" in after and "blue" in after
