@@ -1,0 +1,175 @@
+"""The control side: a namespace with the management network, the controller in it, and a way to talk to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from controller.client import Client, ClientError, Object
+from etc.lab import netns
+from etc.lab.fabric import QUIET
+from etc.lab.processes import Process, start
+
+ADDRESS = IPv4Interface("192.0.2.1/24")
+BRIDGE = "mgmt"
+API_PORT = 8080
+OPENFLOW_PORT = 6653
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+START_DEADLINE = 30.0
+
+# Laboratory tokens, for whoever plays with it: the namespace is closed, nothing outside can reach the API.
+ADMIN_TOKEN = "lab-admin"
+AGENT_TOKEN = "lab-agent"
+READER_TOKEN = "lab-reader"
+
+
+def member_token(project: str) -> str:
+    return f"lab-{project}"
+
+
+class LabClient(Client):
+    """The project's own REST client, with its sockets in the control namespace. Not for several threads at once."""
+
+    def __init__(self, namespace: str, url: str, token: str) -> None:
+        super().__init__(url, token)
+        self._namespace = namespace
+
+    def _call(
+        self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None
+    ) -> Object:
+        with netns.inside(self._namespace):
+            return super()._call(method, path, body, read_timeout=read_timeout)
+
+
+class Control:
+    """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}."""
+
+    def __init__(
+        self, prefix: str, directory: Path, projects: tuple[str, ...] = (),
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        self.namespace = f"{prefix}-ctl"
+        self.directory = directory
+        self.projects = projects
+        self.options = dict(options or {})
+        self.url = f"http://{ADDRESS.ip}:{API_PORT}"
+        self.process: Process | None = None
+
+    @property
+    def config_file(self) -> Path:
+        return self.directory / "controller.conf"
+
+    def start_network(self) -> None:
+        """The management network alone, for nodes to join."""
+        netns.create(self.namespace)
+        netns.set_sysctl(self.namespace, QUIET)
+        netns.configure(
+            self.namespace,
+            f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0",
+            f"link set {BRIDGE} up",
+            f"address add {ADDRESS} dev {BRIDGE}",
+        )
+
+    def connect(self, namespace: str, cable: str, address: IPv4Interface) -> None:
+        """Give a namespace the interface mgmt0 with an address on the management network."""
+        netns.veth(namespace, "mgmt0", self.namespace, cable)
+        netns.configure(self.namespace, f"link set {cable} master {BRIDGE}")
+        netns.configure(namespace, f"address add {address} dev mgmt0")
+
+    def start(self) -> None:
+        """Start the controller and wait until its API answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._write_config()
+        self._write_wrapper()
+        command = [sys.executable, "-m", "controller", "--config-file", str(self.config_file)]
+        log = self.directory / "controller.log"
+        self.process = start("controller", netns.command(self.namespace, command), log, cwd=PROJECT_ROOT)
+        self.process.wait_for(self.healthy, START_DEADLINE, "the API does not answer")
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        assert self.process
+        self.process.kill()
+
+    def restart(self, *, kill: bool = False) -> None:
+        self.kill() if kill else self.stop()
+        self.start()
+
+    def healthy(self) -> bool:
+        try:
+            return self.client("").health().get("status") == "ok"
+        except ClientError:
+            return False
+
+    def client(self, token: str = ADMIN_TOKEN) -> LabClient:
+        return LabClient(self.namespace, self.url, token)
+
+    def request(
+        self, method: str, path: str, body: bytes | object = None, *, token: str | None = ADMIN_TOKEN,
+        headers: Mapping[str, str] | None = None, timeout: float = 30.0,
+    ) -> tuple[int, Any]:
+        """One raw request, for what no proper client would send: (status, decoded JSON, or text where it is none)."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        all_headers = {"Content-Type": "application/json", **(headers or {})}
+        if token is not None:
+            all_headers["Authorization"] = f"Bearer {token}"
+        with netns.inside(self.namespace):
+            connection = http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=timeout)
+            try:
+                connection.request(method, path, content, all_headers)
+                answer = connection.getresponse()
+                text = answer.read().decode(errors="replace")
+            finally:
+                connection.close()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, text
+
+    def _write_config(self) -> None:
+        tokens = [f"admin:{ADMIN_TOKEN}", f"agent:{AGENT_TOKEN}", f"reader:{READER_TOKEN}"]
+        tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
+        sections: dict[str, dict[str, object]] = {
+            "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
+            "api": {"listen": ADDRESS.ip, "port": API_PORT},
+            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT},
+            "auth": {"token": tokens},
+        }
+        for section, values in self.options.items():
+            sections.setdefault(section, {}).update(values)
+        write_ini(self.config_file, sections)
+
+    def _write_wrapper(self) -> None:
+        """`trunkline` for the operator: the real command, with its sockets, address and token where they belong."""
+        wrapper = self.directory.parent / "trunkline"
+        wrapper.write_text(
+            "#!/bin/sh\n"
+            f'export TRUNKLINE_URL={self.url} TRUNKLINE_TOKEN="${{TRUNKLINE_TOKEN:-{ADMIN_TOKEN}}}"\n'
+            f"exec nsenter --net={netns.DIRECTORY}/{self.namespace} "
+            f'env PYTHONPATH={PROJECT_ROOT} {sys.executable} -m controller.cli.main "$@"\n'
+        )
+        wrapper.chmod(0o755)
+
+
+def write_ini(path: Path, sections: Mapping[str, Mapping[str, object]]) -> None:
+    """Write an oslo.config file, readable by root alone since it holds tokens; a list becomes a repeated option."""
+    lines = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        for name, value in values.items():
+            lines += [f"{name} = {each}" for each in (value if isinstance(value, list | tuple) else [value])]
+        lines.append("")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("\n".join(lines))

@@ -1,0 +1,124 @@
+"""Real DHCP clients, each in the foreground with files of its own.
+
+A client runs in a mount namespace where /etc is a writable copy on top of the machine's, and /run and the clients'
+state directories are the VM's own: what it writes (resolv.conf, leases) ends up in the VM's run directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from etc.lab import machine, netns
+from etc.lab.processes import Process, start
+
+STATE_DIRECTORIES = ("/var/lib/dhcp", "/var/lib/dhcpcd", "/var/lib/systemd")
+
+# Debian's script configures the interface; what the server said is kept beside, as NAME=VALUE lines.
+_UDHCPC_SCRIPT = """#!/bin/sh
+{{ echo event="$1"; env; }} >{lease}.new && mv {lease}.new {lease}
+[ "$1" = renew ] || [ "$1" = bound ] || [ "$1" = deconfig ] || exit 0
+exec /etc/udhcpc/default.script "$@"
+"""
+
+_DHCLIENT_CONF = """timeout 30;
+retry 1;
+initial-interval 1;
+backoff-cutoff 2;
+send host-name "{hostname}";
+request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, domain-search, interface-mtu,
+        rfc3442-classless-static-routes, ntp-servers;
+"""
+
+_NETWORKD_NETWORK = """[Match]
+Name={interface}
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+[DHCPv4]
+Hostname={hostname}
+UseMTU=yes
+"""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Where a client runs, and where its files are."""
+
+    namespace: str
+    interface: str
+    hostname: str
+    directory: Path
+
+    @property
+    def etc(self) -> Path:
+        """What the guest changed of /etc."""
+        return self.directory / "etc"
+
+    @property
+    def lease_file(self) -> Path:
+        """udhcpc only: the last event and the options that came with it."""
+        return self.directory / "lease"
+
+
+def _udhcpc(guest: Guest) -> list[str]:
+    script = guest.directory / "udhcpc.script"
+    script.write_text(_UDHCPC_SCRIPT.format(lease=guest.lease_file))
+    script.chmod(0o755)
+    options = [flag for name in ("mtu", "search", "ntpsrv", "staticroutes") for flag in ("-O", name)]
+    return [
+        "udhcpc", "-f", "-i", guest.interface, "-s", str(script), "-t", "20", "-T", "1", "-A", "1", *options,
+        "-x", f"hostname:{guest.hostname}",
+    ]
+
+
+def _dhcpcd(guest: Guest) -> list[str]:
+    return ["dhcpcd", "-4", "-B", "-d", "--noarp", "-t", "30", "-h", guest.hostname, guest.interface]
+
+
+def _dhclient(guest: Guest) -> list[str]:
+    config = guest.directory / "dhclient.conf"
+    config.write_text(_DHCLIENT_CONF.format(hostname=guest.hostname))
+    return ["dhclient", "-4", "-d", "-v", "-cf", str(config), guest.interface]
+
+
+def _networkd(guest: Guest) -> list[str]:
+    network = guest.etc / "systemd/network/10-lab.network"
+    network.parent.mkdir(parents=True, exist_ok=True)
+    network.write_text(_NETWORKD_NETWORK.format(interface=guest.interface, hostname=guest.hostname))
+    return ["env", "SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console", "/usr/lib/systemd/systemd-networkd"]
+
+
+CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
+    "udhcpc": _udhcpc,
+    "dhcpcd": _dhcpcd,
+    "dhclient": _dhclient,
+    "networkd": _networkd,
+}
+
+
+def start_client(name: str, guest: Guest) -> Process:
+    """Start one of CLIENTS. Raises KeyError for another name."""
+    command = CLIENTS[name](guest)
+    for path in (guest.etc, guest.directory / "work", _private_run(guest) / machine.HOME.name):
+        path.mkdir(parents=True, exist_ok=True)
+    script = [
+        "set -e",
+        f"mount -t overlay overlay -o lowerdir=/etc,upperdir={guest.etc},workdir={guest.directory}/work /etc",
+        # The run directory itself must stay where it is: logs and scripts are in it.
+        f"mount --rbind {machine.HOME} {_private_run(guest)}/{machine.HOME.name}",
+        f"mount --rbind {_private_run(guest)} /run",
+    ]
+    for state in STATE_DIRECTORIES:
+        own = guest.directory / "state" / Path(state).name
+        own.mkdir(parents=True, exist_ok=True)
+        script.append(f"[ ! -d {state} ] || mount --bind {own} {state}")
+    line = ["sh", "-c", "\n".join([*script, 'exec "$@"']), "sh", *command]
+    log = guest.directory / f"{name}.log"
+    return start(f"{name} of {guest.namespace}", netns.command(guest.namespace, line), log)
+
+
+def _private_run(guest: Guest) -> Path:
+    return guest.directory / "run"

@@ -1,0 +1,93 @@
+"""One node: a namespace with its own Open vSwitch, its network cards, and its agent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from etc.lab import netns
+from etc.lab.control import ADDRESS as CONTROL_ADDRESS
+from etc.lab.control import AGENT_TOKEN, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
+from etc.lab.fabric import EXTERNAL_NETWORK, QUIET, Fabric
+from etc.lab.openvswitch import OpenVSwitch
+from etc.lab.processes import Process, start
+
+FIRST_HOST_NUMBER = 10
+"""Node 1 is .11 on the management and on the external network."""
+
+INTEGRATION_BRIDGE = "br-int"
+
+
+class Node:
+    """Node number `number` (from 1) of a laboratory; its name is n<number>."""
+
+    def __init__(self, prefix: str, number: int, directory: Path, datapath: str) -> None:
+        self.name = f"n{number}"
+        self.namespace = f"{prefix}-{self.name}"
+        self.directory = directory
+        self.ovs = OpenVSwitch(self.namespace, directory / "ovs", datapath)
+        self.agent: Process | None = None
+        host = FIRST_HOST_NUMBER + number
+        self.management = IPv4Interface((int(CONTROL_ADDRESS.network.network_address) + host, 24))
+        self.snat_address: IPv4Address = EXTERNAL_NETWORK[host]
+        self.nics: dict[str, str] = {}
+        self.agent_options: dict[str, object] = {}
+
+    def start(self, fabric: Fabric, control: Control | None) -> None:
+        """The namespace, its cables and its Open vSwitch; not the agent."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        netns.create(self.namespace)
+        netns.set_sysctl(self.namespace, QUIET)
+        if control:
+            control.connect(self.namespace, f"{self.name}-mgmt", self.management)
+        for index, physical_network in enumerate(fabric.physical_networks, 1):
+            self.nics[physical_network] = f"eth{index}"
+            fabric.connect(self.namespace, f"eth{index}", physical_network, self.cable(physical_network))
+        if fabric.external in self.nics:
+            self.agent_options = {"snat_address": f"{fabric.external}:{self.snat_address}"}
+        self.ovs.start()
+
+    def cable(self, physical_network: str) -> str:
+        """The rack switch's end of the cable to this node's card."""
+        return f"{self.name}-{self.nics[physical_network]}"
+
+    def start_agent(self, control: Control, options: Mapping[str, object] | None = None) -> None:
+        """Start the agent; `options` replace or add to [agent] of its configuration."""
+        self.agent_options.update(options or {})
+        settings: dict[str, object] = {
+            "node": self.name,
+            "ovsdb": self.ovs.database,
+            "integration_bridge": INTEGRATION_BRIDGE,
+            "datapath_type": self.ovs.datapath,
+            "physical_network": [f"{name}:{nic}" for name, nic in self.nics.items()],
+            "controller": f"tcp:{CONTROL_ADDRESS.ip}:{OPENFLOW_PORT}",
+            "api_url": control.url,
+            "api_token": AGENT_TOKEN,
+            **self.agent_options,
+        }
+        config = self.directory / "agent.conf"
+        write_ini(config, {"agent": settings})
+        command = [sys.executable, "-m", "agent", "--config-file", str(config)]
+        log = self.directory / "agent.log"
+        self.agent = start(f"agent of {self.name}", netns.command(self.namespace, command), log, cwd=PROJECT_ROOT)
+
+    def stop_agent(self) -> None:
+        if self.agent:
+            self.agent.stop()
+
+    def restart_agent(self, control: Control, *, kill: bool = False) -> None:
+        assert self.agent
+        self.agent.kill() if kill else self.agent.stop()
+        self.start_agent(control)
+
+    def connected(self) -> bool:
+        """True when the integration bridge is there and talks to a controller."""
+        find = ("--no-heading", "--columns=is_connected", "find", "Controller", "is_connected=true")
+        return "true" in self.ovs.vsctl("--bare", *find).lower()
+
+    def execute(self, *args: str, check: bool = True, deadline: float = 30.0) -> str:
+        """Run a command on the node, in its network and with ovs-vsctl and the like pointing at its Open vSwitch."""
+        environment = ["env", f"OVS_RUNDIR={self.ovs.directory}"]
+        return netns.execute(self.namespace, *environment, *args, check=check, deadline=deadline)

@@ -1,0 +1,144 @@
+"""Start, watch and stop processes: always by the pid that was started, never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+STOP_DEADLINE = 5.0
+"""Seconds a process gets to end after SIGTERM before SIGKILL."""
+
+
+class CommandFailed(RuntimeError):
+    """A command ended with another status than 0; the text holds the command and all it said."""
+
+
+class DeadlineMissed(TimeoutError):
+    """A condition did not become true in time; the text says which."""
+
+
+def run(
+    args: Sequence[str], *, check: bool = True, deadline: float = 30.0, text: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """Run a command to its end and return its standard output. `text` goes to its standard input.
+
+    Raises CommandFailed unless `check` is false, and subprocess.TimeoutExpired after `deadline` seconds.
+    """
+    done = subprocess.run(
+        args, input=text, capture_output=True, text=True, timeout=deadline, env=None if env is None else dict(env),
+        stdin=subprocess.DEVNULL if text is None else None, check=False,
+    )
+    if check and done.returncode:
+        said = (done.stderr + done.stdout).strip()
+        raise CommandFailed(f"{' '.join(args)}: exit status {done.returncode}: {said}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], T | None], deadline: float = 10.0, what: str = "", interval: float = 0.02) -> T:
+    """Ask until the answer is true, and return it. Raises DeadlineMissed after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise DeadlineMissed(f"not within {deadline:g} s: {what or condition}")
+        time.sleep(interval)
+
+
+def in_parallel(calls: Iterable[Callable[[], object]], workers: int = 8) -> None:
+    """Make all the calls at once, wait for all of them, then raise the first error if there was one."""
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(call) for call in calls]
+    for future in futures:
+        future.result()
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running child. Its output is in `log`."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.send_signal(number)
+
+    def wait(self, deadline: float) -> int:
+        """The exit status. Raises subprocess.TimeoutExpired."""
+        return self.popen.wait(deadline)
+
+    def stop(self, deadline: float = STOP_DEADLINE) -> int:
+        """SIGTERM, and SIGKILL when that was not enough. Returns the exit status."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self.popen.wait(deadline)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL, as a crash."""
+        self.signal(signal.SIGKILL)
+        return self.popen.wait(STOP_DEADLINE)
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of the log, for error messages."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def wait_for(self, condition: Callable[[], object], deadline: float, what: str) -> None:
+        """Wait until the process does what it was started for.
+
+        Raises CommandFailed with the log's end when it dies meanwhile, or DeadlineMissed.
+        """
+
+        def ready_or_dead() -> bool:
+            if not self.alive():
+                raise CommandFailed(f"{self.name} ended with status {self.popen.returncode}:\n{self.tail()}")
+            return bool(condition())
+
+        wait_until(ready_or_dead, deadline, f"{what} ({self.name}, log {self.log}):\n{self.tail()}")
+
+
+def start(
+    name: str, args: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Process:
+    """Start a process in a session of its own, so that Ctrl-C in the terminal reaches only the laboratory."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        popen = subprocess.Popen(
+            args, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+    return Process(name, popen, log)
+
+
+def stop_all(processes: Iterable[Process], deadline: float = STOP_DEADLINE) -> None:
+    """SIGTERM to all of them at once, then wait for each."""
+    running = [process for process in processes if process.alive()]
+    for process in running:
+        process.signal(signal.SIGTERM)
+    for process in running:
+        process.stop(deadline)

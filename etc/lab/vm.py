@@ -1,0 +1,166 @@
+"""A VM, as the network sees one: a namespace with one interface, one MAC address and a real DHCP client."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from agent import plugging
+from controller.client import Object
+from etc.lab import netns, probes
+from etc.lab.capture import Capture
+from etc.lab.dhcp_clients import Guest, start_client
+from etc.lab.node import Node
+from etc.lab.processes import Process, wait_until
+
+INTERFACE = "eth0"
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What the DHCP client made of its lease, read back from the kernel and the guest's resolv.conf."""
+
+    address: IPv4Interface
+    router: IPv4Address | None
+    mtu: int
+    dns_servers: tuple[IPv4Address, ...]
+
+
+class Vm:
+    """`port` is the API's answer for the port that the VM's interface is to be; its MAC address is taken from there."""
+
+    def __init__(self, namespace: str, name: str, node: Node, port: Object, directory: Path) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.node = node
+        self.port = port
+        self.directory = directory
+        self.client: Process | None = None
+
+    @property
+    def address(self) -> IPv4Address:
+        """The address the port has in the database; what the guest has is in `configured`."""
+        return IPv4Address(self.port["fixed_ips"][0]["address"])
+
+    @property
+    def mac(self) -> str:
+        return str(self.port["mac"])
+
+    @property
+    def device(self) -> str:
+        """The node's end of the VM's interface."""
+        return plugging.interface_name(str(self.port["id"]))
+
+    def plug(self, mtu: int = 1500) -> None:
+        """Make the namespace, if there is none, and join it to the node's integration bridge."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self.namespace not in netns.names(self.namespace):
+            netns.create(self.namespace)
+        port = plugging.PlugPort(str(self.port["id"]), self.mac, mtu, self.name)
+        with netns.inside(self.node.namespace):
+            plugging.plug(port, namespace=self.namespace, guest_ifname=INTERFACE, ovsdb=self.node.ovs.database)
+
+    def unplug(self) -> None:
+        """Take the interface away from the bridge; the namespace and what runs in it stay."""
+        with netns.inside(self.node.namespace):
+            plugging.unplug(str(self.port["id"]), namespace=self.namespace, ovsdb=self.node.ovs.database)
+
+    def delete(self) -> None:
+        """Stop what runs in the VM, unplug it and remove its namespace."""
+        self.stop_client()
+        self.unplug()
+        netns.end_processes([self.namespace])
+        netns.delete(self.namespace)
+
+    def start_client(self, name: str = "udhcpc") -> None:
+        """Start a DHCP client: udhcpc, dhcpcd, dhclient or networkd."""
+        guest = Guest(self.namespace, INTERFACE, str(self.port.get("hostname") or self.name), self.directory)
+        self.client = start_client(name, guest)
+
+    def stop_client(self) -> None:
+        if self.client:
+            self.client.stop()
+            self.client = None
+
+    def renew(self) -> None:
+        """udhcpc only: ask the server for the lease again, now."""
+        assert self.client
+        self.client.signal(signal.SIGUSR1)
+
+    def release(self) -> None:
+        """udhcpc only: give the lease back."""
+        assert self.client
+        self.client.signal(signal.SIGUSR2)
+
+    def configured(self) -> Configured | None:
+        """None while the guest has no address."""
+        link = netns.query(self.namespace, "-4", "address", "show", "dev", INTERFACE)
+        found = [each for each in link[0].get("addr_info", []) if each.get("scope") == "global"] if link else []
+        if not found:
+            return None
+        routes = netns.query(self.namespace, "-4", "route", "show", "default")
+        gateways = [IPv4Address(route["gateway"]) for route in routes if "gateway" in route]
+        return Configured(
+            IPv4Interface(f"{found[0]['local']}/{found[0]['prefixlen']}"),
+            gateways[0] if gateways else None,
+            int(link[0]["mtu"]),
+            tuple(self._name_servers()),
+        )
+
+    def wait_configured(self, deadline: float = 15.0, *, router: bool = True) -> Configured:
+        """Wait until the guest has an address and, unless `router` is false, a default route. Raises DeadlineMissed."""
+
+        def ready() -> Configured | None:
+            now = self.configured()
+            return now if now and (now.router or not router) else None
+
+        tail = self.client.tail(8) if self.client else "no DHCP client"
+        return wait_until(ready, deadline, f"{self.name} has no lease:\n{tail}", interval=0.05)
+
+    def lease(self) -> dict[str, str]:
+        """udhcpc only: what the last event brought, as udhcpc names it (ip, router, mtu, lease, staticroutes, ...)."""
+        path = self.directory / "lease"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def set_address(self, address: IPv4Interface | str, router: object = None) -> None:
+        """Configure the guest by hand, without DHCP."""
+        route = [f"route replace default via {router}"] if router else []
+        netns.configure(
+            self.namespace, f"address replace {address} dev {INTERFACE}", f"link set {INTERFACE} up", *route
+        )
+
+    def execute(self, *args: str, check: bool = True, deadline: float = 30.0) -> str:
+        """Run a command in the VM's network and return what it printed."""
+        return netns.execute(self.namespace, *args, check=check, deadline=deadline)
+
+    def ping(
+        self, address: object, *, count: int = 3, interval: float = 0.2, wait: float = 1.0, size: int = 56
+    ) -> probes.Pinged:
+        """`size` is ping's -s: bytes of payload, 42 less than the frame has."""
+        enter, options = probes.into(self.namespace), ("-s", str(size))
+        return probes.ping(enter, address, count=count, interval=interval, wait=wait, options=options)
+
+    def ping_stream(self, address: object, *, rate: float = 100.0) -> probes.PingStream:
+        """Packets at `rate` a second in the background until its stop()."""
+        log = self.directory / f"ping-{address}.log"
+        return probes.PingStream(probes.into(self.namespace), address, log, rate=rate)
+
+    def arping(self, address: object) -> set[str]:
+        """The MAC addresses that answer ARP for an address."""
+        return probes.arping(probes.into(self.namespace), INTERFACE, address)
+
+    def capture(self, match: str) -> Capture:
+        """What passes the VM's interface during a `with`; `match` as in pcap-filter(7)."""
+        return Capture(self.namespace, INTERFACE, match, self.directory)
+
+    def _name_servers(self) -> list[IPv4Address]:
+        servers = []
+        with contextlib.suppress(OSError):
+            for line in (self.directory / "etc/resolv.conf").read_text().splitlines():
+                if line.startswith("nameserver "):
+                    servers.append(IPv4Address(line.split()[1]))
+        return servers
