@@ -1,7 +1,8 @@
 """What goes into the store, what comes out of it, and how it says no: plain values, no SQL.
 
-The store is one object, `controller.store.Store`. Every write is one transaction and answers `Written(revision, value)`;
-`revision` is the journal revision after it (the current one when nothing had to change). `actor` is who asked.
+The store is one object, `controller.store.Store`. Every write is one transaction and answers
+`Written(revision, value)`; `revision` is the journal revision after it (the current one when nothing had to change).
+`actor` is who asked.
 
     Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None)
         url: SQLAlchemy URL; a new database gets its tables, one of another schema revision raises SchemaError.
@@ -35,22 +36,23 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         value: iface_id -> "bound" | "unknown" | "refused: <why>"
     learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
-    record_leases(batch: Iterable[LeaseRecord]) -> int                          no journal; leases of deleted ports are skipped
+    record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
     list_leases(*, port_id=None) -> list[LeaseRecord]
 
     revision() -> int
     load_snapshot() -> flows.model.Snapshot
-    changes_since(revision: int) -> tuple[int, tuple[flows.model.Change, ...]]   one per object, as it is now; new=None if gone
+    changes_since(revision: int) -> tuple[int, tuple[flows.model.Change, ...]]
+        one per object, as it is now; new=None if gone
     journal(*, after=0, limit=100, kind=None, object_id=None) -> list[JournalEntry]
 
 Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
-    NotFound [404]   network_unknown port_unknown node_unknown marker_unknown
-    Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid gateway_mode_invalid
-                     range_invalid segment_invalid physical_network_unknown external_network_unknown subnets_invalid
-                     subnet_unknown address_outside_subnet address_reserved mac_invalid id_invalid datapath_id_invalid immutable
-                     unknown_field
-    Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use port_exists
-                     datapath_id_in_use serial_stale write_conflict
+    NotFound [404]   network_unknown port_unknown node_unknown
+    Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid
+                     gateway_mode_invalid range_invalid segment_invalid physical_network_unknown subnets_invalid
+                     external_network_unknown subnet_unknown address_outside_subnet address_reserved mac_invalid
+                     id_invalid datapath_id_invalid marker_unknown immutable unknown_field
+    Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
+                     port_exists datapath_id_in_use serial_stale write_conflict
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_zone no_free_key
     Busy     [503]   database_busy
 """
@@ -108,7 +110,7 @@ class SubnetSpec:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """`segment` None: untagged (flat), or the next free VLAN. `gateway_mode` None: `per_host`, or `external` if external.
+    """`segment` None: untagged (flat), or the next free VLAN. `gateway_mode` None: `per_host`, `external` if external.
 
     `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model.
     """
@@ -155,7 +157,7 @@ class FixedIpSpec:
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled there."""
+    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled."""
 
     network_id: str
     name: str = ""

@@ -1,0 +1,215 @@
+"""Which port is where: nodes report interfaces, and ports follow.
+
+`reconcile` is the only thing that binds. It looks at what is reported now and makes it so, whatever led there: a
+report, a new port, a port moved to another node, a node deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from controller.store import node_addresses
+from controller.store.engine import AnyRow, chunks
+from controller.store.journal import PORT, UPDATE, Transaction
+from controller.store.schema import interfaces, node_uplinks, nodes, ports
+from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, ReportedInterface
+
+# 0 is everybody's zone; the ones above are for NAT and services
+ZONES = range(1, 60001)
+
+BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "
+
+_PORTS = select(*ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"]).where(
+    ports.c.id.in_(bindparam("ids", expanding=True))
+)
+_SEATS = select(interfaces.c.iface_id, interfaces.c.node, interfaces.c.ofport).where(
+    interfaces.c.iface_id.in_(bindparam("ids", expanding=True)), interfaces.c.ofport > 0
+)
+_REPORTED = select(*interfaces.c["iface_id", "ofport", "name", "mac"]).where(interfaces.c.node == bindparam("holder"))
+_PLACE = (
+    update(ports)
+    .where(ports.c.id == bindparam("port"))
+    .values(bound_node=bindparam("at"), ofport=bindparam("o"), zone=bindparam("z"), revision=bindparam("r"))
+)
+_ZONES = select(ports.c.zone).where(ports.c.bound_node == bindparam("holder"))
+_FORGET = delete(interfaces).where(interfaces.c.node == bindparam("holder"), interfaces.c.iface_id == bindparam("i"))
+
+
+def bind_new(tx: Transaction, port_ids: Sequence[str]) -> None:
+    """Bind ports that have just been made, where their interfaces wait already."""
+    waiting = [row.iface_id for part in chunks(port_ids) for row in tx.connection.execute(_SEATS, {"ids": part})]
+    if waiting:
+        reconcile(tx, sorted(set(waiting)))
+
+
+def reconcile(tx: Transaction, port_ids: Sequence[str]) -> dict[str, str]:
+    """Bind, move and unbind these ports as the reported interfaces say; why some were refused for want of something."""
+    seats: dict[str, dict[str, int]] = {}
+    rows: list[AnyRow] = []
+    for part in chunks(port_ids):
+        for iface_id, node, ofport in tx.connection.execute(_SEATS, {"ids": part}):
+            seats.setdefault(iface_id, {})[node] = ofport
+        rows += tx.connection.execute(_PORTS, {"ids": part})
+    wanted = [(row, _target(row, seats.get(row.id, {}))) for row in rows]
+    _unbind(tx, [row for row, target in wanted if row.bound_node is not None and target != row.bound_node])
+    refused: dict[str, str] = {}
+    arriving: dict[str, list[tuple[AnyRow, int]]] = {}
+    for row, target in wanted:
+        if target is None:
+            continue
+        ofport = seats[row.id][target]
+        if target != row.bound_node:
+            arriving.setdefault(target, []).append((row, ofport))
+        elif ofport != row.ofport:
+            _place(tx, [(row, target, ofport, row.zone)])
+    for node, arrivals in arriving.items():
+        refused |= _bind(tx, node, arrivals)
+    return refused
+
+
+def _target(row: AnyRow, seats: Mapping[str, int]) -> str | None:
+    """Where the port belongs: on its node, else where it is, else where it was found."""
+    if row.node is not None:
+        return row.node if row.node in seats else None
+    if row.bound_node in seats:
+        return str(row.bound_node)
+    return min(seats, default=None)
+
+
+def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) -> dict[str, str]:
+    refused: dict[str, str] = {}
+    without_gateway = set()
+    for network_id in {row.network_id for row, _ in arrivals}:
+        try:
+            node_addresses.ensure_gateway(tx, node, network_id)
+        except Exhausted:
+            without_gateway.add(network_id)
+    ready = [(row, ofport) for row, ofport in arrivals if row.network_id not in without_gateway]
+    zones = _free_zones(tx, node, len(ready))
+    _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, zones, strict=False)])
+    for row, _ in arrivals:
+        if row.network_id in without_gateway:
+            refused[row.id] = "the subnet has no address left for this node's gateway"
+    for row, _ in ready[len(zones) :]:
+        refused[row.id] = "the node has no conntrack zone left"
+    return refused
+
+
+def _free_zones(tx: Transaction, node: str, count: int) -> list[int]:
+    """Zones in turn, so that one that was just given back, and may still hold connections, comes last."""
+    if not count:
+        return []
+    start = tx.connection.execute(select(nodes.c.next_zone).where(nodes.c.name == node)).scalar_one()
+    used = set(tx.connection.execute(_ZONES, {"holder": node}).scalars())
+    found: list[int] = []
+    for step in range(len(ZONES)):
+        zone = ZONES[(start - 1 + step) % len(ZONES)]
+        if zone not in used:
+            found.append(zone)
+            if len(found) == count:
+                break
+    if found:
+        following = ZONES[found[-1] % len(ZONES)]
+        tx.connection.execute(update(nodes).where(nodes.c.name == node).values(next_zone=following))
+    return found
+
+
+def _place(tx: Transaction, places: Sequence[tuple[AnyRow, str | None, int | None, int | None]]) -> None:
+    changes = []
+    for row, node, ofport, zone in places:
+        binding = None if node is None else {"node": node, "ofport": ofport, "zone": zone}
+        revision = tx.record(PORT, row.id, UPDATE, {"binding": binding})
+        changes.append({"port": row.id, "at": node, "o": ofport, "z": zone, "r": revision})
+    if changes:
+        tx.connection.execute(_PLACE, changes)
+
+
+def _unbind(tx: Transaction, rows: Sequence[AnyRow]) -> None:
+    _place(tx, [(row, None, None, None) for row in rows])
+    node_addresses.note_idle_gateways(tx, sorted({(row.bound_node, row.network_id) for row in rows}))
+
+
+def unbind(tx: Transaction, port_id: str) -> None:
+    """Take a port that is about to be deleted off its node."""
+    row = tx.connection.execute(_PORTS, {"ids": [port_id]}).one()
+    if row.bound_node is not None:
+        _unbind(tx, [row])
+
+
+def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) -> dict[str, str]:
+    """Take in the whole truth of a node; what became of each interface. An unchanged truth writes nothing.
+
+    `last_serial` is the highest serial this process has seen. Raises NotFound `node_unknown`, Conflict `serial_stale`.
+    """
+    stored = tx.connection.execute(select(nodes.c.serial).where(nodes.c.name == node)).scalar()
+    if stored is None:
+        raise NotFound("node_unknown", f"there is no node {node}")
+    newest = max(stored, last_serial)
+    if said.serial < newest:
+        raise Conflict("serial_stale", f"report {said.serial} is older than {newest}", "serial", serial=newest)
+    now = {interface.iface_id: interface for interface in said.interfaces}
+    changed = _store_interfaces(tx, node, now)
+    if _store_uplinks(tx, node, said.uplinks) or changed:
+        tx.connection.execute(update(nodes).where(nodes.c.name == node).values(serial=said.serial))
+    known = _ports(tx, now)
+    # one that was refused may fit by now
+    affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
+    refused = reconcile(tx, sorted(affected)) if affected else {}
+    if affected:
+        known = _ports(tx, now)
+    return {iface_id: _status(known.get(iface_id), node, refused.get(iface_id)) for iface_id in now}
+
+
+def _ports(tx: Transaction, iface_ids: Iterable[str]) -> dict[str, AnyRow]:
+    rows = (row for part in chunks(list(iface_ids)) for row in tx.connection.execute(_PORTS, {"ids": part}))
+    return {row.id: row for row in rows}
+
+
+def _status(row: AnyRow | None, node: str, refused: str | None) -> str:
+    if row is None:
+        return UNKNOWN
+    if row.bound_node == node:
+        return BOUND
+    if row.node not in (None, node):
+        return f"{REFUSED}the port is scheduled on {row.node}"
+    if row.bound_node is not None:
+        return f"{REFUSED}the port is bound to {row.bound_node}"
+    return REFUSED + (refused or "the interface has no OpenFlow port number")
+
+
+def _store_interfaces(tx: Transaction, node: str, now: Mapping[str, ReportedInterface]) -> set[str]:
+    """The iface_ids that came, went or changed."""
+    before = {
+        row.iface_id: ReportedInterface(row.iface_id, row.ofport, row.name, row.mac)
+        for row in tx.connection.execute(_REPORTED, {"holder": node})
+    }
+    gone = [id_ for id_ in before if now.get(id_) != before[id_]]
+    come = [interface for id_, interface in now.items() if before.get(id_) != interface]
+    if gone:
+        tx.connection.execute(_FORGET, [{"holder": node, "i": id_} for id_ in gone])
+    if come:
+        rows = [
+            {"node": node, "iface_id": one.iface_id, "name": one.name, "ofport": one.ofport, "mac": one.mac}
+            for one in come
+        ]
+        tx.connection.execute(insert(interfaces), rows)
+    return {*gone, *(interface.iface_id for interface in come)}
+
+
+def _store_uplinks(tx: Transaction, node: str, now: Mapping[str, int]) -> bool:
+    table = node_uplinks.c
+    query = select(table.physical_network, table.ofport).where(table.node == node)
+    before = {name: ofport for name, ofport in tx.connection.execute(query)}
+    for name in now:
+        if name not in before:
+            message = f"node {node} is not registered on physical network {name}"
+            raise Invalid("physical_network_unknown", message, "uplinks")
+    changed = {name: now.get(name) for name, ofport in before.items() if now.get(name) != ofport}
+    for name, ofport in changed.items():
+        where = (table.node == node, table.physical_network == name)
+        tx.connection.execute(update(node_uplinks).where(*where).values(ofport=ofport))
+    if changed:
+        tx.touch_node(node, uplinks=dict(now))
+    return bool(changed)

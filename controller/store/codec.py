@@ -1,0 +1,37 @@
+"""Between values and what a JSON column holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from controller.store.specs import DhcpOptionSpec
+from flows.model import HostRoute
+
+
+def dump_options(options: Iterable[DhcpOptionSpec]) -> list[dict[str, Any]]:
+    return [
+        {"code": option.code, "payload": option.payload.hex(), "value": option.value, "type": option.type}
+        for option in options
+    ]
+
+
+def load_options(rows: Iterable[Mapping[str, Any]]) -> tuple[DhcpOptionSpec, ...]:
+    return tuple(DhcpOptionSpec(row["code"], bytes.fromhex(row["payload"]), row["value"], row["type"]) for row in rows)
+
+
+def dump_addresses(addresses: Iterable[IPv4Address]) -> list[str]:
+    return [str(address) for address in addresses]
+
+
+def load_addresses(rows: Iterable[str]) -> tuple[IPv4Address, ...]:
+    return tuple(IPv4Address(row) for row in rows)
+
+
+def dump_routes(routes: Iterable[HostRoute]) -> list[list[str]]:
+    return [[str(route.destination), str(route.next_hop)] for route in routes]
+
+
+def load_routes(rows: Iterable[list[str]]) -> tuple[HostRoute, ...]:
+    return tuple(HostRoute(IPv4Network(destination), IPv4Address(next_hop)) for destination, next_hop in rows)

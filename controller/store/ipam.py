@@ -1,0 +1,237 @@
+"""Addresses: who has which. A choice costs the same in a /16 as in a /24.
+
+Never-used addresses come first, lowest first; then the one released longest ago. The primary key of `addresses` makes
+the claim, so a race is lost with an IntegrityError and the whole transaction looks again (`engine.Database.write`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from netaddr import IPRange, IPSet
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+
+from controller.store.engine import AnyRow
+from controller.store.journal import Transaction
+from controller.store.schema import addresses, pools, subnet_ranges, subnets
+from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
+
+PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, RESERVED_OWNER = "port", "gateway", "snat", "reserved"
+ALLOCATION, RESERVED = "allocation", "reserved"
+
+_A = addresses.c
+_POOLS = (
+    select(pools.c.first, pools.c.last, pools.c.next).where(pools.c.subnet_id == bindparam("s")).order_by(pools.c.first)
+)
+_OPEN_POOLS = _POOLS.where(pools.c.next <= pools.c.last)
+_KNOWN = (
+    select(_A.address)
+    .where(_A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high")))
+    .order_by(_A.address)
+)
+_MOVE = (
+    update(pools)
+    .where(pools.c.subnet_id == bindparam("s"), pools.c.first == bindparam("f"))
+    .values(next=bindparam("n"))
+)
+_LOOK = select(_A.owner).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
+_RESERVED = select(subnet_ranges.c.first, subnet_ranges.c.last).where(
+    subnet_ranges.c.subnet_id == bindparam("s"), subnet_ranges.c.kind == RESERVED
+)
+_CLAIM = (
+    update(addresses)
+    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None))
+    .values(
+        owner=bindparam("new_owner"),
+        port_id=bindparam("new_port"),
+        position=bindparam("new_position"),
+        node=bindparam("new_node"),
+        idle_since=None,
+        released_at=None,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetRow:
+    """What allocation needs to know of a subnet."""
+
+    id: str
+    network_id: str
+    cidr: IPv4Network
+    gateway: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """`position` orders the addresses of one port."""
+
+    kind: str
+    port_id: str | None = None
+    node: str | None = None
+    position: int | None = None
+
+
+_SUBNETS_OF = select(*subnets.c["id", "network_id", "cidr", "gateway"]).where(
+    subnets.c.network_id.in_(bindparam("ids", expanding=True))
+)
+
+
+def subnets_of(connection: Connection, network_ids: Iterable[str]) -> dict[str, list[SubnetRow]]:
+    """The subnets of some networks, by network."""
+    found: dict[str, list[SubnetRow]] = {}
+    for id_, network_id, cidr, gateway in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
+        address = None if gateway is None else IPv4Address(gateway)
+        found.setdefault(network_id, []).append(SubnetRow(id_, network_id, IPv4Network(cidr), address))
+    return found
+
+
+def set_ranges(
+    connection: Connection,
+    subnet_id: str,
+    cidr: IPv4Network,
+    gateway: IPv4Address | None,
+    allocation: Sequence[AddressRange],
+    reserved: Sequence[AddressRange],
+) -> None:
+    """Store the declared ranges of a subnet and the pools that follow. Raises Invalid `range_invalid`."""
+    for ranges, name in ((allocation, "allocation_ranges"), (reserved, "reserved")):
+        for item in ranges:
+            if not (item.first in cidr and item.last in cidr and item.first <= item.last):
+                raise Invalid(
+                    "range_invalid", f"{item.first}-{item.last} is not a range inside {cidr}", f"subnets.{name}"
+                )
+    hosts = [AddressRange(cidr[1], cidr[-2])]
+    usable = _set_of(allocation or hosts) & _set_of(hosts)
+    usable -= _set_of(reserved)
+    if gateway is not None:
+        usable.remove(str(gateway))
+    for table in (subnet_ranges, pools):
+        connection.execute(delete(table).where(table.c.subnet_id == subnet_id))
+    declared = [
+        {"subnet_id": subnet_id, "kind": kind, "first": first, "last": last}
+        for kind, ranges in ((ALLOCATION, allocation), (RESERVED, reserved))
+        for first, last in ((part.first, part.last) for part in _set_of(ranges).iter_ipranges())
+    ]
+    if declared:
+        connection.execute(insert(subnet_ranges), declared)
+    chosen = [
+        {"subnet_id": subnet_id, "first": part.first, "last": part.last, "next": part.first}
+        for part in usable.iter_ipranges()
+    ]
+    if chosen:
+        connection.execute(insert(pools), chosen)
+
+
+def _set_of(ranges: Iterable[AddressRange]) -> IPSet:
+    result = IPSet()
+    for item in ranges:
+        result.add(IPRange(int(item.first), int(item.last)))
+    return result
+
+
+def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[IPv4Address]:
+    """An address for each owner. Raises Exhausted `subnet_full`; then none is allocated."""
+    fresh = _never_used(tx.connection, subnet_id, len(owners))
+    if fresh:
+        rows = [_row(subnet_id, address, owner) for address, owner in zip(fresh, owners, strict=False)]
+        tx.connection.execute(insert(addresses), rows)
+    rest = owners[len(fresh) :]
+    old = _longest_released(tx.connection, subnet_id, len(rest)) if rest else []
+    if len(old) < len(rest):
+        raise Exhausted("subnet_full", "the subnet has no free address left", subnet_id=subnet_id)
+    for address, owner in zip(old, rest, strict=True):
+        _claim(tx, subnet_id, address, owner)
+    return [IPv4Address(address) for address in (*fresh, *old)]
+
+
+def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]:
+    """Up to `count` addresses that never had an owner, taken off the pools."""
+    found: list[int] = []
+    for pool in connection.execute(_OPEN_POOLS, {"s": subnet_id}).all():
+        position = pool.next
+        while position <= pool.last and len(found) < count:
+            high = min(pool.last, position + count - len(found) + 63)
+            known = set(connection.execute(_KNOWN, {"s": subnet_id, "low": position, "high": high}).scalars())
+            while position <= high and len(found) < count:
+                if position not in known:
+                    found.append(position)
+                position += 1
+        connection.execute(_MOVE, {"s": subnet_id, "f": pool.first, "n": position})
+        if len(found) == count:
+            break
+    return found
+
+
+def _longest_released(connection: Connection, subnet_id: str, count: int) -> list[int]:
+    inside = [_A.address.between(pool.first, pool.last) for pool in connection.execute(_POOLS, {"s": subnet_id})]
+    if not inside:
+        return []
+    query = (
+        select(_A.address)
+        .where(_A.subnet_id == subnet_id, _A.released_at.is_not(None), or_(*inside))
+        .order_by(_A.released_at, _A.address)
+        .limit(count)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def claim(tx: Transaction, subnet: SubnetRow, address: IPv4Address, owner: Owner, field: str = "fixed_ips") -> None:
+    """Give an owner the very address it asks for. A node's own addresses may be reserved ones: somebody meant them.
+
+    Raises Invalid `address_outside_subnet` or `address_reserved`, Conflict `address_in_use`.
+    """
+    cidr = subnet.cidr
+    if address not in cidr:
+        raise Invalid("address_outside_subnet", f"{address} is not in {cidr}", field, cidr=str(cidr))
+    reserved = address in (cidr.network_address, cidr.broadcast_address, subnet.gateway)
+    if owner.kind == PORT_OWNER and not reserved:
+        ranges = tx.connection.execute(_RESERVED, {"s": subnet.id})
+        reserved = any(first <= int(address) <= last for first, last in ranges)
+    if reserved:
+        raise Invalid("address_reserved", f"{address} is reserved in {cidr}", field)
+    _claim(tx, subnet.id, int(address), owner, field)
+
+
+def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str = "fixed_ips") -> None:
+    row = tx.connection.execute(_LOOK, {"s": subnet_id, "a": address}).one_or_none()
+    if row is None:
+        tx.connection.execute(insert(addresses), [_row(subnet_id, address, owner)])
+        return
+    values = {
+        "s": subnet_id,
+        "a": address,
+        "new_owner": owner.kind,
+        "new_port": owner.port_id,
+        "new_position": owner.position,
+        "new_node": owner.node,
+    }
+    if row.owner is not None or tx.connection.execute(_CLAIM, values).rowcount != 1:
+        raise Conflict("address_in_use", f"{IPv4Address(address)} is in use", field, address=str(IPv4Address(address)))
+
+
+def _row(subnet_id: str, address: int, owner: Owner) -> dict[str, Any]:
+    return {
+        "subnet_id": subnet_id,
+        "address": address,
+        "owner": owner.kind,
+        "port_id": owner.port_id,
+        "position": owner.position,
+        "node": owner.node,
+    }
+
+
+def release(tx: Transaction, *conditions: Any) -> Sequence[AnyRow]:
+    """Give back the owned addresses that meet the conditions; the rows as they were."""
+    owned = and_(_A.owner.is_not(None), *conditions)
+    rows = tx.connection.execute(select(addresses).where(owned)).all()
+    if rows:
+        tx.connection.execute(
+            update(addresses)
+            .where(owned)
+            .values(owner=None, port_id=None, position=None, node=None, idle_since=None, released_at=tx.revision)
+        )
+    return rows

@@ -1,0 +1,141 @@
+"""The journal: change feed, audit trail and history in one. Every write of the model goes through a `Transaction`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+
+from controller.store.schema import counters, journal, networks, nodes, ports
+from controller.store.specs import Exhausted, JournalEntry
+
+NETWORK, PORT, NODE = "network", "port", "node"
+CREATE, UPDATE, DELETE = "create", "update", "delete"
+REVISION = "revision"
+
+# counter -> (the keyed column it counts, the largest key that fits where flows carry it)
+KEYS = {
+    "network_key": (networks.c.key, 2**16 - 1),
+    "port_key": (ports.c.key, 2**22 - 1),
+    "node_key": (nodes.c.key, 2**16 - 1),
+}
+
+_LOCK = select(counters.c.value).where(counters.c.name == REVISION).with_for_update()
+_READ = select(counters.c.value).where(counters.c.name == REVISION)
+_COUNT = select(counters.c.value).where(counters.c.name == bindparam("counter"))
+_SET = update(counters).where(counters.c.name == bindparam("counter")).values(value=bindparam("new"))
+_TOUCH_NODE = update(nodes).where(nodes.c.name == bindparam("node")).values(revision=bindparam("new"))
+
+
+@dataclass
+class Transaction:
+    """One write in progress. One object gets one journal row, however often it is touched.
+
+    `revision` is the first journal revision this transaction will use, and a good name for "now" in the data.
+    """
+
+    connection: Connection
+    actor: str
+    now: float
+    revision: int
+    _entries: dict[tuple[str, str], tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    _revisions: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @staticmethod
+    def start(connection: Connection, actor: str, now: float) -> Transaction:
+        return Transaction(connection, actor, now, connection.execute(_LOCK).scalar_one() + 1)
+
+    def record(self, kind: str, object_id: str, action: str, payload: Mapping[str, Any]) -> int:
+        """Note a change and return its revision, for the object's own row."""
+        key = (kind, object_id)
+        if key not in self._entries:
+            self._entries[key] = (action, dict(payload))
+            self._revisions[key] = self.revision + len(self._revisions)
+        else:
+            first, collected = self._entries[key]
+            kept = first if first == CREATE and action == UPDATE else action
+            self._entries[key] = (kept, {**collected, **payload})
+        return self._revisions[key]
+
+    def touch_node(self, name: str, **payload: Any) -> None:
+        """Note that something the node holds (an address, a neighbour, an uplink) has changed."""
+        self.record(NODE, name, UPDATE, payload)
+
+    def finish(self) -> int:
+        """Write the journal; the revision after this transaction. Call it last."""
+        if not self._entries:
+            return self.revision - 1
+        rows = [
+            {
+                "revision": self._revisions[kind, object_id],
+                "kind": kind,
+                "object_id": object_id,
+                "action": action,
+                "actor": self.actor,
+                "at": self.now,
+                "payload": payload,
+            }
+            for (kind, object_id), (action, payload) in self._entries.items()
+        ]
+        self.connection.execute(insert(journal), rows)
+        for row in rows:
+            if row["kind"] == NODE and row["action"] != DELETE:
+                self.connection.execute(_TOUCH_NODE, {"node": row["object_id"], "new": row["revision"]})
+        last = self.revision + len(rows) - 1
+        self.connection.execute(_SET, {"counter": REVISION, "new": last})
+        return last
+
+    def new_keys(self, counter: str, count: int) -> list[int]:
+        """The next `count` keys: they go round, so that a key comes back as late as possible. Raises Exhausted."""
+        column, largest = KEYS[counter]
+        last = self.connection.execute(_COUNT, {"counter": counter}).scalar_one()
+        found: list[int] = []
+        walked = 0
+        while len(found) < count:
+            if walked >= largest:
+                raise Exhausted("no_free_key", f"all {largest} keys are in use")
+            start = last % largest + 1
+            stop = min(start + max(count - len(found), 64), largest + 1)
+            used = set(self.connection.execute(select(column).where(column.between(start, stop - 1))).scalars())
+            for key in range(start, stop):
+                if len(found) == count:
+                    break
+                last = key
+                walked += 1
+                if key not in used:
+                    found.append(key)
+        self.connection.execute(_SET, {"counter": counter, "new": last})
+        return found
+
+
+def revision(connection: Connection) -> int:
+    return int(connection.execute(_READ).scalar_one())
+
+
+def entries(
+    connection: Connection, after: int, limit: int, kind: str | None = None, object_id: str | None = None
+) -> list[JournalEntry]:
+    """The journal from a revision on, oldest first."""
+    query = select(journal).where(journal.c.revision > after).order_by(journal.c.revision).limit(limit)
+    if kind is not None:
+        query = query.where(journal.c.kind == kind)
+    if object_id is not None:
+        query = query.where(journal.c.object_id == object_id)
+    return [JournalEntry(**row) for row in connection.execute(query).mappings()]
+
+
+def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
+    """The newest revision, and by kind the objects that changed since `after`."""
+    newest = revision(connection)
+    query = select(journal.c.kind, journal.c.object_id).where(journal.c.revision > after).distinct()
+    changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: []}
+    if newest > after:
+        for kind, object_id in connection.execute(query):
+            changed[kind].append(object_id)
+    return newest, changed
+
+
+def count_rows(connection: Connection, table: Table, *conditions: Any) -> int:
+    return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())

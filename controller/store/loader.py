@@ -1,0 +1,298 @@
+"""From rows to values: records for the API, and the model for the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
+
+from controller.store import codec, ipam, journal
+from controller.store.engine import AnyRow, chunks
+from controller.store.schema import (
+    addresses,
+    leases,
+    neighbours,
+    networks,
+    node_uplinks,
+    nodes,
+    ports,
+    subnet_ranges,
+    subnets,
+)
+from controller.store.specs import (
+    AddressRange,
+    Invalid,
+    LeaseRecord,
+    NetworkRecord,
+    NetworkSpec,
+    NodeRecord,
+    NodeSpec,
+    PortRecord,
+    SubnetSpec,
+)
+from flows.model import (
+    Binding,
+    Change,
+    DhcpOption,
+    FixedIp,
+    GatewayMode,
+    Neighbour,
+    Network,
+    NetworkAddress,
+    NetworkChange,
+    NetworkKind,
+    Node,
+    NodeChange,
+    Port,
+    PortChange,
+    Snapshot,
+    Subnet,
+    Uplink,
+)
+
+NTP_SERVERS_OPTION = 42  # RFC 2132, 8.3
+
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_NETWORKS = select(networks).order_by(networks.c.key)
+_SUBNETS = select(subnets)
+_RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
+_PORTS = select(ports).order_by(ports.c.key)
+_FIXED = (
+    select(*addresses.c["port_id", "subnet_id", "address"])
+    .where(addresses.c.owner == ipam.PORT_OWNER)
+    .order_by(addresses.c.port_id, addresses.c.position)
+)
+_NODES = select(nodes).order_by(nodes.c.key)
+_UPLINKS = select(node_uplinks).order_by(node_uplinks.c.position)
+_HELD = (
+    select(*addresses.c["node", "owner", "address"], subnets.c.network_id)
+    .join(subnets, subnets.c.id == addresses.c.subnet_id)
+    .where(addresses.c.node.is_not(None))
+    .order_by(subnets.c.network_id)
+)
+_NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
+_SUBNET_IDS = select(subnets.c.id).where(subnets.c.network_id.in_(_IDS))
+
+# each statement with the restriction to some objects, prepared: a single object is read for every change
+_SOME = {
+    _NETWORKS: _NETWORKS.where(networks.c.id.in_(_IDS)),
+    _SUBNETS: _SUBNETS.where(subnets.c.network_id.in_(_IDS)),
+    _RANGES: _RANGES.where(subnet_ranges.c.subnet_id.in_(_SUBNET_IDS)),
+    _PORTS: _PORTS.where(ports.c.id.in_(_IDS)),
+    _FIXED: _FIXED.where(addresses.c.port_id.in_(_IDS)),
+    _NODES: _NODES.where(nodes.c.name.in_(_IDS)),
+    _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
+    _HELD: _HELD.where(addresses.c.node.in_(_IDS)),
+    _NEIGHBOURS: _NEIGHBOURS.where(neighbours.c.node.in_(_IDS)),
+}
+
+
+def _rows(connection: Connection, query: Select[Any], ids: Sequence[str] | None) -> Iterator[AnyRow]:
+    """The rows of these objects, or (None) of all."""
+    if ids is None:
+        yield from connection.execute(query)
+        return
+    for part in chunks(ids):
+        yield from connection.execute(_SOME[query], {"ids": part})
+
+
+def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
+    groups: dict[str, list[AnyRow]] = {}
+    for row in rows:
+        groups.setdefault(row._mapping[column], []).append(row)
+    return groups
+
+
+def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> list[NetworkRecord]:
+    by_subnet = _grouped(_rows(connection, _RANGES, ids), "subnet_id")
+    by_network = _grouped(_rows(connection, _SUBNETS, ids), "network_id")
+    return [
+        NetworkRecord(
+            id=row.id,
+            key=row.key,
+            router_key=row.router_key,
+            carrier_nat=row.carrier_nat,
+            spec=NetworkSpec(
+                name=row.name,
+                kind=NetworkKind(row.kind),
+                physical_network=row.physical_network,
+                subnets=tuple(_subnet(subnet, by_subnet.get(subnet.id, ())) for subnet in by_network[row.id]),
+                project_id=row.project_id,
+                shared=row.shared,
+                external=row.external,
+                segment=row.segment or None,
+                mtu=row.mtu,
+                gateway_mode=GatewayMode(row.gateway_mode),
+                dhcp=row.dhcp,
+                dns_domain=row.dns_domain,
+                arp_responder=row.arp_responder,
+                external_network_id=row.external_network_id,
+                lease_time=row.lease_time,
+                dhcp_options=codec.load_options(row.dhcp_options),
+                ntp_servers=codec.load_addresses(row.ntp_servers),
+            ),
+            created_at=row.created_at,
+            revision=row.revision,
+        )
+        for row in _rows(connection, _NETWORKS, ids)
+    ]
+
+
+def _subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> SubnetSpec:
+    declared: dict[str, list[AddressRange]] = {ipam.ALLOCATION: [], ipam.RESERVED: []}
+    for item in ranges:
+        declared[item.kind].append(AddressRange(IPv4Address(item.first), IPv4Address(item.last)))
+    return SubnetSpec(
+        id=row.id,
+        cidr=IPv4Network(row.cidr),
+        gateway=None if row.gateway is None else IPv4Address(row.gateway),
+        allocation_ranges=tuple(declared[ipam.ALLOCATION]),
+        reserved=tuple(declared[ipam.RESERVED]),
+        dns_servers=codec.load_addresses(row.dns_servers),
+        host_routes=codec.load_routes(row.host_routes),
+    )
+
+
+def network_of(record: NetworkRecord) -> Network:
+    """The compiler's view of a network."""
+    spec = record.spec
+    assert spec.gateway_mode is not None
+    options = [DhcpOption(option.code, option.payload) for option in spec.dhcp_options]
+    if spec.ntp_servers:
+        options.insert(0, DhcpOption(NTP_SERVERS_OPTION, b"".join(server.packed for server in spec.ntp_servers)))
+    return Network(
+        id=record.id,
+        key=record.key,
+        name=spec.name,
+        kind=spec.kind,
+        physical_network=spec.physical_network,
+        router_key=record.router_key,
+        project_id=spec.project_id,
+        shared=spec.shared,
+        external=spec.external,
+        segment=spec.segment,
+        mtu=spec.mtu,
+        gateway_mode=spec.gateway_mode,
+        dhcp=spec.dhcp,
+        dns_domain=spec.dns_domain,
+        arp_responder=spec.arp_responder,
+        carrier_nat=record.carrier_nat,
+        external_network_id=spec.external_network_id,
+        lease_time=spec.lease_time,
+        subnets=tuple(
+            Subnet(subnet.id or "", subnet.cidr, subnet.gateway, subnet.dns_servers, subnet.host_routes)
+            for subnet in spec.subnets
+        ),
+        dhcp_options=tuple(options),
+    )
+
+
+def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list[PortRecord]:
+    fixed_ips: dict[str, list[FixedIp]] = {}
+    for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
+        fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
+    return [_port(row, tuple(fixed_ips.get(row.id, ()))) for row in _rows(connection, _PORTS, ids)]
+
+
+def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...]) -> PortRecord:
+    options = codec.load_options(row.dhcp_options)
+    port = Port(
+        id=row.id,
+        key=row.key,
+        network_id=row.network_id,
+        mac=row.mac,
+        fixed_ips=fixed_ips,
+        name=row.name,
+        hostname=row.hostname,
+        project_id=row.project_id,
+        node=row.node,
+        binding=None if row.bound_node is None else Binding(row.bound_node, row.ofport, row.zone),
+        dhcp_options=tuple(DhcpOption(option.code, option.payload) for option in options),
+    )
+    return PortRecord(port, row.device_id, options, row.created_at, row.revision)
+
+
+def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:
+    uplinks = _grouped(_rows(connection, _UPLINKS, ids), "node")
+    held = _grouped(_rows(connection, _HELD, ids), "node")
+    known = _grouped(_rows(connection, _NEIGHBOURS, ids), "node")
+    return [
+        _node(row, uplinks.get(row.name, ()), held.get(row.name, ()), known.get(row.name, ()))
+        for row in _rows(connection, _NODES, ids)
+    ]
+
+
+def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[AnyRow]) -> NodeRecord:
+    by_owner: dict[str, list[NetworkAddress]] = {ipam.GATEWAY_OWNER: [], ipam.SNAT_OWNER: []}
+    for one in held:
+        by_owner[one.owner].append(NetworkAddress(one.network_id, IPv4Address(one.address)))
+    node = Node(
+        name=row.name,
+        key=row.key,
+        datapath_id=int(row.datapath_id, 16),
+        uplinks=tuple(Uplink(one.physical_network, one.ofport) for one in uplinks if one.ofport is not None),
+        gateways=tuple(by_owner[ipam.GATEWAY_OWNER]),
+        snat_addresses=tuple(by_owner[ipam.SNAT_OWNER]),
+        neighbours=tuple(Neighbour(one.network_id, IPv4Address(one.address), one.mac) for one in known),
+    )
+    spec = NodeSpec(
+        name=row.name,
+        datapath_id=node.datapath_id,
+        physical_networks=tuple(one.physical_network for one in uplinks),
+        snat_addresses={name: IPv4Address(address) for name, address in row.snat_addresses.items()},
+        tunnel_address=None if row.tunnel_address is None else IPv4Address(row.tunnel_address),
+        versions=row.versions,
+    )
+    return NodeRecord(node, spec, row.serial, row.created_at, row.revision)
+
+
+def load_snapshot(connection: Connection) -> Snapshot:
+    return Snapshot.build(
+        journal.revision(connection),
+        (network_of(record) for record in load_networks(connection)),
+        (record.port for record in load_ports(connection)),
+        (record.node for record in load_nodes(connection)),
+    )
+
+
+def changes_since(connection: Connection, revision: int) -> tuple[int, tuple[Change, ...]]:
+    """The newest revision, and each object that changed since `revision` as it is now."""
+    newest, changed = journal.changed_objects(connection, revision)
+    network_ids, port_ids, names = (changed[kind] for kind in (journal.NETWORK, journal.PORT, journal.NODE))
+    networks_now = {record.id: network_of(record) for record in load_networks(connection, network_ids)}
+    ports_now = {record.port.id: record.port for record in load_ports(connection, port_ids)}
+    nodes_now = {record.node.name: record.node for record in load_nodes(connection, names)}
+    return newest, (
+        *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
+        *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
+        *(NodeChange(name, nodes_now.get(name)) for name in names),
+    )
+
+
+def page(
+    connection: Connection,
+    id_column: ColumnElement[str],
+    key_column: ColumnElement[int],
+    conditions: Sequence[Any],
+    limit: int | None,
+    marker: str | None,
+) -> list[str]:
+    """The ids of one page of a list, in order of creation. Raises Invalid `marker_unknown`."""
+    query = select(id_column).where(*conditions).order_by(key_column).limit(limit)
+    if marker is not None:
+        start = connection.execute(select(key_column).where(id_column == marker)).scalar()
+        if start is None:
+            raise Invalid("marker_unknown", f"there is no {marker} to go on from", "marker")
+        query = query.where(key_column > start)
+    return list(connection.execute(query).scalars())
+
+
+def load_leases(connection: Connection, port_id: str | None) -> list[LeaseRecord]:
+    query = select(leases).order_by(leases.c.port_id, leases.c.address)
+    if port_id is not None:
+        query = query.where(leases.c.port_id == port_id)
+    return [
+        LeaseRecord(**{**row, "address": IPv4Address(row["address"])}) for row in connection.execute(query).mappings()
+    ]

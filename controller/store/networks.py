@@ -1,0 +1,265 @@
+"""Networks and their subnets: which ones may stand beside each other, and what a new one is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from controller.store import codec, ipam, node_addresses
+from controller.store.journal import CREATE, DELETE, NETWORK, UPDATE, Transaction, count_rows
+from controller.store.schema import addresses, neighbours, networks, pools, ports, subnet_ranges, subnets
+from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, NotFound, SubnetSpec
+from flows.model import GatewayMode, NetworkKind
+
+SMALLEST_PREFIX, LARGEST_PREFIX = 8, 30
+SEGMENTS = range(1, 4095)
+
+# ranges that no network may use, and what has them
+TAKEN_RANGES = {
+    IPv4Network("0.0.0.0/8"): "this network (RFC 1122)",
+    IPv4Network("100.64.0.0/10"): "carrier addresses of ports (RFC 6598)",
+    IPv4Network("127.0.0.0/8"): "loopback (RFC 1122)",
+    IPv4Network("169.254.0.0/16"): "link local and metadata (RFC 3927)",
+    IPv4Network("224.0.0.0/4"): "multicast (RFC 5771)",
+    IPv4Network("240.0.0.0/4"): "reserved (RFC 1112)",
+}
+
+# what may change: how it goes to its column
+COLUMN_CHANGES: dict[str, Any] = {
+    "name": str,
+    "mtu": int,
+    "dhcp": bool,
+    "dns_domain": str,
+    "arp_responder": bool,
+    "external_network_id": lambda value: value,
+    "lease_time": int,
+    "dhcp_options": codec.dump_options,
+    "ntp_servers": codec.dump_addresses,
+}
+
+
+def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> str:
+    """The id of the new network."""
+    mode = _gateway_mode(spec)
+    subnet = _checked_subnet(spec, mode)
+    if spec.external_network_id is not None:
+        _require_external(tx.connection, spec.external_network_id)
+    carrier_nat = _overlaps(tx.connection, spec, subnet.cidr)
+    segment = _segment(tx.connection, spec, vlan_range)
+    key, router_key = _keys(tx, spec)
+    id_, subnet_id = str(uuid4()), str(uuid4())
+    payload = {"name": spec.name, "kind": spec.kind, "physical_network": spec.physical_network, "segment": segment}
+    payload |= {"cidr": str(subnet.cidr), "project_id": spec.project_id}
+    row = {
+        "id": id_,
+        "key": key,
+        "router_key": router_key,
+        "project_id": spec.project_id,
+        "shared": spec.shared,
+        "external": spec.external,
+        "kind": spec.kind.value,
+        "physical_network": spec.physical_network,
+        "segment": segment,
+        "gateway_mode": mode.value,
+        "carrier_nat": carrier_nat,
+        "created_at": tx.now,
+        "revision": tx.record(NETWORK, id_, CREATE, payload),
+    }
+    row |= {name: to_column(getattr(spec, name)) for name, to_column in COLUMN_CHANGES.items()}
+    tx.connection.execute(insert(networks), row)
+    tx.connection.execute(
+        insert(subnets),
+        {
+            "id": subnet_id,
+            "network_id": id_,
+            "cidr": str(subnet.cidr),
+            "first": int(subnet.cidr[0]),
+            "last": int(subnet.cidr[-1]),
+            "gateway": None if subnet.gateway is None else int(subnet.gateway),
+            "dns_servers": codec.dump_addresses(subnet.dns_servers),
+            "host_routes": codec.dump_routes(subnet.host_routes),
+        },
+    )
+    ipam.set_ranges(tx.connection, subnet_id, subnet.cidr, subnet.gateway, subnet.allocation_ranges, subnet.reserved)
+    if subnet.gateway is not None:
+        gateway_row = {"subnet_id": subnet_id, "address": int(subnet.gateway), "owner": ipam.GATEWAY_OWNER}
+        tx.connection.execute(insert(addresses), gateway_row)
+    if spec.external:
+        node_addresses.give_snat_to_all(tx, id_)
+    return id_
+
+
+def _gateway_mode(spec: NetworkSpec) -> GatewayMode:
+    if not spec.external:
+        return spec.gateway_mode or GatewayMode.PER_HOST
+    if spec.gateway_mode not in (None, GatewayMode.EXTERNAL):
+        raise Invalid("gateway_mode_invalid", "an external network's gateway is external", "gateway_mode")
+    return GatewayMode.EXTERNAL
+
+
+def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
+    if len(spec.subnets) != 1:
+        raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
+    subnet = spec.subnets[0]
+    cidr = subnet.cidr
+    if not SMALLEST_PREFIX <= cidr.prefixlen <= LARGEST_PREFIX:
+        message = f"the prefix length of {cidr} is not within {SMALLEST_PREFIX}..{LARGEST_PREFIX}"
+        raise Invalid("cidr_invalid", message, "subnets.cidr")
+    for taken, use in TAKEN_RANGES.items():
+        if cidr.overlaps(taken):
+            raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.cidr", range=str(taken))
+    gateway = subnet.gateway
+    if mode is GatewayMode.SHARED and gateway is None:
+        gateway = cidr[1]
+    if mode is GatewayMode.EXTERNAL and gateway is None:
+        raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.gateway")
+    if mode in (GatewayMode.NONE, GatewayMode.PER_HOST) and gateway is not None:
+        message = f"gateway mode {mode} has no gateway address of the network's own"
+        raise Invalid("gateway_invalid", message, "subnets.gateway")
+    if gateway is not None:
+        if gateway not in cidr:
+            raise Invalid("gateway_outside_subnet", f"gateway {gateway} is not in {cidr}", "subnets.gateway")
+        if gateway in (cidr.network_address, cidr.broadcast_address):
+            raise Invalid("gateway_invalid", f"{gateway} is no host address of {cidr}", "subnets.gateway")
+    return replace(subnet, gateway=gateway)
+
+
+def _overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> bool:
+    """True when another project uses the range. Raises Conflict `cidr_overlap` where that cannot be told apart."""
+    query = (
+        select(networks, subnets.c.cidr)
+        .join(subnets, subnets.c.network_id == networks.c.id)
+        .where(subnets.c.first <= int(cidr[-1]), subnets.c.last >= int(cidr[0]))
+        .order_by(networks.c.key)
+    )
+    found = connection.execute(query).all()
+    for other in found:
+        private = not (spec.shared or spec.external or other.shared or other.external)
+        strangers = None not in (spec.project_id, other.project_id) and spec.project_id != other.project_id
+        if not (private and strangers):
+            visible = other.project_id is None or other.shared or other.project_id == spec.project_id
+            what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
+            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.cidr", network_id=other.id)
+    return bool(found)
+
+
+def _segment(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, int]) -> int:
+    """The VLAN id, or 0 for a flat network."""
+    query = select(networks.c.segment).where(networks.c.physical_network == spec.physical_network)
+    used = set(connection.execute(query).scalars())
+    if spec.kind is NetworkKind.FLAT:
+        if spec.segment is not None:
+            raise Invalid("segment_invalid", "a flat network has no segment", "segment")
+        if 0 in used:
+            message = f"physical network {spec.physical_network} has a flat network already"
+            raise Conflict("physical_network_in_use", message, "physical_network")
+        return 0
+    if spec.segment is None:
+        first, last = vlan_range
+        free = next((segment for segment in range(first, last + 1) if segment not in used), None)
+        if free is None:
+            message = f"no VLAN of {first}..{last} is free on {spec.physical_network}"
+            raise Exhausted("no_free_vlan", message, "segment")
+        return free
+    if spec.segment not in SEGMENTS:
+        raise Invalid("segment_invalid", f"VLAN {spec.segment} is not within 1..4094", "segment")
+    if spec.segment in used:
+        message = f"VLAN {spec.segment} is in use on {spec.physical_network}"
+        raise Conflict("vlan_in_use", message, "segment")
+    return spec.segment
+
+
+def _keys(tx: Transaction, spec: NetworkSpec) -> tuple[int, int]:
+    """(key, router key). The private networks of one project are routed to each other."""
+    router = None
+    if spec.project_id is not None and not spec.shared and not spec.external:
+        query = select(func.min(networks.c.router_key)).where(
+            networks.c.project_id == spec.project_id, ~networks.c.shared, ~networks.c.external
+        )
+        router = tx.connection.execute(query).scalar()
+    while True:
+        (key,) = tx.new_keys("network_key", 1)
+        # the network whose key a group of siblings took as its router key may be gone
+        if router is not None or not count_rows(tx.connection, networks, networks.c.router_key == key):
+            return key, router or key
+
+
+def _require_external(connection: Connection, network_id: str) -> None:
+    if not count_rows(connection, networks, networks.c.id == network_id, networks.c.external):
+        message = f"there is no external network {network_id}"
+        raise Invalid("external_network_unknown", message, "external_network_id")
+
+
+def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any]) -> None:
+    """Raises Invalid `immutable` for what is fixed at creation."""
+    row = tx.connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()
+    if row is None:
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    for name in changes:
+        if name != "subnets" and name not in COLUMN_CHANGES:
+            known = name in NetworkSpec.__dataclass_fields__
+            code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
+            raise Invalid(code, f"{name} of a network {why}", name)
+    if changes.get("external_network_id") is not None:
+        _require_external(tx.connection, changes["external_network_id"])
+    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "subnets"}
+    values = {name: value for name, value in values.items() if row._mapping[name] != value}
+    changed = dict(values)
+    if "subnets" in changes:
+        changed |= _update_subnet(tx, network_id, changes["subnets"])
+    if changed:
+        values["revision"] = tx.record(NETWORK, network_id, UPDATE, changed)
+        tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
+
+
+def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, ...]) -> dict[str, Any]:
+    row = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
+    if len(wanted) != 1:
+        raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
+    subnet = wanted[0]
+    gateway = None if row.gateway is None else IPv4Address(row.gateway)
+    if str(subnet.cidr) != row.cidr or subnet.gateway not in (None, gateway):
+        raise Invalid("immutable", "cidr and gateway of a subnet cannot change", "subnets")
+    query = select(*subnet_ranges.c["kind", "first", "last"]).where(subnet_ranges.c.subnet_id == row.id)
+    before = sorted(map(tuple, tx.connection.execute(query)))
+    ipam.set_ranges(tx.connection, row.id, subnet.cidr, gateway, subnet.allocation_ranges, subnet.reserved)
+    after = sorted(map(tuple, tx.connection.execute(query)))
+    values: dict[str, Any] = {
+        "dns_servers": codec.dump_addresses(subnet.dns_servers),
+        "host_routes": codec.dump_routes(subnet.host_routes),
+    }
+    changed = {name: value for name, value in values.items() if row._mapping[name] != value}
+    if changed:
+        tx.connection.execute(update(subnets).where(subnets.c.id == row.id).values(**changed))
+    if before != after:
+        changed["ranges"] = [[kind, str(IPv4Address(first)), str(IPv4Address(last))] for kind, first, last in after]
+    return changed
+
+
+def delete_network(tx: Transaction, network_id: str) -> None:
+    """Raises NotFound, Conflict `network_in_use` while there are ports, or networks that leave through it."""
+    connection = tx.connection
+    if not count_rows(connection, networks, networks.c.id == network_id):
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    used = count_rows(connection, ports, ports.c.network_id == network_id)
+    if used:
+        raise Conflict("network_in_use", f"the network has {used} ports", ports=used)
+    users = count_rows(connection, networks, networks.c.external_network_id == network_id)
+    if users:
+        raise Conflict("network_in_use", f"{users} networks leave through this one", networks=users)
+    own = select(subnets.c.id).where(subnets.c.network_id == network_id)
+    holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
+    holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
+    for holder in sorted(name for name in holders if name is not None):
+        tx.touch_node(holder, network_deleted=network_id)
+    for table in (addresses, pools, subnet_ranges):
+        connection.execute(delete(table).where(table.c.subnet_id.in_(own)))
+    for table in (neighbours, subnets):
+        connection.execute(delete(table).where(table.c.network_id == network_id))
+    connection.execute(delete(networks).where(networks.c.id == network_id))
+    tx.record(NETWORK, network_id, DELETE, {})

@@ -1,0 +1,112 @@
+"""Nodes: registration, and what they learn of their neighbours."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from controller.store import bindings, ipam, node_addresses
+from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
+from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, ports
+from controller.store.specs import Conflict, Invalid, NodeSpec, NotFound
+
+_NEIGHBOUR = (
+    neighbours.c.node == bindparam("holder"),
+    neighbours.c.network_id == bindparam("network"),
+    neighbours.c.address == bindparam("a"),
+)
+
+
+def put(tx: Transaction, spec: NodeSpec) -> None:
+    """Register a node, or take in what changed of it; its reports count from the beginning again."""
+    if not 0 < spec.datapath_id < 2**64:
+        raise Invalid("datapath_id_invalid", "a datapath id has 64 bits and is not 0", "datapath_id")
+    datapath_id = f"{spec.datapath_id:016x}"
+    taken = select(nodes.c.name).where(nodes.c.datapath_id == datapath_id, nodes.c.name != spec.name)
+    other = tx.connection.execute(taken).scalar()
+    if other is not None:
+        raise Conflict("datapath_id_in_use", f"node {other} has datapath id {datapath_id}", "datapath_id", node=other)
+    snat_addresses = {name: str(address) for name, address in sorted(spec.snat_addresses.items())}
+    values: dict[str, Any] = {
+        "datapath_id": datapath_id,
+        "snat_addresses": snat_addresses,
+        "tunnel_address": None if spec.tunnel_address is None else int(spec.tunnel_address),
+        "versions": dict(spec.versions),
+    }
+    row = tx.connection.execute(select(nodes).where(nodes.c.name == spec.name)).one_or_none()
+    if row is None:
+        (key,) = tx.new_keys("node_key", 1)
+        fixed: dict[str, Any] = {"name": spec.name, "key": key, "serial": 0, "next_zone": 1, "created_at": tx.now}
+        fixed["revision"] = tx.record(NODE, spec.name, CREATE, values | {"physical_networks": spec.physical_networks})
+        tx.connection.execute(insert(nodes), fixed | values)
+    else:
+        changed = {name: value for name, value in values.items() if row._mapping[name] != value}
+        if row.serial:
+            tx.connection.execute(update(nodes).where(nodes.c.name == spec.name).values(serial=0))
+        if changed:
+            tx.record(NODE, spec.name, UPDATE, changed)
+            tx.connection.execute(update(nodes).where(nodes.c.name == spec.name).values(**changed))
+        if "datapath_id" in changed:
+            _forget_reports(tx, spec.name)  # another machine: nothing said of the old one is true of it
+    _set_physical_networks(tx, spec)
+    node_addresses.give_snat_of_node(tx, spec.name, snat_addresses)
+
+
+def _set_physical_networks(tx: Transaction, spec: NodeSpec) -> None:
+    table = node_uplinks.c
+    query = select(table.physical_network, table.position).where(table.node == spec.name)
+    before = {name: position for name, position in tx.connection.execute(query)}
+    now = {name: position for position, name in enumerate(dict.fromkeys(spec.physical_networks))}
+    if before == now:
+        return
+    tx.touch_node(spec.name, physical_networks=list(now))
+    for name in before.keys() - now.keys():
+        tx.connection.execute(delete(node_uplinks).where(table.node == spec.name, table.physical_network == name))
+    for name, position in now.items():
+        if name not in before:
+            row = {"node": spec.name, "physical_network": name, "position": position}
+            tx.connection.execute(insert(node_uplinks), row)
+        elif before[name] != position:
+            where = (table.node == spec.name, table.physical_network == name)
+            tx.connection.execute(update(node_uplinks).where(*where).values(position=position))
+
+
+def _forget_reports(tx: Transaction, name: str) -> None:
+    """As if the node had never reported: its ports are unbound, or bound where else they were seen."""
+    tx.connection.execute(delete(interfaces).where(interfaces.c.node == name))
+    tx.connection.execute(delete(neighbours).where(neighbours.c.node == name))
+    tx.connection.execute(update(node_uplinks).where(node_uplinks.c.node == name).values(ofport=None))
+    query = select(ports.c.id).where(ports.c.bound_node == name)
+    bindings.reconcile(tx, list(tx.connection.execute(query).scalars()))
+
+
+def delete_node(tx: Transaction, name: str) -> None:
+    """Its ports stay, unbound; its addresses are free again."""
+    if not count_rows(tx.connection, nodes, nodes.c.name == name):
+        raise NotFound("node_unknown", f"there is no node {name}")
+    _forget_reports(tx, name)
+    ipam.release(tx, addresses.c.node == name)
+    tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
+    tx.connection.execute(delete(nodes).where(nodes.c.name == name))
+    tx.record(NODE, name, DELETE, {})
+
+
+def learn_neighbour(tx: Transaction, node: str, network_id: str, address: IPv4Address, mac: str) -> bool:
+    """False when it was known. Raises NotFound."""
+    if not count_rows(tx.connection, nodes, nodes.c.name == node):
+        raise NotFound("node_unknown", f"there is no node {node}")
+    if not count_rows(tx.connection, networks, networks.c.id == network_id):
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    place = {"holder": node, "network": network_id, "a": int(address)}
+    known = tx.connection.execute(select(neighbours.c.mac).where(*_NEIGHBOUR), place).scalar()
+    if known == mac:
+        return False
+    if known is None:
+        row = {"node": node, "network_id": network_id, "address": int(address), "mac": mac}
+        tx.connection.execute(insert(neighbours), row)
+    else:
+        tx.connection.execute(update(neighbours).where(*_NEIGHBOUR).values(mac=mac), place)
+    tx.touch_node(node, neighbour=[str(address), mac], network_id=network_id)
+    return True

@@ -1,0 +1,256 @@
+"""Ports: their keys, MAC addresses and fixed IPs. A thousand at once cost a dozen statements."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from controller.store import bindings, codec, ipam
+from controller.store.engine import chunks
+from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
+from controller.store.schema import addresses, leases, networks, ports
+from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec
+
+GENERATED_PREFIX = "fa:16:3e"
+# the addresses that flows speak with (gateways, nodes); a port that had one could impersonate them
+OWN_PREFIX = "02:54:4c"
+MAC_ATTEMPTS = 5
+
+COLUMN_CHANGES: dict[str, Any] = {
+    "name": str,
+    "hostname": str,
+    "device_id": str,
+    "node": lambda value: value,
+    "dhcp_options": codec.dump_options,
+}
+
+_NETWORKS = select(networks.c.id, networks.c.project_id).where(networks.c.id.in_(bindparam("ids", expanding=True)))
+_IDS = select(ports.c.id).where(ports.c.id.in_(bindparam("ids", expanding=True)))
+_MACS = select(ports.c.mac).where(
+    ports.c.network_id == bindparam("network"), ports.c.mac.in_(bindparam("macs", expanding=True))
+)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A port on its way in. `macs` and `addresses` are filled in step by step."""
+
+    id: str
+    spec: PortSpec
+    mac: str = ""
+    fixed_ips: tuple[str, ...] = ()
+
+
+def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> list[str]:
+    """The ids of the new ports, in order."""
+    if not specs:
+        return []
+    drafts = [_Draft(_port_id(spec), spec) for spec in specs]
+    by_network: dict[str, list[_Draft]] = {}
+    for draft in drafts:
+        by_network.setdefault(draft.spec.network_id, []).append(draft)
+    projects = {id_: project for id_, project in tx.connection.execute(_NETWORKS, {"ids": sorted(by_network)})}
+    for network_id in by_network:
+        if network_id not in projects:
+            raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
+    _refuse_known_ids(tx.connection, drafts)
+    known_subnets = ipam.subnets_of(tx.connection, by_network)
+    for network_id, members in by_network.items():
+        _give_macs(tx.connection, network_id, members, rng)
+    # addresses point at ports, so the ports go first; their journal rows tell the addresses, so they come last
+    keys = tx.new_keys("port_key", len(drafts))
+    rows = [_row(tx, draft, key, projects[draft.spec.network_id]) for draft, key in zip(drafts, keys, strict=True)]
+    tx.connection.execute(insert(ports), rows)
+    for network_id, members in by_network.items():
+        _give_addresses(tx, known_subnets[network_id], members)
+    for draft in drafts:
+        tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
+    bindings.bind_new(tx, [draft.id for draft in drafts])
+    return [draft.id for draft in drafts]
+
+
+def _port_id(spec: PortSpec) -> str:
+    if spec.id is None:
+        return str(uuid4())
+    try:
+        return str(UUID(spec.id))
+    except ValueError:
+        raise Invalid("id_invalid", f"{spec.id!r} is not a UUID", "id") from None
+
+
+def _refuse_known_ids(connection: Connection, drafts: Sequence[_Draft]) -> None:
+    given = [draft.id for draft in drafts if draft.spec.id is not None]
+    known = {id_ for part in chunks(given) for id_ in connection.execute(_IDS, {"ids": part}).scalars()}
+    if known or len(set(given)) < len(given):
+        twice = sorted(known or {id_ for id_ in given if given.count(id_) > 1})
+        raise Conflict("port_exists", f"there is a port {twice[0]}", "id", ids=twice)
+
+
+def normal_mac(mac: str) -> str:
+    """Lower case with colons. Raises Invalid `mac_invalid` for what no VM may have."""
+    digits = re.sub(r"[:.\-]", "", mac).lower()
+    if not re.fullmatch(r"[0-9a-f]{12}", digits):
+        raise Invalid("mac_invalid", f"{mac!r} is not a MAC address", "mac")
+    normal = ":".join(digits[index : index + 2] for index in range(0, 12, 2))
+    if int(digits[:2], 16) & 1 or int(digits, 16) == 0:
+        raise Invalid("mac_invalid", f"{normal} is not a unicast address", "mac")
+    if normal.startswith(OWN_PREFIX):
+        raise Invalid("mac_invalid", f"{OWN_PREFIX}:* belongs to gateways and nodes", "mac")
+    return normal
+
+
+def _give_macs(connection: Connection, network_id: str, drafts: Sequence[_Draft], rng: random.Random) -> None:
+    taken: set[str] = set()
+    for draft in drafts:
+        if draft.spec.mac is not None:
+            draft.mac = normal_mac(draft.spec.mac)
+            if draft.mac in taken:
+                raise Conflict("mac_in_use", f"{draft.mac} is wanted twice", "mac", mac=draft.mac)
+            taken.add(draft.mac)
+    used = _used_macs(connection, network_id, sorted(taken))
+    if used:
+        mac = min(used)
+        raise Conflict("mac_in_use", f"{mac} is in use on the network", "mac", mac=mac)
+    missing = [draft for draft in drafts if not draft.mac]
+    for _ in range(MAC_ATTEMPTS):
+        for draft in missing:
+            draft.mac = _random_mac(rng)
+        used = _used_macs(connection, network_id, [draft.mac for draft in missing])
+        again = []
+        for draft in missing:
+            if draft.mac in used or draft.mac in taken:
+                again.append(draft)
+            else:
+                taken.add(draft.mac)
+        missing = again
+        if not missing:
+            return
+    raise Exhausted("no_free_mac", f"no unused MAC address found in {MAC_ATTEMPTS} attempts", "mac")
+
+
+def _random_mac(rng: random.Random) -> str:
+    tail = rng.getrandbits(24)
+    return f"{GENERATED_PREFIX}:{tail >> 16:02x}:{tail >> 8 & 0xFF:02x}:{tail & 0xFF:02x}"
+
+
+def _used_macs(connection: Connection, network_id: str, macs: Sequence[str]) -> set[str]:
+    return {
+        mac
+        for part in chunks(macs)
+        for mac in connection.execute(_MACS, {"network": network_id, "macs": part}).scalars()
+    }
+
+
+def _row(tx: Transaction, draft: _Draft, key: int, network_project: str | None) -> dict[str, Any]:
+    spec = draft.spec
+    payload = {"network_id": spec.network_id, "mac": draft.mac, "name": spec.name, "device_id": spec.device_id}
+    return {
+        "id": draft.id,
+        "key": key,
+        "network_id": spec.network_id,
+        "mac": draft.mac,
+        "name": spec.name,
+        "hostname": spec.hostname,
+        "project_id": spec.project_id if spec.project_id is not None else network_project,
+        "device_id": spec.device_id,
+        "node": spec.node,
+        "dhcp_options": codec.dump_options(spec.dhcp_options),
+        "created_at": tx.now,
+        "revision": tx.record(PORT, draft.id, CREATE, payload),
+    }
+
+
+def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Sequence[_Draft]) -> None:
+    """Requested addresses before chosen ones, so that no choice takes what another port of the batch asked for."""
+    given: dict[tuple[str, int], str] = {}
+    chosen: dict[str, list[ipam.Owner]] = {}
+    for draft in drafts:
+        for position, wanted in enumerate(draft.spec.fixed_ips or (FixedIpSpec(),)):
+            subnet = _subnet_for(known, wanted)
+            owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
+            if wanted.address is None:
+                chosen.setdefault(subnet.id, []).append(owner)
+            else:
+                ipam.claim(tx, subnet, wanted.address, owner)
+                given[draft.id, position] = str(wanted.address)
+    for subnet_id, owners in chosen.items():
+        for owner, address in zip(owners, ipam.allocate(tx, subnet_id, owners), strict=True):
+            assert owner.port_id is not None and owner.position is not None
+            given[owner.port_id, owner.position] = str(address)
+    for draft in drafts:
+        count = len(draft.spec.fixed_ips) or 1
+        draft.fixed_ips = tuple(given[draft.id, position] for position in range(count))
+
+
+def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec) -> ipam.SubnetRow:
+    candidates = [subnet for subnet in known if wanted.subnet_id in (None, subnet.id)]
+    if not candidates:
+        message = f"subnet {wanted.subnet_id} is not of this network"
+        raise Invalid("subnet_unknown", message, "fixed_ips")
+    fitting = [subnet for subnet in candidates if wanted.address is None or wanted.address in subnet.cidr]
+    return (fitting or candidates)[0]
+
+
+def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any]) -> None:
+    """Raises Invalid `immutable` for what is fixed at creation."""
+    row = tx.connection.execute(select(ports).where(ports.c.id == port_id)).one_or_none()
+    if row is None:
+        raise NotFound("port_unknown", f"there is no port {port_id}")
+    for name in changes:
+        if name != "fixed_ips" and name not in COLUMN_CHANGES:
+            known = name in PortSpec.__dataclass_fields__
+            code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
+            raise Invalid(code, f"{name} of a port {why}", name)
+    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "fixed_ips"}
+    values = {name: value for name, value in values.items() if row._mapping[name] != value}
+    changed = dict(values)
+    if "fixed_ips" in changes:
+        changed |= _update_fixed_ips(tx, port_id, row.network_id, changes["fixed_ips"])
+    if not changed:
+        return
+    values["revision"] = tx.record(PORT, port_id, UPDATE, changed)
+    tx.connection.execute(update(ports).where(ports.c.id == port_id).values(**values))
+    if "node" in changed:
+        bindings.reconcile(tx, [port_id])
+
+
+def _update_fixed_ips(
+    tx: Transaction, port_id: str, network_id: str, wanted: tuple[FixedIpSpec, ...]
+) -> dict[str, Any]:
+    """The port's addresses become these; "any" is met by one it has already, if there is one left."""
+    query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
+    old = list(tx.connection.execute(query).scalars())
+    spare = [address for address in old if address not in {int(ip.address) for ip in wanted if ip.address}]
+    known = ipam.subnets_of(tx.connection, [network_id])[network_id]
+    resolved: list[FixedIpSpec] = []
+    for item in wanted or (FixedIpSpec(),):
+        subnet = _subnet_for(known, item)
+        kept = next((address for address in spare if IPv4Address(address) in subnet.cidr), None)
+        if item.address is None and kept is not None:
+            spare.remove(kept)
+            item = FixedIpSpec(IPv4Address(kept), subnet.id)
+        resolved.append(item)
+    if [int(item.address) if item.address else None for item in resolved] == old:
+        return {}
+    ipam.release(tx, addresses.c.port_id == port_id)
+    draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)))
+    _give_addresses(tx, known, [draft])
+    return {"fixed_ips": list(draft.fixed_ips)}
+
+
+def delete_port(tx: Transaction, port_id: str) -> None:
+    """The addresses come back as the last to be chosen again."""
+    if tx.connection.execute(_IDS, {"ids": [port_id]}).scalar() is None:
+        raise NotFound("port_unknown", f"there is no port {port_id}")
+    released = ipam.release(tx, addresses.c.port_id == port_id)
+    bindings.unbind(tx, port_id)
+    tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
+    tx.connection.execute(delete(ports).where(ports.c.id == port_id))
+    tx.record(PORT, port_id, DELETE, {"released": [str(IPv4Address(row.address)) for row in released]})

@@ -1,0 +1,226 @@
+"""The tables. What must never be true twice is a constraint here, not a check in the code.
+
+IPv4 addresses are stored as integers, so that ranges can be compared. Times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+ID = String(36)
+NAME = String(255)
+
+# Keys and revisions come from here and not from the database's own sequences: those are handed out before commit, so
+# a reader could see revision 8 and never learn of 7. The row is also the lock that puts writers in one line.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("object_id", NAME, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("actor", NAME, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Index(None, "kind", "object_id"),
+)
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("router_key", Integer, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("project_id", NAME, index=True),
+    Column("shared", Boolean, nullable=False),
+    Column("external", Boolean, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("physical_network", NAME, nullable=False),
+    # 0 is "untagged": a NULL would escape the unique constraint
+    Column("segment", Integer, nullable=False),
+    Column("mtu", Integer, nullable=False),
+    Column("gateway_mode", String(16), nullable=False),
+    Column("carrier_nat", Boolean, nullable=False),
+    Column("dhcp", Boolean, nullable=False),
+    Column("dns_domain", NAME, nullable=False),
+    Column("arp_responder", Boolean, nullable=False),
+    Column("external_network_id", ID, ForeignKey("networks.id")),
+    Column("lease_time", Integer, nullable=False),
+    Column("dhcp_options", JSON, nullable=False),
+    Column("ntp_servers", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("physical_network", "segment"),
+)
+
+subnets = Table(
+    "subnets",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
+    Column("cidr", String(18), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("gateway", BigInteger),
+    Column("dns_servers", JSON, nullable=False),
+    Column("host_routes", JSON, nullable=False),
+    Index(None, "first", "last"),
+)
+
+# What the operator declared: kind is `allocation` or `reserved`.
+subnet_ranges = Table(
+    "subnet_ranges",
+    metadata,
+    Column("subnet_id", ID, ForeignKey("subnets.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+
+# What follows from it: the ranges to choose from. Every address below `next` has had an owner once and so has a row
+# in `addresses`; `next` only moves up, so finding the lowest never-used address never walks the subnet.
+pools = Table(
+    "pools",
+    metadata,
+    Column("subnet_id", ID, ForeignKey("subnets.id"), primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+    Column("next", BigInteger, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    # 16 hexadecimal digits: 64 unsigned bits do not fit a database's integer
+    Column("datapath_id", String(16), nullable=False, unique=True),
+    Column("snat_addresses", JSON, nullable=False),
+    Column("tunnel_address", BigInteger),
+    Column("versions", JSON, nullable=False),
+    Column("serial", BigInteger, nullable=False),
+    Column("next_zone", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+# `ofport` is NULL until the node reports it.
+node_uplinks = Table(
+    "node_uplinks",
+    metadata,
+    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+    Column("physical_network", NAME, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("ofport", Integer),
+)
+
+ports = Table(
+    "ports",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False),
+    Column("mac", String(17), nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("hostname", NAME, nullable=False),
+    Column("project_id", NAME, index=True),
+    Column("device_id", NAME, nullable=False),
+    Column("node", NAME),
+    Column("bound_node", NAME, ForeignKey("nodes.name")),
+    Column("ofport", Integer),
+    Column("zone", Integer),
+    Column("dhcp_options", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("network_id", "mac"),
+    UniqueConstraint("bound_node", "zone"),
+    CheckConstraint(
+        "(bound_node IS NULL) = (ofport IS NULL) AND (bound_node IS NULL) = (zone IS NULL)", name="binding_is_whole"
+    ),
+)
+
+# The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL),
+# snat (of a node) or reserved; NULL means released, at the journal revision `released_at`, and free to be claimed.
+addresses = Table(
+    "addresses",
+    metadata,
+    Column("subnet_id", ID, ForeignKey("subnets.id"), primary_key=True),
+    Column("address", BigInteger, primary_key=True),
+    Column("owner", String(16)),
+    Column("port_id", ID, ForeignKey("ports.id"), index=True),
+    Column("position", Integer),
+    Column("node", NAME, ForeignKey("nodes.name"), index=True),
+    Column("idle_since", Double),
+    Column("released_at", BigInteger),
+    CheckConstraint("(owner IS NULL) = (released_at IS NOT NULL)", name="owned_or_released"),
+    CheckConstraint("(port_id IS NOT NULL) = (owner IS NOT NULL AND owner = 'port')", name="port_owner"),
+    # one gateway and one SNAT address for a node
+    UniqueConstraint("subnet_id", "node", "owner"),
+    Index(None, "subnet_id", "released_at", "address"),
+)
+
+# Next hops on external networks, as nodes resolved them.
+neighbours = Table(
+    "neighbours",
+    metadata,
+    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), primary_key=True),
+    Column("address", BigInteger, primary_key=True),
+    Column("mac", String(17), nullable=False),
+)
+
+# What agents reported, known to us or not: a port made later finds its interface here.
+interfaces = Table(
+    "interfaces",
+    metadata,
+    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+    Column("iface_id", NAME, primary_key=True),
+    Column("name", NAME, nullable=False),
+    Column("ofport", Integer, nullable=False),
+    Column("mac", NAME, nullable=False),
+    Index(None, "iface_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
+    Column("address", BigInteger, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("client_id", NAME, nullable=False),
+    Column("hostname", NAME, nullable=False),
+)

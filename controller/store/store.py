@@ -1,0 +1,257 @@
+"""The store: one object in front of the files that do the work. See `specs` for what it promises."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, or_
+
+from controller.store import bindings, journal, leases, loader, networks, node_addresses, nodes, ports, schema
+from controller.store.engine import Database
+from controller.store.journal import Transaction
+from controller.store.migrations import prepare
+from controller.store.specs import (
+    InterfaceReport,
+    JournalEntry,
+    LeaseRecord,
+    NetworkRecord,
+    NetworkSpec,
+    NodeRecord,
+    NodeSpec,
+    NotFound,
+    PortRecord,
+    PortSpec,
+    Written,
+)
+from flows.model import Change, Snapshot
+
+T = TypeVar("T")
+
+SYSTEM = "controller"  # the actor of what nobody asked for
+
+
+class Store:
+    def __init__(
+        self,
+        url: str,
+        *,
+        vlan_range: tuple[int, int] = (100, 4000),
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        on_commit: Callable[[int], None] | None = None,
+    ) -> None:
+        prepare(url)
+        self._database = Database(url)
+        self._vlan_range = vlan_range
+        self._clock = clock
+        self._rng = rng or random.SystemRandom()
+        self._on_commit = on_commit
+        # highest serial each node has reported: an unchanged report leaves no trace in the database
+        self._serials: dict[str, int] = {}
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _write(self, actor: str, work: Callable[[Transaction], T]) -> Written[T]:
+        def once(connection: Connection) -> tuple[bool, Written[T]]:
+            tx = Transaction.start(connection, actor, self._clock())
+            value = work(tx)
+            last = tx.finish()
+            return last >= tx.revision, Written(last, value)
+
+        news, written = self._database.write(once)
+        if news and self._on_commit is not None:
+            self._on_commit(written.revision)
+        return written
+
+    def _then(self, written: Written[Any], load: Callable[[Connection], T]) -> Written[T]:
+        return Written(written.revision, self._database.read(load))
+
+    # -- networks
+
+    def create_network(self, spec: NetworkSpec, actor: str) -> Written[NetworkRecord]:
+        return self._write(actor, lambda tx: _network(tx.connection, networks.create(tx, spec, self._vlan_range)))
+
+    def update_network(self, network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]:
+        def work(tx: Transaction) -> NetworkRecord:
+            networks.update_network(tx, network_id, changes)
+            return _network(tx.connection, network_id)
+
+        return self._write(actor, work)
+
+    def delete_network(self, network_id: str, actor: str) -> Written[NetworkRecord]:
+        def work(tx: Transaction) -> NetworkRecord:
+            last = _network(tx.connection, network_id)
+            networks.delete_network(tx, network_id)
+            return last
+
+        return self._write(actor, work)
+
+    def get_network(self, network_id: str) -> NetworkRecord:
+        return self._database.read(lambda connection: _network(connection, network_id))
+
+    def list_networks(
+        self,
+        *,
+        name: str | None = None,
+        project_id: str | None = None,
+        visible_to: str | None = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[NetworkRecord]:
+        table = schema.networks.c
+        conditions = _equal({table.name: name, table.project_id: project_id})
+        if visible_to is not None:
+            conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
+
+        def work(connection: Connection) -> list[NetworkRecord]:
+            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
+            return loader.load_networks(connection, ids)
+
+        return self._database.read(work)
+
+    # -- ports
+
+    def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
+        def work(tx: Transaction) -> list[PortRecord]:
+            ids = ports.create(tx, specs, self._rng)
+            return loader.load_ports(tx.connection, ids)  # by key, which is the order of creation
+
+        return self._write(actor, work)
+
+    def update_port(self, port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]:
+        def work(tx: Transaction) -> PortRecord:
+            ports.update_port(tx, port_id, changes)
+            return _port(tx.connection, port_id)
+
+        return self._write(actor, work)
+
+    def delete_port(self, port_id: str, actor: str) -> Written[PortRecord]:
+        def work(tx: Transaction) -> PortRecord:
+            last = _port(tx.connection, port_id)
+            ports.delete_port(tx, port_id)
+            return last
+
+        return self._write(actor, work)
+
+    def get_port(self, port_id: str) -> PortRecord:
+        return self._database.read(lambda connection: _port(connection, port_id))
+
+    def list_ports(
+        self,
+        *,
+        name: str | None = None,
+        project_id: str | None = None,
+        network_id: str | None = None,
+        node: str | None = None,
+        device_id: str | None = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[PortRecord]:
+        table = schema.ports.c
+        conditions = _equal(
+            {
+                table.name: name,
+                table.project_id: project_id,
+                table.network_id: network_id,
+                table.device_id: device_id,
+            }
+        )
+        if node is not None:
+            conditions.append(or_(table.bound_node == node, table.bound_node.is_(None) & (table.node == node)))
+
+        def work(connection: Connection) -> list[PortRecord]:
+            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
+            return loader.load_ports(connection, ids)
+
+        return self._database.read(work)
+
+    # -- nodes
+
+    def put_node(self, spec: NodeSpec, actor: str) -> Written[NodeRecord]:
+        def work(tx: Transaction) -> None:
+            nodes.put(tx, spec)
+
+        written = self._write(actor, work)
+        self._serials.pop(spec.name, None)
+        return self._then(written, lambda connection: _node(connection, spec.name))
+
+    def delete_node(self, name: str, actor: str) -> Written[NodeRecord]:
+        def work(tx: Transaction) -> NodeRecord:
+            last = _node(tx.connection, name)
+            nodes.delete_node(tx, name)
+            return last
+
+        written = self._write(actor, work)
+        self._serials.pop(name, None)
+        return written
+
+    def get_node(self, name: str) -> NodeRecord:
+        return self._database.read(lambda connection: _node(connection, name))
+
+    def list_nodes(self, *, limit: int | None = None, marker: str | None = None) -> list[NodeRecord]:
+        def work(connection: Connection) -> list[NodeRecord]:
+            table = schema.nodes.c
+            return loader.load_nodes(connection, loader.page(connection, table.name, table.key, (), limit, marker))
+
+        return self._database.read(work)
+
+    def report_interfaces(self, node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]:
+        written = self._write(actor, lambda tx: bindings.report(tx, node, report, self._serials.get(node, 0)))
+        self._serials[node] = max(report.serial, self._serials.get(node, 0))
+        return written
+
+    def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]:
+        return self._write(SYSTEM, lambda tx: nodes.learn_neighbour(tx, node, network_id, address, mac))
+
+    def release_idle_gateways(self, older_than_s: float) -> Written[int]:
+        return self._write(SYSTEM, lambda tx: node_addresses.release_idle_gateways(tx, older_than_s))
+
+    # -- leases and the journal
+
+    def record_leases(self, batch: Iterable[LeaseRecord]) -> int:
+        kept = list(batch)
+        return self._database.write(lambda connection: leases.record(connection, kept)) if kept else 0
+
+    def list_leases(self, *, port_id: str | None = None) -> list[LeaseRecord]:
+        return self._database.read(lambda connection: loader.load_leases(connection, port_id))
+
+    def revision(self) -> int:
+        return self._database.read(journal.revision)
+
+    def load_snapshot(self) -> Snapshot:
+        return self._database.read(loader.load_snapshot)
+
+    def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
+        return self._database.read(lambda connection: loader.changes_since(connection, revision))
+
+    def journal(
+        self, *, after: int = 0, limit: int = 100, kind: str | None = None, object_id: str | None = None
+    ) -> list[JournalEntry]:
+        return self._database.read(lambda connection: journal.entries(connection, after, limit, kind, object_id))
+
+
+def _equal(wanted: Mapping[Any, str | None]) -> list[Any]:
+    return [column == value for column, value in wanted.items() if value is not None]
+
+
+def _network(connection: Connection, network_id: str) -> NetworkRecord:
+    for record in loader.load_networks(connection, [network_id]):
+        return record
+    raise NotFound("network_unknown", f"there is no network {network_id}")
+
+
+def _port(connection: Connection, port_id: str) -> PortRecord:
+    for record in loader.load_ports(connection, [port_id]):
+        return record
+    raise NotFound("port_unknown", f"there is no port {port_id}")
+
+
+def _node(connection: Connection, name: str) -> NodeRecord:
+    for record in loader.load_nodes(connection, [name]):
+        return record
+    raise NotFound("node_unknown", f"there is no node {name}")
