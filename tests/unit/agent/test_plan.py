@@ -229,13 +229,12 @@ def test_any_change_of_configuration_and_any_damage_is_put_right(data: st.DataOb
             assert state.bridges["br-int"].controllers, "br-int lost its last controller"
     assert targets(state) == sorted(config.controllers)
     assert p.plan(bridges, state).steps == ()
-    for bridge in bridges:
-        assert {port.name for port in bridge.ports} <= set(state.bridges[bridge.name].ports)
-        for setting in bridge.settings:
-            assert lookup(state.bridges[bridge.name].columns, setting.column, setting.key) == setting.value
-        for port in bridge.ports:
-            for setting in port.settings:
-                assert lookup(state.interfaces[port.name], setting.column, setting.key) == setting.value
+    for wanted in bridges:
+        assert {port.name for port in wanted.ports} <= set(state.bridges[wanted.name].ports)
+        columns = [(state.bridges[wanted.name].columns, wanted.settings)]
+        columns += [(state.interfaces[port.name], port.settings) for port in wanted.ports]
+        for present, settings in columns:
+            assert all(lookup(present, s.column, s.key) == s.value for s in settings)
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])

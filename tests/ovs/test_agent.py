@@ -1,0 +1,300 @@
+"""The agent as a process against a real Open vSwitch in a network namespace, and an API that records what it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from etc.lab import netns
+from etc.lab.openvswitch import OpenVSwitch, datapath_type
+from etc.lab.processes import Process, start, stop_all, wait_until
+from tests.ovs.fake_api import FakeApi
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOW = "priority=7,in_port=77,actions=drop"
+
+
+class Node:
+    """One namespace with Open vSwitch, a NIC eth1, and agents that tests start and stop."""
+
+    def __init__(self, namespace: str, directory: Path) -> None:
+        self.namespace = namespace
+        self.directory = directory
+        self.ovs = OpenVSwitch(namespace, directory / "ovs", datapath_type())
+        self.agents: list[Process] = []
+        self._names = count(1)
+        netns.create(namespace)
+        netns.configure(namespace, "link add eth1 type veth peer name rack1", "link set rack1 up")
+        self.api = FakeApi(namespace)
+        self.ovs.start()
+        self.ovs.vsctl("set", "Open_vSwitch", ".", "ovs_version=3.5.0")  # ovs-ctl does it on a real machine
+
+    def close(self) -> None:
+        stop_all(self.agents)
+        self.ovs.stop()
+        self.api.stop()
+        netns.end_processes([self.namespace])
+        netns.delete(self.namespace)
+        shutil.rmtree(self.directory)
+
+    def start_agent(self, *extra: str, controllers: tuple[str, ...] = ("tcp:127.0.0.1:6653",),
+                    heartbeat: float = 10.0, datapath_id: str = "0000020000000001") -> Process:
+        lines = ["[agent]", "node = n1", f"ovsdb = {self.ovs.database}", f"datapath_type = {self.ovs.datapath}",
+                 f"datapath_id = {datapath_id}", "physical_network = physnet1:eth1", "physical_network = physnet2",
+                 "snat_address = physnet1:203.0.113.11", f"api_url = http://127.0.0.1:{self.api.port}",
+                 "api_token = t0ken", f"heartbeat_interval = {heartbeat}",
+                 *(f"controller = {target}" for target in controllers), *extra]
+        path = self.directory / "agent.conf"
+        path.write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "agent", "--config-file", str(path)]
+        agent = start("agent", netns.command(self.namespace, command), self.directory / "agent.log", cwd=ROOT)
+        self.agents.append(agent)
+        return agent
+
+    def start_and_settle(self, **options: object) -> Process:
+        """Starts an agent and returns when it has reported both uplinks."""
+        self.api.forget()
+        agent = self.start_agent(**options)  # type: ignore[arg-type]
+        agent.wait_for(lambda: self.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 20, "no report")
+        return agent
+
+    def uplinks(self) -> dict[str, int]:
+        reports = self.api.reports()
+        return reports[-1].body["uplinks"] if reports else {}
+
+    def add_interface(self, iface_id: str | None = None) -> tuple[str, str]:
+        """A veth in br-int; returns its name and its iface-id."""
+        number = next(self._names)
+        name, iface_id = f"vm{number}", iface_id or f"port-{number}"
+        netns.configure(self.namespace, f"link add {name} type veth peer name {name}p", f"link set {name} up")
+        self.ovs.vsctl("add-port", "br-int", name, "--", "set", "Interface", name,
+                       f"external_ids:iface-id={iface_id}", 'external_ids:attached-mac="fa:16:3e:00:00:01"')
+        return name, iface_id
+
+    def remove_interface(self, name: str) -> None:
+        self.ovs.vsctl("del-port", name)
+        netns.configure(self.namespace, f"link delete {name}")
+
+    def database_size(self) -> int:
+        """Bytes: every transaction that changes something lasting makes the file longer."""
+        return (self.ovs.directory / "conf.db").stat().st_size
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    directory = Path(tempfile.mkdtemp(prefix="tl-agent-"))
+    namespace = f"tla{os.getpid()}"
+    try:
+        node = Node(namespace, directory)
+    except BaseException:
+        netns.end_processes([namespace])
+        netns.delete(namespace)
+        shutil.rmtree(directory)
+        raise
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def agent(node: Node) -> Iterator[Process]:
+    agent = node.start_and_settle()
+    yield agent
+    stop_all(node.agents)
+    node.agents.clear()
+    for name in node.ovs.vsctl("list-ports", "br-int").split():
+        if name.startswith("vm"):
+            node.remove_interface(name)
+
+
+def test_a_bare_node_is_set_up_and_reported(node: Node, agent: Process) -> None:
+    get = node.ovs.vsctl
+    assert get("get", "Bridge", "br-int", "fail_mode") == "secure"
+    assert get("get", "Bridge", "br-int", "protocols") == "[OpenFlow14]"
+    assert get("get", "Bridge", "br-int", "datapath_type") == node.ovs.datapath
+    assert get("get", "Bridge", "br-int", "datapath_id") == '"0000020000000001"'
+    assert get("get-controller", "br-int") == "tcp:127.0.0.1:6653"
+    assert get("get", "Bridge", "br-physnet1", "fail_mode") == "standalone"
+    assert set(get("list-ports", "br-physnet1").split()) == {"eth1", "int-physnet1"}
+    assert get("get", "Interface", "uplink-physnet1", "error") == "[]"
+    assert "UP" in netns.query(node.namespace, "link", "show", "eth1")[0]["flags"]
+    (put,) = node.api.nodes()
+    assert put.path == "/v1/nodes/n1" and put.authorization == "Bearer t0ken"
+    assert put.body["datapath_id"] == "0000020000000001" and put.body["physical_networks"] == ["physnet1", "physnet2"]
+    assert put.body["snat_addresses"] == {"physnet1": "203.0.113.11"} and put.body["versions"]["ovs"] == "3.5.0"
+    assert len({request.client for request in node.api.requests}) == 1, "one connection, kept alive"
+
+
+def test_a_second_run_changes_nothing(node: Node, agent: Process) -> None:
+    before = node.database_size(), node.ovs.vsctl("get", "Open_vSwitch", ".", "cur_cfg")
+    assert agent.stop() == 0
+    node.start_and_settle(heartbeat=0.2)
+    wait_until(lambda: len(node.api.reports()) > 3, 5, "heartbeats")
+    assert (node.database_size(), node.ovs.vsctl("get", "Open_vSwitch", ".", "cur_cfg")) == before
+    serials = [request.body["serial"] for request in node.api.reports()]
+    assert serials == list(range(1, len(serials) + 1)) and len(node.api.nodes()) == 1
+
+
+@pytest.mark.parametrize(("damage", "query", "answer"), [
+    (("del-port", "uplink-physnet1"), ("get", "Interface", "uplink-physnet1", "ofport"), "65001"),
+    (("del-port", "int-physnet1"), ("port-to-br", "int-physnet1"), "br-physnet1"),
+    (("set", "Interface", "uplink-physnet2", "options:peer=x"), ("get", "Interface", "uplink-physnet2", "options"),
+     "{peer=int-physnet2}"),
+    (("set-fail-mode", "br-int", "standalone"), ("get-fail-mode", "br-int"), "secure"),
+    (("del-controller", "br-int"), ("get-controller", "br-int"), "tcp:127.0.0.1:6653"),
+    (("del-br", "br-physnet2"), ("get-fail-mode", "br-physnet2"), "standalone"),
+    (("del-br", "br-int"), ("get", "Interface", "uplink-physnet2", "ofport"), "65002"),
+])
+def test_damage_is_repaired_at_once(node: Node, agent: Process, damage: tuple[str, ...], query: tuple[str, ...],
+                                    answer: str) -> None:
+    node.ovs.vsctl(*damage)
+    wait_until(lambda: node.ovs.vsctl("--if-exists" if query[0] == "get" else "--", *query) == answer
+               if node.ovs.vsctl("br-exists", "br-int") == "" else False, 5, f"repair of {damage}")
+    wait_until(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 5, "a report of both uplinks")
+
+
+def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> None:
+    took = []
+    for _ in range(5):
+        _, iface_id = node.add_interface()
+        done = time.monotonic()
+        wait_until(lambda iface_id=iface_id: iface_id in node.api.ofports(), 5, "a report", interval=0.001)
+        took.append(next(r.at for r in node.api.reports()
+                         if any(i["iface_id"] == iface_id for i in r.body["interfaces"])) - done)
+    assert min(took) < 0.1, took
+
+
+def test_interfaces_come_and_go(node: Node, agent: Process) -> None:
+    name, iface_id = node.add_interface()
+    node.api.wait_for({iface_id})
+    interface = node.api.reports()[-1].body["interfaces"][0]
+    assert interface == {"iface_id": iface_id, "name": name, "ofport": node.ovs.ofport(name),
+                         "mac": "fa:16:3e:00:00:01"}
+    other, _ = node.add_interface(iface_id)
+    wait_until(lambda: b"both claim" in agent.log.read_bytes(), 5, "a line about the duplicate")
+    assert node.api.ofports() == {iface_id: min(node.ovs.ofport(name), node.ovs.ofport(other))}
+    node.remove_interface(name)
+    wait_until(lambda: node.api.ofports() == {iface_id: node.ovs.ofport(other)}, 5, "a report of the other one")
+    node.remove_interface(other)
+    node.api.wait_for(set())
+
+
+def test_ovsdb_server_restarts(node: Node, agent: Process) -> None:
+    _, iface_id = node.add_interface()
+    node.api.wait_for({iface_id})
+    node.api.forget()
+    node.ovs.restart_database(kill=True)
+    node.ovs.vsctl("--no-wait", "del-port", "uplink-physnet1")
+    wait_until(lambda: node.ovs.vsctl("--no-wait", "--if-exists", "get", "Interface", "uplink-physnet1",
+                                      "ofport") == "65001", 10, "repair after the restart")
+    assert all(iface_id in {i["iface_id"] for i in r.body["interfaces"]} for r in node.api.reports())
+    assert agent.alive()
+
+
+def test_ovs_vswitchd_restarts(node: Node, agent: Process) -> None:
+    name, iface_id = node.add_interface()
+    node.api.wait_for({iface_id})
+    ofport = node.ovs.ofport(name)
+    node.ovs.restart_switch(kill=True)
+    late, late_id = node.add_interface()
+    node.api.wait_for({iface_id, late_id})
+    assert node.api.ofports()[iface_id] == ofport and node.uplinks() == {"physnet1": 65001, "physnet2": 65002}
+
+
+def test_the_agent_is_killed_and_starts_again(node: Node, agent: Process) -> None:
+    _, iface_id = node.add_interface()
+    node.api.wait_for({iface_id})
+    node.ovs.ofctl("add-flow", "br-int", FLOW)
+    before = node.database_size()
+    agent.kill()
+    late_name, late_id = node.add_interface()
+    grown = node.database_size()
+    assert grown > before
+    node.start_and_settle()
+    node.api.wait_for({iface_id, late_id})
+    assert node.database_size() == grown
+    assert any("in_port=77" in flow for flow in node.ovs.flows())
+    node.ovs.ofctl("del-flows", "br-int")
+
+
+def test_changing_controllers_keeps_the_flow_table(node: Node, agent: Process) -> None:
+    node.ovs.ofctl("add-flow", "br-int", FLOW)
+    one, two = ("tcp:127.0.0.2:6653",), ("tcp:127.0.0.3:6653", "tcp:127.0.0.4:6653")
+    for controllers in (one, two, one):
+        stop_all(node.agents)
+        node.start_and_settle(controllers=controllers)
+        wait_until(lambda want=controllers: tuple(sorted(node.ovs.vsctl("get-controller", "br-int").split())) == want,
+                   5, "new controllers")
+        node.ovs.vsctl("init")  # returns when the switch has taken it over
+        assert any("in_port=77" in flow for flow in node.ovs.flows()), controllers
+    node.ovs.ofctl("del-flows", "br-int")
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_a_controller_that_has_forgotten_the_node_is_told_again(node: Node, agent: Process, status: int) -> None:
+    node.api.forget()
+    node.api.refusals = [status]
+    _, iface_id = node.add_interface()
+    node.api.wait_for({iface_id})
+    wait_until(lambda: len(node.api.nodes()) == 1, 5, "registration")
+    assert node.api.reports()[-1].body["serial"] <= 2  # serials start anew
+
+
+def test_a_failing_controller_and_one_that_is_away(node: Node, agent: Process) -> None:
+    node.api.forget()
+    node.api.refusals = [500, 503, 401]
+    _, iface_id = node.add_interface()
+    wait_until(lambda: not node.api.refusals and node.api.nodes() and iface_id in node.api.ofports(), 15, "a report")
+    port = node.api.port
+    node.api.stop()
+    _, late = node.add_interface()
+    wait_until(lambda: b"report failed" in agent.log.read_bytes(), 10, "a line about it")
+    node.api = FakeApi(node.namespace, port)
+    node.api.wait_for({iface_id, late}, deadline=15)
+    assert agent.alive()
+
+
+def test_signals(node: Node, agent: Process) -> None:
+    node.api.forget()
+    config = node.directory / "agent.conf"
+    good = config.read_text()
+    config.write_text(good + "colour = blue\n")
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: b"configuration not taken over" in agent.log.read_bytes(), 5, "a line about the bad file")
+    config.write_text(good.replace("node = n1", "node = n2"))
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: any(r.path == "/v1/nodes/n2" for r in node.api.nodes()), 20, "a report as n2")
+    flows, bridges = node.ovs.flows(), node.ovs.vsctl("list-br")
+    assert agent.stop() == 0
+    assert (node.ovs.flows(), node.ovs.vsctl("list-br")) == (flows, bridges)
+
+
+def test_a_nic_with_an_address_is_left_until_it_has_none(node: Node, agent: Process) -> None:
+    assert agent.stop() == 0
+    node.ovs.vsctl("del-port", "eth1")
+    netns.configure(node.namespace, "address add 192.0.2.77/24 dev eth1", "link set eth1 up")
+    agent = node.start_and_settle(heartbeat=0.2)
+    wait_until(lambda: b"eth1 holds addresses" in agent.log.read_bytes(), 5, "a line about it")
+    assert "eth1" not in node.ovs.vsctl("list-ports", "br-physnet1").split()
+    netns.configure(node.namespace, "address flush dev eth1")
+    wait_until(lambda: "eth1" in node.ovs.vsctl("list-ports", "br-physnet1").split(), 5, "the NIC in its bridge")
+
+
+def test_what_is_not_ours_stays(node: Node, agent: Process) -> None:
+    node.ovs.vsctl("add-br", "br-other", "--", "set", "Bridge", "br-other", f"datapath_type={node.ovs.datapath}")
+    node.ovs.vsctl("add-port", "br-int", "foreign", "--", "set", "Interface", "foreign", "type=internal")
+    stop_all(node.agents)
+    node.start_and_settle()
+    assert node.ovs.vsctl("port-to-br", "foreign") == "br-int"
+    assert "br-other" in node.ovs.vsctl("list-br").split()
+    node.ovs.vsctl("del-port", "foreign", "--", "del-br", "br-other")
