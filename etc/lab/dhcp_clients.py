@@ -88,7 +88,14 @@ def _networkd(guest: Guest) -> list[str]:
     network = guest.etc / "systemd/network/10-lab.network"
     network.parent.mkdir(parents=True, exist_ok=True)
     network.write_text(_NETWORKD_NETWORK.format(interface=guest.interface, hostname=guest.hostname))
-    return ["env", "SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console", "/usr/lib/systemd/systemd-networkd"]
+    # systemd would make its runtime directory; it gives up root for the user of that name. It waits for udev to name
+    # the links, unless /sys cannot be written: then it takes itself to be in a container.
+    return ["sh", "-ec", """
+        mkdir -p /run/systemd/netif
+        chown systemd-network: /run/systemd/netif
+        mount -o remount,bind,ro /sys
+        exec env SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console /usr/lib/systemd/systemd-networkd
+    """]
 
 
 CLIENTS: dict[str, Callable[[Guest], list[str]]] = {

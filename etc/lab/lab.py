@@ -101,7 +101,7 @@ class Lab:
             known = {node["name"] for node in client.list_nodes()}
             return [node.name for node in self.nodes if node.name not in known or not node.connected()]
 
-        wait_until(lambda: not missing(), deadline, f"not connected: {missing()}", interval=0.1)
+        wait_until(lambda: not missing(), deadline, lambda: f"not connected: {missing()}", interval=0.1)
 
     def confirm(self, revision: int | None, deadline: float = CONFIRM_DEADLINE) -> None:
         """Wait until the nodes have confirmed a revision. Raises controller.client.Unconfirmed with their names."""

@@ -47,6 +47,7 @@ class Node:
             fabric.connect(self.namespace, f"eth{index}", physical_network, self.cable(physical_network))
         if fabric.external in self.nics:
             self.agent_options = {"snat_address": f"{fabric.external}:{self.snat_address}"}
+        self._write_wrapper()
         self.ovs.start()
 
     def cable(self, physical_network: str) -> str:
@@ -91,3 +92,11 @@ class Node:
         """Run a command on the node, in its network and with ovs-vsctl and the like pointing at its Open vSwitch."""
         environment = ["env", f"OVS_RUNDIR={self.ovs.directory}"]
         return netns.execute(self.namespace, *environment, *args, check=check, deadline=deadline)
+
+    def _write_wrapper(self) -> None:
+        """`on` for the operator: runs a command on the node."""
+        wrapper = self.directory / "on"
+        wrapper.write_text(
+            f'#!/bin/sh\nOVS_RUNDIR={self.ovs.directory} exec nsenter --net={netns.DIRECTORY}/{self.namespace} "$@"\n'
+        )
+        wrapper.chmod(0o755)

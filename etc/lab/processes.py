@@ -45,15 +45,22 @@ def run(
     return done.stdout
 
 
-def wait_until(condition: Callable[[], T | None], deadline: float = 10.0, what: str = "", interval: float = 0.02) -> T:
-    """Ask until the answer is true, and return it. Raises DeadlineMissed after `deadline` seconds."""
+def wait_until(
+    condition: Callable[[], T | None], deadline: float = 10.0, what: str | Callable[[], str] = "",
+    interval: float = 0.02,
+) -> T:
+    """Ask until the answer is true, and return it. Raises DeadlineMissed after `deadline` seconds.
+
+    `what` is said then: a text, or what makes one, to say how things stand at that time.
+    """
     end = time.monotonic() + deadline
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > end:
-            raise DeadlineMissed(f"not within {deadline:g} s: {what or condition}")
+            text = what() if callable(what) else what
+            raise DeadlineMissed(f"not within {deadline:g} s: {text or condition}")
         time.sleep(interval)
 
 
@@ -119,7 +126,7 @@ class Process:
                 raise CommandFailed(f"{self.name} ended with status {self.popen.returncode}:\n{self.tail()}")
             return bool(condition())
 
-        wait_until(ready_or_dead, deadline, f"{what} ({self.name}, log {self.log}):\n{self.tail()}")
+        wait_until(ready_or_dead, deadline, lambda: f"{what} ({self.name}, log {self.log}):\n{self.tail()}")
 
 
 def start(

@@ -117,8 +117,10 @@ class Vm:
             now = self.configured()
             return now if now and (now.router or not router) else None
 
-        tail = self.client.tail(8) if self.client else "no DHCP client"
-        return wait_until(ready, deadline, f"{self.name} has no lease:\n{tail}", interval=0.05)
+        def complaint() -> str:
+            return f"{self.name} has no lease: {self.client.tail(8) if self.client else 'no DHCP client'}"
+
+        return wait_until(ready, deadline, complaint, interval=0.05)
 
     def lease(self) -> dict[str, str]:
         """udhcpc only: what the last event brought, as udhcpc names it (ip, router, mtu, lease, staticroutes, ...)."""

@@ -1,0 +1,165 @@
+"""The questions that the quickstart asks its network, each with what it saw."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address
+
+from etc.lab import capture
+from etc.lab.capture import Seen
+from etc.lab.lab import Lab
+from etc.lab.probes import Pinged
+from etc.lab.processes import CommandFailed, DeadlineMissed
+from etc.lab.scenario import Scenario
+from etc.lab.vm import Configured, Vm
+
+ICMP_ECHO_REQUEST = 8
+LEASE_DEADLINE = 20.0
+WORKERS = 6
+
+# Distinct sizes tell the VMs' pings apart behind one address; ping's -s, and what the frame is longer.
+FIRST_SIZE = 100
+FRAME_OVERHEAD = 14 + 20 + 8
+
+Outcome = tuple[bool, str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """`subject` is who was asked, `saw` what happened."""
+
+    topic: str
+    subject: str
+    saw: str
+    passed: bool
+
+
+def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
+    """All of them. A check that cannot be made has failed."""
+    leases, checks = _leases(scenario)
+    checks += _all("gateway", scenario.all_vms(), lambda vm: _gateway(vm, leases.get(vm.name)))
+    checks += _across_nodes(lab, scenario)
+    checks += _isolation(lab, scenario)
+    checks += _outside(lab, scenario)
+    return checks
+
+
+def _attempt(topic: str, subject: str, question: Callable[[], Outcome]) -> Check:
+    try:
+        passed, saw = question()
+    except (CommandFailed, DeadlineMissed, OSError) as error:
+        passed, saw = False, str(error).strip().splitlines()[0]
+    return Check(topic, subject, saw, passed)
+
+
+def _all(topic: str, vms: Iterable[Vm], question: Callable[[Vm], Outcome]) -> list[Check]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(lambda vm: _attempt(topic, _place(vm), lambda: question(vm)), vms))
+
+
+def _place(vm: Vm) -> str:
+    return f"{vm.name} on {vm.node.name}"
+
+
+def _leases(scenario: Scenario) -> tuple[dict[str, Configured], list[Check]]:
+    found: dict[str, Configured] = {}
+
+    def lease(vm: Vm) -> Outcome:
+        configured = found[vm.name] = vm.wait_configured(LEASE_DEADLINE)
+        expected = configured.address.ip == vm.address
+        mtu = f", MTU {configured.mtu}"
+        wrong = "" if expected else f", but its port has {vm.address}"
+        return expected, f"{configured.address} by DHCP, router {configured.router}{mtu}{wrong}"
+
+    return found, _all("lease", scenario.all_vms(), lease)
+
+
+def _gateway(vm: Vm, configured: Configured | None) -> Outcome:
+    if configured is None or configured.router is None:
+        return False, "no lease, no router"
+    pinged = vm.ping(configured.router)
+    return not pinged.lost, f"{configured.router}: {_count(pinged)}"
+
+
+def _across_nodes(lab: Lab, scenario: Scenario) -> list[Check]:
+    nodes = [node.name for node in lab.nodes]
+    following = dict(zip(nodes, nodes[1:] + nodes[:1], strict=True))
+
+    def neighbour(vm: Vm) -> Outcome:
+        other = next(vms for vms in scenario.vms.values() if vm in vms.values())[following[vm.node.name]]
+        pinged = vm.ping(other.address)
+        return not pinged.lost, f"{_place(other)}, {other.address}: {_count(pinged)}"
+
+    return _all("own network", scenario.all_vms(), neighbour)
+
+
+def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:
+    """Blue at red and red at blue, on one node and across nodes: no answer, and nothing arrives."""
+    first, second = lab.nodes[0].name, lab.nodes[min(1, len(lab.nodes) - 1)].name
+    blue, red = scenario.vms["blue"], scenario.vms["red"]
+    pairs = [
+        (blue[first], red[first], red[second]), (blue[first], red[second], red[first]),
+        (red[first], blue[first], blue[second]), (red[first], blue[second], blue[first]),
+    ]
+    # One victim after the other: what another attacker sends must not be counted.
+    return [
+        _attempt("isolation", f"{_place(attacker)} at {_place(victim)}", partial(_attack, attacker, victim, neighbour))
+        for attacker, victim, neighbour in pairs
+    ]
+
+
+def _attack(attacker: Vm, victim: Vm, neighbour: Vm) -> Outcome:
+    """Ping through the gateway and ARP on the wire. The victim's own neighbour shows that the watching works."""
+    with victim.capture("icmp or arp") as watched:
+        pinged = attacker.ping(victim.address, count=2, wait=0.5)
+        answering = attacker.arping(victim.address)
+        neighbour.ping(victim.address, count=1)
+        watched.wait_for(lambda frame: _is_echo(frame) and frame.src == neighbour.address, 3, "its neighbour's ping")
+        foreign = watched.seen(lambda frame: _is_foreign(frame, attacker, victim, neighbour))
+    passed = not pinged.answered and not answering and not foreign
+    saw = f"{pinged.received} of {pinged.sent} pings answered, {len(answering)} ARP answers"
+    return passed, f"{saw}, {len(foreign)} frames seen at the victim"
+
+
+def _is_echo(frame: Seen) -> bool:
+    return frame.protocol == capture.ICMP and frame.icmp_type == ICMP_ECHO_REQUEST
+
+
+def _is_foreign(frame: Seen, attacker: Vm, victim: Vm, neighbour: Vm) -> bool:
+    """From the attacker, or an echo request of anybody that the victim's network does not know."""
+    known = {victim.address, neighbour.address}
+    from_attacker = frame.eth_src == attacker.mac or frame.src == attacker.address
+    return from_attacker or (_is_echo(frame) and frame.src not in known)
+
+
+def _outside(lab: Lab, scenario: Scenario) -> list[Check]:
+    """Reach a host one router behind the external network; the source address is read off the wire out there."""
+    vms = scenario.all_vms()
+    sizes = {vm.name: FIRST_SIZE + index for index, vm in enumerate(vms)}
+    target = lab.fabric.far_host
+    enter = threading.Lock()
+
+    with lab.outside_capture(f"icmp and dst host {target}") as watched:
+
+        def reach(vm: Vm) -> Outcome:
+            pinged = vm.ping(target, count=2, size=sizes[vm.name])
+            with enter:
+                frames = watched.seen(lambda frame: frame.length == sizes[vm.name] + FRAME_OVERHEAD)
+            sources = sorted({frame.src for frame in frames if frame.src})
+            passed = not pinged.lost and sources == [vm.node.snat_address]
+            return passed, f"{target}: {_count(pinged)}, seen there as {_list(sources)}"
+
+        return _all("outside", vms, reach)
+
+
+def _list(addresses: Iterable[IPv4Address]) -> str:
+    return ", ".join(map(str, addresses)) or "nobody"
+
+
+def _count(pinged: Pinged) -> str:
+    time = "" if pinged.average_ms is None else f", {pinged.average_ms:.1f} ms"
+    return f"{pinged.received} of {pinged.sent} answered{time}"

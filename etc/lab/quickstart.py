@@ -1,0 +1,134 @@
+"""Trunkline on one machine: builds the laboratory, shows what works, and leaves it to you until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+from rich.table import Table
+
+from controller.client import ClientError
+from etc.lab.checks import Check, run_checks
+from etc.lab.control import ADMIN_TOKEN
+from etc.lab.fabric import FAR_HOST, OUTSIDE_INTERFACE
+from etc.lab.lab import Lab
+from etc.lab.machine import PrefixInUse
+from etc.lab.processes import CommandFailed, DeadlineMissed
+from etc.lab.scenario import PROJECTS, populate
+
+DATAPATHS = {
+    "system": "the kernel datapath (module openvswitch)",
+    "netdev": "the userspace datapath with userspace-tso (this kernel has no module openvswitch)",
+}
+PLAIN_WIDTH = 130
+"""Columns of the table when the output is no terminal."""
+
+CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0 when everything passed, 1 when something failed, 2 when it could not start."""
+    options = _parse(arguments)
+    if os.geteuid() != 0:
+        print("quickstart: network namespaces need root: run it as root", file=sys.stderr)
+        return 2
+    begun = time.monotonic()
+    lab = Lab(options.prefix, nodes=options.nodes, projects=PROJECTS, keep_files=options.keep)
+    CONSOLE.print(f"Open vSwitch: {DATAPATHS[lab.datapath]}")
+    try:
+        return _run(lab, options, begun)
+    except PrefixInUse as error:
+        print(f"quickstart: {error}; stop it first, or choose another --prefix", file=sys.stderr)
+        return 2
+    except (CommandFailed, DeadlineMissed, ClientError, OSError) as error:
+        print(f"quickstart: {error}\nquickstart: the logs are kept in {lab.directory}", file=sys.stderr)
+        print("quickstart: 0 passed, 1 failed")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
+    with ExitStack() as stack:
+        with _step(f"controller, {options.nodes} nodes, rack switch and outside world"):
+            stack.enter_context(lab)
+        with _step("agents and switches connected"):
+            lab.wait_connected()
+        with _step("networks, ports and VMs"):
+            scenario = populate(lab)
+        with _step("checks"):
+            checks = run_checks(lab, scenario)
+        failed = sum(not check.passed for check in checks)
+        lab.keep_files = lab.keep_files or bool(failed)
+        _show(checks)
+        if failed:
+            CONSOLE.print(f"Logs: {lab.directory}")
+        if not options.once:
+            CONSOLE.print(_summary(checks))
+            _play(lab)
+    CONSOLE.print(f"{time.monotonic() - begun:.1f} s in all, and everything is cleaned up.")
+    CONSOLE.print(_summary(checks))
+    return 1 if failed else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="etc/quickstart", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="check everything, clean up, and say what passed")
+    parser.add_argument("--nodes", type=int, default=3, choices=range(2, 10), metavar="2..9", help="default 3")
+    parser.add_argument("--prefix", default="qs", help="start of the namespaces' names; default qs")
+    parser.add_argument("--keep", action="store_true", help="keep logs and database when everything is stopped")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    CONSOLE.print(f"  {what}: {time.monotonic() - begun:.1f} s")
+
+
+def _show(checks: Sequence[Check]) -> None:
+    table = Table("check", "VM", "what happened", "result")
+    for index, check in enumerate(checks):
+        last = index + 1 == len(checks) or checks[index + 1].topic != check.topic
+        result = "[green]passed[/]" if check.passed else "[bold red]FAILED[/]"
+        table.add_row(check.topic, check.subject, check.saw, result, end_section=last)
+    CONSOLE.print(table)
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    passed = sum(check.passed for check in checks)
+    return f"quickstart: {passed} passed, {len(checks) - passed} failed"
+
+
+def _play(lab: Lab) -> None:
+    """Say what there is to play with, and wait for Ctrl-C."""
+    vm, node = next(iter(lab.vms.values())), lab.nodes[0]
+    controller = lab.control.process.pid if lab.control.process else "-"
+    CONSOLE.print(f"""
+It is yours until Ctrl-C. All files: {lab.directory}
+  the operator's command      {lab.directory}/trunkline status
+                              {lab.directory}/trunkline port list
+  inside a VM                 ip netns exec {vm.namespace} ping {FAR_HOST.ip}
+  the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
+  on a node                   {lab.directory}/{node.name}/on ovs-vsctl show
+                              {lab.directory}/{node.name}/on ovs-ofctl -O OpenFlow14 dump-flows br-int
+  outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
+  the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
+  without a controller        kill {controller}    then try everything again
+""", markup=False, soft_wrap=True)
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        CONSOLE.print("\nStopping.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What the quickstart builds in its laboratory: networks of two projects, and one VM of each on every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from controller.client import Client, Object
+from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER
+from etc.lab.lab import Lab
+from etc.lab.node import Node
+from etc.lab.processes import in_parallel
+from etc.lab.vm import Vm
+
+PROJECTS = ("blue", "red")
+
+EXTERNAL: Object = {
+    "name": "outside",
+    "external": True,
+    "kind": "flat",
+    "physical_network": "physnet-ext",
+    "dhcp": False,
+    "subnets": [{
+        "cidr": str(EXTERNAL_NETWORK),
+        "gateway": str(OUTSIDE_ROUTER.ip),
+        # what the nodes do not use themselves
+        "allocation_ranges": [{"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}],
+    }],
+}
+
+NETWORKS: tuple[Object, ...] = (
+    {
+        "name": "shared-flat", "shared": True, "kind": "flat", "physical_network": "physnet1",
+        "gateway_mode": "per_host", "subnets": [{"cidr": "10.10.0.0/24"}],
+    },
+    {
+        "name": "blue", "project_id": "blue", "kind": "vlan", "segment": 120, "physical_network": "physnet1",
+        "gateway_mode": "per_host", "subnets": [{"cidr": "10.20.0.0/24"}],
+    },
+    {
+        "name": "red", "project_id": "red", "kind": "vlan", "segment": 130, "physical_network": "physnet1",
+        "gateway_mode": "shared", "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}],
+    },
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`vms[network][node]` is the VM of that network on that node."""
+
+    networks: dict[str, Object]
+    vms: dict[str, dict[str, Vm]]
+
+    def all_vms(self) -> list[Vm]:
+        return [vm for on_nodes in self.vms.values() for vm in on_nodes.values()]
+
+
+def create_networks(client: Client, networks: tuple[Object, ...] = NETWORKS) -> dict[str, Object]:
+    """The external network, and the others with their way out through it; by name."""
+    external = client.create_network(EXTERNAL).object
+    assert external
+    made: dict[str, Object] = {"outside": external}
+    for network in networks:
+        answer = client.create_network({**network, "external_network_id": external["id"]}).object
+        assert answer
+        made[network["name"]] = answer
+    return made
+
+
+def populate(lab: Lab) -> Scenario:
+    """Create the networks, and a port and a VM with a DHCP client for each network on each node."""
+    client = lab.client
+    networks = create_networks(client)
+    wanted = [
+        (network, node, {
+            "network_id": networks[network]["id"],
+            "project_id": networks[network]["project_id"] or PROJECTS[0],
+            "name": f"{network.removeprefix('shared-')}-{node.name}",
+            "hostname": f"{network.removeprefix('shared-')}-{node.name}",
+        })
+        for network in (each["name"] for each in NETWORKS)
+        for node in lab.nodes
+    ]
+    ports, revision = client.create_ports([fields for _, _, fields in wanted])
+    vms: dict[str, dict[str, Vm]] = {network["name"]: {} for network in NETWORKS}
+
+    def plug(network: str, node: Node, port: Object) -> None:
+        vms[network][node.name] = lab.plug(port["name"], node, port)
+
+    in_parallel(partial(plug, network, node, port) for (network, node, _), port in zip(wanted, ports, strict=True))
+    lab.confirm(revision)
+    scenario = Scenario(networks, {name: {node.name: vms[name][node.name] for node in lab.nodes} for name in vms})
+    for vm in scenario.all_vms():
+        vm.start_client()
+    return scenario

@@ -1,0 +1,69 @@
+"""Fixtures that several kinds of tests share: the laboratory, built once per test file that asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+PREFIX = "tt"
+"""Start of the names of all namespaces that tests make."""
+
+LAB_PROJECTS = ("blue", "red")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """SIGTERM ends the run like Ctrl-C, so that fixtures still clean up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Root and what root needs. Nothing is skipped: a machine that cannot run a test fails it."""
+    if os.geteuid() != 0:
+        pytest.fail("this test makes network namespaces and needs root: run tests/run as root", pytrace=False)
+    from etc.lab.lab import sweep_all
+
+    sweep_all(PREFIX)
+
+
+@pytest.fixture(scope="module")
+def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Builds laboratories, with the arguments of `Lab`, that are gone at the end of the test file.
+
+    When a test of the file has failed, their files stay, and the report says where.
+    """
+    from contextlib import ExitStack
+
+    from etc.lab.lab import Lab, free_prefix
+
+    failed_before = request.session.testsfailed
+    with ExitStack() as stack:
+        labs: list[Lab] = []
+
+        def build(**options: Any) -> Lab:
+            lab = Lab(free_prefix(PREFIX), **options)
+            labs.append(lab)
+            return stack.enter_context(lab)
+
+        yield build
+        if request.session.testsfailed > failed_before:
+            for lab in labs:
+                lab.keep_files = True
+                print(f"\nthe files of the laboratory are kept in {lab.directory}")
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Any]) -> Any:
+    """Three nodes n1, n2, n3, all connected to a controller whose database is empty; an `etc.lab.lab.Lab`."""
+    lab = make_lab(nodes=3, projects=LAB_PROJECTS)
+    lab.wait_connected()
+    return lab
