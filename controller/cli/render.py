@@ -7,15 +7,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from itertools import zip_longest
+from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 Object = Mapping[str, Any]
 
-UNLIMITED_WIDTH = 10_000
-"""Columns of a table that does not go to a terminal: nothing is wrapped, so that it can be searched line by line."""
+GAP = "   "
+"""Between two columns."""
 
 
 class Format(StrEnum):
@@ -40,10 +39,8 @@ def show_list(things: Sequence[Object], columns: Sequence[Column], output: Forma
     if output is not Format.TABLE:
         show_data(list(things), output, out)
         return
-    table = _table([column.title for column in columns])
-    for thing in things:
-        table.add_row(*(cell(column.of(thing)) for column in columns))
-    _print(table, out)
+    rows = [[cell(column.of(thing)) for column in columns] for thing in things]
+    _write(_table([column.title for column in columns], rows), out)
 
 
 def show_object(thing: Object, output: Format, out: TextIO | None = None) -> None:
@@ -51,28 +48,28 @@ def show_object(thing: Object, output: Format, out: TextIO | None = None) -> Non
     if output is not Format.TABLE:
         show_data(thing, output, out)
         return
-    table = _table(["field", "value"])
-    for name, value in thing.items():
-        table.add_row(clean(name), cell(value))
-    _print(table, out)
+    _write(_table(["field", "value"], [[clean(name), cell(value)] for name, value in thing.items()]), out)
 
 
 def show_data(data: object, output: Format, out: TextIO | None = None) -> None:
     """Anything made of dictionaries, lists and scalars, as JSON or YAML."""
-    out = out or sys.stdout
     if output is Format.YAML:
         import yaml  # late: only some commands need it
 
-        yaml.safe_dump(data, out, sort_keys=False, default_flow_style=False)
+        _write(yaml.safe_dump(data, sort_keys=False, default_flow_style=False), out)
     else:
-        out.write(json.dumps(data, indent=2) + "\n")
-    out.flush()
+        _write(json.dumps(data, indent=2) + "\n", out)
 
 
 def show_text(text: str, out: TextIO | None = None) -> None:
     """A line for people."""
+    _write(text + "\n", out)
+
+
+def _write(text: str, out: TextIO | None) -> None:
+    """Whole and at once: who waits for a change can already read what was written."""
     out = out or sys.stdout
-    out.write(text + "\n")
+    out.write(text)
     out.flush()
 
 
@@ -99,22 +96,26 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _table(titles: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest line. Lines are never broken: an id stays whole, to be copied and searched.
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    return table
+    Not rich: to load it costs more time than all else that a command does.
+    """
+    grid = [[text.split("\n") for text in row] for row in rows]
+    widths = [max([_width(title), *(_width(line) for row in grid for line in row[column])])
+              for column, title in enumerate(titles)]  # fmt: skip
+    lines = [titles, ["-" * width for width in widths]]
+    for row in grid:
+        lines += zip_longest(*row, fillvalue="")
+    padded = (
+        GAP.join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+    return "".join(f"{line.rstrip()}\n" for line in padded)
 
 
-def _print(table: Table, out: TextIO | None) -> None:
-    from rich.console import Console
-
-    out = out or sys.stdout
-    console = Console(file=out, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(file=out, markup=False, highlight=False, emoji=False, width=UNLIMITED_WIDTH)
-    console.print(table, markup=False)
-    out.flush()
+def _width(text: str) -> int:
+    """Columns on a terminal: some characters take two, some none (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "FW" else 1 for char in text)

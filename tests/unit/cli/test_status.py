@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.cli.stub import OTHER_PORT_ID, Stub, network, node, port
+from tests.unit.cli.stub import OTHER_PORT_ID, Stub, network, node, port, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,10 @@ def test_status_for_people(stub: Stub, run: Any) -> None:
     assert "2 nodes, 1 networks, 2 ports (1 active, 1 unbound)" in text
     before, after = text.split("unbound ports:")
     assert "n2" in before and "vm2" in after and "blue" in after
+
+
+def test_status_for_a_member_who_may_not_see_nodes(stub: Stub, run: Any) -> None:
+    stub.on("GET /v1/nodes", (403, refusal("forbidden", "the role of this token may not list node")))
+    status = json.loads(run("status", "-o", "json").stdout)
+    assert (status["nodes"], status["counts"]["ports"]) == ([], 2)
+    assert run("status").exit_code == 0
