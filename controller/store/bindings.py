@@ -6,7 +6,7 @@ report, a new port, a port moved to another node, a node deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
@@ -28,6 +28,11 @@ _SEATS = select(interfaces.c.iface_id, interfaces.c.node, interfaces.c.ofport).w
     interfaces.c.iface_id.in_(bindparam("ids", expanding=True)), interfaces.c.ofport > 0
 )
 _REPORTED = select(*interfaces.c["iface_id", "ofport", "name", "mac"]).where(interfaces.c.node == bindparam("holder"))
+_SEATED_PORTS = (
+    select(*ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"])
+    .join(interfaces, interfaces.c.iface_id == ports.c.id)
+    .where(interfaces.c.node == bindparam("holder"))
+)
 _PLACE = (
     update(ports)
     .where(ports.c.id == bindparam("port"))
@@ -153,18 +158,13 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     changed = _store_interfaces(tx, node, now)
     if _store_uplinks(tx, node, said.uplinks) or changed:
         tx.connection.execute(update(nodes).where(nodes.c.name == node).values(serial=said.serial))
-    known = _ports(tx, now)
+    known = {row.id: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node})}
     # one that was refused may fit by now
     affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
     refused = reconcile(tx, sorted(affected)) if affected else {}
-    if affected:
-        known = _ports(tx, now)
+    for part in chunks(sorted(affected & now.keys())):
+        known |= {row.id: row for row in tx.connection.execute(_PORTS, {"ids": part})}
     return {iface_id: _status(known.get(iface_id), node, refused.get(iface_id)) for iface_id in now}
-
-
-def _ports(tx: Transaction, iface_ids: Iterable[str]) -> dict[str, AnyRow]:
-    rows = (row for part in chunks(list(iface_ids)) for row in tx.connection.execute(_PORTS, {"ids": part}))
-    return {row.id: row for row in rows}
 
 
 def _status(row: AnyRow | None, node: str, refused: str | None) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select,
 
 from controller.store.engine import AnyRow
 from controller.store.journal import Transaction
-from controller.store.schema import addresses, pools, subnet_ranges, subnets
+from controller.store.schema import addresses, networks, pools, subnet_ranges, subnets
 from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
 
 PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, RESERVED_OWNER = "port", "gateway", "snat", "reserved"
@@ -41,6 +41,7 @@ _LOOK = select(_A.owner).where(_A.subnet_id == bindparam("s"), _A.address == bin
 _RESERVED = select(subnet_ranges.c.first, subnet_ranges.c.last).where(
     subnet_ranges.c.subnet_id == bindparam("s"), subnet_ranges.c.kind == RESERVED
 )
+_INSERT = insert(addresses)
 _CLAIM = (
     update(addresses)
     .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None))
@@ -61,6 +62,7 @@ class SubnetRow:
 
     id: str
     network_id: str
+    project_id: str | None
     cidr: IPv4Network
     gateway: IPv4Address | None
 
@@ -75,17 +77,19 @@ class Owner:
     position: int | None = None
 
 
-_SUBNETS_OF = select(*subnets.c["id", "network_id", "cidr", "gateway"]).where(
-    subnets.c.network_id.in_(bindparam("ids", expanding=True))
+_SUBNETS_OF = (
+    select(subnets.c.id, subnets.c.network_id, networks.c.project_id, subnets.c.cidr, subnets.c.gateway)
+    .join(networks, networks.c.id == subnets.c.network_id)
+    .where(subnets.c.network_id.in_(bindparam("ids", expanding=True)))
 )
 
 
 def subnets_of(connection: Connection, network_ids: Iterable[str]) -> dict[str, list[SubnetRow]]:
     """The subnets of some networks, by network."""
     found: dict[str, list[SubnetRow]] = {}
-    for id_, network_id, cidr, gateway in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
+    for id_, network_id, project_id, cidr, gateway in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
         address = None if gateway is None else IPv4Address(gateway)
-        found.setdefault(network_id, []).append(SubnetRow(id_, network_id, IPv4Network(cidr), address))
+        found.setdefault(network_id, []).append(SubnetRow(id_, network_id, project_id, IPv4Network(cidr), address))
     return found
 
 
@@ -138,7 +142,7 @@ def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[I
     fresh = _never_used(tx.connection, subnet_id, len(owners))
     if fresh:
         rows = [_row(subnet_id, address, owner) for address, owner in zip(fresh, owners, strict=False)]
-        tx.connection.execute(insert(addresses), rows)
+        tx.connection.execute(_INSERT, rows)
     rest = owners[len(fresh) :]
     old = _longest_released(tx.connection, subnet_id, len(rest)) if rest else []
     if len(old) < len(rest):
@@ -199,7 +203,7 @@ def claim(tx: Transaction, subnet: SubnetRow, address: IPv4Address, owner: Owner
 def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str = "fixed_ips") -> None:
     row = tx.connection.execute(_LOOK, {"s": subnet_id, "a": address}).one_or_none()
     if row is None:
-        tx.connection.execute(insert(addresses), [_row(subnet_id, address, owner)])
+        tx.connection.execute(_INSERT, [_row(subnet_id, address, owner)])
         return
     values = {
         "s": subnet_id,

@@ -15,6 +15,8 @@ NETWORK, PORT, NODE = "network", "port", "node"
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 REVISION = "revision"
 
+KEYS_AT_ONCE = 500
+
 # counter -> (the keyed column it counts, the largest key that fits where flows carry it)
 KEYS = {
     "network_key": (networks.c.key, 2**16 - 1),
@@ -22,11 +24,12 @@ KEYS = {
     "node_key": (nodes.c.key, 2**16 - 1),
 }
 
-_LOCK = select(counters.c.value).where(counters.c.name == REVISION).with_for_update()
+# in one order, so that two writers cannot wait for each other
+_LOCK = select(counters.c.name, counters.c.value).order_by(counters.c.name).with_for_update()
 _READ = select(counters.c.value).where(counters.c.name == REVISION)
-_COUNT = select(counters.c.value).where(counters.c.name == bindparam("counter"))
 _SET = update(counters).where(counters.c.name == bindparam("counter")).values(value=bindparam("new"))
 _TOUCH_NODE = update(nodes).where(nodes.c.name == bindparam("node")).values(revision=bindparam("new"))
+_ADD = insert(journal)
 
 
 @dataclass
@@ -40,12 +43,14 @@ class Transaction:
     actor: str
     now: float
     revision: int
+    _counters: dict[str, int]
     _entries: dict[tuple[str, str], tuple[str, dict[str, Any]]] = field(default_factory=dict)
     _revisions: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @staticmethod
     def start(connection: Connection, actor: str, now: float) -> Transaction:
-        return Transaction(connection, actor, now, connection.execute(_LOCK).scalar_one() + 1)
+        values = {name: value for name, value in connection.execute(_LOCK)}
+        return Transaction(connection, actor, now, values[REVISION] + 1, values)
 
     def record(self, kind: str, object_id: str, action: str, payload: Mapping[str, Any]) -> int:
         """Note a change and return its revision, for the object's own row."""
@@ -79,35 +84,32 @@ class Transaction:
             }
             for (kind, object_id), (action, payload) in self._entries.items()
         ]
-        self.connection.execute(insert(journal), rows)
+        self.connection.execute(_ADD, rows)
         for row in rows:
             if row["kind"] == NODE and row["action"] != DELETE:
                 self.connection.execute(_TOUCH_NODE, {"node": row["object_id"], "new": row["revision"]})
         last = self.revision + len(rows) - 1
-        self.connection.execute(_SET, {"counter": REVISION, "new": last})
+        self._counters[REVISION] = last
+        self.connection.execute(_SET, [{"counter": name, "new": value} for name, value in self._counters.items()])
         return last
 
     def new_keys(self, counter: str, count: int) -> list[int]:
-        """The next `count` keys: they go round, so that a key comes back as late as possible. Raises Exhausted."""
+        """The next `count` keys. They go round, so that a key comes back as late as possible. Raises Exhausted."""
         column, largest = KEYS[counter]
-        last = self.connection.execute(_COUNT, {"counter": counter}).scalar_one()
+        start = self._counters[counter]
         found: list[int] = []
-        walked = 0
-        while len(found) < count:
-            if walked >= largest:
-                raise Exhausted("no_free_key", f"all {largest} keys are in use")
-            start = last % largest + 1
-            stop = min(start + max(count - len(found), 64), largest + 1)
-            used = set(self.connection.execute(select(column).where(column.between(start, stop - 1))).scalars())
-            for key in range(start, stop):
-                if len(found) == count:
-                    break
-                last = key
-                walked += 1
+        for step in range(0, largest, KEYS_AT_ONCE):
+            keys = [(start + offset) % largest + 1 for offset in range(step, min(step + KEYS_AT_ONCE, largest))]
+            used: set[int] = set()
+            if start + step + len(keys) > largest:  # in the first round there is nothing to find
+                used = set(self.connection.execute(select(column).where(column.in_(keys))).scalars())
+            for key in keys:
+                self._counters[counter] += 1
                 if key not in used:
                     found.append(key)
-        self.connection.execute(_SET, {"counter": counter, "new": last})
-        return found
+                if len(found) == count:
+                    return found
+        raise Exhausted("no_free_key", f"all {largest} keys are in use")
 
 
 def revision(connection: Connection) -> int:
@@ -129,7 +131,8 @@ def entries(
 def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
     """The newest revision, and by kind the objects that changed since `after`."""
     newest = revision(connection)
-    query = select(journal.c.kind, journal.c.object_id).where(journal.c.revision > after).distinct()
+    objects = (journal.c.kind, journal.c.object_id)
+    query = select(*objects).where(journal.c.revision > after).group_by(*objects).order_by(func.max(journal.c.revision))
     changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: []}
     if newest > after:
         for kind, object_id in connection.execute(query):

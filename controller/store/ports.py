@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from controller.store import bindings, codec, ipam
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
-from controller.store.schema import addresses, leases, networks, ports
+from controller.store.schema import addresses, leases, ports
 from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec
 
 GENERATED_PREFIX = "fa:16:3e"
@@ -31,7 +31,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "dhcp_options": codec.dump_options,
 }
 
-_NETWORKS = select(networks.c.id, networks.c.project_id).where(networks.c.id.in_(bindparam("ids", expanding=True)))
+_INSERT = insert(ports)
 _IDS = select(ports.c.id).where(ports.c.id.in_(bindparam("ids", expanding=True)))
 _MACS = select(ports.c.mac).where(
     ports.c.network_id == bindparam("network"), ports.c.mac.in_(bindparam("macs", expanding=True))
@@ -56,18 +56,20 @@ def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> li
     by_network: dict[str, list[_Draft]] = {}
     for draft in drafts:
         by_network.setdefault(draft.spec.network_id, []).append(draft)
-    projects = {id_: project for id_, project in tx.connection.execute(_NETWORKS, {"ids": sorted(by_network)})}
+    known_subnets = ipam.subnets_of(tx.connection, by_network)
     for network_id in by_network:
-        if network_id not in projects:
+        if network_id not in known_subnets:
             raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
     _refuse_known_ids(tx.connection, drafts)
-    known_subnets = ipam.subnets_of(tx.connection, by_network)
     for network_id, members in by_network.items():
         _give_macs(tx.connection, network_id, members, rng)
     # addresses point at ports, so the ports go first; their journal rows tell the addresses, so they come last
     keys = tx.new_keys("port_key", len(drafts))
-    rows = [_row(tx, draft, key, projects[draft.spec.network_id]) for draft, key in zip(drafts, keys, strict=True)]
-    tx.connection.execute(insert(ports), rows)
+    rows = [
+        _row(tx, draft, key, known_subnets[draft.spec.network_id][0].project_id)
+        for draft, key in zip(drafts, keys, strict=True)
+    ]
+    tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
         _give_addresses(tx, known_subnets[network_id], members)
     for draft in drafts:
