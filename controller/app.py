@@ -1,0 +1,127 @@
+"""The Ryu application: puts the parts together and passes Ryu's events on. There is no logic here.
+
+`python -m controller --config-file FILE` runs it. With Ryu's own command it is
+
+    python -m controller.compat --config-file FILE controller.app
+
+where addresses and ports come from FILE too, so that none of ryu-manager's own flags is needed.
+"""
+
+from __future__ import annotations
+
+from controller import compat
+
+compat.install()  # before Ryu is imported
+
+# ruff: noqa: E402
+from typing import Any
+
+import eventlet
+from prometheus_client import CollectorRegistry
+from ryu.base.app_manager import RyuApp
+from ryu.controller import ofp_event
+from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+
+from controller import background, config, logs
+from controller.api import stats
+from controller.api.gate import make_app
+from controller.api.server import ApiServer
+from controller.api.services import Services
+from controller.background import LeaseWriter, NeighbourWatch
+from controller.connection import ConnectionFactory
+from controller.packet_in.dispatch import Dispatcher
+from controller.packet_in.dispatch import Services as PacketInServices
+from controller.packet_in.leases import LeaseLog
+from controller.receive import VERSION
+from controller.session_counters import Counters, SessionCollector
+from controller.session_registry import SessionRegistry
+from controller.snapshots import SnapshotKeeper
+from controller.store import Store
+
+
+class Trunkline(RyuApp):  # type: ignore[misc]
+    """Everything is built before Ryu starts to listen: a switch that connects finds its flows computed."""
+
+    OFP_VERSIONS = [VERSION]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = config.read()
+        config.apply_to_ryu(settings)
+        logs.configure(settings.log_format, settings.log_level)
+        self.counters = Counters()
+        self.store = Store(settings.database_url, vlan_range=settings.vlan_range, on_commit=self._committed)
+        self.keeper = SnapshotKeeper(self.store, self.counters)
+        self._leases = LeaseLog()
+        self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
+        self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
+        self._packet_in_services = PacketInServices(
+            snapshot=self.keeper.snapshot,
+            leases=self._leases,
+            neighbour_seen=self._neighbours.heard,
+            counters=self.counters.packet_in_outcomes,
+        )
+        self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters)
+        self.keeper.attach(self.sessions)
+        self._release_delay = settings.gateway_release_delay
+        registry = CollectorRegistry()
+        registry.register(
+            SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
+        )
+        services = Services(
+            store=self.store,
+            publish=self.keeper.wake,
+            snapshot=self.keeper.snapshot,
+            confirmations=self.keeper,
+            port_active=self.keeper.port_active,
+            node_state=self._node_state,
+            config=settings,
+            registry=registry,
+            datapaths=self.sessions.connections,
+        )
+        self._connections = ConnectionFactory(
+            services.stats_waiters,
+            lambda message: stats.deliver(services.stats_waiters, message),
+            self.counters.events,
+        )
+        compat.serve_connections(self._connections)
+        self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
+
+    def _committed(self, _revision: int) -> None:
+        self.keeper.wake()
+
+    def _dispatcher(self, node: str) -> Dispatcher:
+        return Dispatcher(node, self._packet_in_services)
+
+    def _node_state(self, node: str) -> dict[str, Any]:
+        return {**self.keeper.describe(node), **self.sessions.describe(node)}
+
+    def start(self) -> None:
+        super().start()
+        every = background.every
+        self.threads += [
+            eventlet.spawn(self.keeper.run),
+            eventlet.spawn(self._neighbours.run, self.counters),
+            eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
+            eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
+            eventlet.spawn(every, background.GATEWAY_PERIOD, self._release_gateways, self.counters),
+        ]
+        self._api.start()
+
+    def _release_gateways(self) -> None:
+        self.store.release_idle_gateways(self._release_delay)
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    def switch_changed(self, event: Any) -> None:
+        """Runs in Ryu's event loop, whose queue is short: nothing that waits."""
+        if event.state == MAIN_DISPATCHER:
+            self.sessions.connected(event.datapath)
+        else:
+            self.sessions.disconnected(event.datapath)
+
+    def close(self) -> None:
+        """Writes down what is only in memory. The switches keep their flows."""
+        self._api.stop()
+        self._connections.close_all()
+        self._lease_writer.write()
+        self.store.close()

@@ -1,0 +1,158 @@
+"""What goes on beside packets and requests, each in a green thread: leases, gateways, next hops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, Protocol
+
+import eventlet
+import structlog
+
+from controller.green import Signal
+from controller.packet_in import neighbours
+from controller.packet_in.leases import LeaseEvent, LeaseLog
+from controller.session_counters import Counters
+from controller.store.specs import LeaseRecord, Written
+from flows.model import Neighbour, Network, Node, Snapshot
+from flows.pipeline import node_mac
+
+LEASE_PERIOD: Final = 1.0
+GATEWAY_PERIOD: Final = 30.0
+TICK: Final = 1.0
+"""Seconds between looks at the next hops."""
+
+REFRESH_PERIOD: Final = 30.0
+"""Seconds until a next hop that has answered is asked again."""
+
+
+class Store(Protocol):
+    """The part of the store that is written to here."""
+
+    def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]: ...
+
+    def release_idle_gateways(self, older_than_s: float) -> Written[int]: ...
+
+    def record_leases(self, batch: Iterable[LeaseRecord]) -> int: ...
+
+
+class Sender(Protocol):
+    """A live session."""
+
+    @property
+    def node(self) -> str | None: ...
+
+    def send_packet(self, ofport: int, frame: bytes) -> bool: ...
+
+
+def every(seconds: float, job: Callable[[], object], counters: Counters) -> None:
+    """Does a job for ever. A failure is logged and counted; the next try comes in its turn."""
+    while True:
+        eventlet.sleep(seconds)
+        try:
+            job()
+        except Exception:
+            counters.count("background_failures")
+            structlog.get_logger().exception("background_failed", job=getattr(job, "__qualname__", str(job)))
+
+
+class LeaseWriter:
+    """Takes leases from the packet path to the store. What could not be written is kept for the next time."""
+
+    def __init__(self, leases: LeaseLog, store: Store, snapshot: Callable[[], Snapshot]) -> None:
+        self._leases = leases
+        self._store = store
+        self._snapshot = snapshot
+        self._unwritten: dict[tuple[int, str], LeaseEvent] = {}
+
+    def write(self) -> None:
+        for event in self._leases.drain():
+            key = (event.port_key, event.state.value)
+            self._unwritten.pop(key, None)
+            self._unwritten[key] = event
+        if self._unwritten:
+            batch = dict(self._unwritten)
+            self._store.record_leases(list(self._records(batch.values())))
+            for key, event in batch.items():
+                if self._unwritten.get(key) is event:
+                    del self._unwritten[key]
+
+    def _records(self, events: Iterable[LeaseEvent]) -> Iterator[LeaseRecord]:
+        snapshot, now = self._snapshot(), time.time()
+        for event in events:
+            port_id = snapshot.ports_by_key.get(event.port_key)
+            if port_id is not None:
+                yield LeaseRecord(port_id, event.address, event.state.value, now, event.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """What a node has to resolve: `address` on an external network, asked for from its SNAT address there."""
+
+    node: Node
+    network: Network
+    address: IPv4Address
+    source: IPv4Address
+    ofport: int
+
+
+def next_hops(snapshot: Snapshot, node: Node) -> Iterator[NextHop]:
+    for held in node.snat_addresses:
+        network = snapshot.networks.get(held.network_id)
+        ofport = node.uplink(network.physical_network) if network is not None else None
+        if network is None or ofport is None:
+            continue
+        for subnet in network.subnets:
+            if subnet.gateway is not None and held.address in subnet.cidr:
+                yield NextHop(node, network, subnet.gateway, held.address, ofport)
+
+
+class NeighbourWatch:
+    """Asks for next hops by ARP and takes what is learned to the store: at once while unresolved, then now and then."""
+
+    def __init__(self, store: Store, snapshot: Callable[[], Snapshot], live: Callable[[], Iterable[Sender]]) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._live = live
+        self._asked: dict[tuple[str, str, IPv4Address], float] = {}
+        self._news: dict[tuple[str, str, IPv4Address], str] = {}
+        self._heard = Signal()
+
+    def ask(self) -> None:
+        """Sends the requests that are due."""
+        snapshot, now = self._snapshot(), time.monotonic()
+        asked: dict[tuple[str, str, IPv4Address], float] = {}
+        for session in self._live():
+            node = snapshot.nodes.get(session.node or "")
+            for hop in next_hops(snapshot, node) if node is not None else ():
+                key = (hop.node.name, hop.network.id, hop.address)
+                last = self._asked.get(key)
+                resolved = hop.node.neighbour(hop.network.id, hop.address) is not None
+                if last is None or not resolved or now - last >= REFRESH_PERIOD:
+                    frame = neighbours.request(node_mac(hop.node.key), hop.source, hop.address, hop.network.segment)
+                    session.send_packet(hop.ofport, frame)
+                    last = now
+                asked[key] = last
+        self._asked = asked
+
+    def heard(self, node: str, neighbour: Neighbour) -> None:
+        """A next hop has answered. Called from the receive loop: never waits, and does nothing when it is no news."""
+        known = self._snapshot().nodes.get(node)
+        if known is not None and known.neighbour(neighbour.network_id, neighbour.address) != neighbour.mac:
+            self._news[(node, neighbour.network_id, neighbour.address)] = neighbour.mac
+            self._heard.send()
+
+    def run(self, counters: Counters) -> None:
+        """Writes down what is heard, for ever."""
+        while True:
+            while not self._news:
+                self._heard.wait()
+            (node, network_id, address), mac = self._news.popitem()
+            try:
+                self._store.learn_neighbour(node, network_id, address, mac)
+            except Exception:
+                counters.count("background_failures")
+                structlog.get_logger().exception("learn_neighbour_failed", node=node, address=str(address))
+                eventlet.sleep(TICK)  # the next reply is the next chance

@@ -1,0 +1,273 @@
+"""One OpenFlow connection: Ryu's Datapath with a receive loop, a send loop and a watchdog of our own.
+
+Ryu keeps what it does well, the handshake. What comes after it goes past Ryu's parser and event queue: packet_ins to
+`Receiver.packet_in`, answers to `Receiver.answer`, raw. See compat.py for why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, MutableMapping
+from socket import SHUT_RDWR
+from typing import Any, Protocol
+
+import structlog
+from ryu.controller import ofp_event
+from ryu.controller.controller import Datapath
+from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
+from ryu.lib import hub
+from ryu.ofproto import ofproto_parser
+
+from controller import receive
+from controller.receive import BadMessage
+from controller.session_outbox import Outbox
+
+SESSION_XIDS = 0x80000000
+"""Transaction ids from here up are the session's, those below are Ryu's."""
+
+MAX_HANDSHAKING = 256
+"""Connections that may be before the end of their handshake; one more closes the oldest of them."""
+
+_BATCH = 256
+"""Messages handled before other green threads get a turn: a socket that always has data never yields by itself."""
+
+
+class Receiver(Protocol):
+    """Who gets the messages of a connection. Neither method may wait."""
+
+    def packet_in(self, message: bytes) -> bytes | None:
+        """Returns messages to send at once, or None."""
+        ...
+
+    def answer(self, kind: int, xid: int, message: bytes) -> None:
+        """A barrier, bundle, role or multipart reply, or an error."""
+        ...
+
+
+class Connection(Datapath):  # type: ignore[misc]
+    """`stats_waiters` and `deliver` are the way of Ryu's own statistics requests back to who asked."""
+
+    def __init__(
+        self,
+        socket: Any,
+        address: Any,
+        stats_waiters: Mapping[int, Mapping[int, Any]],
+        deliver: Callable[[Any], object],
+        counters: MutableMapping[str, int],
+    ) -> None:
+        self.xid: int
+        self.outbox = Outbox()
+        self.receiver: Receiver | None = None
+        self._stats_waiters = stats_waiters
+        self._deliver = deliver
+        self._counters = counters
+        self._log = structlog.get_logger().bind(peer=str(address))
+        super().__init__(socket, address)
+
+    # sending
+
+    def send(self, buf: bytes, close_socket: bool = False) -> bool:
+        """Ryu's way in. Never waits. False when the connection is closed."""
+        accepted = self.outbox.put(bytes(buf))
+        if close_socket:
+            self.outbox.close()
+        return accepted
+
+    def write(self, data: bytes) -> bool:
+        """`send` for large amounts: waits while much is on its way. False when the connection is closed."""
+        return self.outbox.wait_for_room() and self.outbox.put(data)
+
+    def set_xid(self, msg: Any) -> int:
+        self.xid = (self.xid + 1) & (SESSION_XIDS - 1)
+        msg.set_xid(self.xid)
+        return self.xid
+
+    def _send_loop(self) -> None:
+        """One for each switch. A switch that takes nothing for `socket_timeout` seconds is as good as dead."""
+        try:
+            while data := self.outbox.take():
+                self.socket.sendall(data)
+            self._close_write()
+        except (OSError, EOFError) as error:
+            self._log.info("openflow_send_failed", error=str(error))
+            self.close()
+        finally:
+            self.outbox.discard()
+
+    def close(self) -> None:
+        """Ends both loops at once, also when the peer does not hang up."""
+        self.outbox.close()
+        with contextlib.suppress(OSError, EOFError):  # the peer may have been first
+            self.socket.shutdown(SHUT_RDWR)
+        self.set_state(DEAD_DISPATCHER)
+
+    # receiving
+
+    def _recv_loop(self) -> None:
+        splitter = receive.Splitter()
+        turn = _BATCH
+        try:
+            while self.state != DEAD_DISPATCHER:
+                try:
+                    data = self.socket.recv(receive.READ_SIZE)
+                except TimeoutError:
+                    continue
+                if not data:
+                    break
+                turn -= 1 + self._handle_all(splitter.feed(data))
+                if turn <= 0:
+                    turn = _BATCH
+                    hub.sleep(0)
+                self.outbox.wait_for_room()  # who does not read our answers is not read either
+        except BadMessage as error:
+            self._count("openflow_bad_messages")
+            self._log.warning("openflow_bad_message", error=str(error))
+        except (OSError, EOFError):
+            pass
+
+    def _handle_all(self, data: bytes) -> int:
+        """Handles whole messages and sends what answers them in one piece. Returns how many there were."""
+        replies: list[bytes] = []
+        offset, count, size = 0, 0, len(data)
+        while offset < size:
+            end = offset + (data[offset + 2] << 8 | data[offset + 3])
+            message = data[offset:end]
+            offset = end
+            count += 1
+            kind = message[1]
+            if kind == receive.PACKET_IN and self.receiver is not None and message[0] == receive.VERSION:
+                reply = self.receiver.packet_in(message)
+            else:
+                reply = self._handle(kind, message)
+            if reply is not None:
+                replies.append(reply)
+        if replies:
+            self.outbox.put(replies[0] if len(replies) == 1 else b"".join(replies))
+        return count
+
+    def _handle(self, kind: int, message: bytes) -> bytes | None:
+        """Anything but a packet_in of a switch that is known. Raises BadMessage when it breaks the protocol."""
+        if kind not in receive.MINIMUM:
+            self._count("openflow_ignored_messages")
+            return None
+        receive.check_length(kind, len(message))
+        if kind == receive.HELLO:
+            if self.state == HANDSHAKE_DISPATCHER:
+                self._to_ryu(receive.clean_hello(message))
+            return None
+        if self.state == HANDSHAKE_DISPATCHER and kind not in _BEFORE_HELLO:
+            raise BadMessage(f"message type {kind} before hello")
+        if message[0] != receive.VERSION and kind != receive.ERROR:
+            raise BadMessage(f"version {message[0]:#04x} after hello")
+        if kind == receive.ECHO_REQUEST:
+            return receive.echo_reply(message)
+        xid = int.from_bytes(message[4:8])
+        if kind == receive.ECHO_REPLY:
+            self.acknowledge_echo_reply(xid)
+        elif self.state == CONFIG_DISPATCHER:
+            self._handshake(kind, message)
+        elif xid < SESSION_XIDS:
+            self._foreign(kind, xid, message)
+        elif self.receiver is not None:
+            self.receiver.answer(kind, xid, message)
+        return None
+
+    def _handshake(self, kind: int, message: bytes) -> None:
+        if kind == receive.FEATURES_REPLY and self.id is None:
+            self._to_ryu(message[:32])
+        elif kind == receive.MULTIPART_REPLY and self.id is not None:
+            if int.from_bytes(message[8:10]) == receive.MULTIPART_PORT_DESC:
+                self._to_ryu(receive.empty_port_desc(message))
+        elif kind == receive.ERROR:
+            self._count("openflow_errors")
+            self._log.warning("openflow_handshake_error", error=receive.error_of(message))
+
+    def _foreign(self, kind: int, xid: int, message: bytes) -> None:
+        """An answer to something that Ryu asked: parsed by Ryu, and only if somebody waits for it."""
+        if kind == receive.ERROR:
+            self._count("openflow_errors")
+            self._log.warning("openflow_error", error=receive.error_of(message))
+        elif kind in (receive.MULTIPART_REPLY, receive.ROLE_REPLY) and xid in self._stats_waiters.get(self.id, {}):
+            parsed = ofproto_parser.msg(self, receive.VERSION, kind, len(message), xid, message)
+            if parsed is not None:
+                self._deliver(parsed)
+
+    def _to_ryu(self, message: bytes) -> None:
+        """Through Ryu's parser and its handshake handlers, as its own receive loop would."""
+        version, kind, length, xid = receive.HEADER.unpack_from(message)
+        parsed = ofproto_parser.msg(self, version, kind, length, xid, message)
+        if parsed is None:
+            raise BadMessage(f"message type {kind} that Ryu cannot read")
+        event = ofp_event.ofp_msg_to_ev(parsed)
+        self.ofp_brick.send_event_to_observers(event, self.state)
+        for handler in self.ofp_brick.get_handlers(event, self.state):
+            handler(event)
+
+    # watching
+
+    def _echo_request_loop(self) -> None:
+        """Closes a connection that does not finish its handshake within two intervals, or misses its echo replies."""
+        hub.sleep(self.echo_request_interval)
+        if self.state != MAIN_DISPATCHER:
+            hub.sleep(self.echo_request_interval)
+        if self.state != MAIN_DISPATCHER:
+            self._count("openflow_handshake_timeouts")
+            self._log.warning("openflow_handshake_timeout")
+            self.close()
+        while self.state == MAIN_DISPATCHER:
+            if len(self.unreplied_echo_requests) >= self.max_unreplied_echo_requests:
+                self._count("openflow_echo_timeouts")
+                self._log.warning("openflow_echo_timeout", datapath_id=f"{self.id:016x}")
+                self.close()
+                break
+            request = self.ofproto_parser.OFPEchoRequest(self)
+            self.unreplied_echo_requests.append(self.set_xid(request))
+            self.send_msg(request)
+            hub.sleep(self.echo_request_interval)
+
+    def _count(self, name: str) -> None:
+        self._counters[name] = self._counters.get(name, 0) + 1
+
+
+_BEFORE_HELLO = frozenset({receive.ERROR, receive.ECHO_REQUEST, receive.ECHO_REPLY})
+
+
+class ConnectionFactory:
+    """What the listener calls for every accepted socket; it returns when the connection is over."""
+
+    def __init__(
+        self,
+        stats_waiters: Mapping[int, Mapping[int, Any]],
+        deliver: Callable[[Any], object],
+        counters: MutableMapping[str, int],
+    ) -> None:
+        self._stats_waiters = stats_waiters
+        self._deliver = deliver
+        self._counters = counters
+        self._open: dict[Connection, None] = {}
+
+    def __call__(self, socket: Any, address: Any) -> None:
+        try:
+            connection = Connection(socket, address, self._stats_waiters, self._deliver, self._counters)
+        except OSError:
+            return  # hung up before we looked
+        self._make_room()
+        self._open[connection] = None
+        self._counters["openflow_connections"] = self._counters.get("openflow_connections", 0) + 1
+        try:
+            connection.serve()
+        except Exception:
+            structlog.get_logger().exception("openflow_connection_failed", peer=str(address))
+        finally:
+            del self._open[connection]
+            connection.close()
+            socket.close()
+
+    def close_all(self) -> None:
+        for connection in list(self._open):
+            connection.close()
+
+    def _make_room(self) -> None:
+        handshaking = [one for one in self._open if one.state != MAIN_DISPATCHER]
+        if len(handshaking) >= MAX_HANDSHAKING:
+            handshaking[0].close()

@@ -1,0 +1,35 @@
+"""The listening socket of OpenFlow, in place of Ryu's StreamServer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import eventlet
+import structlog
+from eventlet.green import socket as green_socket
+from ryu.lib import hub
+
+_PAUSE = 0.1
+"""Seconds until the next try when accept fails, for want of file descriptors most likely."""
+
+
+class Listener:
+    """Takes what Ryu's OpenFlowController gives StreamServer. TLS arguments are refused until there is one context."""
+
+    def __init__(self, listen_info: tuple[str, int], handle: Callable[[Any, Any], None], **tls: Any) -> None:
+        if tls:
+            raise ValueError(f"TLS is not supported yet: {', '.join(tls)}")
+        family = green_socket.AF_INET6 if ":" in listen_info[0] else green_socket.AF_INET
+        self.server = eventlet.listen(listen_info, family=family)
+        self._handle = handle
+
+    def serve_forever(self) -> None:
+        while True:
+            try:
+                socket, address = self.server.accept()
+            except OSError as error:
+                structlog.get_logger().error("openflow_accept_failed", error=str(error))
+                hub.sleep(_PAUSE)
+            else:
+                hub.spawn(self._handle, socket, address)

@@ -1,0 +1,228 @@
+"""The session of one connected switch: CONNECTING -> SYNCING -> LIVE, a method for each state.
+
+Each session has one green thread, which is the only one that changes the switch's flows, and one bundle in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Protocol
+
+import eventlet
+import structlog
+
+from controller import receive
+from controller.connection import Connection
+from controller.green import Signal
+from controller.packet_in.dispatch import Dispatcher
+from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
+from controller.session_counters import Counters, NodeCounters
+from controller.session_mailbox import Mailbox, Quarantine, flow_name
+from flows import wire
+from flows.compile import Program
+from flows.ir import Flow
+
+_DESCRIBED = 20
+"""Quarantined flows that `describe` names."""
+
+
+class State(StrEnum):
+    CONNECTING = "connecting"
+    SYNCING = "syncing"
+    LIVE = "live"
+
+
+class Programs(Protocol):
+    """What the switches should hold. None of this waits."""
+
+    def node_of(self, datapath_id: int) -> str | None:
+        """The node with this datapath_id."""
+        ...
+
+    def wanted(self, node: str) -> tuple[Program, int]:
+        """A node's program and the revision that it stands for. Raises KeyError when the node is gone."""
+        ...
+
+    def confirmed(self, node: str, revision: int) -> None:
+        """The node's switch has committed everything up to this revision."""
+        ...
+
+
+class DatapathSession:
+    """`dispatcher` makes the packet_in handler of a node."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        programs: Programs,
+        dispatcher: Callable[[str], Dispatcher],
+        counters: Counters,
+    ) -> None:
+        self.connection = connection
+        self.datapath_id: int = connection.id
+        self.node: str | None = None
+        self.state = State.CONNECTING
+        self.mailbox = Mailbox()
+        self.quarantine = Quarantine()
+        self._programs = programs
+        self._make_dispatcher = dispatcher
+        self._all_counters = counters
+        self._counters = NodeCounters()
+        self._adopted = Signal()
+        self._dispatcher: Dispatcher | None = None
+        self._talk = Conversation(connection.write, self._counters)
+        self._log = structlog.get_logger().bind(datapath_id=f"{self.datapath_id:016x}")
+        self._thread: Any = None
+
+    # life
+
+    def start(self) -> None:
+        self.connection.receiver = self
+        self.adopt()
+        self._thread = eventlet.spawn(self._run)
+
+    def adopt(self) -> None:
+        """Looks whether a node has our datapath_id by now. Never waits."""
+        if self.node is None:
+            self.node = self._programs.node_of(self.datapath_id)
+            if self.node is not None:
+                self._counters = self._talk.counters = self._all_counters.node(self.node)
+                self._counters.connections += 1
+                self._dispatcher = self._make_dispatcher(self.node)
+                self._log = self._log.bind(node=self.node)
+                self._adopted.send()
+
+    def stop(self) -> None:
+        """Hangs up. Never waits."""
+        self.connection.close()
+        if self._thread is not None:
+            eventlet.spawn_n(self._thread.kill)  # a kill switches to its victim at once
+
+    def _run(self) -> None:
+        try:
+            self._connecting()
+            self._syncing()
+            self._live()
+        except SessionEnd as end:
+            self._log.warning("session_ended", state=self.state.value, why=str(end))
+        except Exception:
+            self._log.exception("session_failed", state=self.state.value)
+        finally:
+            self.connection.close()
+
+    # states
+
+    def _connecting(self) -> None:
+        """Shaken hands, but no node has this datapath_id: nothing is sent, whatever is on the switch stays."""
+        while self.node is None:
+            self._adopted.wait()
+
+    def _syncing(self) -> None:
+        """Does the switch hold what it should? One question (the stamp) tells. If not, one bundle replaces everything
+        that is ours; packets that pass meanwhile see the old flows or the new ones, never none.
+        """
+        self.state = State.SYNCING
+        stamp = self._talk.stamp()
+        program, revision = self._wanted()
+        self.mailbox.clear()  # the program already is what that led to
+        if stamp == program.digest:
+            self._log.info("session_in_sync", flows=len(program), revision=revision)
+        else:
+            self._counters.resyncs += 1
+            self._install((), tuple(program.flows()), program.digest, wipe=True)
+            self._log.info("session_resynced", flows=len(program), revision=revision)
+        self._confirm(revision)
+
+    def _live(self) -> None:
+        """Each delta that the mailbox yields becomes one bundle; once that is committed, its revision is confirmed."""
+        self.state = State.LIVE
+        while True:
+            work = self.mailbox.take()
+            delta = self.quarantine.retry(work.delta)
+            if delta:
+                self._install(delta.deletes, delta.upserts, delta.digest)
+            if work.flush_zones:
+                self._talk.flush_zones(work.flush_zones)
+            self._confirm(work.revision)
+
+    # how
+
+    def _install(self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False) -> None:
+        """Applies all of it in one bundle but the flows that the switch refuses, which go into quarantine.
+
+        Raises SessionEnd when the switch refuses without a flow to blame.
+        """
+        while True:
+            refusal = self._talk.apply(Bundle(deletes, adds, self.quarantine.stamp(digest), wipe))
+            if refusal is None:
+                return
+            culprits = refusal if refusal.named else self._isolate(adds, refusal)
+            if not culprits.named:
+                raise SessionEnd(f"bundle refused: error {refusal.error}")
+            refused = {flow.key for flow, _ in culprits.named}
+            for flow, error in culprits.named:
+                self._log.error("flow_quarantined", error=error, **flow_name(flow))
+            self.quarantine.add(flow for flow in adds if flow.key in refused)
+            adds = tuple(flow for flow in adds if flow.key not in refused)
+            deletes = tuple(flow for flow in deletes if flow.key not in refused)
+
+    def _isolate(self, adds: tuple[Flow, ...], refusal: Refusal) -> Refusal:
+        """Halves a bundle that fails at its commit until each culprit stands alone. The good ones get installed on the
+        way, which is harmless: they are wanted, and an add of what is there changes nothing.
+        """
+        if len(adds) <= 1:
+            return Refusal(tuple((flow, refusal.error or (0, 0)) for flow in adds), refusal.error)
+        culprits: tuple[tuple[Flow, tuple[int, int]], ...] = ()
+        half = len(adds) // 2
+        for part in (adds[:half], adds[half:]):
+            found = self._talk.apply(Bundle((), part, None))
+            if found is not None:
+                culprits += found.named or self._isolate(part, found).named
+        return Refusal(culprits, refusal.error)
+
+    def _wanted(self) -> tuple[Program, int]:
+        assert self.node is not None
+        try:
+            return self._programs.wanted(self.node)
+        except KeyError:
+            raise SessionEnd("the node is gone") from None
+
+    def _confirm(self, revision: int) -> None:
+        assert self.node is not None
+        self._programs.confirmed(self.node, revision)
+
+    # messages, in the green thread of the receive loop
+
+    def packet_in(self, message: bytes) -> bytes | None:
+        """The fast path: from bytes to bytes, without a wait."""
+        counters = self._counters
+        counters.packet_ins += 1
+        packet = wire.parse_packet_in(message)
+        if packet is None:
+            counters.packet_ins_malformed += 1
+            return None
+        if self._dispatcher is None:
+            return None
+        answer = self._dispatcher.handle(packet.cookie, packet.in_port, packet.frame)
+        return None if answer is None else wire.packet_out(*answer)
+
+    def answer(self, kind: int, xid: int, message: bytes) -> None:
+        if kind == receive.BUNDLE_CONTROL and receive.bundle_control_type(message) == receive.BUNDLE_OPEN_REPLY:
+            return
+        error = self._talk.answer(kind, xid, message)
+        if error is not None:
+            self._log.warning("openflow_error", error=error, xid=xid)
+
+    def send_packet(self, ofport: int, frame: bytes) -> bool:
+        """Sends a frame out of a port. False when the connection is closed."""
+        return self.connection.send(wire.packet_out(ofport, frame))
+
+    def describe(self) -> dict[str, Any]:
+        """For people, in JSON values."""
+        return {
+            "state": self.state.value,
+            "peer": str(self.connection.address),
+            "quarantined": self.quarantine.describe(_DESCRIBED),
+            "quarantined_flows": len(self.quarantine),
+        }

@@ -1,0 +1,190 @@
+"""One bundle at a time: send it, hear what the switch says about each of its messages, commit or throw it away.
+
+OpenFlow 1.4 §7.3.9. Open vSwitch reports a message that it refuses when it is added, with the message's xid, but would
+still commit the others; hence the barrier before the commit. Checked on Open vSwitch 3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import eventlet
+from eventlet.event import Event
+
+from controller import receive
+from controller.connection import SESSION_XIDS
+from controller.session_counters import NodeCounters
+from controller.session_outbox import SEND_SIZE
+from flows import wire
+from flows.ir import Flow, stamp_flow
+
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds until a switch that does not answer is given up."""
+
+
+class SessionEnd(Exception):
+    """The connection is of no more use. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """`wipe`: everything that is ours goes first. Then the deletes, the adds, the stamp."""
+
+    deletes: tuple[Flow, ...]
+    adds: tuple[Flow, ...]
+    stamp: int | None
+    wipe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a bundle was not applied: each flow that the switch named with (error type, code), and the commit's error."""
+
+    named: tuple[tuple[Flow, tuple[int, int]], ...] = ()
+    error: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What is being waited for. Errors with an xid from `first` to `last` are about the bundle's messages."""
+
+    awaited: int
+    first: int = 0
+    last: int = -1
+    errors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    done: Event = field(default_factory=Event)
+
+
+class Conversation:
+    """Requests and their answers. `write` may wait and returns False when the connection is gone."""
+
+    def __init__(self, write: Callable[[bytes], bool], counters: NodeCounters) -> None:
+        self._write = write
+        self.counters = counters
+        self._xid = SESSION_XIDS
+        self._exchange: _Exchange | None = None
+
+    # the receive loop calls this
+
+    def answer(self, kind: int, xid: int, message: bytes) -> tuple[int, int] | None:
+        """Returns the error if it is one that nobody here waits for."""
+        exchange = self._exchange
+        error = receive.error_of(message) if kind == receive.ERROR else None
+        if error is not None:
+            self.counters.errors += 1
+        if exchange is None:
+            return error
+        if error is not None and exchange.first <= xid <= exchange.last:
+            exchange.errors[xid] = error
+        elif xid == exchange.awaited and not exchange.done.ready():
+            exchange.done.send((kind, message))
+        else:
+            return error
+        return None
+
+    # the session's own green thread calls these
+
+    def stamp(self) -> int | None:
+        """The digest of what the switch holds, or None. Raises SessionEnd."""
+        xid = self._next_xids(1)
+        kind, message = self._ask(_Exchange(xid), [wire.stamp_request(xid)])
+        if kind != receive.MULTIPART_REPLY:
+            raise SessionEnd(f"stamp refused: error {receive.error_of(message)}")
+        try:
+            return wire.parse_stamp_reply(message)
+        except ValueError as error:
+            raise SessionEnd(f"stamp: {error}") from error
+
+    def apply(self, bundle: Bundle) -> Refusal | None:
+        """None when it is committed; else nothing has changed on the switch. Raises SessionEnd."""
+        flows: Sequence[Flow] = (*bundle.deletes, *bundle.adds)
+        wipes = [wire.delete_ours(), wire.delete_stamp()] if bundle.wipe else []
+        stamps = [] if bundle.stamp is None else [wire.encode_add(stamp_flow(bundle.stamp))]
+        messages = len(wipes) + len(flows) + len(stamps)
+        start = self._next_xids(messages + 4)
+        exchange = _Exchange(start + messages + 1, start, start + messages)
+        self._exchange = exchange
+        self.counters.flow_mods += messages
+        self._send([wire.bundle_open(start)])
+        self._send_flows(wipes, bundle, stamps, start + 1)
+        kind, message = self._ask(exchange, [wire.barrier_request(exchange.awaited)])
+        if kind == receive.ERROR:
+            raise SessionEnd(f"barrier refused: error {receive.error_of(message)}")
+        if not exchange.errors:
+            commit = _Exchange(start + messages + 2, exchange.first, exchange.last)
+            kind, message = self._ask(commit, [wire.bundle_commit(commit.awaited)])
+            if kind != receive.ERROR:
+                self.counters.bundles += 1
+                return None
+            self.counters.bundle_failures += 1
+            return _refusal(commit, flows, start + 1 + len(wipes), receive.error_of(message))
+        self.counters.bundle_failures += 1
+        discard = _Exchange(start + messages + 3)
+        self._ask(discard, [wire.bundle_discard(discard.awaited)])
+        return _refusal(exchange, flows, start + 1 + len(wipes), None)
+
+    def flush_zones(self, zones: Sequence[int]) -> None:
+        """Forgets the connections of conntrack zones. An error comes back from `answer` unasked for."""
+        self.counters.zones_flushed += len(zones)
+        xid = self._next_xids(len(zones))
+        self._send([wire.ct_flush_zone(zone, xid + index) for index, zone in enumerate(zones)])
+
+    def _send_flows(self, wipes: Sequence[bytes], bundle: Bundle, stamps: Sequence[bytes], xid: int) -> None:
+        """In pieces, so that the switch works while we encode, and other green threads get their turn."""
+        pieces: list[bytes] = []
+        size = 0
+        bundle_add, encode_delete, encode_add = wire.bundle_add, wire.encode_delete, wire.encode_add
+        plan: tuple[tuple[Callable[[Any], bytes], Sequence[Any]], ...] = (
+            (bytes, wipes),
+            (encode_delete, bundle.deletes),
+            (encode_add, bundle.adds),
+            (bytes, stamps),
+        )
+        for encode, items in plan:
+            for item in items:
+                piece = bundle_add(encode(item), xid)
+                xid += 1
+                size += len(piece)
+                pieces.append(piece)
+                if size > SEND_SIZE - 1024:
+                    self._send(pieces)
+                    pieces, size = [], 0
+                    eventlet.sleep(0)
+        self._send(pieces)
+
+    def _ask(self, exchange: _Exchange, messages: Sequence[bytes]) -> tuple[int, bytes]:
+        self._exchange = exchange
+        try:
+            self._send(messages)
+            answer: tuple[int, bytes] | None = exchange.done.wait(ANSWER_TIMEOUT)
+        finally:
+            self._exchange = None
+        if answer is None:
+            raise SessionEnd(f"no answer in {ANSWER_TIMEOUT:.0f} s")
+        return answer
+
+    def _send(self, messages: Sequence[bytes]) -> None:
+        if messages and not self._write(b"".join(messages)):
+            raise SessionEnd("connection closed")
+
+    def _next_xids(self, count: int) -> int:
+        """The first of `count` transaction ids in a row."""
+        if self._xid + count > 0xFFFFFFFF:
+            self._xid = SESSION_XIDS
+        first = self._xid
+        self._xid += count
+        return first
+
+
+def _refusal(
+    exchange: _Exchange, flows: Sequence[Flow], first_flow: int, commit_error: tuple[int, int] | None
+) -> Refusal:
+    named = []
+    for xid, reason in sorted(exchange.errors.items()):
+        index = xid - first_flow
+        if not 0 <= index < len(flows):
+            raise SessionEnd(f"bundle refused: error {reason}")
+        named.append((flows[index], reason))
+    return Refusal(tuple(named), commit_error)

@@ -1,0 +1,108 @@
+"""What a session has yet to send, and what a switch refuses to take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from controller.green import Signal
+from flows.diff import Delta
+from flows.digest import flow_digest
+from flows.ir import Flow, FlowKey
+from flows.pipeline import decode_cookie
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A change of one node's flows. `flush_zones` are conntrack zones to forget once it is installed."""
+
+    delta: Delta
+    revision: int
+    flush_zones: tuple[int, ...] = ()
+
+    def then(self, later: Work) -> Work:
+        zones = dict.fromkeys((*self.flush_zones, *later.flush_zones))
+        return Work(self.delta.then(later.delta), later.revision, tuple(zones))
+
+
+class Mailbox:
+    """Work that waits becomes one piece of work: of the deltas about a flow only the last counts."""
+
+    def __init__(self) -> None:
+        self._work: Work | None = None
+        self._filled = Signal()
+
+    def put(self, work: Work) -> None:
+        self._work = work if self._work is None else self._work.then(work)
+        self._filled.send()
+
+    def take(self) -> Work:
+        """Waits until there is work."""
+        while self._work is None:
+            self._filled.wait()
+        work, self._work = self._work, None
+        return work
+
+    def clear(self) -> None:
+        self._work = None
+
+
+class Quarantine:
+    """Flows that a switch refused, until the object that they are about changes."""
+
+    def __init__(self) -> None:
+        self._flows: dict[FlowKey, Flow] = {}
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(self._flows.values())
+
+    def add(self, flows: Iterable[Flow]) -> None:
+        self._flows.update((flow.key, flow) for flow in flows)
+
+    def clear(self) -> None:
+        self._flows.clear()
+
+    def retry(self, delta: Delta) -> Delta:
+        """The delta with those flows that it gives a reason to try again; they are forgotten here."""
+        if not self._flows:
+            return delta
+        for flow in (*delta.deletes, *delta.upserts):
+            self._flows.pop(flow.key, None)
+        changed = {_about(flow) for flow in (*delta.deletes, *delta.upserts)}
+        again = tuple(flow for flow in self._flows.values() if _about(flow) in changed)
+        for flow in again:
+            del self._flows[flow.key]
+        return replace(delta, upserts=delta.upserts + again)
+
+    def stamp(self, digest: int) -> int:
+        """The digest of what is really installed when `digest` is wanted: a restart then sees that something lacks."""
+        for flow in self._flows.values():
+            digest ^= flow_digest(flow)
+        return digest
+
+    def by_rule(self) -> dict[str, int]:
+        return dict(Counter(str(flow_name(flow)["rule"]) for flow in self._flows.values()))
+
+    def describe(self, limit: int) -> list[dict[str, str | int]]:
+        return [flow_name(flow) for _, flow in zip(range(limit), self._flows.values(), strict=False)]
+
+
+def flow_name(flow: Flow) -> dict[str, str | int]:
+    """A flow's rule and object for a log line or an answer."""
+    decoded = decode_cookie(flow.cookie)
+    name: dict[str, str | int] = {"table": flow.table, "priority": flow.priority, "rule": "unknown"}
+    if decoded is not None:
+        rule, key = decoded
+        name["rule"] = rule.name.lower()
+        if rule.about:
+            name[f"{rule.about}_key"] = key
+    return name
+
+
+def _about(flow: Flow) -> tuple[str, int]:
+    decoded = decode_cookie(flow.cookie)
+    return ("", 0) if decoded is None else (decoded[0].about, decoded[1])

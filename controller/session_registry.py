@@ -1,0 +1,118 @@
+"""All sessions: by node when the node is known, parked when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import structlog
+
+from controller.connection import Connection
+from controller.packet_in.dispatch import Dispatcher
+from controller.session import DatapathSession, Programs, State
+from controller.session_counters import Counters
+from controller.session_mailbox import Work
+
+MAX_PARKED: Final = 64
+"""Connections of unknown switches that are kept; one more closes the oldest."""
+
+_MAX_NAMED: Final = 1024
+"""Unknown datapath_ids that are remembered as already logged."""
+
+
+class SessionRegistry:
+    """Nothing here waits. `dispatcher` makes the packet_in handler of a node."""
+
+    def __init__(self, programs: Programs, dispatcher: Callable[[str], Dispatcher], counters: Counters) -> None:
+        self._programs = programs
+        self._dispatcher = dispatcher
+        self._counters = counters
+        self._sessions: dict[int, DatapathSession] = {}
+        self._logged: dict[int, None] = {}
+
+    # connections come and go
+
+    def connected(self, connection: Connection) -> None:
+        """A switch has shaken hands. A newer connection with its datapath_id takes the place of an older one."""
+        older = self._sessions.pop(connection.id, None)
+        if older is not None:
+            structlog.get_logger().warning(
+                "session_replaced",
+                datapath_id=f"{connection.id:016x}",
+                node=older.node,
+                old_peer=str(older.connection.address),
+                new_peer=str(connection.address),
+            )
+            self._counters.count("sessions_replaced")
+            older.stop()
+        session = DatapathSession(connection, self._programs, self._dispatcher, self._counters)
+        self._sessions[session.datapath_id] = session
+        session.start()
+        if session.node is None:
+            self._park(session)
+
+    def disconnected(self, connection: Connection) -> None:
+        session = self._sessions.get(connection.id) if connection.id is not None else None
+        if session is not None and session.connection is connection:
+            del self._sessions[session.datapath_id]
+            session.stop()
+
+    def _park(self, session: DatapathSession) -> None:
+        self._counters.count("sessions_parked")
+        if session.datapath_id not in self._logged:
+            if len(self._logged) >= _MAX_NAMED:
+                del self._logged[next(iter(self._logged))]
+            self._logged[session.datapath_id] = None
+            structlog.get_logger().warning(
+                "datapath_unknown", datapath_id=f"{session.datapath_id:016x}", peer=str(session.connection.address)
+            )
+        parked = [other for other in self._sessions.values() if other.node is None]
+        if len(parked) > MAX_PARKED:
+            self._drop(parked[0])
+
+    # the model changes
+
+    def nodes_changed(self) -> None:
+        """Adopts parked switches whose node is known by now; hangs up on those that belong to no node any more."""
+        for session in list(self._sessions.values()):
+            session.adopt()
+            if session.node is not None and self._programs.node_of(session.datapath_id) != session.node:
+                self._drop(session)
+
+    def deliver(self, node: str, datapath_id: int, work: Work) -> None:
+        """Work for a node. It is dropped when the node is not connected: its next session begins with the whole."""
+        session = self._sessions.get(datapath_id)
+        if session is not None and session.node == node:
+            session.mailbox.put(work)
+
+    def _drop(self, session: DatapathSession) -> None:
+        if self._sessions.get(session.datapath_id) is session:
+            del self._sessions[session.datapath_id]
+        session.stop()
+
+    # questions
+
+    def __iter__(self) -> Iterator[DatapathSession]:
+        return iter(list(self._sessions.values()))
+
+    def live(self) -> Iterator[DatapathSession]:
+        return (session for session in self if session.state is State.LIVE)
+
+    def of_node(self, node: str) -> DatapathSession | None:
+        return next((session for session in self._sessions.values() if session.node == node), None)
+
+    def connections(self) -> dict[int, Connection]:
+        return {datapath_id: session.connection for datapath_id, session in self._sessions.items()}
+
+    def parked(self) -> int:
+        return sum(session.node is None for session in self._sessions.values())
+
+    def quarantined(self) -> Iterator[tuple[str, str, int]]:
+        for session in self:
+            for rule, count in session.quarantine.by_rule().items():
+                yield session.node or "", rule, count
+
+    def describe(self, node: str) -> dict[str, Any]:
+        """A node's session in JSON values; `state` is "disconnected" when there is none."""
+        session = self.of_node(node)
+        return {"state": "disconnected"} if session is None else session.describe()
