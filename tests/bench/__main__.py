@@ -1,0 +1,40 @@
+"""`python -m tests.bench [NAME ...]`: runs benches, one after the other, and prints their figures last."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tests.bench import bundle, dhcp, ports, restart
+from tests.bench.figures import Figure
+
+BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
+    "ports": ports.run,
+    "restart": restart.run,
+    "bundle": bundle.run,
+    "dhcp": dhcp.run,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(BENCHES))
+    if unknown:
+        print(f"no such bench: {', '.join(unknown)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    figures: list[Figure] = []
+    for name in names or BENCHES:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        for figure in BENCHES[name]():
+            figures.append(figure)
+            print(f"   {figure.line()}", flush=True)
+        print(f"   took {time.monotonic() - began:.0f} s", flush=True)
+    print()
+    for figure in figures:
+        print(figure.line())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
