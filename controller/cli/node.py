@@ -18,13 +18,23 @@ app = typer.Typer(cls=Commands, help="Nodes: the machines that run the agent.", 
 COLUMNS = (
     Column("name", "name"),
     Column("state", "state"),
-    Column("confirmed revision", "confirmed_revision"),
+    Column("confirmed revision", lambda node: confirmed(node)),
+    Column("flows", "flows"),
+    Column("quarantined", "quarantined_flows"),
     Column("datapath id", "datapath_id"),
     Column("physical networks", lambda node: ", ".join(node.get("physical_networks") or ())),
     Column("snat addresses", "snat_addresses"),
 )
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name.")]
+
+
+def confirmed(node: render.Object) -> object:
+    """The last revision of which nothing is missing, the word `all`, or None for a node that was never computed."""
+    if "unconfirmed_since" not in node:
+        return None
+    since = node["unconfirmed_since"]
+    return "all" if since is None else since - 1
 
 
 @app.command("list")

@@ -80,15 +80,15 @@ def cell(value: object) -> str:
             return ""
         case bool():
             return "yes" if value else "no"
+        case {"first": first, "last": last, **rest} if not rest:
+            return clean(str(first) if first == last else f"{first}-{last}")
         case Mapping():
-            return ", ".join(f"{clean(str(name))}={_inner(item)}" for name, item in value.items() if item is not None)
+            nested = any(isinstance(item, (list, Mapping)) for item in value.values())
+            items = ((clean(str(name)), cell(item).replace("\n", "; ")) for name, item in value.items())
+            return ("\n" if nested else ", ").join(f"{name}={text}" for name, text in items if text)
         case list() | tuple():
             return "\n".join(cell(item) for item in value)
     return clean(str(value))
-
-
-def _inner(value: object) -> str:
-    return cell(value).replace("\n", "; ")
 
 
 def clean(text: str) -> str:

@@ -130,5 +130,7 @@ def node(**fields: Any) -> dict[str, Any]:
         "physical_networks": ["physnet1"],
         "snat_addresses": {"physnet1": "203.0.113.11"},
         "state": "live",
-        "confirmed_revision": 12,
+        "flows": 40,
+        "unconfirmed_since": 13,
+        "quarantined_flows": 0,
     } | fields

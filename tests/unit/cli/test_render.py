@@ -34,11 +34,14 @@ def test_an_empty_table_has_its_titles() -> None:
 
 def test_an_object_is_a_row_a_field() -> None:
     out = io.StringIO()
-    show_object({"dhcp": True, "subnets": [{"cidr": "10.0.0.0/24", "dns": ["a", "b"], "gateway": None}]},
-                Format.TABLE, out)  # fmt: skip
+    subnet = {"cidr": "10.0.0.0/24", "dns": ["a", "b"], "gateway": None, "reserved": [{"first": "c", "last": "d"}]}
+    show_object({"dhcp": True, "subnets": [subnet], "binding": {"node": "n1", "zone": 7}}, Format.TABLE, out)
     assert [line.split(maxsplit=1) for line in out.getvalue().splitlines()[2:]] == [
         ["dhcp", "yes"],
-        ["subnets", "cidr=10.0.0.0/24, dns=a; b"],
+        ["subnets", "cidr=10.0.0.0/24"],
+        ["dns=a;", "b"],
+        ["reserved=c-d"],
+        ["binding", "node=n1, zone=7"],
     ]
 
 

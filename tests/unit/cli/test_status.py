@@ -14,7 +14,7 @@ from tests.unit.cli.stub import OTHER_PORT_ID, Stub, network, node, port, refusa
 @pytest.fixture(autouse=True)
 def objects(stub: Stub) -> None:
     lost = port(id=OTHER_PORT_ID, name="vm2", binding=None, status="unbound")
-    stub.on("GET /v1/nodes", (200, {"nodes": [node(), node(name="n2", state="down", confirmed_revision=None)]}))
+    stub.on("GET /v1/nodes", (200, {"nodes": [node(), node(name="n2", state="disconnected", unconfirmed_since=None)]}))
     stub.on("GET /v1/nodes/n1", (200, {"node": node()}))
     stub.on("DELETE /v1/nodes/n1", (200, {"node": node(), "revision": 30}))
     stub.on("GET /v1/networks", (200, {"networks": [network()]}))
@@ -24,7 +24,8 @@ def objects(stub: Stub) -> None:
 def test_nodes(stub: Stub, run: Any) -> None:
     assert [one["name"] for one in json.loads(run("node", "list", "-o", "json").stdout)] == ["n1", "n2"]
     lines = run("node", "list").stdout.splitlines()
-    assert lines[2].split()[:4] == ["n1", "live", "12", "0000020000000001"]
+    assert lines[2].split()[:6] == ["n1", "live", "12", "40", "0", "0000020000000001"]
+    assert lines[3].split()[:3] == ["n2", "disconnected", "all"]
     assert yaml.safe_load(run("node", "show", "n1", "-o", "yaml").stdout) == node()
     assert "physnet1=203.0.113.11" in run("node", "show", "n1").stdout
     assert json.loads(run("node", "delete", "n1", "-o", "json").stdout) == [
@@ -45,7 +46,7 @@ def test_status_for_programs(stub: Stub, run: Any, format_: str) -> None:
     }  # fmt: skip
     assert [(one["name"], one["state"], one["ports"]) for one in status["nodes"]] == [
         ("n1", "live", 1),
-        ("n2", "down", 0),
+        ("n2", "disconnected", 0),
     ]
     assert [one["name"] for one in status["unbound_ports"]] == ["vm2"]
 
