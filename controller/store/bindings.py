@@ -21,15 +21,14 @@ ZONES = range(1, 60001)
 
 BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "
 
-_PORTS = select(*ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"]).where(
-    ports.c.id.in_(bindparam("ids", expanding=True))
-)
+_COLUMNS = ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"]
+_PORTS = select(*_COLUMNS).where(ports.c.id.in_(bindparam("ids", expanding=True))).order_by(ports.c.key)
 _SEATS = select(interfaces.c.iface_id, interfaces.c.node, interfaces.c.ofport).where(
     interfaces.c.iface_id.in_(bindparam("ids", expanding=True)), interfaces.c.ofport > 0
 )
 _REPORTED = select(*interfaces.c["iface_id", "ofport", "name", "mac"]).where(interfaces.c.node == bindparam("holder"))
 _SEATED_PORTS = (
-    select(*ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"])
+    select(*_COLUMNS)
     .join(interfaces, interfaces.c.iface_id == ports.c.id)
     .where(interfaces.c.node == bindparam("holder"))
 )

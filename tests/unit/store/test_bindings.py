@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from controller.store.specs import Conflict, InterfaceReport, Invalid, NotFound, PortSpec, ReportedInterface
+from flows.model import Binding, GatewayMode
+
+
+def gateways(world: Any, node: str) -> list[str]:
+    return [str(held.address) for held in world.store.get_node(node).node.gateways]
+
+
+def test_the_first_claim_binds_and_the_second_is_refused(world: Any) -> None:
+    port = world.port(world.network())
+    world.node("n1"), world.node("n2")
+    assert world.report("n1", port) == {port.port.id: "bound"}
+    assert world.again(port).port.binding == Binding("n1", 100, 1)
+    assert world.report("n2", port) == {port.port.id: "refused: the port is bound to n1"}
+    # gone from its node, it binds where it is waiting
+    world.report("n1")
+    assert world.again(port).port.binding == Binding("n2", 100, 1)
+
+
+def test_a_scheduled_port_binds_on_its_node_only_and_moves_with_its_schedule(world: Any) -> None:
+    port = world.port(world.network(), node="n1")
+    world.node("n1"), world.node("n2")
+    assert world.report("n2", port) == {port.port.id: "refused: the port is scheduled on n1"}
+    assert world.report("n1", port) == {port.port.id: "bound"}
+    moved = world.store.update_port(port.port.id, {"node": "n2"}, "tester").value
+    assert moved.port.binding == Binding("n2", 100, 1)
+    assert world.store.update_port(port.port.id, {"node": "n3"}, "tester").value.port.binding is None
+
+
+def test_a_port_missing_from_the_report_is_unbound(world: Any) -> None:
+    network = world.network()
+    one, two = world.port(network), world.port(network)
+    world.node()
+    world.report("n1", one, two)
+    revision = world.store.revision()
+    assert world.report("n1", two, first_ofport=101) == {two.port.id: "bound"}
+    assert (world.again(one).port.binding, world.again(two).port.binding) == (None, Binding("n1", 101, 2))
+    assert world.store.revision() == revision + 1
+
+
+def test_an_unknown_interface_is_remembered_and_binds_when_its_port_is_made(world: Any) -> None:
+    network, id_ = world.network(), str(uuid4())
+    world.node()
+    assert world.report("n1", id_) == {id_: "unknown"}
+    assert world.port(network, id=id_).port.binding == Binding("n1", 100, 1)
+    world.store.delete_port(id_, "tester")
+    assert world.port(network, id=id_).port.binding == Binding("n1", 100, 2)
+
+
+def test_an_unchanged_report_writes_nothing(world: Any) -> None:
+    port = world.port(world.network())
+    world.node()
+    world.report("n1", port, "stranger")
+    world.commits.clear()
+    revision = world.store.revision()
+    assert world.report("n1", port, "stranger") == {port.port.id: "bound", "stranger": "unknown"}
+    assert (world.store.revision(), world.commits) == (revision, [])
+
+
+def test_a_changed_ofport_keeps_the_zone(world: Any) -> None:
+    port = world.port(world.network())
+    world.node()
+    world.report("n1", port)
+    world.report("n1", port, first_ofport=200)
+    assert world.again(port).port.binding == Binding("n1", 200, 1)
+    assert world.report("n1", port, first_ofport=-1) == {
+        port.port.id: "refused: the interface has no OpenFlow port number"
+    }
+    assert world.again(port).port.binding is None
+
+
+def test_two_ports_may_swap_their_ofports(world: Any) -> None:
+    network = world.network()
+    one, two = world.port(network), world.port(network)
+    world.node()
+    world.report("n1", one, two)
+    world.report("n1", two, one)
+    assert (world.again(one).port.binding, world.again(two).port.binding) == (
+        Binding("n1", 101, 1),
+        Binding("n1", 100, 2),
+    )
+
+
+def test_zones_go_round(world: Any) -> None:
+    network = world.network()
+    ports = [world.port(network) for _ in range(3)]
+    world.node()
+
+    def wind_up(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE nodes SET next_zone = 59999")
+
+    world.store._database.write(wind_up)
+    world.report("n1", *ports)
+    assert {world.again(port).port.binding.zone for port in ports} == {59999, 60000, 1}
+    world.report("n1", *ports[:2])
+    world.report("n1", *ports)
+    assert world.again(ports[2]).port.binding.zone == 2  # not the one just given back
+
+
+def test_stale_and_bad_reports(world: Any) -> None:
+    with pytest.raises(NotFound) as unknown:
+        world.report("n1")
+    assert unknown.value.code == "node_unknown"
+    spec = world.node()
+    for serial in (5, 6):  # the second changes nothing, and is still the newest
+        world.store.report_interfaces("n1", InterfaceReport(serial, {"physnet1": 65001}))
+    with pytest.raises(Conflict) as stale:
+        world.store.report_interfaces("n1", InterfaceReport(5, {"physnet1": 65002}))
+    assert (stale.value.code, stale.value.details) == ("serial_stale", {"serial": 6})
+    with pytest.raises(Invalid) as bad:
+        world.store.report_interfaces("n1", InterfaceReport(7, {"physnet9": 1}))
+    assert bad.value.code == "physical_network_unknown"
+    world.store.put_node(spec, "n1")  # a restarted agent counts from the beginning
+    world.store.report_interfaces("n1", InterfaceReport(1, {"physnet1": 65001}))
+
+
+def test_a_serial_outlives_the_controller(make_world: Any) -> None:
+    first = make_world()
+    first.node()
+    first.store.report_interfaces("n1", InterfaceReport(5, {"physnet1": 65001}))
+    with pytest.raises(Conflict):
+        make_world().store.report_interfaces("n1", InterfaceReport(4, {}))
+
+
+def test_each_node_takes_one_gateway_for_a_network(world: Any) -> None:
+    network = world.network()
+    ports = world.store.create_ports([PortSpec(network.id) for _ in range(4)], "tester").value
+    world.node("n1"), world.node("n2")
+    revision = world.store.revision()
+    world.report("n1", *ports[:2])
+    assert world.store.revision() == revision + 3  # two ports and their node
+    world.report("n2", *ports[2:])
+    assert (gateways(world, "n1"), gateways(world, "n2")) == (["10.0.0.5"], ["10.0.0.6"])
+
+
+@pytest.mark.parametrize("mode", [GatewayMode.SHARED, GatewayMode.NONE])
+def test_other_modes_take_none(world: Any, mode: GatewayMode) -> None:
+    port = world.port(world.network(gateway_mode=mode))
+    world.node()
+    world.report("n1", port)
+    assert gateways(world, "n1") == []
+
+
+def test_an_idle_gateway_is_given_back_after_a_while(world: Any) -> None:
+    network = world.network()
+    port = world.port(network)
+    world.node()
+    world.report("n1", port)
+    world.report("n1")
+    world.clock.now += 500
+    assert world.store.release_idle_gateways(600).value == 0
+    world.report("n1", port)  # back in time: it keeps the gateway
+    world.clock.now += 500
+    assert world.store.release_idle_gateways(600).value == 0
+    world.store.delete_port(port.port.id, "tester")
+    world.clock.now += 600
+    world.commits.clear()
+    assert world.store.release_idle_gateways(600).value == 1
+    assert len(world.commits) == 1
+    assert gateways(world, "n1") == []
+
+
+def test_a_port_without_room_for_a_gateway_is_refused_until_there_is(world: Any) -> None:
+    network = world.network("10.0.0.0/30")
+    one, two = world.port(network), world.port(network)
+    world.node()
+    why = "refused: the subnet has no address left for this node's gateway"
+    assert world.report("n1", one) == {one.port.id: why}
+    world.store.delete_port(two.port.id, "tester")
+    assert world.report("n1", one) == {one.port.id: "bound"}
+
+
+def test_many_at_once(world: Any) -> None:
+    network = world.network("10.0.0.0/16")
+    ports = world.store.create_ports([PortSpec(network.id)] * 1200, "tester").value
+    world.node()
+    interfaces = tuple(ReportedInterface(port.port.id, 100 + index) for index, port in enumerate(ports))
+    written = world.store.report_interfaces("n1", InterfaceReport(1, {}, interfaces))
+    assert set(written.value.values()) == {"bound"}
+    zones = [port.binding.zone for port in world.store.load_snapshot().local_ports("n1")]
+    assert sorted(zones) == list(range(1, 1201))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+
+from controller.store import Store, check_revision, engine, upgrade
+from controller.store.engine import Database, make_engine
+from controller.store.migrations import config
+from controller.store.schema import metadata
+from controller.store.specs import Busy, Conflict, SchemaError
+
+
+def test_sqlite_is_set_up_for_durability_and_a_single_writer(url: str) -> None:
+    upgrade(url)
+    with make_engine(url).connect() as connection:
+        found = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert found == ["wal", 2, 1, 0]
+
+
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="file"):
+        make_engine("sqlite://")
+
+
+def test_a_locked_database_is_waited_for(world: Any) -> None:
+    other = sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    writer = threading.Thread(target=world.network)
+    writer.start()
+    assert world.store.list_networks() == []  # readers do not wait
+    other.execute("COMMIT")
+    other.close()
+    writer.join()
+    assert len(world.store.list_networks()) == 1
+
+
+def test_a_database_locked_for_good_is_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BUSY_WAIT_S", 0.05)
+    other = sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy) as refused:
+        world.network()
+    assert refused.value.code == "database_busy"
+    other.close()
+    world.network()
+
+
+def test_a_unique_value_that_stays_taken_is_a_conflict(url: str) -> None:
+    upgrade(url)
+    database = Database(url)
+    tries = []
+
+    def work(connection: Any) -> None:
+        tries.append(1)
+        connection.exec_driver_sql("INSERT INTO counters VALUES ('revision', 1)")
+
+    with pytest.raises(Conflict) as refused:
+        database.write(work)
+    assert (refused.value.code, len(tries)) == ("write_conflict", engine.WRITE_ATTEMPTS)
+    database.close()
+
+
+def test_a_new_database_is_made_and_a_foreign_one_refused(url: str) -> None:
+    Store(url).close()
+    check_revision(url)
+    path = url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    for start in (check_revision, Store):
+        with pytest.raises(SchemaError, match="9999"):
+            start(url)
+
+
+def test_a_database_that_is_somebody_elses_is_left_alone(url: str) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("CREATE TABLE precious (id INTEGER)")
+    with pytest.raises(SchemaError):
+        Store(url)
+
+
+def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    upgrade(url)
+    with make_engine(url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        made = _schema(connection)
+    with make_engine(url + "2", "BEGIN IMMEDIATE").begin() as connection:
+        metadata.create_all(connection)
+        assert _schema(connection) == made  # check constraints and all
+
+
+def _schema(connection: Any) -> dict[str, list[str]]:
+    """Table or index -> its parts, in any order."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+    return {
+        name: sorted(line.strip().rstrip(",") for line in sql.splitlines())
+        for name, sql in connection.exec_driver_sql(query)
+    }
+
+
+def test_upgrading_twice_changes_nothing(url: str) -> None:
+    upgrade(url)
+    upgrade(url)
+    assert config().get_main_option("script_location")

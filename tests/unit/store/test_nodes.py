@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from controller.store.specs import AddressRange, Conflict, FixedIpSpec, InterfaceReport, Invalid, NotFound
+from flows.model import Neighbour, NetworkAddress, Node, Uplink
+
+HOP = IPv4Address("203.0.113.1")
+
+
+def snat(world: Any, name: str) -> list[str]:
+    return [str(held.address) for held in world.store.get_node(name).node.snat_addresses]
+
+
+def test_put_is_idempotent(world: Any) -> None:
+    spec = world.node(versions={"agent": "1"}, tunnel_address=IPv4Address("192.0.2.1"))
+    assert world.store.get_node("n1").spec == spec
+    revision = world.store.revision()
+    assert world.store.put_node(spec, "n1").revision == revision
+    newer = world.store.put_node(replace(spec, versions={"agent": "2"}), "n1")
+    assert newer.revision == newer.value.revision == revision + 1
+
+
+def test_a_datapath_id_is_one_nodes(world: Any) -> None:
+    spec = world.node("n1")
+    with pytest.raises(Conflict) as refused:
+        world.node("n2", datapath_id=spec.datapath_id)
+    assert refused.value.code == "datapath_id_in_use"
+    for bad in (0, 2**64):
+        with pytest.raises(Invalid):
+            world.node("n2", datapath_id=bad)
+    world.node("n2", datapath_id=2**64 - 1)
+    assert world.store.load_snapshot().nodes["n2"].datapath_id == 2**64 - 1
+
+
+def test_a_reinstalled_node_starts_afresh_under_its_key(world: Any) -> None:
+    external = world.external()
+    port = world.port(world.network())
+    before = world.node(physical_networks=("physnet1", "physnet-ext"))
+    world.report("n1", port)
+    world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01")
+    address = snat(world, "n1")
+    world.store.put_node(replace(before, datapath_id=0xABC), "n1")
+    after = world.store.get_node("n1").node
+    assert (after.key, after.datapath_id, after.neighbours, after.uplinks) == (1, 0xABC, (), ())
+    assert snat(world, "n1") == address
+    assert world.again(port).port.binding is None
+
+
+def test_snat_addresses_follow_nodes_and_external_networks(world: Any) -> None:
+    world.node("n1", physical_networks=("physnet1", "physnet-ext"))
+    world.node("n2", physical_networks=("physnet1",))
+    n3 = world.node(
+        "n3",
+        physical_networks=("physnet-ext",),
+        snat_addresses={"physnet-ext": IPv4Address("203.0.113.2")},
+    )
+    revision = world.store.revision()
+    external = world.external()
+    assert world.store.revision() == revision + 3  # the network and two nodes, in one transaction
+    assert (snat(world, "n1"), snat(world, "n2"), snat(world, "n3")) == (["203.0.113.3"], [], ["203.0.113.2"])
+    world.node("n4", physical_networks=("physnet-ext",), snat_addresses={"physnet-ext": IPv4Address("192.0.2.1")})
+    assert snat(world, "n4") == ["203.0.113.4"]  # the configured one is not of this network
+    world.store.put_node(replace(n3, snat_addresses={"physnet-ext": IPv4Address("203.0.113.9")}), "n3")
+    assert snat(world, "n3") == ["203.0.113.9"]
+    world.store.put_node(replace(n3, physical_networks=("physnet1",)), "n3")
+    assert snat(world, "n3") == []
+    world.store.delete_network(external.id, "tester")
+    assert snat(world, "n1") == []
+
+
+def test_a_configured_snat_address_may_be_reserved_but_not_taken(world: Any) -> None:
+    reserved = (AddressRange(IPv4Address("203.0.113.2"), IPv4Address("203.0.113.250")),)
+    external = world.external(reserved=reserved)
+    world.port(external, fixed_ips=(FixedIpSpec(IPv4Address("203.0.113.251")),))
+    configured = {"physnet-ext": IPv4Address("203.0.113.10")}
+    world.node("n1", physical_networks=("physnet-ext",), snat_addresses=configured)
+    assert snat(world, "n1") == ["203.0.113.10"]
+    for address, error in (("203.0.113.10", Conflict), ("203.0.113.251", Conflict), ("203.0.113.1", Invalid)):
+        wanted = {"physnet-ext": IPv4Address(address)}
+        with pytest.raises(error) as refused:
+            world.node("n2", physical_networks=("physnet-ext",), snat_addresses=wanted)
+        assert refused.value.field == "snat_addresses"
+
+
+def test_a_node_registers_even_where_no_snat_address_is_left(world: Any) -> None:
+    world.external("203.0.113.0/30")
+    specs = [world.node(name, physical_networks=("physnet-ext",)) for name in ("n1", "n2")]
+    assert (snat(world, "n1"), snat(world, "n2")) == (["203.0.113.2"], [])
+    world.store.delete_node("n1", "tester")
+    world.store.put_node(specs[1], "n2")
+    assert snat(world, "n2") == ["203.0.113.2"]
+
+
+def test_neighbours(world: Any) -> None:
+    external = world.external()
+    world.node(physical_networks=("physnet-ext",))
+    assert world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01").value
+    revision = world.store.revision()
+    known = world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01")
+    assert (known.value, known.revision) == (False, revision)
+    assert world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:02").value
+    neighbours = world.store.load_snapshot().nodes["n1"].neighbours
+    assert neighbours == (Neighbour(external.id, HOP, "aa:bb:cc:00:00:02"),)
+    for node, network_id in (("n9", external.id), ("n1", "nowhere")):
+        with pytest.raises(NotFound):
+            world.store.learn_neighbour(node, network_id, HOP, "aa:bb:cc:00:00:01")
+
+
+def test_everything_a_node_holds_is_in_the_model(world: Any) -> None:
+    external, network = world.external(), world.network()
+    spec = world.node(physical_networks=("physnet-ext", "physnet1"))
+    port = world.port(network)
+    world.report("n1", port)
+    uplinks = {"physnet1": 65002, "physnet-ext": 65001}
+    world.store.report_interfaces("n1", InterfaceReport(9, uplinks, ()))
+    assert world.store.load_snapshot().nodes["n1"] == Node(
+        name="n1",
+        key=1,
+        datapath_id=spec.datapath_id,
+        uplinks=(Uplink("physnet-ext", 65001), Uplink("physnet1", 65002)),
+        gateways=(NetworkAddress(network.id, IPv4Address("10.0.0.2")),),
+        snat_addresses=(NetworkAddress(external.id, IPv4Address("203.0.113.2")),),
+    )
+
+
+def test_a_deleted_node_leaves_its_ports_and_frees_its_addresses(world: Any) -> None:
+    network = world.network()
+    port = world.port(network)
+    world.node("n1")
+    world.report("n1", port)
+    world.store.delete_node("n1", "tester")
+    assert world.again(port).port.binding is None
+    assert world.store.list_nodes() == []
+    with pytest.raises(NotFound):
+        world.store.delete_node("n1", "tester")
+    world.node("n1")
+    assert world.report("n1", port) == {port.port.id: "bound"}
+    assert world.store.get_node("n1").node.key == 2
+
+
+def test_lists(world: Any) -> None:
+    for name in ("c", "a", "b"):
+        world.node(name)
+    assert [record.node.name for record in world.store.list_nodes()] == ["c", "a", "b"]
+    assert [record.node.name for record in world.store.list_nodes(limit=1, marker="c")] == ["a"]
