@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from etc.lab import netns
 from etc.lab.openvswitch import OpenVSwitch, datapath_type
-from etc.lab.processes import Process, start, stop_all, wait_until
+from etc.lab.processes import CommandFailed, Process, start, stop_all, wait_until
 from tests.ovs.fake_api import FakeApi
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -72,6 +74,12 @@ class Node:
     def uplinks(self) -> dict[str, int]:
         reports = self.api.reports()
         return reports[-1].body["uplinks"] if reports else {}
+
+    def reports(self, iface_id: str) -> bool:
+        return iface_id in self.api.ofports()
+
+    def has_controllers(self, targets: tuple[str, ...]) -> bool:
+        return tuple(sorted(self.ovs.vsctl("get-controller", "br-int").split())) == targets
 
     def add_interface(self, iface_id: str | None = None) -> tuple[str, str]:
         """A veth in br-int; returns its name and its iface-id."""
@@ -157,9 +165,13 @@ def test_a_second_run_changes_nothing(node: Node, agent: Process) -> None:
 ])
 def test_damage_is_repaired_at_once(node: Node, agent: Process, damage: tuple[str, ...], query: tuple[str, ...],
                                     answer: str) -> None:
+    def repaired() -> bool:
+        with suppress(CommandFailed):  # what is asked for may not be there yet
+            return node.ovs.vsctl(*query) == answer
+        return False
+
     node.ovs.vsctl(*damage)
-    wait_until(lambda: node.ovs.vsctl("--if-exists" if query[0] == "get" else "--", *query) == answer
-               if node.ovs.vsctl("br-exists", "br-int") == "" else False, 5, f"repair of {damage}")
+    wait_until(repaired, 5, f"repair of {damage}")
     wait_until(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 5, "a report of both uplinks")
 
 
@@ -168,7 +180,7 @@ def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> N
     for _ in range(5):
         _, iface_id = node.add_interface()
         done = time.monotonic()
-        wait_until(lambda iface_id=iface_id: iface_id in node.api.ofports(), 5, "a report", interval=0.001)
+        wait_until(partial(node.reports, iface_id), 5, "a report", interval=0.001)
         took.append(next(r.at for r in node.api.reports()
                          if any(i["iface_id"] == iface_id for i in r.body["interfaces"])) - done)
     assert min(took) < 0.1, took
@@ -199,6 +211,17 @@ def test_ovsdb_server_restarts(node: Node, agent: Process) -> None:
                                       "ofport") == "65001", 10, "repair after the restart")
     assert all(iface_id in {i["iface_id"] for i in r.body["interfaces"]} for r in node.api.reports())
     assert agent.alive()
+
+
+def test_the_agent_starts_before_open_vswitch(node: Node, agent: Process) -> None:
+    agent.stop()
+    assert node.ovs.server
+    node.ovs.server.stop()
+    node.api.forget()
+    agent = node.start_agent()
+    wait_until(lambda: b"no connection to" in agent.log.read_bytes(), 20, "a line about it")
+    node.ovs.start_database()
+    wait_until(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 10, "a report")
 
 
 def test_ovs_vswitchd_restarts(node: Node, agent: Process) -> None:
@@ -233,8 +256,7 @@ def test_changing_controllers_keeps_the_flow_table(node: Node, agent: Process) -
     for controllers in (one, two, one):
         stop_all(node.agents)
         node.start_and_settle(controllers=controllers)
-        wait_until(lambda want=controllers: tuple(sorted(node.ovs.vsctl("get-controller", "br-int").split())) == want,
-                   5, "new controllers")
+        wait_until(partial(node.has_controllers, controllers), 5, "new controllers")
         node.ovs.vsctl("init")  # returns when the switch has taken it over
         assert any("in_port=77" in flow for flow in node.ovs.flows()), controllers
     node.ovs.ofctl("del-flows", "br-int")

@@ -14,7 +14,7 @@ from agent import plan as p
 from agent.config import AgentConfig, PhysicalNetwork
 from agent.state import BridgeState, ControllerState, OvsState, PortState, Value, lookup, marked
 
-OURS = {"external_ids": {"trunkline": "agent"}}
+OURS: dict[str, Value] = {"external_ids": {"trunkline": "agent"}}
 CONFIG = AgentConfig(
     node="n1", datapath_id="0000020000000001", controllers=("tcp:192.0.2.1:6653",), api_urls=("http://192.0.2.1:8080",),
     api_token="t", physical_networks=(PhysicalNetwork("physnet1", "eth1"), PhysicalNetwork("physnet2", None)),
@@ -31,7 +31,7 @@ def merged(columns: Mapping[str, Value], settings: Iterable[p.Setting]) -> dict[
             result[setting.column] = setting.value
         else:
             present = result.get(setting.column) or {}
-            assert isinstance(present, Mapping)
+            assert isinstance(present, Mapping) and isinstance(setting.value, str)
             result[setting.column] = {**present, setting.key: setting.value}
     return result
 
@@ -88,7 +88,7 @@ def settled(config: AgentConfig = CONFIG) -> OvsState:
     return applied(OvsState(), p.plan(p.wanted(config), OvsState()).steps)
 
 
-def targets(state: OvsState, bridge: str = "br-int") -> list[object]:
+def targets(state: OvsState, bridge: str = "br-int") -> list[str]:
     return sorted(str(lookup(c.columns, "target")) for c in state.bridges[bridge].controllers)
 
 

@@ -1,0 +1,123 @@
+"""The agent's loop: read, repair, report, wait until something changes or the heartbeat is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib import metadata
+
+from agent import nics
+from agent.config import AgentConfig
+from agent.ovsdb import Ovsdb, OvsdbError
+from agent.plan import AddPort, WantedBridge, plan, wanted
+from agent.report import InterfacesReport, interfaces_report, node_report
+from agent.reporter import Reporter
+from agent.state import OvsState
+from agent.waker import Waker
+
+LOG = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+# So many repairs in a row are a fight with another program over the same columns: then no more than one a second.
+_FIGHT = 5
+_FIGHT_PAUSE_S = 1.0
+
+
+class Agent:
+    """One node. `step` is one round of the loop; `run` repeats it until `stop`."""
+
+    def __init__(self, config: AgentConfig, waker: Waker, reporter: Reporter) -> None:
+        self._config = config
+        self._waker = waker
+        self._reporter = reporter
+        self._bridges: tuple[WantedBridge, ...] = wanted(config)
+        self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
+        self._version = _version()
+        self._ovsdb: Ovsdb | None = None
+        self._interfaces = InterfacesReport()
+        self._nics_up = False
+        self._repairs = 0
+        self._not_before = 0.0
+        self._problems: frozenset[str] = frozenset()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Safe in a signal handler. The data plane stays as it is."""
+        self._stopping = True
+        self._waker.wake()
+
+    def run(self) -> None:
+        """Returns after `stop`, and can be called again."""
+        while not self._stopping:
+            try:
+                delay = self.step()
+            except OvsdbError as error:
+                self._report_problems(frozenset({str(error)}))
+                delay = _RETRY_S
+            if not self._stopping:
+                self._waker.wait(delay)
+        self._stopping = False
+
+    def close(self) -> None:
+        if self._ovsdb is not None:
+            self._ovsdb.close()
+
+    def step(self) -> float:
+        """One round; returns the seconds to wait at most. Raises OvsdbError when OVSDB does not take it."""
+        if self._ovsdb is None:
+            self._ovsdb = Ovsdb(self._config.ovsdb, self._waker.wake)
+            LOG.info("connected to %s", self._config.ovsdb)
+        state = self._ovsdb.read()
+        # First what matters for a new interface, then the repair, which is rare.
+        self._report(state)
+        return self._repair(self._ovsdb, state)
+
+    def _report(self, state: OvsState) -> None:
+        interfaces = interfaces_report(self._config, state, self._interfaces)
+        for line in set(interfaces.duplicates) - set(self._interfaces.duplicates):
+            LOG.warning("%s", line)
+        self._interfaces = interfaces
+        self._reporter.submit(node_report(self._config, state, self._version), interfaces)
+
+    def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
+        outside = self._nics - state.interfaces.keys()
+        difference = plan(self._bridges, state, nics.addressed(outside))
+        self._report_problems(frozenset(difference.problems))
+        if not difference.steps:
+            self._repairs = 0
+            self._bring_up(self._nics & state.interfaces.keys())
+            return self._config.heartbeat_interval
+        pause = self._not_before - time.monotonic()
+        if pause > 0:
+            return pause
+        self._repairs += 1
+        if self._repairs > _FIGHT:
+            LOG.warning("another program keeps changing what the agent sets")
+            self._not_before = time.monotonic() + _FIGHT_PAUSE_S
+        for step in difference.steps:
+            LOG.info("%s", step)
+        if any(isinstance(step, AddPort) and step.name in self._nics for step in difference.steps):
+            self._nics_up = False
+        ovsdb.apply(difference.steps)
+        return 0.0
+
+    def _bring_up(self, present: frozenset[str]) -> None:
+        """Once for each start or repair: an operator who sets a NIC down later has a reason."""
+        if not self._nics_up:
+            self._nics_up = True
+            for device in sorted(present):
+                if not nics.bring_up(device):
+                    LOG.warning("device %s cannot be set up", device)
+
+    def _report_problems(self, problems: frozenset[str]) -> None:
+        """Each once for as long as it stays."""
+        for problem in sorted(problems - self._problems):
+            LOG.warning("%s", problem)
+        self._problems = problems
+
+
+def _version() -> str:
+    try:
+        return metadata.version("trunkline")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "unknown"
