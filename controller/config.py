@@ -140,7 +140,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
 def apply_to_ryu(config: ControllerConfig, conf: cfg.ConfigOpts = ryu_cfg.CONF) -> None:
     """Sets Ryu's own options. With no port Ryu would also open the legacy 6633, and both on every address.
 
-    Needs controller.compat imported before. Call it before Ryu's OpenFlow controller starts.
+    Needs compat.install() before. Call it before Ryu's OpenFlow controller starts.
     """
     for module in _RYU_MODULES:
         importlib.import_module(module)

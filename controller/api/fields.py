@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
@@ -75,9 +75,9 @@ PhysicalNetwork = Annotated[
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name)]
 Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
-Address = Annotated[IPv4Address, BeforeValidator(_address)]
+Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
-Cidr = Annotated[IPv4Network, BeforeValidator(_cidr)]
+Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=68, le=9216)]
 Segment = Annotated[int, Field(ge=1, le=4094)]
 LeaseTime = Annotated[int, Field(ge=10, le=0x7FFFFFFF)]

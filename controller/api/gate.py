@@ -29,7 +29,7 @@ _PENDING = "trunkline.pending"
 class ResourceController(ControllerBase):  # type: ignore[misc]
     """Ryu's side of the gate: runs the handler the gate has chosen."""
 
-    @route("resources", "/{path:.*}")
+    @route("resources", "/{path:.*}")  # type: ignore[untyped-decorator]
     def serve(self, request: Any, **_params: str) -> Answer:
         services, endpoint, admitted = request.environ[_PENDING]
         answer: Answer = endpoint.handler(services, admitted)
@@ -57,7 +57,7 @@ class Gate:
 
         try:
             environ[_PENDING] = self._admit(environ, trace)
-            body = self._inner(environ, respond)
+            body: Iterable[bytes] = self._inner(environ, respond)
         except Exception as error:
             body = self._refusal(error, trace)(environ, respond)
         self._account(trace, time.monotonic() - began)
@@ -167,7 +167,7 @@ def _body(environ: Mapping[str, Any]) -> bytes:
 
 
 def make_app(services: Services) -> Gate:
-    """The API as a WSGI application. `controller.compat` must have been imported before this module."""
+    """The API as a WSGI application. `compat.already_handled` must have run before this module is imported."""
     ryu_stats = WSGIApplication()
     stats.connect(ryu_stats, services)
     routes = (

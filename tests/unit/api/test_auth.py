@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.api.auth import PERMISSIONS, Authenticator, Identity, Resource, Role, Verb, parse_credentials
+from tests.unit.api.world import TOKENS, World, network_body
+
+# what each role gets: method, path, body, then who is let through; all others must get 403
+MATRIX: list[tuple[str, str, Any, set[str]]] = [
+    ("GET", "/v1/networks", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/networks/{own}", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/networks", network_body(subnets=[{"cidr": "10.7.0.0/24"}]), {"admin", "member-a"}),
+    ("PATCH", "/v1/networks/{own}", {"name": "x"}, {"admin", "member-a"}),
+    ("DELETE", "/v1/networks/{spare}", None, {"admin", "member-a"}),
+    ("GET", "/v1/ports", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/ports/{port}", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/ports", {"network_id": "{own}"}, {"admin", "member-a"}),
+    ("PATCH", "/v1/ports/{port}", {"name": "x"}, {"admin", "member-a"}),
+    ("DELETE", "/v1/ports/{port}", None, {"admin", "member-a"}),
+    ("GET", "/v1/nodes", None, {"admin", "reader"}),
+    ("GET", "/v1/nodes/n1", None, {"admin", "reader"}),
+    ("DELETE", "/v1/nodes/n1", None, {"admin"}),
+    ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
+    ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
+    ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
+    ("GET", "/metrics", None, {"admin", "reader"}),
+    ("GET", "/stats/switches", None, {"admin", "reader"}),
+    ("GET", "/v1/health", None, set(TOKENS)),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "allowed"), MATRIX, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("token", [name for name in TOKENS if name != "member-b"])
+def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[str], token: str) -> None:
+    own = world.network(project_id="a")["id"]
+    names = {
+        "own": own,
+        "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
+        "port": world.port(own)["id"],
+    }
+    world.node()
+    if body == {"network_id": "{own}"}:
+        body = {"network_id": own}
+    reply = world.call(method, path.format(**names), body, token)
+    if token in allowed:
+        assert reply.status in (200, 201), reply.data
+    else:
+        assert reply.refusal[:2] == (403, "forbidden")
+
+
+def test_matrix_covers_every_permission() -> None:
+    assert len(MATRIX) == len(PERMISSIONS) + 2  # one permission twice (another node), and health, which needs none
+
+
+@pytest.mark.parametrize(("resource", "verb"), [(resource, verb) for resource in Resource for verb in Verb])
+def test_what_is_not_in_the_table_is_refused(resource: Resource, verb: Verb) -> None:
+    for role in Role:
+        allowed = role in PERMISSIONS.get((resource, verb), ())
+        assert Identity(role).may(resource, verb) is allowed
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer admin-toke",
+        "Bearer admin-token2",
+        "Bearer ADMIN-TOKEN",
+        "Basic admin-token",
+        "admin-token",
+        "Bearer admin-token x",
+        "Bearer \u00e9\u00ff",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/networks", "/metrics", "/stats/switches", "/nothing", "/", "/v1/health/x"])
+def test_without_a_good_token_nothing_is_told(world: World, header: str | None, path: str) -> None:
+    for method in ("GET", "POST", "BREW"):
+        reply = world.call(method, path, token=header)
+        assert reply.refusal == (401, "unauthorized", None)
+        assert reply.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_scheme_is_not_case_sensitive(world: World) -> None:
+    assert world.call("GET", "/v1/networks", token="bearer admin-token").status == 200
+
+
+def test_health_needs_no_token(world: World) -> None:
+    reply = world.call("GET", "/v1/health", token=None)
+    assert (reply.status, reply.json) == (200, {"status": "ok"})
+
+
+def test_member_cannot_tell_what_is_not_its_own_from_what_is_not(world: World) -> None:
+    network = world.network(project_id="b")
+    port = world.port(network["id"])
+    pairs = [("networks", network["id"]), ("ports", port["id"])]
+    for kind, identity in pairs:
+        for method, body in (("GET", None), ("PATCH", {"name": "x"}), ("DELETE", None)):
+            hidden = world.call(method, f"/v1/{kind}/{identity}", body, "member-a")
+            absent = world.call(method, f"/v1/{kind}/{identity[::-1]}", body, "member-a")
+            assert hidden.status == 404
+            assert hidden.data.replace(identity.encode(), b"") == absent.data.replace(identity[::-1].encode(), b"")
+    hidden = world.call("POST", "/v1/ports", {"network_id": network["id"]}, "member-a")
+    absent = world.call("POST", "/v1/ports", {"network_id": "nothing"}, "member-a")
+    assert hidden.refusal == absent.refusal == (404, "network_unknown", "network_id")
+    bulk = world.call("POST", "/v1/ports", {"ports": [{"network_id": network["id"]}]}, "member-a")
+    assert bulk.status == 404
+    assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["name"] == port["name"]
+
+
+def test_member_lists_only_its_own(world: World) -> None:
+    own = world.network(project_id="a")
+    shared = world.network(shared=True, subnets=[{"cidr": "10.1.0.0/24"}])
+    other = world.network(project_id="b", subnets=[{"cidr": "10.2.0.0/24"}])
+    mine = world.port(own["id"], "member-a")
+    on_shared = world.port(shared["id"], "member-a")
+    world.port(other["id"])
+    world.port(shared["id"], "member-b")
+
+    def ids(path: str, kind: str) -> list[str]:
+        return [item["id"] for item in world.ok("GET", path, token="member-a")[kind]]
+
+    assert ids("/v1/networks", "networks") == [own["id"], shared["id"]]
+    assert ids("/v1/networks?project_id=b", "networks") == []
+    assert ids("/v1/ports", "ports") == [mine["id"], on_shared["id"]]
+    assert ids("/v1/ports?project_id=b", "ports") == []
+    assert ids(f"/v1/ports?network_id={other['id']}", "ports") == []
+    assert ids(f"/v1/ports?network_id={shared['id']}", "ports") == [on_shared["id"]]
+
+
+def test_member_may_see_a_shared_network_and_no_more(world: World) -> None:
+    network = world.network(shared=True)
+    for method, body in (("PATCH", {"name": "x"}), ("DELETE", None)):
+        assert world.call(method, f"/v1/networks/{network['id']}", body, "member-a").status == 403
+
+
+def test_member_creates_for_its_project(world: World) -> None:
+    network = world.network("member-a")
+    assert network["project_id"] == "a"
+    assert world.port(network["id"], "member-a", project_id="a")["project_id"] == "a"
+    assert world.store.journal(limit=1)[0].actor == "member:a"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"shared": True}, "shared"),
+        ({"shared": False}, "shared"),
+        ({"external": True}, "external"),
+        ({"segment": 105}, "segment"),
+        ({"segment": None}, "segment"),
+        ({"kind": "flat"}, "kind"),
+        ({"project_id": "b"}, "project_id"),
+    ],
+)
+def test_member_cannot_set_what_reaches_others(world: World, fields: dict[str, Any], field: str) -> None:
+    reply = world.call("POST", "/v1/networks", network_body(**fields), "member-a")
+    assert reply.refusal == (403, "forbidden", field)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"node": "n1"}, "node"),
+        ({"node": None}, "node"),
+        ({"id": "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a0ef"}, "id"),
+        ({"project_id": "b"}, "project_id"),
+    ],
+)
+def test_member_cannot_place_ports(world: World, fields: dict[str, Any], field: str) -> None:
+    network_id = world.network("member-a")["id"]
+    one = world.call("POST", "/v1/ports", {"network_id": network_id, **fields}, "member-a")
+    assert one.refusal == (403, "forbidden", field)
+    bulk = world.call("POST", "/v1/ports", {"ports": [{"network_id": network_id, **fields}]}, "member-a")
+    assert bulk.refusal == (403, "forbidden", f"ports.0.{field}")
+
+
+def test_member_cannot_schedule_by_update(world: World) -> None:
+    port = world.port(world.network("member-a")["id"], "member-a")
+    reply = world.call("PATCH", f"/v1/ports/{port['id']}", {"node": "n1"}, "member-a")
+    assert reply.refusal == (403, "forbidden", "node")
+
+
+def test_member_needs_to_see_the_external_network(world: World) -> None:
+    hidden = world.network(project_id="b", subnets=[{"cidr": "10.5.0.0/24"}])["id"]
+    own = world.network("member-a")["id"]
+    expected = (404, "network_unknown", "external_network_id")
+    body = network_body(subnets=[{"cidr": "10.6.0.0/24"}], external_network_id=hidden)
+    assert world.call("POST", "/v1/networks", body, "member-a").refusal == expected
+    update = {"external_network_id": hidden}
+    assert world.call("PATCH", f"/v1/networks/{own}", update, "member-a").refusal == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "role"),
+        ("root:token", "role"),
+        ("admin", "token"),
+        ("admin:", "token"),
+        ("admin:abc", "token"),
+        ("admin:to ken", "token"),
+        ("admin:token:project", "scope"),
+        ("reader:token:x", "scope"),
+        ("member:token", "project"),
+        ("member:token:", "scope"),
+        ("member:token:a:b", "scope"),
+        ("agent:token:", "scope"),
+    ],
+)
+def test_bad_credentials(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        parse_credentials(["admin:first-token", text])
+    assert str(caught.value).startswith("token number 2: ")
+
+
+def test_a_credential_does_not_show_its_token() -> None:
+    assert "secret" not in repr(parse_credentials(["admin:secret"]))
+    with pytest.raises(ValueError, match="twice") as caught:
+        parse_credentials(["admin:secret", "reader:secret"])
+    assert "secret" not in str(caught.value)
+
+
+def test_authenticator_without_tokens_knows_nobody() -> None:
+    assert Authenticator(()).identify("Bearer ") is None

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from controller import config
+from controller.api.auth import Identity, Role
+
+SAMPLE = Path(__file__).parents[3] / "etc" / "trunkline-controller.conf.sample"
+
+
+def load(tmp_path: Path, text: str) -> config.ControllerConfig:
+    file = tmp_path / "controller.conf"
+    file.write_text(text)
+    return config.load(["--config-file", str(file)], cfg.ConfigOpts())
+
+
+def test_everything_set(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        """
+[database]
+url = sqlite:////tmp/x.db
+[api]
+listen = 192.0.2.1
+port = 8081
+[openflow]
+listen = ::1
+port = 6654
+[auth]
+token = admin:s3cret
+token = member:t0ken:project-a
+[dhcp]
+lease_time = 600
+[gateway]
+release_delay = 0
+[vlan]
+range = 200:300
+[logging]
+format = json
+level = DEBUG
+""",
+    )
+    assert loaded.database_url == "sqlite:////tmp/x.db"
+    assert (loaded.api_listen, loaded.api_port) == ("192.0.2.1", 8081)
+    assert (loaded.openflow_listen, loaded.openflow_port) == ("::1", 6654)
+    assert [credential.identity for credential in loaded.credentials] == [
+        Identity(Role.ADMIN),
+        Identity(Role.MEMBER, "project-a"),
+    ]
+    assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
+    assert (loaded.log_format, loaded.log_level) == ("json", "DEBUG")
+    assert "s3cret" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[api]\nport = many\n", "port"),
+        ("[api]\nport = 0\n", "port"),
+        ("[api]\nport = 65536\n", "port"),
+        ("[api]\nlisten = a b\n", "listen"),
+        ("[api]\nprot = 8080\n", "unknown option prot in section [api]"),
+        ("[apis]\nport = 8080\n", "unknown section [apis]"),
+        ("[DEFAULT]\nverbos = true\n", "unknown option verbos"),
+        ("[database]\nurl = trunkline.db\n", "[database] url"),
+        ("[auth]\ntoken = admin:s3cret\ntoken = root:t0ken\n", "[auth] token number 2"),
+        ("[dhcp]\nlease_time = 1h\n", "lease_time"),
+        ("[dhcp]\nlease_time = 0\n", "lease_time"),
+        ("[gateway]\nrelease_delay = -1\n", "release_delay"),
+        ("[vlan]\nrange = 4000:100\n", "[vlan] range"),
+        ("[vlan]\nrange = 1:4095\n", "[vlan] range"),
+        ("[vlan]\nrange = 100-200\n", "[vlan] range"),
+        ("[logging]\nformat = xml\n", "format"),
+        ("[logging]\nlevel = LOUD\n", "level"),
+        ("port = 8080\n", "controller.conf"),
+        ("[api\n", "controller.conf"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        load(tmp_path, text)
+    assert exit_.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("trunkline-controller: ") and message.count("\n") == 1
+    assert says in message
+    assert "t0ken" not in message
+
+
+def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        config.load(["--config-file", "/nonexistent.conf"], cfg.ConfigOpts())
+    assert exit_.value.code == 2
+    assert "/nonexistent.conf" in capsys.readouterr().err
+
+
+def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
+    text = SAMPLE.read_text()
+    shown = {}
+    section = ""
+    for line in text.splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = header[1]
+        elif option := re.fullmatch(r"#(\w+) = (.*)", line):
+            shown[section, option[1]] = option[2]
+    expected = {
+        (group, option.dest): str(option.default) for group, options in config.GROUPS.items() for option in options
+    }
+    shown.pop(("auth", "token"))
+    expected.pop(("auth", "token"))
+    assert shown == expected
+    load(tmp_path, text)
+    load(tmp_path, re.sub(r"^#(?=\w+ = )", "", text, flags=re.MULTILINE))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.dhcp_options import KNOWN, RESERVED, OptionType, encode
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "kind", "payload"),
+    [
+        (66, "tftp.example", None, b"tftp.example"),
+        (6, "192.0.2.1, 192.0.2.2", None, bytes([192, 0, 2, 1, 192, 0, 2, 2])),
+        (16, "192.0.2.1", None, bytes([192, 0, 2, 1])),
+        (26, "1450", None, b"\x05\xaa"),
+        (38, "4294967295", None, b"\xff\xff\xff\xff"),
+        (23, "64", None, b"\x40"),
+        (43, "01:02:ff", None, b"\x01\x02\xff"),
+        (43, "0102 FF", None, b"\x01\x02\xff"),
+        (119, "a.example, lab.", None, b"\x01a\x07example\x00\x03lab\x00"),
+        (200, "7", OptionType.U8, b"\x07"),
+        (26, "05aa", OptionType.HEX, b"\x05\xaa"),
+        (66, "x" * 255, None, b"x" * 255),
+    ],
+)
+def test_encode(code: int, value: str, kind: OptionType | None, payload: bytes) -> None:
+    assert encode(code, value, kind) == payload
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "kind", "says"),
+    [
+        (66, "", None, "1 to 255"),
+        (66, "x" * 256, None, "1 to 255"),
+        (66, "a\nb", None, "printable"),
+        (66, "a\0", None, "printable"),
+        (66, "a\u00e9", None, "printable"),
+        (6, "192.0.2.1,", None, "IPv4"),
+        (6, "192.0.2.01", None, "IPv4"),
+        (6, ",".join(["192.0.2.1"] * 64), None, "1 to 255"),
+        (16, "192.0.2.1,192.0.2.2", None, "IPv4"),
+        (26, "65536", None, "65535"),
+        (26, "-1", None, "65535"),
+        (26, "\u0661", None, "65535"),
+        (26, "1" * 5000, None, "65535"),
+        (43, "0", None, "hexadecimal"),
+        (43, "zz", None, "hexadecimal"),
+        (43, "", None, "1 to 255"),
+        (119, "a..b", None, "domain name"),
+        (119, "x" * 64, None, "domain name"),
+        (119, "", None, "domain name"),
+        (200, "7", None, "needs a type"),
+        (256, "7", OptionType.U8, "0 to 255"),
+        (-1, "7", OptionType.U8, "0 to 255"),
+    ],
+)
+def test_refused(code: int, value: str, kind: OptionType | None, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        encode(code, value, kind)
+
+
+@pytest.mark.parametrize("code", sorted(RESERVED))
+@pytest.mark.parametrize("kind", [None, *OptionType])
+def test_reserved_codes(code: int, kind: OptionType | None) -> None:
+    with pytest.raises(ValueError, match="cannot be set"):
+        encode(code, "1", kind)
+
+
+def test_the_tables_do_not_contradict() -> None:
+    assert not set(KNOWN) & set(RESERVED)
+    assert {0, 50, 53, 54, 55, 61, 82, 255} <= set(RESERVED)
+
+
+@given(st.integers(-1, 300), st.text(max_size=300), st.sampled_from([None, *OptionType]))
+def test_any_text_is_encoded_or_refused(code: int, value: str, kind: OptionType | None) -> None:
+    try:
+        payload = encode(code, value, kind)
+    except ValueError:
+        return
+    assert 1 <= len(payload) <= 255

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from controller.api.http import MAX_BODY
+from tests.unit.api.world import World, network_body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/v1/networks", "GET, HEAD, POST"),
+        ("DELETE", "/v1/networks", "GET, HEAD, POST"),
+        ("POST", "/v1/networks/x", "DELETE, GET, HEAD, PATCH"),
+        ("POST", "/v1/nodes", "GET, HEAD"),
+        ("POST", "/v1/nodes/n1", "DELETE, GET, HEAD, PUT"),
+        ("GET", "/v1/nodes/n1/interfaces", "PUT"),
+        ("POST", "/v1/health", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+        ("POST", "/stats/flow/1", "GET, HEAD"),
+        ("OPTIONS", "/v1/ports", "GET, HEAD, POST"),
+        ("TRACE", "/v1/ports", "GET, HEAD, POST"),
+        ("", "/v1/ports", "GET, HEAD, POST"),
+        ("get", "/v1/ports", "GET, HEAD, POST"),
+    ],
+)
+def test_wrong_method(world: World, method: str, path: str, allow: str) -> None:
+    reply = world.call(method, path)
+    assert reply.refusal == (405, "method_not_allowed", None)
+    assert reply.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "",
+        "/v1",
+        "/v1/",
+        "/v1/network",
+        "/v1/networks/",
+        "/v1/networks/x/y",
+        "//v1/networks",
+        "/v1//networks",
+        "/V1/networks",
+        "/stats/flowentry/add",
+        "/stats/flowentry/clear/1",
+        "/stats/experimenter/1",
+    ],
+)
+def test_unknown_path(world: World, path: str) -> None:
+    assert world.call("POST", path, PATH_INFO=path).refusal == (404, "path_unknown", None)
+
+
+@pytest.mark.parametrize("path", ["/v1/networks/\0", "/v1/networks/a\nb", "/v1/\x7f", "/v1/networks/\xff\xfe"])
+def test_path_that_is_no_text(world: World, path: str) -> None:
+    assert world.call("GET", "/", PATH_INFO=path).refusal == (400, "bad_path", None)
+
+
+@pytest.mark.parametrize("path", ["/v1/networks/../ports", "/v1/networks/%2e%2e", "/v1/nodes/' OR 1=1", "/v1/ports/é"])
+def test_strange_ids_are_only_unknown(world: World, path: str) -> None:
+    assert world.call("GET", "/", PATH_INFO=path.encode().decode("latin-1")).status == 404
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{'name': 1}",
+        b'{"name": NaN}',
+        b'{"name": Infinity}',
+        b'{"name": "\xff"}',
+        b'{"name": "a\nb"}',
+        b'{"name": "\\ud800"}',
+        b"\x00",
+        b"\xef\xbb\xbf{}",
+        b'{"a": 1} {"b": 2}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+    ],
+)
+def test_broken_json(world: World, raw: bytes) -> None:
+    for path in ("/v1/networks", "/v1/ports"):
+        assert world.call("POST", path, raw=raw).refusal == (400, "bad_json", None)
+
+
+def test_body_that_is_too_large(world: World) -> None:
+    reply = world.call("POST", "/v1/networks", raw=b" " * (MAX_BODY + 1))
+    assert reply.refusal == (413, "body_too_large", None)
+    assert world.call("POST", "/v1/networks", raw=b" " * MAX_BODY).refusal[:2] == (400, "bad_json")
+    # refused by what the header says, without reading
+    unread: dict[str, Any] = {"wsgi.input": None, "CONTENT_LENGTH": "9" * 30}
+    assert world.call("POST", "/v1/networks", **unread).status == 413
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1.5", "\u0661", "1_0"])
+def test_bad_length(world: World, length: str) -> None:
+    assert world.call("POST", "/v1/networks", CONTENT_LENGTH=length).refusal == (400, "bad_length", None)
+
+
+def test_body_that_is_cut(world: World) -> None:
+    assert world.call("POST", "/v1/networks", raw=b"{}", CONTENT_LENGTH="3").refusal == (400, "body_cut", None)
+
+
+def test_body_in_chunks_is_refused(world: World) -> None:
+    assert world.call("POST", "/v1/networks", HTTP_TRANSFER_ENCODING="chunked").status == 411
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("colour=red", "unknown_field"),
+        ("name", "bad_query"),
+        ("name=a&name=b", "bad_query"),
+        ("name=%00", "bad_query"),
+        ("name=%ff", "bad_query"),
+        ("name=" + "x" * 256, "bad_query"),
+        ("&".join(f"f{number}=1" for number in range(17)), "bad_query"),
+    ],
+)
+def test_bad_query(world: World, query: str, code: str) -> None:
+    reply = world.call("GET", f"/v1/networks?{query}")
+    assert (reply.status, reply.error["code"]) == (400, code)
+
+
+def test_every_answer_has_its_own_request_id_and_is_not_kept(world: World) -> None:
+    replies = [world.call("GET", "/v1/health"), world.call("GET", "/x"), world.call("GET", "/x", token=None)]
+    assert len({reply.headers["X-Request-Id"] for reply in replies}) == 3
+    assert {reply.headers["Cache-Control"] for reply in replies} == {"no-store"}
+
+
+def test_head_is_get_without_a_body(world: World) -> None:
+    got, head = world.call("GET", "/v1/networks"), world.call("HEAD", "/v1/networks")
+    assert (head.status, head.data) == (200, b"")
+    assert head.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+def test_bug_is_answered_without_a_traceback(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(network_id: str) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(world.store, "get_network", broken)
+    reply = world.call("GET", "/v1/networks/x")
+    assert reply.refusal == (500, "internal_error", None)
+    assert b"secret" not in reply.data and b"Traceback" not in reply.data
+    request_id = reply.headers["X-Request-Id"]
+    assert reply.error["details"] == {"request_id": request_id}
+    logged = capsys.readouterr().out
+    assert request_id in logged and "secret detail" in logged
+
+
+def test_database_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**_filters: Any) -> None:
+        raise OperationalError("SELECT secret", {"password": "secret"}, Exception("connection refused"))
+
+    monkeypatch.setattr(world.store, "list_ports", away)
+    reply = world.call("GET", "/v1/ports")
+    assert reply.refusal == (503, "database_unavailable", None)
+    assert b"secret" not in reply.data
+
+
+def test_write_is_answered_though_publishing_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_no_more(revision: int) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(world.store, "changes_since", load_no_more)
+    assert world.call("POST", "/v1/networks", network_body()).status == 201
+
+
+def test_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.call("POST", "/", PATH_INFO="/x\nforged line")
+    assert "\nforged" not in capsys.readouterr().out
+
+
+def test_error_is_one_envelope(world: World) -> None:
+    reply = world.call("GET", "/v1/networks/x")
+    assert reply.headers["Content-Type"].startswith("application/json")
+    assert json.loads(reply.data) == {
+        "error": {"code": "network_unknown", "message": "there is no network x", "field": None, "details": {}}
+    }

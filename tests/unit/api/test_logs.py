@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from controller import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_json_is_one_object_per_line() -> None:
+    stream = io.StringIO()
+    logs.configure("json", "INFO", stream)
+    structlog.get_logger("x").info("port_bound", port="p\nq", ofport=100)
+    structlog.get_logger("x").debug("not_shown")
+    logging.getLogger("ryu.something").warning("old %s\nstyle", "ryu")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        structlog.get_logger("x").exception("broken")
+    first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["event"], first["port"], first["ofport"], first["level"]) == ("port_bound", "p\\x0aq", 100, "info")
+    assert (second["event"], second["logger"]) == ("old ryu\\x0astyle", "ryu.something")
+    assert "ValueError: why" in third["exception"]
+
+
+def test_console_cannot_be_forged() -> None:
+    stream = io.StringIO()
+    logs.configure("console", "DEBUG", stream)
+    structlog.get_logger("x").info("api_request", path="/x\nforged\u2028line\x1b[2J")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b[2J" not in stream.getvalue()

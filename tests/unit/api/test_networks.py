@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.api.world import World, network_body
+
+SUBNET = {"cidr": "10.0.0.0/24"}
+
+
+def test_created_network_is_answered_whole(world: World) -> None:
+    body = network_body(
+        project_id="a",
+        mtu=9000,
+        gateway_mode="shared",
+        dns_domain="lab.example",
+        arp_responder=True,
+        lease_time=600,
+        dhcp_options=[{"code": 66, "value": "tftp.lab.example"}, {"code": 200, "value": "1", "type": "u8"}],
+        ntp_servers=["10.0.0.9"],
+        subnets=[
+            {
+                "cidr": "10.0.0.0/24",
+                "gateway": "10.0.0.1",
+                "allocation_ranges": [{"first": "10.0.0.10", "last": "10.0.0.99"}],
+                "reserved": ["10.0.0.20", {"first": "10.0.0.30", "last": "10.0.0.39"}],
+                "dns_servers": ["10.0.0.53", "192.0.2.53"],
+                "host_routes": [{"destination": "198.51.100.0/24", "next_hop": "10.0.0.2"}],
+            }
+        ],
+    )
+    reply = world.call("POST", "/v1/networks", body)
+    assert reply.status == 201
+    assert set(reply.json) == {"network", "revision"}
+    network = reply.json["network"]
+    subnet = network["subnets"][0]
+    assert network["segment"] == 100
+    assert subnet["reserved"][0] == {"first": "10.0.0.20", "last": "10.0.0.20"}
+    assert {name: network[name] for name in body if name not in ("subnets", "dhcp_options")} == {
+        name: value for name, value in body.items() if name not in ("subnets", "dhcp_options")
+    }
+    assert subnet["host_routes"] == body["subnets"][0]["host_routes"]
+    assert [option["code"] for option in network["dhcp_options"]] == [66, 200]
+    assert world.published == 1
+    assert world.ok("GET", f"/v1/networks/{network['id']}")["network"] == network
+    assert world.ok("GET", "/v1/networks?name=blue")["networks"] == [network]
+    assert world.ok("GET", "/v1/networks?name=red")["networks"] == []
+
+
+def test_lease_time_defaults_to_the_configured_one(world: World) -> None:
+    assert world.network()["lease_time"] == 7200
+
+
+def test_update_changes_only_what_was_sent(world: World) -> None:
+    network = world.network(dns_domain="lab.example", mtu=9000)
+    changed = world.ok("PATCH", f"/v1/networks/{network['id']}", {"name": "red", "dhcp": False})
+    assert changed["revision"] > network["revision"]
+    assert changed["network"] == {**network, "name": "red", "dhcp": False, "revision": changed["revision"]}
+
+
+def test_delete_answers_the_object_and_its_revision(world: World) -> None:
+    network = world.network()
+    gone = world.ok("DELETE", f"/v1/networks/{network['id']}")
+    assert gone["network"]["id"] == network["id"]
+    assert gone["revision"] > network["revision"]
+    assert world.call("GET", f"/v1/networks/{network['id']}").refusal == (404, "network_unknown", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 256}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "a\0b"}, "name"),
+        ({"name": 7}, "name"),
+        ({"name": None}, "name"),
+        ({"kind": "vxlan"}, "kind"),
+        ({"kind": 1}, "kind"),
+        ({"physical_network": ""}, "physical_network"),
+        ({"physical_network": "a b"}, "physical_network"),
+        ({"physical_network": "../x"}, "physical_network"),
+        ({"project_id": ""}, "project_id"),
+        ({"project_id": "a\n"}, "project_id"),
+        ({"shared": "true"}, "shared"),
+        ({"shared": 1}, "shared"),
+        ({"external": None}, "external"),
+        ({"segment": 0}, "segment"),
+        ({"segment": 4095}, "segment"),
+        ({"segment": "100"}, "segment"),
+        ({"segment": 100.5}, "segment"),
+        ({"mtu": 67}, "mtu"),
+        ({"mtu": 9217}, "mtu"),
+        ({"mtu": True}, "mtu"),
+        ({"gateway_mode": "sometimes"}, "gateway_mode"),
+        ({"dhcp": "no"}, "dhcp"),
+        ({"dns_domain": "a b"}, "dns_domain"),
+        ({"dns_domain": "-a.example"}, "dns_domain"),
+        ({"dns_domain": "a..b"}, "dns_domain"),
+        ({"arp_responder": 0}, "arp_responder"),
+        ({"external_network_id": "../etc"}, "external_network_id"),
+        ({"lease_time": 0}, "lease_time"),
+        ({"lease_time": 1 << 31}, "lease_time"),
+        ({"lease_time": 10**400}, "lease_time"),
+        ({"ntp_servers": ["224.0.1.1"]}, "ntp_servers.0"),
+        ({"ntp_servers": ["10.0.0.1"] * 17}, "ntp_servers"),
+        ({"ntp_servers": "10.0.0.1"}, "ntp_servers"),
+        ({"dhcp_options": [{"code": 53, "value": "1"}]}, "dhcp_options.0"),
+        ({"dhcp_options": [{"code": 66, "value": "a\nb"}]}, "dhcp_options.0"),
+        ({"dhcp_options": [{"code": 256, "value": "a"}]}, "dhcp_options.0.code"),
+        ({"dhcp_options": [{"code": 66, "value": 7}]}, "dhcp_options.0.value"),
+        ({"dhcp_options": [{"code": 66, "value": "a", "type": "float"}]}, "dhcp_options.0.type"),
+        ({"dhcp_options": [{"code": 66, "value": "a"}] * 2}, "dhcp_options"),
+        ({"dhcp_options": [{"code": 66, "value": "a"}] * 65}, "dhcp_options"),
+        ({"subnets": []}, "subnets"),
+        ({"subnets": [SUBNET, {"cidr": "10.0.1.0/24"}]}, "subnets"),
+        ({"subnets": None}, "subnets"),
+        ({"subnets": [{}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "10.0.0.1/24"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "10.0.0.0/33"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "10.0.0.0"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "10.0.0.0/255.255.255.0"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "010.0.0.0/24"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "fd00::/64"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": 167772160}]}, "subnets.0.cidr"),
+        ({"subnets": [{**SUBNET, "gateway": "10.0.0.256"}]}, "subnets.0.gateway"),
+        ({"subnets": [{**SUBNET, "gateway": 167772161}]}, "subnets.0.gateway"),
+        ({"subnets": [{**SUBNET, "gateway": "0.0.0.0"}]}, "subnets.0.gateway"),
+        ({"subnets": [{**SUBNET, "dns_servers": ["localhost"]}]}, "subnets.0.dns_servers.0"),
+        ({"subnets": [{**SUBNET, "dns_servers": ["127.0.0.1"]}]}, "subnets.0.dns_servers.0"),
+        ({"subnets": [{**SUBNET, "dns_servers": ["255.255.255.255"]}]}, "subnets.0.dns_servers.0"),
+        ({"subnets": [{**SUBNET, "reserved": ["10.0.0.x"]}]}, "subnets.0.reserved.0.first"),
+        ({"subnets": [{**SUBNET, "reserved": [7]}]}, "subnets.0.reserved.0"),
+        (
+            {"subnets": [{**SUBNET, "allocation_ranges": [{"first": "10.0.0.9", "last": "10.0.0.1"}]}]},
+            "subnets.0.allocation_ranges.0",
+        ),
+        (
+            {"subnets": [{**SUBNET, "host_routes": [{"destination": "10.9.0.0/16"}]}]},
+            "subnets.0.host_routes.0.next_hop",
+        ),
+    ],
+)
+def test_each_wrong_field_is_named(world: World, fields: dict[str, Any], field: str) -> None:
+    status, code, named = world.call("POST", "/v1/networks", network_body(**fields)).refusal
+    assert (status, named) == (400, field)
+    assert code in ("invalid_field", "missing_field")
+    assert world.ok("GET", "/v1/networks")["networks"] == []
+
+
+@pytest.mark.parametrize("where", ["tenant", "id", "key", "router_key", "carrier_nat", "status", "x" * 300])
+def test_unknown_fields_are_refused(world: World, where: str) -> None:
+    status, code, field = world.call("POST", "/v1/networks", network_body(**{where: 1})).refusal
+    assert (status, code, field) == (400, "unknown_field", where[:200])
+
+
+def test_unknown_field_of_a_subnet(world: World) -> None:
+    body = network_body(subnets=[{**SUBNET, "ip_version": 4}])
+    assert world.call("POST", "/v1/networks", body).refusal == (400, "unknown_field", "subnets.0.ip_version")
+
+
+def test_every_wrong_field_is_listed(world: World) -> None:
+    error = world.call("POST", "/v1/networks", network_body(mtu=1, segment=0)).error
+    assert {item["field"] for item in error["details"]["errors"]} == {"mtu", "segment"}
+
+
+@pytest.mark.parametrize("field", ["cidr", "kind", "physical_network", "segment", "project_id", "shared", "id", "key"])
+def test_what_cannot_change_says_so(world: World, field: str) -> None:
+    network = world.network()
+    status, code, named = world.call("PATCH", f"/v1/networks/{network['id']}", {field: "x"}).refusal
+    expected = "unknown_field" if field == "cidr" else "immutable"
+    assert (status, code, named) == (400, expected, field)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ({}, {"name": "red"}, "cidr_overlap"),
+        ({"segment": 105}, {"segment": 105, "subnets": [{"cidr": "10.1.0.0/24"}]}, "vlan_in_use"),
+        (
+            {"kind": "flat"},
+            {"kind": "flat", "subnets": [{"cidr": "10.1.0.0/24"}]},
+            "physical_network_in_use",
+        ),
+    ],
+)
+def test_conflicts(world: World, first: dict[str, Any], second: dict[str, Any], code: str) -> None:
+    world.network(project_id="a", **first)
+    reply = world.call("POST", "/v1/networks", network_body(project_id="a", **second))
+    assert reply.status == 409
+    assert reply.error["code"] == code
+
+
+def test_network_in_use_is_not_deleted(world: World) -> None:
+    network = world.network()
+    world.port(network["id"])
+    assert world.call("DELETE", f"/v1/networks/{network['id']}").refusal[:2] == (409, "network_in_use")
+
+
+def test_vlans_run_out(world: World) -> None:
+    for number in range(10):
+        world.network(subnets=[{"cidr": f"10.{number}.0.0/24"}])
+    reply = world.call("POST", "/v1/networks", network_body(subnets=[{"cidr": "10.99.0.0/24"}]))
+    assert reply.refusal[:2] == (409, "no_free_vlan")
+
+
+def test_pages(world: World) -> None:
+    ids = [world.network(subnets=[{"cidr": f"10.{number}.0.0/24"}])["id"] for number in range(5)]
+    first = world.ok("GET", "/v1/networks?limit=2")["networks"]
+    rest = world.ok("GET", f"/v1/networks?limit=10&marker={first[-1]['id']}")["networks"]
+    assert [network["id"] for network in first + rest] == ids
+    assert world.call("GET", "/v1/networks?limit=0").refusal == (400, "invalid_field", "limit")
+    assert world.call("GET", "/v1/networks?limit=1001").refusal == (400, "invalid_field", "limit")
+    assert world.call("GET", "/v1/networks?limit=two").refusal == (400, "invalid_field", "limit")
+    assert world.call("GET", "/v1/networks?marker=nothing").error["code"] == "marker_unknown"

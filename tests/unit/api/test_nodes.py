@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.api.world import World
+
+NODE = {
+    "datapath_id": "0000020000000001",
+    "physical_networks": ["physnet1", "physnet-ext"],
+    "snat_addresses": {"physnet-ext": "203.0.113.11"},
+    "tunnel_address": None,
+    "versions": {"agent": "0.1.0", "ovs": "3.5.0"},
+}
+
+
+def test_put_is_idempotent(world: World) -> None:
+    first = world.ok("PUT", "/v1/nodes/n1", NODE, "agent")
+    again = world.ok("PUT", "/v1/nodes/n1", NODE, "agent")
+    assert again["revision"] == first["revision"]
+    node = first["node"]
+    assert {name: node[name] for name in NODE} == NODE
+    assert (node["name"], node["state"]) == ("n1", "live")  # the session's state is added and hides nothing
+    assert world.ok("GET", "/v1/nodes")["nodes"] == [world.ok("GET", "/v1/nodes/n1")["node"]]
+    assert world.ok("GET", "/v1/nodes?name=n1")["nodes"][0]["name"] == "n1"
+    assert world.ok("GET", "/v1/nodes?name=n2")["nodes"] == []
+
+
+def test_delete(world: World) -> None:
+    world.node()
+    assert world.ok("DELETE", "/v1/nodes/n1")["node"]["name"] == "n1"
+    assert world.call("GET", "/v1/nodes/n1").refusal == (404, "node_unknown", None)
+    assert world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 1}, "agent").refusal[:2] == (404, "node_unknown")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"datapath_id": "1"}, "datapath_id"),
+        ({"datapath_id": "0x00000000000001"}, "datapath_id"),
+        ({"datapath_id": 1}, "datapath_id"),
+        ({"datapath_id": "0" * 16}, "datapath_id"),
+        ({"physical_networks": ["a b"]}, "physical_networks.0"),
+        ({"physical_networks": ["p"] * 65}, "physical_networks"),
+        ({"snat_addresses": {"physnet1": "nowhere"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"a b": "203.0.113.1"}}, "snat_addresses.a b"),
+        ({"tunnel_address": "::1"}, "tunnel_address"),
+        ({"versions": {"agent": 1}}, "versions.agent"),
+        ({"name": "n2"}, "name"),
+    ],
+)
+def test_each_wrong_field_is_named(world: World, fields: dict[str, Any], field: str) -> None:
+    reply = world.call("PUT", "/v1/nodes/n1", {**NODE, **fields}, "agent")
+    assert (reply.status, reply.error["field"]) == (400, field)
+
+
+@pytest.mark.parametrize("name", ["n 1", "-n1", "x" * 256, "n1;rm"])
+def test_bad_name(world: World, name: str) -> None:
+    reply = world.call("PUT", "/", NODE, "agent", PATH_INFO=f"/v1/nodes/{name}")
+    assert (reply.status, reply.error["field"]) == (400, "name")
+
+
+def test_two_nodes_with_one_datapath_id(world: World) -> None:
+    world.node("n1", 1)
+    reply = world.call("PUT", "/v1/nodes/n2", {"datapath_id": f"{1:016x}"}, "agent")
+    assert reply.refusal[:2] == (409, "datapath_id_in_use")
+
+
+def test_serial_does_not_go_back(world: World) -> None:
+    world.node()
+    world.ok("PUT", "/v1/nodes/n1/interfaces", {"serial": 7}, "agent")
+    assert world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 6}, "agent").refusal[:2] == (409, "serial_stale")
+    world.node()
+    world.ok("PUT", "/v1/nodes/n1/interfaces", {"serial": 1}, "agent")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"ofport": -1}, {"ofport": None}, {"ofport": 0}, {"ofport": 1 << 40}, {"iface_id": "a\nb"}, {"iface_id": ""}],
+)
+def test_one_bad_interface_does_not_stop_the_others(world: World, broken: dict[str, Any]) -> None:
+    port = world.port(world.network()["id"])
+    world.node()
+    bad = {"iface_id": "other", "ofport": 101, "name": "vm2", "mac": "", **broken}
+    report = {"serial": 1, "uplinks": {"physnet1": 65001}, "interfaces": [bad, {"iface_id": port["id"], "ofport": 100}]}
+    answer = world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")
+    assert answer["serial"] == 1
+    assert answer["ports"][port["id"]] == "bound"
+    assert answer["ports"][bad["iface_id"]].startswith("refused: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"serial": -1}, "serial"),
+        ({"serial": "7"}, "serial"),
+        ({"serial": 1 << 63}, "serial"),
+        ({"uplinks": {"physnet1": 0}}, "uplinks.physnet1"),
+        ({"uplinks": []}, "uplinks"),
+        ({"interfaces": [{"ofport": 1}]}, "interfaces.0.iface_id"),
+        ({"interfaces": [{"iface_id": "x", "ofport": "1"}]}, "interfaces.0.ofport"),
+        ({"interfaces": [{"iface_id": "x"}] * 4097}, "interfaces"),
+        ({"interfaces": [{"iface_id": "x", "vlan": 1}]}, "interfaces.0.vlan"),
+    ],
+)
+def test_bad_reports(world: World, fields: dict[str, Any], field: str) -> None:
+    world.node()
+    reply = world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 1, **fields}, "agent")
+    assert (reply.status, reply.error["field"]) == (400, field)

@@ -1,0 +1,182 @@
+"""An API with everything behind it, and a client that calls it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from prometheus_client import CollectorRegistry
+
+from controller import compat
+from controller.api.auth import parse_credentials
+from controller.api.services import Services
+from controller.config import ControllerConfig
+from controller.store import Store
+from flows.model import Port, Snapshot
+
+compat.already_handled()  # all that ryu.app.wsgi needs; the tests' process stays without green threads
+
+from controller.api.gate import make_app  # noqa: E402
+
+TOKENS = {
+    "admin": "admin-token",
+    "member-a": "member-a-token",
+    "member-b": "member-b-token",
+    "reader": "reader-token",
+    "agent": "agent-token",
+    "agent-n1": "agent-n1-token",
+}
+CREDENTIALS = (
+    "admin:admin-token",
+    "member:member-a-token:a",
+    "member:member-b-token:b",
+    "reader:reader-token",
+    "agent:agent-token",
+    "agent:agent-n1-token:n1",
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    data: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error = self.json["error"]
+        assert set(error) == {"code", "message", "field", "details"}
+        return dict(error)
+
+    @property
+    def refusal(self) -> tuple[int, str, str | None]:
+        return self.status, self.error["code"], self.error["field"]
+
+
+class Confirmed:
+    """`behind`: the nodes that have not confirmed; `waited`: what `wait` was asked."""
+
+    def __init__(self) -> None:
+        self.behind: list[str] = []
+        self.waited: list[float] = []
+
+    def missing(self, revision: int) -> list[str]:
+        return self.behind
+
+    def wait(self, revision: int, timeout_s: float) -> list[str]:
+        self.waited.append(timeout_s)
+        return self.behind
+
+
+class World:
+    def __init__(self, url: str) -> None:
+        self.store = Store(url, vlan_range=(100, 109))
+        self.confirmed = Confirmed()
+        self.published = 0
+        self.active: set[str] = set()
+        self.datapaths: dict[int, Any] = {}
+        self._snapshot = self.store.load_snapshot()
+        self.services = Services(
+            store=self.store,
+            publish=self._publish,
+            snapshot=lambda: self._snapshot,
+            confirmations=self.confirmed,
+            port_active=self._port_active,
+            node_state=lambda name: {"state": "live", "name": "cannot hide the name"},
+            config=ControllerConfig(
+                database_url=url,
+                api_listen="127.0.0.1",
+                api_port=8080,
+                openflow_listen="127.0.0.1",
+                openflow_port=6653,
+                credentials=parse_credentials(CREDENTIALS),
+                lease_time=7200,
+                gateway_release_delay=600,
+                vlan_range=(100, 109),
+                log_format="console",
+                log_level="INFO",
+            ),
+            registry=CollectorRegistry(),
+            datapaths=lambda: self.datapaths,
+        )
+        self.app = make_app(self.services)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def _publish(self) -> None:
+        self.published += 1
+        revision, changes = self.store.changes_since(self._snapshot.revision)
+        self._snapshot: Snapshot = self._snapshot.apply(revision, changes)
+
+    def _port_active(self, port: Port) -> bool:
+        return port.id in self.active
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str | None = "admin",
+        raw: bytes | None = None,
+        **environ: Any,
+    ) -> Reply:
+        """`token` is a key of TOKENS, or a whole Authorization header, or None. `raw` is sent instead of `body`."""
+        data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        parts = urlsplit(path)
+        request: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": parts.path,
+            "QUERY_STRING": parts.query,
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": "test",
+            "SERVER_PORT": "80",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(data),
+            "CONTENT_LENGTH": str(len(data)),
+        }
+        if token is not None:
+            request["HTTP_AUTHORIZATION"] = f"Bearer {TOKENS[token]}" if token in TOKENS else token
+        request.update(environ)
+        got: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            got[:] = [int(status[:3]), dict(headers)]
+
+        answer = b"".join(self.app(request, start_response))
+        return Reply(got[0], got[1], answer)
+
+    def ok(self, method: str, path: str, body: Any = None, token: str = "admin") -> Any:
+        reply = self.call(method, path, body, token)
+        assert reply.status in (200, 201), reply.data
+        return reply.json
+
+    def network(self, token: str = "admin", **fields: Any) -> dict[str, Any]:
+        created: dict[str, Any] = self.ok("POST", "/v1/networks", network_body(**fields), token)["network"]
+        return created
+
+    def port(self, network_id: str, token: str = "admin", **fields: Any) -> dict[str, Any]:
+        created: dict[str, Any] = self.ok("POST", "/v1/ports", {"network_id": network_id, **fields}, token)["port"]
+        return created
+
+    def node(self, name: str = "n1", number: int = 1, **fields: Any) -> dict[str, Any]:
+        body = {"datapath_id": f"{number:016x}", "physical_networks": ["physnet1"], **fields}
+        put: dict[str, Any] = self.ok("PUT", f"/v1/nodes/{quote(name)}", body, "agent")["node"]
+        return put
+
+
+def network_body(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "blue",
+        "kind": "vlan",
+        "physical_network": "physnet1",
+        "subnets": [{"cidr": "10.0.0.0/24"}],
+        **fields,
+    }
