@@ -1,0 +1,264 @@
+"""The session as a state machine, against a switch in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import eventlet
+import pytest
+
+from controller import session_bundle
+from controller.session import State
+from controller.session_counters import Counters
+from controller.session_mailbox import Work
+from controller.session_registry import MAX_PARKED, SessionRegistry
+from flows.compile import Kind, Program, Segment
+from flows.diff import Delta
+from flows.digest import digest, flow_digest
+from flows.ir import Flow, Goto, drop, flow, matching
+from flows.pipeline import Priority, Rule, Table
+from tests.unit.controller.fake_switch import FakeSwitch, key_of
+
+
+def output(key: int, variant: int = 0) -> Flow:
+    return flow(
+        Rule.CLASSIFY_PORT, Priority.NORMAL + variant, matching(in_port=key), Goto(Table.PORT_SECURITY), key=key
+    )
+
+
+def program(*flows: Flow) -> Program:
+    value = digest(flows)
+    return Program({(Kind.STATIC, ""): Segment(flows, value)}, value, len(flows))
+
+
+class FakePrograms:
+    def __init__(self) -> None:
+        self.datapath_ids = {1: "n1"}
+        self.program = program(output(1), output(2))
+        self.revision = 5
+        self.confirmations: list[tuple[str, int]] = []
+
+    def node_of(self, datapath_id: int) -> str | None:
+        return self.datapath_ids.get(datapath_id)
+
+    def wanted(self, node: str) -> tuple[Program, int]:
+        return self.program, self.revision
+
+    def confirmed(self, node: str, revision: int) -> None:
+        self.confirmations.append((node, revision))
+
+
+class FakeDispatcher:
+    def __init__(self, node: str) -> None:
+        self.node = node
+
+    def handle(self, cookie: int, in_port: int, frame: bytes) -> tuple[int, bytes] | None:
+        return in_port, frame[::-1]
+
+
+class World:
+    def __init__(self) -> None:
+        self.programs = FakePrograms()
+        self.counters = Counters()
+        self.registry = SessionRegistry(self.programs, FakeDispatcher, self.counters)  # type: ignore[arg-type]
+
+    def connect(self, switch: FakeSwitch) -> FakeSwitch:
+        self.registry.connected(switch)  # type: ignore[arg-type]
+        return switch
+
+    def live(self, switch: FakeSwitch) -> FakeSwitch:
+        self.connect(switch)
+        until(lambda: self.session.state is State.LIVE)
+        return switch
+
+    @property
+    def session(self) -> Any:
+        return self.registry.of_node("n1")
+
+    def change(
+        self, upserts: tuple[Flow, ...] = (), deletes: tuple[Flow, ...] = (), zones: tuple[int, ...] = ()
+    ) -> int:
+        gone = {each.key for each in (*upserts, *deletes)}
+        kept = tuple(each for each in self.programs.program.flows() if each.key not in gone)
+        self.programs.program = program(*kept, *upserts)
+        self.programs.revision += 1
+        delta = Delta(upserts, deletes, self.programs.program.digest)
+        self.registry.deliver("n1", 1, Work(delta, self.programs.revision, zones))
+        return self.programs.revision
+
+    def confirmed(self, revision: int) -> None:
+        until(lambda: ("n1", revision) in self.programs.confirmations)
+
+
+def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        eventlet.sleep(0)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    for session in made.registry:
+        session.stop()
+    eventlet.sleep(0)
+
+
+def wanted(world: World) -> set[Any]:
+    return {key_of(each) for each in world.programs.program.flows()}
+
+
+def test_an_empty_switch_gets_everything_in_one_bundle(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    assert switch.commits == 1 and switch.computed() == wanted(world)
+    assert switch.stamp == world.programs.program.digest
+    assert world.programs.confirmations == [("n1", 5)]
+    assert world.counters.node("n1").flow_mods == 2 + 2 + 1  # two deletes, two flows, the stamp
+
+
+def test_an_equal_stamp_means_no_flow_mod(world: World) -> None:
+    first = world.live(FakeSwitch())
+    again = world.live(FakeSwitch(flows=first.flows))
+    assert world.programs.confirmations == [("n1", 5)] * 2
+    assert again.flow_mods() == 0 and first.closed
+    assert world.counters.node("n1").flow_mods == 5
+
+
+def test_an_unequal_stamp_replaces_what_is_ours_and_nothing_else(world: World) -> None:
+    foreign, stale = (4, 7, b""), key_of(output(9))
+    switch = world.live(FakeSwitch(flows={foreign: 0x4C << 56, stale: output(9).cookie}))
+    assert foreign in switch.flows and stale not in switch.flows and switch.computed() == wanted(world)
+
+
+def test_a_change_is_one_bundle_of_its_delta(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    switch.kinds.clear()
+    world.confirmed(world.change(upserts=(output(3),), deletes=(output(1),)))
+    assert switch.flow_mods() == 3 and switch.computed() == wanted(world)
+    assert switch.stamp == world.programs.program.digest
+
+
+def test_changes_that_wait_become_one_bundle(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    for key in range(10, 60):
+        world.change(upserts=(output(key),))
+        if key % 2:
+            world.change(deletes=(output(key),))
+    world.confirmed(world.change(upserts=(output(100),)))
+    assert switch.commits == 2 and switch.computed() == wanted(world)
+
+
+def test_a_change_while_syncing_is_not_lost(world: World) -> None:
+    switch = world.connect(FakeSwitch())
+    until(lambda: switch.kinds)
+    world.change(upserts=(output(3),))
+    until(lambda: switch.commits)
+    world.confirmed(world.change(upserts=(output(4),)))
+    assert switch.computed() == wanted(world)
+
+
+def test_zones_are_flushed_after_the_commit(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    switch.kinds.clear()
+    world.confirmed(world.change(deletes=(output(1),), zones=(17, 18)))
+    assert switch.flushed == [17, 18] and switch.kinds[-3:] == [33, 4, 4]
+
+
+@pytest.mark.parametrize("at", ["refuse_add", "refuse_commit"])
+def test_one_bad_flow_goes_into_quarantine_alone(world: World, at: str) -> None:
+    switch = world.live(FakeSwitch())
+    bad, good = output(13), tuple(output(key) for key in range(20, 27))
+    {"refuse_add": switch.refuse_add, "refuse_commit": switch.refuse_commit}[at].add(key_of(bad))
+    world.confirmed(world.change(upserts=(*good[:4], bad, *good[4:])))
+    assert switch.computed() == wanted(world) - {key_of(bad)}
+    assert world.session.describe()["quarantined"] == [
+        {"table": 0, "priority": 100, "rule": "classify_port", "port_key": 13}
+    ]
+    assert list(world.registry.quarantined()) == [("n1", "classify_port", 1)]
+    # what lacks is not stamped as installed
+    assert switch.stamp == world.programs.program.digest ^ flow_digest(bad)
+
+
+def test_quarantine_ends_with_the_next_change_of_the_object(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    switch.refuse_add.add(key_of(output(13)))
+    world.confirmed(world.change(upserts=(output(13),)))
+    world.confirmed(world.change(upserts=(output(14),)))  # of another object
+    assert len(world.session.quarantine) == 1
+    switch.refuse_add.clear()
+    world.confirmed(world.change(upserts=(output(13, variant=1),)))  # another flow of port 13
+    assert len(world.session.quarantine) == 0
+    assert switch.computed() == wanted(world) and switch.stamp == world.programs.program.digest
+
+
+def test_a_deleted_flow_leaves_quarantine(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    switch.refuse_add.add(key_of(output(13)))
+    world.confirmed(world.change(upserts=(output(13),)))
+    world.confirmed(world.change(deletes=(output(13),)))
+    assert len(world.session.quarantine) == 0 and switch.stamp == world.programs.program.digest
+
+
+def test_a_bad_flow_in_the_first_bundle(world: World) -> None:
+    switch = world.live(FakeSwitch(refuse_commit={key_of(output(2))}))
+    assert switch.computed() == {key_of(output(1))}
+
+
+def test_silence_ends_the_session(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_bundle, "ANSWER_TIMEOUT", 0.01)
+    switch = world.connect(FakeSwitch(silent=True))
+    until(lambda: switch.closed)
+
+
+def test_an_unknown_switch_is_parked_and_adopted(world: World) -> None:
+    switch = world.connect(FakeSwitch(id=7))
+    eventlet.sleep(0)
+    assert switch.kinds == [] and world.registry.parked() == 1
+    world.programs.datapath_ids = {7: "n1"}
+    world.registry.nodes_changed()
+    until(lambda: world.session.state is State.LIVE)
+    assert switch.computed() == wanted(world) and world.registry.parked() == 0
+
+
+def test_the_oldest_parked_switch_makes_room(world: World) -> None:
+    switches = [world.connect(FakeSwitch(id=100 + index)) for index in range(MAX_PARKED + 1)]
+    assert [switch.closed for switch in switches] == [True] + [False] * MAX_PARKED
+
+
+def test_a_switch_whose_node_is_gone_is_hung_up_on(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    world.programs.datapath_ids = {}
+    world.registry.nodes_changed()
+    assert switch.closed and world.registry.describe("n1") == {"state": "disconnected"}
+    assert switch.computed() == wanted(world)
+
+
+def test_the_end_of_an_old_connection_leaves_the_new_one(world: World) -> None:
+    old = world.live(FakeSwitch())
+    new = world.live(FakeSwitch(flows=old.flows))
+    world.registry.disconnected(old)  # type: ignore[arg-type]
+    assert world.session.connection is new
+    world.registry.disconnected(new)  # type: ignore[arg-type]
+    assert world.session is None
+
+
+def test_packet_in_from_bytes_to_bytes(world: World) -> None:
+    world.live(FakeSwitch())
+    match = bytes.fromhex("0001000c80000004") + (11).to_bytes(4) + bytes(4)
+    body = b"\xff" * 4 + bytes.fromhex("00020000") + bytes(8) + match + b"\0\0ab"
+    message = bytes.fromhex("050a") + (8 + len(body)).to_bytes(2) + bytes(4) + body
+    answer = world.session.packet_in(message)
+    assert answer is not None and answer.endswith(b"ba") and (11).to_bytes(4) in answer
+    assert world.session.packet_in(message[:41]) is None
+    assert world.counters.node("n1").packet_ins_malformed == 1
+
+
+def test_an_error_nobody_waits_for_changes_nothing(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    world.session.answer(1, 0x80000001, bytes.fromhex("0501000c8000000100020004"))
+    world.confirmed(world.change(upserts=(drop(Rule.DROP_SPOOFED, Priority.LOW, key=3),)))
+    assert switch.computed() == wanted(world)
