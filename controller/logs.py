@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # a traceback is ours, and is meant to have lines
 _MAY_HAVE_LINES = frozenset({"exception", "stack"})
 # these say at INFO what we log ourselves, or nothing
-_QUIET = ("ryu.base.app_manager", "ryu.controller", "ryu.lib.hub", "alembic", "sqlalchemy")
+_QUIET = ("ryu.base.app_manager", "ryu.controller", "ryu.lib.hub", "alembic", "sqlalchemy", "controller.api.http")
 
 
 def one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -13,6 +13,7 @@ from typing import Any
 
 import eventlet
 import eventlet.wsgi
+import structlog
 
 from controller.api.errors import ApiError
 from controller.api.http import MAX_BODY
@@ -100,6 +101,9 @@ class ApiServer:
 
     def start(self) -> Any:
         """Serves in a green thread, which is returned (RyuApp.start may return it, to be joined)."""
+        structlog.get_logger("controller.api").info(
+            "api_listening", address=self._socket.getsockname()[0], port=self.port
+        )
         self._thread = eventlet.spawn(self._serve)
         return self._thread
 

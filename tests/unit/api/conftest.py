@@ -26,3 +26,18 @@ def world(empty_database: Path, tmp_path: Path) -> Iterator[World]:
     built = World(f"sqlite:///{path}")
     yield built
     built.close()
+
+
+@pytest.fixture(scope="module")
+def shared_world(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """For tests whose requests are all refused, or that do not care what other tests have left."""
+    path = shutil.copy(empty_database, tmp_path_factory.mktemp("shared") / "trunkline.db")
+    built = World(f"sqlite:///{path}")
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def shared_network(shared_world: World) -> str:
+    """The id of a network in `shared_world`."""
+    return str(shared_world.network(subnets=[{"cidr": "10.200.0.0/16"}])["id"])

@@ -80,19 +80,19 @@ def test_what_is_not_in_the_table_is_refused(resource: Resource, verb: Verb) -> 
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/networks", "/metrics", "/stats/switches", "/nothing", "/", "/v1/health/x"])
-def test_without_a_good_token_nothing_is_told(world: World, header: str | None, path: str) -> None:
+def test_without_a_good_token_nothing_is_told(shared_world: World, header: str | None, path: str) -> None:
     for method in ("GET", "POST", "BREW"):
-        reply = world.call(method, path, token=header)
+        reply = shared_world.call(method, path, token=header)
         assert reply.refusal == (401, "unauthorized", None)
         assert reply.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_scheme_is_not_case_sensitive(world: World) -> None:
-    assert world.call("GET", "/v1/networks", token="bearer admin-token").status == 200
+def test_scheme_is_not_case_sensitive(shared_world: World) -> None:
+    assert shared_world.call("GET", "/v1/networks", token="bearer admin-token").status == 200
 
 
-def test_health_needs_no_token(world: World) -> None:
-    reply = world.call("GET", "/v1/health", token=None)
+def test_health_needs_no_token(shared_world: World) -> None:
+    reply = shared_world.call("GET", "/v1/health", token=None)
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 

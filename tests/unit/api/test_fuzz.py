@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,17 +52,8 @@ TARGETS = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def shared_world(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    path = shutil.copy(empty_database, tmp_path_factory.mktemp("fuzz") / "trunkline.db")
-    built = World(f"sqlite:///{path}")
-    yield built
-    built.close()
-
-
-@pytest.fixture(scope="module")
-def ids(shared_world: World) -> dict[str, str]:
-    network = shared_world.network(subnets=[{"cidr": "10.200.0.0/16"}])["id"]
-    return {"networks": network, "ports": shared_world.port(network)["id"]}
+def ids(shared_world: World, shared_network: str) -> dict[str, str]:
+    return {"networks": shared_network, "ports": shared_world.port(shared_network)["id"]}
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,6 +84,6 @@ def test_any_body(shared_world: World, target: tuple[str, str], raw: bytes) -> N
 @given(method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]), path=st.binary(max_size=40), query=st.text())
 def test_any_path(shared_world: World, method: str, path: bytes, query: str) -> None:
     for prefix in ("", "/v1/networks/", "/v1/nodes/", "/v1/revisions/", "/stats/flow/"):
-        environ = {"PATH_INFO": prefix + path.decode("latin-1"), "QUERY_STRING": query}
+        environ: dict[str, Any] = {"PATH_INFO": prefix + path.decode("latin-1"), "QUERY_STRING": query}
         reply = shared_world.call(method, "/", **environ)
         assert reply.status < 500, reply.data

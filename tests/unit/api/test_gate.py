@@ -28,8 +28,8 @@ from tests.unit.api.world import World, network_body
         ("get", "/v1/ports", "GET, HEAD, POST"),
     ],
 )
-def test_wrong_method(world: World, method: str, path: str, allow: str) -> None:
-    reply = world.call(method, path)
+def test_wrong_method(shared_world: World, method: str, path: str, allow: str) -> None:
+    reply = shared_world.call(method, path)
     assert reply.refusal == (405, "method_not_allowed", None)
     assert reply.headers["Allow"] == allow
 
@@ -52,18 +52,18 @@ def test_wrong_method(world: World, method: str, path: str, allow: str) -> None:
         "/stats/experimenter/1",
     ],
 )
-def test_unknown_path(world: World, path: str) -> None:
-    assert world.call("POST", path, PATH_INFO=path).refusal == (404, "path_unknown", None)
+def test_unknown_path(shared_world: World, path: str) -> None:
+    assert shared_world.call("POST", path, PATH_INFO=path).refusal == (404, "path_unknown", None)
 
 
 @pytest.mark.parametrize("path", ["/v1/networks/\0", "/v1/networks/a\nb", "/v1/\x7f", "/v1/networks/\xff\xfe"])
-def test_path_that_is_no_text(world: World, path: str) -> None:
-    assert world.call("GET", "/", PATH_INFO=path).refusal == (400, "bad_path", None)
+def test_path_that_is_no_text(shared_world: World, path: str) -> None:
+    assert shared_world.call("GET", "/", PATH_INFO=path).refusal == (400, "bad_path", None)
 
 
 @pytest.mark.parametrize("path", ["/v1/networks/../ports", "/v1/networks/%2e%2e", "/v1/nodes/' OR 1=1", "/v1/ports/é"])
-def test_strange_ids_are_only_unknown(world: World, path: str) -> None:
-    assert world.call("GET", "/", PATH_INFO=path.encode().decode("latin-1")).status == 404
+def test_strange_ids_are_only_unknown(shared_world: World, path: str) -> None:
+    assert shared_world.call("GET", "/", PATH_INFO=path.encode().decode("latin-1")).status == 404
 
 
 @pytest.mark.parametrize(
@@ -89,31 +89,31 @@ def test_strange_ids_are_only_unknown(world: World, path: str) -> None:
         b'"text"',
     ],
 )
-def test_broken_json(world: World, raw: bytes) -> None:
+def test_broken_json(shared_world: World, raw: bytes) -> None:
     for path in ("/v1/networks", "/v1/ports"):
-        assert world.call("POST", path, raw=raw).refusal == (400, "bad_json", None)
+        assert shared_world.call("POST", path, raw=raw).refusal == (400, "bad_json", None)
 
 
-def test_body_that_is_too_large(world: World) -> None:
-    reply = world.call("POST", "/v1/networks", raw=b" " * (MAX_BODY + 1))
+def test_body_that_is_too_large(shared_world: World) -> None:
+    reply = shared_world.call("POST", "/v1/networks", raw=b" " * (MAX_BODY + 1))
     assert reply.refusal == (413, "body_too_large", None)
-    assert world.call("POST", "/v1/networks", raw=b" " * MAX_BODY).refusal[:2] == (400, "bad_json")
+    assert shared_world.call("POST", "/v1/networks", raw=b" " * MAX_BODY).refusal[:2] == (400, "bad_json")
     # refused by what the header says, without reading
     unread: dict[str, Any] = {"wsgi.input": None, "CONTENT_LENGTH": "9" * 30}
-    assert world.call("POST", "/v1/networks", **unread).status == 413
+    assert shared_world.call("POST", "/v1/networks", **unread).status == 413
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1.5", "\u0661", "1_0"])
-def test_bad_length(world: World, length: str) -> None:
-    assert world.call("POST", "/v1/networks", CONTENT_LENGTH=length).refusal == (400, "bad_length", None)
+def test_bad_length(shared_world: World, length: str) -> None:
+    assert shared_world.call("POST", "/v1/networks", CONTENT_LENGTH=length).refusal == (400, "bad_length", None)
 
 
-def test_body_that_is_cut(world: World) -> None:
-    assert world.call("POST", "/v1/networks", raw=b"{}", CONTENT_LENGTH="3").refusal == (400, "body_cut", None)
+def test_body_that_is_cut(shared_world: World) -> None:
+    assert shared_world.call("POST", "/v1/networks", raw=b"{}", CONTENT_LENGTH="3").refusal == (400, "body_cut", None)
 
 
-def test_body_in_chunks_is_refused(world: World) -> None:
-    assert world.call("POST", "/v1/networks", HTTP_TRANSFER_ENCODING="chunked").status == 411
+def test_body_in_chunks_is_refused(shared_world: World) -> None:
+    assert shared_world.call("POST", "/v1/networks", HTTP_TRANSFER_ENCODING="chunked").status == 411
 
 
 @pytest.mark.parametrize(
@@ -128,19 +128,23 @@ def test_body_in_chunks_is_refused(world: World) -> None:
         ("&".join(f"f{number}=1" for number in range(17)), "bad_query"),
     ],
 )
-def test_bad_query(world: World, query: str, code: str) -> None:
-    reply = world.call("GET", f"/v1/networks?{query}")
+def test_bad_query(shared_world: World, query: str, code: str) -> None:
+    reply = shared_world.call("GET", f"/v1/networks?{query}")
     assert (reply.status, reply.error["code"]) == (400, code)
 
 
-def test_every_answer_has_its_own_request_id_and_is_not_kept(world: World) -> None:
-    replies = [world.call("GET", "/v1/health"), world.call("GET", "/x"), world.call("GET", "/x", token=None)]
+def test_every_answer_has_its_own_request_id_and_is_not_kept(shared_world: World) -> None:
+    replies = [
+        shared_world.call("GET", "/v1/health"),
+        shared_world.call("GET", "/x"),
+        shared_world.call("GET", "/x", token=None),
+    ]
     assert len({reply.headers["X-Request-Id"] for reply in replies}) == 3
     assert {reply.headers["Cache-Control"] for reply in replies} == {"no-store"}
 
 
-def test_head_is_get_without_a_body(world: World) -> None:
-    got, head = world.call("GET", "/v1/networks"), world.call("HEAD", "/v1/networks")
+def test_head_is_get_without_a_body(shared_world: World) -> None:
+    got, head = shared_world.call("GET", "/v1/networks"), shared_world.call("HEAD", "/v1/networks")
     assert (head.status, head.data) == (200, b"")
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
@@ -184,8 +188,8 @@ def test_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixtur
     assert "\nforged" not in capsys.readouterr().out
 
 
-def test_error_is_one_envelope(world: World) -> None:
-    reply = world.call("GET", "/v1/networks/x")
+def test_error_is_one_envelope(shared_world: World) -> None:
+    reply = shared_world.call("GET", "/v1/networks/x")
     assert reply.headers["Content-Type"].startswith("application/json")
     assert json.loads(reply.data) == {
         "error": {"code": "network_unknown", "message": "there is no network x", "field": None, "details": {}}

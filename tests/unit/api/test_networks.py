@@ -142,26 +142,26 @@ def test_delete_answers_the_object_and_its_revision(world: World) -> None:
         ),
     ],
 )
-def test_each_wrong_field_is_named(world: World, fields: dict[str, Any], field: str) -> None:
-    status, code, named = world.call("POST", "/v1/networks", network_body(**fields)).refusal
+def test_each_wrong_field_is_named(shared_world: World, fields: dict[str, Any], field: str) -> None:
+    status, code, named = shared_world.call("POST", "/v1/networks", network_body(**fields)).refusal
     assert (status, named) == (400, field)
     assert code in ("invalid_field", "missing_field")
-    assert world.ok("GET", "/v1/networks")["networks"] == []
+    assert shared_world.ok("GET", "/v1/networks")["networks"] == []
 
 
 @pytest.mark.parametrize("where", ["tenant", "id", "key", "router_key", "carrier_nat", "status", "x" * 300])
-def test_unknown_fields_are_refused(world: World, where: str) -> None:
-    status, code, field = world.call("POST", "/v1/networks", network_body(**{where: 1})).refusal
+def test_unknown_fields_are_refused(shared_world: World, where: str) -> None:
+    status, code, field = shared_world.call("POST", "/v1/networks", network_body(**{where: 1})).refusal
     assert (status, code, field) == (400, "unknown_field", where[:200])
 
 
-def test_unknown_field_of_a_subnet(world: World) -> None:
+def test_unknown_field_of_a_subnet(shared_world: World) -> None:
     body = network_body(subnets=[{**SUBNET, "ip_version": 4}])
-    assert world.call("POST", "/v1/networks", body).refusal == (400, "unknown_field", "subnets.0.ip_version")
+    assert shared_world.call("POST", "/v1/networks", body).refusal == (400, "unknown_field", "subnets.0.ip_version")
 
 
-def test_every_wrong_field_is_listed(world: World) -> None:
-    error = world.call("POST", "/v1/networks", network_body(mtu=1, segment=0)).error
+def test_every_wrong_field_is_listed(shared_world: World) -> None:
+    error = shared_world.call("POST", "/v1/networks", network_body(mtu=1, segment=0)).error
     assert {item["field"] for item in error["details"]["errors"]} == {"mtu", "segment"}
 
 

@@ -50,14 +50,14 @@ def test_delete(world: World) -> None:
         ({"name": "n2"}, "name"),
     ],
 )
-def test_each_wrong_field_is_named(world: World, fields: dict[str, Any], field: str) -> None:
-    reply = world.call("PUT", "/v1/nodes/n1", {**NODE, **fields}, "agent")
+def test_each_wrong_field_is_named(shared_world: World, fields: dict[str, Any], field: str) -> None:
+    reply = shared_world.call("PUT", "/v1/nodes/n1", {**NODE, **fields}, "agent")
     assert (reply.status, reply.error["field"]) == (400, field)
 
 
 @pytest.mark.parametrize("name", ["n 1", "-n1", "x" * 256, "n1;rm"])
-def test_bad_name(world: World, name: str) -> None:
-    reply = world.call("PUT", "/", NODE, "agent", PATH_INFO=f"/v1/nodes/{name}")
+def test_bad_name(shared_world: World, name: str) -> None:
+    reply = shared_world.call("PUT", "/", NODE, "agent", PATH_INFO=f"/v1/nodes/{name}")
     assert (reply.status, reply.error["field"]) == (400, "name")
 
 
@@ -104,7 +104,6 @@ def test_one_bad_interface_does_not_stop_the_others(world: World, broken: dict[s
         ({"interfaces": [{"iface_id": "x", "vlan": 1}]}, "interfaces.0.vlan"),
     ],
 )
-def test_bad_reports(world: World, fields: dict[str, Any], field: str) -> None:
-    world.node()
-    reply = world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 1, **fields}, "agent")
+def test_bad_reports(shared_world: World, fields: dict[str, Any], field: str) -> None:
+    reply = shared_world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 1, **fields}, "agent")
     assert (reply.status, reply.error["field"]) == (400, field)

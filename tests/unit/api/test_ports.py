@@ -66,8 +66,8 @@ def test_bulk_is_all_or_none(world: World) -> None:
         ([{"network_id": "x", "mac": "no"}], "ports.0.mac"),
     ],
 )
-def test_bulk_names_the_port(world: World, ports: Any, field: str) -> None:
-    reply = world.call("POST", "/v1/ports", {"ports": ports})
+def test_bulk_names_the_port(shared_world: World, ports: Any, field: str) -> None:
+    reply = shared_world.call("POST", "/v1/ports", {"ports": ports})
     assert (reply.status, reply.error["field"]) == (400, field)
 
 
@@ -101,11 +101,12 @@ def test_bulk_names_the_port(world: World, ports: Any, field: str) -> None:
         ({"key": 1}, "key"),
     ],
 )
-def test_each_wrong_field_is_named(world: World, fields: dict[str, Any], field: str) -> None:
-    network_id = world.network()["id"]
-    reply = world.call("POST", "/v1/ports", {"network_id": network_id, **fields})
+def test_each_wrong_field_is_named(
+    shared_world: World, shared_network: str, fields: dict[str, Any], field: str
+) -> None:
+    reply = shared_world.call("POST", "/v1/ports", {"network_id": shared_network, **fields})
     assert (reply.status, reply.error["field"]) == (400, field)
-    assert world.ok("GET", "/v1/ports")["ports"] == []
+    assert shared_world.ok("GET", "/v1/ports")["ports"] == []
 
 
 @pytest.mark.parametrize("field", ["network_id", "mac", "project_id", "id", "key", "binding", "status"])

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ryu.app.ofctl_rest import StatsController
 from ryu.ofproto import ofproto_v1_4, ofproto_v1_4_parser
 
 from controller.api import stats
@@ -33,13 +34,13 @@ def test_revision_of_the_future(world: World) -> None:
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "1e1", "", "٣"])
-def test_bad_wait(world: World, wait: str) -> None:
-    assert world.call("GET", f"/v1/revisions/0?wait={wait}").refusal == (400, "invalid_field", "wait")
+def test_bad_wait(shared_world: World, wait: str) -> None:
+    assert shared_world.call("GET", f"/v1/revisions/0?wait={wait}").refusal == (400, "invalid_field", "wait")
 
 
 @pytest.mark.parametrize("revision", ["-1", "x", "1.0", str(1 << 63), "9" * 99])
-def test_bad_revision(world: World, revision: str) -> None:
-    assert world.call("GET", f"/v1/revisions/{revision}").refusal == (400, "invalid_field", "revision")
+def test_bad_revision(shared_world: World, revision: str) -> None:
+    assert shared_world.call("GET", f"/v1/revisions/{revision}").refusal == (400, "invalid_field", "revision")
 
 
 def test_metrics(world: World) -> None:
@@ -107,12 +108,12 @@ def test_stats_come_from_the_switch(world: World) -> None:
         ("/stats/flow", 404),
     ],
 )
-def test_bad_stats_requests(world: World, path: str, status: int) -> None:
-    reply = world.call("GET", path)
+def test_bad_stats_requests(shared_world: World, path: str, status: int) -> None:
+    reply = shared_world.call("GET", path)
     assert reply.status == status
     assert reply.error["code"]
 
 
 def test_every_stats_path_is_ryus(world: World) -> None:
     for action in stats.ACTIONS.values():
-        assert callable(getattr(stats.StatsController, action))
+        assert callable(getattr(StatsController, action))

@@ -82,7 +82,7 @@ class World:
         self.published = 0
         self.active: set[str] = set()
         self.datapaths: dict[int, Any] = {}
-        self._snapshot = self.store.load_snapshot()
+        self._snapshot: Snapshot = self.store.load_snapshot()
         self.services = Services(
             store=self.store,
             publish=self._publish,
@@ -114,7 +114,7 @@ class World:
     def _publish(self) -> None:
         self.published += 1
         revision, changes = self.store.changes_since(self._snapshot.revision)
-        self._snapshot: Snapshot = self._snapshot.apply(revision, changes)
+        self._snapshot = self._snapshot.apply(revision, changes)
 
     def _port_active(self, port: Port) -> bool:
         return port.id in self.active
