@@ -37,7 +37,17 @@ _PLACE = (
     .where(ports.c.id == bindparam("port"))
     .values(bound_node=bindparam("at"), ofport=bindparam("o"), zone=bindparam("z"), revision=bindparam("r"))
 )
-_ZONES = select(ports.c.zone).where(ports.c.bound_node == bindparam("holder"))
+_ZONES = select(ports.c.zone).where(
+    ports.c.bound_node == bindparam("holder"), ports.c.zone.between(bindparam("low"), bindparam("high"))
+)
+_NEXT_ZONE = select(nodes.c.next_zone).where(nodes.c.name == bindparam("holder"))
+_SET_ZONE = update(nodes).where(nodes.c.name == bindparam("holder")).values(next_zone=bindparam("following"))
+_SERIAL = select(nodes.c.serial).where(nodes.c.name == bindparam("holder"))
+_SET_SERIAL = update(nodes).where(nodes.c.name == bindparam("holder")).values(serial=bindparam("newest"))
+_ADD = insert(interfaces)
+_UPLINKS = select(node_uplinks.c.physical_network, node_uplinks.c.ofport).where(
+    node_uplinks.c.node == bindparam("holder")
+)
 _FORGET = delete(interfaces).where(interfaces.c.node == bindparam("holder"), interfaces.c.iface_id == bindparam("i"))
 
 
@@ -105,18 +115,19 @@ def _free_zones(tx: Transaction, node: str, count: int) -> list[int]:
     """Zones in turn, so that one that was just given back, and may still hold connections, comes last."""
     if not count:
         return []
-    start = tx.connection.execute(select(nodes.c.next_zone).where(nodes.c.name == node)).scalar_one()
-    used = set(tx.connection.execute(_ZONES, {"holder": node}).scalars())
+    zone: int = tx.connection.execute(_NEXT_ZONE, {"holder": node}).scalar_one()
     found: list[int] = []
-    for step in range(len(ZONES)):
-        zone = ZONES[(start - 1 + step) % len(ZONES)]
-        if zone not in used:
-            found.append(zone)
-            if len(found) == count:
-                break
-    if found:
-        following = ZONES[found[-1] % len(ZONES)]
-        tx.connection.execute(update(nodes).where(nodes.c.name == node).values(next_zone=following))
+    walked = 0
+    while walked < len(ZONES) and len(found) < count:
+        high = min(zone + count + 63, ZONES[-1])
+        used = set(tx.connection.execute(_ZONES, {"holder": node, "low": zone, "high": high}).scalars())
+        while zone <= high and len(found) < count:
+            if zone not in used:
+                found.append(zone)
+            zone += 1
+            walked += 1
+        zone = zone if zone in ZONES else ZONES[0]
+    tx.connection.execute(_SET_ZONE, {"holder": node, "following": zone})
     return found
 
 
@@ -147,7 +158,7 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
 
     `last_serial` is the highest serial this process has seen. Raises NotFound `node_unknown`, Conflict `serial_stale`.
     """
-    stored = tx.connection.execute(select(nodes.c.serial).where(nodes.c.name == node)).scalar()
+    stored = tx.connection.execute(_SERIAL, {"holder": node}).scalar()
     if stored is None:
         raise NotFound("node_unknown", f"there is no node {node}")
     newest = max(stored, last_serial)
@@ -156,8 +167,8 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     now = {interface.iface_id: interface for interface in said.interfaces}
     changed = _store_interfaces(tx, node, now)
     if _store_uplinks(tx, node, said.uplinks) or changed:
-        tx.connection.execute(update(nodes).where(nodes.c.name == node).values(serial=said.serial))
-    known = {row.id: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node})}
+        tx.connection.execute(_SET_SERIAL, {"holder": node, "newest": said.serial})
+    known = {row[0]: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node}).all()}
     # one that was refused may fit by now
     affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
     refused = reconcile(tx, sorted(affected)) if affected else {}
@@ -180,10 +191,8 @@ def _status(row: AnyRow | None, node: str, refused: str | None) -> str:
 
 def _store_interfaces(tx: Transaction, node: str, now: Mapping[str, ReportedInterface]) -> set[str]:
     """The iface_ids that came, went or changed."""
-    before = {
-        row.iface_id: ReportedInterface(row.iface_id, row.ofport, row.name, row.mac)
-        for row in tx.connection.execute(_REPORTED, {"holder": node})
-    }
+    stored = tx.connection.execute(_REPORTED, {"holder": node}).all()
+    before = {row[0]: ReportedInterface(*row) for row in stored}
     gone = [id_ for id_ in before if now.get(id_) != before[id_]]
     come = [interface for id_, interface in now.items() if before.get(id_) != interface]
     if gone:
@@ -193,14 +202,13 @@ def _store_interfaces(tx: Transaction, node: str, now: Mapping[str, ReportedInte
             {"node": node, "iface_id": one.iface_id, "name": one.name, "ofport": one.ofport, "mac": one.mac}
             for one in come
         ]
-        tx.connection.execute(insert(interfaces), rows)
+        tx.connection.execute(_ADD, rows)
     return {*gone, *(interface.iface_id for interface in come)}
 
 
 def _store_uplinks(tx: Transaction, node: str, now: Mapping[str, int]) -> bool:
     table = node_uplinks.c
-    query = select(table.physical_network, table.ofport).where(table.node == node)
-    before = {name: ofport for name, ofport in tx.connection.execute(query)}
+    before = {name: ofport for name, ofport in tx.connection.execute(_UPLINKS, {"holder": node})}
     for name in now:
         if name not in before:
             message = f"node {node} is not registered on physical network {name}"

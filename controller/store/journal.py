@@ -30,6 +30,12 @@ _READ = select(counters.c.value).where(counters.c.name == REVISION)
 _SET = update(counters).where(counters.c.name == bindparam("counter")).values(value=bindparam("new"))
 _TOUCH_NODE = update(nodes).where(nodes.c.name == bindparam("node")).values(revision=bindparam("new"))
 _ADD = insert(journal)
+_CHANGED = (
+    select(journal.c.kind, journal.c.object_id)
+    .where(journal.c.revision > bindparam("after"))
+    .group_by(journal.c.kind, journal.c.object_id)
+    .order_by(func.max(journal.c.revision))
+)
 
 
 @dataclass
@@ -131,11 +137,9 @@ def entries(
 def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
     """The newest revision, and by kind the objects that changed since `after`."""
     newest = revision(connection)
-    objects = (journal.c.kind, journal.c.object_id)
-    query = select(*objects).where(journal.c.revision > after).group_by(*objects).order_by(func.max(journal.c.revision))
     changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: []}
     if newest > after:
-        for kind, object_id in connection.execute(query):
+        for kind, object_id in connection.execute(_CHANGED, {"after": after}):
             changed[kind].append(object_id)
     return newest, changed
 

@@ -92,10 +92,10 @@ _SOME = {
 def _rows(connection: Connection, query: Select[Any], ids: Sequence[str] | None) -> Iterator[AnyRow]:
     """The rows of these objects, or (None) of all."""
     if ids is None:
-        yield from connection.execute(query)
+        yield from connection.execute(query).all()
         return
     for part in chunks(ids):
-        yield from connection.execute(_SOME[query], {"ids": part})
+        yield from connection.execute(_SOME[query], {"ids": part}).all()
 
 
 def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
