@@ -1,0 +1,189 @@
+"""Connection tracking for the simulator, as ovs-actions(7) "ct" describes it, without time: nothing expires.
+
+Not modelled: TCP's own states (any TCP packet may begin a connection), helpers, and the reassembly of fragments, which
+are taken for a protocol without ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flows.ir import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_NEW,
+    CT_RELATED,
+    CT_REPLY,
+    CT_TRACKED,
+    ETH_IP,
+    PROTO_ICMP,
+    PROTO_UDP,
+    Ct,
+    Nat,
+)
+from flows.packet import PROTO_TCP, Packet
+
+_PORTS = {PROTO_TCP: ("tcp_src", "tcp_dst"), PROTO_UDP: ("udp_src", "udp_dst")}
+_ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})  # RFC 792
+_ICMP_REPLIES = {8: 0, 13: 14, 15: 16}
+_ICMP_OPPOSITE = _ICMP_REPLIES | {reply: request for request, reply in _ICMP_REPLIES.items()}
+_ANY_PORT = (0, 0xFFFF)
+
+
+class Flowing(NamedTuple):
+    """What a connection looks like in one direction. For ICMP both ports are the id, and `icmp_type` counts."""
+
+    protocol: int
+    source: int
+    target: int
+    source_port: int = 0
+    target_port: int = 0
+    icmp_type: int = 0
+
+    def back(self) -> Flowing:
+        return Flowing(
+            self.protocol,
+            self.target,
+            self.source,
+            self.target_port,
+            self.source_port,
+            _ICMP_OPPOSITE.get(self.icmp_type, 0) if self.protocol == PROTO_ICMP else 0,
+        )
+
+    def fields(self) -> dict[str, int]:
+        """The packet fields that translation may change."""
+        changed = {"ip_src": self.source, "ip_dst": self.target}
+        if self.protocol == PROTO_ICMP:
+            changed["icmp_id"] = self.source_port
+        elif self.protocol in _PORTS:
+            changed.update(zip(_PORTS[self.protocol], (self.source_port, self.target_port), strict=True))
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """`reply` is the answer as it arrives: to the translated address."""
+
+    original: Flowing
+    reply: Flowing
+    answered: bool = False
+
+    def translated(self, is_reply: bool) -> Flowing:
+        """What a packet of that direction becomes."""
+        return self.original.back() if is_reply else self.reply.back()
+
+
+_Entries = Mapping[tuple[int, Flowing], Connection]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`changes` and `inner` are for the packet to take over. `exhausted`: no translation was free, so it is lost."""
+
+    conntrack: Conntrack
+    state: int
+    changes: Mapping[str, int] = field(default_factory=dict)
+    inner: Packet | None = None
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conntrack:
+    """The connections of a switch, by zone and by either direction. A value: `track` gives the next one."""
+
+    entries: _Entries = field(default_factory=lambda: MappingProxyType({}))
+
+    def track(self, zone: int, fields: Mapping[str, int], inner: Packet | None, action: Ct) -> Verdict:
+        """The ct action on a packet."""
+        if fields["eth_type"] != ETH_IP:
+            return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
+        translate = action.translate or action.nat is not None
+        if fields["ip_proto"] == PROTO_ICMP and fields["icmp_type"] in _ICMP_ERRORS:
+            return self._related(zone, inner, translate)
+        flowing = _flowing(fields)
+        connection = self.entries.get((zone, flowing))
+        if connection is None:
+            return self._begin(zone, flowing, inner, action, bool(fields["ip_frag"] & 1))
+        is_reply = flowing == connection.reply
+        after = self
+        if is_reply and not connection.answered:
+            after = self._with(zone, replace(connection, answered=True))
+        # as in the kernel: until the first answer even a committed connection is new
+        state = CT_ESTABLISHED if is_reply or connection.answered else CT_NEW
+        changes = connection.translated(is_reply).fields() if translate else {}
+        return Verdict(after, CT_TRACKED | state | (CT_REPLY if is_reply else 0), changes, inner)
+
+    def flush(self, zone: int) -> Conntrack:
+        """Without the connections of a zone."""
+        return Conntrack({key: connection for key, connection in self.entries.items() if key[0] != zone})
+
+    def _begin(self, zone: int, flowing: Flowing, inner: Packet | None, action: Ct, fragment: bool) -> Verdict:
+        if flowing.protocol == PROTO_ICMP and not fragment and flowing.icmp_type not in _ICMP_REPLIES:
+            return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
+        state = CT_TRACKED | CT_NEW
+        if not action.commit:
+            return Verdict(self, state, inner=inner)
+        reply = flowing.back()
+        if action.nat is not None:
+            free = (back for back in _translations(flowing, action.nat) if (zone, back) not in self.entries)
+            chosen = next(free, None)
+            if chosen is None:
+                return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner, exhausted=True)
+            reply = chosen
+        connection = Connection(flowing, reply)
+        return Verdict(self._with(zone, connection), state, connection.translated(False).fields(), inner)
+
+    def _related(self, zone: int, inner: Packet | None, translate: bool) -> Verdict:
+        """An ICMP error belongs to the connection of the packet that it quotes, and goes the other way."""
+        quoted = None if inner is None or inner.get("eth_type") != ETH_IP else _flowing(inner).back()
+        connection = None if quoted is None else self.entries.get((zone, quoted))
+        if inner is None or quoted is None or connection is None:
+            return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
+        is_reply = quoted == connection.reply
+        state = CT_TRACKED | CT_RELATED | (CT_REPLY if is_reply else 0)
+        if not translate:
+            return Verdict(self, state, inner=inner)
+        after = connection.translated(is_reply)
+        outer = {"ip_dst": after.target} if is_reply else {"ip_src": after.source}
+        return Verdict(self, state, outer, inner.but(**after.back().fields()))
+
+    def _with(self, zone: int, connection: Connection) -> Conntrack:
+        new = {(zone, connection.original): connection, (zone, connection.reply): connection}
+        return Conntrack({**self.entries, **new})
+
+
+def _flowing(fields: Mapping[str, int]) -> Flowing:
+    protocol = fields["ip_proto"]
+    ends = protocol, fields["ip_src"], fields["ip_dst"]
+    fragment = fields["ip_frag"] & 1
+    if protocol == PROTO_ICMP and not fragment:
+        id_ = fields.get("icmp_id", 0)
+        return Flowing(*ends, id_, id_, fields.get("icmp_type", 0))
+    names = _PORTS.get(protocol)
+    if names is None or fragment:
+        return Flowing(*ends)
+    return Flowing(*ends, fields.get(names[0], 0), fields.get(names[1], 0))
+
+
+def _translations(flowing: Flowing, nat: Nat) -> Iterator[Flowing]:
+    """The replies that a new connection could expect: on its own source port if allowed, then on any in the range.
+
+    For ICMP the id takes the port's place, as in Linux; Open vSwitch's userspace conntrack leaves the id alone.
+    """
+    first, last = nat.ports or _ANY_PORT
+    own = flowing.source_port
+    reply = flowing.back()._replace(target=nat.source)
+    if flowing.protocol not in _PORTS and flowing.protocol != PROTO_ICMP:
+        yield reply
+        return
+    count = last - first + 1
+    start = own - first if first <= own <= last else 0
+    for step in range(count):
+        port = first + (start + step) % count
+        if flowing.protocol == PROTO_ICMP:
+            yield reply._replace(source_port=port, target_port=port)
+        else:
+            yield reply._replace(target_port=port)

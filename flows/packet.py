@@ -1,0 +1,87 @@
+"""A packet as a value, for the simulator: the header fields that Open vSwitch would extract from the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from flows.fields import FIELDS
+from flows.ir import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
+
+PROTO_TCP = 6
+
+_PIPELINE_FIELDS = frozenset(
+    {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", *(f"reg{index}" for index in range(16))}
+)
+# what no flow can match but conntrack looks at, or a test wants to recognise a packet by
+_UNMATCHED = {"icmp_id": 16, "payload": 64}
+# field -> the field and value that a packet must have for it to exist (ovs-fields(7), "Prerequisites")
+PREREQUISITES: dict[str, tuple[str, int]] = {
+    **dict.fromkeys(("ip_frag", "nw_ttl", "ip_proto", "ip_src", "ip_dst"), ("eth_type", ETH_IP)),
+    **dict.fromkeys(("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"), ("eth_type", ETH_ARP)),
+    **dict.fromkeys(("tcp_src", "tcp_dst"), ("ip_proto", PROTO_TCP)),
+    **dict.fromkeys(("udp_src", "udp_dst"), ("ip_proto", PROTO_UDP)),
+    **dict.fromkeys(("icmp_type", "icmp_code", "icmp_id"), ("ip_proto", PROTO_ICMP)),
+}
+_BITS = {name: field.bits for name, field in FIELDS.items() if name not in _PIPELINE_FIELDS} | _UNMATCHED
+_DEFAULTS = {"nw_ttl": 64}
+
+
+class Packet(Mapping[str, int]):
+    """Immutable. It has every field that its kind has, and no other. Made by `packet()`.
+
+    `inner` is the packet that an ICMP error quotes.
+    """
+
+    __slots__ = ("_fields", "inner")
+
+    def __init__(self, fields: dict[str, int], inner: Packet | None = None) -> None:
+        self._fields = fields
+        self.inner = inner
+
+    def __getitem__(self, name: str) -> int:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Packet) and self._fields == other._fields and self.inner == other.inner
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self._fields.items()), self.inner))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value:#x}" for name, value in self._fields.items())
+        return f"Packet({shown})" if self.inner is None else f"Packet({shown}, inner={self.inner!r})"
+
+    def but(self, **changes: int) -> Packet:
+        """The packet with other values in some fields. Raises ValueError as `packet()` does."""
+        return packet(self.inner, **(self._fields | changes))
+
+
+def packet(inner: Packet | None = None, /, **fields: int) -> Packet:
+    """A packet from the fields of flows.fields; those left out are 0, the TTL 64.
+
+    vlan_vid is 0 without a tag, else 0x1000 plus the VLAN id. A fragment (ip_frag bit 0) has no ports: Open vSwitch
+    shows 0 in all fragments. Raises ValueError for a field that is unknown, too large, or not of this kind of packet.
+    """
+    made: dict[str, int] = {}
+    for name, bits in _BITS.items():
+        value = fields.pop(name, None)
+        needs = PREREQUISITES.get(name)
+        ports_hidden = made.get("ip_frag", 0) & 1 and needs is not None and needs[0] == "ip_proto"
+        if needs is not None and (made.get(needs[0]) != needs[1] or ports_hidden):
+            if value:
+                raise ValueError(f"{name}: not a field of this packet")
+            continue
+        if value is None:
+            value = _DEFAULTS.get(name, 0)
+        if value < 0 or value >> bits:
+            raise ValueError(f"{name}={value:#x} does not fit {bits} bits")
+        made[name] = value
+    if fields:
+        raise ValueError(f"no such field: {', '.join(fields)}")
+    return Packet(made, inner)

@@ -1,0 +1,337 @@
+"""What a switch that holds some flows would do with a packet: an interpreter with Open vSwitch's semantics.
+
+For tests, and to explain to an operator where a packet goes. tests/ovs/test_simulator_agrees.py holds it to the real
+one. What a switch remembers between packets (connections, learned flows) is a value: `receive` takes it and its result
+has the next one, so nothing here changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from flows.conntrack import Conntrack
+from flows.fields import FIELDS
+from flows.ir import (
+    Action,
+    Controller,
+    Ct,
+    CtClear,
+    DecTtl,
+    Flow,
+    FlowKey,
+    Goto,
+    Learn,
+    Match,
+    Move,
+    Output,
+    OutputInPort,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetField,
+    matching,
+)
+from flows.packet import PREREQUISITES, Packet
+from flows.pipeline import COOKIE_LEARNED, Rule, Table, decode_cookie
+
+Fields = dict[str, int]
+_NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id"), 0)
+
+
+class Step(NamedTuple):
+    """A lookup: the flow that matched and what its cookie says, or `flow` None for a miss."""
+
+    table: int
+    flow: Flow | None = None
+    rule: Rule | None = None
+    key: int = 0
+
+
+class Sent(NamedTuple):
+    port: int
+    packet: Packet
+
+
+class Punt(NamedTuple):
+    """A packet_in: cookie of the flow with its rule and the key of the object, in_port, packet as it was then."""
+
+    cookie: int
+    rule: Rule | None
+    key: int
+    in_port: int
+    packet: Packet
+
+
+class Reason(StrEnum):
+    """Why nothing came out. All but `RULE` are losses that the flows give no name of their own."""
+
+    RULE = "rule"  # a drop flow
+    MISS = "miss"  # a table without a flow for the packet
+    SENDER = "sender"  # output to the port it came from, which Open vSwitch skips
+    TTL = "ttl"  # dec_ttl found nothing to take from
+    NAT = "nat"  # no free translation
+    NOTHING = "nothing"  # the actions sent it nowhere
+
+
+class Drop(NamedTuple):
+    """`rule` and `key` are those of the last flow that had the packet."""
+
+    rule: Rule | None
+    key: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a switch remembers from packet to packet."""
+
+    conntrack: Conntrack = field(default_factory=Conntrack)
+    learned: Mapping[FlowKey, Flow] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`drop` is set exactly when there are neither outputs nor punts. `state` is for the next packet."""
+
+    in_port: int
+    outputs: tuple[Sent, ...]
+    punts: tuple[Punt, ...]
+    steps: tuple[Step, ...]
+    drop: Drop | None
+    state: State
+
+    @property
+    def answers(self) -> tuple[Packet, ...]:
+        """What goes back to the port it came from."""
+        return tuple(sent.packet for sent in self.outputs if sent.port == self.in_port)
+
+
+class _Group:
+    """The flows of one table, priority and shape of match: one dictionary lookup (Open vSwitch's own tuple space)."""
+
+    __slots__ = ("extract", "steps")
+
+    def __init__(self, shape: tuple[tuple[str, int | None], ...]) -> None:
+        self.extract = _extractor(shape)
+        self.steps: dict[Any, Step] = {}
+
+
+def _extractor(shape: tuple[tuple[str, int | None], ...]) -> Callable[[Fields], Any]:
+    if not shape:
+        return lambda fields: ()
+    if all(mask is None for _, mask in shape):
+        return itemgetter(*(name for name, _ in shape))
+    masks = tuple((name, -1 if mask is None else mask) for name, mask in shape)
+    return lambda fields: tuple([fields[name] & mask for name, mask in masks])
+
+
+class Switch:
+    """A set of flows, indexed. Immutable once made."""
+
+    def __init__(self, flows: Iterable[Flow]) -> None:
+        """Raises ValueError for a flow that matches or sets a field without its prerequisites: a switch refuses it."""
+        groups: dict[int, dict[tuple[int, tuple[tuple[str, int | None], ...]], _Group]] = {}
+        for flow in flows:
+            _check_prerequisites(flow)
+            shape = tuple((name, mask) for name, _, mask in flow.match)
+            group = groups.setdefault(flow.table, {}).setdefault((-flow.priority, shape), _Group(shape))
+            group.steps[group.extract({name: value for name, value, _ in flow.match})] = _step(flow)
+        self._tables: dict[int, list[_Group]] = {
+            table: [group for _, group in sorted(by_shape.items(), key=lambda item: item[0][0])]
+            for table, by_shape in groups.items()
+        }
+
+    def receive(self, packet: Packet, in_port: int, state: State | None = None) -> Result:
+        """What becomes of a packet. `state` is that of an earlier result; without it the switch remembers nothing."""
+        return _Run(self._tables, packet, in_port, state or State()).result()
+
+
+def _step(flow: Flow) -> Step:
+    if flow.cookie == COOKIE_LEARNED:
+        return Step(flow.table, flow, Rule.LEARNED_NEXT_HOP)
+    rule, key = decode_cookie(flow.cookie) or (None, 0)
+    return Step(flow.table, flow, rule, key)
+
+
+def _check_prerequisites(flow: Flow) -> None:
+    matched = {name: value for name, value, mask in flow.match if mask is None}
+    names = [name for name, _, _ in flow.match]
+    for action in flow.actions:
+        match action:
+            case SetField(field=name):
+                names.append(name)
+            case Move(source=source, target=target):
+                names += [source, target]
+            case Learn(match=pairs, load=load):
+                names += [source for _, source in pairs if isinstance(source, str)] + [source for source, _ in load]
+            case DecTtl():
+                names.append("nw_ttl")
+    for name in names:
+        needs = PREREQUISITES.get(name)
+        if needs is not None and matched.get(needs[0]) != needs[1]:
+            raise ValueError(f"{flow}: {name} needs {needs[0]}={needs[1]:#x} in the match")
+
+
+def _matches(match: Match, fields: Fields) -> bool:
+    return all(fields[name] & (-1 if mask is None else mask) == value for name, value, mask in match)
+
+
+class _Run:
+    """One packet on its way through the tables. An action returns a table to go on in, or None, or `_STOP`."""
+
+    def __init__(self, tables: Mapping[int, list[_Group]], packet: Packet, in_port: int, state: State) -> None:
+        self.tables = tables
+        self.header = tuple(packet)
+        self.fields = _NOTHING | packet._fields
+        self.fields["in_port"] = in_port
+        self.inner = packet.inner
+        self.in_port = in_port
+        self.conntrack = state.conntrack
+        self.learned = state.learned
+        # a flow is not seen by the packet that made it
+        self.visible = state.learned
+        self.outputs: list[Sent] = []
+        self.punts: list[Punt] = []
+        self.steps: list[Step] = []
+        self.drop: Drop | None = None
+        self.recirculating: list[tuple[Fields, Packet | None, Ct, Step]] = []
+
+    def result(self) -> Result:
+        self.walk(Table.CLASSIFY)
+        while self.recirculating:
+            self.recirculate(*self.recirculating.pop(0))
+        drop = None
+        if not self.outputs and not self.punts:
+            last = self.steps[-1]
+            drop = self.drop or Drop(last.rule, last.key, Reason.NOTHING)
+        state = State(self.conntrack, self.learned)
+        return Result(self.in_port, tuple(self.outputs), tuple(self.punts), tuple(self.steps), drop, state)
+
+    def walk(self, table: int | None, *, miss_drops: bool = True) -> None:
+        while table is not None:
+            step = self.find(table)
+            self.steps.append(step)
+            if step.flow is None:
+                if miss_drops:
+                    self.drop = Drop(None, 0, Reason.MISS)
+                return
+            if not step.flow.actions:
+                self.drop = Drop(step.rule, step.key, Reason.RULE)
+                return
+            table = None
+            for action in step.flow.actions:
+                table = _ACTIONS[type(action)](self, action, step)
+                if table is not None:
+                    break
+            if table == _STOP:
+                return
+            miss_drops = True
+
+    def find(self, table: int) -> Step:
+        fields = self.fields
+        found = None
+        for group in self.tables.get(table, ()):
+            found = group.steps.get(group.extract(fields))
+            if found is not None:
+                break
+        for flow in self.visible.values():
+            better = found is None or found.flow is None or flow.priority > found.flow.priority
+            if flow.table == table and better and _matches(flow.match, fields):
+                found = _step(flow)
+        return found or Step(table)
+
+    def packet(self) -> Packet:
+        fields = self.fields
+        return Packet({name: fields[name] for name in self.header}, self.inner)
+
+    def recirculate(self, fields: Fields, inner: Packet | None, action: Ct, step: Step) -> None:
+        self.visible = self.learned
+        zone = fields[action.zone] & 0xFFFF if isinstance(action.zone, str) else action.zone
+        verdict = self.conntrack.track(zone, fields, inner, action)
+        self.conntrack = verdict.conntrack
+        if verdict.exhausted:
+            self.drop = Drop(step.rule, step.key, Reason.NAT)
+            return
+        self.inner = verdict.inner
+        self.fields = fields | {**verdict.changes, "ct_state": verdict.state, "ct_zone": zone, "ct_mark": 0}
+        self.walk(action.table)
+
+    def set_field(self, action: SetField, step: Step) -> None:
+        self.fields[action.field] = action.value
+
+    def move(self, action: Move, step: Step) -> None:
+        self.fields[action.target] = self.fields[action.source]
+
+    def output(self, action: Output, step: Step) -> None:
+        if action.port == self.in_port:
+            self.drop = Drop(step.rule, step.key, Reason.SENDER)
+        else:
+            self.outputs.append(Sent(action.port, self.packet()))
+
+    def output_in_port(self, action: OutputInPort, step: Step) -> None:
+        self.outputs.append(Sent(self.in_port, self.packet()))
+
+    def controller(self, action: Controller, step: Step) -> None:
+        assert step.flow is not None
+        self.punts.append(Punt(step.flow.cookie, step.rule, step.key, self.in_port, self.packet()))
+
+    def push_vlan(self, action: PushVlan, step: Step) -> None:
+        if self.fields["vlan_vid"]:
+            raise NotImplementedError("a second VLAN tag")
+        self.fields["vlan_vid"] = 0x1000 | action.vid
+
+    def pop_vlan(self, action: PopVlan, step: Step) -> None:
+        self.fields["vlan_vid"] = 0
+
+    def dec_ttl(self, action: DecTtl, step: Step) -> int | None:
+        if self.fields["nw_ttl"] <= 1:
+            self.drop = Drop(step.rule, step.key, Reason.TTL)
+            return _STOP
+        self.fields["nw_ttl"] -= 1
+        return None
+
+    def ct(self, action: Ct, step: Step) -> None:
+        # the packet goes on in that table only after everything that this lookup has yet to do
+        self.recirculating.append((dict(self.fields), self.inner, action, step))
+
+    def ct_clear(self, action: CtClear, step: Step) -> None:
+        self.fields["ct_state"] = self.fields["ct_zone"] = self.fields["ct_mark"] = 0
+
+    def resubmit(self, action: Resubmit, step: Step) -> None:
+        self.walk(action.table, miss_drops=False)
+
+    def learn(self, action: Learn, step: Step) -> None:
+        fields = self.fields
+        values = {name: source if isinstance(source, int) else fields[source] for name, source in action.match}
+        loads = tuple(SetField(target, fields[source]) for source, target in action.load)
+        flow = Flow(action.table, action.priority, matching(**values), loads, action.cookie)
+        siblings = sum(old.table == flow.table and old.cookie == flow.cookie for old in self.learned.values())
+        if flow.key in self.learned or not action.limit or siblings < action.limit:
+            self.learned = {**self.learned, flow.key: flow}
+
+    def goto(self, action: Goto, step: Step) -> int:
+        return action.table
+
+
+_STOP = -1
+
+_ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
+    SetField: _Run.set_field,
+    Move: _Run.move,
+    Output: _Run.output,
+    OutputInPort: _Run.output_in_port,
+    Controller: _Run.controller,
+    PushVlan: _Run.push_vlan,
+    PopVlan: _Run.pop_vlan,
+    DecTtl: _Run.dec_ttl,
+    Ct: _Run.ct,
+    CtClear: _Run.ct_clear,
+    Resubmit: _Run.resubmit,
+    Learn: _Run.learn,
+    Goto: _Run.goto,
+}
