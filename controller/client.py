@@ -7,7 +7,6 @@ server validates them, and a field that a newer server adds shows up without a n
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -81,7 +80,7 @@ class Written:
 
 
 class Client:
-    """One REST server. `url` without the /v1; `token` may be empty for `health`. Not for several threads at once.
+    """One REST server. `url` without the /v1; `token` may be empty for `health`. Threads may share it.
 
     Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is retried:
     a write whose answer was lost may have been done.
@@ -159,9 +158,11 @@ class Client:
         """
         deadline = clock() + timeout
         while True:
-            poll = min(LONGEST_POLL, math.ceil(max(0.0, deadline - clock())))
+            poll = round(min(LONGEST_POLL, max(0.0, deadline - clock())), 3)
             try:
-                self._call("GET", f"{_path('revisions', str(revision))}?wait={poll}", read_timeout=poll + READ_TIMEOUT)
+                self._call(
+                    "GET", f"{_path('revisions', str(revision))}?wait={poll:g}", read_timeout=poll + READ_TIMEOUT
+                )
                 return
             except ApiError as error:
                 if error.code != "revision_unconfirmed":
