@@ -45,7 +45,7 @@ class ModelCollector(Collector):
         states = Tally(str(services.node_state(name).get("state", "unknown")) for name in snapshot.nodes)
         yield _by_label("trunkline_nodes", "Nodes by the state of their session.", "state", states)
         statuses = Tally({"unbound": 0, "bound": 0, "active": 0})
-        statuses.update(port_status(port, services.port_active) for port in snapshot.ports.values())
+        statuses.update(port_status(port, services.port_active(port)) for port in snapshot.ports.values())
         yield _by_label("trunkline_ports", "Ports; active: confirmed by their node.", "status", statuses)
 
 

@@ -22,12 +22,12 @@ def list_ports(services: Services, request: Request) -> Answer:
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"ports": []})
     records = services.store.list_ports(**filters)
-    return Answer.json({"ports": [views.port(record, services.port_active) for record in records]})
+    return Answer.json({"ports": [_view(services, record) for record in records]})
 
 
 def show_port(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"port": views.port(_own(services, request), services.port_active)})
+    return Answer.json({"port": _view(services, _own(services, request))})
 
 
 def create_ports(services: Services, request: Request) -> Answer:
@@ -37,7 +37,7 @@ def create_ports(services: Services, request: Request) -> Answer:
         specs = _specs(services, request.caller, bodies, "ports.{}.")
         written = services.store.create_ports(specs, request.caller.actor)
         publish(services)
-        created = [views.port(record, services.port_active) for record in written.value]
+        created = [_view(services, record) for record in written.value]
         return Answer.json({"ports": created, "revision": written.revision}, 201)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
     written = services.store.create_ports(specs, request.caller.actor)
@@ -91,9 +91,15 @@ def _refuse_admin_fields(caller: Identity, body: PortCreate | PortUpdate, where:
             raise forbidden(f"{name} is for administrators", where + name)
 
 
+def _view(services: Services, record: PortRecord) -> views.Json:
+    # the sessions know nothing yet of a change the snapshot has not followed: no news from them is not a confirmation
+    followed = record.revision <= services.snapshot().revision
+    return views.port(record, followed and services.port_active(record.port))
+
+
 def _written(services: Services, written: Written[PortRecord], status: int = 200) -> Answer:
     publish(services)
-    return Answer.json({"port": views.port(written.value, services.port_active), "revision": written.revision}, status)
+    return Answer.json({"port": _view(services, written.value), "revision": written.revision}, status)
 
 
 ROUTES = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,7 +53,7 @@ def _subnet(subnet: SubnetSpec) -> Json:
     }
 
 
-def port(record: PortRecord, active: Callable[[Port], bool]) -> Json:
+def port(record: PortRecord, active: bool) -> Json:
     it = record.port
     binding = it.binding
     return {
@@ -76,11 +75,11 @@ def port(record: PortRecord, active: Callable[[Port], bool]) -> Json:
     }
 
 
-def port_status(it: Port, active: Callable[[Port], bool]) -> str:
+def port_status(it: Port, active: bool) -> str:
     """`active`: the node has confirmed it by barrier."""
     if it.binding is None:
         return "unbound"
-    return "active" if active(it) else "bound"
+    return "active" if active else "bound"
 
 
 def node(record: NodeRecord, state: Json) -> Json:

@@ -146,3 +146,16 @@ def test_status_follows_report_and_confirmation(world: World) -> None:
     assert (bound["status"], bound["binding"]["node"], bound["binding"]["ofport"]) == ("bound", "n1", 100)
     world.active.add(port["id"])
     assert world.ok("GET", "/v1/ports?node=n1")["ports"][0]["status"] == "active"
+
+
+def test_nothing_is_active_before_the_snapshot_has_followed(world: World) -> None:
+    port = world.port(world.network()["id"])
+    world.node()
+    world.active.add(port["id"])
+    world.following = False
+    report = {"serial": 1, "uplinks": {"physnet1": 65001}, "interfaces": [{"iface_id": port["id"], "ofport": 100}]}
+    world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")
+    assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["status"] == "bound"
+    world.following = True
+    world.services.publish()
+    assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["status"] == "active"

@@ -17,10 +17,12 @@ SERVE = """
 import sys
 from controller import compat
 compat.install()
-import eventlet
+import eventlet.tpool
+from controller import logs
 from controller.api.server import ApiServer
 from tests.unit.api.world import World
 
+logs.configure(level="ERROR")
 world = World(sys.argv[1])
 server = ApiServer(world.app, "127.0.0.1", 0)
 server.start()
@@ -33,7 +35,7 @@ eventlet.tpool.execute(sys.stdin.read)  # until the test closes it
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     url = f"sqlite:///{tmp_path_factory.mktemp('server')}/trunkline.db"
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", "import eventlet.tpool\n" + SERVE, url],
+        [sys.executable, "-W", "ignore", "-c", SERVE, url],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

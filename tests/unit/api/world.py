@@ -80,6 +80,7 @@ class World:
         self.store = Store(url, vlan_range=(100, 109))
         self.confirmed = Confirmed()
         self.published = 0
+        self.following = True  # False: the snapshot lags behind
         self.active: set[str] = set()
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
@@ -113,6 +114,8 @@ class World:
 
     def _publish(self) -> None:
         self.published += 1
+        if not self.following:
+            return
         revision, changes = self.store.changes_since(self._snapshot.revision)
         self._snapshot = self._snapshot.apply(revision, changes)
 
