@@ -187,6 +187,8 @@ class Rule(Enum):
     EXTERNAL_NEXT_HOP = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "to the next hop")
     DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "", "the next hop has not answered ARP yet")
     DROP_EXTERNAL_SELF = _RuleInfo(97, Table.EXTERNAL_OUT, True, "network", "to the node's own SNAT address")
+    DROP_INVALID_OUT = _RuleInfo(98, Table.EXTERNAL_OUT, True, "", "conntrack finds it invalid: it is not translated")
+    DROP_INVALID_CARRIER = _RuleInfo(99, Table.NODE_SNAT, True, "", "conntrack finds it invalid: it is not translated")
     DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
     DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
     DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")

@@ -16,7 +16,7 @@ def static() -> Iterator[Flow]:
 
 def network(view: View, network: Network) -> Iterator[Flow]:
     uplink = view.uplink(network)
-    if uplink is None or not (network.external or view.present(network)):
+    if uplink is None or not (network.external or view.present(network) or view.reachable(network)):
         return
     untag: list[Action] = [PopVlan()] if network.kind is NetworkKind.VLAN else []
     yield flow(

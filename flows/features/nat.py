@@ -42,6 +42,9 @@ def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_EXTERNAL, Priority.MISS)
     yield drop(Rule.DROP_INVALID, Priority.GUARD, matching(ct_state=_INVALID))
     yield drop(Rule.DROP_UNSOLICITED, Priority.MISS)
+    # conntrack leaves what it finds invalid as it is: a private source address would get out
+    yield drop(Rule.DROP_INVALID_CARRIER, Priority.GUARD, matching(ct_state=_INVALID))
+    yield drop(Rule.DROP_INVALID_OUT, Priority.GUARD, matching(ct_state=_INVALID))
     yield drop(Rule.DROP_NO_NAT, Priority.MISS)
     yield drop(Rule.DROP_NO_SNAT, Priority.MISS)
     yield drop(Rule.DROP_NEXT_HOP_UNRESOLVED, Priority.MISS)
@@ -125,7 +128,7 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
             yield flow(
                 Rule.EXTERNAL_NEXT_HOP,
                 Priority.NORMAL,
-                matching(metadata=key, eth_type=ETH_IP),
+                matching(metadata=key, eth_type=ETH_IP, ip_src=own),
                 SetField("eth_src", view.mac),
                 SetField("eth_dst", mac_to_int(next_hop)),
                 SetField(Reg.TARGET_PORT, UPLINK_PORT),

@@ -79,7 +79,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         yield flow(
             Rule.DELIVER,
             Priority.NORMAL,
-            matching(metadata=network.key, eth_type=ETH_IP, ip_dst=int(fixed_ip.address)),
+            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=int(fixed_ip.address)),
+            SetField(Reg.NETWORK, network.key),
             SetField("eth_src", GATEWAY_MAC),
             SetField("eth_dst", mac_to_int(port.mac)),
             Goto(Table.L2_FORWARD),

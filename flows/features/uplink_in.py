@@ -2,7 +2,8 @@
 
 Gateway addresses and the anycast MAC live on every node at once, so neither may come from the wire. A frame that
 another node has routed carries that node's MAC and goes to this node's MAC or, while the sender does not know where the
-port is, to the group of all nodes. Its sender is learned, so that the answer goes to one node.
+port is, to the group of all nodes. Its sender is learned, so that the answer goes to that node alone and on the same
+segment: a switch that learns MACs for each VLAN has then seen both nodes there, and floods neither.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _LEARN_SENDER = Learn(
     cookie=COOKIE_LEARNED,
     limit=_LEARNED_LIMIT,
     match=(("eth_type", ETH_IP), (Reg.ROUTER, Reg.ROUTER), ("ip_dst", "ip_src")),
-    load=(("eth_src", "eth_dst"),),
+    load=(("eth_src", "eth_dst"), (Reg.NETWORK, Reg.NETWORK)),
 )
 
 
@@ -49,8 +50,32 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
-    if not view.present(network):
+    if view.present(network):
+        yield from _guards(view, network)
+    if not view.reachable(network):
         return
+    key = network.key
+    for target in (view.mac, ROUTED_GROUP_MAC):
+        yield flow(
+            Rule.UPLINK_ROUTED,
+            Priority.LOCAL,
+            matching(metadata=key, eth_dst=target, eth_src=(NODE_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
+            _LEARN_SENDER,
+            Goto(Table.LOCAL_DELIVERY),
+            key=key,
+        )
+    # a machine on the segment that is not ours answers to the MAC it saw
+    yield flow(
+        Rule.UPLINK_ROUTED,
+        Priority.NORMAL,
+        matching(metadata=key, eth_dst=view.mac, eth_type=ETH_IP),
+        Goto(Table.LOCAL_DELIVERY),
+        key=key,
+    )
+
+
+def _guards(view: View, network: Network) -> Iterator[Flow]:
+    """What the nodes themselves are for the network must not come from the wire."""
     key = network.key
     if network.dhcp:
         for source, target in ((67, 68), (68, 67)):
@@ -73,22 +98,3 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             matching(metadata=key, eth_type=ETH_ARP, arp_spa=address),
             key=key,
         )
-    if not network.routed:
-        return
-    for target in (view.mac, ROUTED_GROUP_MAC):
-        yield flow(
-            Rule.UPLINK_ROUTED,
-            Priority.LOCAL,
-            matching(metadata=key, eth_dst=target, eth_src=(NODE_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
-            _LEARN_SENDER,
-            Goto(Table.LOCAL_DELIVERY),
-            key=key,
-        )
-    # a machine on the segment that is not ours answers to the MAC it saw
-    yield flow(
-        Rule.UPLINK_ROUTED,
-        Priority.NORMAL,
-        matching(metadata=key, eth_dst=view.mac, eth_type=ETH_IP),
-        Goto(Table.LOCAL_DELIVERY),
-        key=key,
-    )
