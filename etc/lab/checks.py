@@ -105,11 +105,13 @@ def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:
         (blue[first], red[first], red[second]), (blue[first], red[second], red[first]),
         (red[first], blue[first], blue[second]), (red[first], blue[second], blue[first]),
     ]
-    # One victim after the other: what another attacker sends must not be counted.
-    return [
-        _attempt("isolation", f"{_place(attacker)} at {_place(victim)}", partial(_attack, attacker, victim, neighbour))
-        for attacker, victim, neighbour in pairs
-    ]
+
+    def check(pair: tuple[Vm, Vm, Vm]) -> Check:
+        attacker, victim, _ = pair
+        return _attempt("isolation", f"{_place(attacker)} at {_place(victim)}", partial(_attack, *pair))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(check, pairs))
 
 
 def _attack(attacker: Vm, victim: Vm, neighbour: Vm) -> Outcome:

@@ -83,11 +83,6 @@ class Node:
         self.agent.kill() if kill else self.agent.stop()
         self.start_agent(control)
 
-    def connected(self) -> bool:
-        """True when the integration bridge is there and talks to a controller."""
-        find = ("--no-heading", "--columns=is_connected", "find", "Controller", "is_connected=true")
-        return "true" in self.ovs.vsctl("--bare", *find).lower()
-
     def execute(self, *args: str, check: bool = True, deadline: float = 30.0) -> str:
         """Run a command on the node, in its network and with ovs-vsctl and the like pointing at its Open vSwitch."""
         environment = ["env", f"OVS_RUNDIR={self.ovs.directory}"]
