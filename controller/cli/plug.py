@@ -137,8 +137,28 @@ def _namespace(name: str) -> str:
 
 
 def _make_namespace(name: str) -> None:
-    if not (NAMESPACES / name).exists():
-        _ip("netns", "add", name)
+    if (NAMESPACES / name).exists():
+        return
+    if is_private(Path("/proc/self/mountinfo").read_text()):
+        raise CliError(
+            f"within 'ip netns exec' a namespace cannot be made for others to see: "
+            f"run 'ip netns add {name}' outside, or enter the node by 'nsenter --net=/run/netns/NODE'",
+            ExitCode.REFUSED,
+        )
+    _ip("netns", "add", name)
+
+
+def is_private(mountinfo: str) -> bool:
+    """Whether what is mounted under /run/netns from here is seen from here only (proc(5), mount_namespaces(7)).
+
+    So it is within `ip netns exec`: the name would be left to the others, without a namespace behind it.
+    """
+    for line in mountinfo.splitlines():
+        fields = line.partition(" - ")[0].split()
+        if fields[4] == str(NAMESPACES):
+            tags = {field.partition(":")[0] for field in fields[6:]}
+            return "master" in tags and "shared" not in tags
+    return False
 
 
 def _ip(*arguments: str) -> None:

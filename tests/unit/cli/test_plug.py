@@ -34,7 +34,7 @@ def calls(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     monkeypatch.setattr(plugging, "plug", fake_plug)
     monkeypatch.setattr(plugging, "unplug", fake_unplug)
     monkeypatch.setattr(plug_command, "_ip", lambda *arguments: made.append(("ip", *arguments)))
-    monkeypatch.setattr(plug_command, "NAMESPACES", tmp_path)
+    monkeypatch.setattr(plug_command, "NAMESPACES", tmp_path)  # also hides the mounts of this machine
     (tmp_path / "there").touch()
     return made
 
@@ -126,3 +126,12 @@ def test_unplug_deletes_the_namespace_only_when_asked(run: Any, calls: Calls) ->
     assert run("unplug", "vm1", "--namespace", "there", "--delete-namespace").exit_code == 0
     assert [call[:2] for call in calls] == [("unplug", PORT_ID), ("unplug", PORT_ID), ("ip", "netns")]
     assert run("unplug", "vm1", "--delete-namespace").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("tags", "private"), [("shared:1 ", False), ("master:1 ", True), ("shared:2 master:1 ", False), ("", False)]
+)
+def test_a_mount_that_nobody_else_sees(tags: str, private: bool) -> None:
+    root = "27 1 254:0 / / rw,relatime master:9 - ext4 /dev/vda rw\n"
+    assert plug_command.is_private(f"{root}42 27 254:0 /run/netns /run/netns rw {tags}- ext4 /dev/vda rw\n") is private
+    assert not plug_command.is_private(root)
