@@ -24,9 +24,7 @@ _LENGTHS = (
     ("OFPAction", "parser", True, "!2xH", 8),
     ("OFPInstruction", "parser", True, "!2xH", 8),
     ("OFPBucket", "parser", True, "!H", 16),
-    ("OFPMeterBandHeader", "parser", True, "!2xH", 12),
     ("OFPPropBase", "parse", False, "!2xH", 4),
-    ("OFPHelloElemVersionBitmap", "parser", True, "!2xH", 4),
 )
 
 

@@ -147,6 +147,8 @@ class Connection(Datapath):  # type: ignore[misc]
 
     def _handle(self, kind: int, message: bytes) -> bytes | None:
         """Anything but a packet_in of a switch that is known. Raises BadMessage when it breaks the protocol."""
+        if message[0] not in receive.VERSIONS:
+            raise BadMessage(f"version {message[0]:#04x}")
         if kind not in receive.MINIMUM:
             self._count("openflow_ignored_messages")
             return None

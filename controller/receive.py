@@ -46,8 +46,8 @@ BUNDLE_COMMIT_REPLY: Final = 5
 
 _HELLO_ELEMENT: Final = struct.Struct("!HH")
 _HELLO_VERSION_BITMAP: Final = 1
-# 1.0, 1.2, 1.3, 1.4, 1.5: the versions whose hello Ryu can read, and answer with a refusal that says why
-_HELLO_VERSIONS: Final = frozenset({1, 3, 4, 5, 6})
+# 1.0, 1.2, 1.3, 1.4, 1.5: the versions that Ryu can read, and answer a hello of with a refusal that says why
+VERSIONS: Final = frozenset({1, 3, 4, 5, 6})
 
 
 class BadMessage(Exception):
@@ -62,7 +62,7 @@ class Splitter:
         self._needed = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Whole messages to read with `message_at`, or nothing yet. Raises BadMessage for a length below 8."""
+        """Whole messages, or nothing yet. Raises BadMessage for a length below 8, or when it is not OpenFlow at all."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
@@ -75,6 +75,8 @@ class Splitter:
             if length < HEADER_SIZE:
                 raise BadMessage(f"message length {length}")
             if length > size - end:
+                if data[end] not in VERSIONS:
+                    raise BadMessage(f"version {data[end]:#04x}")  # do not wait for the rest of something else
                 self._needed = length
                 break
             end += length
@@ -97,7 +99,7 @@ def clean_hello(message: bytes) -> bytes:
 
     Raises BadMessage for a version that Ryu cannot read and for elements that do not fill the message.
     """
-    if message[0] not in _HELLO_VERSIONS:
+    if message[0] not in VERSIONS:
         raise BadMessage(f"hello of version {message[0]:#04x}")
     bitmap = b""
     offset, size = HEADER_SIZE, len(message)
