@@ -29,7 +29,7 @@ from controller.api.server import ApiServer
 from controller.api.services import Services
 from controller.background import LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
-from controller.packet_in.dispatch import Dispatcher
+from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
 from controller.receive import VERSION
@@ -60,6 +60,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             leases=self._leases,
             neighbour_seen=self._neighbours.heard,
             counters=self.counters.packet_in_outcomes,
+            limits=limits(settings.packet_in_rate, settings.packet_in_burst),
         )
         self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters)
         self.keeper.attach(self.sessions)

@@ -48,6 +48,10 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "dhcp": [
         cfg.IntOpt("lease_time", default=86400, min=60, max=0x7FFFFFFF, help="Seconds; for networks that set none."),
     ],
+    "packet_in": [
+        cfg.IntOpt("rate", default=50, min=1, help="Packets a second that one port may send to the controller."),
+        cfg.IntOpt("burst", default=100, min=1, help="Packets that one port may send at once above that rate."),
+    ],
     "gateway": [
         cfg.IntOpt(
             "release_delay",
@@ -84,6 +88,8 @@ class ControllerConfig:
     openflow_port: int
     credentials: tuple[Credential, ...]
     lease_time: int
+    packet_in_rate: int
+    packet_in_burst: int
     gateway_release_delay: int
     vlan_range: tuple[int, int]
     log_format: str
@@ -128,6 +134,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             openflow_port=conf.openflow.port,
             credentials=_credentials(conf.auth.token),
             lease_time=conf.dhcp.lease_time,
+            packet_in_rate=conf.packet_in.rate,
+            packet_in_burst=conf.packet_in.burst,
             gateway_release_delay=conf.gateway.release_delay,
             vlan_range=_vlan_range(conf.vlan.range),
             log_format=conf.logging.format,

@@ -34,11 +34,13 @@ class Limit:
     burst: float
 
 
-DEFAULT_LIMITS: Final[Mapping[Rule, Limit]] = {
-    Rule.PUNT_DHCP: Limit(rate=50, burst=100),  # per port
-    Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),  # per external network
-    Rule.PUNT_TTL_EXPIRED: Limit(rate=50, burst=100),  # per port
-}
+def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
+    """`rate` and `burst` are for a port; a next hop needs less."""
+    port = Limit(rate, burst)
+    return {Rule.PUNT_DHCP: port, Rule.PUNT_TTL_EXPIRED: port, Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40)}
+
+
+DEFAULT_LIMITS: Final[Mapping[Rule, Limit]] = limits(rate=50, burst=100)
 
 
 @dataclass(frozen=True, slots=True)

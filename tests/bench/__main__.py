@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import bundle, dhcp, ports, restart
+from tests.bench import dhcp, plug, ports, restart
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "ports": ports.run,
+    "plug": plug.run,
     "restart": restart.run,
-    "bundle": bundle.run,
     "dhcp": dhcp.run,
 }
 

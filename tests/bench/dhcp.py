@@ -30,7 +30,7 @@ class Run:
 
 
 def run() -> Iterator[Figure]:
-    unlimited = {"dhcp": {"packet_in_rate": 1_000_000, "packet_in_burst": 1_000_000}}
+    unlimited = {"packet_in": {"rate": 1_000_000, "burst": 1_000_000}}
     with Lab("bench", nodes=1, control_options=unlimited) as lab:
         lab.wait_connected()
         network = make_network(lab, "dhcp", 204)
@@ -48,7 +48,7 @@ def run() -> Iterator[Figure]:
 
 def discover(mac: bytes) -> bytearray:
     """A DISCOVER as udhcpc sends it (RFC 2131 §2)."""
-    options = bytes.fromhex("638253633501013d0701") + mac + bytes.fromhex("370701030c0f1c2a790cff")
+    options = bytes.fromhex("638253633501013d0701") + mac + bytes.fromhex("370701030c0f1c2a79ff")
     bootp = struct.pack("!BBBBIHH16x", 1, 1, 6, 0, 0, 0, 0) + mac.ljust(16, b"\0") + bytes(192) + options
     bootp = bootp.ljust(300, b"\0")
     udp = struct.pack("!HHHH", 68, 67, 8 + len(bootp), 0) + bootp
