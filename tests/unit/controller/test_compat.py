@@ -1,4 +1,4 @@
-"""Each mending of Ryu and eventlet: is the defect still there, and is it gone with ours? Each in a process of its own."""
+"""Each mending of Ryu and eventlet: the defect is still there without it, and gone with it. Each in its own process."""
 
 from __future__ import annotations
 
@@ -118,8 +118,7 @@ def test_a_sound_message_still_passes_the_guards() -> None:
         + "from flows.ir import *\nfrom flows.pipeline import Rule\n"
         + "made = flow(Rule.CLASSIFY_PORT, 100, matching(in_port=3), SetField('reg6', 1), Goto(4), key=7)\n"
         + "mod = encode_add(made)\n"
-        + "entry = struct.pack('!HBxIIHHHH4xQQQ', 48 + len(mod) - 48, 0, 0, 0, 100, 0, 0, 0, made.cookie, 0, 0) + mod[48:]\n"
-        + "entry = struct.pack('!H', len(entry)) + entry[2:]\n"
+        + "entry = struct.pack('!HBxIIHHHH4xQQQ', len(mod), 0, 0, 0, 100, 0, 0, 0, made.cookie, 0, 0) + mod[48:]\n"
         + "reply = struct.pack('!BBHIHH4x', 5, 19, 16 + len(entry), 1, 1, 0) + entry\n"
         + "stats = p.OFPMultipartReply.parser(ProtocolDesc(version=5), 5, 19, len(reply), 1, reply)\n"
         + "assert stats.body[0].cookie == made.cookie and len(stats.body[0].instructions) == 2, stats\n"

@@ -1,0 +1,137 @@
+"""A controller of sessions alone: real connections, flows made up by the test instead of compiled.
+
+Run as `python -m tests.ovs.session_server PORT` with commands as JSON lines on standard input; each is answered by a
+line of JSON: {"flows": [[key, good], ...]} sets the program, {"state": true} only asks. It ends with its input.
+"""
+
+from __future__ import annotations
+
+from controller import compat
+
+compat.install()
+
+# ruff: noqa: E402
+import json
+import sys
+import time
+from typing import Any
+
+import eventlet
+from ryu import cfg
+from ryu.base import app_manager
+from ryu.controller import ofp_event
+from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+
+from controller import logs
+from controller.connection import ConnectionFactory
+from controller.session_counters import Counters
+from controller.session_mailbox import Work
+from controller.session_registry import SessionRegistry
+from flows.compile import Kind, Program, Segment
+from flows.diff import diff
+from flows.digest import digest
+from flows.ir import Flow, Output, SetField, flow, matching
+from flows.pipeline import Priority, Rule
+
+DATAPATH_ID = 0x77
+
+
+def made_up(key: int, good: bool) -> Flow:
+    """A flow of about the size of ours. The bad one sets an IPv4 field without matching IPv4: OpenFlow forbids it."""
+    fields: dict[str, int] = {"metadata": 7, "eth_dst": key}
+    if good:
+        fields |= {"eth_type": 0x0800, "ip_src": 0x0A000000 + key}
+    actions = SetField("ip_dst", key), SetField("reg7", key), SetField("eth_src", 2), Output(1)
+    return flow(Rule.L2_LOCAL, Priority.LOCAL, matching(**fields), *actions, key=key)
+
+
+class Programs:
+    def __init__(self) -> None:
+        self.program = self._program(())
+        self.revision = 1
+        self.confirmed_revision = 0
+
+    @staticmethod
+    def _program(flows: tuple[Flow, ...]) -> Program:
+        value = digest(flows)
+        return Program({(Kind.STATIC, ""): Segment(flows, value)}, value, len(flows))
+
+    def change(self, wanted: list[tuple[int, bool]]) -> Work:
+        before = self.program
+        self.program = self._program(tuple(made_up(key, good) for key, good in wanted))
+        self.revision += 1
+        return Work(diff(before.flows(), self.program.flows(), self.program.digest), self.revision)
+
+    def node_of(self, datapath_id: int) -> str | None:
+        return "n1" if datapath_id == DATAPATH_ID else None
+
+    def wanted(self, node: str) -> tuple[Program, int]:
+        return self.program, self.revision
+
+    def confirmed(self, node: str, revision: int) -> None:
+        self.confirmed_revision = revision
+
+
+class Echo:
+    """Answers every packet_in with its frame."""
+
+    def handle(self, cookie: int, in_port: int, frame: bytes) -> tuple[int, bytes] | None:
+        return in_port, frame
+
+
+class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
+    OFP_VERSIONS = [5]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.counters = Counters()
+        self.programs = Programs()
+        self.registry = SessionRegistry(self.programs, lambda _node: Echo(), self.counters)  # type: ignore[arg-type]
+        compat.serve_connections(ConnectionFactory({}, print, self.counters.events))
+
+    def start(self) -> None:
+        super().start()
+        eventlet.spawn(self._commands)
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    def switch_changed(self, event: Any) -> None:
+        if event.state == MAIN_DISPATCHER:
+            self.registry.connected(event.datapath)
+        else:
+            self.registry.disconnected(event.datapath)
+
+    def _commands(self) -> None:
+        stream = eventlet.greenio.GreenPipe(sys.stdin.fileno(), "rb")
+        while line := stream.readline():
+            command = json.loads(line)
+            seconds = 0.0
+            if "flows" in command:
+                work = self.programs.change(command["flows"])
+                started = time.monotonic()
+                self.registry.deliver("n1", DATAPATH_ID, work)
+                while self.registry.of_node("n1") and self.programs.confirmed_revision < work.revision:
+                    eventlet.sleep(0.001)
+                seconds = time.monotonic() - started
+            node = self.counters.node("n1")
+            answer = {
+                **self.registry.describe("n1"),
+                "confirmed": self.programs.confirmed_revision,
+                "flow_mods": node.flow_mods,
+                "resyncs": node.resyncs,
+                "connections": node.connections,
+                "parked": self.registry.parked(),
+                "events": self.counters.events,
+                "seconds": seconds,
+            }
+            print(json.dumps(answer), flush=True)
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    logs.configure()
+    cfg.CONF([], project="session_server")
+    cfg.CONF.set_override("ofp_listen_host", "127.0.0.1")
+    cfg.CONF.set_override("ofp_tcp_listen_port", int(sys.argv[1]))
+    cfg.CONF.set_override("echo_request_interval", 2.0)
+    cfg.CONF.set_override("maximum_unreplied_echo_requests", 3)
+    app_manager.AppManager.run_apps(["tests.ovs.session_server"])

@@ -1,0 +1,239 @@
+"""Sessions against a real Open vSwitch: what is sent, what is not, and what garbage does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etc.lab import netns
+from etc.lab.openvswitch import OpenVSwitch, datapath_type
+from etc.lab.processes import wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+ROOT = Path(__file__).resolve().parents[2]
+PORT = 6653
+ZERO_HELLO = bytes.fromhex("04000010000000130001000000000010")
+HELLO = struct.pack("!BBHIHHI", 5, 0, 16, 1, 1, 8, 1 << 5)
+
+
+class Server:
+    """A controller process that can be killed, and asked how it is."""
+
+    def __init__(self, namespace: str, log: Path) -> None:
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                netns.command(namespace, [sys.executable, "-W", "ignore", "-m", "tests.ovs.session_server", str(PORT)]),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, cwd=ROOT, text=True, bufsize=1,
+            )  # fmt: skip
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(command or {"state": True}) + "\n")
+        line = self.process.stdout.readline()
+        assert line, "the controller has died"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def flows(self, *keys: int, bad: tuple[int, ...] = ()) -> dict[str, Any]:
+        return self.ask(flows=[[key, key not in bad] for key in keys])
+
+    def live(self) -> dict[str, Any]:
+        return wait_until(lambda: (answer := self.ask())["state"] == "live" and answer, 20, "session live")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Setup:
+    def __init__(self, namespace: str, directory: Path) -> None:
+        self.namespace = namespace
+        self.directory = directory
+        self.ovs = OpenVSwitch(namespace, directory / "ovs", datapath_type())
+        self.servers: list[Server] = []
+        netns.create(namespace)
+        self.ovs.start()
+        self.ovs.vsctl(
+            "--", "add-br", "br-int",
+            "--", "set", "Bridge", "br-int", f"datapath_type={self.ovs.datapath}", "fail_mode=secure",
+            "protocols=OpenFlow14", "other_config:datapath-id=0000000000000077", "other_config:disable-in-band=true",
+        )  # fmt: skip
+
+    def serve(self) -> Server:
+        server = Server(self.namespace, self.directory / "controller.log")
+        self.servers.append(server)
+        if len(self.servers) == 1:
+            self.ovs.vsctl(
+                "set-controller", "br-int", f"tcp:127.0.0.1:{PORT}",
+                "--", "set", "Controller", "br-int", "max_backoff=1000", "inactivity_probe=5000",
+            )  # fmt: skip
+        server.live()
+        return server
+
+    def installed(self) -> set[int]:
+        """The keys of the made-up flows that the switch holds."""
+        return {int(key, 16) for key in re.findall(r"cookie=0x54[0-9a-f]{6}([0-9a-f]{8})", self.dump())}
+
+    def dump(self) -> str:
+        return self.ovs.ofctl("dump-flows", "br-int")
+
+    def flow_mods_seen(self) -> int:
+        """Flow-mods that Open vSwitch has logged when connections ended; those of live ones are not in it."""
+        return sum(int(count) for count in re.findall(r"br-int<->tcp:.*: (\d+) flow_mods", self.ovs_log()))
+
+    def ovs_log(self) -> str:
+        return (self.directory / "ovs" / "ovs-vswitchd.log").read_text()
+
+    def reconnect(self) -> None:
+        """Makes Open vSwitch drop its connection and come again."""
+        self.ovs.appctl("bridge/reconnect", "br-int")
+
+    def close(self) -> None:
+        for server in self.servers:
+            with suppress(ProcessLookupError):
+                server.kill()
+        self.ovs.stop()
+        netns.end_processes([self.namespace])
+        netns.delete(self.namespace)
+        shutil.rmtree(self.directory)
+
+    def connect(self, data: bytes) -> socket.socket:
+        with netns.inside(self.namespace):
+            connection = socket.create_connection(("127.0.0.1", PORT), timeout=5)
+        connection.sendall(data)
+        return connection
+
+
+@pytest.fixture
+def setup(root: None) -> Iterator[Setup]:
+    made = Setup("ttsess", Path(tempfile.mkdtemp(prefix="tts", dir="/tmp")))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_from_first_connection_to_controller_crash(setup: Setup) -> None:
+    server = setup.serve()
+    first = server.flows(*range(1, 101))
+    assert setup.installed() == set(range(1, 101)) and "table=250" in setup.dump()
+
+    changed = server.flows(*range(2, 102))
+    assert changed["flow_mods"] - first["flow_mods"] == 3  # one delete, one add, the stamp
+    assert setup.installed() == set(range(2, 102))
+
+    server.kill()
+    wait_until(lambda: "connection closed by peer" in setup.ovs_log(), 10, "Open vSwitch notices")
+    before = setup.flow_mods_seen()
+    assert before == changed["flow_mods"]
+    assert setup.installed() == set(range(2, 102)), "flows must outlive the controller"
+
+
+def test_a_restart_of_the_controller_sends_no_flow_mod(setup: Setup) -> None:
+    server = setup.serve()
+    server.flows()  # the program a restarted server starts with, too
+    server.kill()
+    again = setup.serve()
+    assert again.live()["flow_mods"] == 0 == again.live()["resyncs"]
+    seen = setup.flow_mods_seen()
+    setup.reconnect()
+    wait_until(lambda: again.ask()["connections"] == 2, 20, "second connection")
+    assert again.live()["flow_mods"] == 0
+    assert setup.flow_mods_seen() == seen
+
+
+def test_a_restart_of_the_switch_is_a_resync(setup: Setup) -> None:
+    server = setup.serve()
+    server.flows(*range(1, 51))
+    setup.ovs.restart_switch(kill=True)
+    wait_until(lambda: server.ask()["resyncs"] == 2 and server.live(), 20, "resync")
+    assert setup.installed() == set(range(1, 51))
+
+
+def test_foreign_flows_survive_a_resync(setup: Setup) -> None:
+    server = setup.serve()
+    setup.ovs.ofctl("add-flow", "br-int", "cookie=0x4c00000000000000,table=30,priority=80,ip,actions=drop")
+    server.flows(1, 2, 3)
+    setup.ovs.ofctl("del-flows", "br-int", "table=250")
+    setup.reconnect()
+    wait_until(lambda: server.ask()["resyncs"] == 2, 20, "resync")
+    server.live()
+    assert "cookie=0x4c00000000000000" in setup.dump() and setup.installed() == {1, 2, 3}
+
+
+def test_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) -> None:
+    server = setup.serve()
+    state = server.flows(*range(1, 201), bad=(77,))
+    assert setup.installed() == set(range(1, 201)) - {77}
+    assert state["quarantined_flows"] == 1
+    assert state["quarantined"] == [{"table": 44, "priority": 200, "rule": "l2_local", "port_key": 77}]
+    state = server.flows(*range(1, 202))  # 77 is good now
+    assert setup.installed() == set(range(1, 202)) and state["quarantined_flows"] == 0
+    server.kill()
+    assert setup.serve().live()["state"] == "live"
+
+
+def test_ten_thousand_flows_in_one_bundle(setup: Setup) -> None:
+    server = setup.serve()
+    state = server.flows(*range(1, 10_001))
+    print(f"10,000 flows in one bundle: {10_000 / state['seconds']:.0f} flows/s")
+    assert state["confirmed"] == 2 and len(setup.installed()) == 10_000
+
+
+def test_garbage_leaves_the_controller_responsive(setup: Setup) -> None:
+    server = setup.serve()
+    rng = random.Random(22)
+    garbage = [
+        ZERO_HELLO,
+        bytes.fromhex("0400001000000013000100000000"),
+        HELLO + bytes.fromhex("0506000700000001"),
+        HELLO + struct.pack("!BBHI", 5, 19, 16, 1) + struct.pack("!HH4x", 13, 0),
+        struct.pack("!BBHI", 99, 0, 8, 1),
+        struct.pack("!BBHI", 5, 10, 65535, 1),
+        *(bytes(rng.randrange(256) for _ in range(4096)) for _ in range(20)),
+        *(HELLO + bytes(rng.randrange(256) for _ in range(64)) for _ in range(20)),
+    ]
+    open_ones = [setup.connect(data) for data in garbage]
+    open_ones += [setup.connect(b"") for _ in range(200)]
+    flood = setup.connect(HELLO)
+    flood.setblocking(False)
+    echo = struct.pack("!BBHI", 5, 2, 1008, 1) + bytes(1000)
+    with suppress(OSError):
+        while flood.send(echo * 60):
+            pass  # never reads an answer
+    started = time.monotonic()
+    state = server.flows(*range(1, 51))
+    assert time.monotonic() - started < 3 and state["state"] == "live" and state["connections"] == 1
+    assert setup.installed() == set(range(1, 51))
+    for connection in open_ones:
+        connection.close()
+    flood.close()
+
+
+def test_an_unknown_switch_is_parked(setup: Setup) -> None:
+    server = setup.serve()
+    setup.ovs.vsctl(
+        "--", "add-br", "br-other",
+        "--", "set", "Bridge", "br-other", f"datapath_type={setup.ovs.datapath}", "protocols=OpenFlow14",
+        "fail_mode=secure", "other_config:datapath-id=00000000000000ff",
+        "--", "set-controller", "br-other", f"tcp:127.0.0.1:{PORT}",
+    )  # fmt: skip
+    wait_until(lambda: server.ask()["parked"] == 1, 20, "parked")
+    assert "actions" not in setup.ovs.ofctl("dump-flows", "br-other")
+    assert server.live()["connections"] == 1
