@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-PREFIX = "tt"
-"""Start of the names of all namespaces that tests make."""
+PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt")
+"""Start of the names of all namespaces that tests make. Another one for each of several runs at once."""
 
 LAB_PROJECTS = ("blue", "red")
 

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etc.lab import netns
@@ -14,6 +14,10 @@ from etc.lab.processes import CommandFailed, Process, run, start
 
 _PING_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _PING_TIMES = re.compile(r"= [\d.]+/([\d.]+)/[\d.]+/[\d.]+ ms")
+_PING_SEQUENCE = re.compile(r"icmp_seq=(\d+)")
+_PING_SEQUENCES = 1 << 16
+_LONGEST_WAY = 0.1
+"""Seconds there and back, on a machine with much else to do. What is silent for longer is lost."""
 _ARP_REPLY = re.compile(r"\[([0-9a-fA-F:]{17})\]")
 
 
@@ -58,15 +62,20 @@ class PingStream:
     """A steady stream of echo requests in the background, to count what an event costs."""
 
     def __init__(self, enter: Sequence[str], address: object, log: Path, *, rate: float = 100.0) -> None:
-        line = ["ping", "-n", "-q", "-i", f"{1 / rate:g}", "-W", "1", str(address)]
+        line = ["ping", "-n", "-i", f"{1 / rate:g}", "-W", "1", str(address)]
+        self._in_flight = rate * _LONGEST_WAY
         log.unlink(missing_ok=True)
         self._process: Process = start(f"ping {address}", [*enter, *line], log)
 
     def stop(self) -> Pinged:
-        """End the stream and count. One packet may still be on its way then: it counts as lost only after 1 s."""
+        """End the stream and count. What is still on its way then is left out."""
         self._process.signal(signal.SIGINT)
         self._process.wait(10)
-        return parse_ping(self._process.log.read_text())
+        text = self._process.log.read_text()
+        pinged = parse_ping(text)
+        answered = [int(number) for number in _PING_SEQUENCE.findall(text)]
+        on_its_way = (pinged.sent - answered[-1]) % _PING_SEQUENCES if answered else 0
+        return replace(pinged, sent=pinged.sent - on_its_way) if on_its_way <= self._in_flight else pinged
 
 
 def arping(enter: Sequence[str], interface: str, address: object, *, count: int = 1, wait: int = 1) -> set[str]:

@@ -1,0 +1,230 @@
+"""What tests on several nodes share: networks and VMs of a laboratory, its flows, and sockets inside its namespaces."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from controller.client import Object
+from etc.lab import netns
+from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER, QUIET
+from etc.lab.lab import Lab
+from etc.lab.node import Node
+from etc.lab.processes import in_parallel, wait_until
+from etc.lab.vm import Vm
+from flows.pipeline import GATEWAY_MAC, Rule, Table, decode_cookie
+
+ANYCAST_MAC = GATEWAY_MAC.to_bytes(6).hex(":")
+_FLOW = re.compile(r"cookie=(0x[0-9a-f]+), .*table=(\d+), n_packets=(\d+), .*?priority=(\d+)(\S*) actions=(.*)")
+
+
+# the model
+
+
+def make_network(lab: Lab, name: str, cidr: str, gateway: str | None = None, **fields: object) -> Object:
+    """A network of project blue on physnet1, unless `fields` say otherwise; VLAN if they name a segment."""
+    defaults: dict[str, object] = {
+        "name": name,
+        "project_id": "blue",
+        "kind": "vlan" if "segment" in fields else "flat",
+        "physical_network": "physnet1",
+        "subnets": [{"cidr": cidr, **({"gateway": gateway} if gateway else {})}],
+    }
+    written = lab.client.create_network(defaults | fields)
+    assert written.object
+    return written.object
+
+
+def make_outside(lab: Lab) -> Object:
+    """The external network of the laboratory's outside world."""
+    pool = {"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}
+    subnets = [{"cidr": str(EXTERNAL_NETWORK), "gateway": str(OUTSIDE_ROUTER.ip), "allocation_ranges": [pool]}]
+    return make_network(
+        lab, "outside", "", project_id=None, external=True, dhcp=False, physical_network=lab.fabric.external,
+        subnets=subnets,
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A VM to be made. `fields` are more of its port's."""
+
+    name: str
+    node: Node
+    network: Object
+    fields: Object
+
+
+def want(name: str, node: Node, network: Object, **fields: object) -> Wanted:
+    return Wanted(name, node, network, fields)
+
+
+def make_vms(lab: Lab, *wanted: Wanted, client: str | None = "udhcpc") -> dict[str, Vm]:
+    """VMs by name, all with their leases, and confirmed by their nodes. Without a `client` they have no addresses."""
+    in_parallel(partial(_make_vm, lab, each, client) for each in wanted)
+    vms = {each.name: lab.vms[each.name] for each in wanted}
+    if client:
+        for each in wanted:
+            vms[each.name].wait_configured(router=each.network["gateway_mode"] != "none")
+    wait_until(lambda: all(status(lab, vm) == "active" for vm in vms.values()), 20, "VMs are not served")
+    return vms
+
+
+def _make_vm(lab: Lab, wanted: Wanted, client: str | None) -> None:
+    namespace = f"{lab.prefix}-{wanted.name}"
+    netns.create(namespace)
+    netns.set_sysctl(namespace, QUIET)  # nothing of its own accord, so that what a counter shows is the test's
+    fields = {"project_id": wanted.network["project_id"] or "blue", **wanted.fields}
+    lab.create_vm(wanted.name, wanted.node, wanted.network["id"], client=client, **fields)
+
+
+def status(lab: Lab, vm: Vm) -> str:
+    return str(lab.client.get_port(vm.port["id"])["status"])
+
+
+def gateway_of(lab: Lab, node: Node, network: Object) -> str | None:
+    """The address that a node holds as the gateway of a network."""
+    held = {each["network_id"]: str(each["address"]) for each in lab.client.get_node(node.name)["gateways"]}
+    return held.get(network["id"])
+
+
+def wait_reached(vm: Vm, address: object, deadline: float = 20) -> None:
+    """Wait until a VM gets an answer from an address."""
+    wait_until(lambda: vm.ping(address, count=1, wait=0.3).answered, deadline, f"{vm.name} does not reach {address}")
+
+
+def wait_outside(lab: Lab, *vms: Vm) -> None:
+    """Wait until the VMs' nodes have resolved their next hop."""
+    for vm in vms:
+        wait_reached(vm, lab.fabric.far_host)
+
+
+def metric(lab: Lab, name: str, label: str = "") -> float:
+    """The sum of a metric over its labels, or over those whose text holds `label`."""
+    status, text = lab.control.request("GET", "/metrics")
+    assert status == 200, text
+    lines = [line for line in str(text).splitlines() if line.startswith((f"{name}{{", f"{name} ")) and label in line]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+# flows
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A flow as a switch shows it."""
+
+    cookie: int
+    table: int
+    packets: int
+    priority: int
+    match: str
+    actions: str
+
+
+def installed(node: Node) -> list[Installed]:
+    """The flows of a node, without those learned from traffic."""
+    dump = node.ovs.ofctl("dump-flows", "br-int")
+    found = [_FLOW.search(line) for line in dump.splitlines() if "actions=" in line]
+    assert found and all(found), dump
+    flows = [
+        Installed(int(it[1], 16), int(it[2]), int(it[3]), int(it[4]), it[5].strip(","), it[6]) for it in found if it
+    ]
+    return [flow for flow in flows if flow.table != Table.REMOTE_NEXT_HOP]
+
+
+def program(node: Node) -> list[str]:
+    """What is installed, cookies and the stamp included, but for what was learned from traffic."""
+    return [line for line in node.ovs.flows() if f"table={Table.REMOTE_NEXT_HOP}," not in line]
+
+
+def drops(node: Node) -> Counter[tuple[Rule, int]]:
+    """Packets dropped so far, by rule and key of the object."""
+    counts: Counter[tuple[Rule, int]] = Counter()
+    for flow in installed(node):
+        rule = decode_cookie(flow.cookie)
+        if flow.actions == "drop" and rule and rule[0] is not Rule.STAMP:
+            counts[rule] += flow.packets
+    return counts
+
+
+def wait_dropped(node: Node, before: Counter[tuple[Rule, int]], rule: Rule, packets: int, key: int = 0) -> None:
+    """Wait until a drop has counted so many more; Open vSwitch brings its counters up to date now and then."""
+    wait_until(
+        lambda: drops(node)[rule, key] - before[rule, key] >= packets, 10,
+        lambda: f"{packets} x {rule.name} {key}; what was dropped: {drops(node) - before}", interval=0.1,
+    )
+
+
+# sockets in a namespace, used by the test itself
+
+
+@contextmanager
+def udp(namespace: str, address: object = "0.0.0.0", port: int = 0) -> Iterator[socket.socket]:
+    with netns.inside(namespace):
+        it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with it:
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        it.settimeout(5)
+        it.bind((str(address), port))
+        yield it
+
+
+@contextmanager
+def tcp(namespace: str, address: object = "0.0.0.0", port: int = 0) -> Iterator[socket.socket]:
+    with netns.inside(namespace):
+        it = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with it:
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        it.settimeout(10)
+        it.bind((str(address), port))
+        yield it
+
+
+def send_frames(vm: Vm, frame: bytes, count: int = 1) -> None:
+    """Put raw Ethernet frames on a VM's interface."""
+    with netns.inside(vm.namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with raw:
+        raw.bind(("eth0", 0))
+        for _ in range(count):
+            raw.send(frame)
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def packed(address: Any) -> bytes:
+    return socket.inet_aton(str(address))
+
+
+def udp_frame(
+    vm: Vm, target: object, *, eth_dst: str = ANYCAST_MAC, eth_src: str | None = None, source: object = None
+) -> bytes:
+    """A UDP datagram from a VM to port 9, to send as a raw frame; without a UDP checksum, which may be zero."""
+    payload = b"to be dropped, or not"
+    header = bytearray(b"\x45\0" + (28 + len(payload)).to_bytes(2) + b"\0\0\0\0\x40\x11\0\0")
+    header += packed(source or vm.address) + packed(target)
+    header[10:12] = (0xFFFF - _ones_sum(header)).to_bytes(2)
+    datagram = b"\x30\x39\0\x09" + (8 + len(payload)).to_bytes(2) + b"\0\0" + payload
+    return mac(eth_dst) + mac(eth_src or vm.mac) + b"\x08\0" + bytes(header) + datagram
+
+
+def arp_frame(vm: Vm, target: object, *, sender: object = None, sender_mac: str | None = None) -> bytes:
+    """An ARP request from a VM (RFC 826), to send as a raw frame."""
+    body = b"\0\1\x08\0\x06\x04\0\1" + mac(sender_mac or vm.mac) + packed(sender or vm.address) + bytes(6)
+    return b"\xff" * 6 + mac(vm.mac) + b"\x08\x06" + body + packed(target)
+
+
+def _ones_sum(data: bytes | bytearray) -> int:
+    total = sum(int.from_bytes(data[index : index + 2]) for index in range(0, len(data), 2))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total

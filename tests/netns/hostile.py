@@ -1,0 +1,171 @@
+"""A hostile VM and everybody who must not hear from it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from controller.packet_in import frames as product
+from etc.lab import netns
+from etc.lab.fabric import QUIET
+from etc.lab.lab import Lab
+from etc.lab.node import Node
+from etc.lab.processes import wait_until
+from etc.lab.vm import INTERFACE, Vm
+from flows.pipeline import Rule
+from tests.netns import frames
+from tests.netns.frames import Tap, drops
+from tests.unit.packet_in import wire
+
+COUNTED = 10.0
+"""Seconds until the switch's statistics show what has passed; it updates them every half a second or so."""
+
+PATIENT = {f"ipv4/neigh/{INTERFACE}/delay_first_probe_time": 3600}
+"""A kernel that does not ask again by ARP whether a neighbour is still there."""
+
+
+@dataclass
+class Scene:
+    """`attacker` and the others are VMs without a DHCP client, with their addresses set by hand.
+
+    `neighbour` is on the attacker's network and node, `remote` on its network elsewhere, `stranger` on its node in
+    another network of the same router; `wire` is the rack's end of the node's cable.
+    """
+
+    lab: Lab
+    attacker: Vm
+    neighbour: Vm
+    remote: Vm
+    stranger: Vm
+    taps: dict[str, Tap] = field(default_factory=dict)
+    honest: bytes = field(default_factory=lambda: os.urandom(12))
+
+    @property
+    def node(self) -> Node:
+        return self.attacker.node
+
+    @property
+    def key(self) -> int:
+        return int(self.attacker.port["key"])
+
+    @property
+    def tap(self) -> Tap:
+        return self.taps["attacker"]
+
+    @property
+    def watchers(self) -> dict[str, Tap]:
+        return {name: tap for name, tap in self.taps.items() if name != "attacker"}
+
+    def open(self) -> None:
+        for name in ("attacker", "neighbour", "remote", "stranger"):
+            vm: Vm = getattr(self, name)
+            netns.set_sysctl(vm.namespace, {**QUIET, **PATIENT})  # what a kernel says by itself is not to be counted
+            self.taps[name] = Tap(vm.namespace)
+        self.taps["wire"] = Tap(self.lab.fabric.rack, self.node.cable("physnet1"), outgoing=True)
+
+    def close(self) -> None:
+        for tap in self.taps.values():
+            tap.close()
+
+    def clear(self) -> None:
+        for tap in self.taps.values():
+            tap.clear()
+
+    def leaked(self) -> dict[str, list[bytes]]:
+        """What the watchers got since `clear`.
+
+        Frames stay in order, so that once what the attacker is allowed to send has come through behind the attack,
+        nothing of the attack is under way any more.
+        """
+        mark = self.honest + os.urandom(4)
+        self.tap.send(*self._allowed(mark))
+        seen = {}
+        for name, tap in self.watchers.items():
+            tap.wait_for(lambda frame: mark in frame, what=f"the attacker's honest frame at {name}")
+            seen[name] = [frame for frame in tap.frames() if self.honest not in frame]
+        return {name: found for name, found in seen.items() if found}
+
+    def _allowed(self, mark: bytes) -> list[bytes]:
+        everybody = frames.udp(self.attacker, "255.255.255.255", payload=mark)
+        # an echo reply that nobody asked for is ignored without a word
+        reply = bytes(4) + mark
+        reply = reply[:2] + product.checksum(reply).to_bytes(2) + reply[4:]
+        packet = product.ipv4(self.attacker.address.packed, self.stranger.address.packed, product.PROTOCOL_ICMP, reply)
+        return [everybody, product.ethernet(frames.GATEWAY, frames.mac_of(self.attacker), frames.IPV4, packet)]
+
+    def refused(self, rule: Rule, *attack: bytes, key: int | None = None, tap: Tap | None = None) -> None:
+        """Sends an attack; asserts that nobody heard of it and that the drop of this name counted each frame."""
+        name = (rule, self.key if key is None else key)
+        assert rule.drop and attack
+        before = drops(self.node)[name]
+        self.clear()
+        (tap or self.tap).send(*attack)
+        leaked = self.leaked()
+        assert not leaked, {who: frames.describe(found) for who, found in leaked.items()}
+
+        def counted() -> int:
+            return drops(self.node)[name] - before
+
+        wait_until(
+            lambda: counted() >= len(attack), COUNTED, lambda: f"{rule.name} counted {counted()} of {len(attack)}"
+        )
+
+    def answered(self, deadline: float = 5.0) -> wire.Reply:
+        """A good DISCOVER of the attacker gets its OFFER; again and again, as its messages may be over the limit."""
+        return discover_until_answered(self.attacker, self.tap, deadline)
+
+
+def discover_until_answered(vm: Vm, tap: Tap, deadline: float = 5.0) -> wire.Reply:
+    message = frames.client_message(vm, wire.DISCOVER, xid=int.from_bytes(os.urandom(4)))
+    frame, sent = frames.sound(message.frame()), 0.0
+
+    def offer() -> list[wire.Reply]:
+        nonlocal sent
+        if time.monotonic() - sent > 0.2:
+            sent = time.monotonic()
+            tap.send(frame)
+        return tap.dhcp(message.xid)
+
+    reply = wait_until(offer, deadline, f"an OFFER for {vm.name}")[0]
+    assert (reply.type, reply.yiaddr) == (wire.OFFER, vm.address)
+    return reply
+
+
+def paced(tap: Tap, attack: Sequence[bytes], rate: int) -> None:
+    """Sends frames, `rate` of them a second."""
+    began, sent = time.monotonic(), 0
+
+    def send() -> bool:
+        nonlocal sent
+        due = int((time.monotonic() - began) * rate)
+        tap.send(*attack[sent:due])
+        sent = max(sent, due)
+        return sent >= len(attack)
+
+    wait_until(send, 2 * len(attack) / rate + 5, "all frames sent")
+
+
+@contextmanager
+def flood(tap: Tap, attack: bytes, rate: int) -> Iterator[Callable[[], int]]:
+    """Sends a frame `rate` times a second during a `with`; what it yields tells how many have gone."""
+    stop, sent = threading.Event(), 0
+
+    def send() -> None:
+        nonlocal sent
+        began = time.monotonic()
+        while not stop.wait(0.005):
+            due = int((time.monotonic() - began) * rate) - sent
+            tap.send(*[attack] * min(due, 500))
+            sent += min(due, 500)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield lambda: sent
+    finally:
+        stop.set()
+        thread.join()
