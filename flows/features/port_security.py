@@ -20,12 +20,14 @@ def static() -> Iterator[Flow]:
         Priority.GUARD,
         matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=67, udp_dst=68),
     )
-    # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one
-    yield drop(
-        Rule.DROP_BROADCAST_FRAGMENT,
-        Priority.GUARD,
-        matching(eth_type=ETH_IP, eth_dst=_BROADCAST_MAC, ip_frag=_ANY_FRAGMENT),
-    )
+    # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one. A client without an address takes
+    # what is for everybody's IP address, whatever MAC address it was sent to.
+    for everybody in ({"eth_dst": _BROADCAST_MAC}, {"ip_dst": _BROADCAST_IP}):
+        yield drop(
+            Rule.DROP_BROADCAST_FRAGMENT,
+            Priority.GUARD,
+            matching(eth_type=ETH_IP, ip_frag=_ANY_FRAGMENT, **everybody),
+        )
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
