@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import dhcp, plug, ports, restart
+from tests.bench import bundle, dhcp, plug, ports, restart
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "ports": ports.run,
     "plug": plug.run,
     "restart": restart.run,
+    "bundle": bundle.run,
     "dhcp": dhcp.run,
 }
 
