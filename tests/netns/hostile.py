@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any
 
 from controller.packet_in import frames as product
 from etc.lab import netns
@@ -18,8 +20,11 @@ from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
 from flows.pipeline import Rule
 from tests.netns import frames
-from tests.netns.frames import Tap, drops
+from tests.netns.frames import Tap, client_message, drops, mac_of, sound
 from tests.unit.packet_in import wire
+
+OTHER_VLAN = 130
+"""The stranger's network."""
 
 COUNTED = 10.0
 """Seconds until the switch's statistics show what has passed; it updates them every half a second or so."""
@@ -114,6 +119,11 @@ class Scene:
             lambda: counted() >= len(attack), COUNTED, lambda: f"{rule.name} counted {counted()} of {len(attack)}"
         )
 
+    @property
+    def gateway(self) -> IPv4Address:
+        """What the attacker's node gives its VMs as router."""
+        return IPv4Address(self.answered().option(3))
+
     def answered(self, deadline: float = 5.0) -> wire.Reply:
         """A good DISCOVER of the attacker gets its OFFER; again and again, as its messages may be over the limit."""
         return discover_until_answered(self.attacker, self.tap, deadline)
@@ -169,3 +179,38 @@ def flood(tap: Tap, attack: bytes, rate: int) -> Iterator[Callable[[], int]]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def build(lab: Lab) -> Iterator[Scene]:
+    """The scene on two nodes that have nothing yet."""
+    lab.wait_connected()
+    main = {"name": "main", "kind": "flat", "subnets": [{"cidr": "10.10.0.0/24"}]}
+    other = {"name": "other", "kind": "vlan", "segment": OTHER_VLAN, "subnets": [{"cidr": "10.30.0.0/24"}]}
+    networks = [
+        (lab.client.create_network({**fields, "project_id": "p", "physical_network": "physnet1"}).object or {})["id"]
+        for fields in (main, other)
+    ]
+    first, second = lab.nodes
+    places = {"attacker": (first, 0), "neighbour": (first, 0), "remote": (second, 0), "stranger": (first, 1)}
+    vms = [lab.create_vm(name, node, networks[n], client=None) for name, (node, n) in places.items()]
+    for vm in vms:
+        vm.set_address(f"{vm.address}/24")
+    scene = Scene(lab, *vms)
+    scene.open()
+    try:
+        for vm in vms:
+            offer = discover_until_answered(vm, scene.taps[vm.name], deadline=20)
+            vm.set_address(f"{vm.address}/24", IPv4Address(offer.option(3)))
+        yield scene
+    finally:
+        scene.close()
+
+
+def rogue_offer(scene: Scene, **fields: Any) -> bytes:
+    """A server's answer to the neighbour, as a rogue would send it."""
+    message = client_message(
+        scene.attacker, wire.OFFER, op=2, ports=(67, 68), source=scene.attacker.address,
+        chaddr=mac_of(scene.neighbour), **fields,
+    )
+    return sound(message.frame())
