@@ -66,15 +66,15 @@ class Lab:
             self.run_directory.empty()
             enlarge_receive_buffers()
             self._build()
-        except BaseException:
-            self._clean_up(keep_files=True)
+        except BaseException as error:
+            self._clean_up(keep_files=_is_failure(error))
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clean_up(keep_files=self.keep_files or error is not None)
+        self._clean_up(keep_files=self.keep_files or _is_failure(error))
 
     # what is in it
 
@@ -163,6 +163,11 @@ class Lab:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:  # who handles it already, ends the `with` as well
                     self._old_handlers[number] = signal.signal(number, _leave)
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    """Something to look at the logs for, rather than somebody's wish to stop."""
+    return isinstance(error, Exception)
 
 
 def _is_live(reported: Object, node: Node) -> bool:

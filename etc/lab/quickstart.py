@@ -72,7 +72,8 @@ def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
         if not options.once:
             CONSOLE.print(_summary(checks))
             _play(lab)
-    CONSOLE.print(f"{time.monotonic() - begun:.1f} s in all, and everything is cleaned up.")
+    took = f" {time.monotonic() - begun:.1f} s in all." if options.once else ""
+    CONSOLE.print(f"Everything is stopped and cleaned up.{took}")
     CONSOLE.print(_summary(checks))
     return 1 if failed else 0
 

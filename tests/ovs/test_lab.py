@@ -146,11 +146,10 @@ def test_nothing_is_left_however_it_ends(root: None, number: signal.Signals) -> 
     if number == signal.SIGKILL:
         assert netns.names(f"{prefix}-")
         sweep(prefix)
+    assert not (machine.HOME / prefix).exists()
     assert netns.names(f"{prefix}-") == []
     assert not [pid for pid in started if is_running(pid)]
     assert Path("/proc/sys/net/core/rmem_default").read_text() == buffers
-    sweep(prefix)
-    assert not (machine.HOME / prefix).exists()
 
 
 def is_running(pid: int) -> bool:
