@@ -6,7 +6,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -195,6 +195,24 @@ def send_frames(vm: Vm, frame: bytes, count: int = 1) -> None:
         raw.bind(("eth0", 0))
         for _ in range(count):
             raw.send(frame)
+
+
+def resolve(vm: Vm, *addresses: object, silence: float = 0.3) -> dict[str, list[str]]:
+    """Ask for addresses by ARP: who answers for each, until nobody has said anything for `silence` seconds."""
+    answers: dict[str, list[str]] = {str(address): [] for address in addresses}
+    with netns.inside(vm.namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+    with raw, suppress(TimeoutError):
+        raw.bind(("eth0", 0x0806))
+        raw.settimeout(silence)
+        for address in addresses:
+            raw.send(arp_frame(vm, address))
+        while True:
+            frame, (_, _, direction, *_) = raw.recvfrom(2048)
+            sender = socket.inet_ntoa(frame[28:32])
+            if direction != socket.PACKET_OUTGOING and frame[20:22] == b"\0\2" and sender in answers:
+                answers[sender].append(frame[22:28].hex(":"))
+    return answers
 
 
 def mac(text: str) -> bytes:

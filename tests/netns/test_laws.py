@@ -31,6 +31,7 @@ from tests.netns.cloud import (
     make_vms,
     metric,
     program,
+    resolve,
     send_frames,
     tcp,
     udp_frame,
@@ -77,8 +78,9 @@ def everything_works(lab: Lab, vms: dict[str, Vm], step: int) -> None:
         assert {partner: vm.ping(address, count=2).lost for partner, address in partners.items()} == dict.fromkeys(
             partners, 0
         ), vm.name
-        asked, answer = [(router, ANYCAST_MAC), (neighbour.address, neighbour.mac)][number % 2]
-        assert vm.arping(asked) == {answer}
+        assert resolve(vm, router, neighbour.address) == {
+            str(router): [ANYCAST_MAC], str(neighbour.address): [neighbour.mac]
+        }
         with tcp(vm.namespace, vm.address) as connection:
             connection.connect((str(lab.fabric.far_host), 7000))
 
