@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -27,6 +28,31 @@ _FLOW = re.compile(r"cookie=(0x[0-9a-f]+),.* n_packets=(\d+),")
 _OUTCOME = re.compile(r'^trunkline_packet_in_outcomes_total\{outcome="(\w+)"\} ([\d.]+)', re.MULTILINE)
 _SO_RCVBUFFORCE = 33  # linux/asm-generic/socket.h
 _RECEIVE_BUFFER = 8 << 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A DHCP client's message; `unicast` says where its frame and its packet went."""
+
+    type: int
+    xid: int
+    ciaddr: IPv4Address
+    source: IPv4Address
+    destination: IPv4Address
+    unicast: bool
+
+
+def take_request(frame: bytes) -> Asked:
+    """Of an untagged frame without IP options."""
+    bootp = frame[42:]
+    assert bootp[:3] == b"\x01\x01\x06"
+    at = 240
+    while bootp[at] != 53:
+        at += 1 if bootp[at] == 0 else 2 + bootp[at + 1]
+    return Asked(
+        bootp[at + 2], int.from_bytes(bootp[4:8]), IPv4Address(bootp[12:16]), IPv4Address(frame[26:30]),
+        IPv4Address(frame[30:34]), not frame[0] & 1 and frame[30:34] != b"\xff" * 4,
+    )
 
 
 class Tap:
@@ -74,6 +100,10 @@ class Tap:
         """The server's messages, of one transaction or of all; asserts that their lengths and checksums are right."""
         replies = [take_apart(frame) for frame in self.frames() if is_dhcp(frame, 67, 68)]
         return [reply for reply in replies if xid is None or reply.xid == xid]
+
+    def asked(self) -> list[Asked]:
+        """The client's messages; only a tap with `outgoing` sees them."""
+        return [take_request(frame) for frame in self.frames() if is_dhcp(frame, 68, 67)]
 
     def ask(self, message: Message, deadline: float = 5.0) -> Reply:
         """Sends a client's message and waits for the answer."""
