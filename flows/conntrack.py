@@ -92,9 +92,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Conntrack:
-    """The connections of a switch, by zone and by either direction. A value: `track` gives the next one."""
+    """The connections of a switch, by zone and by either direction. A value: `track` gives the next one.
+
+    Linux's conntrack, or with `userspace` that of the userspace datapath (as seen in Open vSwitch 3.5): it never
+    translates an ICMP id, lets a packet pass as it is when no translation is free, and takes port 0 for invalid.
+    """
 
     entries: _Entries = field(default_factory=lambda: MappingProxyType({}))
+    userspace: bool = False
 
     def track(self, zone: int, fields: Mapping[str, int], inner: Packet | None, action: Ct) -> Verdict:
         """The ct action on a packet."""
@@ -118,23 +123,31 @@ class Conntrack:
 
     def flush(self, zone: int) -> Conntrack:
         """Without the connections of a zone."""
-        return Conntrack({key: connection for key, connection in self.entries.items() if key[0] != zone})
+        kept = {key: connection for key, connection in self.entries.items() if key[0] != zone}
+        return replace(self, entries=kept)
 
     def _begin(self, zone: int, flowing: Flowing, inner: Packet | None, action: Ct, fragment: bool) -> Verdict:
-        if flowing.protocol == PROTO_ICMP and not fragment and flowing.icmp_type not in _ICMP_REPLIES:
+        if not fragment and not self._may_begin(flowing):
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         state = CT_TRACKED | CT_NEW
         if not action.commit:
             return Verdict(self, state, inner=inner)
         reply = flowing.back()
         if action.nat is not None:
-            free = (back for back in _translations(flowing, action.nat) if (zone, back) not in self.entries)
+            ids_too = not self.userspace
+            free = (back for back in _translations(flowing, action.nat, ids_too) if (zone, back) not in self.entries)
             chosen = next(free, None)
             if chosen is None:
-                return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner, exhausted=True)
+                return Verdict(self, state, inner=inner, exhausted=not self.userspace)
             reply = chosen
         connection = Connection(flowing, reply)
         return Verdict(self._with(zone, connection), state, connection.translated(False).fields(), inner)
+
+    def _may_begin(self, flowing: Flowing) -> bool:
+        if flowing.protocol == PROTO_ICMP:
+            return flowing.icmp_type in _ICMP_REPLIES
+        ports_matter = self.userspace and flowing.protocol in _PORTS
+        return not ports_matter or bool(flowing.source_port and flowing.target_port)
 
     def _related(self, zone: int, inner: Packet | None, translate: bool) -> Verdict:
         """An ICMP error belongs to the connection of the packet that it quotes, and goes the other way."""
@@ -152,7 +165,7 @@ class Conntrack:
 
     def _with(self, zone: int, connection: Connection) -> Conntrack:
         new = {(zone, connection.original): connection, (zone, connection.reply): connection}
-        return Conntrack({**self.entries, **new})
+        return replace(self, entries={**self.entries, **new})
 
 
 def _flowing(fields: Mapping[str, int]) -> Flowing:
@@ -168,17 +181,17 @@ def _flowing(fields: Mapping[str, int]) -> Flowing:
     return Flowing(*ends, fields.get(names[0], 0), fields.get(names[1], 0))
 
 
-def _translations(flowing: Flowing, nat: Nat) -> Iterator[Flowing]:
+def _translations(flowing: Flowing, nat: Nat, ids_too: bool) -> Iterator[Flowing]:
     """The replies that a new connection could expect: on its own source port if allowed, then on any in the range.
 
-    For ICMP the id takes the port's place, as in Linux; Open vSwitch's userspace conntrack leaves the id alone.
+    With `ids_too` the id of ICMP takes the port's place.
     """
-    first, last = nat.ports or _ANY_PORT
-    own = flowing.source_port
     reply = flowing.back()._replace(target=nat.source)
-    if flowing.protocol not in _PORTS and flowing.protocol != PROTO_ICMP:
+    if flowing.protocol not in _PORTS and not (flowing.protocol == PROTO_ICMP and ids_too):
         yield reply
         return
+    first, last = nat.ports or _ANY_PORT
+    own = flowing.source_port
     count = last - first + 1
     start = own - first if first <= own <= last else 0
     for step in range(count):

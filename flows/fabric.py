@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from flows.compile import compile_node
+from flows.conntrack import Conntrack
 from flows.model import Snapshot
 from flows.packet import Packet
 from flows.simulate import Punt, Result, State, Switch
@@ -66,8 +67,8 @@ class Fabric:
     stations: Mapping[tuple[str, int, int], str] = field(default_factory=dict)
 
     @staticmethod
-    def of(snapshot: Snapshot) -> Fabric:
-        """All nodes of a snapshot with the flows that they should hold."""
+    def of(snapshot: Snapshot, *, userspace: bool = False) -> Fabric:
+        """All nodes of a snapshot with the flows that they should hold; `userspace` as in flows.conntrack."""
         return Fabric(
             {name: Switch(compile_node(snapshot, name).flows()) for name in snapshot.nodes},
             {
@@ -75,6 +76,7 @@ class Fabric:
                 for node in snapshot.nodes.values()
                 for uplink in node.uplinks
             },
+            dict.fromkeys(snapshot.nodes, State(Conntrack(userspace=userspace))),
         )
 
     def send(self, node: str, ofport: int, packet: Packet) -> Journey:

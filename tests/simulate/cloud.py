@@ -64,8 +64,8 @@ def world() -> Snapshot:
 
 
 @cache
-def fabric() -> Fabric:
-    return Fabric.of(world())
+def fabric(*, userspace: bool = False) -> Fabric:
+    return Fabric.of(world(), userspace=userspace)
 
 
 def vm(key: int, snapshot: Snapshot | None = None) -> Vm:

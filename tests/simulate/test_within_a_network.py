@@ -194,6 +194,12 @@ def test_a_frame_to_oneself_is_dropped_by_name() -> None:
     assert drop is not None and drop.reason is Reason.RULE
 
 
+@pytest.mark.xfail(strict=True, reason="ARP other than for a gateway, but sent to the anycast MAC, is unknown unicast")
+def test_the_anycast_mac_is_never_a_target_on_the_wire() -> None:
+    for sent in (BLUE_1.arp(BLUE_2.ip, eth_dst=GATEWAY_MAC), BLUE_1.arp(BLUE_2.ip, arp_op=2, eth_dst=GATEWAY_MAC)):
+        assert send(BLUE_1, sent).wire == ()
+
+
 SPOOFED = {
     "mac": BLUE_1.udp(BLUE_2.ip, BLUE_2.mac, eth_src=BLUE_2.mac),
     "ip": BLUE_1.udp(BLUE_2.ip, BLUE_2.mac, ip_src=ip("10.20.0.77")),

@@ -1,0 +1,172 @@
+"""A private Open vSwitch whose interfaces exist only inside it (datapath_type=dummy): frames go in by a command and
+come out into files. It forwards with the userspace datapath and its conntrack, and needs neither root nor namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
+from etc.lab.processes import run, start, stop_all
+from flows.ir import Flow
+from flows.packet import Packet
+from flows.wire import barrier_request, encode_add, with_xid
+from tests.ovs.frames import decode, encode
+
+_FRAME_DEADLINE = 5.0
+_PCAP_HEADER = 24
+_HELLO, _ERROR, _BARRIER_REPLY = 0, 1, 21
+# a lookup in the output of ofproto/trace; a cookie of 0 is not shown
+_STEP = re.compile(r"^ *(?P<table>\d+)\. (?:No match|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)", re.MULTILINE)
+
+
+class RealSwitch:
+    """One bridge, br-int, with `ofports` and `flows`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._control: socket.socket | None = None
+        self._seen: dict[int, int] = {}
+
+    @staticmethod
+    @contextmanager
+    def running(ofports: Iterable[int], flows: Iterable[Flow]) -> Iterator[RealSwitch]:
+        with tempfile.TemporaryDirectory(prefix="ovs-") as name:
+            switch = RealSwitch(Path(name))
+            with switch._daemons():
+                switch._ports(ofports)
+                switch._load(flows)
+                yield switch
+
+    @contextmanager
+    def _daemons(self) -> Iterator[None]:
+        files = self.directory
+        database = f"unix:{files}/db.sock"
+        env = {f"OVS_{kind}DIR": str(files) for kind in ("RUN", "LOG", "DB", "SYSCONF")}
+        run(["ovsdb-tool", "create", f"{files}/conf.db", str(SCHEMA)])
+        processes = []
+        try:
+            quiet = ["-vconsole:off", "-vsyslog:off"]
+            server = start(
+                "ovsdb-server",
+                ["ovsdb-server", f"{files}/conf.db", f"--remote=p{database}", f"--unixctl={files}/ovsdb.ctl",
+                 f"--log-file={files}/ovsdb.log", *quiet],
+                files / "ovsdb.out", env=env,
+            )
+            processes.append(server)
+            server.wait_for((files / "db.sock").is_socket, START_DEADLINE, "no database socket")
+            self._vsctl("--no-wait", "init")
+            switch = start(
+                "ovs-vswitchd",
+                ["ovs-vswitchd", database, f"--unixctl={files}/vswitchd.ctl", "--enable-dummy=override",
+                 "--disable-system", f"--log-file={files}/vswitchd.log", *quiet],
+                files / "vswitchd.out", env=env,
+            )
+            processes.append(switch)
+            switch.wait_for(self._connected, START_DEADLINE, "no control socket")
+            yield
+        finally:
+            if self._control is not None:
+                self._control.close()
+            stop_all(reversed(processes))
+
+    def _connected(self) -> bool:
+        control = socket.socket(socket.AF_UNIX)
+        control.settimeout(START_DEADLINE)
+        try:
+            control.connect(str(self.directory / "vswitchd.ctl"))
+        except OSError:
+            control.close()
+            return False
+        self._control = control
+        return True
+
+    def _vsctl(self, *args: str) -> None:
+        run(["ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *args], env=dict(os.environ))
+
+    def _ports(self, ofports: Iterable[int]) -> None:
+        made = ["add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=dummy", "fail_mode=secure"]
+        made += [f"protocols={OPENFLOW}"]
+        for ofport in ofports:
+            capture = self.directory / f"p{ofport}.pcap"
+            made += ["--", "add-port", "br-int", f"p{ofport}", "--", "set", "Interface", f"p{ofport}", "type=dummy"]
+            made += [f"ofport_request={ofport}", f"options:tx_pcap={capture}"]
+            self._seen[ofport] = _PCAP_HEADER
+        self._vsctl(*made)
+
+    def _load(self, flows: Iterable[Flow]) -> None:
+        """Raises ValueError with the flow that the switch refuses."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(START_DEADLINE)
+            connection.connect(str(self.directory / "br-int.mgmt"))
+            connection.sendall(struct.pack("!BBHI", 5, _HELLO, 8, 0))
+            sent = list(flows)
+            for xid, flow in enumerate(sent, start=1):
+                connection.sendall(with_xid(encode_add(flow), xid))
+            connection.sendall(barrier_request(len(sent) + 1))
+            with connection.makefile("rb") as stream:
+                while True:
+                    header = stream.read(8)
+                    _, kind, length, xid = struct.unpack("!BBHI", header)
+                    body = stream.read(length - 8)
+                    if kind == _ERROR:
+                        raise ValueError(f"{sent[xid - 1]}: error {struct.unpack_from('!HH', body)}")
+                    if kind == _BARRIER_REPLY:
+                        return
+
+    def command(self, method: str, *params: str) -> str:
+        """What ovs-appctl(8) does: a JSON-RPC request on the control socket."""
+        assert self._control is not None
+        self._control.sendall(json.dumps({"id": 0, "method": method, "params": params}).encode())
+        text = ""
+        while True:
+            text += self._control.recv(1 << 16).decode()
+            try:
+                answer = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if answer["error"]:
+                raise RuntimeError(f"{method} {params}: {answer['error']}")
+            return str(answer["result"])
+
+    def forget_cached(self) -> None:
+        """Decide anew for each kind of packet: after a learn, the cache of the datapath is old for half a second."""
+        self.command("revalidator/purge")
+
+    def receive(self, made: Packet, in_port: int, expected: int = 0) -> list[tuple[int, Packet]]:
+        """What comes out of which port. Waits for `expected` frames, or until it is clear that they will not come."""
+        self.command("netdev-dummy/receive", f"p{in_port}", encode(made).hex())
+        seen: list[tuple[int, Packet]] = []
+        deadline = time.monotonic() + _FRAME_DEADLINE
+        # each command waits for a turn of the main loop, which forwards what is queued
+        turns = 3
+        while turns > 0 or (len(seen) < expected and time.monotonic() < deadline):
+            self.command("version")
+            seen += [(ofport, decode(frame)) for ofport in sorted(self._seen) for frame in self._new_frames(ofport)]
+            turns -= 1
+        return seen
+
+    def _new_frames(self, ofport: int) -> Iterator[bytes]:
+        with (self.directory / f"p{ofport}.pcap").open("rb") as capture:
+            capture.seek(self._seen[ofport])
+            data = capture.read()
+        self._seen[ofport] += len(data)
+        while data:
+            length = struct.unpack_from("=8xI", data)[0]
+            yield data[16 : 16 + length]
+            data = data[16 + length :]
+
+    def steps(self, made: Packet, in_port: int) -> list[tuple[int, int | None]]:
+        """(table, cookie of the flow or None for a miss) of each lookup, as ofproto/trace tells."""
+        traced = self.command("ofproto/trace", "br-int", f"in_port={in_port}", encode(made).hex())
+        found = _STEP.finditer(traced)
+        return [(int(step["table"]), int(step["cookie"], 16) if step["cookie"] else None) for step in found]
