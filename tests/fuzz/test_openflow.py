@@ -1,0 +1,173 @@
+"""Whatever comes in from the management network: REST answers within 3 s, and no node loses its session or a flow."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from etc.lab import netns
+from etc.lab.control import ADDRESS, OPENFLOW_PORT
+from etc.lab.lab import Lab
+
+PATIENCE = 3.0
+"""Seconds for an answer of REST."""
+
+UNKNOWN_SWITCH = 0xDEAD_BEEF
+VERSION = 5
+HELLO = struct.pack("!BBHIHHI", VERSION, 0, 16, 1, 1, 8, 1 << VERSION)
+TYPES = range(36)
+_SESSIONS = re.compile(r'^trunkline_sessions_total\{node="n1"\} ([\d.]+)', re.MULTILINE)
+
+
+def message(kind: int, body: bytes = b"", *, length: int | None = None, version: int = VERSION, xid: int = 1) -> bytes:
+    return struct.pack("!BBHI", version, kind, 8 + len(body) if length is None else length, xid) + body
+
+
+def handshake(datapath_id: int) -> bytes:
+    """All that a switch says until it is taken for one: hello, features, no ports."""
+    features = message(6, struct.pack("!QIBB2xI4x", datapath_id, 256, 254, 0, 0x4F), xid=2)
+    return HELLO + features + message(19, struct.pack("!HH4x", 13, 0), xid=3)
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
+    lab = make_lab(nodes=1)
+    lab.wait_connected()
+    fields = {"name": "net", "kind": "flat", "physical_network": "physnet1", "subnets": [{"cidr": "10.10.0.0/24"}]}
+    network = lab.client.create_network(fields).object
+    assert network
+    vm = lab.create_vm("vm", lab.nodes[0], network["id"])
+    vm.wait_configured()
+    yield lab
+
+
+@pytest.fixture
+def connect(lab: Lab) -> Iterator[Callable[[bytes], socket.socket]]:
+    """Opens a connection from the node's side of the management network, and says something; open to the test's end."""
+    with ExitStack() as stack:
+
+        def call(data: bytes) -> socket.socket:
+            with netns.inside(lab.nodes[0].namespace):
+                connection = stack.enter_context(socket.create_connection((str(ADDRESS.ip), OPENFLOW_PORT), timeout=5))
+            with suppress(ConnectionError):  # hung up on us before we were done
+                connection.sendall(data)
+            return connection
+
+        yield call
+
+
+@pytest.fixture(autouse=True)
+def unimpressed(lab: Lab) -> Iterator[None]:
+    """What must hold after every test here: REST is quick, the node still has the session that it had, and works."""
+    before, flows = sessions(lab), lab.nodes[0].ovs.flows()
+    yield
+    began = time.monotonic()
+    assert lab.control.request("GET", "/v1/health", timeout=PATIENCE)[0] == 200
+    assert lab.control.request("GET", "/v1/nodes", timeout=PATIENCE)[0] == 200
+    assert time.monotonic() - began < PATIENCE
+    assert lab.client.get_node("n1")["state"] == "live"
+    assert sessions(lab) == before
+    assert lab.nodes[0].ovs.flows() == flows
+    prove_work(lab)
+
+
+def sessions(lab: Lab) -> int:
+    """How often the node has connected since the controller started."""
+    found = _SESSIONS.search(lab.control.request("GET", "/metrics")[1])
+    assert found
+    return int(float(found[1]))
+
+
+def prove_work(lab: Lab) -> None:
+    """A change reaches the node, and packets reach the controller."""
+    vm = lab.vms["vm"]
+    port = lab.client.get_port(vm.port["id"])
+    for options in ([{"code": 66, "value": "x"}], port["dhcp_options"]):
+        lab.confirm(lab.client.update_port(port["id"], {"dhcp_options": options}).revision, 5)
+    assert vm.ping(vm.wait_configured().router, count=1).answered
+    vm.renew()
+    assert vm.wait_configured().address.ip == vm.address
+
+
+def bad_bodies(rng: random.Random) -> list[bytes]:
+    """Bodies whose inner lengths are 0, too long or anything."""
+    inner = [struct.pack("!HH", kind, length) for kind in (1, 13) for length in (0, 3, 0xFFFF)]
+    noise = [rng.randbytes(rng.randrange(200)) for _ in range(4)]
+    return [b"", inner[0], *(each + bytes(60) for each in inner), *noise]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise(connect: Callable[[bytes], socket.socket], seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(50):
+        connect(rng.randbytes(rng.choice((1, 7, 8, 9, 100, 4096, 70_000))))
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_a_length_below_the_header(connect: Callable[[bytes], socket.socket], length: int) -> None:
+    for kind in TYPES:
+        for before in (b"", HELLO, handshake(UNKNOWN_SWITCH)):
+            assert ended(connect(before + message(kind, bytes(16), length=length)))
+
+
+def ended(connection: socket.socket) -> bool:
+    """True once the controller has hung up. Raises TimeoutError."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("state", ["before hello", "after hello", "after features"])
+def test_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], state: str) -> None:
+    before = {"before hello": b"", "after hello": HELLO, "after features": handshake(UNKNOWN_SWITCH)}[state]
+    rng = random.Random(state)
+    bodies = bad_bodies(rng)
+    for kind in TYPES:
+        for body in bodies:
+            connect(before + message(kind, body)).close()
+
+
+@pytest.mark.parametrize("element", ["0001000000000010", "0000000000000000", "00010004", "0001ffff00000010", "0001"])
+def test_elements_of_a_hello(connect: Callable[[bytes], socket.socket], element: str) -> None:
+    for version in (1, 4, 5, 6, 0x99):
+        connect(message(0, bytes.fromhex(element) * 3, version=version))
+
+
+def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.socket]) -> None:
+    """Entries of length 0 in every kind of multipart reply, and packet_ins that nobody asked for."""
+    connection = connect(handshake(UNKNOWN_SWITCH))
+    for kind in range(20):
+        for xid in (1, 2, 3, 0x80000000, 0x80000001):
+            connection.sendall(message(19, struct.pack("!HH4x", kind, 0) + bytes(400), xid=xid))
+    connection.sendall(message(10, bytes(100)) * 2000)
+
+
+def test_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
+    """More than are kept: the oldest go, and those of the nodes are none of them."""
+    connections = [connect(b"") for _ in range(300)]
+    assert ended(connections[0])
+
+
+def test_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
+    connections = [connect(handshake(UNKNOWN_SWITCH + number)) for number in range(100)]
+    assert ended(connections[0])
+
+
+def test_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) -> None:
+    connection = connect(HELLO)
+    connection.settimeout(0.5)  # when nothing more goes in, it is the controller that does not read us
+    echo = message(2, bytes(8000)) * 100
+    with suppress(TimeoutError, ConnectionError):
+        for _ in range(1000):
+            connection.sendall(echo)
+        pytest.fail("800 MB of echo requests were taken, and no answer was read")
