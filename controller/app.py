@@ -106,9 +106,13 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(self._neighbours.run, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
-            eventlet.spawn(every, background.GATEWAY_PERIOD, self._release_gateways, self.counters),
+            eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
         ]
         self._api.start()
+
+    def _gateway_period(self) -> float:
+        """Seconds. A short delay is not made long by looking seldom."""
+        return min(background.GATEWAY_PERIOD, max(background.TICK, self._release_delay))
 
     def _release_gateways(self) -> None:
         self.store.release_idle_gateways(self._release_delay)

@@ -24,12 +24,18 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         Priority.NORMAL,
         matching(in_port=uplink, vlan_vid=vlan_match(network)),
         *untag,
-        SetField(Reg.NETWORK, network.key),
-        SetField(Reg.ROUTER, network.router_key),
+        *_where(network),
         SetField(Reg.FLAGS, FLAG_FROM_UPLINK),
         Goto(Table.EXTERNAL_IN if network.external else Table.UPLINK_IN),
         key=network.key,
     )
+
+
+def _where(network: Network) -> Iterator[Action]:
+    yield SetField(Reg.NETWORK, network.key)
+    # else its VMs could send into the project's other networks, by a gateway that theirs does not have
+    if network.routed:
+        yield SetField(Reg.ROUTER, network.router_key)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
@@ -39,8 +45,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Rule.CLASSIFY_PORT,
         Priority.NORMAL,
         matching(in_port=port.binding.ofport, vlan_vid=VLAN_NONE),
-        SetField(Reg.NETWORK, network.key),
-        SetField(Reg.ROUTER, network.router_key),
+        *_where(network),
         SetField(Reg.SOURCE_PORT, port.key),
         SetField(Reg.SOURCE_ZONE, port.binding.zone),
         Goto(Table.PORT_SECURITY),
