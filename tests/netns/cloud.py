@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 
 from controller.client import Object
 from etc.lab import netns
+from etc.lab.capture import ETHERTYPE_IPV4, ICMP, Capture, Seen
 from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER, QUIET
 from etc.lab.lab import Lab
 from etc.lab.node import Node
@@ -154,12 +155,40 @@ def drops(node: Node) -> Counter[tuple[Rule, int]]:
     return counts
 
 
-def wait_dropped(node: Node, before: Counter[tuple[Rule, int]], rule: Rule, packets: int, key: int = 0) -> None:
-    """Wait until a drop has counted so many more; Open vSwitch brings its counters up to date now and then."""
+def wait_dropped(
+    node: Node, before: Counter[tuple[Rule, int]], rule: Rule, packets: int, key: int | None = None
+) -> None:
+    """Wait until a drop, of one object or of any, has counted so many more. Open vSwitch brings counters up to date now
+    and then.
+    """
+
+    def counted() -> int:
+        more = drops(node) - before
+        return sum(count for (name, of), count in more.items() if name is rule and key in (None, of))
+
     wait_until(
-        lambda: drops(node)[rule, key] - before[rule, key] >= packets, 10,
-        lambda: f"{packets} x {rule.name} {key}; what was dropped: {drops(node) - before}", interval=0.1,
+        lambda: counted() >= packets, 10,
+        lambda: f"{packets} x {rule.name} {key or ''}; what was dropped: {drops(node) - before}", interval=0.1,
     )
+
+
+# captures
+
+
+def saw(watched: Capture, condition: Callable[[Seen], bool], count: int = 1) -> list[Seen]:
+    """At least `count` such frames. What passed before them has been seen as well by then."""
+    return wait_until(
+        lambda: found if len(found := watched.seen(condition)) >= count else None, 5,
+        lambda: f"{count} frames; those seen: {watched.seen()}",
+    )
+
+
+def echo(frame: Seen) -> bool:
+    return frame.protocol == ICMP and frame.ethertype == ETHERTYPE_IPV4 and frame.icmp_type in (0, 8)
+
+
+def request(frame: Seen) -> bool:
+    return echo(frame) and frame.icmp_type == 8
 
 
 # sockets in a namespace, used by the test itself

@@ -31,7 +31,9 @@ from tests.netns.cloud import (
     make_vms,
     metric,
     program,
+    request,
     resolve,
+    saw,
     send_frames,
     tcp,
     udp_frame,
@@ -289,7 +291,7 @@ def test_a_spoofed_frame_counts_for_its_drop_alone(lab: Lab, vms: dict[str, Vm],
         send_frames(vm, SPOOFED[lie](vm, other), 5)
         assert not vm.ping(other.address, count=1).lost  # what was sent before would have been there by now
         wait_dropped(vm.node, before, Rule.DROP_SPOOFED, 5, vm.port["key"])
-        assert watched.seen(lambda frame: frame.eth_src == vm.mac)
+        saw(watched, lambda frame: request(frame) and frame.eth_src == vm.mac)
         assert not watched.seen(lambda frame: frame.eth_src == other.mac and frame.eth_dst == other.mac)
         assert not watched.seen(lambda frame: str(frame.src) == "10.20.0.250")
     assert drops(vm.node) - before == {(Rule.DROP_SPOOFED, vm.port["key"]): 5}

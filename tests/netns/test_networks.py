@@ -18,11 +18,14 @@ from tests.netns.cloud import (
     ANYCAST_MAC,
     arp_frame,
     drops,
+    echo,
     gateway_of,
     make_network,
     make_outside,
     make_vms,
+    request,
     resolve,
+    saw,
     send_frames,
     tcp,
     udp,
@@ -91,23 +94,21 @@ def watched(*vms: Vm) -> Iterator[dict[str, Capture]]:
         yield {vm.name: stack.enter_context(vm.capture("")) for vm in vms}
 
 
-def echo(frame: Seen) -> bool:
-    return frame.protocol == capture.ICMP and frame.ethertype == capture.ETHERTYPE_IPV4
-
-
 @pytest.mark.parametrize("name", ["flat", "vlan", "flat2", "vlan2"])
 def test_frames_carry_the_tag_of_their_network_and_only_on_its_wire(
     lab: Lab, vms: dict[str, Vm], networks: dict[str, Object], name: str
 ) -> None:
     here, there, network = vms[f"{name}-1"], vms[f"{name}-2"], networks[name]
+
+    def is_theirs(frame: Seen) -> bool:
+        return frame.eth_src in (here.mac, there.mac)
+
     with wire(lab, here.node, "physnet1") as first, wire(lab, here.node, "physnet2") as second:
         assert not here.ping(there.address).lost
-        seen = {"physnet1": first.seen(echo), "physnet2": second.seen(echo)}
-    mine = [frame for frame in seen.pop(network["physical_network"]) if frame.eth_src in (here.mac, there.mac)]
-    assert len(mine) == 6
-    assert {frame.vlan for frame in mine} == {network["segment"]}
-    (others,) = seen.values()
-    assert not [frame for frame in others if frame.eth_src in (here.mac, there.mac)]
+        mine, others = (first, second) if network["physical_network"] == "physnet1" else (second, first)
+        tags = [frame.vlan for frame in saw(mine, lambda frame: echo(frame) and is_theirs(frame), 6)]
+        assert tags == [network["segment"]] * 6
+        assert not others.seen(is_theirs)
 
 
 def test_nothing_of_the_gateway_is_ever_on_the_wire(
@@ -124,9 +125,10 @@ def test_nothing_of_the_gateway_is_ever_on_the_wire(
         # routed within the project, to the other node and back
         for source, target in (("flat-1", "vlan-2"), ("vlan-2", "flat-1"), ("vlan-1", "flat-3")):
             assert not vms[source].ping(vms[target].address).lost
-        routed = cable.seen(lambda frame: echo(frame) and frame.src == vms["flat-1"].address)
+        # routed at its source, so that it is on the target's segment
+        routed = saw(cable, lambda frame: request(frame) and frame.src == vms["vlan-1"].address, 3)
         everything = cable.seen()
-    assert routed and {frame.ttl for frame in routed} >= {63}
+    assert {(frame.ttl, frame.vlan) for frame in routed} == {(63, None)}
     assert not [frame for frame in everything if ANYCAST_MAC in (frame.eth_src, frame.eth_dst)]
     arp = [frame for frame in everything if frame.ethertype == capture.ETHERTYPE_ARP]
     assert not [frame for frame in arp if {str(frame.src), str(frame.dst)} & (gateways["flat"] | gateways["vlan"])]
@@ -141,6 +143,8 @@ def test_a_broadcast_reaches_each_member_once_and_nobody_else(lab: Lab, vms: dic
         # whatever a broadcast sets off is there before what is sent after it
         for vm in vms.values():
             vm.ping(vms[f"{vm.name[:-1]}{int(vm.name[-1]) % 3 + 1}"].address, count=1)
+        for each in captures.values():
+            saw(each, request)
         heard = {vm: len(each.seen(lambda frame: frame.dst_port == 5001)) for vm, each in captures.items()}
     members = {f"{name}-2", f"{name}-3"}
     assert {vm: count for vm, count in heard.items() if count} == {sender.name: 3, **dict.fromkeys(members, 3)}
@@ -153,11 +157,12 @@ def test_an_unknown_unicast_goes_to_the_wire_once_and_to_no_vm(lab: Lab, vms: di
     with wire(lab, lab.nodes[0], "physnet1") as cable, watched(same_node, vms[f"{name}-1"]) as captures:
         send_frames(sender, udp_frame(sender, same_node.address, eth_dst=NOBODY), 4)
         wait_dropped(lab.nodes[0], before, Rule.DROP_UNKNOWN_UNICAST, 4)
-        assert len(cable.seen(lambda frame: frame.eth_dst == NOBODY)) == 4
+        saw(cable, lambda frame: frame.eth_dst == NOBODY, 4)
         for vm in (same_node, vms[f"{name}-1"]):
             assert not sender.ping(vm.address, count=1).lost
-            assert captures[vm.name].seen(echo)
+            saw(captures[vm.name], lambda frame: request(frame) and frame.src == sender.address)
             assert not captures[vm.name].seen(lambda frame: frame.eth_dst == NOBODY)
+        assert len(cable.seen(lambda frame: frame.eth_dst == NOBODY)) == 4
 
 
 def test_arp_for_a_known_port_is_answered_without_a_broadcast(lab: Lab, vms: dict[str, Vm]) -> None:
@@ -168,16 +173,18 @@ def test_arp_for_a_known_port_is_answered_without_a_broadcast(lab: Lab, vms: dic
         assert resolve(first, second.address) == {str(second.address): [second.mac]}
         assert not first.ping(second.address).lost
         # a guest that probes for its own address (RFC 5227) must hear nothing
-        with first.capture("arp") as own:
+        with first.capture("") as own:
             send_frames(first, arp_frame(first, first.address, sender="0.0.0.0"))
             assert not first.ping(second.address, count=1).lost
+            saw(own, echo, 2)
+            saw(cable, request, 4)
             assert not own.seen(lambda frame: frame.eth_dst == first.mac and frame.src == first.address)
         asked = [frame for frame in cable.seen() if frame.ethertype == capture.ETHERTYPE_ARP]
         assert [frame for frame in asked if frame.dst == second.address] == []
         # whom nobody knows is asked for on the wire, as on any network
         assert resolve(first, "10.5.0.200") == {"10.5.0.200": []}
         cable.wait_for(lambda frame: frame.vlan == 150 and str(frame.dst) == "10.5.0.200")
-        assert heard.seen(lambda frame: str(frame.dst) == "10.5.0.200")
+        saw(heard, lambda frame: str(frame.dst) == "10.5.0.200")
 
 
 def test_the_mtu_is_the_networks(lab: Lab, vms: dict[str, Vm]) -> None:
@@ -187,7 +194,7 @@ def test_the_mtu_is_the_networks(lab: Lab, vms: dict[str, Vm]) -> None:
     with wire(lab, here.node, "physnet2") as cable:
         assert "1 received" in here.execute("ping", "-c1", "-W1", "-Mdo", "-s1372", str(there.address))
         assert "+1 errors" in here.execute("ping", "-c1", "-W1", "-Mdo", "-s1373", str(there.address), check=False)
-        assert {frame.length for frame in cable.seen(echo)} == {1414}
+        assert {frame.length for frame in saw(cable, echo, 2)} == {1414}
     # the largest frame of a VLAN network passes with its tag
     assert "1 received" in vms["vlan-1"].execute("ping", "-c1", "-W1", "-Mdo", "-s1472", str(vms["vlan-2"].address))
 
@@ -205,7 +212,7 @@ def test_projects_do_not_reach_each_other(lab: Lab, vms: dict[str, Vm], attacker
         for mac in (target.mac, ANYCAST_MAC, ROUTED_GROUP):
             send_frames(source, udp_frame(source, target.address, eth_dst=mac))
         assert not neighbour.ping(target.address, count=1).lost
-        assert heard.seen(lambda frame: frame.src == neighbour.address)
+        saw(heard, lambda frame: request(frame) and frame.src == neighbour.address)
         assert not heard.seen(lambda frame: frame.eth_src == source.mac or frame.src == source.address)
         assert not heard.seen(lambda frame: frame.dst_port == 9)
 
@@ -216,11 +223,8 @@ def test_two_projects_with_one_range_do_not_hear_each_other(lab: Lab, vms: dict[
     with watched(vms["vlan-2"], vms["vlan2-2"]) as captures:
         assert not blue.ping(vms["vlan-2"].address, count=3).lost
         assert not red.ping(vms["vlan2-2"].address, count=2).lost
-        requests = {
-            name: [frame.eth_src for frame in each.seen(lambda frame: echo(frame) and frame.icmp_type == 8)]
-            for name, each in captures.items()
-        }
-    assert requests == {"vlan-2": [blue.mac] * 3, "vlan2-2": [red.mac] * 2}
+        assert [frame.eth_src for frame in saw(captures["vlan-2"], request, 3)] == [blue.mac] * 3
+        assert [frame.eth_src for frame in saw(captures["vlan2-2"], request, 2)] == [red.mac] * 2
 
 
 def test_two_projects_with_one_range_are_outside_at_once_from_one_port(lab: Lab, vms: dict[str, Vm]) -> None:
@@ -243,7 +247,8 @@ def test_two_projects_with_one_range_are_outside_at_once_from_one_port(lab: Lab,
                 assert connection.recv(100) == text
                 connection.sendall(text.upper())
             assert [client.recv(100) for client in clients] == [b"BLUE", b"RED"]
-        sent = {(str(frame.src), frame.src_port) for frame in outside.seen(lambda frame: frame.dst_port == 7001)}
+        # three of the handshake, and the data and acknowledgements of three rounds
+        sent = {(str(frame.src), frame.src_port) for frame in saw(outside, lambda frame: frame.dst_port == 7001, 10)}
     assert len(sent) == 2
     assert {address for address, _ in sent} == {str(blue.node.snat_address)}
     # and one ping each, all the time
