@@ -4,8 +4,8 @@
 
     ryu-manager --config-file FILE controller.app
 
-where addresses and ports come from FILE too, so that none of ryu-manager's own flags is needed. The ryu-manager that this
-project installs is controller.compat's: Ryu's own does not start on an eventlet of today.
+where addresses and ports come from FILE too, so that none of ryu-manager's own flags is needed. The ryu-manager that
+this project installs is controller.compat's: Ryu's own does not start on an eventlet of today.
 """
 
 from __future__ import annotations

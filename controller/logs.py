@@ -40,7 +40,7 @@ def configure(form: str = "console", level: str = "INFO", stream: TextIO | None 
     if form == "json":
         last = [structlog.processors.format_exc_info, one_line, structlog.processors.JSONRenderer()]
     else:
-        # the default prints every local variable of a traceback: a snapshot takes seconds, and nobody else runs meanwhile
+        # the default prints all local variables: a snapshot takes seconds, in which nobody else runs
         plain = structlog.dev.plain_traceback
         last = [one_line, structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(target)

@@ -74,7 +74,7 @@ class Reg:
 REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.NETWORK, "network", "key of the network the packet is on now"),
     (Reg.FLAGS, "flags", "bit 0: came in by an uplink"),
-    (Reg.ROUTER, "router", "router_key of the network: what is routed to each other"),
+    (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
     (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port"),
@@ -112,7 +112,7 @@ NODE_MAC_MASK = 0xFFFFFFFF0000
 NODE_MAC_PREFIX = _NODE_MACS
 
 CARRIER_BASE = 0x64400000  # 100.64.0.0/10 (RFC 6598)
-CARRIER_BITS = 22
+CARRIER_MASK = 0xFFC00000
 
 
 def node_mac(node_key: int) -> int:
@@ -157,6 +157,7 @@ class Rule(Enum):
     DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
     DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
     DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
+    DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "", "a VM sends to a MAC that only nodes use")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
     DROP_UPLINK_GATEWAY = _RuleInfo(41, Table.UPLINK_IN, True, "network", "gateway ARP from the wire")
     DROP_UPLINK_ANYCAST = _RuleInfo(42, Table.UPLINK_IN, True, "", "the anycast gateway MAC from the wire")
@@ -185,7 +186,8 @@ class Rule(Enum):
     SNAT_CARRIER = _RuleInfo(93, Table.NODE_SNAT, False, "network", "from the carrier to the node's SNAT address")
     DROP_NO_SNAT = _RuleInfo(94, Table.NODE_SNAT, True, "", "no SNAT address for this network on this node")
     EXTERNAL_NEXT_HOP = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "to the next hop")
-    DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "", "the next hop has not answered ARP yet")
+    DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "network", "no ARP answer from the next hop yet")
+    DROP_UNTRANSLATED = _RuleInfo(89, Table.EXTERNAL_OUT, True, "", "conntrack had no room to translate it")
     DROP_EXTERNAL_SELF = _RuleInfo(97, Table.EXTERNAL_OUT, True, "network", "to the node's own SNAT address")
     DROP_INVALID_OUT = _RuleInfo(98, Table.EXTERNAL_OUT, True, "", "conntrack finds it invalid: it is not translated")
     DROP_INVALID_CARRIER = _RuleInfo(99, Table.NODE_SNAT, True, "", "conntrack finds it invalid: it is not translated")
@@ -197,11 +199,13 @@ class Rule(Enum):
     L2_UPLINK = _RuleInfo(112, Table.L2_FORWARD, False, "network", "unknown unicast from a VM")
     DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here")
     DROP_NO_UPLINK = _RuleInfo(114, Table.L2_FORWARD, True, "", "for elsewhere, but the network has no uplink here")
+    DROP_GATEWAY_MAC = _RuleInfo(117, Table.L2_FORWARD, True, "", "to the gateway's MAC, but nothing the gateway takes")
     FLOOD_LOCAL = _RuleInfo(115, Table.FLOOD, False, "network", "to each local port of the network")
     DROP_NOBODY = _RuleInfo(116, Table.FLOOD, True, "", "broadcast with nobody to hear it")
     OUTPUT_PORT = _RuleInfo(120, Table.OUTPUT, False, "port", "out to a VM")
     OUTPUT_UPLINK = _RuleInfo(121, Table.OUTPUT, False, "network", "out to the wire")
     OUTPUT_UPLINK_ROUTED = _RuleInfo(122, Table.OUTPUT, False, "network", "routed: out with the node's own MAC")
+    DROP_TO_ITSELF = _RuleInfo(124, Table.OUTPUT, True, "port", "a VM sends to itself")
     DROP_NO_OUTPUT = _RuleInfo(123, Table.OUTPUT, True, "", "the target is not on this node")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 

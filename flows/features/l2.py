@@ -15,6 +15,7 @@ _TO_UPLINK = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
 
 
 def static() -> Iterator[Flow]:
+    yield drop(Rule.DROP_GATEWAY_MAC, Priority.GUARD, matching(eth_dst=GATEWAY_MAC))
     yield drop(Rule.DROP_UNKNOWN_UNICAST, Priority.LOW, matching(reg0=FROM_UPLINK))
     yield drop(Rule.DROP_NO_UPLINK, Priority.MISS)
     yield drop(Rule.DROP_NOBODY, Priority.MISS)
@@ -92,6 +93,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Goto(Table.OUTPUT),
         key=port.key,
     )
+    # Open vSwitch never sends a frame back to where it came from, but would not say so
+    yield drop(Rule.DROP_TO_ITSELF, Priority.HIGH, matching(reg6=port.key, reg7=port.key), key=port.key)
     yield flow(
         Rule.OUTPUT_PORT,
         Priority.NORMAL,

@@ -29,7 +29,7 @@ from flows.ir import (
     matching,
 )
 from flows.model import Network, Port
-from flows.pipeline import UPLINK_PORT, CtZone, Priority, Reg, Rule, Table, carrier_address
+from flows.pipeline import CARRIER_BASE, CARRIER_MASK, UPLINK_PORT, CtZone, Priority, Reg, Rule, Table, carrier_address
 from flows.view import View, cidr_match, mac_to_int
 
 _SNAT_PORTS = (1024, 65535)
@@ -47,7 +47,7 @@ def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_INVALID_OUT, Priority.GUARD, matching(ct_state=_INVALID))
     yield drop(Rule.DROP_NO_NAT, Priority.MISS)
     yield drop(Rule.DROP_NO_SNAT, Priority.MISS)
-    yield drop(Rule.DROP_NEXT_HOP_UNRESOLVED, Priority.MISS)
+    yield drop(Rule.DROP_UNTRANSLATED, Priority.MISS)
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
@@ -59,9 +59,12 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         return
     external, snat_address = way_out
     key = network.key
-    rule = Rule.SNAT_CARRIER if network.carrier_nat else Rule.SNAT
-    yield flow(rule, Priority.NORMAL, matching(metadata=key, eth_type=ETH_IP), *_snat(external, snat_address), key=key)
-    if not network.carrier_nat:
+    to_snat = _snat(external, snat_address)
+    if network.carrier_nat:
+        from_carrier = matching(metadata=key, eth_type=ETH_IP, ip_src=(CARRIER_BASE, CARRIER_MASK))
+        yield flow(Rule.SNAT_CARRIER, Priority.NORMAL, from_carrier, *to_snat, key=key)
+    else:
+        yield flow(Rule.SNAT, Priority.NORMAL, matching(metadata=key, eth_type=ETH_IP), *to_snat, key=key)
         for cidr, _prefix in cidr_match(network):
             yield flow(
                 Rule.EXTERNAL_REPLY,
@@ -111,6 +114,12 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
         Rule.DROP_EXTERNAL_SELF,
         Priority.HIGH,
         matching(metadata=key, eth_type=ETH_IP, ip_dst=own),
+        key=key,
+    )
+    yield drop(
+        Rule.DROP_NEXT_HOP_UNRESOLVED,
+        Priority.LOW,
+        matching(metadata=key, eth_type=ETH_IP, ip_src=own),
         key=key,
     )
     for subnet in network.subnets:

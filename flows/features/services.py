@@ -32,14 +32,15 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
-    if not view.present(network):
+    """By router, not by network: the gateway of another network of the project answers, too."""
+    if not view.reachable(network):
         return
     for address in map(int, view.gateways(network)):
         yield flow(
             Rule.GATEWAY_ECHO,
             Priority.NORMAL,
             matching(
-                metadata=network.key,
+                reg5=network.router_key,
                 eth_type=ETH_IP,
                 ip_proto=PROTO_ICMP,
                 ip_dst=address,
@@ -58,7 +59,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield drop(
             Rule.DROP_GATEWAY,
             Priority.LOW,
-            matching(metadata=network.key, eth_type=ETH_IP, ip_dst=address),
+            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=address),
             key=network.key,
         )
 

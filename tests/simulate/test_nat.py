@@ -172,7 +172,7 @@ def test_the_ways_out_that_are_closed_have_names() -> None:
     deaf = Fabric.of(world().apply(2, [NodeChange("n1", replace(n1, neighbours=()))]))
     for sender in (BLUE_1, RED_1):
         drop = send(sender, sender.udp(SERVER), deaf).hops[0].result.drop
-        assert drop == Drop(Rule.DROP_NEXT_HOP_UNRESOLVED, 0, Reason.RULE)
+        assert drop == Drop(Rule.DROP_NEXT_HOP_UNRESOLVED, 9, Reason.RULE)
     bare = Fabric.of(world().apply(2, [NodeChange("n1", replace(n1, snat_addresses=()))]))
     drop = send(BLUE_1, BLUE_1.udp(SERVER), bare).hops[0].result.drop
     assert drop == Drop(Rule.DROP_NO_ROUTE, 0, Reason.RULE)

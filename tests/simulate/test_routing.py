@@ -102,11 +102,17 @@ def test_what_is_never_routed(target: str) -> None:
 
 
 def test_a_vm_cannot_pose_as_a_node_that_routes() -> None:
-    forged = BLUE_1.udp(BLUE_2.ip, ROUTED_GROUP_MAC)
-    journey = send(BLUE_1, forged)
-    assert journey.delivered == ()
-    assert journey.hops[1].result.drop == Drop(Rule.DROP_ROUTED_NOT_IP, 0, Reason.RULE)
-    assert not any(state.learned for state in journey.after.states.values())
+    """What is sent to a node's MAC is delivered without losing TTL: only nodes may."""
+    for routed in (ROUTED_GROUP_MAC, node_mac(2)):
+        journey = send(BLUE_1, BLUE_1.udp(BLUE_2.ip, routed))
+        assert journey.delivered == ()
+        assert journey.hops[0].result.drop == Drop(Rule.DROP_NODE_MAC, 0, Reason.RULE)
+
+
+def test_the_gateway_of_another_network_of_the_project_answers_ping() -> None:
+    gateway = ip("10.21.0.1")
+    (answer,) = send(BLUE_1, BLUE_1.echo(gateway)).hops[0].result.answers
+    assert (answer["ip_src"], answer["ip_dst"], answer["icmp_type"]) == (gateway, BLUE_1.ip, 0)
 
 
 def test_a_foreign_machine_may_answer_to_the_mac_that_it_saw() -> None:

@@ -188,13 +188,11 @@ def test_steps_tell_the_way() -> None:
     assert steps[0].table == Table.CLASSIFY
 
 
-@pytest.mark.xfail(strict=True, reason="frames to oneself end in OVS's silent refusal to send back, under no drop rule")
 def test_a_frame_to_oneself_is_dropped_by_name() -> None:
     drop = send(BLUE_1, BLUE_1.udp(BLUE_1.ip, BLUE_1.mac)).hops[0].result.drop
     assert drop is not None and drop.reason is Reason.RULE
 
 
-@pytest.mark.xfail(strict=True, reason="ARP other than for a gateway, but sent to the anycast MAC, is unknown unicast")
 def test_the_anycast_mac_is_never_a_target_on_the_wire() -> None:
     for sent in (BLUE_1.arp(BLUE_2.ip, eth_dst=GATEWAY_MAC), BLUE_1.arp(BLUE_2.ip, arp_op=2, eth_dst=GATEWAY_MAC)):
         assert send(BLUE_1, sent).wire == ()
