@@ -15,11 +15,8 @@ _ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
 
 
 def static() -> Iterator[Flow]:
-    yield drop(
-        Rule.DROP_DHCP_SERVER,
-        Priority.GUARD,
-        matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=67, udp_dst=68),
-    )
+    # from whatever port: clients look at their own port only
+    yield drop(Rule.DROP_DHCP_SERVER, Priority.GUARD, matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_dst=68))
     # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one. A client without an address takes
     # what is for everybody's IP address, whatever MAC address it was sent to.
     for everybody in ({"eth_dst": _BROADCAST_MAC}, {"ip_dst": _BROADCAST_IP}):

@@ -78,11 +78,12 @@ def _guards(view: View, network: Network) -> Iterator[Flow]:
     """What the nodes themselves are for the network must not come from the wire."""
     key = network.key
     if network.dhcp:
-        for source, target in ((67, 68), (68, 67)):
+        # a client looks at its own port only: answers are dropped from whatever port
+        for ports in ({"udp_dst": 68}, {"udp_src": 68, "udp_dst": 67}):
             yield drop(
                 Rule.DROP_UPLINK_DHCP,
                 Priority.GUARD,
-                matching(metadata=key, eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=source, udp_dst=target),
+                matching(metadata=key, eth_type=ETH_IP, ip_proto=PROTO_UDP, **ports),
                 key=key,
             )
     for address in map(int, view.gateways(network)):

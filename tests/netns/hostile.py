@@ -209,8 +209,6 @@ def build(lab: Lab) -> Iterator[Scene]:
 
 def rogue_offer(scene: Scene, **fields: Any) -> bytes:
     """A server's answer to the neighbour, as a rogue would send it."""
-    message = client_message(
-        scene.attacker, wire.OFFER, op=2, ports=(67, 68), source=scene.attacker.address,
-        chaddr=mac_of(scene.neighbour), **fields,
-    )
+    rogue: dict[str, Any] = {"op": 2, "ports": (67, 68), "source": scene.attacker.address} | fields
+    message = client_message(scene.attacker, wire.OFFER, chaddr=mac_of(scene.neighbour), **rogue)
     return sound(message.frame())

@@ -279,6 +279,7 @@ def test_threat_16_answers_of_a_gateway_from_the_wire(scene: Scene) -> None:
         (Rule.DROP_UPLINK_DHCP, network): [
             BROADCAST + FOREIGN_MAC + rogue[12:],
             mac_of(scene.neighbour) + FOREIGN_MAC + rogue[12:],
+            BROADCAST + FOREIGN_MAC + rogue_offer(scene, ports=(1067, 68))[12:],
             sound(client_message(scene.remote, wire.DISCOVER).frame()),
         ],
         (Rule.DROP_UPLINK_GATEWAY, network): [

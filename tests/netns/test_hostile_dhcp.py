@@ -47,12 +47,13 @@ def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
 
 @pytest.mark.parametrize("target", ["broadcast", "neighbour", "remote", "multicast"])
 def test_threat_01_rogue_dhcp_server(scene: Scene, target: str) -> None:
+    """From any port: udhcpc, dhcpcd, dhclient and systemd-networkd take what comes to theirs."""
     addresses = {
         "broadcast": BROADCAST, "multicast": ALL_HOSTS,
         "neighbour": mac_of(scene.neighbour), "remote": mac_of(scene.remote),
     }
-    frame = rogue_offer(scene)
-    scene.refused(Rule.DROP_DHCP_SERVER, addresses[target] + frame[6:], key=0)
+    attack = [addresses[target] + rogue_offer(scene, ports=(source, 68))[6:] for source in (67, 68, 1067)]
+    scene.refused(Rule.DROP_DHCP_SERVER, *attack, key=0)
 
 
 @pytest.mark.parametrize("target", ["broadcast", "neighbour", "multicast"])
