@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -104,6 +105,29 @@ def wait_outside(lab: Lab, *vms: Vm) -> None:
     """Wait until the VMs' nodes have resolved their next hop."""
     for vm in vms:
         wait_reached(vm, lab.fabric.far_host)
+
+
+@contextmanager
+def unbroken(*paths: tuple[Vm, object]) -> Iterator[None]:
+    """100 packets a second from each VM to its address, none of which may be lost."""
+    for vm, address in paths:
+        wait_reached(vm, address)
+    began = time.monotonic()
+    streams = [vm.ping_stream(address) for vm, address in paths]
+    try:
+        yield
+        # longer than what may be on its way at the end
+        wait_until(lambda: all(vm.ping(address, count=3).answered for vm, address in paths), 5, "paths")
+    finally:
+        counts = [stream.stop() for stream in streams]
+    assert [count.lost for count in counts] == [0] * len(paths), counts
+    assert min(count.sent for count in counts) > (time.monotonic() - began) * 50, counts  # all the time
+
+
+def reset_address(vm: Vm, address: object, router: object) -> None:
+    """Give a guest whose interface is new what it had before, without asking anybody."""
+    vm.stop_client()
+    vm.set_address(str(address), router)
 
 
 def metric(lab: Lab, name: str, label: str = "") -> float:
