@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import resource
 import signal
 import socket
@@ -40,8 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     reason = events.wait()
     log.info("stopping", reason=reason)
     for application in list(manager.applications.values()):
-        application.close()
-    return 0 if reason == "signal" else 1
+        try:
+            application.close()
+        except Exception:
+            log.exception("close_failed", application=application.name)
+    code = 0 if reason == "signal" else 1
+    logging.shutdown()
+    os._exit(code)  # all is written down; the interpreter would take a second to take itself apart
 
 
 class _Events:

@@ -33,6 +33,7 @@ def install() -> None:
     quiet_deprecation()
     no_green_dns()
     green_standard_library()
+    exclusive_ports()
     already_handled()
     guard_lengths()
     guard_multipart()
@@ -57,6 +58,14 @@ def green_standard_library() -> None:
 
     if not eventlet.patcher.is_monkey_patched("thread"):
         eventlet.monkey_patch()
+
+
+def exclusive_ports() -> None:
+    """eventlet.listen sets SO_REUSEPORT: a second controller would start, and take half of the connections."""
+    import eventlet
+
+    if not isinstance(eventlet.listen, functools.partial):
+        eventlet.listen = functools.partial(eventlet.listen, reuse_port=False)
 
 
 def already_handled() -> None:

@@ -10,6 +10,9 @@ import structlog
 from eventlet.green import socket as green_socket
 from ryu.lib import hub
 
+_BACKLOG = 512
+"""Switches that may wait to be accepted: all of them come at once when a controller starts."""
+
 _PAUSE = 0.1
 """Seconds until the next try when accept fails, for want of file descriptors most likely."""
 
@@ -21,7 +24,11 @@ class Listener:
         if tls:
             raise ValueError(f"TLS is not supported yet: {', '.join(tls)}")
         family = green_socket.AF_INET6 if ":" in listen_info[0] else green_socket.AF_INET
-        self.server = eventlet.listen(listen_info, family=family)
+        try:
+            self.server = eventlet.listen(listen_info, family=family, backlog=_BACKLOG, reuse_port=False)
+        except OSError as error:
+            structlog.get_logger().error("openflow_listen_failed", address=listen_info, error=str(error))
+            raise
         self._handle = handle
 
     def serve_forever(self) -> None:

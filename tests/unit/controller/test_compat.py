@@ -63,6 +63,16 @@ def test_threads_are_patched_before_anything_makes_a_lock() -> None:
     )
 
 
+def test_two_processes_can_share_a_port_unless_it_is_exclusive() -> None:
+    code = (
+        "import eventlet\n"
+        "free = eventlet.listen(('127.0.0.1', 0)); address = free.getsockname(); free.close()\n"
+        "{}first = eventlet.listen(address); second = eventlet.listen(address)\n"
+    )
+    holds(code.format(""))
+    fails(code.format("from controller import compat; compat.exclusive_ports(); compat.exclusive_ports()\n"), "in use")
+
+
 def test_wsgi_cannot_be_imported_without_the_name_that_eventlet_lost() -> None:
     fails("import ryu.app.wsgi", "ALREADY_HANDLED")
     holds(IMPORTABLE + "import ryu.app.wsgi")
