@@ -99,6 +99,8 @@ class World:
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),
                 lease_time=7200,
+                packet_in_rate=50,
+                packet_in_burst=100,
                 gateway_release_delay=600,
                 vlan_range=(100, 109),
                 log_format="console",
