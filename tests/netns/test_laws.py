@@ -280,4 +280,6 @@ def test_a_spoofed_frame_counts_for_its_drop_alone(lab: Lab, vms: dict[str, Vm],
         saw(watched, lambda frame: request(frame) and frame.eth_src == vm.mac)
         assert not watched.seen(lambda frame: frame.eth_src == other.mac and frame.eth_dst == other.mac)
         assert not watched.seen(lambda frame: str(frame.src) == "10.20.0.250")
-    assert drops(vm.node) - before == {(Rule.DROP_SPOOFED, vm.port["key"]): 5}
+    # the nodes ask for their next hop now and then, which each other node hears and drops
+    dropped = {rule: count for rule, count in (drops(vm.node) - before).items() if rule[0] is not Rule.DROP_EXTERNAL}
+    assert dropped == {(Rule.DROP_SPOOFED, vm.port["key"]): 5}
