@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import eventlet
 import structlog
@@ -19,6 +19,9 @@ from flows.model import Change, NodeChange, Port, PortChange, Snapshot
 
 LONGEST_TURN: Final = 0.01
 """Seconds of compiling after which others get a turn."""
+
+_DESCRIBED: Final = 20
+"""Failures that `describe` names."""
 
 RETRY_DELAY: Final = 1.0
 """Seconds until the store is asked again when it could not answer."""
@@ -154,6 +157,7 @@ class SnapshotKeeper:
         state = _NodeState(oldest=1, newest=snapshot.revision)
         try:
             state.program = compile_node(snapshot, name)
+            self._report_failures(name, Program(), state.program)
         except Exception:
             self._compile_failed(state, name)
         return state
@@ -169,7 +173,9 @@ class SnapshotKeeper:
             return Delta(tuple(state.program.flows()), (), state.program.digest)
         try:
             if not state.broken:
-                state.program, delta = recompile(state.program, before, after, changes, name)
+                old = state.program
+                state.program, delta = recompile(old, before, after, changes, name)
+                self._report_failures(name, old, state.program)
             else:
                 whole = compile_node(after, name)
                 delta = diff(state.program.flows(), whole.flows(), whole.digest)
@@ -179,6 +185,13 @@ class SnapshotKeeper:
             self._pending(state, before.revision + 1, after.revision)
             return Delta((), (), state.program.digest)
         return delta
+
+    def _report_failures(self, name: str, old: Program, new: Program) -> None:
+        for key, why in new.failures.items():
+            if old.failures.get(key) != why:
+                kind, id_ = key
+                self._counters.count("compile_failures")
+                self._log.error("segment_not_compiled", node=name, segment=kind.name.lower(), id=id_, why=why)
 
     def _compile_failed(self, state: _NodeState, name: str) -> None:
         state.broken = True
@@ -236,10 +249,13 @@ class SnapshotKeeper:
             return False
         return state.oldest is None or state.oldest > self._port_revision.get(port.id, 1)
 
-    def describe(self, node: str) -> dict[str, int | None]:
+    def describe(self, node: str) -> dict[str, Any]:
         """For people, in JSON values."""
         state = self._nodes.get(node)
-        return {} if state is None else {"flows": len(state.program), "unconfirmed_since": state.oldest}
+        if state is None:
+            return {}
+        failures = [f"{kind.name.lower()} {id_}: {why}" for (kind, id_), why in state.program.failures.items()]
+        return {"flows": len(state.program), "unconfirmed_since": state.oldest, "not_compiled": failures[:_DESCRIBED]}
 
     def unconfirmed(self) -> Mapping[str, int]:
         """Node -> first revision that it has not confirmed."""

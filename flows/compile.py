@@ -59,11 +59,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """All flows of one node."""
+    """All flows of one node. `failures` says why a segment could not be made: it has no flows, and stops no other."""
 
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
     digest: int = 0
     size: int = 0
+    failures: Mapping[SegmentKey, str] = field(default_factory=dict)
 
     def flows(self) -> Iterator[Flow]:
         for segment in self.segments.values():
@@ -146,11 +147,17 @@ def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[
     segments = dict(program.segments)
     digest = program.digest
     size = program.size
+    failures = dict(program.failures)
     old_flows: dict[FlowKey, Flow] = {}
     new_flows: dict[FlowKey, Flow] = {}
     for key in keys:
         old = segments.get(key)
-        new = _segment(view, key)
+        failures.pop(key, None)
+        try:
+            new = _segment(view, key)
+        except Exception as error:  # one bad object must not stop the others
+            failures[key] = f"{type(error).__name__}: {error}"
+            new = Segment((), 0)
         if old is not None:
             if old.flows == new.flows:
                 continue
@@ -166,7 +173,7 @@ def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[
             segments.pop(key, None)
     upserts = tuple(flow for key, flow in new_flows.items() if old_flows.get(key) != flow)
     deletes = tuple(flow for key, flow in old_flows.items() if key not in new_flows)
-    return Program(segments, digest, size), Delta(upserts, deletes, digest)
+    return Program(segments, digest, size, failures), Delta(upserts, deletes, digest)
 
 
 def _touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node: str) -> list[SegmentKey]:

@@ -142,7 +142,7 @@ class Rule(Enum):
     DROP_UNCLASSIFIED = _RuleInfo(3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here")
     CLASSIFY_EXTERNAL = _RuleInfo(4, Table.CLASSIFY, False, "network", "an external network on an uplink")
     SNAT_ARP = _RuleInfo(10, Table.EXTERNAL_IN, False, "network", "ARP for the node's SNAT address")
-    PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's ARP reply: to the controller")
+    PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's MAC by ARP: to the controller")
     UNSNAT = _RuleInfo(12, Table.EXTERNAL_IN, False, "network", "packet to the node's SNAT address")
     EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network with VMs of its own")
     DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node")

@@ -122,10 +122,10 @@ class Dispatcher:
             return outcomes.WRONG_IN_PORT, None
         if not self._allowed(Rule.PUNT_NEIGHBOUR, key):
             return outcomes.RATE_LIMITED, None
-        reply = neighbours.parse_reply(frame)
-        if reply is None:
+        claim = neighbours.parse_claim(frame)
+        if claim is None:
             return outcomes.MALFORMED, None
-        address, mac = reply
+        address, mac = claim
         if all(address != subnet.gateway for subnet in network.subnets):
             return outcomes.NEIGHBOUR_UNWANTED, None
         self._services.neighbour_seen(self._node, Neighbour(network.id, address, mac))

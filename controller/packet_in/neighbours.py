@@ -15,13 +15,19 @@ def request(node_mac: int, source: IPv4Address, target: IPv4Address, vlan: int |
     return frame.ljust(frames.MIN_FRAME, b"\0")
 
 
-def parse_reply(frame: bytes) -> tuple[IPv4Address, str] | None:
-    """Who answered and with which MAC; None for anything but a sound reply by a unicast address of its own."""
+def parse_claim(frame: bytes) -> tuple[IPv4Address, str] | None:
+    """Who says which MAC is his: in a reply, or unasked in a request for his own address (RFC 5227 §3, announcement).
+
+    None for anything else, and for a claim that is not sound or not made from the very MAC it is about.
+    """
     ethernet = frames.parse_ethernet(frame)
     if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_ARP:
         return None
     arp = frames.parse_arp(frame, ethernet.offset)
-    if arp is None or arp.operation != frames.ARP_REPLY or arp.sender_mac != ethernet.source:
+    if arp is None or arp.sender_mac != ethernet.source:
+        return None
+    announced = arp.operation == frames.ARP_REQUEST and arp.target_ip == arp.sender_ip
+    if arp.operation != frames.ARP_REPLY and not announced:
         return None
     if arp.sender_mac[0] & 1 or arp.sender_mac == frames.NO_MAC or not frames.is_host(arp.sender_ip):
         return None

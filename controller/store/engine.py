@@ -23,7 +23,7 @@ from controller.store.specs import Busy, Conflict
 T = TypeVar("T")
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 
-BUSY_WAIT_S = 30.0
+BUSY_WAIT_S = 10.0
 BUSY_STEP_S = 0.002
 # a lost race for a unique value is seen on the second try at the latest; more means that something is wrong
 WRITE_ATTEMPTS = 5

@@ -125,13 +125,14 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
     for subnet in network.subnets:
         if subnet.gateway is None:
             continue
-        yield flow(
-            Rule.PUNT_NEIGHBOUR,
-            Priority.HIGH,
-            matching(metadata=key, eth_type=ETH_ARP, arp_op=_ARP_REPLY, arp_spa=int(subnet.gateway), arp_tpa=own),
-            Controller(),
-            key=key,
-        )
+        hop = int(subnet.gateway)
+        to_ports = (Goto(Table.UPLINK_IN),) if view.present(network) else ()
+        # its answer to us, and what it announces to all (RFC 5227 §3) when its MAC has changed
+        for claim in (
+            matching(metadata=key, eth_type=ETH_ARP, arp_op=_ARP_REPLY, arp_spa=hop, arp_tpa=own),
+            matching(metadata=key, eth_type=ETH_ARP, arp_spa=hop, arp_tpa=hop),
+        ):
+            yield flow(Rule.PUNT_NEIGHBOUR, Priority.HIGH, claim, Controller(), *to_ports, key=key)
         next_hop = view.node.neighbour(network.id, subnet.gateway)
         if next_hop is not None:
             yield flow(

@@ -86,7 +86,7 @@ def test_every_byte_wrong(seed: bytes) -> None:
 @settings(max_examples=500, deadline=None)
 def test_random_frames(frame: bytes) -> None:
     feed(frame)
-    neighbours.parse_reply(frame)
+    neighbours.parse_claim(frame)
     icmp.time_exceeded(frame, ADDRESS, GATEWAY_MAC)
 
 

@@ -43,6 +43,7 @@ RELEASE_DELAY = 1
 RELEASED = 10
 REFRESHED = 40
 """Seconds: a next hop is asked for its MAC every 30."""
+ANNOUNCED = 5
 
 HARDWARE_ROUTER = "10.3.0.1"
 BEHIND_IT = "198.18.0.1"
@@ -296,13 +297,25 @@ def test_without_an_answer_from_the_next_hop_packets_are_dropped_by_name(lab: La
 
 
 @pytest.fixture
-def new_router_mac(lab: Lab) -> Iterator[str]:
-    old, new = mac_of(lab.fabric.outside, OUTSIDE_INTERFACE), "02:00:00:00:fe:02"
+def new_router_mac(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test has its own: the nodes still know the last one's."""
+    old, new = mac_of(lab.fabric.outside, OUTSIDE_INTERFACE), str(request.param)
     netns.configure(lab.fabric.outside, f"link set {OUTSIDE_INTERFACE} address {new}")
     yield new
     netns.configure(lab.fabric.outside, f"link set {OUTSIDE_INTERFACE} address {old}")
 
 
+@pytest.mark.parametrize("new_router_mac", ["02:00:00:00:fe:02"], indirect=True)
+def test_an_announced_mac_of_the_next_hop_is_taken_at_once(lab: Lab, vms: dict[str, Vm], new_router_mac: str) -> None:
+    """RFC 5227 §3: a router that takes over says so. Nobody waits for the next refresh."""
+    assert not vms["per-1"].ping(lab.fabric.far_host, count=1, wait=0.3).answered
+    announce = ["busybox", "arping", "-U", "-c", "1", "-w", "1", "-I", OUTSIDE_INTERFACE, str(OUTSIDE_ROUTER.ip)]
+    netns.execute(lab.fabric.outside, *announce, check=False)
+    for vm in (vms["per-1"], vms["per-2"]):
+        wait_reached(vm, lab.fabric.far_host, ANNOUNCED)
+
+
+@pytest.mark.parametrize("new_router_mac", ["02:00:00:00:fe:03"], indirect=True)
 def test_a_new_mac_of_the_next_hop_is_followed(lab: Lab, vms: dict[str, Vm], new_router_mac: str) -> None:
     assert not vms["per-1"].ping(lab.fabric.far_host, count=1, wait=0.3).answered
     for vm in (vms["per-1"], vms["per-2"]):

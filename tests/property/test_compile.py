@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.compile import Program, compile_node, recompile
+from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
@@ -190,6 +190,21 @@ def test_a_port_costs_at_most_twenty_flows_however_many_there_are() -> None:
     small, large = (compile_node(snapshot(count), "n1") for count in (30, 240))
     per_port = (len(large) - len(small)) / 70
     assert per_port <= 20
+
+
+def test_a_bad_port_stops_no_other() -> None:
+    base = cloud()
+    bad = replace(port(77, NETWORKS["net-blue"], 77, "n1"), mac="not a MAC")
+    changes = [PortChange(bad.id, bad), PortChange("port-78", port(78, NETWORKS["net-blue"], 78, "n1"))]
+    after = base.apply(2, changes)
+    program, delta = recompile(compile_node(base, "n1"), base, after, changes, "n1")
+    assert list(program.failures) == [(Kind.PORT, bad.id)]
+    assert any(flow.cookie & 0xFFFFFFFF == 78 for flow in delta.upserts)
+    whole = compile_node(after, "n1")
+    assert (whole.digest, whole.failures) == (program.digest, program.failures)
+    mended = [PortChange(bad.id, port(77, NETWORKS["net-blue"], 77, "n1"))]
+    program, _ = recompile(program, after, after.apply(3, mended), mended, "n1")
+    assert not program.failures
 
 
 def test_every_rule_is_used() -> None:

@@ -63,8 +63,14 @@ class TestNeighbours:
 
     def test_reply(self) -> None:
         expected = (model.NEXT_HOP, "00:11:22:33:44:55")
-        assert neighbours.parse_reply(self.reply()) == expected
-        assert neighbours.parse_reply(self.reply(vlan=5) + bytes(14)) == expected
+        assert neighbours.parse_claim(self.reply()) == expected
+        assert neighbours.parse_claim(self.reply(vlan=5) + bytes(14)) == expected
+
+    def test_announcement(self) -> None:
+        mac = frames.mac_bytes("00:11:22:33:44:55")
+        arp = frames.Arp(frames.ARP_REQUEST, mac, ip("203.0.113.1"), bytes(6), ip("203.0.113.1"))
+        frame = frames.ethernet(b"\xff" * 6, mac, 0x0806, frames.arp(arp))
+        assert neighbours.parse_claim(frame) == (model.NEXT_HOP, "00:11:22:33:44:55")
 
     @pytest.mark.parametrize(
         "fields",
@@ -81,13 +87,13 @@ class TestNeighbours:
         ],
     )
     def test_what_is_no_sound_reply(self, fields: dict[str, object]) -> None:
-        assert neighbours.parse_reply(self.reply(**fields)) is None  # type: ignore[arg-type]
+        assert neighbours.parse_claim(self.reply(**fields)) is None  # type: ignore[arg-type]
 
     def test_cut_and_changed(self) -> None:
         whole = self.reply()
-        assert all(neighbours.parse_reply(whole[:size]) is None for size in range(len(whole)))
+        assert all(neighbours.parse_claim(whole[:size]) is None for size in range(len(whole)))
         for at in (12, 14, 15, 16, 18, 19, 20):
-            assert neighbours.parse_reply(whole[:at] + b"\x77" + whole[at + 1 :]) is None
+            assert neighbours.parse_claim(whole[:at] + b"\x77" + whole[at + 1 :]) is None
 
 
 def packet(
