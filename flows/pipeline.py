@@ -26,6 +26,7 @@ class Table(IntEnum):
     NODE_SNAT = 34
     EXTERNAL_OUT = 36
     LOCAL_DELIVERY = 40
+    TEACH = 42
     L2_FORWARD = 44
     FLOOD = 46
     OUTPUT = 56
@@ -52,6 +53,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
     Table.EXTERNAL_OUT: "The next hop's MAC, and out.",
     Table.LOCAL_DELIVERY: "A routed packet for a local port gets that port's MAC.",
+    Table.TEACH: "A frame that came to the group of all nodes: its sender is told behind which node the address is.",
     Table.L2_FORWARD: "(network, eth_dst) to a local port; broadcast floods; unknown unicast goes to the uplink, never "
     "back to it.",
     Table.FLOOD: "The local ports of a network.",
@@ -73,7 +75,7 @@ class Reg:
 
 REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.NETWORK, "network", "key of the network the packet is on now"),
-    (Reg.FLAGS, "flags", "bit 0: came in by an uplink"),
+    (Reg.FLAGS, "flags", "bit 0: came in by an uplink; bit 1: to the group of all nodes"),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
@@ -81,6 +83,7 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
 )
 
 FLAG_FROM_UPLINK = 1
+FLAG_TO_GROUP = 2
 UPLINK_PORT = 0xFFFFFFFE
 
 
@@ -110,6 +113,13 @@ ROUTED_GROUP_MAC = 0x03544C000001
 _NODE_MACS = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 NODE_MAC_PREFIX = _NODE_MACS
+TEACHER_MAC_PREFIX = 0x02544C020000
+# what only nodes send to, as (value, mask) or value
+NODE_MACS: tuple[tuple[int, int] | int, ...] = (
+    (NODE_MAC_PREFIX, NODE_MAC_MASK),
+    (TEACHER_MAC_PREFIX, NODE_MAC_MASK),
+    ROUTED_GROUP_MAC,
+)
 
 CARRIER_BASE = 0x64400000  # 100.64.0.0/10 (RFC 6598)
 CARRIER_MASK = 0xFFC00000
@@ -118,6 +128,11 @@ CARRIER_MASK = 0xFFC00000
 def node_mac(node_key: int) -> int:
     """The MAC of a node on the wire. Node keys are below 65536."""
     return _NODE_MACS | node_key
+
+
+def teacher_mac(node_key: int) -> int:
+    """A second MAC of a node: what comes from it is to be learned from and not to be delivered."""
+    return TEACHER_MAC_PREFIX | node_key
 
 
 def carrier_address(port_key: int) -> int:
@@ -159,6 +174,7 @@ class Rule(Enum):
     DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
     DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "", "a VM sends to a MAC that only nodes use")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
+    UPLINK_TAUGHT = _RuleInfo(46, Table.UPLINK_IN, False, "network", "another node says what is behind it")
     DROP_UPLINK_GATEWAY = _RuleInfo(41, Table.UPLINK_IN, True, "network", "gateway ARP from the wire")
     DROP_UPLINK_ANYCAST = _RuleInfo(42, Table.UPLINK_IN, True, "", "the anycast gateway MAC from the wire")
     DROP_UPLINK_DHCP = _RuleInfo(43, Table.UPLINK_IN, True, "network", "DHCP from the wire on a network that we serve")
@@ -194,6 +210,7 @@ class Rule(Enum):
     DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
     DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
     DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")
+    TEACH = _RuleInfo(103, Table.TEACH, False, "network", "to the sender of a frame to the group")
     L2_LOCAL = _RuleInfo(110, Table.L2_FORWARD, False, "port", "local port by MAC")
     L2_FLOOD = _RuleInfo(111, Table.L2_FORWARD, False, "network", "broadcast and multicast")
     L2_UPLINK = _RuleInfo(112, Table.L2_FORWARD, False, "network", "unknown unicast from a VM")

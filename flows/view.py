@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from flows.ir import VLAN_NONE, VLAN_PRESENT
 from flows.model import GatewayMode, Network, NetworkKind, Node, Snapshot
-from flows.pipeline import node_mac
+from flows.pipeline import node_mac, teacher_mac
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,11 @@ class View:
     def mac(self) -> int:
         """The node's own MAC on the wire."""
         return node_mac(self.node.key)
+
+    @property
+    def teacher_mac(self) -> int:
+        """The MAC by which the node tells others what is behind it."""
+        return teacher_mac(self.node.key)
 
     def present(self, network: Network) -> bool:
         """The network has a port on this node."""

@@ -18,17 +18,21 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     uplink = view.uplink(network)
     if uplink is None or not (network.external or view.present(network) or view.reachable(network)):
         return
-    untag: list[Action] = [PopVlan()] if network.kind is NetworkKind.VLAN else []
     yield flow(
         Rule.CLASSIFY_EXTERNAL if network.external else Rule.CLASSIFY_UPLINK,
         Priority.NORMAL,
         matching(in_port=uplink, vlan_vid=vlan_match(network)),
-        *untag,
+        *untagged(network),
         *_where(network),
         SetField(Reg.FLAGS, FLAG_FROM_UPLINK),
         Goto(Table.EXTERNAL_IN if network.external else Table.UPLINK_IN),
         key=network.key,
     )
+
+
+def untagged(network: Network) -> tuple[Action, ...]:
+    """Takes off the tag that the network's frames carry on an uplink."""
+    return (PopVlan(),) if network.kind is NetworkKind.VLAN else ()
 
 
 def _where(network: Network) -> Iterator[Action]:

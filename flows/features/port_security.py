@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import NODE_MAC_MASK, NODE_MAC_PREFIX, ROUTED_GROUP_MAC, Priority, Rule, Table
+from flows.pipeline import NODE_MACS, Priority, Rule, Table
 from flows.view import View, mac_to_int
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
@@ -26,8 +26,8 @@ def static() -> Iterator[Flow]:
             matching(eth_type=ETH_IP, ip_frag=_ANY_FRAGMENT, **everybody),
         )
     # a routed frame carries a node's MAC and is not routed, and so not counted down, again
-    for routed in ((NODE_MAC_PREFIX, NODE_MAC_MASK), ROUTED_GROUP_MAC):
-        yield drop(Rule.DROP_NODE_MAC, Priority.GUARD, matching(eth_dst=routed))
+    for node_only in NODE_MACS:
+        yield drop(Rule.DROP_NODE_MAC, Priority.GUARD, matching(eth_dst=node_only))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

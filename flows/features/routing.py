@@ -2,16 +2,36 @@
 
 The node of the source routes. A port on another node costs no flow here: the frame goes out on the target network's own
 segment, to the node learned for the address or to the group of all nodes, and the node that has the port completes it.
+A frame that came to the group is also turned round and sent back under the node's teacher MAC: the sender learns where
+the address is even if nobody ever answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_IP, FROM_UPLINK, Controller, DecTtl, Flow, Goto, Resubmit, SetField, drop, flow, matching
+from flows.features.arp import tagged_back
+from flows.features.classify import untagged
+from flows.ir import (
+    ETH_IP,
+    FROM_UPLINK,
+    Action,
+    Controller,
+    DecTtl,
+    Flow,
+    Goto,
+    Move,
+    Resubmit,
+    SetField,
+    drop,
+    flow,
+    matching,
+)
 from flows.model import Network, Port
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, Priority, Reg, Rule, Table
+from flows.pipeline import FLAG_TO_GROUP, GATEWAY_MAC, ROUTED_GROUP_MAC, Priority, Reg, Rule, Table
 from flows.view import View, cidr_match, mac_to_int
+
+_SPARE = "reg15"  # holds nothing from one table to the next
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
 _MARTIANS = (
@@ -52,6 +72,19 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             Goto(Table.LOCAL_DELIVERY),
             key=network.key,
         )
+    if view.uplink(network) is not None:
+        yield flow(
+            Rule.TEACH,
+            Priority.NORMAL,
+            matching(metadata=network.key, reg0=(FLAG_TO_GROUP, FLAG_TO_GROUP), eth_type=ETH_IP),
+            *_turned_round(),
+            Move("eth_src", "eth_dst"),
+            SetField("eth_src", view.teacher_mac),
+            *tagged_back(network),
+            *untagged(network),
+            *_turned_round(),
+            key=network.key,
+        )
     if not view.present(network):
         return
     yield flow(
@@ -72,6 +105,10 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         )
 
 
+def _turned_round() -> tuple[Action, ...]:
+    return (Move("ip_src", _SPARE), Move("ip_dst", "ip_src"), Move(_SPARE, "ip_dst"))
+
+
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     if not network.routed:
         return
@@ -80,6 +117,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Rule.DELIVER,
             Priority.NORMAL,
             matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=int(fixed_ip.address)),
+            Resubmit(Table.TEACH),
             SetField(Reg.NETWORK, network.key),
             SetField("eth_src", GATEWAY_MAC),
             SetField("eth_dst", mac_to_int(port.mac)),

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, Learn, drop, flow, matching
+from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, Learn, SetField, drop, flow, matching
 from flows.model import Network
 from flows.pipeline import (
     COOKIE_LEARNED,
+    FLAG_FROM_UPLINK,
+    FLAG_TO_GROUP,
     GATEWAY_MAC,
     NODE_MAC_MASK,
     NODE_MAC_PREFIX,
+    NODE_MACS,
     ROUTED_GROUP_MAC,
+    TEACHER_MAC_PREFIX,
     Priority,
     Reg,
     Rule,
@@ -44,8 +48,8 @@ _LEARN_SENDER = Learn(
 
 def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_UPLINK_ANYCAST, Priority.GUARD, matching(eth_src=GATEWAY_MAC))
-    yield drop(Rule.DROP_ROUTED_NOT_IP, Priority.LOW, matching(eth_dst=ROUTED_GROUP_MAC))
-    yield drop(Rule.DROP_ROUTED_NOT_IP, Priority.LOW, matching(eth_dst=(NODE_MAC_PREFIX, NODE_MAC_MASK)))
+    for node_only in NODE_MACS:
+        yield drop(Rule.DROP_ROUTED_NOT_IP, Priority.LOW, matching(eth_dst=node_only))
     yield flow(Rule.UPLINK_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
 
 
@@ -55,15 +59,25 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     if not view.reachable(network):
         return
     key = network.key
-    for target in (view.mac, ROUTED_GROUP_MAC):
+    from_node = (NODE_MAC_PREFIX, NODE_MAC_MASK)
+    to_group = SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_TO_GROUP)
+    for target, marks in ((view.mac, ()), (view.teacher_mac, ()), (ROUTED_GROUP_MAC, (to_group,))):
         yield flow(
             Rule.UPLINK_ROUTED,
             Priority.LOCAL,
-            matching(metadata=key, eth_dst=target, eth_src=(NODE_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
+            matching(metadata=key, eth_dst=target, eth_src=from_node, eth_type=ETH_IP),
             _LEARN_SENDER,
+            *marks,
             Goto(Table.LOCAL_DELIVERY),
             key=key,
         )
+    yield flow(
+        Rule.UPLINK_TAUGHT,
+        Priority.LOCAL,
+        matching(metadata=key, eth_dst=view.mac, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
+        _LEARN_SENDER,
+        key=key,
+    )
     # a machine on the segment that is not ours answers to the MAC it saw
     yield flow(
         Rule.UPLINK_ROUTED,

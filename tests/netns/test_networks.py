@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -12,8 +14,9 @@ from etc.lab import capture, netns
 from etc.lab.capture import Capture, Seen
 from etc.lab.lab import Lab
 from etc.lab.node import Node
+from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import ROUTED_GROUP_MAC, Rule
+from flows.pipeline import ROUTED_GROUP_MAC, TEACHER_MAC_PREFIX, Rule, Table
 from tests.netns.cloud import (
     ANYCAST_MAC,
     arp_frame,
@@ -132,6 +135,38 @@ def test_nothing_of_the_gateway_is_ever_on_the_wire(
     assert not [frame for frame in everything if ANYCAST_MAC in (frame.eth_src, frame.eth_dst)]
     arp = [frame for frame in everything if frame.ethertype == capture.ETHERTYPE_ARP]
     assert not [frame for frame in arp if {str(frame.src), str(frame.dst)} & (gateways["flat"] | gateways["vlan"])]
+
+
+def test_routed_traffic_that_nobody_answers_goes_to_one_node(lab: Lab, vms: dict[str, Vm]) -> None:
+    """Else a stream of log lines would reach every node of the cloud, for ever."""
+    source, target = vms["vlan-1"], vms["flat-3"]
+
+    def sent(frame: Seen) -> bool:
+        return frame.src == source.address and frame.dst_port == 9
+
+    source.node.ovs.ofctl("del-flows", "br-int", f"table={Table.REMOTE_NEXT_HOP.value}")
+    with udp(target.namespace, target.address, 9), wire(lab, source.node, "physnet1") as cable:
+        send_frames(source, udp_frame(source, target.address))
+        wait_until(lambda: target.address in learned(source.node), 5, "the sender was not taught")
+        send_frames(source, udp_frame(source, target.address), 3)
+        first, *later = saw(cable, sent, 4)
+        assert first.eth_dst == ROUTED_GROUP
+        assert {frame.eth_dst for frame in later} == {teacher(cable)}
+        answers = cable.seen(lambda frame: frame.src == target.address and frame.eth_src != teacher(cable))
+        assert not answers, "it was not one-way"
+
+
+def teacher(cable: Capture) -> str:
+    """The MAC that taught, from what is seen."""
+    prefix = TEACHER_MAC_PREFIX.to_bytes(6).hex(":")[:11]
+    (mac,) = {frame.eth_src for frame in cable.seen(lambda frame: frame.eth_src.startswith(prefix))}
+    return mac
+
+
+def learned(node: Node) -> set[IPv4Address]:
+    """The addresses that a node has learned to be behind another."""
+    dump = node.ovs.ofctl("dump-flows", "br-int", f"table={Table.REMOTE_NEXT_HOP.value}")
+    return {IPv4Address(address) for address in re.findall(r"nw_dst=([\d.]+)", dump)}
 
 
 @pytest.mark.parametrize("name", ["flat", "vlan", "flat2", "vlan2"])

@@ -200,7 +200,7 @@ def encodable(made: Packet | None) -> bool:
 def test_random_frames_into_what_the_earlier_ones_left(pair: Pair) -> None:
     dice = random.Random(11)
     outputs = 0
-    for _ in range(600):
+    for _ in range(900):
         sender = dice.choice(LOCAL)
         made = frame(rolling(dice), sender)
         if encodable(made):
@@ -212,7 +212,7 @@ def test_random_frames_into_what_the_earlier_ones_left(pair: Pair) -> None:
 def test_random_frames_from_the_wire(pair: Pair) -> None:
     dice = random.Random(13)
     routed = 0
-    for _ in range(600):
+    for _ in range(900):
         made = frame(rolling(dice), dice.choice([BLUE_2, BLUE2_2, RED_2, FLAT_2]))
         if not encodable(made):
             continue

@@ -6,7 +6,7 @@ import pytest
 
 from flows.fabric import Fabric
 from flows.model import PortChange, Snapshot
-from flows.pipeline import COOKIE_LEARNED, GATEWAY_MAC, ROUTED_GROUP_MAC, Rule, cookie, node_mac
+from flows.pipeline import COOKIE_LEARNED, GATEWAY_MAC, ROUTED_GROUP_MAC, Rule, cookie, node_mac, teacher_mac
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import BLUE2_1, BLUE2_2, BLUE_1, BLUE_2, UPLINK, Vm, fabric, ip, send, vm, world
 from tests.world import networks, port
@@ -21,10 +21,12 @@ def one_network_each() -> Fabric:
 def test_first_frame_to_the_group_then_learned_then_unicast(through: Fabric) -> None:
     asked = BLUE_1.udp(BLUE2_2.ip)
     first = send(BLUE_1, asked, through)
-    (frame,) = first.wire
+    frame, taught = first.wire
     assert frame.packet["eth_dst"] == ROUTED_GROUP_MAC
     assert frame.packet["eth_src"] == node_mac(1)
     assert frame.packet["vlan_vid"] == 0x1000 | 103
+    assert (taught.packet["eth_src"], taught.packet["eth_dst"]) == (teacher_mac(2), node_mac(1))
+    assert taught.packet["vlan_vid"] == 0x1000 | 103
     (delivery,) = first.delivered
     assert (delivery.node, delivery.ofport) == ("n2", BLUE2_2.ofport)
     expected = asked.but(eth_src=GATEWAY_MAC, eth_dst=BLUE2_2.mac, nw_ttl=asked["nw_ttl"] - 1)
@@ -45,11 +47,20 @@ def test_first_frame_to_the_group_then_learned_then_unicast(through: Fabric) -> 
     assert [hop.node for hop in again.hops] == ["n1", "n2"]  # the rack switch knows the way, too
 
 
+def test_one_way_traffic_goes_to_one_node_from_the_second_frame_on() -> None:
+    asked = BLUE_1.udp(BLUE2_2.ip)
+    first = send(BLUE_1, asked)
+    second = send(BLUE_1, asked, first.after)
+    (frame,) = second.wire
+    assert (frame.packet["eth_src"], frame.packet["eth_dst"]) == (node_mac(1), teacher_mac(2))
+    assert [delivery.packet for delivery in second.delivered] == [delivery.packet for delivery in first.delivered]
+
+
 def test_learned_flows_are_in_the_state_and_carry_their_own_cookie() -> None:
     first = send(BLUE_1, BLUE_1.udp(BLUE2_2.ip))
-    assert not first.after.states["n1"].learned
-    (learned,) = first.after.states["n2"].learned.values()
-    assert learned.cookie == COOKIE_LEARNED
+    for name in ("n1", "n2"):  # the sender was taught, the receiver saw
+        (learned,) = first.after.states[name].learned.values()
+        assert learned.cookie == COOKIE_LEARNED
     assert not any(state.learned for state in fabric().states.values())
     answer = send(BLUE2_2, BLUE2_2.udp(BLUE_1.ip), first.after)
     assert Rule.LEARNED_NEXT_HOP in [step.rule for step in answer.hops[0].result.steps]
