@@ -144,6 +144,7 @@ def test_routed_traffic_that_nobody_answers_goes_to_one_node(lab: Lab, vms: dict
     def sent(frame: Seen) -> bool:
         return frame.src == source.address and frame.dst_port == 9
 
+    source.node.ovs.appctl("revalidator/purge")  # what earlier packets are still to teach is taught now
     source.node.ovs.ofctl("del-flows", "br-int", f"table={Table.REMOTE_NEXT_HOP.value}")
     with udp(target.namespace, target.address, 9), wire(lab, source.node, "physnet1") as cable:
         send_frames(source, udp_frame(source, target.address))
