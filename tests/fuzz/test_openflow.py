@@ -155,11 +155,13 @@ def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.soc
 def test_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
     """More than are kept: the oldest go, and those of the nodes are none of them."""
     connections = [connect(b"") for _ in range(300)]
+    connections[0].settimeout(30)
     assert ended(connections[0])
 
 
 def test_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
     connections = [connect(handshake(UNKNOWN_SWITCH + number)) for number in range(100)]
+    connections[0].settimeout(30)
     assert ended(connections[0])
 
 
