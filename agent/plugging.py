@@ -253,5 +253,6 @@ def _execute(command: list[str], text: str | None = None) -> subprocess.Complete
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if not line.startswith("Command failed")]
+    noise = ("Command failed", "ovs-vsctl: The default log directory")  # what follows the error itself
+    lines = [line for line in text.strip().splitlines() if not line.startswith(noise)]
     return lines[-1] if lines else ""

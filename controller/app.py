@@ -18,6 +18,7 @@ compat.install()  # before Ryu is imported
 from typing import Any
 
 import eventlet
+import structlog
 from prometheus_client import CollectorRegistry
 from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
@@ -50,6 +51,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         settings = config.read()
         config.apply_to_ryu(settings)
         logs.configure(settings.log_format, settings.log_level)
+        if not settings.credentials:
+            structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         self.counters = Counters()
         self.store = Store(settings.database_url, vlan_range=settings.vlan_range, on_commit=self._committed)
         self.keeper = SnapshotKeeper(self.store, self.counters)

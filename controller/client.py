@@ -138,7 +138,8 @@ class Client:
     # nodes
 
     def list_nodes(self, **filters: str | None) -> list[Object]:
-        return self._list("nodes", filters, identity="name")
+        """All nodes, by name."""
+        return sorted(self._list("nodes", filters, identity="name"), key=lambda node: str(node["name"]))
 
     def get_node(self, name: str) -> Object:
         return self._get("nodes", "node", name)

@@ -222,7 +222,7 @@ class DatapathSession:
         """For people, in JSON values."""
         return {
             "state": self.state.value,
-            "peer": str(self.connection.address),
+            "peer": ":".join(str(part) for part in self.connection.address[:2]),
             "quarantined": self.quarantine.describe(_DESCRIBED),
             "quarantined_flows": len(self.quarantine),
         }

@@ -197,6 +197,7 @@ def stamp_flow(digest: int) -> Flow:
 
 ETH_IP = 0x0800
 ETH_ARP = 0x0806
+ETH_IPV6 = 0x86DD
 PROTO_ICMP = 1
 PROTO_UDP = 17
 VLAN_NONE = 0

@@ -172,6 +172,7 @@ class Rule(Enum):
     DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
     DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
     DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
+    DROP_IPV6 = _RuleInfo(38, Table.PORT_SECURITY, True, "port", "IPv6: there is none yet, and every guest tries it")
     DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "", "a VM sends to a MAC that only nodes use")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
     UPLINK_TAUGHT = _RuleInfo(46, Table.UPLINK_IN, False, "network", "another node says what is behind it")

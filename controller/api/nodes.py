@@ -12,7 +12,7 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import INTERFACES_PUT, NODE_PUT
 from controller.api.publishing import publish
 from controller.api.services import Services
-from controller.store.specs import NodeRecord, NotFound, Written
+from controller.store.specs import Conflict, NodeRecord, NotFound, Written
 
 _NAME: TypeAdapter[str] = TypeAdapter(NodeName)
 
@@ -40,7 +40,15 @@ def show_node(services: Services, request: Request) -> Answer:
 
 
 def delete_node(services: Services, request: Request) -> Answer:
-    return _written(services, services.store.delete_node(request.params["name"], request.caller.actor))
+    """A node that is gone can be deleted with all that was on it, one that serves VMs cannot.
+
+    Its agent would register it again at once, with other gateway addresses than its VMs were given.
+    """
+    name = request.params["name"]
+    ports = services.snapshot().ports_by_node.get(name, ())
+    if ports and services.node_state(name).get("state") != "disconnected":
+        raise Conflict("node_in_use", f"node {name} is connected and has {len(ports)} bound ports", ports=len(ports))
+    return _written(services, services.store.delete_node(name, request.caller.actor))
 
 
 def put_node(services: Services, request: Request) -> Answer:

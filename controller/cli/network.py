@@ -48,7 +48,10 @@ ArpResponder = Annotated[
     typer.Option("--arp-responder/--no-arp-responder", help="Answer ARP for every known port on the spot."),
 ]
 ExternalNetwork = Annotated[
-    str | None, typer.Option("--external-network", metavar="NETWORK", help="The way out; name or id.")
+    str | None,
+    typer.Option(
+        "--external-network", metavar="NETWORK", help="The way out; default: the external network made first."
+    ),
 ]
 LeaseTime = Annotated[int | None, typer.Option("--lease-time", min=1, metavar="SECONDS", help="DHCP lease time.")]
 NtpServers = Annotated[list[str] | None, typer.Option("--ntp-server", metavar="ADDRESS", help="May be repeated.")]
@@ -167,7 +170,7 @@ def set_(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Change a network. A list replaces the old list; the one word 'none' empties it, or takes the way out away."""
+    """Change a network. A list replaces the old list; the one word 'none' empties it, or gives the default way out."""
     session = Session.of(context)
     changes = options.given(
         name=name,

@@ -28,13 +28,20 @@ POLL_INTERVAL = 0.05
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", metavar="NS", help="Network namespace that gets the address.")
+    str | None,
+    typer.Option("--namespace", metavar="NS", help="Network namespace for the interface; run a DHCP client in it."),
 ]
 Interface = Annotated[str | None, typer.Option("--ifname", metavar="NAME", help="Device in the bridge.")]
 GuestInterface = Annotated[str | None, typer.Option("--guest-ifname", metavar="NAME", help="Device in NS [eth0].")]
 Bridge = Annotated[str | None, typer.Option("--bridge", metavar="NAME", help="The integration bridge [br-int].")]
 Ovsdb = Annotated[
-    str | None, typer.Option("--ovsdb", metavar="TARGET", help="Of this node [unix:/run/openvswitch/db.sock].")
+    str | None,
+    typer.Option(
+        "--ovsdb",
+        metavar="TARGET",
+        envvar="TRUNKLINE_OVSDB",
+        help="Of this node [unix:/run/openvswitch/db.sock].",
+    ),
 ]
 
 

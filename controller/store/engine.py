@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event
@@ -42,6 +43,7 @@ def make_engine(url: str, begin: str = "BEGIN") -> Engine:
         return create_engine(url, isolation_level=isolation)
     if make_url(url).database in (None, "", ":memory:"):
         raise ValueError("an SQLite database must be a file: reader and writer have a connection each")
+    Path(str(make_url(url).database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 0})
 
     @event.listens_for(engine, "connect")

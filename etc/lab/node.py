@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etc.lab import netns
 from etc.lab.control import ADDRESS as CONTROL_ADDRESS
-from etc.lab.control import AGENT_TOKEN, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
+from etc.lab.control import ADMIN_TOKEN, AGENT_TOKEN, API_PORT, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
 from etc.lab.fabric import EXTERNAL_NETWORK, QUIET, Fabric
 from etc.lab.openvswitch import OpenVSwitch
 from etc.lab.processes import Process, start
@@ -89,9 +89,15 @@ class Node:
         return netns.execute(self.namespace, *environment, *args, check=check, deadline=deadline)
 
     def _write_wrapper(self) -> None:
-        """`on` for the operator: runs a command on the node."""
+        """`on` for the operator: runs a command on the node, `trunkline plug` among them."""
         wrapper = self.directory / "on"
-        wrapper.write_text(
-            f'#!/bin/sh\nOVS_RUNDIR={self.ovs.directory} exec nsenter --net={netns.DIRECTORY}/{self.namespace} "$@"\n'
-        )
+        environment = {
+            "OVS_RUNDIR": self.ovs.directory,
+            "TRUNKLINE_OVSDB": self.ovs.database,
+            "TRUNKLINE_URL": f"http://{CONTROL_ADDRESS.ip}:{API_PORT}",
+            "TRUNKLINE_TOKEN": ADMIN_TOKEN,
+            "PATH": f"{Path(sys.executable).parent}:$PATH",
+        }
+        exports = " ".join(f'{name}="{value}"' for name, value in environment.items())
+        wrapper.write_text(f'#!/bin/sh\nexport {exports}\nexec nsenter --net={netns.DIRECTORY}/{self.namespace} "$@"\n')
         wrapper.chmod(0o755)

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("quickstart: network namespaces need root: run it as root", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `quickstart &` begins with it ignored
     begun = time.monotonic()
     lab = Lab(options.prefix, nodes=options.nodes, projects=PROJECTS, keep_files=options.keep)
     CONSOLE.print(f"Open vSwitch: {DATAPATHS[lab.datapath]}")
@@ -116,6 +117,9 @@ def _play(lab: Lab) -> None:
 It is yours until Ctrl-C. All files: {lab.directory}
   the operator's command      {lab.directory}/trunkline status
                               {lab.directory}/trunkline port list
+  a VM more                   {lab.directory}/trunkline port create vm --network blue
+                              {lab.directory}/{node.name}/on trunkline plug vm --namespace vm
+                              ip netns exec vm udhcpc -i eth0 -f -q
   inside a VM                 ip netns exec {vm.namespace} ping {FAR_HOST.ip}
   the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
   on a node                   {lab.directory}/{node.name}/on ovs-vsctl show

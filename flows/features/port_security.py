@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, drop, flow, matching
+from flows.ir import ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP, Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import NODE_MACS, Priority, Rule, Table
 from flows.view import View, mac_to_int
@@ -71,4 +71,6 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Goto(Table.SERVICES),
         key=port.key,
     )
+    # apart, so that what counts as spoofed is
+    yield drop(Rule.DROP_IPV6, Priority.LOW, matching(reg6=port.key, eth_src=mac, eth_type=ETH_IPV6), key=port.key)
     yield drop(Rule.DROP_SPOOFED, Priority.MISS, matching(reg6=port.key), key=port.key)

@@ -88,7 +88,7 @@ def test_threat_05_ipv6(scene: Scene) -> None:
     )
     advertisement = header + bytes.fromhex("8600000040000708") + bytes(24)
     scene.refused(
-        Rule.DROP_SPOOFED,
+        Rule.DROP_IPV6,
         frames.raw(scene.attacker, IPV6, advertisement, eth_dst=multicast),
         frames.raw(scene.attacker, IPV6, advertisement, eth_dst=mac_of(scene.neighbour)),
         frames.raw(scene.attacker, IPV6, bytes(40), eth_dst=BROADCAST),

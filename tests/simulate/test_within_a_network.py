@@ -144,8 +144,9 @@ def test_a_tag_of_no_network_here_is_not_classified() -> None:
 
 
 def test_what_is_not_ipv4_or_arp_is_dropped_by_name() -> None:
-    ipv6 = packet(eth_src=BLUE_1.mac, eth_dst=BLUE_2.mac, eth_type=0x86DD)
-    assert send(BLUE_1, ipv6).hops[0].result.drop == Drop(Rule.DROP_SPOOFED, BLUE_1.key, Reason.RULE)
+    for ethertype, rule in ((0x86DD, Rule.DROP_IPV6), (0x88CC, Rule.DROP_SPOOFED)):
+        sent = packet(eth_src=BLUE_1.mac, eth_dst=BLUE_2.mac, eth_type=ethertype)
+        assert send(BLUE_1, sent).hops[0].result.drop == Drop(rule, BLUE_1.key, Reason.RULE)
 
 
 def test_unknown_unicast_from_the_wire_does_not_go_back() -> None:

@@ -34,6 +34,18 @@ def test_delete(world: World) -> None:
     assert world.call("PUT", "/v1/nodes/n1/interfaces", {"serial": 1}, "agent").refusal[:2] == (404, "node_unknown")
 
 
+def test_a_node_that_serves_ports_is_not_deleted(world: World) -> None:
+    """Its agent would register it again at once, with other gateway addresses than its VMs have."""
+    world.node()
+    network = world.network()
+    port = world.port(network["id"])
+    interface = {"iface_id": port["id"], "name": "vm", "ofport": 5, "mac": port["mac"]}
+    report = {"serial": 1, "uplinks": {}, "interfaces": [interface]}
+    world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")
+    assert world.call("DELETE", "/v1/nodes/n1").refusal[:2] == (409, "node_in_use")
+    assert world.ok("GET", "/v1/nodes/n1")["node"]["name"] == "n1"
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
