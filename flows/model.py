@@ -262,10 +262,6 @@ class Snapshot:
         """True when the node has a port on the network."""
         return self.presence.get((node, network_id), 0) > 0
 
-    def nodes_of(self, network_id: str) -> list[str]:
-        """The nodes that have a port on the network, sorted."""
-        return sorted(name for name in self.nodes if self.present(name, network_id))
-
     def router_networks(self, router_key: int) -> list[Network]:
         """The networks that are routed to each other, by key."""
         members = self.networks_by_router.get(router_key, _NONE)

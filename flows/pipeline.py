@@ -110,9 +110,8 @@ class Priority(IntEnum):
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
 GATEWAY_MAC = 0x02544C000001
 ROUTED_GROUP_MAC = 0x03544C000001
-_NODE_MACS = 0x02544C010000
+NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
-NODE_MAC_PREFIX = _NODE_MACS
 TEACHER_MAC_PREFIX = 0x02544C020000
 # what only nodes send to, as (value, mask) or value
 NODE_MACS: tuple[tuple[int, int] | int, ...] = (
@@ -127,7 +126,7 @@ CARRIER_MASK = 0xFFC00000
 
 def node_mac(node_key: int) -> int:
     """The MAC of a node on the wire. Node keys are below 65536."""
-    return _NODE_MACS | node_key
+    return NODE_MAC_PREFIX | node_key
 
 
 def teacher_mac(node_key: int) -> int:
