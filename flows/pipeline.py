@@ -84,6 +84,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
 
 FLAG_FROM_UPLINK = 1
 FLAG_TO_GROUP = 2
+FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
+TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 UPLINK_PORT = 0xFFFFFFFE
 
 

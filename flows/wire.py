@@ -91,9 +91,7 @@ def _set_field(action: SetField) -> bytes:
 def _move(action: Move) -> bytes:
     return _nicira(
         nx.NXAST_REG_MOVE,
-        _pack(
-            "!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]
-        ),
+        _pack("!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]),
     )
 
 
