@@ -89,8 +89,12 @@ TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 UPLINK_PORT = 0xFFFFFFFE
 
 
+# conntrack zones of local ports; 0 is everybody's
+PORT_ZONES = range(1, 60001)
+
+
 class CtZone(IntEnum):
-    """Zones above those of ports (1..60000)."""
+    """Zones above those of ports."""
 
     SNAT = 65001
 
@@ -305,7 +309,7 @@ def document() -> str:
         "",
         "| zone | for |",
         "|---|---|",
-        "| 1-60000 | one per local port |",
+        f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port |",
         *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
         "",
     ]
