@@ -63,14 +63,15 @@ TABLE_DOC: dict[Table, str] = {
 
 
 class Reg:
-    """Register use. Values: a field's name."""
+    """The registers, by the name of their field. REGISTER_DOC says what they hold."""
 
-    NETWORK = "metadata"  # key of the network the packet is on now
+    NETWORK = "metadata"
     FLAGS = "reg0"
-    ROUTER = "reg5"  # router_key of that network
-    SOURCE_PORT = "reg6"  # key of the port a VM's packet came from
-    TARGET_PORT = "reg7"  # key of the port to go to, or UPLINK_PORT
-    SOURCE_ZONE = "reg8"  # conntrack zone of the source port
+    ROUTER = "reg5"
+    SOURCE_PORT = "reg6"
+    TARGET_PORT = "reg7"
+    SOURCE_ZONE = "reg8"
+    SCRATCH = "reg15"
 
 
 REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
@@ -80,6 +81,7 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
     (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port"),
+    (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
 
 FLAG_FROM_UPLINK = 1

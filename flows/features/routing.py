@@ -18,8 +18,6 @@ from flows.pipeline import FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, TO_GROUP,
 from flows.protocols import ETH_IP
 from flows.view import View, cidr_match, mac_to_int
 
-_SPARE = "reg15"  # holds nothing from one table to the next
-
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
 _MARTIANS = (
     ((0x00000000, 0xFF000000), 8),
@@ -91,7 +89,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def _turned_round() -> tuple[Action, ...]:
-    return (Move("ip_src", _SPARE), Move("ip_dst", "ip_src"), Move(_SPARE, "ip_dst"))
+    return (Move("ip_src", Reg.SCRATCH), Move("ip_dst", "ip_src"), Move(Reg.SCRATCH, "ip_dst"))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
