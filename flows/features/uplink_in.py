@@ -30,7 +30,8 @@ from flows.pipeline import (
 from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, PROTO_UDP
 from flows.view import View
 
-# Seconds. A learned entry that is in use lives this long at most, so a port that moved silently is found again.
+# Seconds. To be heard again starts the hard timeout anew (seen in Open vSwitch 3.5): an entry outlives its port's last
+# packet by this long at most, so a port that moved silently is found again.
 _LEARNED_IDLE = 60
 _LEARNED_HARD = 120
 _LEARNED_LIMIT = 20000
