@@ -26,19 +26,34 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt("node", help="Name of this node, unique in the cloud. Default: the host name."),
     cfg.StrOpt("ovsdb", default="unix:/run/openvswitch/db.sock", help="Where ovsdb-server listens."),
     cfg.StrOpt("integration_bridge", default="br-int", help="The one bridge the controller programs."),
-    cfg.StrOpt("datapath_type", default="system", choices=["system", "netdev"],
-               help="system: the kernel datapath. netdev: userspace, for laboratories."),
+    cfg.StrOpt(
+        "datapath_type",
+        default="system",
+        choices=["system", "netdev"],
+        help="system: the kernel datapath. netdev: userspace, for laboratories.",
+    ),
     cfg.StrOpt("datapath_id", help="16 hexadecimal digits. Default: made of the node's name, always the same."),
-    cfg.MultiStrOpt("physical_network", default=[],
-                    help="NAME:NIC, or NAME alone for a bridge whose uplink somebody else adds. May be repeated."),
+    cfg.MultiStrOpt(
+        "physical_network",
+        default=[],
+        help="NAME:NIC, or NAME alone for a bridge whose uplink somebody else adds. May be repeated.",
+    ),
     cfg.MultiStrOpt("controller", default=[], help="OpenFlow controller, tcp:ADDRESS:PORT. May be repeated."),
     cfg.MultiStrOpt("api_url", default=[], help="REST API of a controller, http://ADDRESS:PORT. May be repeated."),
     cfg.StrOpt("api_token", secret=True, help="Token of the role agent."),
-    cfg.MultiStrOpt("snat_address", default=[],
-                    help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there. May be repeated."),
+    cfg.MultiStrOpt(
+        "snat_address",
+        default=[],
+        help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there. May be repeated.",
+    ),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
-    cfg.IntOpt("inactivity_probe", default=30000, min=0, max=3600000,
-               help="Milliseconds of silence after which Open vSwitch probes a controller; 0 never."),
+    cfg.IntOpt(
+        "inactivity_probe",
+        default=30000,
+        min=0,
+        max=3600000,
+        help="Milliseconds of silence after which Open vSwitch probes a controller; 0 never.",
+    ),
 )
 _LOGGING_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt("format", default="console", choices=["console", "json"]),
@@ -98,8 +113,12 @@ def load(arguments: Sequence[str]) -> AgentConfig:
     for group, options in _OPTIONS.items():
         conf.register_opts(options, group=group)
     try:
-        conf(list(arguments), project="trunkline", prog="trunkline-agent",
-             default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [])
+        conf(
+            list(arguments),
+            project="trunkline",
+            prog="trunkline-agent",
+            default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [],
+        )
         for path in conf.config_file or ():
             _refuse_unknown(path)
         return _checked(conf)

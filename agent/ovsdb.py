@@ -22,14 +22,24 @@ from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 from agent import plan
 from agent.state import BridgeState, Columns, ControllerState, OvsState, PortState, Value
 
-_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "Open_vSwitch": ("bridges", "ovs_version"),
-    "Bridge": ("name", "ports", "controller", "datapath_type", "fail_mode", "protocols", "other_config",
-               "external_ids"),
-    "Port": ("name", "interfaces", "external_ids"),
-    "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
-    "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
-})
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Open_vSwitch": ("bridges", "ovs_version"),
+        "Bridge": (
+            "name",
+            "ports",
+            "controller",
+            "datapath_type",
+            "fail_mode",
+            "protocols",
+            "other_config",
+            "external_ids",
+        ),
+        "Port": ("name", "interfaces", "external_ids"),
+        "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
+        "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
+    }
+)
 # References between rows: read as rows, not as values.
 _REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
 # The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
@@ -101,8 +111,7 @@ class Ovsdb:
         """Reading a column costs microseconds, and there are thousands: only rows that have changed are read."""
         for row_id in changed:
             if row_id in rows:
-                known[row_id] = {column: _value(rows[row_id], column)
-                                 for column in _COLUMNS[rows[row_id]._table.name]}
+                known[row_id] = {column: _value(rows[row_id], column) for column in _COLUMNS[rows[row_id]._table.name]}
             else:
                 known.pop(row_id, None)
         # All that is new has been told; what vanished while ovsdb-server was away has not.
@@ -138,10 +147,14 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> OvsState:
         held = [tables["Port"][port_id] for port_id in row["ports"] if port_id in tables["Port"]]
         for port in held:
             ports[port["name"]] = PortState(
-                port["name"], row["name"],
-                tuple(tables["Interface"][i]["name"] for i in port["interfaces"] if i in tables["Interface"]), port)
-        controllers = (ControllerState(str(c), tables["Controller"][c])
-                       for c in row["controller"] if c in tables["Controller"])
+                port["name"],
+                row["name"],
+                tuple(tables["Interface"][i]["name"] for i in port["interfaces"] if i in tables["Interface"]),
+                port,
+            )
+        controllers = (
+            ControllerState(str(c), tables["Controller"][c]) for c in row["controller"] if c in tables["Controller"]
+        )
         bridges[row["name"]] = BridgeState(row["name"], tuple(port["name"] for port in held), tuple(controllers), row)
     interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
@@ -201,16 +214,18 @@ def _delete_controller(api: _Api, txn: IdlTransaction, step: plan.DeleteControll
     controller.delete()
 
 
-_ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType({
-    plan.AddBridge: _add_bridge,
-    plan.SetBridge: _set_bridge,
-    plan.DeletePort: _delete_port,
-    plan.AddPort: _add_port,
-    plan.SetInterface: _set_interface,
-    plan.AddController: _add_controller,
-    plan.SetController: _set_controller,
-    plan.DeleteController: _delete_controller,
-})
+_ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
+    {
+        plan.AddBridge: _add_bridge,
+        plan.SetBridge: _set_bridge,
+        plan.DeletePort: _delete_port,
+        plan.AddPort: _add_port,
+        plan.SetInterface: _set_interface,
+        plan.AddController: _add_controller,
+        plan.SetController: _set_controller,
+        plan.DeleteController: _delete_controller,
+    }
+)
 
 
 def _insert_port(api: _Api, txn: IdlTransaction, bridge: Row, name: str, settings: plan.Settings) -> None:

@@ -146,16 +146,21 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
             Setting("other_config", "true", "disable-in-band"),
         ),
         ports=tuple(
-            WantedPort(uplink_port(network),
-                       (*_patch(_peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)))
+            WantedPort(
+                uplink_port(network),
+                (*_patch(_peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
+            )
             for index, network in enumerate(config.physical_networks)
         ),
         controllers=tuple(
-            WantedController(target, (
-                Setting("max_backoff", MAX_BACKOFF_MS),
-                Setting("inactivity_probe", config.inactivity_probe),
-                Setting("connection_mode", "out-of-band"),
-            ))
+            WantedController(
+                target,
+                (
+                    Setting("max_backoff", MAX_BACKOFF_MS),
+                    Setting("inactivity_probe", config.inactivity_probe),
+                    Setting("connection_mode", "out-of-band"),
+                ),
+            )
             for target in config.controllers
         ),
     )
@@ -232,23 +237,27 @@ def _stale_ports(bridges: Sequence[WantedBridge], state: OvsState) -> Iterator[S
             yield DeletePort(port.bridge, port.name)
 
 
-def _port_steps(bridge: WantedBridge, port: WantedPort, state: OvsState, addressed: AbstractSet[str],
-                problems: list[str]) -> Iterator[Step]:
+def _port_steps(
+    bridge: WantedBridge, port: WantedPort, state: OvsState, addressed: AbstractSet[str], problems: list[str]
+) -> Iterator[Step]:
     # A NIC may be there as one interface of a bond, so the interface counts and not the port.
     holder = state.ports.get(port.name) or next((p for p in state.ports.values() if port.name in p.interfaces), None)
     if holder is not None and holder.bridge == bridge.name:
         settings = _differing(port.settings, state.interfaces.get(port.name, NOTHING))
         if settings and not marked(holder.columns):
-            problems.append(f"port {port.name} of {bridge.name} is not ours and does not fit: "
-                            + ", ".join(f"{s.column}{':' + s.key if s.key else ''} should be {s.value}"
-                                        for s in settings))
+            problems.append(
+                f"port {port.name} of {bridge.name} is not ours and does not fit: "
+                + ", ".join(f"{s.column}{':' + s.key if s.key else ''} should be {s.value}" for s in settings)
+            )
         elif settings:
             yield SetInterface(port.name, settings)
     elif holder is not None and not marked(holder.columns):
         problems.append(f"port {port.name} belongs into {bridge.name}, but is in {holder.bridge} and not ours")
     elif port.name in addressed:
-        problems.append(f"device {port.name} holds addresses of this host and is left alone: move them to the device "
-                        f"{bridge.name}, then the agent puts {port.name} into it")
+        problems.append(
+            f"device {port.name} holds addresses of this host and is left alone: move them to the device "
+            f"{bridge.name}, then the agent puts {port.name} into it"
+        )
     else:
         yield AddPort(bridge.name, port.name, port.settings)
 
@@ -270,8 +279,8 @@ def _controller_steps(bridge: WantedBridge, present: BridgeState | None, problem
     new = list(missing.values())
     for row_id, controller in zip(spare, new, strict=False):
         yield SetController(bridge.name, row_id, (Setting("target", controller.target), *controller.settings))
-    for controller in new[len(spare):]:
+    for controller in new[len(spare) :]:
         yield AddController(bridge.name, controller.target, controller.settings)
     if bridge.controllers:
-        for row_id in spare[len(new):]:
+        for row_id in spare[len(new) :]:
             yield DeleteController(bridge.name, row_id)

@@ -66,8 +66,16 @@ def interface_name(port_id: str) -> str:
     return f"tl{port_id[:11]}"
 
 
-def plug(port: PlugPort, *, namespace: str | None = None, kind: Kind = "veth", ifname: str | None = None,
-         guest_ifname: str = "eth0", bridge: str = "br-int", ovsdb: str = DEFAULT_OVSDB) -> Plugged:
+def plug(
+    port: PlugPort,
+    *,
+    namespace: str | None = None,
+    kind: Kind = "veth",
+    ifname: str | None = None,
+    guest_ifname: str = "eth0",
+    bridge: str = "br-int",
+    ovsdb: str = DEFAULT_OVSDB,
+) -> Plugged:
     """Gives `port` an interface in `bridge`.
 
     `veth`: a pair, whose other end is `guest_ifname` in the named network `namespace`, with the port's MAC and MTU.
@@ -91,13 +99,30 @@ def plug(port: PlugPort, *, namespace: str | None = None, kind: Kind = "veth", i
         _vsctl(ovsdb, "--if-exists", "del-port", name)
     elif switch.external_ids is not None and wanted.items() <= switch.external_ids.items():
         return Plugged(name, created)
-    _vsctl(ovsdb, "--may-exist", "add-port", bridge, name, "--", "set", "Interface", name,
-           *(f"external_ids:{key}={json.dumps(value)}" for key, value in wanted.items()))
+    _vsctl(
+        ovsdb,
+        "--may-exist",
+        "add-port",
+        bridge,
+        name,
+        "--",
+        "set",
+        "Interface",
+        name,
+        *(f"external_ids:{key}={json.dumps(value)}" for key, value in wanted.items()),
+    )
     return Plugged(name, True)
 
 
-def unplug(port_id: str, *, namespace: str | None = None, ifname: str | None = None, guest_ifname: str = "eth0",
-           bridge: str = "br-int", ovsdb: str = DEFAULT_OVSDB) -> bool:
+def unplug(
+    port_id: str,
+    *,
+    namespace: str | None = None,
+    ifname: str | None = None,
+    guest_ifname: str = "eth0",
+    bridge: str = "br-int",
+    ovsdb: str = DEFAULT_OVSDB,
+) -> bool:
     """Removes the interface of a port from `bridge` and the device itself; with a veth both ends go.
 
     `namespace` is only needed to clear up an end whose peer has gone. False when there was nothing to remove.
@@ -116,8 +141,12 @@ def unplug(port_id: str, *, namespace: str | None = None, ifname: str | None = N
 
 
 def _check(port: PlugPort, name: str, guest_ifname: str) -> None:
-    checks = (("port id", port.id, _PORT_ID), ("MAC address", port.mac, _MAC), ("interface name", name, _DEVICE),
-              ("interface name", guest_ifname, _DEVICE))
+    checks = (
+        ("port id", port.id, _PORT_ID),
+        ("MAC address", port.mac, _MAC),
+        ("interface name", name, _DEVICE),
+        ("interface name", guest_ifname, _DEVICE),
+    )
     for what, text, pattern in checks:
         if not pattern.fullmatch(text):
             raise PlugError(f"{what} '{text}' is not valid")
@@ -148,8 +177,11 @@ def _make_veth(port: PlugPort, name: str, namespace: str, guest: str) -> bool:
         for link, where in ((near, None), (far, namespace)):
             if link is not None:
                 _ip(where, f"link delete dev {link['ifname']}")
-        _ip(None, f"link add {name} mtu {port.mtu} type veth peer name {guest} netns {namespace} "
-                  f"address {port.mac} mtu {port.mtu}")
+        _ip(
+            None,
+            f"link add {name} mtu {port.mtu} type veth peer name {guest} netns {namespace} "
+            f"address {port.mac} mtu {port.mtu}",
+        )
     alias = f"{_ALIAS}{port.id}"
     _ip(namespace, f"link set dev {guest} address {port.mac} mtu {port.mtu} alias {alias} up", "link set dev lo up")
     _ip(None, f"link set dev {name} mtu {port.mtu} alias {alias} up")
@@ -207,11 +239,30 @@ def _netns(namespace: str | None) -> list[str]:
 
 def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
     """One query for all there is to know. Raises PlugError when there is no such bridge, or `name` is in another."""
-    answer = _vsctl(ovsdb, "--no-wait", "--format=json", "--data=json",
-                    "--columns=datapath_type,ports", "find", "Bridge", f"name={bridge}",
-                    "--", "--columns=other_config", "list", "Open_vSwitch",
-                    "--", "--columns=_uuid", "find", "Port", f"name={name}",
-                    "--", "--columns=external_ids", "find", "Interface", f"name={name}")
+    answer = _vsctl(
+        ovsdb,
+        "--no-wait",
+        "--format=json",
+        "--data=json",
+        "--columns=datapath_type,ports",
+        "find",
+        "Bridge",
+        f"name={bridge}",
+        "--",
+        "--columns=other_config",
+        "list",
+        "Open_vSwitch",
+        "--",
+        "--columns=_uuid",
+        "find",
+        "Port",
+        f"name={name}",
+        "--",
+        "--columns=external_ids",
+        "find",
+        "Interface",
+        f"name={name}",
+    )
     bridges, switches, ports, interfaces = (json.loads(line)["data"] for line in answer.splitlines())
     if not bridges:
         raise PlugError(f"Open vSwitch has no bridge {bridge}; is the agent of this node running?")
@@ -220,8 +271,11 @@ def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
     if ports and ports[0][0] not in members:
         raise PlugError(f"Open vSwitch has a port {name} in another bridge than {bridge}")
     other_config = dict(switches[0][0][1]) if switches else {}
-    return _Switch(datapath_type, other_config.get("userspace-tso-enable") == "true",
-                   dict(interfaces[0][0][1]) if interfaces else None)
+    return _Switch(
+        datapath_type,
+        other_config.get("userspace-tso-enable") == "true",
+        dict(interfaces[0][0][1]) if interfaces else None,
+    )
 
 
 def _vsctl(ovsdb: str, *args: str) -> str:
@@ -238,14 +292,15 @@ def _vsctl(ovsdb: str, *args: str) -> str:
 def _run(*command: str, text: str | None = None) -> None:
     done = _execute(list(command), text)
     if done.returncode:
-        raise PlugError(f"{' '.join(command)}: {_last_line(done.stderr) or f'exit status {done.returncode}'}"
-                        + (f" ({text.strip()})" if text else ""))
+        raise PlugError(
+            f"{' '.join(command)}: {_last_line(done.stderr) or f'exit status {done.returncode}'}"
+            + (f" ({text.strip()})" if text else "")
+        )
 
 
 def _execute(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=False,
-                              timeout=2 * _TIMEOUT_S)
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=2 * _TIMEOUT_S)
     except FileNotFoundError:
         raise PlugError(f"the command {command[0]} is not installed") from None
     except subprocess.TimeoutExpired:

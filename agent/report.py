@@ -50,8 +50,9 @@ class InterfacesReport:
         return {
             "serial": serial,
             "uplinks": dict(self.uplinks),
-            "interfaces": [{"iface_id": i.iface_id, "name": i.name, "ofport": i.ofport, "mac": i.mac}
-                           for i in self.interfaces],
+            "interfaces": [
+                {"iface_id": i.iface_id, "name": i.name, "ofport": i.ofport, "mac": i.mac} for i in self.interfaces
+            ],
         }
 
 
@@ -65,8 +66,9 @@ def node_report(config: AgentConfig, state: OvsState, agent_version: str) -> Nod
     )
 
 
-def interfaces_report(config: AgentConfig, state: OvsState,
-                      previous: InterfacesReport = InterfacesReport()) -> InterfacesReport:  # noqa: B008 frozen
+def interfaces_report(
+    config: AgentConfig, state: OvsState, previous: InterfacesReport = InterfacesReport()
+) -> InterfacesReport:  # noqa: B008 frozen
     """Everything in the integration bridge that has an iface-id and a port number.
 
     `previous` lends its MAC addresses: `mac_in_use` is empty for a moment after ovsdb-server restarts, and an
@@ -85,16 +87,19 @@ def interfaces_report(config: AgentConfig, state: OvsState,
         other = chosen.get(interface.iface_id)
         if other is not None:
             interface, loser = sorted((interface, other), key=lambda i: i.ofport)
-            duplicates.append(f"interfaces {interface.name} and {loser.name} both claim port {interface.iface_id}: "
-                              f"{interface.name} gets it, it has the lower ofport")
+            duplicates.append(
+                f"interfaces {interface.name} and {loser.name} both claim port {interface.iface_id}: "
+                f"{interface.name} gets it, it has the lower ofport"
+            )
         chosen[interface.iface_id] = interface
     uplinks = []
     for network in config.physical_networks:
         ofport = _ofport(state.interfaces.get(uplink_port(network), NOTHING))
         if ofport is not None and uplink_port(network) in bridge.ports:
             uplinks.append((network.name, ofport))
-    return InterfacesReport(tuple(uplinks), tuple(sorted(chosen.values(), key=lambda i: i.iface_id)),
-                            tuple(sorted(duplicates)))
+    return InterfacesReport(
+        tuple(uplinks), tuple(sorted(chosen.values(), key=lambda i: i.iface_id)), tuple(sorted(duplicates))
+    )
 
 
 def _interface_names(state: OvsState, ports: tuple[str, ...]) -> list[str]:
@@ -106,8 +111,9 @@ def _interface(name: str, columns: Columns, known_macs: Mapping[tuple[str, str],
     ofport = _ofport(columns)
     if not isinstance(iface_id, str) or not iface_id or ofport is None:
         return None
-    mac = lookup(columns, "external_ids", "attached-mac") or columns.get("mac_in_use") or known_macs.get(
-        (iface_id, name))
+    mac = (
+        lookup(columns, "external_ids", "attached-mac") or columns.get("mac_in_use") or known_macs.get((iface_id, name))
+    )
     return InterfaceReport(iface_id, name, ofport, mac.lower()) if isinstance(mac, str) else None
 
 

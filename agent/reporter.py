@@ -56,8 +56,9 @@ class Client:
         url = self._urls[self._index]
         try:
             prefix = urllib3.util.parse_url(url).path or ""
-            answer = self._pool.request("PUT", prefix + path, headers=self._headers,
-                                        body=json.dumps(body, separators=(",", ":")).encode())
+            answer = self._pool.request(
+                "PUT", prefix + path, headers=self._headers, body=json.dumps(body, separators=(",", ":")).encode()
+            )
         except urllib3.exceptions.HTTPError as error:
             raise ReportError(f"{url}: {error}") from error
         try:
@@ -171,8 +172,9 @@ class Reporter:
     def _log_answers(self, answers: dict[str, str]) -> None:
         for iface_id, answer in answers.items():
             if answer != self._answers.get(iface_id):
-                LOG.log(logging.WARNING if answer.startswith("refused") else logging.INFO, "port %s: %s", iface_id,
-                        answer)
+                LOG.log(
+                    logging.WARNING if answer.startswith("refused") else logging.INFO, "port %s: %s", iface_id, answer
+                )
         self._answers = answers
 
     def _failed(self, error: Exception) -> float:

@@ -54,7 +54,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         if not settings.credentials:
             structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         self.counters = Counters()
-        self.store = Store(settings.database_url, vlan_range=settings.vlan_range, on_commit=self._committed)
+        self.store = Store(
+            settings.database_url, vlan_range=settings.vlan_range, on_commit=lambda _: self.keeper.wake()
+        )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
@@ -75,7 +77,6 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         services = Services(
             store=self.store,
-            publish=self.keeper.wake,
             snapshot=self.keeper.snapshot,
             confirmations=self.keeper,
             port_active=self.keeper.port_active,
@@ -91,9 +92,6 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         compat.serve_connections(self._connections)
         self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
-
-    def _committed(self, _revision: int) -> None:
-        self.keeper.wake()
 
     def _dispatcher(self, node: str) -> Dispatcher:
         return Dispatcher(node, self._packet_in_services)

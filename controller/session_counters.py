@@ -25,16 +25,21 @@ class NodeCounters:
     zones_flushed: int = 0
 
 
-_PER_NODE: Final = (
-    ("of_flowmsgs_sent", "flow_mods", "Flow-mod messages sent, by node."),
-    ("trunkline_sessions", "connections", "OpenFlow sessions begun, by node."),
-    ("trunkline_bundles", "bundles", "Bundles committed, by node."),
-    ("trunkline_bundle_failures", "bundle_failures", "Bundles that the switch refused, by node."),
-    ("trunkline_openflow_errors", "errors", "OpenFlow errors received, by node."),
-    ("trunkline_resyncs", "resyncs", "Times that all flows of a node were sent, by node."),
-    ("trunkline_packet_ins", "packet_ins", "Packet_ins received, by node."),
-    ("trunkline_packet_ins_malformed", "packet_ins_malformed", "Packet_ins that could not be read, by node."),
-    ("trunkline_zones_flushed", "zones_flushed", "Conntrack zones flushed, by node."),
+# metric, its value, its text
+_PER_NODE: Final[tuple[tuple[str, Callable[[NodeCounters], int], str], ...]] = (
+    ("of_flowmsgs_sent", lambda node: node.flow_mods, "Flow-mod messages sent, by node."),
+    ("trunkline_sessions", lambda node: node.connections, "OpenFlow sessions begun, by node."),
+    ("trunkline_bundles", lambda node: node.bundles, "Bundles committed, by node."),
+    ("trunkline_bundle_failures", lambda node: node.bundle_failures, "Bundles that the switch refused, by node."),
+    ("trunkline_openflow_errors", lambda node: node.errors, "OpenFlow errors received, by node."),
+    ("trunkline_resyncs", lambda node: node.resyncs, "Times that all flows of a node were sent, by node."),
+    ("trunkline_packet_ins", lambda node: node.packet_ins, "Packet_ins received, by node."),
+    (
+        "trunkline_packet_ins_malformed",
+        lambda node: node.packet_ins_malformed,
+        "Packet_ins that could not be read, by node.",
+    ),
+    ("trunkline_zones_flushed", lambda node: node.zones_flushed, "Conntrack zones flushed, by node."),
 )
 
 
@@ -73,10 +78,10 @@ class SessionCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         nodes = sorted(self._counters.nodes.items())
-        for metric, attribute, text in _PER_NODE:
+        for metric, value, text in _PER_NODE:
             family = CounterMetricFamily(metric, text, labels=["node"])
             for name, counters in nodes:
-                family.add_metric([name], getattr(counters, attribute))
+                family.add_metric([name], value(counters))
             yield family
         yield _by_label("trunkline_events", "Things that belong to no node, by name.", "event", self._counters.events)
         yield _by_label(

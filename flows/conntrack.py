@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from flows.ir import (
+from flows.ir import Ct, Nat
+from flows.packet import Packet
+from flows.protocols import (
     CT_ESTABLISHED,
     CT_INVALID,
     CT_NEW,
@@ -20,11 +22,9 @@ from flows.ir import (
     CT_TRACKED,
     ETH_IP,
     PROTO_ICMP,
+    PROTO_TCP,
     PROTO_UDP,
-    Ct,
-    Nat,
 )
-from flows.packet import PROTO_TCP, Packet
 
 _PORTS = {PROTO_TCP: ("tcp_src", "tcp_dst"), PROTO_UDP: ("udp_src", "udp_dst")}
 _ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})  # RFC 792

@@ -11,12 +11,12 @@ from flows.compile import compile_node
 from flows.conntrack import Conntrack
 from flows.model import Snapshot
 from flows.packet import Packet
+from flows.protocols import ETH_MULTICAST_BIT
 from flows.simulate import Punt, Result, State, Switch
 
 OUTSIDE = ""
 """The name of whatever else is on a physical network. No node has it."""
 
-_MULTICAST_BIT = 1 << 40
 _MOST_HOPS = 1000
 
 
@@ -129,10 +129,10 @@ class _Follow:
         """Where the rack switch sends a frame."""
         physical_network, sender, packet = frame
         vlan, source, target = packet["vlan_vid"], packet["eth_src"], packet["eth_dst"]
-        if not source & _MULTICAST_BIT:
+        if not source & ETH_MULTICAST_BIT:
             self.stations[physical_network, vlan, source] = sender
         ports = self.ports.get(physical_network, {})
-        known = None if target & _MULTICAST_BIT else self.stations.get((physical_network, vlan, target))
+        known = None if target & ETH_MULTICAST_BIT else self.stations.get((physical_network, vlan, target))
         for receiver in (*ports, OUTSIDE) if known is None else (known,):
             if receiver == sender:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flows.fields import FIELDS
-from flows.pipeline import FLAG_FROM_UPLINK, Priority, Rule, Table, cookie
+from flows.pipeline import Priority, Rule, Table, cookie
 
 # (field, value) or (field, value, mask), in the order of flows.fields
 MatchItem = tuple[str, int, int | None]
@@ -193,16 +193,3 @@ def drop(rule: Rule, priority: int, match: Match = (), *, key: int = 0) -> Flow:
 def stamp_flow(digest: int) -> Flow:
     """The flow that says what is installed. Its cookie is the digest itself: its table tells it is ours."""
     return Flow(Table.STAMP, Priority.MISS, (), (), digest)
-
-
-ETH_IP = 0x0800
-ETH_ARP = 0x0806
-ETH_IPV6 = 0x86DD
-PROTO_ICMP = 1
-PROTO_UDP = 17
-VLAN_NONE = 0
-VLAN_PRESENT = 0x1000
-FROM_UPLINK: tuple[int, int] = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)
-
-# conntrack state bits, ovs-fields(7)
-CT_NEW, CT_ESTABLISHED, CT_RELATED, CT_REPLY, CT_INVALID, CT_TRACKED = 1, 2, 4, 8, 16, 32

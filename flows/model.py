@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 
 class NetworkKind(StrEnum):
@@ -252,7 +253,7 @@ class Snapshot:
                     draft.port(id_, port)
                 case NodeChange(id=id_, new=node):
                     draft.node(id_, node)
-        return replace(self, revision=revision, **draft.maps)  # type: ignore[arg-type]
+        return replace(self, revision=revision, **draft.maps)
 
     def local_ports(self, node: str) -> list[Port]:
         """The ports bound to a node."""
@@ -261,10 +262,6 @@ class Snapshot:
     def present(self, node: str, network_id: str) -> bool:
         """True when the node has a port on the network."""
         return self.presence.get((node, network_id), 0) > 0
-
-    def nodes_of(self, network_id: str) -> list[str]:
-        """The nodes that have a port on the network, sorted."""
-        return sorted(name for name in self.nodes if self.present(name, network_id))
 
     def router_networks(self, router_key: int) -> list[Network]:
         """The networks that are routed to each other, by key."""
@@ -289,14 +286,14 @@ class _Draft:
 
     def __init__(self, base: Snapshot) -> None:
         self._base = base
-        self.maps: dict[str, dict[object, object]] = {}
+        self.maps: dict[str, dict[Any, Any]] = {}
 
-    def _map(self, name: str, base: Mapping[object, object]) -> dict[object, object]:
+    def _map(self, name: str, base: Mapping[Any, Any]) -> dict[Any, Any]:
         if name not in self.maps:
             self.maps[name] = dict(base)
         return self.maps[name]
 
-    def _store(self, name: str, base: Mapping[object, object], key: object, value: object | None) -> object | None:
+    def _store(self, name: str, base: Mapping[Any, Any], key: object, value: object | None) -> object | None:
         target = self._map(name, base)
         old = target.get(key)
         if value is None:
@@ -305,7 +302,7 @@ class _Draft:
             target[key] = value
         return old
 
-    def _index(self, name: str, base: Mapping[object, object], key: object, member: str, add: bool) -> None:
+    def _index(self, name: str, base: Mapping[Any, Any], key: object, member: str, add: bool) -> None:
         target = self._map(name, base)
         members = target.get(key, _NONE)
         assert isinstance(members, frozenset)
@@ -317,31 +314,31 @@ class _Draft:
 
     def network(self, id_: str, new: Network | None) -> None:
         base = self._base
-        old = self._store("networks", base.networks, id_, new)  # type: ignore[arg-type]
+        old = self._store("networks", base.networks, id_, new)
         for network, add in ((old, False), (new, True)):
             if isinstance(network, Network):
-                self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)  # type: ignore[arg-type]
-                self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)  # type: ignore[arg-type]
+                self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)
+                self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)
                 if network.external:
-                    self._store("external_networks", base.external_networks, network.key, id_ if add else None)  # type: ignore[arg-type]
+                    self._store("external_networks", base.external_networks, network.key, id_ if add else None)
 
     def port(self, id_: str, new: Port | None) -> None:
         base = self._base
-        old = self._store("ports", base.ports, id_, new)  # type: ignore[arg-type]
+        old = self._store("ports", base.ports, id_, new)
         for port, add in ((old, False), (new, True)):
             if not isinstance(port, Port):
                 continue
-            self._store("ports_by_key", base.ports_by_key, port.key, id_ if add else None)  # type: ignore[arg-type]
-            self._index("ports_by_network", base.ports_by_network, port.network_id, id_, add)  # type: ignore[arg-type]
+            self._store("ports_by_key", base.ports_by_key, port.key, id_ if add else None)
+            self._index("ports_by_network", base.ports_by_network, port.network_id, id_, add)
             if port.binding is None:
                 continue
             binding = port.binding
-            self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)  # type: ignore[arg-type]
+            self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
             self._place(binding, id_, add)
             self._count((binding.node, port.network_id), 1 if add else -1)
 
     def _place(self, binding: Binding, id_: str, add: bool) -> None:
-        places = self._map("ports_by_ofport", self._base.ports_by_ofport)  # type: ignore[arg-type]
+        places = self._map("ports_by_ofport", self._base.ports_by_ofport)
         place = (binding.node, binding.ofport)
         if add:
             places[place] = id_
@@ -349,7 +346,7 @@ class _Draft:
             del places[place]
 
     def _count(self, key: tuple[str, str], by: int) -> None:
-        counts = self._map("presence", self._base.presence)  # type: ignore[arg-type]
+        counts = self._map("presence", self._base.presence)
         count = counts.get(key, 0)
         assert isinstance(count, int)
         if count + by:
@@ -358,4 +355,4 @@ class _Draft:
             counts.pop(key, None)
 
     def node(self, id_: str, new: Node | None) -> None:
-        self._store("nodes", self._base.nodes, id_, new)  # type: ignore[arg-type]
+        self._store("nodes", self._base.nodes, id_, new)

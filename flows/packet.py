@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flows.fields import FIELDS
-from flows.ir import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
-
-PROTO_TCP = 6
+from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 _PIPELINE_FIELDS = frozenset(
     {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", *(f"reg{index}" for index in range(16))}

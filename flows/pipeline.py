@@ -63,14 +63,15 @@ TABLE_DOC: dict[Table, str] = {
 
 
 class Reg:
-    """Register use. Values: a field's name."""
+    """The registers, by the name of their field. REGISTER_DOC says what they hold."""
 
-    NETWORK = "metadata"  # key of the network the packet is on now
+    NETWORK = "metadata"
     FLAGS = "reg0"
-    ROUTER = "reg5"  # router_key of that network
-    SOURCE_PORT = "reg6"  # key of the port a VM's packet came from
-    TARGET_PORT = "reg7"  # key of the port to go to, or UPLINK_PORT
-    SOURCE_ZONE = "reg8"  # conntrack zone of the source port
+    ROUTER = "reg5"
+    SOURCE_PORT = "reg6"
+    TARGET_PORT = "reg7"
+    SOURCE_ZONE = "reg8"
+    SCRATCH = "reg15"
 
 
 REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
@@ -80,15 +81,22 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
     (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port"),
+    (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
 
 FLAG_FROM_UPLINK = 1
 FLAG_TO_GROUP = 2
+FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
+TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 UPLINK_PORT = 0xFFFFFFFE
 
 
+# conntrack zones of local ports; 0 is everybody's
+PORT_ZONES = range(1, 60001)
+
+
 class CtZone(IntEnum):
-    """Zones above those of ports (1..60000)."""
+    """Zones above those of ports."""
 
     SNAT = 65001
 
@@ -110,9 +118,8 @@ class Priority(IntEnum):
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
 GATEWAY_MAC = 0x02544C000001
 ROUTED_GROUP_MAC = 0x03544C000001
-_NODE_MACS = 0x02544C010000
+NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
-NODE_MAC_PREFIX = _NODE_MACS
 TEACHER_MAC_PREFIX = 0x02544C020000
 # what only nodes send to, as (value, mask) or value
 NODE_MACS: tuple[tuple[int, int] | int, ...] = (
@@ -127,7 +134,7 @@ CARRIER_MASK = 0xFFC00000
 
 def node_mac(node_key: int) -> int:
     """The MAC of a node on the wire. Node keys are below 65536."""
-    return _NODE_MACS | node_key
+    return NODE_MAC_PREFIX | node_key
 
 
 def teacher_mac(node_key: int) -> int:
@@ -305,7 +312,7 @@ def document() -> str:
         "",
         "| zone | for |",
         "|---|---|",
-        "| 1-60000 | one per local port |",
+        f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port |",
         *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
         "",
     ]

@@ -38,6 +38,7 @@ from flows.ir import (
 )
 from flows.packet import PREREQUISITES, Packet
 from flows.pipeline import COOKIE_LEARNED, Rule, Table, decode_cookie
+from flows.protocols import VLAN_NONE, VLAN_PRESENT
 
 Fields = dict[str, int]
 _NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id"), 0)
@@ -283,10 +284,10 @@ class _Run:
     def push_vlan(self, action: PushVlan, step: Step) -> None:
         if self.fields["vlan_vid"]:
             raise NotImplementedError("a second VLAN tag")
-        self.fields["vlan_vid"] = 0x1000 | action.vid
+        self.fields["vlan_vid"] = VLAN_PRESENT | action.vid
 
     def pop_vlan(self, action: PopVlan, step: Step) -> None:
-        self.fields["vlan_vid"] = 0
+        self.fields["vlan_vid"] = VLAN_NONE
 
     def dec_ttl(self, action: DecTtl, step: Step) -> int | None:
         if self.fields["nw_ttl"] <= 1:

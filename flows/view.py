@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from flows.ir import VLAN_NONE, VLAN_PRESENT
 from flows.model import GatewayMode, Network, NetworkKind, Node, Snapshot
 from flows.pipeline import node_mac, teacher_mac
+from flows.protocols import VLAN_NONE, VLAN_PRESENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,7 @@ def _set_field(action: SetField) -> bytes:
 def _move(action: Move) -> bytes:
     return _nicira(
         nx.NXAST_REG_MOVE,
-        _pack(
-            "!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]
-        ),
+        _pack("!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]),
     )
 
 
@@ -222,6 +220,7 @@ def delete_stamp() -> bytes:
 
 
 def with_xid(message: bytes, xid: int) -> bytes:
+    """The same message with another transaction id."""
     return message[:4] + xid.to_bytes(4) + message[8:]
 
 
@@ -249,7 +248,7 @@ def bundle_add(message: bytes, xid: int) -> bytes:
     header = _BUNDLE_ADD.pack(
         ofp.OFP_VERSION, ofp.OFPT_BUNDLE_ADD_MESSAGE, 16 + len(message), xid, BUNDLE_ID, 0, _BUNDLE_FLAGS
     )
-    return header + message[:4] + xid.to_bytes(4) + message[8:]
+    return header + with_xid(message, xid)
 
 
 def barrier_request(xid: int) -> bytes:

@@ -18,7 +18,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import health, metrics, networks, nodes, ports, revisions, stats
 from controller.api.auth import Authenticator, Identity
 from controller.api.errors import ApiError, forbidden, from_exception
-from controller.api.http import MAX_BODY, Answer, Endpoint, Request, Route, Router, StartResponse, parse_query
+from controller.api.http import Answer, Endpoint, Request, Route, Router, StartResponse, body_length, parse_query
 from controller.api.services import Services
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -150,14 +150,8 @@ def _path(environ: Mapping[str, Any]) -> str:
 
 def _body(environ: Mapping[str, Any]) -> bytes:
     """The request's body, bounded before it is read."""
-    if "HTTP_TRANSFER_ENCODING" in environ:
-        raise ApiError(411, "length_required", "a body needs a Content-Length")
-    text = environ.get("CONTENT_LENGTH") or "0"
-    if not (text.isascii() and text.isdigit()):
-        raise ApiError(400, "bad_length", "Content-Length must be a number")
-    if len(text) > 12 or int(text) > MAX_BODY:
-        raise ApiError(413, "body_too_large", f"a body may have {MAX_BODY} bytes")
-    length = int(text)
+    given = environ.get("CONTENT_LENGTH")
+    length = body_length(environ.get("HTTP_TRANSFER_ENCODING"), [given] if given else [])
     if not length:
         return b""
     body: bytes = environ["wsgi.input"].read(length)

@@ -108,6 +108,21 @@ class Request:
         return filters
 
 
+def body_length(transfer_encoding: str | None, content_lengths: Collection[str]) -> int:
+    """The length of a request's body in bytes, from its headers. Raises ApiError 411, 400 or 413.
+
+    A body in chunks brings trailers, which proxies and servers do not read alike; two lengths are read as unlike.
+    """
+    if transfer_encoding is not None:
+        raise ApiError(411, "length_required", "a body needs a Content-Length")
+    text = next(iter(content_lengths), "0").strip()
+    if len(content_lengths) > 1 or not (text.isascii() and text.isdigit()):
+        raise ApiError(400, "bad_length", "Content-Length must be one number")
+    if len(text) > 12 or int(text) > MAX_BODY:
+        raise ApiError(413, "body_too_large", f"a body may have {MAX_BODY} bytes")
+    return int(text)
+
+
 def bounded_int(name: str, text: str, low: int, high: int) -> int:
     """A decimal number of a path or query. Raises ApiError 400."""
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):

@@ -7,7 +7,6 @@ from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, 
 from controller.api.errors import forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate
-from controller.api.publishing import publish
 from controller.api.services import Services
 from controller.store.specs import NetworkRecord, NotFound, Written
 from flows.model import NetworkKind
@@ -31,7 +30,7 @@ def create_network(services: Services, request: Request) -> Answer:
     if body.external_network_id is not None:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
     spec = body.spec(services.config.lease_time, project_id)
-    return _written(services, services.store.create_network(spec, request.caller.actor), 201)
+    return _written(services.store.create_network(spec, request.caller.actor), 201)
 
 
 def update_network(services: Services, request: Request) -> Answer:
@@ -39,12 +38,12 @@ def update_network(services: Services, request: Request) -> Answer:
     record = changeable(services, request.caller, request.params["id"])
     if body.external_network_id is not None:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
-    return _written(services, services.store.update_network(record.id, body.changes(), request.caller.actor))
+    return _written(services.store.update_network(record.id, body.changes(), request.caller.actor))
 
 
 def delete_network(services: Services, request: Request) -> Answer:
     record = changeable(services, request.caller, request.params["id"])
-    return _written(services, services.store.delete_network(record.id, request.caller.actor))
+    return _written(services.store.delete_network(record.id, request.caller.actor))
 
 
 def visible(services: Services, caller: Identity, network_id: str, field: str | None = None) -> NetworkRecord:
@@ -78,8 +77,7 @@ def _owner(caller: Identity, body: NetworkCreate) -> str | None:
     return caller.project
 
 
-def _written(services: Services, written: Written[NetworkRecord], status: int = 200) -> Answer:
-    publish(services)
+def _written(written: Written[NetworkRecord], status: int = 200) -> Answer:
     return Answer.json({"network": views.network(written.value), "revision": written.revision}, status)
 
 

@@ -10,7 +10,6 @@ from controller.api.errors import forbidden, from_validation, invalid
 from controller.api.fields import NodeName
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import INTERFACES_PUT, NODE_PUT
-from controller.api.publishing import publish
 from controller.api.services import Services
 from controller.store.specs import Conflict, NodeRecord, NotFound, Written
 
@@ -61,7 +60,6 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     name = _reporting(request)
     body = request.parse(INTERFACES_PUT)
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
-    publish(services)
     ports = {**body.refusals(), **written.value}
     return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports})
 
@@ -82,7 +80,6 @@ def _view(services: Services, record: NodeRecord) -> views.Json:
 
 
 def _written(services: Services, written: Written[NodeRecord]) -> Answer:
-    publish(services)
     return Answer.json({"node": _view(services, written.value), "revision": written.revision})
 
 

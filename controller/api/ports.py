@@ -9,7 +9,6 @@ from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Ver
 from controller.api.errors import forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
-from controller.api.publishing import publish
 from controller.api.services import Services
 from controller.store.specs import NotFound, PortRecord, PortSpec, Written
 
@@ -36,7 +35,6 @@ def create_ports(services: Services, request: Request) -> Answer:
         bodies = request.parse(PORT_BULK).ports
         specs = _specs(services, request.caller, bodies, "ports.{}.")
         written = services.store.create_ports(specs, request.caller.actor)
-        publish(services)
         created = [_view(services, record) for record in written.value]
         return Answer.json({"ports": created, "revision": written.revision}, 201)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
@@ -98,7 +96,6 @@ def _view(services: Services, record: PortRecord) -> views.Json:
 
 
 def _written(services: Services, written: Written[PortRecord], status: int = 200) -> Answer:
-    publish(services)
     return Answer.json({"port": _view(services, written.value), "revision": written.revision}, status)
 
 

@@ -16,7 +16,7 @@ import eventlet.wsgi
 import structlog
 
 from controller.api.errors import ApiError
-from controller.api.http import MAX_BODY
+from controller.api.http import MAX_BODY, body_length
 
 SOCKET_TIMEOUT = 30.0
 KEEPALIVE = 75
@@ -32,8 +32,7 @@ Application = Callable[..., Any]
 class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     """Refuses a body without a length, or a long one, by its headers.
 
-    eventlet would read such a body to its end after the answer, however long that takes; and a body in chunks brings
-    trailers, which proxies and servers do not read alike.
+    eventlet would read such a body to its end after the answer, however long that takes.
     """
 
     def parse_request(self) -> bool:
@@ -58,13 +57,10 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         return False
 
     def _refusal(self) -> ApiError | None:
-        if "transfer-encoding" in self.headers:
-            return ApiError(411, "length_required", "a body needs a Content-Length")
-        text = self.headers.get("content-length", "0").strip()
-        if len(self.headers.get_all("content-length", ())) > 1 or not (text.isascii() and text.isdigit()):
-            return ApiError(400, "bad_length", "Content-Length must be one number")
-        if len(text) > 12 or int(text) > MAX_BODY:
-            return ApiError(413, "body_too_large", f"a body may have {MAX_BODY} bytes")
+        try:
+            body_length(self.headers.get("transfer-encoding"), self.headers.get_all("content-length", ()))
+        except ApiError as refusal:
+            return refusal
         return None
 
     def _drain(self) -> None:

@@ -29,15 +29,12 @@ def _no_datapaths() -> Mapping[int, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`publish` is called after every commit; it must be quick and must not wait.
-
-    `node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
+    """`node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
     `datapaths` are the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to
     /stats are waited for: pass each multipart and role reply to `controller.api.stats.deliver`.
     """
 
     store: Store
-    publish: Callable[[], None]
     snapshot: Callable[[], Snapshot]
     confirmations: Confirmations
     port_active: Callable[[Port], bool]

@@ -15,9 +15,7 @@ from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import interfaces, node_uplinks, nodes, ports
 from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, ReportedInterface
-
-# 0 is everybody's zone; the ones above are for NAT and services
-ZONES = range(1, 60001)
+from flows.pipeline import PORT_ZONES
 
 BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "
 
@@ -118,15 +116,15 @@ def _free_zones(tx: Transaction, node: str, count: int) -> list[int]:
     zone: int = tx.connection.execute(_NEXT_ZONE, {"holder": node}).scalar_one()
     found: list[int] = []
     walked = 0
-    while walked < len(ZONES) and len(found) < count:
-        high = min(zone + count + 63, ZONES[-1])
+    while walked < len(PORT_ZONES) and len(found) < count:
+        high = min(zone + count + 63, PORT_ZONES[-1])
         used = set(tx.connection.execute(_ZONES, {"holder": node, "low": zone, "high": high}).scalars())
         while zone <= high and len(found) < count:
             if zone not in used:
                 found.append(zone)
             zone += 1
             walked += 1
-        zone = zone if zone in ZONES else ZONES[0]
+        zone = zone if zone in PORT_ZONES else PORT_ZONES[0]
     tx.connection.execute(_SET_ZONE, {"holder": node, "following": zone})
     return found
 

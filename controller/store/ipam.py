@@ -19,7 +19,7 @@ from controller.store.journal import Transaction
 from controller.store.schema import addresses, networks, pools, subnet_ranges, subnets
 from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
 
-PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, RESERVED_OWNER = "port", "gateway", "snat", "reserved"
+PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER = "port", "gateway", "snat"
 ALLOCATION, RESERVED = "allocation", "reserved"
 
 _A = addresses.c

@@ -171,8 +171,8 @@ ports = Table(
     ),
 )
 
-# The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL),
-# snat (of a node) or reserved; NULL means released, at the journal revision `released_at`, and free to be claimed.
+# The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL)
+# or snat (of a node); NULL means released, at the journal revision `released_at`, and free to be claimed.
 addresses = Table(
     "addresses",
     metadata,

@@ -53,7 +53,7 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      id_invalid datapath_id_invalid marker_unknown immutable unknown_field
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
-    Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_zone no_free_key
+    Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
     Busy     [503]   database_busy
 """
 

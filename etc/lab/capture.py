@@ -101,7 +101,14 @@ def parse_frame(data: bytes, at: float = 0.0, length: int | None = None) -> Seen
     size = len(data) if length is None else length
     if ethertype == ETHERTYPE_ARP and len(rest) >= 28:
         return Seen(
-            at, size, src, dst, ethertype, vlan, IPv4Address(rest[14:18]), IPv4Address(rest[24:28]),
+            at,
+            size,
+            src,
+            dst,
+            ethertype,
+            vlan,
+            IPv4Address(rest[14:18]),
+            IPv4Address(rest[24:28]),
             int.from_bytes(rest[6:8]),
         )
     if ethertype != ETHERTYPE_IPV4 or len(rest) < 20:
@@ -110,6 +117,17 @@ def parse_frame(data: bytes, at: float = 0.0, length: int | None = None) -> Seen
     has_ports = protocol in (TCP, UDP) and len(payload) >= 4
     src_port, dst_port = struct.unpack_from("!HH", payload) if has_ports else (None, None)
     return Seen(
-        at, size, src, dst, ethertype, vlan, IPv4Address(rest[12:16]), IPv4Address(rest[16:20]), protocol, rest[8],
-        src_port, dst_port, payload[0] if protocol == ICMP and payload else None,
+        at,
+        size,
+        src,
+        dst,
+        ethertype,
+        vlan,
+        IPv4Address(rest[12:16]),
+        IPv4Address(rest[16:20]),
+        protocol,
+        rest[8],
+        src_port,
+        dst_port,
+        payload[0] if protocol == ICMP and payload else None,
     )

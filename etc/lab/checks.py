@@ -102,8 +102,10 @@ def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:
     first, second = lab.nodes[0].name, lab.nodes[min(1, len(lab.nodes) - 1)].name
     blue, red = scenario.vms["blue"], scenario.vms["red"]
     pairs = [
-        (blue[first], red[first], red[second]), (blue[first], red[second], red[first]),
-        (red[first], blue[first], blue[second]), (red[first], blue[second], blue[first]),
+        (blue[first], red[first], red[second]),
+        (blue[first], red[second], red[first]),
+        (red[first], blue[first], blue[second]),
+        (red[first], blue[second], blue[first]),
     ]
 
     def check(pair: tuple[Vm, Vm, Vm]) -> Check:

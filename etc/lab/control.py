@@ -41,9 +41,7 @@ class LabClient(Client):
         super().__init__(url, token)
         self._namespace = namespace
 
-    def _call(
-        self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None
-    ) -> Object:
+    def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
         with netns.inside(self._namespace):
             return super()._call(method, path, body, read_timeout=read_timeout)
 
@@ -52,7 +50,10 @@ class Control:
     """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}."""
 
     def __init__(
-        self, prefix: str, directory: Path, projects: tuple[str, ...] = (),
+        self,
+        prefix: str,
+        directory: Path,
+        projects: tuple[str, ...] = (),
         options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self.namespace = f"{prefix}-ctl"
@@ -116,8 +117,14 @@ class Control:
         return LabClient(self.namespace, self.url, token)
 
     def request(
-        self, method: str, path: str, body: bytes | object = None, *, token: str | None = ADMIN_TOKEN,
-        headers: Mapping[str, str] | None = None, timeout: float = 30.0,
+        self,
+        method: str,
+        path: str,
+        body: bytes | object = None,
+        *,
+        token: str | None = ADMIN_TOKEN,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
     ) -> tuple[int, Any]:
         """One raw request, for what no proper client would send: (status, decoded JSON, or text where it is none)."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

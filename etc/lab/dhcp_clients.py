@@ -69,8 +69,21 @@ def _udhcpc(guest: Guest) -> list[str]:
     script.chmod(0o755)
     options = [flag for name in ("mtu", "search", "ntpsrv", "staticroutes") for flag in ("-O", name)]
     return [
-        "udhcpc", "-f", "-i", guest.interface, "-s", str(script), "-t", "20", "-T", "1", "-A", "1", *options,
-        "-x", f"hostname:{guest.hostname}",
+        "udhcpc",
+        "-f",
+        "-i",
+        guest.interface,
+        "-s",
+        str(script),
+        "-t",
+        "20",
+        "-T",
+        "1",
+        "-A",
+        "1",
+        *options,
+        "-x",
+        f"hostname:{guest.hostname}",
     ]
 
 
@@ -90,12 +103,16 @@ def _networkd(guest: Guest) -> list[str]:
     network.write_text(_NETWORKD_NETWORK.format(interface=guest.interface, hostname=guest.hostname))
     # systemd would make its runtime directory; it gives up root for the user of that name. It waits for udev to name
     # the links, unless /sys cannot be written: then it takes itself to be in a container.
-    return ["sh", "-ec", """
+    return [
+        "sh",
+        "-ec",
+        """
         mkdir -p /run/systemd/netif
         chown systemd-network: /run/systemd/netif
         mount -o remount,bind,ro /sys
         exec env SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console /usr/lib/systemd/systemd-networkd
-    """]
+    """,
+    ]
 
 
 CLIENTS: dict[str, Callable[[Guest], list[str]]] = {

@@ -50,14 +50,17 @@ class Fabric:
         for namespace in (self.rack, self.outside, self.far):
             netns.set_sysctl(namespace, QUIET)
         # The MTU is set by hand: a bridge would otherwise take the smallest one of its ports.
-        netns.configure(self.rack, *(
-            line
-            for name in self.physical_networks
-            for line in (
-                f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-                f"link set {name} mtu {self.mtu} up",
-            )
-        ))
+        netns.configure(
+            self.rack,
+            *(
+                line
+                for name in self.physical_networks
+                for line in (
+                    f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                    f"link set {name} mtu {self.mtu} up",
+                )
+            ),
+        )
         self.connect(self.outside, OUTSIDE_INTERFACE, self.external, "out")
         netns.veth(self.outside, "far0", self.far, "eth0", mtu=self.mtu)
         netns.set_sysctl(self.outside, {"ipv4/ip_forward": 1})
@@ -66,9 +69,7 @@ class Fabric:
             f"address add {OUTSIDE_ROUTER} dev {OUTSIDE_INTERFACE}",
             f"address add {FAR_NETWORK_ROUTER} dev far0",
         )
-        netns.configure(
-            self.far, f"address add {FAR_HOST} dev eth0", f"route add default via {FAR_NETWORK_ROUTER.ip}"
-        )
+        netns.configure(self.far, f"address add {FAR_HOST} dev eth0", f"route add default via {FAR_NETWORK_ROUTER.ip}")
 
     def connect(self, namespace: str, interface: str, physical_network: str, cable: str) -> None:
         """Run a cable from an interface of a namespace to the rack switch; `cable` names the rack's end."""

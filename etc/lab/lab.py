@@ -36,10 +36,17 @@ class Lab:
     """
 
     def __init__(
-        self, prefix: str = "tl", *, nodes: int = 3, controller: bool = True,
-        physical_networks: Sequence[str] = DEFAULT_PHYSICAL_NETWORKS, external: str = "physnet-ext",
-        projects: Iterable[str] = (), control_options: Mapping[str, Mapping[str, object]] | None = None,
-        agent_options: Mapping[str, object] | None = None, keep_files: bool = False,
+        self,
+        prefix: str = "tl",
+        *,
+        nodes: int = 3,
+        controller: bool = True,
+        physical_networks: Sequence[str] = DEFAULT_PHYSICAL_NETWORKS,
+        external: str = "physnet-ext",
+        projects: Iterable[str] = (),
+        control_options: Mapping[str, Mapping[str, object]] | None = None,
+        agent_options: Mapping[str, object] | None = None,
+        keep_files: bool = False,
     ) -> None:
         self.prefix = prefix
         self.keep_files = keep_files

@@ -76,9 +76,12 @@ def veth(namespace: str, name: str, peer_namespace: str, peer: str, *, mtu: int 
     for each in (name, peer):
         if len(each) > IFNAMSIZ:
             raise ValueError(f"interface name {each!r} has more than {IFNAMSIZ} characters")
-    run(["ip", "-batch", "-"], text=(
-        f"link add {name} netns {namespace} mtu {mtu} type veth peer name {peer} netns {peer_namespace} mtu {mtu}\n"
-    ))
+    run(
+        ["ip", "-batch", "-"],
+        text=(
+            f"link add {name} netns {namespace} mtu {mtu} type veth peer name {peer} netns {peer_namespace} mtu {mtu}\n"
+        ),
+    )
     configure(namespace, f"link set {name} up")
     configure(peer_namespace, f"link set {peer} up")
 

@@ -47,7 +47,9 @@ class OpenVSwitch:
 
     def start_database(self) -> None:
         self.server = self._daemon(
-            "ovsdb-server", f"{self.directory}/conf.db", f"--remote=punix:{self.directory}/db.sock",
+            "ovsdb-server",
+            f"{self.directory}/conf.db",
+            f"--remote=punix:{self.directory}/db.sock",
             f"--unixctl={self.directory}/ovsdb.ctl",
         )
         self.server.wait_for((self.directory / "db.sock").is_socket, START_DEADLINE, "no database socket")

@@ -50,7 +50,12 @@ def parse_ping(text: str) -> Pinged:
 
 
 def ping(
-    enter: Sequence[str], address: object, *, count: int = 3, interval: float = 0.2, wait: float = 1.0,
+    enter: Sequence[str],
+    address: object,
+    *,
+    count: int = 3,
+    interval: float = 0.2,
+    wait: float = 1.0,
     options: Sequence[str] = (),
 ) -> Pinged:
     """`enter` is the command that leads into the namespace. `wait` is in seconds, for the last answer."""

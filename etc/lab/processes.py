@@ -28,7 +28,11 @@ class DeadlineMissed(TimeoutError):
 
 
 def run(
-    args: Sequence[str], *, check: bool = True, deadline: float = 30.0, text: str | None = None,
+    args: Sequence[str],
+    *,
+    check: bool = True,
+    deadline: float = 30.0,
+    text: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> str:
     """Run a command to its end and return its standard output. `text` goes to its standard input.
@@ -36,8 +40,14 @@ def run(
     Raises CommandFailed unless `check` is false, and subprocess.TimeoutExpired after `deadline` seconds.
     """
     done = subprocess.run(
-        args, input=text, capture_output=True, text=True, timeout=deadline, env=None if env is None else dict(env),
-        stdin=subprocess.DEVNULL if text is None else None, check=False,
+        args,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=deadline,
+        env=None if env is None else dict(env),
+        stdin=subprocess.DEVNULL if text is None else None,
+        check=False,
     )
     if check and done.returncode:
         said = (done.stderr + done.stdout).strip()
@@ -46,7 +56,9 @@ def run(
 
 
 def wait_until(
-    condition: Callable[[], T | None], deadline: float = 10.0, what: str | Callable[[], str] = "",
+    condition: Callable[[], T | None],
+    deadline: float = 10.0,
+    what: str | Callable[[], str] = "",
     interval: float = 0.02,
 ) -> T:
     """Ask until the answer is true, and return it. Raises DeadlineMissed after `deadline` seconds.
@@ -136,7 +148,12 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         popen = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, start_new_session=True,
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            start_new_session=True,
             env={**os.environ, **(env or {})},
         )
     return Process(name, popen, log)

@@ -113,7 +113,8 @@ def _play(lab: Lab) -> None:
     """Say what there is to play with, and wait for Ctrl-C."""
     vm, node = next(iter(lab.vms.values())), lab.nodes[0]
     controller = lab.control.process.pid if lab.control.process else "-"
-    CONSOLE.print(f"""
+    CONSOLE.print(
+        f"""
 It is yours until Ctrl-C. All files: {lab.directory}
   the operator's command      {lab.directory}/trunkline status
                               {lab.directory}/trunkline port list
@@ -127,7 +128,10 @@ It is yours until Ctrl-C. All files: {lab.directory}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
   the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
   without a controller        kill {controller}    then try everything again
-""", markup=False, soft_wrap=True)
+""",
+        markup=False,
+        soft_wrap=True,
+    )
     try:
         while True:
             signal.pause()

@@ -20,26 +20,42 @@ EXTERNAL: Object = {
     "kind": "flat",
     "physical_network": "physnet-ext",
     "dhcp": False,
-    "subnets": [{
-        "cidr": str(EXTERNAL_NETWORK),
-        "gateway": str(OUTSIDE_ROUTER.ip),
-        # what the nodes do not use themselves
-        "allocation_ranges": [{"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}],
-    }],
+    "subnets": [
+        {
+            "cidr": str(EXTERNAL_NETWORK),
+            "gateway": str(OUTSIDE_ROUTER.ip),
+            # what the nodes do not use themselves
+            "allocation_ranges": [{"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}],
+        }
+    ],
 }
 
 NETWORKS: tuple[Object, ...] = (
     {
-        "name": "shared-flat", "shared": True, "kind": "flat", "physical_network": "physnet1",
-        "gateway_mode": "per_host", "subnets": [{"cidr": "10.10.0.0/24"}],
+        "name": "shared-flat",
+        "shared": True,
+        "kind": "flat",
+        "physical_network": "physnet1",
+        "gateway_mode": "per_host",
+        "subnets": [{"cidr": "10.10.0.0/24"}],
     },
     {
-        "name": "blue", "project_id": "blue", "kind": "vlan", "segment": 120, "physical_network": "physnet1",
-        "gateway_mode": "per_host", "subnets": [{"cidr": "10.20.0.0/24"}],
+        "name": "blue",
+        "project_id": "blue",
+        "kind": "vlan",
+        "segment": 120,
+        "physical_network": "physnet1",
+        "gateway_mode": "per_host",
+        "subnets": [{"cidr": "10.20.0.0/24"}],
     },
     {
-        "name": "red", "project_id": "red", "kind": "vlan", "segment": 130, "physical_network": "physnet1",
-        "gateway_mode": "shared", "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}],
+        "name": "red",
+        "project_id": "red",
+        "kind": "vlan",
+        "segment": 130,
+        "physical_network": "physnet1",
+        "gateway_mode": "shared",
+        "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}],
     },
 )
 
@@ -72,12 +88,16 @@ def populate(lab: Lab) -> Scenario:
     client = lab.client
     networks = create_networks(client)
     wanted = [
-        (network, node, {
-            "network_id": networks[network]["id"],
-            "project_id": networks[network]["project_id"] or PROJECTS[0],
-            "name": f"{network.removeprefix('shared-')}-{node.name}",
-            "hostname": f"{network.removeprefix('shared-')}-{node.name}",
-        })
+        (
+            network,
+            node,
+            {
+                "network_id": networks[network]["id"],
+                "project_id": networks[network]["project_id"] or PROJECTS[0],
+                "name": f"{network.removeprefix('shared-')}-{node.name}",
+                "hostname": f"{network.removeprefix('shared-')}-{node.name}",
+            },
+        )
         for network in (each["name"] for each in NETWORKS)
         for node in lab.nodes
     ]

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_ARP, Action, Flow, Goto, Match, Move, OutputInPort, PushVlan, SetField, flow, matching
+from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, PushVlan, SetField, flow, matching
 from flows.model import Network, NetworkKind
 from flows.pipeline import GATEWAY_MAC, Priority, Rule, Table
+from flows.protocols import ARP_REPLY, ARP_REQUEST, ETH_ARP
 from flows.view import View, mac_to_int
-
-_REQUEST = 1
-_REPLY = 2
 
 
 def request_for(network: Network, address: int) -> Match:
-    return matching(metadata=network.key, eth_type=ETH_ARP, arp_op=_REQUEST, arp_tpa=address)
+    return matching(metadata=network.key, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=address)
 
 
 def answer(mac: int, address: int) -> tuple[Action, ...]:
@@ -25,7 +23,7 @@ def answer(mac: int, address: int) -> tuple[Action, ...]:
     return (
         Move("eth_src", "eth_dst"),
         SetField("eth_src", mac),
-        SetField("arp_op", _REPLY),
+        SetField("arp_op", ARP_REPLY),
         Move("arp_sha", "arp_tha"),
         Move("arp_spa", "arp_tpa"),
         SetField("arp_sha", mac),
@@ -73,7 +71,7 @@ def known_ports(view: View, network: Network) -> Iterator[Flow]:
             yield flow(
                 Rule.ARP_SWITCHED_OWN,
                 Priority.HIGH,
-                matching(reg6=port.key, eth_type=ETH_ARP, arp_op=_REQUEST, arp_tpa=address),
+                matching(reg6=port.key, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=address),
                 Goto(Table.L2_FORWARD),
                 key=port.key,
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import VLAN_NONE, Action, Flow, Goto, PopVlan, SetField, drop, flow, matching
+from flows.ir import Action, Flow, Goto, PopVlan, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
 from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Rule, Table
+from flows.protocols import VLAN_NONE
 from flows.view import View, vlan_match
 
 

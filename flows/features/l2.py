@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import FROM_UPLINK, Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
+from flows.ir import Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Rule, Table
+from flows.pipeline import FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Rule, Table
+from flows.protocols import ETH_MULTICAST_BIT
 from flows.view import View, mac_to_int
 
-_MULTICAST_BIT = 0x010000000000
-_MULTICAST = (_MULTICAST_BIT, _MULTICAST_BIT)
+_MULTICAST = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)
 _TO_UPLINK = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
 
 

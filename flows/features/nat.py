@@ -10,30 +10,13 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from flows.features.arp import answer, request_for, tagged_back
-from flows.ir import (
-    CT_INVALID,
-    CT_NEW,
-    CT_TRACKED,
-    ETH_ARP,
-    ETH_IP,
-    Action,
-    Controller,
-    Ct,
-    CtClear,
-    Flow,
-    Goto,
-    Nat,
-    SetField,
-    drop,
-    flow,
-    matching,
-)
+from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import CARRIER_BASE, CARRIER_MASK, UPLINK_PORT, CtZone, Priority, Reg, Rule, Table, carrier_address
+from flows.protocols import ARP_REPLY, CT_INVALID, CT_NEW, CT_TRACKED, ETH_ARP, ETH_IP
 from flows.view import View, cidr_match, mac_to_int
 
 _SNAT_PORTS = (1024, 65535)
-_ARP_REPLY = 2
 _REPLY_OR_RELATED = (CT_TRACKED, CT_TRACKED | CT_NEW | CT_INVALID)
 _INVALID = (CT_TRACKED | CT_INVALID, CT_TRACKED | CT_INVALID)
 
@@ -129,7 +112,7 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
         to_ports = (Goto(Table.UPLINK_IN),) if view.present(network) else ()
         # its answer to us, and what it announces to all (RFC 5227 §3) when its MAC has changed
         for claim in (
-            matching(metadata=key, eth_type=ETH_ARP, arp_op=_ARP_REPLY, arp_spa=hop, arp_tpa=own),
+            matching(metadata=key, eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_spa=hop, arp_tpa=own),
             matching(metadata=key, eth_type=ETH_ARP, arp_spa=hop, arp_tpa=hop),
         ):
             yield flow(Rule.PUNT_NEIGHBOUR, Priority.HIGH, claim, Controller(), *to_ports, key=key)

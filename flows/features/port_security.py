@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP, Flow, Goto, drop, flow, matching
+from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import NODE_MACS, Priority, Rule, Table
+from flows.protocols import ARP_REQUEST, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP
 from flows.view import View, mac_to_int
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
@@ -16,7 +17,9 @@ _ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
 
 def static() -> Iterator[Flow]:
     # from whatever port: clients look at their own port only
-    yield drop(Rule.DROP_DHCP_SERVER, Priority.GUARD, matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_dst=68))
+    yield drop(
+        Rule.DROP_DHCP_SERVER, Priority.GUARD, matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_dst=DHCP_CLIENT_PORT)
+    )
     # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one. A client without an address takes
     # what is for everybody's IP address, whatever MAC address it was sent to.
     for everybody in ({"eth_dst": _BROADCAST_MAC}, {"ip_dst": _BROADCAST_IP}):
@@ -51,7 +54,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     yield flow(
         Rule.ALLOW_ARP_PROBE,
         Priority.NORMAL,
-        matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_op=1, arp_sha=mac, arp_spa=0),
+        matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_sha=mac, arp_spa=0),
         Goto(Table.ARP_RESPONDER),
         key=port.key,
     )
@@ -65,8 +68,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             ip_proto=PROTO_UDP,
             ip_src=0,
             ip_dst=_BROADCAST_IP,
-            udp_src=68,
-            udp_dst=67,
+            udp_src=DHCP_CLIENT_PORT,
+            udp_dst=DHCP_SERVER_PORT,
         ),
         Goto(Table.SERVICES),
         key=port.key,

@@ -12,26 +12,11 @@ from collections.abc import Iterator
 
 from flows.features.arp import tagged_back
 from flows.features.classify import untagged
-from flows.ir import (
-    ETH_IP,
-    FROM_UPLINK,
-    Action,
-    Controller,
-    DecTtl,
-    Flow,
-    Goto,
-    Move,
-    Resubmit,
-    SetField,
-    drop,
-    flow,
-    matching,
-)
+from flows.ir import Action, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import FLAG_TO_GROUP, GATEWAY_MAC, ROUTED_GROUP_MAC, Priority, Reg, Rule, Table
+from flows.pipeline import FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, TO_GROUP, Priority, Reg, Rule, Table
+from flows.protocols import ETH_IP
 from flows.view import View, cidr_match, mac_to_int
-
-_SPARE = "reg15"  # holds nothing from one table to the next
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
 _MARTIANS = (
@@ -43,9 +28,7 @@ _MARTIANS = (
 
 
 def static() -> Iterator[Flow]:
-    yield flow(
-        Rule.ROUTE, Priority.NORMAL, matching(eth_dst=GATEWAY_MAC, eth_type=ETH_IP), Goto(Table.ROUTING)
-    )
+    yield flow(Rule.ROUTE, Priority.NORMAL, matching(eth_dst=GATEWAY_MAC, eth_type=ETH_IP), Goto(Table.ROUTING))
     yield flow(Rule.SWITCH, Priority.MISS, (), Goto(Table.L2_FORWARD))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=0))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=1, reg0=FROM_UPLINK))
@@ -76,7 +59,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield flow(
             Rule.TEACH,
             Priority.NORMAL,
-            matching(metadata=network.key, reg0=(FLAG_TO_GROUP, FLAG_TO_GROUP), eth_type=ETH_IP),
+            matching(metadata=network.key, reg0=TO_GROUP, eth_type=ETH_IP),
             *_turned_round(),
             Move("eth_src", "eth_dst"),
             SetField("eth_src", view.teacher_mac),
@@ -106,7 +89,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def _turned_round() -> tuple[Action, ...]:
-    return (Move("ip_src", _SPARE), Move("ip_dst", "ip_src"), Move(_SPARE, "ip_dst"))
+    return (Move("ip_src", Reg.SCRATCH), Move("ip_dst", "ip_src"), Move(Reg.SCRATCH, "ip_dst"))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import (
-    ETH_IP,
-    PROTO_ICMP,
-    PROTO_UDP,
-    Controller,
-    Flow,
-    Goto,
-    Move,
-    OutputInPort,
-    SetField,
-    drop,
-    flow,
-    matching,
-)
+from flows.ir import Controller, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, Priority, Rule, Table
+from flows.protocols import (
+    DHCP_CLIENT_PORT,
+    DHCP_SERVER_PORT,
+    ETH_IP,
+    ICMP_ECHO_REPLY,
+    ICMP_ECHO_REQUEST,
+    PROTO_ICMP,
+    PROTO_UDP,
+)
 from flows.view import View
 
-_ECHO_REQUEST = 8
-_ECHO_REPLY = 0
 _TTL = 64
 
 
@@ -44,14 +38,14 @@ def network(view: View, network: Network) -> Iterator[Flow]:
                 eth_type=ETH_IP,
                 ip_proto=PROTO_ICMP,
                 ip_dst=address,
-                icmp_type=_ECHO_REQUEST,
+                icmp_type=ICMP_ECHO_REQUEST,
                 icmp_code=0,
             ),
             Move("eth_src", "eth_dst"),
             SetField("eth_src", GATEWAY_MAC),
             Move("ip_src", "ip_dst"),
             SetField("ip_src", address),
-            SetField("icmp_type", _ECHO_REPLY),
+            SetField("icmp_type", ICMP_ECHO_REPLY),
             SetField("nw_ttl", _TTL),
             OutputInPort(),
             key=network.key,
@@ -69,7 +63,13 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         yield flow(
             Rule.PUNT_DHCP,
             Priority.HIGH,
-            matching(reg6=port.key, eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_src=68, udp_dst=67),
+            matching(
+                reg6=port.key,
+                eth_type=ETH_IP,
+                ip_proto=PROTO_UDP,
+                udp_src=DHCP_CLIENT_PORT,
+                udp_dst=DHCP_SERVER_PORT,
+            ),
             Controller(),
             key=port.key,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP, Flow, Goto, Learn, SetField, drop, flow, matching
+from flows.ir import Flow, Goto, Learn, SetField, drop, flow, matching
 from flows.model import Network
 from flows.pipeline import (
     COOKIE_LEARNED,
@@ -27,9 +27,11 @@ from flows.pipeline import (
     Rule,
     Table,
 )
+from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, PROTO_UDP
 from flows.view import View
 
-# Seconds. A learned entry that is in use lives this long at most, so a port that moved silently is found again.
+# Seconds. To be heard again starts the hard timeout anew (seen in Open vSwitch 3.5): an entry outlives its port's last
+# packet by this long at most, so a port that moved silently is found again.
 _LEARNED_IDLE = 60
 _LEARNED_HARD = 120
 _LEARNED_LIMIT = 20000
@@ -93,7 +95,7 @@ def _guards(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
     if network.dhcp:
         # a client looks at its own port only: answers are dropped from whatever port
-        for ports in ({"udp_dst": 68}, {"udp_src": 68, "udp_dst": 67}):
+        for ports in ({"udp_dst": DHCP_CLIENT_PORT}, {"udp_src": DHCP_CLIENT_PORT, "udp_dst": DHCP_SERVER_PORT}):
             yield drop(
                 Rule.DROP_UPLINK_DHCP,
                 Priority.GUARD,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from flows.ir import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
-from flows.packet import PROTO_TCP, Packet, packet
+from flows.packet import Packet, packet
+from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 _TAG = 0x8100
 _SYN = 0x02

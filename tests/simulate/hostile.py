@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from flows.ir import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
-from flows.packet import PROTO_TCP, Packet, packet
+from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, carrier_address, node_mac
+from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 from tests.simulate.cloud import BROADCAST, NEXT_HOP, SERVER, VMS, Vm, ip, world
 
 Pick = Callable[[Sequence[int], int], int]

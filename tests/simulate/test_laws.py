@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.fabric import Fabric, Journey
-from flows.ir import ETH_ARP, ETH_IP
 from flows.packet import Packet
 from flows.pipeline import GATEWAY_MAC, node_mac
+from flows.protocols import ETH_ARP, ETH_IP
 from flows.simulate import Reason
 from tests.simulate.cloud import EXTERNAL_PHYSNET, EXTERNAL_UPLINK, SERVER, UPLINK, VMS, Vm, fabric, ip, send, world
 from tests.simulate.hostile import Pick, frame, rolling

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Fabric, Journey
-from flows.ir import ETH_ARP, ETH_IP, PROTO_ICMP
 from flows.model import NodeChange
 from flows.packet import Packet, packet
 from flows.pipeline import CtZone, Rule, cookie, node_mac
+from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import (
     BLUE_1,

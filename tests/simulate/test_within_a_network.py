@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Delivery, Fabric
-from flows.ir import ETH_ARP, ETH_IP, PROTO_UDP
 from flows.model import NetworkChange, PortChange
 from flows.packet import packet
 from flows.pipeline import GATEWAY_MAC, Rule, Table, cookie
+from flows.protocols import ETH_ARP, ETH_IP, PROTO_UDP
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import (
     BLUE2_1,

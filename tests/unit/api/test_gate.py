@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from controller.api.http import MAX_BODY
-from tests.unit.api.world import World, network_body
+from tests.unit.api.world import World
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,6 @@ def test_database_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) ->
     reply = world.call("GET", "/v1/ports")
     assert reply.refusal == (503, "database_unavailable", None)
     assert b"secret" not in reply.data
-
-
-def test_write_is_answered_though_publishing_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_no_more(revision: int) -> None:
-        raise RuntimeError("bug")
-
-    monkeypatch.setattr(world.store, "changes_since", load_no_more)
-    assert world.call("POST", "/v1/networks", network_body()).status == 201
 
 
 def test_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def test_created_network_is_answered_whole(world: World) -> None:
     }
     assert subnet["host_routes"] == body["subnets"][0]["host_routes"]
     assert [option["code"] for option in network["dhcp_options"]] == [66, 200]
-    assert world.published == 1
+    assert world.commits == 1
     assert world.ok("GET", f"/v1/networks/{network['id']}")["network"] == network
     assert world.ok("GET", "/v1/networks?name=blue")["networks"] == [network]
     assert world.ok("GET", "/v1/networks?name=red")["networks"] == []

@@ -53,7 +53,7 @@ def test_bulk_is_all_or_none(world: World) -> None:
     reply = world.call("POST", "/v1/ports", {"ports": wanted})
     assert reply.refusal[:2] == (409, "address_in_use")
     assert len(world.ok("GET", "/v1/ports")["ports"]) == 20
-    assert world.published == 2  # the network and one bulk
+    assert world.commits == 2  # the network and one bulk
 
 
 @pytest.mark.parametrize(
@@ -157,5 +157,5 @@ def test_nothing_is_active_before_the_snapshot_has_followed(world: World) -> Non
     world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")
     assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["status"] == "bound"
     world.following = True
-    world.services.publish()
+    world.follow()
     assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["status"] == "active"

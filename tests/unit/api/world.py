@@ -77,16 +77,15 @@ class Confirmed:
 
 class World:
     def __init__(self, url: str) -> None:
-        self.store = Store(url, vlan_range=(100, 109))
+        self.store = Store(url, vlan_range=(100, 109), on_commit=lambda _: self.follow())
         self.confirmed = Confirmed()
-        self.published = 0
+        self.commits = 0
         self.following = True  # False: the snapshot lags behind
         self.active: set[str] = set()
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
         self.services = Services(
             store=self.store,
-            publish=self._publish,
             snapshot=lambda: self._snapshot,
             confirmations=self.confirmed,
             port_active=self._port_active,
@@ -114,8 +113,8 @@ class World:
     def close(self) -> None:
         self.store.close()
 
-    def _publish(self) -> None:
-        self.published += 1
+    def follow(self) -> None:
+        self.commits += 1
         if not self.following:
             return
         revision, changes = self.store.changes_since(self._snapshot.revision)

@@ -1,0 +1,36 @@
+"""Numbers of the protocols that flows match and set."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Ethernet (IEEE 802): EtherTypes, and the bit of a group address
+ETH_IP: Final = 0x0800
+ETH_ARP: Final = 0x0806
+ETH_IPV6: Final = 0x86DD
+ETH_MULTICAST_BIT: Final = 0x010000000000
+
+# vlan_vid of a frame without a tag, and the bit that a tag adds to its VLAN id (OpenFlow 1.4 §7.2.3.7)
+VLAN_NONE: Final = 0
+VLAN_PRESENT: Final = 0x1000
+
+# ARP operations (RFC 826)
+ARP_REQUEST: Final = 1
+ARP_REPLY: Final = 2
+
+# IPv4 protocols (RFC 790), ICMP types (RFC 792), UDP ports of DHCP (RFC 2131, 4.1)
+PROTO_ICMP: Final = 1
+PROTO_TCP: Final = 6
+PROTO_UDP: Final = 17
+ICMP_ECHO_REPLY: Final = 0
+ICMP_ECHO_REQUEST: Final = 8
+DHCP_SERVER_PORT: Final = 67
+DHCP_CLIENT_PORT: Final = 68
+
+# conntrack state bits (ovs-fields(7), ct_state)
+CT_NEW: Final = 1
+CT_ESTABLISHED: Final = 2
+CT_RELATED: Final = 4
+CT_REPLY: Final = 8
+CT_INVALID: Final = 16
+CT_TRACKED: Final = 32
