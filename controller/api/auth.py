@@ -104,6 +104,14 @@ class Identity:
     def sees_network(self, network: NetworkSpec) -> bool:
         return network.shared or network.external or self.owns(network.project_id)
 
+    def may_plug_into(self, network: NetworkSpec) -> bool:
+        """Whether it may create ports there. What answers on an external network is the world outside to everybody."""
+        return self.project is None or not network.external
+
+    def may_address_on(self, network: NetworkSpec) -> bool:
+        """Whether it may choose MACs and addresses there: on a network of others they could be somebody else's."""
+        return self.project is None or (network.project_id == self.project and not network.external)
+
     def speaks_for(self, node: str) -> bool:
         return self.role is Role.AGENT and self.scope in (None, node)
 

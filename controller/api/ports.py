@@ -10,7 +10,7 @@ from controller.api.errors import forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
 from controller.api.services import Services
-from controller.store.specs import NotFound, PortRecord, PortSpec, Written
+from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, Written
 
 _IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "status"}
 
@@ -46,6 +46,10 @@ def update_port(services: Services, request: Request) -> Answer:
     body = request.parse(PORT_UPDATE, _IMMUTABLE)
     record = _own(services, request)
     _refuse_admin_fields(request.caller, body, "")
+    if body.fixed_ips is not None:
+        # a member may have a port on a network that is no longer shown to it
+        network = services.store.get_network(record.port.network_id)
+        _refuse_chosen_addresses(request.caller, network, body, "")
     return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
 
 
@@ -69,8 +73,10 @@ def _own(services: Services, request: Request) -> PortRecord:
 def _specs(services: Services, caller: Identity, bodies: Sequence[PortCreate], where: str) -> list[PortSpec]:
     """`where` is the place of a port in the body, with a hole for its index."""
     if caller.role is not Role.ADMIN:
-        for network_id in {body.network_id for body in bodies}:
-            networks.visible(services, caller, network_id, field="network_id")
+        wanted = sorted({body.network_id for body in bodies})
+        known = {id_: networks.visible(services, caller, id_, field="network_id") for id_ in wanted}
+        for index, body in enumerate(bodies):
+            _refuse_foreign_network(caller, known[body.network_id], body, where.format(index))
     return [body.spec(_owner(caller, body, where.format(index))) for index, body in enumerate(bodies)]
 
 
@@ -87,6 +93,25 @@ def _refuse_admin_fields(caller: Identity, body: PortCreate | PortUpdate, where:
     if caller.role is not Role.ADMIN:
         for name in sorted(ADMIN_PORT_FIELDS & body.model_fields_set):
             raise forbidden(f"{name} is for administrators", where + name)
+
+
+def _refuse_foreign_network(caller: Identity, network: NetworkRecord, body: PortCreate, where: str) -> None:
+    if not caller.may_plug_into(network.spec):
+        raise forbidden("ports on external networks are for administrators", where + "network_id")
+    if body.mac is not None and not caller.may_address_on(network.spec):
+        raise forbidden("a MAC address can be chosen on networks of your own project only", where + "mac")
+    _refuse_chosen_addresses(caller, network, body, where)
+
+
+def _refuse_chosen_addresses(
+    caller: Identity, network: NetworkRecord, body: PortCreate | PortUpdate, where: str
+) -> None:
+    if caller.may_address_on(network.spec):
+        return
+    for position, wanted in enumerate(body.fixed_ips or ()):
+        if wanted.address is not None:
+            field = f"{where}fixed_ips.{position}.address"
+            raise forbidden("an address can be chosen on networks of your own project only", field)
 
 
 def _view(services: Services, record: PortRecord) -> views.Json:

@@ -187,6 +187,47 @@ def test_member_cannot_schedule_by_update(world: World) -> None:
     assert reply.refusal == (403, "forbidden", "node")
 
 
+@pytest.mark.parametrize("project_id", [None, "a"])
+def test_member_has_no_port_on_an_external_network(world: World, project_id: str | None) -> None:
+    subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
+    external = world.network(external=True, project_id=project_id, subnets=subnets)["id"]
+    own = world.network("member-a")["id"]
+    one = world.call("POST", "/v1/ports", {"network_id": external, "mac": "00:00:5e:00:01:01"}, "member-a")
+    assert one.refusal == (403, "forbidden", "network_id")
+    bulk = world.call("POST", "/v1/ports", {"ports": [{"network_id": own}, {"network_id": external}]}, "member-a")
+    assert bulk.refusal == (403, "forbidden", "ports.1.network_id")
+    given = world.port(external, project_id="a", mac="02:00:00:00:00:09", fixed_ips=[{"address": "203.0.113.9"}])
+    moved = world.call("PATCH", f"/v1/ports/{given['id']}", {"fixed_ips": [{"address": "203.0.113.10"}]}, "member-a")
+    assert moved.refusal == (403, "forbidden", "fixed_ips.0.address")
+
+
+@pytest.mark.parametrize("project_id", [None, "b"])
+def test_member_chooses_no_address_on_a_network_of_others(world: World, project_id: str | None) -> None:
+    shared = world.network(shared=True, project_id=project_id)["id"]
+    for fields, field in (
+        ({"mac": "02:00:00:00:00:09"}, "mac"),
+        ({"fixed_ips": [{}, {"address": "10.0.0.77"}]}, "fixed_ips.1.address"),
+    ):
+        one = world.call("POST", "/v1/ports", {"network_id": shared, **fields}, "member-a")
+        assert one.refusal == (403, "forbidden", field)
+        bulk = world.call("POST", "/v1/ports", {"ports": [{"network_id": shared, **fields}]}, "member-a")
+        assert bulk.refusal == (403, "forbidden", f"ports.0.{field}")
+    port = world.port(shared, "member-a", mac=None, fixed_ips=[{}])
+    path = f"/v1/ports/{port['id']}"
+    moved = world.call("PATCH", path, {"fixed_ips": [{"address": "10.0.0.77"}]}, "member-a")
+    assert moved.refusal == (403, "forbidden", "fixed_ips.0.address")
+    assert world.ok("PATCH", path, {"name": "x", "fixed_ips": [{}]}, "member-a")["port"]["mac"] == port["mac"]
+    world.ok("PATCH", path, {"fixed_ips": [{"address": "10.0.0.77"}]})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_member_chooses_addresses_on_its_own_network(world: World, shared: bool) -> None:
+    own = world.network(project_id="a", shared=shared)["id"]
+    port = world.port(own, "member-a", mac="02:00:00:00:00:09", fixed_ips=[{"address": "10.0.0.77"}])
+    assert port["mac"] == "02:00:00:00:00:09"
+    world.ok("PATCH", f"/v1/ports/{port['id']}", {"fixed_ips": [{"address": "10.0.0.78"}]}, "member-a")
+
+
 def test_member_needs_to_see_the_external_network(world: World) -> None:
     hidden = world.network(project_id="b", subnets=[{"cidr": "10.5.0.0/24"}])["id"]
     own = world.network("member-a")["id"]
