@@ -102,6 +102,16 @@ def test_stats_come_from_the_switch(world: World) -> None:
         ("/stats/flow/18446744073709551616", 400),
         ("/stats/flow/0x", 400),
         ("/stats/flow/1_0", 400),
+        ("/stats/flow/01", 400),
+        ("/stats/flow/\u0661", 400),
+        ("/stats/flow/0x\u0661", 400),
+        ("/stats/flow/0X2", 400),
+        ("/stats/flow/" + "1" * 5000, 400),
+        ("/stats/port/2/00", 400),
+        ("/stats/port/2/0", 404),
+        ("/stats/port/2/0xffffffff", 404),
+        ("/stats/port/2/ALL", 404),
+        ("/stats/tablefeatures/2", 404),
         ("/stats/port/1/4294967296", 400),
         ("/stats/port/1/ANY", 400),
         ("/stats/flow/2?a=b", 400),
@@ -112,6 +122,12 @@ def test_bad_stats_requests(shared_world: World, path: str, status: int) -> None
     reply = shared_world.call("GET", path)
     assert reply.status == status
     assert reply.error["code"]
+
+
+def test_tablefeatures_is_not_served(world: World) -> None:
+    world.datapaths[1] = Switch(world.services.stats_waiters)
+    assert world.call("GET", "/stats/tablefeatures/1").refusal[0] == 404
+    assert world.call("GET", "/stats/table/0x1").status == 200
 
 
 def test_every_stats_path_is_ryus(world: World) -> None:
