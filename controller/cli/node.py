@@ -23,7 +23,7 @@ COLUMNS = (
     Column("quarantined", "quarantined_flows"),
     Column("datapath id", "datapath_id"),
     Column("physical networks", lambda node: ", ".join(node.get("physical_networks") or ())),
-    Column("snat addresses", "snat_addresses"),
+    Column("snat addresses", lambda node: snat_in_use(node)),
 )
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name.")]
@@ -37,6 +37,11 @@ def confirmed(node: render.Object) -> object:
     return "all" if since is None else since - 1
 
 
+def snat_in_use(node: render.Object) -> str:
+    """The addresses that traffic really leaves with; what the agent wishes may be out of range or taken."""
+    return ", ".join(str(held["address"]) for held in node.get("external_addresses") or ())
+
+
 @app.command("list")
 def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
     """List nodes."""
@@ -46,7 +51,11 @@ def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
 @app.command()
 def show(context: typer.Context, node: NodeArgument, output: Output = Format.TABLE) -> None:
     """Show one node."""
-    render.show_object(Session.of(context).client.get_node(node), output)
+    found = Session.of(context).client.get_node(node)
+    if output is Format.TABLE:
+        wished = found.get("snat_addresses")
+        found = {**found, "snat_addresses": snat_in_use(found), "snat_addresses (configured)": wished}
+    render.show_object(found, output)
 
 
 @app.command()

@@ -129,6 +129,7 @@ def node(**fields: Any) -> dict[str, Any]:
         "datapath_id": "0000020000000001",
         "physical_networks": ["physnet1"],
         "snat_addresses": {"physnet1": "203.0.113.11"},
+        "external_addresses": [{"network_id": NETWORK_ID, "address": "203.0.113.57"}],
         "state": "live",
         "flows": 40,
         "unconfirmed_since": 13,

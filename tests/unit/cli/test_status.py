@@ -33,6 +33,16 @@ def test_nodes(stub: Stub, run: Any) -> None:
     ]
 
 
+def test_snat_addresses_are_those_in_use(stub: Stub, run: Any) -> None:
+    for command in (("node", "list"), ("status",)):
+        text = run(*command).stdout
+        assert "203.0.113.57" in text and "203.0.113.11" not in text
+    rows = [line.split(maxsplit=1) for line in run("node", "show", "n1").stdout.splitlines()]
+    assert ["snat_addresses", "203.0.113.57"] in rows
+    stub.on("GET /v1/nodes", (200, {"nodes": [node(external_addresses=[])]}))
+    assert "203.0.113" not in run("node", "list").stdout
+
+
 def test_a_name_cannot_leave_its_place_in_the_path(stub: Stub, run: Any) -> None:
     assert run("node", "delete", "../ports/x?y").exit_code == 1
     assert stub.last("DELETE").path == "/v1/nodes/..%2Fports%2Fx%3Fy"
