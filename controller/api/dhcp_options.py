@@ -60,6 +60,12 @@ KNOWN: Mapping[int, OptionType] = {
     252: OptionType.STRING,  # web proxy auto-discovery
 }
 
+# A client reads a known code of these types by its size, whatever the user called it.
+_SIZED = frozenset({OptionType.IP, OptionType.IP_LIST, OptionType.U8, OptionType.U16, OptionType.U32})
+
+MTU, CLASSLESS_ROUTES = 26, 121
+SMALLEST_MTU = 68  # RFC 791; RFC 2132 section 5.1
+
 # Codes that are the server's own or only ever come from the client, and who sets them.
 RESERVED: Mapping[int, str] = {
     0: "padding",
@@ -92,13 +98,40 @@ def encode(code: int, value: str, kind: OptionType | None = None) -> bytes:
         raise ValueError("code must be 0 to 255")
     if code in RESERVED:
         raise ValueError(f"option {code} cannot be set: {RESERVED[code]}")
-    kind = KNOWN.get(code) if kind is None else kind
+    known = KNOWN.get(code)
+    kind = known if kind is None else kind
     if kind is None:
         raise ValueError(f"option {code} needs a type: {', '.join(OptionType)}")
+    if known in _SIZED and kind is not known:
+        raise ValueError(f"option {code} is of type {known}")
     payload = _ENCODERS[kind](value)
     if not 1 <= len(payload) <= MAX_PAYLOAD:
         raise ValueError(f"option {code} holds {len(payload)} bytes; 1 to {MAX_PAYLOAD} are possible")
+    _check_meaning(code, known, payload)
     return payload
+
+
+def _check_meaning(code: int, known: OptionType | None, payload: bytes) -> None:
+    """Refuses what clients would take and then be without network."""
+    if known in (OptionType.IP, OptionType.IP_LIST):
+        if bytes(4) in (payload[start : start + 4] for start in range(0, len(payload), 4)):
+            raise ValueError(f"option {code} cannot hold 0.0.0.0")
+    elif code == MTU and int.from_bytes(payload, "big") < SMALLEST_MTU:
+        raise ValueError(f"option {MTU} must be at least {SMALLEST_MTU}")
+    elif code == CLASSLESS_ROUTES:
+        _check_routes(payload)
+
+
+def _check_routes(payload: bytes) -> None:
+    """RFC 3442: each route is a prefix length, the bytes of the destination that it covers, and a router."""
+    position = 0
+    while position < len(payload):
+        prefix = payload[position]
+        if prefix > 32:
+            raise ValueError(f"option {CLASSLESS_ROUTES} holds a prefix length of {prefix}")
+        position += 1 + (prefix + 7) // 8 + 4
+    if position != len(payload):
+        raise ValueError(f"option {CLASSLESS_ROUTES} ends within a route (RFC 3442)")
 
 
 def _string(value: str) -> bytes:
