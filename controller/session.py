@@ -18,7 +18,7 @@ from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
 from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
-from controller.session_mailbox import Mailbox, Quarantine, flow_name
+from controller.session_mailbox import Mailbox, Quarantine, Work, flow_name
 from flows import wire
 from flows.compile import Program
 from flows.ir import Flow
@@ -125,13 +125,15 @@ class DatapathSession:
         self.state = State.SYNCING
         stamp = self._talk.stamp()
         program, revision = self._wanted()
-        self.mailbox.clear()  # the program already is what that led to
+        waited = self.mailbox.clear()  # the program already is what that led to
         if stamp == program.digest:
             self._log.info("session_in_sync", flows=len(program), revision=revision)
         else:
             self._counters.resyncs += 1
             self._install((), tuple(program.flows()), program.digest, wipe=True)
             self._log.info("session_resynced", flows=len(program), revision=revision)
+        if waited is not None:
+            self._forget(waited)
         self._confirm(revision)
 
     def _live(self) -> None:
@@ -142,11 +144,14 @@ class DatapathSession:
             delta = self.quarantine.retry(work.delta)
             if delta:
                 self._install(delta.deletes, delta.upserts, delta.digest)
-            if work.flush_zones:
-                self._talk.flush_zones(work.flush_zones)
+            self._forget(work)
             self._confirm(work.revision)
 
     # how
+
+    def _forget(self, work: Work) -> None:
+        if work.flush_zones or work.flush_addresses:
+            self._talk.flush(work.flush_zones, work.flush_addresses)
 
     def _install(self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False) -> None:
         """Applies all of it in one bundle but the flows that the switch refuses, which go into quarantine.

@@ -19,6 +19,7 @@ from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
 from flows import wire
 from flows.ir import Flow, stamp_flow
+from flows.pipeline import CtZone
 
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds until a switch that does not answer is given up."""
@@ -125,11 +126,16 @@ class Conversation:
         self._ask(discard, [wire.bundle_discard(discard.awaited)])
         return _refusal(exchange, flows, start + 1 + len(wipes), None)
 
-    def flush_zones(self, zones: Sequence[int]) -> None:
-        """Forgets the connections of conntrack zones. An error comes back from `answer` unasked for."""
+    def flush(self, zones: Sequence[int], addresses: Sequence[int]) -> None:
+        """Forgets the connections of conntrack zones, and those that the addresses have through the node's SNAT.
+
+        An error comes back from `answer` unasked for.
+        """
         self.counters.zones_flushed += len(zones)
-        xid = self._next_xids(len(zones))
-        self._send([wire.ct_flush_zone(zone, xid + index) for index, zone in enumerate(zones)])
+        xid = self._next_xids(len(zones) + len(addresses))
+        messages = [wire.ct_flush_zone(zone) for zone in zones]
+        messages += [wire.ct_flush_source(CtZone.SNAT, address) for address in addresses]
+        self._send([wire.with_xid(message, xid + index) for index, message in enumerate(messages)])
 
     def _send_flows(self, wipes: Sequence[bytes], bundle: Bundle, stamps: Sequence[bytes], xid: int) -> None:
         """In pieces, so that the switch works while we encode, and other green threads get their turn."""

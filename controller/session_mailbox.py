@@ -15,15 +15,19 @@ from flows.pipeline import decode_cookie
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A change of one node's flows. `flush_zones` are conntrack zones to forget once it is installed."""
+    """A change of one node's flows. Once it is installed, conntrack forgets what ports had that have left: all of
+    their zones, and of the zone of the node's SNAT what came from their addresses.
+    """
 
     delta: Delta
     revision: int
     flush_zones: tuple[int, ...] = ()
+    flush_addresses: tuple[int, ...] = ()
 
     def then(self, later: Work) -> Work:
         zones = dict.fromkeys((*self.flush_zones, *later.flush_zones))
-        return Work(self.delta.then(later.delta), later.revision, tuple(zones))
+        addresses = dict.fromkeys((*self.flush_addresses, *later.flush_addresses))
+        return Work(self.delta.then(later.delta), later.revision, tuple(zones), tuple(addresses))
 
 
 class Mailbox:
@@ -44,8 +48,10 @@ class Mailbox:
         work, self._work = self._work, None
         return work
 
-    def clear(self) -> None:
-        self._work = None
+    def clear(self) -> Work | None:
+        """What waited."""
+        work, self._work = self._work, None
+        return work
 
 
 class Quarantine:

@@ -16,6 +16,7 @@ from controller.session_mailbox import Work
 from flows.compile import Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change, NodeChange, Port, PortChange, Snapshot
+from flows.pipeline import carrier_address
 
 LONGEST_TURN: Final = 0.01
 """Seconds of compiling after which others get a turn."""
@@ -110,18 +111,19 @@ class SnapshotKeeper:
             return revision
         after = before.apply(revision, changes)
         started = turn = time.monotonic()
-        zones = _zones_to_flush(before, changes)
+        left = _left_behind(before, changes)
         work: list[tuple[str, int, Work]] = []
         for name in {*before.nodes, *after.nodes}:
             delta = self._recompile(name, before, after, changes)
             if name not in after.nodes:
                 continue
             state = self._nodes[name]
-            if delta or name in zones:
+            if delta or name in left:
                 self._pending(state, before.revision + 1, revision)
             if state.oldest is not None:  # work without a change confirms what waits, once what is before it is done
-                flush = tuple(sorted(zones.get(name, ())))
-                work.append((name, after.nodes[name].datapath_id, Work(delta, revision, flush)))
+                zones, addresses = left.get(name, ((), ()))
+                item = Work(delta, revision, tuple(sorted(zones)), tuple(sorted(addresses)))
+                work.append((name, after.nodes[name].datapath_id, item))
             if time.monotonic() - turn > LONGEST_TURN:
                 eventlet.sleep(0)
                 turn = time.monotonic()
@@ -262,14 +264,30 @@ class SnapshotKeeper:
         return {name: state.oldest for name, state in self._nodes.items() if state.oldest is not None}
 
 
-def _zones_to_flush(before: Snapshot, changes: Collection[Change]) -> dict[str, set[int]]:
-    """Node -> zones that a port has left: their connections must not meet the zone's next owner."""
-    zones: dict[str, set[int]] = {}
+def _left_behind(before: Snapshot, changes: Collection[Change]) -> dict[str, tuple[set[int], set[int]]]:
+    """Node -> zones and source addresses of ports that have left it: their connections must not meet the next owner."""
+    left: dict[str, tuple[set[int], set[int]]] = {}
     for change in changes:
         if not isinstance(change, PortChange) or change.id not in before.ports:
             continue
-        old = before.ports[change.id].binding
-        new = change.new.binding if change.new is not None else None
-        if old is not None and (new is None or (new.node, new.zone) != (old.node, old.zone)):
-            zones.setdefault(old.node, set()).add(old.zone)
-    return zones
+        old = before.ports[change.id]
+        if old.binding is None:
+            continue
+        new = change.new
+        stays = new is not None and new.binding is not None and new.binding.node == old.binding.node
+        zones, addresses = left.get(old.binding.node, (set(), set()))
+        if new is None or new.binding is None or not stays or new.binding.zone != old.binding.zone:
+            zones.add(old.binding.zone)
+        kept = _sources(before, new) if stays and new is not None else set()
+        addresses |= _sources(before, old) - kept
+        if zones or addresses:
+            left[old.binding.node] = (zones, addresses)
+    return left
+
+
+def _sources(snapshot: Snapshot, port: Port) -> set[int]:
+    """The addresses from which a port's connections enter the SNAT zone of its node."""
+    network = snapshot.networks.get(port.network_id)
+    if network is not None and network.carrier_nat:
+        return {carrier_address(port.key)}
+    return {int(fixed_ip.address) for fixed_ip in port.fixed_ips}

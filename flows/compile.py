@@ -31,6 +31,7 @@ _STATIC = (
 _NETWORK = (
     classify.network,
     nat.network,
+    port_security.network,
     uplink_in.network,
     arp.network,
     services.network,

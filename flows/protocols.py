@@ -24,6 +24,7 @@ PROTO_TCP: Final = 6
 PROTO_UDP: Final = 17
 ICMP_ECHO_REPLY: Final = 0
 ICMP_ECHO_REQUEST: Final = 8
+ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
 

@@ -37,6 +37,7 @@ from flows.pipeline import COOKIE_OURS, COOKIE_OURS_MASK, Table
 BUNDLE_ID = 1
 NICIRA = 0x00002320
 _NXT_CT_FLUSH_ZONE = 29
+_NXT_CT_FLUSH = 32
 _NXAST_LEARN2 = 45
 _NAT_SOURCE = 1 << 0
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
@@ -292,6 +293,14 @@ def parse_stamp_reply(message: bytes) -> int | None:
 def ct_flush_zone(zone: int, xid: int = 0) -> bytes:
     """NXT_CT_FLUSH_ZONE: forgets every connection of a conntrack zone (ovs nicira-ext.h)."""
     return _message(ofp.OFPT_EXPERIMENTER, _pack("!II6xH", NICIRA, _NXT_CT_FLUSH_ZONE, zone), xid)
+
+
+def ct_flush_source(zone: int, address: int, xid: int = 0) -> bytes:
+    """NXT_CT_FLUSH: forgets the connections of a zone that an IPv4 address began (ovs nicira-ext.h, since 3.1)."""
+    source = _pad(_pack("!HH10xHI", 0, 20, 0xFFFF, address))
+    original = _pack("!HH4x", 0, 8 + len(source)) + source
+    body = _pack("!II8x", NICIRA, _NXT_CT_FLUSH) + original + _pack("!HHH2x", 2, 8, zone)
+    return _message(ofp.OFPT_EXPERIMENTER, body, xid)
 
 
 def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) -> bytes:

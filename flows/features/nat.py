@@ -13,7 +13,7 @@ from flows.features.arp import answer, request_for, tagged_back
 from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import CARRIER_BASE, CARRIER_MASK, UPLINK_PORT, CtZone, Priority, Reg, Rule, Table, carrier_address
-from flows.protocols import ARP_REPLY, CT_INVALID, CT_NEW, CT_TRACKED, ETH_ARP, ETH_IP
+from flows.protocols import ARP_REPLY, CT_INVALID, CT_NEW, CT_TRACKED, ETH_ARP, ETH_IP, ICMP_ERRORS, PROTO_ICMP
 from flows.view import View, cidr_match, mac_to_int
 
 _SNAT_PORTS = (1024, 65535)
@@ -28,6 +28,10 @@ def static() -> Iterator[Flow]:
     # conntrack leaves what it finds invalid as it is: a private source address would get out
     yield drop(Rule.DROP_INVALID_CARRIER, Priority.GUARD, matching(ct_state=_INVALID))
     yield drop(Rule.DROP_INVALID_OUT, Priority.GUARD, matching(ct_state=_INVALID))
+    # in the zone that all ports share, an error matches any connection that it quotes
+    for icmp_type in ICMP_ERRORS:
+        error = matching(eth_type=ETH_IP, ip_proto=PROTO_ICMP, icmp_type=icmp_type)
+        yield drop(Rule.DROP_ICMP_ERROR, Priority.GUARD, error)
     yield drop(Rule.DROP_NO_NAT, Priority.MISS)
     yield drop(Rule.DROP_NO_SNAT, Priority.MISS)
     yield drop(Rule.DROP_UNTRANSLATED, Priority.MISS)

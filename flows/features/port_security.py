@@ -28,9 +28,19 @@ def static() -> Iterator[Flow]:
             Priority.GUARD,
             matching(eth_type=ETH_IP, ip_frag=_ANY_FRAGMENT, **everybody),
         )
-    # a routed frame carries a node's MAC and is not routed, and so not counted down, again
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    """A routed frame carries a node's MAC and is not routed, and so not counted down, again: only nodes send there.
+
+    On an external network a node's MAC is that of its SNAT address.
+    """
+    if network.external or not view.present(network):
+        return
     for node_only in NODE_MACS:
-        yield drop(Rule.DROP_NODE_MAC, Priority.GUARD, matching(eth_dst=node_only))
+        yield drop(
+            Rule.DROP_NODE_MAC, Priority.GUARD, matching(metadata=network.key, eth_dst=node_only), key=network.key
+        )
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

@@ -14,7 +14,18 @@ from flows.features.arp import tagged_back
 from flows.features.classify import untagged
 from flows.ir import Action, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, TO_GROUP, Priority, Reg, Rule, Table
+from flows.pipeline import (
+    FROM_UPLINK,
+    GATEWAY_MAC,
+    NODE_MAC_MASK,
+    ROUTED_GROUP_MAC,
+    TEACHER_MAC_PREFIX,
+    TO_GROUP,
+    Priority,
+    Reg,
+    Rule,
+    Table,
+)
 from flows.protocols import ETH_IP
 from flows.view import View, cidr_match, mac_to_int
 
@@ -36,6 +47,7 @@ def static() -> Iterator[Flow]:
         yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + prefix, matching(eth_type=ETH_IP, ip_dst=block))
     yield drop(Rule.DROP_NO_ROUTE, Priority.MISS)
     yield drop(Rule.DROP_ROUTED_UNKNOWN, Priority.LOW, matching(reg0=FROM_UPLINK))
+    yield drop(Rule.DROP_TAUGHT, Priority.GUARD, matching(eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK)))
     yield flow(Rule.DELIVER_REMOTE, Priority.MISS, (), Goto(Table.L2_FORWARD))
 
 

@@ -30,17 +30,15 @@ from flows.pipeline import (
 from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, PROTO_UDP
 from flows.view import View
 
-# Seconds. To be heard again starts the hard timeout anew (seen in Open vSwitch 3.5): an entry outlives its port's last
-# packet by this long at most, so a port that moved silently is found again.
-_LEARNED_IDLE = 60
-_LEARNED_HARD = 120
+# Seconds since the address was last heard there. A port that moved silently is looked for again as soon as it is over.
+_LEARNED_FOR = 10
 _LEARNED_LIMIT = 20000
 
 _LEARN_SENDER = Learn(
     table=Table.REMOTE_NEXT_HOP,
     priority=Priority.LEARNED,
-    idle_timeout=_LEARNED_IDLE,
-    hard_timeout=_LEARNED_HARD,
+    idle_timeout=_LEARNED_FOR,
+    hard_timeout=_LEARNED_FOR,
     cookie=COOKIE_LEARNED,
     limit=_LEARNED_LIMIT,
     match=(("eth_type", ETH_IP), (Reg.ROUTER, Reg.ROUTER), ("ip_dst", "ip_src")),
@@ -78,6 +76,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         Priority.LOCAL,
         matching(metadata=key, eth_dst=view.mac, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
         _LEARN_SENDER,
+        Goto(Table.TEACH),
         key=key,
     )
     # a machine on the segment that is not ours answers to the MAC it saw

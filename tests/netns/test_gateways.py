@@ -15,7 +15,7 @@ from etc.lab.fabric import OUTSIDE_INTERFACE, OUTSIDE_ROUTER, QUIET
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import Rule
+from flows.pipeline import CtZone, Rule
 from tests.netns.cloud import (
     ANYCAST_MAC,
     drops,
@@ -281,6 +281,25 @@ def test_nobody_outside_begins_a_connection(lab: Lab, vms: dict[str, Vm]) -> Non
         wait_dropped(node, before, Rule.DROP_UNSOLICITED, 3)
         wait_dropped(node, before, Rule.DROP_EXTERNAL, 3)
         assert not heard.seen(lambda frame: frame.dst_port == 5000)
+
+
+def test_what_a_deleted_port_began_ends_with_it(lab: Lab, vms: dict[str, Vm]) -> None:
+    """Else the outside would reach, by the old connection, whoever gets the address next."""
+    stays = vms["per-1"]
+    goes = lab.create_vm("goes", stays.node, stays.port["network_id"])
+    goes.wait_configured()
+
+    def connections(vm: Vm) -> list[str]:
+        dump = vm.node.ovs.appctl("dpctl/dump-conntrack", f"zone={CtZone.SNAT.value}")
+        return [line for line in dump.splitlines() if f"orig=(src={vm.address}," in line]
+
+    for vm in (stays, goes):
+        with udp(vm.namespace, vm.address) as it:
+            it.sendto(b"hello", (str(lab.fabric.far_host), 7))
+        wait_until(lambda vm=vm: connections(vm), 5, "no connection to lose")  # type: ignore[misc]
+    lab.delete_vm(goes)
+    wait_until(lambda: not connections(goes), 5, "its connections are still there")
+    assert connections(stays)
 
 
 def test_without_an_answer_from_the_next_hop_packets_are_dropped_by_name(lab: Lab, vms: dict[str, Vm]) -> None:

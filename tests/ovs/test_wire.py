@@ -29,6 +29,7 @@ CONTROL = [
     (wire.barrier_request(4), "OFPT_BARRIER_REQUEST (OF1.4) (xid=0x4)"),
     (wire.stamp_request(5), "OFPST_FLOW request (OF1.4) (xid=0x5): table=250"),
     (wire.ct_flush_zone(7, 6), "NXT_CT_FLUSH_ZONE (OF1.4) (xid=0x6): zone_id=7"),
+    (wire.ct_flush_source(65001, 0x0A140005, 8), "NXT_CT_FLUSH (OF1.4) (xid=0x8): zone=65001 'ct_nw_src=10.20.0.5,"),
     (wire.packet_out(3, bytes(60)), "in_port=CONTROLLER actions=output:3 data_len=60"),
     (wire.delete_ours(), "DEL table:255 priority=0 cookie:0x5400000000000000/0xff00000000000000"),
     (wire.delete_stamp(), "DEL table:250"),

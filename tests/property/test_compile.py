@@ -102,6 +102,7 @@ def test_incremental_is_full(script: list[list[Change]]) -> None:
             assert set(installed[name].values()) == set(whole.flows())
             assert programs[name].digest == whole.digest == delta.digest == digest(whole.flows())
             assert len(programs[name]) == len(whole) == len(installed[name])
+            assert not whole.failures
         snapshot = after
 
 

@@ -117,7 +117,7 @@ def test_a_vm_cannot_pose_as_a_node_that_routes() -> None:
     for routed in (ROUTED_GROUP_MAC, node_mac(2)):
         journey = send(BLUE_1, BLUE_1.udp(BLUE_2.ip, routed))
         assert journey.delivered == ()
-        assert journey.hops[0].result.drop == Drop(Rule.DROP_NODE_MAC, 0, Reason.RULE)
+        assert journey.hops[0].result.drop == Drop(Rule.DROP_NODE_MAC, networks()[1].key, Reason.RULE)
 
 
 def test_the_gateway_of_another_network_of_the_project_answers_ping() -> None:
