@@ -10,7 +10,7 @@ from controller.api.errors import forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
 from controller.api.services import Services
-from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, Written
+from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
 
 _IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "status"}
 
@@ -34,7 +34,12 @@ def create_ports(services: Services, request: Request) -> Answer:
     if "ports" in request.document():
         bodies = request.parse(PORT_BULK).ports
         specs = _specs(services, request.caller, bodies, "ports.{}.")
-        written = services.store.create_ports(specs, request.caller.actor)
+        try:
+            written = services.store.create_ports(specs, request.caller.actor)
+        except StoreError as error:
+            if error.index is not None:
+                error.field = ".".join(["ports", str(error.index), *([error.field] if error.field else [])])
+            raise
         created = [_view(services, record) for record in written.value]
         return Answer.json({"ports": created, "revision": written.revision}, 201)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
@@ -73,10 +78,12 @@ def _own(services: Services, request: Request) -> PortRecord:
 def _specs(services: Services, caller: Identity, bodies: Sequence[PortCreate], where: str) -> list[PortSpec]:
     """`where` is the place of a port in the body, with a hole for its index."""
     if caller.role is not Role.ADMIN:
-        wanted = sorted({body.network_id for body in bodies})
-        known = {id_: networks.visible(services, caller, id_, field="network_id") for id_ in wanted}
+        known: dict[str, NetworkRecord] = {}
         for index, body in enumerate(bodies):
-            _refuse_foreign_network(caller, known[body.network_id], body, where.format(index))
+            place, id_ = where.format(index), body.network_id
+            if id_ not in known:
+                known[id_] = networks.visible(services, caller, id_, field=place + "network_id")
+            _refuse_foreign_network(caller, known[id_], body, place)
     return [body.spec(_owner(caller, body, where.format(index))) for index, body in enumerate(bodies)]
 
 

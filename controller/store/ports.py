@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -16,7 +17,7 @@ from controller.store import bindings, codec, ipam
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
 from controller.store.schema import addresses, leases, ports
-from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec
+from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec, StoreError
 
 GENERATED_PREFIX = "fa:16:3e"
 # the addresses that flows speak with (gateways, nodes); a port that had one could impersonate them
@@ -40,26 +41,41 @@ _MACS = select(ports.c.mac).where(
 
 @dataclass(slots=True)
 class _Draft:
-    """A port on its way in. `macs` and `addresses` are filled in step by step."""
+    """A port on its way in, `index` among the others. `mac` and `fixed_ips` are filled in step by step."""
 
     id: str
     spec: PortSpec
+    index: int = 0
     mac: str = ""
     fixed_ips: tuple[str, ...] = ()
+
+
+@contextmanager
+def _blaming(index: int) -> Iterator[None]:
+    """Says of a refusal which of the ports it is about."""
+    try:
+        yield
+    except StoreError as error:
+        error.index = index
+        raise
 
 
 def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> list[str]:
     """The ids of the new ports, in order."""
     if not specs:
         return []
-    drafts = [_Draft(_port_id(spec), spec) for spec in specs]
+    drafts: list[_Draft] = []
+    for index, spec in enumerate(specs):
+        with _blaming(index):
+            drafts.append(_Draft(_port_id(spec), spec, index))
     by_network: dict[str, list[_Draft]] = {}
     for draft in drafts:
         by_network.setdefault(draft.spec.network_id, []).append(draft)
     known_subnets = ipam.subnets_of(tx.connection, by_network)
-    for network_id in by_network:
+    for network_id, members in by_network.items():
         if network_id not in known_subnets:
-            raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
+            with _blaming(members[0].index):
+                raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
     _refuse_known_ids(tx.connection, drafts)
     for network_id, members in by_network.items():
         _give_macs(tx.connection, network_id, members, rng)
@@ -92,7 +108,8 @@ def _refuse_known_ids(connection: Connection, drafts: Sequence[_Draft]) -> None:
     known = {id_ for part in chunks(given) for id_ in connection.execute(_IDS, {"ids": part}).scalars()}
     if known or len(set(given)) < len(given):
         twice = sorted(known or {id_ for id_ in given if given.count(id_) > 1})
-        raise Conflict("port_exists", f"there is a port {twice[0]}", "id", ids=twice)
+        with _blaming(max(draft.index for draft in drafts if draft.id == twice[0])):
+            raise Conflict("port_exists", f"there is a port {twice[0]}", "id", ids=twice)
 
 
 def normal_mac(mac: str) -> str:
@@ -112,14 +129,16 @@ def _give_macs(connection: Connection, network_id: str, drafts: Sequence[_Draft]
     taken: set[str] = set()
     for draft in drafts:
         if draft.spec.mac is not None:
-            draft.mac = normal_mac(draft.spec.mac)
-            if draft.mac in taken:
-                raise Conflict("mac_in_use", f"{draft.mac} is wanted twice", "mac", mac=draft.mac)
+            with _blaming(draft.index):
+                draft.mac = normal_mac(draft.spec.mac)
+                if draft.mac in taken:
+                    raise Conflict("mac_in_use", f"{draft.mac} is wanted twice", "mac", mac=draft.mac)
             taken.add(draft.mac)
     used = _used_macs(connection, network_id, sorted(taken))
     if used:
         mac = min(used)
-        raise Conflict("mac_in_use", f"{mac} is in use on the network", "mac", mac=mac)
+        with _blaming(next(draft.index for draft in drafts if draft.mac == mac)):
+            raise Conflict("mac_in_use", f"{mac} is in use on the network", "mac", mac=mac)
     missing = [draft for draft in drafts if not draft.mac]
     for _ in range(MAC_ATTEMPTS):
         for draft in missing:
@@ -175,13 +194,14 @@ def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Se
     chosen: dict[str, list[ipam.Owner]] = {}
     for draft in drafts:
         for position, wanted in enumerate(draft.spec.fixed_ips or (FixedIpSpec(),)):
-            subnet = _subnet_for(known, wanted)
-            owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
-            if wanted.address is None:
-                chosen.setdefault(subnet.id, []).append(owner)
-            else:
-                ipam.claim(tx, subnet, wanted.address, owner)
-                given[draft.id, position] = str(wanted.address)
+            with _blaming(draft.index):
+                subnet = _subnet_for(known, wanted)
+                owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
+                if wanted.address is None:
+                    chosen.setdefault(subnet.id, []).append(owner)
+                else:
+                    ipam.claim(tx, subnet, wanted.address, owner)
+                    given[draft.id, position] = str(wanted.address)
     for subnet_id, owners in chosen.items():
         for owner, address in zip(owners, ipam.allocate(tx, subnet_id, owners), strict=True):
             assert owner.port_id is not None and owner.position is not None

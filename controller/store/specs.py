@@ -251,9 +251,12 @@ class JournalEntry:
 
 
 class StoreError(Exception):
-    """A write or read that cannot be done as asked. `field` names the offending input field, if there is one."""
+    """A write or read that cannot be done as asked. `field` names the offending input field, if there is one, and
+    `index` the offending one of many inputs, if it is known.
+    """
 
     status = 500
+    index: int | None = None
 
     def __init__(self, code: str, message: str, field: str | None = None, **details: Any) -> None:
         super().__init__(message)

@@ -110,7 +110,7 @@ def test_member_cannot_tell_what_is_not_its_own_from_what_is_not(world: World) -
     absent = world.call("POST", "/v1/ports", {"network_id": "nothing"}, "member-a")
     assert hidden.refusal == absent.refusal == (404, "network_unknown", "network_id")
     bulk = world.call("POST", "/v1/ports", {"ports": [{"network_id": network["id"]}]}, "member-a")
-    assert bulk.status == 404
+    assert bulk.refusal == (404, "network_unknown", "ports.0.network_id")
     assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["name"] == port["name"]
 
 

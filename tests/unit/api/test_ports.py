@@ -51,7 +51,7 @@ def test_bulk_is_all_or_none(world: World) -> None:
     address = made.json["ports"][0]["fixed_ips"][0]
     wanted = [{"network_id": network_id}, {"network_id": network_id, "fixed_ips": [{"address": address["address"]}]}]
     reply = world.call("POST", "/v1/ports", {"ports": wanted})
-    assert reply.refusal[:2] == (409, "address_in_use")
+    assert reply.refusal == (409, "address_in_use", "ports.1.fixed_ips")
     assert len(world.ok("GET", "/v1/ports")["ports"]) == 20
     assert world.commits == 2  # the network and one bulk
 
@@ -69,6 +69,27 @@ def test_bulk_is_all_or_none(world: World) -> None:
 def test_bulk_names_the_port(shared_world: World, ports: Any, field: str) -> None:
     reply = shared_world.call("POST", "/v1/ports", {"ports": ports})
     assert (reply.status, reply.error["field"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("ports", "refusal"),
+    [
+        ([{}, {"network_id": "nothing"}], (404, "network_unknown", "ports.1.network_id")),
+        ([{}, {"id": WANTED_ID}], (409, "port_exists", "ports.1.id")),
+        ([{"id": WANTED_ID[:-1] + "0"}] * 2, (409, "port_exists", "ports.1.id")),
+        ([{}, {}, {"mac": "02:00:00:00:00:09"}], (409, "mac_in_use", "ports.2.mac")),
+        ([{"mac": "02:00:00:00:00:08"}] * 2, (409, "mac_in_use", "ports.1.mac")),
+        ([{}, {"mac": "02:54:4c:00:00:01"}], (400, "mac_invalid", "ports.1.mac")),
+        ([{}, {"fixed_ips": [{"address": "10.9.9.9"}]}], (400, "address_outside_subnet", "ports.1.fixed_ips")),
+        ([{}, {"fixed_ips": [{"subnet_id": "x"}]}], (400, "subnet_unknown", "ports.1.fixed_ips")),
+        ([{}] * 6, (409, "subnet_full", None)),
+    ],
+)
+def test_bulk_names_the_port_that_the_store_refuses(world: World, ports: list[Any], refusal: Any) -> None:
+    network_id = world.network(subnets=[{"cidr": "10.0.0.0/29", "reserved": ["10.0.0.6"]}])["id"]
+    world.port(network_id, id=WANTED_ID, mac="02:00:00:00:00:09")
+    reply = world.call("POST", "/v1/ports", {"ports": [{"network_id": network_id, **port} for port in ports]})
+    assert reply.refusal == refusal
 
 
 @pytest.mark.parametrize(
