@@ -101,10 +101,12 @@ class Request:
         return dict(self.query)
 
     def page(self, *names: str) -> dict[str, Any]:
-        """The query's filters among `names`, with `limit` and `marker` as the store's lists take them."""
+        """The query's filters among `names`, with `limit` and `marker` as the store's lists take them.
+
+        There always is a limit: a list is made in one go, and no DHCP request is answered meanwhile.
+        """
         filters: dict[str, Any] = self.filters(*names, "limit", "marker")
-        if "limit" in filters:
-            filters["limit"] = bounded_int("limit", filters["limit"], 1, MAX_PAGE)
+        filters["limit"] = bounded_int("limit", filters.get("limit", str(MAX_PAGE)), 1, MAX_PAGE)
         return filters
 
 

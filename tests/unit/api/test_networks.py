@@ -205,6 +205,18 @@ def test_vlans_run_out(world: World) -> None:
     assert reply.refusal[:2] == (409, "no_free_vlan")
 
 
+@pytest.mark.parametrize("kind", ["networks", "ports", "nodes"])
+def test_a_list_without_a_limit_is_one_page(world: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("controller.api.http.MAX_PAGE", 2)
+    for index in range(3):
+        network_id = world.network(subnets=[{"cidr": f"10.{index}.0.0/24"}])["id"]
+        world.port(network_id)
+        world.node(f"n{index}", index + 1)
+    first = world.ok("GET", f"/v1/{kind}")[kind]
+    marker = first[-1]["name" if kind == "nodes" else "id"]
+    assert (len(first), len(world.ok("GET", f"/v1/{kind}?marker={marker}")[kind])) == (2, 1)
+
+
 def test_pages(world: World) -> None:
     ids = [world.network(subnets=[{"cidr": f"10.{number}.0.0/24"}])["id"] for number in range(5)]
     first = world.ok("GET", "/v1/networks?limit=2")["networks"]
