@@ -142,9 +142,11 @@ def _overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> b
         private = not (spec.shared or spec.external or other.shared or other.external)
         strangers = None not in (spec.project_id, other.project_id) and spec.project_id != other.project_id
         if not (private and strangers):
-            visible = other.project_id is None or other.shared or other.project_id == spec.project_id
+            # a network without a project is made by administrators only, who see everything
+            visible = other.shared or other.external or spec.project_id in (None, other.project_id)
             what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
-            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.cidr", network_id=other.id)
+            details = {"network_id": other.id} if visible else {}
+            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.cidr", **details)
     return bool(found)
 
 

@@ -74,8 +74,28 @@ def test_overlap_that_cannot_be_told_apart_is_refused(world: Any, first: dict, s
 def test_an_overlap_does_not_tell_of_foreign_networks(world: Any) -> None:
     world.network(name="secret", project_id="red")
     world.network("10.0.0.0/24", project_id="blue")
-    with pytest.raises(Conflict, match="another project"):
+    with pytest.raises(Conflict, match="another project") as refused:
         world.network("10.0.0.0/24", project_id="green", shared=True)
+    assert refused.value.details == {}
+
+
+def test_an_overlap_does_not_tell_of_networks_without_a_project(world: Any) -> None:
+    hidden = world.network(name="secret", project_id=None)
+    with pytest.raises(Conflict) as refused:
+        world.network("10.0.0.0/16", project_id="blue")
+    assert "secret" not in refused.value.message and refused.value.details == {}
+    with pytest.raises(Conflict, match="secret") as refused:
+        world.network("10.0.0.0/16", project_id=None)
+    assert refused.value.details == {"network_id": hidden.id}
+
+
+@pytest.mark.parametrize("fields", [{"project_id": "blue"}, {"shared": True}, {"external": True}])
+def test_an_overlap_names_networks_that_may_be_seen(world: Any, fields: dict) -> None:
+    gateway = {"gateway": IPv4Address("10.0.0.1")} if "external" in fields else {}
+    seen = world.network(name="seen", **({"project_id": "red"} | fields | gateway))
+    with pytest.raises(Conflict, match="seen") as refused:
+        world.network("10.0.0.0/16", project_id="blue")
+    assert refused.value.details == {"network_id": seen.id}
 
 
 @pytest.mark.parametrize("cidr", ["100.64.1.0/24", "127.0.0.0/24", "169.254.169.0/24", "224.0.0.0/8", "0.0.0.0/8"])
