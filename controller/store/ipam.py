@@ -12,12 +12,13 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from netaddr import IPRange, IPSet
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from controller.store.engine import AnyRow
 from controller.store.journal import Transaction
-from controller.store.schema import addresses, networks, pools, subnet_ranges, subnets
+from controller.store.schema import addresses, networks, node_uplinks, pools, subnet_ranges, subnets
 from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
+from flows.model import GatewayMode
 
 PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER = "port", "gateway", "snat"
 ALLOCATION, RESERVED = "allocation", "reserved"
@@ -40,6 +41,17 @@ _MOVE = (
 _LOOK = select(_A.owner).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
 _RESERVED = select(subnet_ranges.c.first, subnet_ranges.c.last).where(
     subnet_ranges.c.subnet_id == bindparam("s"), subnet_ranges.c.kind == RESERVED
+)
+_PER_HOST_NODES = (
+    select(func.count())
+    .select_from(subnets)
+    .join(networks, networks.c.id == subnets.c.network_id)
+    .join(node_uplinks, node_uplinks.c.physical_network == networks.c.physical_network)
+    .where(subnets.c.id == bindparam("s"), networks.c.gateway_mode == GatewayMode.PER_HOST.value)
+)
+_GATEWAYS = select(func.count()).where(_A.subnet_id == bindparam("s"), _A.owner == GATEWAY_OWNER)
+_CLAIMED = select(func.count()).where(
+    _A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high"))
 )
 _INSERT = insert(addresses)
 _CLAIM = (
@@ -138,7 +150,15 @@ def _set_of(ranges: Iterable[AddressRange]) -> IPSet:
 
 
 def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[IPv4Address]:
-    """An address for each owner. Raises Exhausted `subnet_full`; then none is allocated."""
+    """An address for each owner. Raises Exhausted `subnet_full`; then none is allocated.
+
+    Ports leave the nodes that have no gateway address yet one each: without it, a port there would be of no use.
+    """
+    if any(owner.kind == PORT_OWNER for owner in owners):
+        due = _gateways_due(tx.connection, subnet_id)
+        if due and not _has_free(tx.connection, subnet_id, len(owners) + due):
+            message = f"the subnet has no free address left but those kept for the gateways of {due} nodes"
+            raise Exhausted("subnet_full", message, subnet_id=subnet_id)
     fresh = _never_used(tx.connection, subnet_id, len(owners))
     if fresh:
         rows = [_row(subnet_id, address, owner) for address, owner in zip(fresh, owners, strict=False)]
@@ -150,6 +170,22 @@ def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[I
     for address, owner in zip(old, rest, strict=True):
         _claim(tx, subnet_id, address, owner)
     return [IPv4Address(address) for address in (*fresh, *old)]
+
+
+def _gateways_due(connection: Connection, subnet_id: str) -> int:
+    """How many nodes may yet ask for a gateway address here."""
+    nodes = connection.execute(_PER_HOST_NODES, {"s": subnet_id}).scalar_one()
+    if not nodes:
+        return 0
+    return max(0, nodes - connection.execute(_GATEWAYS, {"s": subnet_id}).scalar_one())
+
+
+def _has_free(connection: Connection, subnet_id: str, count: int) -> bool:
+    free = 0
+    for pool in connection.execute(_OPEN_POOLS, {"s": subnet_id}).all():
+        claimed = connection.execute(_CLAIMED, {"s": subnet_id, "low": pool.next, "high": pool.last}).scalar_one()
+        free += pool.last - pool.next + 1 - claimed
+    return free >= count or free + len(_longest_released(connection, subnet_id, count - free)) >= count
 
 
 def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]:

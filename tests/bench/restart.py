@@ -62,4 +62,5 @@ def metric(lab: Lab, name: str) -> float:
     status, text = lab.control.request("GET", "/metrics")
     assert status == 200, text
     lines = [line for line in str(text).splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    assert lines, f"there is no metric {name}: 0 would mean nothing"
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

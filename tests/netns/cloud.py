@@ -134,8 +134,9 @@ def metric(lab: Lab, name: str, label: str = "") -> float:
     """The sum of a metric over its labels, or over those whose text holds `label`."""
     status, text = lab.control.request("GET", "/metrics")
     assert status == 200, text
-    lines = [line for line in str(text).splitlines() if line.startswith((f"{name}{{", f"{name} ")) and label in line]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+    lines = [line for line in str(text).splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    assert lines, f"there is no metric {name}: 0 would mean nothing"
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if label in line)
 
 
 # flows

@@ -192,6 +192,19 @@ PURE = {
 }
 
 
+def test_only_a_bundle_carries_flows() -> None:
+    """No flow is sent from an event handler: nothing but session_bundle.py makes flow-mods."""
+    flow_mods = {"encode_add", "encode_delete", "delete_ours", "delete_stamp", "bundle_add"}
+    users = {
+        path.name
+        for path in (FLOWS.parent / "controller").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in flow_mods
+        or isinstance(node, ast.Name) and node.id in flow_mods
+    }
+    assert users == {"session_bundle.py"}
+
+
 @pytest.mark.parametrize("path", sorted(FLOWS.rglob("*.py")), ids=lambda path: str(path.relative_to(FLOWS)))
 def test_flows_is_pure(path: Path) -> None:
     tree = ast.parse(path.read_text())

@@ -46,9 +46,21 @@ def check_revision(url: str) -> None:
 
 
 def prepare(url: str) -> None:
-    """Make the tables of a new SQLite database; any other must be of the right revision."""
-    if make_url(url).get_backend_name() == "sqlite" and _empty(url):
-        upgrade(url)
+    """Make the tables of a new SQLite database; any other must be of the right revision.
+
+    A database that was here before and is gone is not new: an empty one would take their flows from all ports. Raises
+    SchemaError then.
+    """
+    if make_url(url).get_backend_name() == "sqlite":
+        path = Path(str(make_url(url).database))
+        mark = path.with_name(f"{path.stem}-was-made")
+        if _empty(url):
+            if mark.exists():
+                raise SchemaError(
+                    f"the database {path} is gone, but was here before: restore it, or remove {mark} to begin anew"
+                )
+            upgrade(url)
+        mark.touch()
     check_revision(url)
 
 

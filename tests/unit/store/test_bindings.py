@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from controller.store.specs import Conflict, InterfaceReport, Invalid, NotFound, PortSpec, ReportedInterface
+from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, PortSpec, ReportedInterface
 from flows.model import Binding, GatewayMode
 
 
@@ -186,3 +186,17 @@ def test_many_at_once(world: Any) -> None:
     assert set(written.value.values()) == {"bound"}
     zones = [port.binding.zone for port in world.store.load_snapshot().local_ports("n1")]
     assert sorted(zones) == list(range(1, 1201))
+
+
+def test_a_full_subnet_keeps_an_address_for_each_nodes_gateway(world: Any) -> None:
+    """Else its ports could be made, and none of them used."""
+    network = world.network("10.0.0.0/29")
+    for name in ("n1", "n2"):
+        world.node(name)
+    ports = [world.port(network) for _ in range(4)]
+    with pytest.raises(Exhausted, match="kept for the gateways of 2 nodes"):
+        world.port(network)
+    assert set(world.report("n1", *ports[:2]).values()) == set(world.report("n2", *ports[2:]).values()) == {"bound"}
+    assert gateways(world, "n1") and gateways(world, "n2")
+    with pytest.raises(Exhausted):
+        world.port(network)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +112,13 @@ def test_upgrading_twice_changes_nothing(url: str) -> None:
     upgrade(url)
     upgrade(url)
     assert config().get_main_option("script_location")
+
+
+def test_a_database_that_is_gone_is_not_taken_for_a_new_one(url: str) -> None:
+    """An empty database would take their flows from all ports of the cloud."""
+    Store(url).close()
+    path = Path(url.removeprefix("sqlite:///"))
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    with pytest.raises(SchemaError, match="is gone, but was here before"):
+        Store(url)
