@@ -47,6 +47,7 @@ class Kind(IntEnum):
     PORT = 2
     FLOOD = 3
     KNOWN_ARP = 4
+    FLOOD_PART = 5  # of "network id/part"
 
 
 SegmentKey = tuple[Kind, str]
@@ -99,12 +100,24 @@ def _port(view: View, port_id: str) -> Iterator[Flow]:
         yield from generate(view, network, port)
 
 
+def _flood_part(view: View, id_: str) -> Iterator[Flow]:
+    network_id, _, part = id_.rpartition("/")
+    network = view.snapshot.networks.get(network_id)
+    if network is not None:
+        yield from l2.flood_part(view, network, int(part))
+
+
+def _part_id(port: Port) -> str:
+    return f"{port.network_id}/{l2.part_of(port)}"
+
+
 _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.STATIC: _static,
     Kind.NETWORK: _of_network(*_NETWORK),
     Kind.PORT: _port,
     Kind.FLOOD: _of_network(l2.flood),
     Kind.KNOWN_ARP: _of_network(arp.known_ports),
+    Kind.FLOOD_PART: _flood_part,
 }
 
 
@@ -123,7 +136,9 @@ def compile_node(snapshot: Snapshot, node: str) -> Program:
     keys: list[SegmentKey] = [(Kind.STATIC, "")]
     for network_id in snapshot.networks:
         keys += [(kind, network_id) for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP)]
-    keys += [(Kind.PORT, port.id) for port in snapshot.local_ports(node)]
+    local = snapshot.local_ports(node)
+    keys += [(Kind.PORT, port.id) for port in local]
+    keys += [(Kind.FLOOD_PART, part) for part in sorted({_part_id(port) for port in local})]
     return _rebuild(Program(), view, keys)[0]
 
 
@@ -211,6 +226,7 @@ def _touched_by_port(
             continue
         touch(Kind.PORT, (port.id,))
         touch(Kind.FLOOD, (network.id,))
+        touch(Kind.FLOOD_PART, (_part_id(port),))
         if before.present(node, network.id) != after.present(node, network.id):
             touch(Kind.KNOWN_ARP, (network.id,))
             touch(Kind.NETWORK, (network.id,))
@@ -229,7 +245,9 @@ def _touched_by_network(
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
         members = snapshot.ports_by_network.get(network.id, frozenset())
-        touch(Kind.PORT, members & snapshot.ports_by_node.get(node, frozenset()))
+        here = members & snapshot.ports_by_node.get(node, frozenset())
+        touch(Kind.PORT, here)
+        touch(Kind.FLOOD_PART, {_part_id(snapshot.ports[port_id]) for port_id in here})
 
 
 def _touched_by_node(

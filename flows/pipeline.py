@@ -29,6 +29,7 @@ class Table(IntEnum):
     TEACH = 42
     L2_FORWARD = 44
     FLOOD = 46
+    FLOOD_PART = 47
     OUTPUT = 56
     STAMP = 250
 
@@ -57,6 +58,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.L2_FORWARD: "(network, eth_dst) to a local port; broadcast floods; unknown unicast goes to the uplink, never "
     "back to it.",
     Table.FLOOD: "The local ports of a network.",
+    Table.FLOOD_PART: "Some of the local ports of a network.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
@@ -71,6 +73,7 @@ class Reg:
     SOURCE_PORT = "reg6"
     TARGET_PORT = "reg7"
     SOURCE_ZONE = "reg8"
+    FLOOD_PART = "reg14"
     SCRATCH = "reg15"
 
 
@@ -81,6 +84,7 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
     (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port"),
+    (Reg.FLOOD_PART, "flood part", "which part of a network's local ports is being flooded"),
     (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
 
@@ -89,6 +93,7 @@ FLAG_TO_GROUP = 2
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
 TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 UPLINK_PORT = 0xFFFFFFFE
+FLOOD_PARTS = 32
 
 
 # conntrack zones of local ports; 0 is everybody's
@@ -227,7 +232,8 @@ class Rule(Enum):
     DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here")
     DROP_NO_UPLINK = _RuleInfo(114, Table.L2_FORWARD, True, "", "for elsewhere, but the network has no uplink here")
     DROP_GATEWAY_MAC = _RuleInfo(117, Table.L2_FORWARD, True, "", "to the gateway's MAC, but nothing the gateway takes")
-    FLOOD_LOCAL = _RuleInfo(115, Table.FLOOD, False, "network", "to each local port of the network")
+    FLOOD_LOCAL = _RuleInfo(115, Table.FLOOD, False, "network", "to each part of the local ports")
+    FLOOD_PART = _RuleInfo(118, Table.FLOOD_PART, False, "network", "to some of them")
     DROP_NOBODY = _RuleInfo(116, Table.FLOOD, True, "", "broadcast with nobody to hear it")
     OUTPUT_PORT = _RuleInfo(120, Table.OUTPUT, False, "port", "out to a VM")
     OUTPUT_UPLINK = _RuleInfo(121, Table.OUTPUT, False, "network", "out to the wire")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from flows.model import GatewayMode, Network, NetworkKind, Node, Snapshot
+from flows.model import GatewayMode, Network, NetworkKind, Node, Port, Snapshot
 from flows.pipeline import node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 
@@ -28,6 +29,13 @@ class View:
     def present(self, network: Network) -> bool:
         """The network has a port on this node."""
         return self.snapshot.present(self.node.name, network.id)
+
+    def members(self, network: Network) -> Iterator[Port]:
+        """The network's ports on this node, in no order."""
+        snapshot = self.snapshot
+        of_network = snapshot.ports_by_network.get(network.id, frozenset())
+        for port_id in of_network & snapshot.ports_by_node.get(self.node.name, frozenset()):
+            yield snapshot.ports[port_id]
 
     def reachable(self, network: Network) -> bool:
         """Routed here: the network, or another of its router, has a port on this node and the node as gateway."""

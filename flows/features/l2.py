@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 from flows.ir import Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
-from flows.pipeline import FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Rule, Table
+from flows.pipeline import (
+    FLOOD_PARTS,
+    FROM_UPLINK,
+    GATEWAY_MAC,
+    ROUTED_GROUP_MAC,
+    UPLINK_PORT,
+    Priority,
+    Reg,
+    Rule,
+    Table,
+)
 from flows.protocols import ETH_MULTICAST_BIT
 from flows.view import View, mac_to_int
 
@@ -71,16 +81,27 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     )
 
 
+def part_of(port: Port) -> int:
+    """Which part of its network's broadcasts a port belongs to: with one part, a port more would cost all of them."""
+    return port.key % FLOOD_PARTS
+
+
 def flood(view: View, network: Network) -> Iterator[Flow]:
-    """Open vSwitch never sends a frame back to where it came from, so the sender needs no exception."""
-    snapshot = view.snapshot
-    members = snapshot.ports_by_network.get(network.id, frozenset()) & snapshot.ports_by_node.get(
-        view.node.name, frozenset()
-    )
-    ports = sorted((snapshot.ports[port_id] for port_id in members), key=lambda port: port.key)
-    outputs = [Output(port.binding.ofport) for port in ports if port.binding is not None]
+    """To each part that has a member. Open vSwitch never sends a frame back where it came from."""
+    to_parts: list[Action] = []
+    for part in sorted({part_of(port) for port in view.members(network)}):
+        to_parts += [SetField(Reg.FLOOD_PART, part), Resubmit(Table.FLOOD_PART)]
+    if to_parts:
+        yield flow(Rule.FLOOD_LOCAL, Priority.NORMAL, matching(metadata=network.key), *to_parts, key=network.key)
+
+
+def flood_part(view: View, network: Network, part: int) -> Iterator[Flow]:
+    """The local ports of one part."""
+    members = sorted((port for port in view.members(network) if part_of(port) == part), key=lambda port: port.key)
+    outputs = [Output(port.binding.ofport) for port in members if port.binding is not None]
     if outputs:
-        yield flow(Rule.FLOOD_LOCAL, Priority.NORMAL, matching(metadata=network.key), *outputs, key=network.key)
+        in_part = matching(metadata=network.key, **{Reg.FLOOD_PART: part})
+        yield flow(Rule.FLOOD_PART, Priority.NORMAL, in_part, *outputs, key=network.key)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
