@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agent import plugging
 
 NAMESPACES = Path("/run/netns")
+NAMESPACE_FILES = Path("/etc/netns")
+RESOLVER = "resolv.conf"
 ACTIVE = "active"
 POLL_INTERVAL = 0.05
 
@@ -122,7 +125,7 @@ def unplug(
     except plugging.PlugError as error:
         raise CliError(str(error), ExitCode.REFUSED) from error
     if inside is not None and delete_namespace and (NAMESPACES / inside).exists():
-        _ip("netns", "delete", inside)
+        _delete_namespace(inside)
         changed = True
     render.show_object({"id": port_id, "namespace": inside, "changed": changed}, output)
 
@@ -153,6 +156,19 @@ def _make_namespace(name: str) -> None:
             ExitCode.REFUSED,
         )
     _ip("netns", "add", name)
+    # ip-netns(8): `ip netns exec` puts it over /etc/resolv.conf, so that a DHCP client in there cannot write this
+    # machine's own
+    own = NAMESPACE_FILES / name
+    own.mkdir(parents=True, exist_ok=True)
+    (own / RESOLVER).touch()
+
+
+def _delete_namespace(name: str) -> None:
+    _ip("netns", "delete", name)
+    own = NAMESPACE_FILES / name
+    (own / RESOLVER).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody has files of his own in it, or it never was
+        own.rmdir()
 
 
 def is_private(mountinfo: str) -> bool:

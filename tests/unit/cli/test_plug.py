@@ -35,6 +35,7 @@ def calls(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     monkeypatch.setattr(plugging, "unplug", fake_unplug)
     monkeypatch.setattr(plug_command, "_ip", lambda *arguments: made.append(("ip", *arguments)))
     monkeypatch.setattr(plug_command, "NAMESPACES", tmp_path)  # also hides the mounts of this machine
+    monkeypatch.setattr(plug_command, "NAMESPACE_FILES", tmp_path / "etc")
     (tmp_path / "there").touch()
     return made
 
@@ -135,3 +136,13 @@ def test_a_mount_that_nobody_else_sees(tags: str, private: bool) -> None:
     root = "27 1 254:0 / / rw,relatime master:9 - ext4 /dev/vda rw\n"
     assert plug_command.is_private(f"{root}42 27 254:0 /run/netns /run/netns rw {tags}- ext4 /dev/vda rw\n") is private
     assert not plug_command.is_private(root)
+
+
+def test_a_namespace_has_a_resolver_file_of_its_own(run: Any, calls: Calls, tmp_path: Path) -> None:
+    """Else a DHCP client run by `ip netns exec` writes the machine's own /etc/resolv.conf."""
+    assert run("plug", "vm1").exit_code == 0
+    own = tmp_path / "etc" / "vm1" / "resolv.conf"
+    assert own.read_text() == ""
+    (tmp_path / "vm1").touch()  # what `ip netns add` makes
+    assert run("unplug", "vm1", "--namespace", "vm1", "--delete-namespace").exit_code == 0
+    assert not own.parent.exists()
