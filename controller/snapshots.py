@@ -274,11 +274,13 @@ def _left_behind(before: Snapshot, changes: Collection[Change]) -> dict[str, tup
         if old.binding is None:
             continue
         new = change.new
-        stays = new is not None and new.binding is not None and new.binding.node == old.binding.node
         zones, addresses = left.get(old.binding.node, (set(), set()))
-        if new is None or new.binding is None or not stays or new.binding.zone != old.binding.zone:
+        kept: set[int] = set()
+        kept_zone = None
+        if new is not None and new.binding is not None and new.binding.node == old.binding.node:
+            kept, kept_zone = _sources(before, new), new.binding.zone
+        if old.binding.zone != kept_zone:
             zones.add(old.binding.zone)
-        kept = _sources(before, new) if stays and new is not None else set()
         addresses |= _sources(before, old) - kept
         if zones or addresses:
             left[old.binding.node] = (zones, addresses)

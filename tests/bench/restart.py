@@ -9,6 +9,7 @@ from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from tests.bench.figures import Figure
 from tests.bench.ports import make_network
+from tests.netns.cloud import make_outside, metric
 
 KILLS = 3
 RATE = 100
@@ -17,7 +18,7 @@ RATE = 100
 def run() -> Iterator[Figure]:
     with Lab("bench", nodes=3) as lab:
         lab.wait_connected()
-        make_external(lab)
+        make_outside(lab)
         network = make_network(lab, "restart", 203)
         vms = [lab.create_vm(f"r{index}", node, network) for index, node in enumerate(lab.nodes)]
         for vm in vms:
@@ -38,29 +39,5 @@ def run() -> Iterator[Figure]:
         yield Figure("restart_flow_mods", flow_mods, "flow-mods")
 
 
-def make_external(lab: Lab) -> str:
-    written = lab.client.create_network(
-        {
-            "name": "external",
-            "kind": "flat",
-            "physical_network": lab.fabric.external,
-            "external": True,
-            "gateway_mode": "external",
-            "subnets": [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}],
-        }
-    )
-    assert written.object
-    return str(written.object["id"])
-
-
 def live_nodes(lab: Lab) -> int:
     return sum(node["state"] == "live" for node in lab.client.list_nodes())
-
-
-def metric(lab: Lab, name: str) -> float:
-    """The sum of a metric over its labels."""
-    status, text = lab.control.request("GET", "/metrics")
-    assert status == 200, text
-    lines = [line for line in str(text).splitlines() if line.startswith((f"{name}{{", f"{name} "))]
-    assert lines, f"there is no metric {name}: 0 would mean nothing"
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
