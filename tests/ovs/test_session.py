@@ -139,9 +139,9 @@ def test_from_first_connection_to_controller_crash(setup: Setup) -> None:
     assert setup.installed() == set(range(2, 102))
 
     server.kill()
-    wait_until(lambda: "connection closed by peer" in setup.ovs_log(), 10, "Open vSwitch notices")
-    before = setup.flow_mods_seen()
-    assert before == changed["flow_mods"]
+    # Open vSwitch counts them into its log a moment after it has noticed the end of the connection.
+    wait_until(lambda: setup.flow_mods_seen() >= changed["flow_mods"], 10, "Open vSwitch logs the flow-mods it got")
+    assert setup.flow_mods_seen() == changed["flow_mods"]
     assert setup.installed() == set(range(2, 102)), "flows must outlive the controller"
 
 
