@@ -1,7 +1,15 @@
-"""Everything that has to be mended in Ryu 4.34 and eventlet, one function per defect.
+"""Everything that is put in place of something in Ryu 4.34 and eventlet, one function per defect.
 
-Call `install()` before anything else is imported; it may be called again. `controller/connection.py` and
-`controller/listener.py` hold the classes that take the place of Ryu's.
+Call `install()` before anything else is imported; it may be called again. Nothing but this file changes Ryu or
+eventlet. Where more than a guard is needed, what is put in is a class with a file of its own:
+
+    listener.Listener       StreamServer ends when accept fails once, and spoils its TLS context: `one_listener`
+    connection.Connection   Datapath reads twice for a message and parses each, its queue stalls all switches, its send
+                            waits and then lies, a dead peer lingers: `serve_connections`
+    receive.clean_hello     OFPHello.parser loops over an element without length: called by Connection
+
+and two of Ryu's classes are not used at all: WSGIServer, which sends tracebacks to clients (`api/server.py`), and
+DPSet, which closes a known switch for any newcomer (`api/stats.py`).
 
 `python -m controller.compat ARGUMENTS` is Ryu's own `ryu-manager ARGUMENTS` on top of this: as it comes, ryu-manager
 does not even start with a current eventlet. For Trunkline:
