@@ -16,6 +16,7 @@ from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
+from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
 
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
@@ -46,7 +47,13 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         ),
     ],
     "dhcp": [
-        cfg.IntOpt("lease_time", default=86400, min=60, max=0x7FFFFFFF, help="Seconds; for networks that set none."),
+        cfg.IntOpt(
+            "lease_time",
+            default=86400,
+            min=LEAST_LEASE_TIME,
+            max=MOST_LEASE_TIME,
+            help="Seconds; for networks that set none.",
+        ),
     ],
     "packet_in": [
         cfg.IntOpt("rate", default=50, min=1, help="Packets a second that one port may send to the controller."),
@@ -197,6 +204,7 @@ def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
 def _vlan_range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"\s*([0-9]{1,4})\s*:\s*([0-9]{1,4})\s*", text)
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= first <= last <= 4094:
-        raise ValueError(f"[vlan] range must be FIRST:LAST with 1 <= FIRST <= LAST <= 4094, not {text!r}")
+    if not FIRST_VLAN <= first <= last <= LAST_VLAN:
+        bounds = f"{FIRST_VLAN} <= FIRST <= LAST <= {LAST_VLAN}"
+        raise ValueError(f"[vlan] range must be FIRST:LAST with {bounds}, not {text!r}")
     return first, last

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
+from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
+
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -78,6 +80,6 @@ Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
-Mtu = Annotated[int, Field(ge=68, le=9216)]
-Segment = Annotated[int, Field(ge=1, le=4094)]
-LeaseTime = Annotated[int, Field(ge=10, le=0x7FFFFFFF)]
+Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
+Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]
+LeaseTime = Annotated[int, Field(ge=LEAST_LEASE_TIME, le=MOST_LEASE_TIME)]

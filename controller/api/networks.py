@@ -11,7 +11,7 @@ from controller.api.services import Services
 from controller.store.specs import NetworkRecord, NotFound, Written
 from flows.model import NetworkKind
 
-_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key"}
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "problems"}
 
 
 def list_networks(services: Services, request: Request) -> Answer:

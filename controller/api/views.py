@@ -34,9 +34,17 @@ def network(record: NetworkRecord) -> Json:
         "dhcp_options": _options(spec.dhcp_options),
         "ntp_servers": [str(server) for server in spec.ntp_servers],
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
+        "problems": _problems(record),
         "created_at": _time(record.created_at),
         "revision": record.revision,
     }
+
+
+def _problems(record: NetworkRecord) -> list[str]:
+    """What is no error, as nodes may register later, but keeps the network from working as it is."""
+    if record.reached:
+        return []
+    return [f"no registered node has the physical network {record.spec.physical_network}"]
 
 
 def _subnet(subnet: SubnetSpec) -> Json:

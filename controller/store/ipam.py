@@ -115,11 +115,10 @@ def set_ranges(
 ) -> None:
     """Store the declared ranges of a subnet and the pools that follow. Raises Invalid `range_invalid`."""
     for ranges, name in ((allocation, "allocation_ranges"), (reserved, "reserved")):
-        for item in ranges:
+        for index, item in enumerate(ranges):
             if not (item.first in cidr and item.last in cidr and item.first <= item.last):
-                raise Invalid(
-                    "range_invalid", f"{item.first}-{item.last} is not a range inside {cidr}", f"subnets.{name}"
-                )
+                message = f"{item.first}-{item.last} is not a range inside {cidr}"
+                raise Invalid("range_invalid", message, f"subnets.0.{name}.{index}")
     hosts = [AddressRange(cidr[1], cidr[-2])]
     usable = _set_of(allocation or hosts) & _set_of(hosts)
     usable -= _set_of(reserved)
@@ -219,16 +218,19 @@ def _longest_released(connection: Connection, subnet_id: str, count: int) -> lis
     return list(connection.execute(query).scalars())
 
 
-def claim(tx: Transaction, subnet: SubnetRow, address: IPv4Address, owner: Owner, field: str = "fixed_ips") -> None:
+def claim(
+    tx: Transaction, subnet: SubnetRow, address: IPv4Address, owner: Owner, field: str, *, had: bool = False
+) -> None:
     """Give an owner the very address it asks for. A node's own addresses may be reserved ones: somebody meant them.
 
+    `had`: the owner has just given it back, and keeps it whatever has been reserved since.
     Raises Invalid `address_outside_subnet` or `address_reserved`, Conflict `address_in_use`.
     """
     cidr = subnet.cidr
     if address not in cidr:
         raise Invalid("address_outside_subnet", f"{address} is not in {cidr}", field, cidr=str(cidr))
     reserved = address in (cidr.network_address, cidr.broadcast_address, subnet.gateway)
-    if owner.kind == PORT_OWNER and not reserved:
+    if owner.kind == PORT_OWNER and not reserved and not had:
         ranges = tx.connection.execute(_RESERVED, {"s": subnet.id})
         reserved = any(first <= int(address) <= last for first, last in ranges)
     if reserved:
@@ -236,7 +238,7 @@ def claim(tx: Transaction, subnet: SubnetRow, address: IPv4Address, owner: Owner
     _claim(tx, subnet.id, int(address), owner, field)
 
 
-def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str = "fixed_ips") -> None:
+def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str | None = None) -> None:
     row = tx.connection.execute(_LOOK, {"s": subnet_id, "a": address}).one_or_none()
     if row is None:
         tx.connection.execute(_INSERT, [_row(subnet_id, address, owner)])

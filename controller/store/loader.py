@@ -64,6 +64,7 @@ _FIXED = (
     .where(addresses.c.owner == ipam.PORT_OWNER)
     .order_by(addresses.c.port_id, addresses.c.position)
 )
+_PHYSICAL_NETWORKS = select(node_uplinks.c.physical_network).distinct()
 _NODES = select(nodes).order_by(nodes.c.key)
 _UPLINKS = select(node_uplinks).order_by(node_uplinks.c.position)
 _HELD = (
@@ -108,6 +109,7 @@ def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
 def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> list[NetworkRecord]:
     by_subnet = _grouped(_rows(connection, _RANGES, ids), "subnet_id")
     by_network = _grouped(_rows(connection, _SUBNETS, ids), "network_id")
+    reached = set(connection.execute(_PHYSICAL_NETWORKS).scalars())
     return [
         NetworkRecord(
             id=row.id,
@@ -135,6 +137,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
             ),
             created_at=row.created_at,
             revision=row.revision,
+            reached=row.physical_network in reached,
         )
         for row in _rows(connection, _NETWORKS, ids)
     ]

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from controller.bounds import FIRST_VLAN, LAST_VLAN
 from controller.store import codec, ipam, node_addresses
 from controller.store.journal import CREATE, DELETE, NETWORK, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, neighbours, networks, pools, ports, subnet_ranges, subnets
@@ -17,7 +18,6 @@ from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, No
 from flows.model import GatewayMode, NetworkKind
 
 SMALLEST_PREFIX, LARGEST_PREFIX = 8, 30
-SEGMENTS = range(1, 4095)
 
 # ranges that no network may use, and what has them
 TAKEN_RANGES = {
@@ -109,24 +109,34 @@ def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
     cidr = subnet.cidr
     if not SMALLEST_PREFIX <= cidr.prefixlen <= LARGEST_PREFIX:
         message = f"the prefix length of {cidr} is not within {SMALLEST_PREFIX}..{LARGEST_PREFIX}"
-        raise Invalid("cidr_invalid", message, "subnets.cidr")
+        raise Invalid("cidr_invalid", message, "subnets.0.cidr")
     for taken, use in TAKEN_RANGES.items():
         if cidr.overlaps(taken):
-            raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.cidr", range=str(taken))
+            raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.0.cidr", range=str(taken))
     gateway = subnet.gateway
     if mode is GatewayMode.SHARED and gateway is None:
         gateway = cidr[1]
     if mode is GatewayMode.EXTERNAL and gateway is None:
-        raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.gateway")
+        raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.0.gateway")
     if mode in (GatewayMode.NONE, GatewayMode.PER_HOST) and gateway is not None:
         message = f"gateway mode {mode} has no gateway address of the network's own"
-        raise Invalid("gateway_invalid", message, "subnets.gateway")
+        raise Invalid("gateway_invalid", message, "subnets.0.gateway")
     if gateway is not None:
         if gateway not in cidr:
-            raise Invalid("gateway_outside_subnet", f"gateway {gateway} is not in {cidr}", "subnets.gateway")
+            raise Invalid("gateway_outside_subnet", f"gateway {gateway} is not in {cidr}", "subnets.0.gateway")
         if gateway in (cidr.network_address, cidr.broadcast_address):
-            raise Invalid("gateway_invalid", f"{gateway} is no host address of {cidr}", "subnets.gateway")
+            raise Invalid("gateway_invalid", f"{gateway} is no host address of {cidr}", "subnets.0.gateway")
+    _check_routes(subnet)
     return replace(subnet, gateway=gateway)
+
+
+def _check_routes(subnet: SubnetSpec) -> None:
+    """A client reaches the hosts of its own subnet only; scripts of clients fail as a whole on another next hop."""
+    cidr = subnet.cidr
+    for index, route in enumerate(subnet.host_routes):
+        if route.next_hop not in cidr or route.next_hop in (cidr.network_address, cidr.broadcast_address):
+            message = f"next hop {route.next_hop} is no host address of {cidr}"
+            raise Invalid("next_hop_invalid", message, f"subnets.0.host_routes.{index}.next_hop")
 
 
 def _overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> bool:
@@ -146,7 +156,7 @@ def _overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> b
             visible = other.shared or other.external or spec.project_id in (None, other.project_id)
             what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
             details = {"network_id": other.id} if visible else {}
-            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.cidr", **details)
+            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.0.cidr", **details)
     return bool(found)
 
 
@@ -168,8 +178,8 @@ def _segment(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, i
             message = f"no VLAN of {first}..{last} is free on {spec.physical_network}"
             raise Exhausted("no_free_vlan", message, "segment")
         return free
-    if spec.segment not in SEGMENTS:
-        raise Invalid("segment_invalid", f"VLAN {spec.segment} is not within 1..4094", "segment")
+    if not FIRST_VLAN <= spec.segment <= LAST_VLAN:
+        raise Invalid("segment_invalid", f"VLAN {spec.segment} is not within {FIRST_VLAN}..{LAST_VLAN}", "segment")
     if spec.segment in used:
         message = f"VLAN {spec.segment} is in use on {spec.physical_network}"
         raise Conflict("vlan_in_use", message, "segment")
@@ -225,8 +235,11 @@ def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, .
         raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
     subnet = wanted[0]
     gateway = None if row.gateway is None else IPv4Address(row.gateway)
-    if str(subnet.cidr) != row.cidr or subnet.gateway not in (None, gateway):
-        raise Invalid("immutable", "cidr and gateway of a subnet cannot change", "subnets")
+    if str(subnet.cidr) != row.cidr:
+        raise Invalid("immutable", "the cidr of a subnet cannot change", "subnets.0.cidr")
+    if subnet.gateway not in (None, gateway):
+        raise Invalid("immutable", "the gateway of a subnet cannot change", "subnets.0.gateway")
+    _check_routes(subnet)
     query = select(*subnet_ranges.c["kind", "first", "last"]).where(subnet_ranges.c.subnet_id == row.id)
     before = sorted(map(tuple, tx.connection.execute(query)))
     ipam.set_ranges(tx.connection, row.id, subnet.cidr, gateway, subnet.allocation_ranges, subnet.reserved)

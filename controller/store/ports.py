@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from controller.store import bindings, codec, ipam
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
-from controller.store.schema import addresses, leases, ports
+from controller.store.schema import addresses, leases, nodes, ports
 from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec, StoreError
 
 GENERATED_PREFIX = "fa:16:3e"
@@ -34,6 +34,7 @@ COLUMN_CHANGES: dict[str, Any] = {
 
 _INSERT = insert(ports)
 _IDS = select(ports.c.id).where(ports.c.id.in_(bindparam("ids", expanding=True)))
+_NODES = select(nodes.c.name).where(nodes.c.name.in_(bindparam("names", expanding=True)))
 _MACS = select(ports.c.mac).where(
     ports.c.network_id == bindparam("network"), ports.c.mac.in_(bindparam("macs", expanding=True))
 )
@@ -41,13 +42,16 @@ _MACS = select(ports.c.mac).where(
 
 @dataclass(slots=True)
 class _Draft:
-    """A port on its way in, `index` among the others. `mac` and `fixed_ips` are filled in step by step."""
+    """A port on its way in, `index` among the others. `mac` and `fixed_ips` are filled in step by step; `had` are
+    the addresses it has given back for it.
+    """
 
     id: str
     spec: PortSpec
     index: int = 0
     mac: str = ""
     fixed_ips: tuple[str, ...] = ()
+    had: frozenset[int] = frozenset()
 
 
 @contextmanager
@@ -77,6 +81,7 @@ def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> li
             with _blaming(members[0].index):
                 raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
     _refuse_known_ids(tx.connection, drafts)
+    _refuse_unknown_nodes(tx.connection, drafts)
     for network_id, members in by_network.items():
         _give_macs(tx.connection, network_id, members, rng)
     # addresses point at ports, so the ports go first; their journal rows tell the addresses, so they come last
@@ -110,6 +115,16 @@ def _refuse_known_ids(connection: Connection, drafts: Sequence[_Draft]) -> None:
         twice = sorted(known or {id_ for id_ in given if given.count(id_) > 1})
         with _blaming(max(draft.index for draft in drafts if draft.id == twice[0])):
             raise Conflict("port_exists", f"there is a port {twice[0]}", "id", ids=twice)
+
+
+def _refuse_unknown_nodes(connection: Connection, drafts: Sequence[_Draft]) -> None:
+    """A port scheduled on a node that does not exist would wait for ever."""
+    wanted = sorted({draft.spec.node for draft in drafts if draft.spec.node is not None})
+    known = {name for part in chunks(wanted) for name in connection.execute(_NODES, {"names": part}).scalars()}
+    for draft in drafts:
+        if draft.spec.node is not None and draft.spec.node not in known:
+            with _blaming(draft.index):
+                raise NotFound("node_unknown", f"there is no node {draft.spec.node}", "node")
 
 
 def normal_mac(mac: str) -> str:
@@ -195,12 +210,13 @@ def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Se
     for draft in drafts:
         for position, wanted in enumerate(draft.spec.fixed_ips or (FixedIpSpec(),)):
             with _blaming(draft.index):
-                subnet = _subnet_for(known, wanted)
+                subnet = _subnet_for(known, wanted, position)
                 owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
                 if wanted.address is None:
                     chosen.setdefault(subnet.id, []).append(owner)
                 else:
-                    ipam.claim(tx, subnet, wanted.address, owner)
+                    field, had = f"fixed_ips.{position}.address", int(wanted.address) in draft.had
+                    ipam.claim(tx, subnet, wanted.address, owner, field, had=had)
                     given[draft.id, position] = str(wanted.address)
     for subnet_id, owners in chosen.items():
         for owner, address in zip(owners, ipam.allocate(tx, subnet_id, owners), strict=True):
@@ -211,11 +227,11 @@ def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Se
         draft.fixed_ips = tuple(given[draft.id, position] for position in range(count))
 
 
-def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec) -> ipam.SubnetRow:
+def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: int) -> ipam.SubnetRow:
     candidates = [subnet for subnet in known if wanted.subnet_id in (None, subnet.id)]
     if not candidates:
         message = f"subnet {wanted.subnet_id} is not of this network"
-        raise Invalid("subnet_unknown", message, "fixed_ips")
+        raise Invalid("subnet_unknown", message, f"fixed_ips.{position}.subnet_id")
     fitting = [subnet for subnet in candidates if wanted.address is None or wanted.address in subnet.cidr]
     return (fitting or candidates)[0]
 
@@ -232,6 +248,8 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any]) -> No
             raise Invalid(code, f"{name} of a port {why}", name)
     values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "fixed_ips"}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
+    if values.get("node") is not None:
+        _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
     changed = dict(values)
     if "fixed_ips" in changes:
         changed |= _update_fixed_ips(tx, port_id, row.network_id, changes["fixed_ips"])
@@ -252,8 +270,8 @@ def _update_fixed_ips(
     spare = [address for address in old if address not in {int(ip.address) for ip in wanted if ip.address}]
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
     resolved: list[FixedIpSpec] = []
-    for item in wanted or (FixedIpSpec(),):
-        subnet = _subnet_for(known, item)
+    for position, item in enumerate(wanted or (FixedIpSpec(),)):
+        subnet = _subnet_for(known, item, position)
         kept = next((address for address in spare if IPv4Address(address) in subnet.cidr), None)
         if item.address is None and kept is not None:
             spare.remove(kept)
@@ -262,7 +280,7 @@ def _update_fixed_ips(
     if [int(item.address) if item.address else None for item in resolved] == old:
         return {}
     ipam.release(tx, addresses.c.port_id == port_id)
-    draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)))
+    draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)), had=frozenset(old))
     _give_addresses(tx, known, [draft])
     return {"fixed_ips": list(draft.fixed_ips)}
 

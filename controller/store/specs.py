@@ -48,9 +48,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
     NotFound [404]   network_unknown port_unknown node_unknown
     Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid
-                     gateway_mode_invalid range_invalid segment_invalid physical_network_unknown subnets_invalid
-                     external_network_unknown subnet_unknown address_outside_subnet address_reserved mac_invalid
-                     id_invalid datapath_id_invalid marker_unknown immutable unknown_field
+                     gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
+                     subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
+                     mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
@@ -136,7 +136,10 @@ class NetworkSpec:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecord:
-    """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in."""
+    """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in.
+
+    `reached`: a registered node has its physical network.
+    """
 
     id: str
     key: int
@@ -145,6 +148,7 @@ class NetworkRecord:
     spec: NetworkSpec
     created_at: float
     revision: int
+    reached: bool
 
 
 @dataclass(frozen=True, slots=True)

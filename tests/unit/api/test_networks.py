@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME
 from tests.unit.api.world import World, network_body
 
 SUBNET = {"cidr": "10.0.0.0/24"}
@@ -158,6 +159,63 @@ def test_unknown_fields_are_refused(shared_world: World, where: str) -> None:
 def test_unknown_field_of_a_subnet(shared_world: World) -> None:
     body = network_body(subnets=[{**SUBNET, "ip_version": 4}])
     assert shared_world.call("POST", "/v1/networks", body).refusal == (400, "unknown_field", "subnets.0.ip_version")
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        ({"cidr": "10.0.0.0/31"}, (400, "cidr_invalid", "subnets.0.cidr")),
+        ({"cidr": "127.0.0.0/24"}, (400, "cidr_reserved", "subnets.0.cidr")),
+        ({"gateway": "10.0.0.1"}, (400, "gateway_invalid", "subnets.0.gateway")),
+        ({"reserved": ["10.0.0.9", "10.0.1.9"]}, (400, "range_invalid", "subnets.0.reserved.1")),
+        (
+            {"allocation_ranges": [{"first": "10.0.0.9", "last": "10.0.1.9"}]},
+            (400, "range_invalid", "subnets.0.allocation_ranges.0"),
+        ),
+    ],
+)
+def test_the_store_names_a_field_as_the_models_do(
+    shared_world: World, fields: dict[str, Any], refusal: tuple[int, str, str]
+) -> None:
+    assert shared_world.call("POST", "/v1/networks", network_body(subnets=[{**SUBNET, **fields}])).refusal == refusal
+
+
+@pytest.mark.parametrize("next_hop", ["10.0.1.1", "10.0.0.0", "10.0.0.255", "192.0.2.1"])
+def test_a_route_leads_to_a_host_of_the_subnet(world: World, next_hop: str) -> None:
+    """A client has no way to any other, and dhclient's script fails as a whole on such a route."""
+    routes = [{"destination": "10.9.0.0/16", "next_hop": hop} for hop in ("10.0.0.2", next_hop)]
+    refusal = (400, "next_hop_invalid", "subnets.0.host_routes.1.next_hop")
+    body = network_body(subnets=[{**SUBNET, "host_routes": routes}])
+    assert world.call("POST", "/v1/networks", body).refusal == refusal
+    path = f"/v1/networks/{world.network()['id']}"
+    assert world.call("PATCH", path, {"subnets": body["subnets"]}).refusal == refusal
+    assert world.ok("GET", path)["network"]["subnets"][0]["host_routes"] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("cidr", "10.0.0.0/25"), ("cidr", "10.1.0.0/24"), ("gateway", "10.0.0.7")]
+)
+def test_what_cannot_change_of_a_subnet_says_so(world: World, field: str, value: str) -> None:
+    path = f"/v1/networks/{world.network()['id']}"
+    reply = world.call("PATCH", path, {"subnets": [{**SUBNET, field: value}]})
+    assert reply.refusal == (400, "immutable", f"subnets.0.{field}")
+
+
+def test_a_network_that_no_node_reaches_says_so(world: World) -> None:
+    network = world.network()
+    assert network["problems"] == ["no registered node has the physical network physnet1"]
+    assert world.ok("GET", "/v1/networks")["networks"] == [network]
+    world.node(physical_networks=["physnet2"])
+    assert world.ok("GET", f"/v1/networks/{network['id']}")["network"] == network
+    world.node()
+    assert world.ok("GET", f"/v1/networks/{network['id']}")["network"] == {**network, "problems": []}
+
+
+@pytest.mark.parametrize("seconds", [LEAST_LEASE_TIME - 1, MOST_LEASE_TIME + 1])
+def test_lease_time_has_bounds(world: World, seconds: int) -> None:
+    assert world.call("POST", "/v1/networks", network_body(lease_time=seconds)).refusal[2] == "lease_time"
+    network = world.network(lease_time=LEAST_LEASE_TIME)
+    assert world.call("PATCH", f"/v1/networks/{network['id']}", {"lease_time": seconds}).refusal[2] == "lease_time"
 
 
 def test_every_wrong_field_is_listed(shared_world: World) -> None:

@@ -51,7 +51,7 @@ def test_bulk_is_all_or_none(world: World) -> None:
     address = made.json["ports"][0]["fixed_ips"][0]
     wanted = [{"network_id": network_id}, {"network_id": network_id, "fixed_ips": [{"address": address["address"]}]}]
     reply = world.call("POST", "/v1/ports", {"ports": wanted})
-    assert reply.refusal == (409, "address_in_use", "ports.1.fixed_ips")
+    assert reply.refusal == (409, "address_in_use", "ports.1.fixed_ips.0.address")
     assert len(world.ok("GET", "/v1/ports")["ports"]) == 20
     assert world.commits == 2  # the network and one bulk
 
@@ -80,8 +80,12 @@ def test_bulk_names_the_port(shared_world: World, ports: Any, field: str) -> Non
         ([{}, {}, {"mac": "02:00:00:00:00:09"}], (409, "mac_in_use", "ports.2.mac")),
         ([{"mac": "02:00:00:00:00:08"}] * 2, (409, "mac_in_use", "ports.1.mac")),
         ([{}, {"mac": "02:54:4c:00:00:01"}], (400, "mac_invalid", "ports.1.mac")),
-        ([{}, {"fixed_ips": [{"address": "10.9.9.9"}]}], (400, "address_outside_subnet", "ports.1.fixed_ips")),
-        ([{}, {"fixed_ips": [{"subnet_id": "x"}]}], (400, "subnet_unknown", "ports.1.fixed_ips")),
+        (
+            [{}, {"fixed_ips": [{}, {"address": "10.9.9.9"}]}],
+            (400, "address_outside_subnet", "ports.1.fixed_ips.1.address"),
+        ),
+        ([{}, {"fixed_ips": [{"subnet_id": "x"}]}], (400, "subnet_unknown", "ports.1.fixed_ips.0.subnet_id")),
+        ([{}, {"node": "n7"}], (404, "node_unknown", "ports.1.node")),
         ([{}] * 6, (409, "subnet_full", None)),
     ],
 )
@@ -149,6 +153,18 @@ def test_store_refusals_come_through(world: World) -> None:
     other = world.network(subnets=[{"cidr": "10.1.0.0/24"}])["id"]
     world.port(other, mac=mac)
     assert world.call("POST", "/v1/ports", {"network_id": other, "mac": mac}).refusal[:2] == (409, "mac_in_use")
+
+
+def test_a_port_is_scheduled_on_a_registered_node_only(world: World) -> None:
+    """A misspelt name would leave it unbound for ever."""
+    network_id, refusal = world.network()["id"], (404, "node_unknown", "node")
+    assert world.call("POST", "/v1/ports", {"network_id": network_id, "node": "n1"}).refusal == refusal
+    world.node()
+    path = f"/v1/ports/{world.port(network_id, node='n1')['id']}"
+    assert world.call("PATCH", path, {"node": "n2"}).refusal == refusal
+    world.ok("DELETE", "/v1/nodes/n1")
+    # what was right once may be sent again
+    assert world.ok("PATCH", path, {"node": "n1", "name": "web"})["port"]["node"] == "n1"
 
 
 def test_an_id_can_be_chosen_once(world: World) -> None:

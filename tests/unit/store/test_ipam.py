@@ -54,7 +54,7 @@ def test_reserved_and_requested(world: Any) -> None:
     for address in ("10.0.0.0", "10.0.0.2", "10.0.0.7"):
         with pytest.raises(Invalid) as refused:
             world.port(network, fixed_ips=wanted(address))
-        assert (refused.value.code, refused.value.field) == ("address_reserved", "fixed_ips")
+        assert (refused.value.code, refused.value.field) == ("address_reserved", "fixed_ips.0.address")
     with pytest.raises(Invalid) as outside:
         world.port(network, fixed_ips=wanted("10.0.1.1"))
     assert outside.value.code == "address_outside_subnet"

@@ -68,7 +68,7 @@ def test_overlap_that_cannot_be_told_apart_is_refused(world: Any, first: dict, s
     world.network(**first)
     with pytest.raises(Conflict) as refused:
         world.network("10.0.0.0/16", **second)
-    assert (refused.value.code, refused.value.field) == ("cidr_overlap", "subnets.cidr")
+    assert (refused.value.code, refused.value.field) == ("cidr_overlap", "subnets.0.cidr")
 
 
 def test_an_overlap_does_not_tell_of_foreign_networks(world: Any) -> None:

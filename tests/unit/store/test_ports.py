@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import random
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, LeaseRecord, NotFound, PortSpec
+from controller.store.specs import (
+    AddressRange,
+    Conflict,
+    Exhausted,
+    FixedIpSpec,
+    Invalid,
+    LeaseRecord,
+    NotFound,
+    PortSpec,
+    SubnetSpec,
+)
 
 PORT_KEYS = 2**22 - 1
 
@@ -25,6 +35,7 @@ class Loaded(random.Random):
 
 def test_a_port_is_given_what_it_did_not_ask_for(world: Any) -> None:
     network = world.network()
+    world.node("n7")
     port = world.port(network, name="web", node="n7")
     assert world.again(port) == port
     assert port.port.mac.startswith("fa:16:3e:")
@@ -141,9 +152,33 @@ def test_update_of_fixed_ips(world: Any) -> None:
     assert [str(ip.address) for ip in world.again(port).port.fixed_ips] == ["10.0.0.9"]
 
 
+def test_a_port_keeps_an_address_that_was_reserved_later(world: Any) -> None:
+    network = world.network()
+    port = world.port(network)
+    one, nine = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.9")
+    reserved = SubnetSpec(IPv4Network("10.0.0.0/24"), reserved=(AddressRange(one, nine),))
+    world.store.update_network(network.id, {"subnets": (reserved,)}, "tester")
+
+    def change(*fixed_ips: FixedIpSpec) -> list[str]:
+        written = world.store.update_port(port.port.id, {"fixed_ips": fixed_ips}, "tester")
+        return [str(ip.address) for ip in written.value.port.fixed_ips]
+
+    assert change(FixedIpSpec(one), FixedIpSpec()) == ["10.0.0.1", "10.0.0.10"]
+    assert change(FixedIpSpec(IPv4Address("10.0.0.10")), FixedIpSpec(one)) == ["10.0.0.10", "10.0.0.1"]
+    with pytest.raises(Invalid) as refused:
+        change(FixedIpSpec(one), FixedIpSpec(nine))
+    assert (refused.value.code, refused.value.field) == ("address_reserved", "fixed_ips.1.address")
+    with pytest.raises(Conflict):
+        change(FixedIpSpec(one), FixedIpSpec(one))
+    assert change(FixedIpSpec(IPv4Address("10.0.0.10"))) == ["10.0.0.10"]
+    with pytest.raises(Invalid):
+        change(FixedIpSpec(one))  # given back, it is reserved like the others
+
+
 def test_lists(world: Any) -> None:
     network, other = world.network(), world.network("10.0.1.0/24", project_id="red")
     ports = [world.port(network, name=f"p{index}", device_id="vm1") for index in range(3)]
+    world.node("n1")
     far = world.port(other, node="n1")
 
     def ids(**filters: Any) -> list[str]:

@@ -1,0 +1,16 @@
+"""Bounds that the configuration, the API, the store and the command share. No imports: the command starts fast."""
+
+from typing import Final
+
+# Seconds. The least is what the slowest client takes: dhcpcd refuses less than 20. The most leaves room for twice of
+# it in 32 bits, so that no client mistakes it for infinity (RFC 2131, 3.3).
+LEAST_LEASE_TIME: Final = 20
+MOST_LEASE_TIME: Final = 0x7FFFFFFF
+
+# IPv4's own least (RFC 791), and what switches call a jumbo frame.
+LEAST_MTU: Final = 68
+MOST_MTU: Final = 9216
+
+# 0 and 4095 have meanings of their own (IEEE 802.1Q, 9.6).
+FIRST_VLAN: Final = 1
+LAST_VLAN: Final = 4094
