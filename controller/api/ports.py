@@ -12,7 +12,7 @@ from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreat
 from controller.api.services import Services
 from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
 
-_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "status"}
+_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "binding_error", "status"}
 
 
 def list_ports(services: Services, request: Request) -> Answer:

@@ -77,6 +77,7 @@ def port(record: PortRecord, active: bool) -> Json:
         "node": it.node,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
         "status": port_status(it, active),
+        "binding_error": record.binding_error,
         "dhcp_options": _options(record.dhcp_options),
         "created_at": _time(record.created_at),
         "revision": record.revision,

@@ -27,6 +27,8 @@ NAMESPACE_FILES = Path("/etc/netns")
 RESOLVER = "resolv.conf"
 ACTIVE = "active"
 POLL_INTERVAL = 0.05
+STALE_ERROR_S = 2.0
+"""How long a reason that was there before may take to go away: the agent reports what was plugged at once."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
@@ -89,7 +91,7 @@ def plug(
     }
     render.show_object(answer, output)
     if wait:
-        _wait_active(session.client, found["id"], timeout)
+        _wait_active(session.client, found, timeout)
 
 
 def unplug(
@@ -194,10 +196,18 @@ def _ip(*arguments: str) -> None:
         raise CliError(f"{' '.join(command)}: {done.stderr.strip()}", ExitCode.REFUSED)
 
 
-def _wait_active(client: Client, port_id: str, timeout: float) -> None:
-    """Until the agent has reported the interface and its node has confirmed the port's flows."""
-    deadline = time.monotonic() + timeout
-    while (status := client.get_port(port_id).get("status")) != ACTIVE:
-        if time.monotonic() >= deadline:
-            raise CliError(f"plugged, but the port is still {status!r}", ExitCode.WAIT_TIMED_OUT)
+def _wait_active(client: Client, before: Object, timeout: float) -> None:
+    """Until the agent has reported the interface and its node has confirmed the port's flows.
+
+    `before` is the port as it was when it was plugged. Raises CliError; at once when the port is refused for a reason
+    that was not there then.
+    """
+    started = time.monotonic()
+    while (port := client.get_port(before["id"])).get("status") != ACTIVE:
+        waited = time.monotonic() - started
+        error = port.get("binding_error")
+        if error and (error != before.get("binding_error") or waited >= min(STALE_ERROR_S, timeout)):
+            raise CliError(f"plugged, but the port is refused: {error}", ExitCode.REFUSED)
+        if waited >= timeout:
+            raise CliError(f"plugged, but the port is still {port.get('status')!r}", ExitCode.WAIT_TIMED_OUT)
         time.sleep(POLL_INTERVAL)

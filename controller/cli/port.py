@@ -25,6 +25,7 @@ COLUMNS = (
     Column("fixed ips", lambda port: addresses(port)),
     Column("node", lambda port: node_of(port)),
     Column("status", "status"),
+    Column("binding error", "binding_error"),
 )
 
 FixedIps = Annotated[

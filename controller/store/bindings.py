@@ -6,34 +6,48 @@ report, a new port, a port moved to another node, a node deleted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from controller.store import node_addresses
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
-from controller.store.schema import interfaces, node_uplinks, nodes, ports
+from controller.store.schema import interfaces, networks, node_uplinks, nodes, ports
 from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, ReportedInterface
 from flows.pipeline import PORT_ZONES
 
 BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "
 
-_COLUMNS = ports.c["id", "network_id", "node", "bound_node", "ofport", "zone"]
-_PORTS = select(*_COLUMNS).where(ports.c.id.in_(bindparam("ids", expanding=True))).order_by(ports.c.key)
+_COLUMNS = (
+    *ports.c["id", "network_id", "node", "bound_node", "ofport", "zone", "binding_error"],
+    networks.c.physical_network,
+)
+_KNOWN = select(*_COLUMNS).join(networks, networks.c.id == ports.c.network_id)
+_PORTS = _KNOWN.where(ports.c.id.in_(bindparam("ids", expanding=True))).order_by(ports.c.key)
 _SEATS = select(interfaces.c.iface_id, interfaces.c.node, interfaces.c.ofport).where(
     interfaces.c.iface_id.in_(bindparam("ids", expanding=True)), interfaces.c.ofport > 0
 )
 _REPORTED = select(*interfaces.c["iface_id", "ofport", "name", "mac"]).where(interfaces.c.node == bindparam("holder"))
-_SEATED_PORTS = (
-    select(*_COLUMNS)
-    .join(interfaces, interfaces.c.iface_id == ports.c.id)
-    .where(interfaces.c.node == bindparam("holder"))
+_SEATED_PORTS = _KNOWN.join(interfaces, interfaces.c.iface_id == ports.c.id).where(
+    interfaces.c.node == bindparam("holder")
+)
+_CONCERNED = select(ports.c.id).where(
+    or_(
+        ports.c.bound_node == bindparam("holder"),
+        ports.c.id.in_(select(interfaces.c.iface_id).where(interfaces.c.node == bindparam("holder"))),
+    )
 )
 _PLACE = (
     update(ports)
     .where(ports.c.id == bindparam("port"))
     .values(bound_node=bindparam("at"), ofport=bindparam("o"), zone=bindparam("z"), revision=bindparam("r"))
+)
+_EXPLAIN = (
+    update(ports).where(ports.c.id == bindparam("port")).values(binding_error=bindparam("why"), revision=bindparam("r"))
+)
+_REACHED = select(node_uplinks.c.node, node_uplinks.c.physical_network).where(
+    node_uplinks.c.node.in_(bindparam("names", expanding=True))
 )
 _ZONES = select(ports.c.zone).where(
     ports.c.bound_node == bindparam("holder"), ports.c.zone.between(bindparam("low"), bindparam("high"))
@@ -56,17 +70,29 @@ def bind_new(tx: Transaction, port_ids: Sequence[str]) -> None:
         reconcile(tx, sorted(set(waiting)))
 
 
-def reconcile(tx: Transaction, port_ids: Sequence[str]) -> dict[str, str]:
-    """Bind, move and unbind these ports as the reported interfaces say; why some were refused for want of something."""
+def concerned(tx: Transaction, node: str) -> list[str]:
+    """The ports that are bound to the node, or whose interfaces it shows."""
+    return list(tx.connection.execute(_CONCERNED, {"holder": node}).scalars())
+
+
+def reconcile(tx: Transaction, port_ids: Sequence[str]) -> None:
+    """Bind, move and unbind these ports as the reported interfaces say, and note why one that is shown is not bound."""
     seats: dict[str, dict[str, int]] = {}
     rows: list[AnyRow] = []
     for part in chunks(port_ids):
         for iface_id, node, ofport in tx.connection.execute(_SEATS, {"ids": part}):
             seats.setdefault(iface_id, {})[node] = ofport
         rows += tx.connection.execute(_PORTS, {"ids": part})
-    wanted = [(row, _target(row, seats.get(row.id, {}))) for row in rows]
+    reached = _reached(tx, {node for places in seats.values() for node in places})
+    errors: dict[str, str] = {}
+    wanted = []
+    for row in rows:
+        shown = seats.get(row.id, {})
+        target = _target(row, [node for node in shown if (node, row.physical_network) in reached])
+        wanted.append((row, target))
+        if shown and target is None:
+            errors[row.id] = _homeless(row, shown)
     _unbind(tx, [row for row, target in wanted if row.bound_node is not None and target != row.bound_node])
-    refused: dict[str, str] = {}
     arriving: dict[str, list[tuple[AnyRow, int]]] = {}
     for row, target in wanted:
         if target is None:
@@ -77,20 +103,51 @@ def reconcile(tx: Transaction, port_ids: Sequence[str]) -> dict[str, str]:
         elif ofport != row.ofport:
             _place(tx, [(row, target, ofport, row.zone)])
     for node, arrivals in arriving.items():
-        refused |= _bind(tx, node, arrivals)
-    return refused
+        errors |= _bind(tx, node, arrivals)
+    _explain(tx, rows, errors)
 
 
-def _target(row: AnyRow, seats: Mapping[str, int]) -> str | None:
+def _reached(tx: Transaction, names: Iterable[str]) -> set[tuple[str, str]]:
+    """(node, physical network) of these nodes."""
+    return {
+        (node, physical_network)
+        for part in chunks(sorted(names))
+        for node, physical_network in tx.connection.execute(_REACHED, {"names": part})
+    }
+
+
+def _target(row: AnyRow, places: Sequence[str]) -> str | None:
     """Where the port belongs: on its node, else where it is, else where it was found."""
     if row.node is not None:
-        return row.node if row.node in seats else None
-    if row.bound_node in seats:
+        return row.node if row.node in places else None
+    if row.bound_node in places:
         return str(row.bound_node)
-    return min(seats, default=None)
+    return min(places, default=None)
+
+
+def _homeless(row: AnyRow, shown: Iterable[str]) -> str:
+    """Why a port belongs on none of the nodes that show its interface."""
+    node = min(shown)
+    if row.node is not None:
+        if row.node not in shown:
+            return f"the port is scheduled on {row.node}, but its interface is on {node}"
+        node = row.node
+    return f"node {node} has no physical network '{row.physical_network}'"
+
+
+def _explain(tx: Transaction, rows: Iterable[AnyRow], errors: Mapping[str, str]) -> None:
+    changes = []
+    for row in rows:
+        why = errors.get(row.id)
+        if why != row.binding_error:
+            revision = tx.record(PORT, row.id, UPDATE, {"binding_error": why})
+            changes.append({"port": row.id, "why": why, "r": revision})
+    if changes:
+        tx.connection.execute(_EXPLAIN, changes)
 
 
 def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) -> dict[str, str]:
+    """Why some of them could not be bound."""
     refused: dict[str, str] = {}
     without_gateway = set()
     for network_id in {row.network_id for row, _ in arrivals}:
@@ -103,9 +160,9 @@ def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) ->
     _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, zones, strict=False)])
     for row, _ in arrivals:
         if row.network_id in without_gateway:
-            refused[row.id] = "the subnet has no address left for this node's gateway"
+            refused[row.id] = f"the subnet has no address left for the gateway of node {node}"
     for row, _ in ready[len(zones) :]:
-        refused[row.id] = "the node has no conntrack zone left"
+        refused[row.id] = f"node {node} has no conntrack zone left"
     return refused
 
 
@@ -169,13 +226,14 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     known = {row[0]: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node}).all()}
     # one that was refused may fit by now
     affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
-    refused = reconcile(tx, sorted(affected)) if affected else {}
+    if affected:
+        reconcile(tx, sorted(affected))
     for part in chunks(sorted(affected & now.keys())):
         known |= {row.id: row for row in tx.connection.execute(_PORTS, {"ids": part})}
-    return {iface_id: _status(known.get(iface_id), node, refused.get(iface_id)) for iface_id in now}
+    return {iface_id: _status(known.get(iface_id), node) for iface_id in now}
 
 
-def _status(row: AnyRow | None, node: str, refused: str | None) -> str:
+def _status(row: AnyRow | None, node: str) -> str:
     if row is None:
         return UNKNOWN
     if row.bound_node == node:
@@ -184,7 +242,7 @@ def _status(row: AnyRow | None, node: str, refused: str | None) -> str:
         return f"{REFUSED}the port is scheduled on {row.node}"
     if row.bound_node is not None:
         return f"{REFUSED}the port is bound to {row.bound_node}"
-    return REFUSED + (refused or "the interface has no OpenFlow port number")
+    return REFUSED + (row.binding_error or "the interface has no OpenFlow port number")
 
 
 def _store_interfaces(tx: Transaction, node: str, now: Mapping[str, ReportedInterface]) -> set[str]:

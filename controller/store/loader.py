@@ -214,7 +214,7 @@ def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...]) -> PortRecord:
         binding=None if row.bound_node is None else Binding(row.bound_node, row.ofport, row.zone),
         dhcp_options=tuple(DhcpOption(option.code, option.payload) for option in options),
     )
-    return PortRecord(port, row.device_id, options, row.created_at, row.revision)
+    return PortRecord(port, row.device_id, options, row.created_at, row.revision, row.binding_error)
 
 
 def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:

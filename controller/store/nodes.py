@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.store import bindings, ipam, node_addresses
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
-from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, ports
+from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes
 from controller.store.specs import Conflict, Invalid, NodeSpec, NotFound
 
 _NEIGHBOUR = (
@@ -71,15 +71,17 @@ def _set_physical_networks(tx: Transaction, spec: NodeSpec) -> None:
         elif before[name] != position:
             where = (table.node == spec.name, table.physical_network == name)
             tx.connection.execute(update(node_uplinks).where(*where).values(position=position))
+    if before.keys() != now.keys():
+        bindings.reconcile(tx, bindings.concerned(tx, spec.name))
 
 
 def _forget_reports(tx: Transaction, name: str) -> None:
     """As if the node had never reported: its ports are unbound, or bound where else they were seen."""
+    concerned = bindings.concerned(tx, name)
     tx.connection.execute(delete(interfaces).where(interfaces.c.node == name))
     tx.connection.execute(delete(neighbours).where(neighbours.c.node == name))
     tx.connection.execute(update(node_uplinks).where(node_uplinks.c.node == name).values(ofport=None))
-    query = select(ports.c.id).where(ports.c.bound_node == name)
-    bindings.reconcile(tx, list(tx.connection.execute(query).scalars()))
+    bindings.reconcile(tx, concerned)
 
 
 def delete_node(tx: Transaction, name: str) -> None:

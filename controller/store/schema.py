@@ -161,6 +161,8 @@ ports = Table(
     Column("bound_node", NAME, ForeignKey("nodes.name")),
     Column("ofport", Integer),
     Column("zone", Integer),
+    # why it is bound nowhere though a node shows its interface
+    Column("binding_error", String(1024)),
     Column("dhcp_options", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),

@@ -177,13 +177,17 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True)
 class PortRecord:
-    """A stored port. `port.binding` says where it is; whether its node has confirmed it only the sessions know."""
+    """A stored port. `port.binding` says where it is; whether its node has confirmed it only the sessions know.
+
+    `binding_error` says why it is bound nowhere though a node shows its interface.
+    """
 
     port: Port
     device_id: str
     dhcp_options: tuple[DhcpOptionSpec, ...]
     created_at: float
     revision: int
+    binding_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

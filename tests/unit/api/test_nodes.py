@@ -102,6 +102,19 @@ def test_one_bad_interface_does_not_stop_the_others(world: World, broken: dict[s
     assert answer["ports"][bad["iface_id"]].startswith("refused: ")
 
 
+def test_a_port_says_why_its_node_refuses_it(world: World) -> None:
+    port = world.port(world.network()["id"])
+    assert port["binding_error"] is None
+    world.node(physical_networks=["physnet2"])
+    report = {"serial": 1, "interfaces": [{"iface_id": port["id"], "ofport": 100}]}
+    why = "node n1 has no physical network 'physnet1'"
+    assert world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")["ports"] == {port["id"]: f"refused: {why}"}
+    shown = world.ok("GET", f"/v1/ports/{port['id']}")["port"]
+    assert (shown["status"], shown["binding"], shown["binding_error"]) == ("unbound", None, why)
+    world.node(physical_networks=["physnet1"])
+    assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["binding_error"] is None
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -115,6 +115,28 @@ def test_plug_wait_timed_out(stub: Stub, run: Any, calls: Calls) -> None:
     assert (result.exit_code, result.stderr) == (4, "trunkline: plugged, but the port is still 'bound'\n")
 
 
+def test_plug_ends_with_the_reason_of_a_refusal(stub: Stub, run: Any, calls: Calls) -> None:
+    why = "node n1 has no physical network 'physnet1'"
+    replies = iter([port(status="unbound"), port(status="unbound", binding_error=why)])
+    stub.on(f"GET /v1/ports/{PORT_ID}", lambda _: (200, {"port": next(replies)}))
+    result = run("plug", "vm1", "--wait")
+    assert (result.exit_code, result.stderr) == (1, f"trunkline: plugged, but the port is refused: {why}\n")
+
+
+def test_a_reason_from_before_has_a_moment_to_go(
+    stub: Stub, run: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = port(status="unbound", binding_error="the port is scheduled on n2, but its interface is on n1")
+    stub.on("GET /v1/ports", (200, {"ports": [refused]}))
+    replies = iter([refused, port(status="bound"), port()])
+    stub.on(f"GET /v1/ports/{PORT_ID}", lambda _: (200, {"port": next(replies)}))
+    assert run("plug", "vm1", "--wait").exit_code == 0
+    monkeypatch.setattr(plug_command, "STALE_ERROR_S", 0.1)
+    stub.on(f"GET /v1/ports/{PORT_ID}", (200, {"port": refused}))
+    result = run("plug", "vm1", "--wait")
+    assert result.exit_code == 1 and "scheduled on n2" in result.stderr
+
+
 def test_unplug_by_id_needs_no_server(stub: Stub, run: Any, calls: Calls) -> None:
     answer = json.loads(run("unplug", PORT_ID, "-o", "json").stdout)
     assert answer == {"id": PORT_ID, "namespace": None, "changed": True}

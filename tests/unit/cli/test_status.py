@@ -13,7 +13,7 @@ from tests.unit.cli.stub import OTHER_PORT_ID, Stub, network, node, port, refusa
 
 @pytest.fixture(autouse=True)
 def objects(stub: Stub) -> None:
-    lost = port(id=OTHER_PORT_ID, name="vm2", binding=None, status="unbound")
+    lost = port(id=OTHER_PORT_ID, name="vm2", binding=None, status="unbound", binding_error="no place for it")
     stub.on("GET /v1/nodes", (200, {"nodes": [node(), node(name="n2", state="disconnected", unconfirmed_since=None)]}))
     stub.on("GET /v1/nodes/n1", (200, {"node": node()}))
     stub.on("DELETE /v1/nodes/n1", (200, {"node": node(), "revision": 30}))
@@ -65,7 +65,7 @@ def test_status_for_people(stub: Stub, run: Any) -> None:
     text = run("status").stdout
     assert "2 nodes, 1 networks, 2 ports (1 active, 1 unbound)" in text
     before, after = text.split("unbound ports:")
-    assert "n2" in before and "vm2" in after and "blue" in after
+    assert "n2" in before and "vm2" in after and "blue" in after and "no place for it" in after
 
 
 def test_status_for_a_member_who_may_not_see_nodes(stub: Stub, run: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -171,10 +172,60 @@ def test_a_port_without_room_for_a_gateway_is_refused_until_there_is(world: Any)
     network = world.network("10.0.0.0/30")
     one, two = world.port(network), world.port(network)
     world.node()
-    why = "refused: the subnet has no address left for this node's gateway"
-    assert world.report("n1", one) == {one.port.id: why}
+    why = "the subnet has no address left for the gateway of node n1"
+    assert world.report("n1", one) == {one.port.id: f"refused: {why}"}
+    assert world.again(one).binding_error == why
+    revision = world.store.revision()
+    assert world.report("n1", one) == {one.port.id: f"refused: {why}"}
+    assert world.store.revision() == revision  # it was known
     world.store.delete_port(two.port.id, "tester")
     assert world.report("n1", one) == {one.port.id: "bound"}
+    assert world.again(one).binding_error is None
+
+
+def test_a_node_without_the_physical_network_is_refused_until_it_has_it(world: Any) -> None:
+    port = world.port(world.network())
+    spec = world.node(physical_networks=("physnet2",))
+    why = "node n1 has no physical network 'physnet1'"
+    assert world.report("n1", port) == {port.port.id: f"refused: {why}"}
+    assert (world.again(port).port.binding, world.again(port).binding_error) == (None, why)
+    assert world.store.journal(object_id=port.port.id)[-1].payload == {"binding_error": why}
+    world.store.put_node(replace(spec, physical_networks=("physnet2", "physnet1")), "n1")
+    assert world.report("n1", port) == {port.port.id: "bound"}
+    assert (world.again(port).port.binding, world.again(port).binding_error) == (Binding("n1", 100, 1), None)
+    world.store.put_node(spec, "n1")
+    assert (world.again(port).port.binding, world.again(port).binding_error) == (None, why)
+
+
+def test_an_unscheduled_port_goes_where_its_network_is(world: Any) -> None:
+    port = world.port(world.network())
+    world.node("n1", physical_networks=()), world.node("n2")
+    world.report("n1", port)
+    assert world.report("n2", port) == {port.port.id: "bound"}
+    assert world.report("n1", port) == {port.port.id: "refused: the port is bound to n2"}
+    assert world.again(port).binding_error is None
+
+
+def test_a_reason_goes_when_nobody_shows_the_port(world: Any) -> None:
+    network = world.network()
+    world.node("n1"), world.node("n2"), world.node("n9")
+    gone, forgotten = (world.port(network, node="n9") for _ in range(2))
+    world.report("n1", gone), world.report("n2", forgotten)
+    for port, node in ((gone, "n1"), (forgotten, "n2")):
+        why = f"the port is scheduled on n9, but its interface is on {node}"
+        assert world.again(port).binding_error == why
+    world.report("n1")
+    world.store.delete_node("n2", "tester")
+    assert world.again(gone).binding_error is world.again(forgotten).binding_error is None
+
+
+def test_a_port_made_for_a_waiting_interface_says_why_it_is_not_bound(world: Any) -> None:
+    network, id_ = world.network(), str(uuid4())
+    world.node("n1"), world.node("n2")
+    world.report("n1", id_)
+    port = world.port(network, id=id_, node="n2")
+    assert port.binding_error == "the port is scheduled on n2, but its interface is on n1"
+    assert world.store.update_port(id_, {"node": None}, "tester").value.binding_error is None
 
 
 def test_many_at_once(world: Any) -> None:

@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("bound_node", sa.String(length=255), nullable=True),
         sa.Column("ofport", sa.Integer(), nullable=True),
         sa.Column("zone", sa.Integer(), nullable=True),
+        sa.Column("binding_error", sa.String(length=1024), nullable=True),
         sa.Column("dhcp_options", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
