@@ -26,8 +26,8 @@ def test_the_first_claim_binds_and_the_second_is_refused(world: Any) -> None:
 
 
 def test_a_scheduled_port_binds_on_its_node_only_and_moves_with_its_schedule(world: Any) -> None:
+    world.node("n1"), world.node("n2"), world.node("n3")
     port = world.port(world.network(), node="n1")
-    world.node("n1"), world.node("n2")
     assert world.report("n2", port) == {port.port.id: "refused: the port is scheduled on n1"}
     assert world.report("n1", port) == {port.port.id: "bound"}
     moved = world.store.update_port(port.port.id, {"node": "n2"}, "tester").value
