@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -87,6 +88,7 @@ class Request:
     def parse(self, adapter: TypeAdapter[M], immutable: Collection[str] = ()) -> M:
         """The body as a model. Raises ApiError 400 that names the field. `immutable`: see errors.from_validation."""
         self.document()
+        _refuse_twice(self.body)
         try:
             return adapter.validate_json(self.body)
         except ValidationError as error:
@@ -108,6 +110,39 @@ class Request:
         filters: dict[str, Any] = self.filters(*names, "limit", "marker")
         filters["limit"] = bounded_int("limit", filters.get("limit", str(MAX_PAGE)), 1, MAX_PAGE)
         return filters
+
+
+def _refuse_twice(body: bytes) -> None:
+    """Raises ApiError 400 for a key that an object has twice: readers of JSON differ in which one they take (RFC 8259).
+
+    `body` has been read before, so that it is sound and not nested too deeply.
+    """
+    doubled: list[tuple[dict[str, Any], list[tuple[str, Any]]]] = []
+
+    def member(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            doubled[:] = [(found, pairs)]
+        return found
+
+    # numbers stay text: they are not looked at, and a long one takes long to convert
+    document = json.loads(body, object_pairs_hook=member, parse_int=str, parse_float=str)
+    for place, pairs in doubled:  # the last one: no other can have hidden it, for it would hold it and end after it
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        path = ".".join((*(_place_of(place, document) or ()), name))[:200]
+        raise ApiError(400, "duplicate_field", f"{path}: is given twice", path)
+
+
+def _place_of(wanted: dict[str, Any], within: Any) -> tuple[str, ...] | None:
+    """The keys and indices that lead to this very object."""
+    if within is wanted:
+        return ()
+    items = within.items() if isinstance(within, dict) else enumerate(within) if isinstance(within, list) else ()
+    for key, item in items:
+        rest = _place_of(wanted, item)
+        if rest is not None:
+            return (str(key), *rest)
+    return None
 
 
 def body_length(transfer_encoding: str | None, content_lengths: Collection[str]) -> int:

@@ -94,6 +94,25 @@ def test_broken_json(shared_world: World, raw: bytes) -> None:
         assert shared_world.call("POST", path, raw=raw).refusal == (400, "bad_json", None)
 
 
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b'{"name": "a", "name": "a"}', "name"),
+        (b'{"name": 1, "x": 2, "\\u006eame": 3}', "name"),
+        (b'{"subnets": [{}, {"cidr": 1, "cidr": 2}]}', "subnets.1.cidr"),
+        (b'{"a": {"b": 1, "b": 2}, "a": {}}', "a"),
+        (b'{"a": {}, "c": {"d": 1, "d": 2}}', "c.d"),
+        (b'{"%s": 1, "%s": 2}' % (b"x" * 300, b"x" * 300), "x" * 200),
+        (b'{"": 1, "": %s}' % (b"1" * 4_000), ""),
+    ],
+)
+def test_a_field_that_is_given_twice(shared_world: World, raw: bytes, field: str) -> None:
+    """Whoever looks at it on the way, a proxy or a log, may have taken the other one."""
+    for path in ("/v1/networks", "/v1/ports"):
+        assert shared_world.call("POST", path, raw=raw).refusal == (400, "duplicate_field", field)
+    assert shared_world.call("PUT", "/v1/nodes/n1", raw=raw, token="agent").refusal[1:] == ("duplicate_field", field)
+
+
 def test_body_that_is_too_large(shared_world: World) -> None:
     reply = shared_world.call("POST", "/v1/networks", raw=b" " * (MAX_BODY + 1))
     assert reply.refusal == (413, "body_too_large", None)
