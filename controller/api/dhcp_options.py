@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 
+from controller.bounds import LEAST_MTU
+from controller.packet_in.dhcp_options import CLASSLESS_ROUTES, INTERFACE_MTU, RESERVED
+
 MAX_PAYLOAD = 255
 
 
@@ -63,34 +66,6 @@ KNOWN: Mapping[int, OptionType] = {
 # A client reads a known code of these types by its size, whatever the user called it.
 _SIZED = frozenset({OptionType.IP, OptionType.IP_LIST, OptionType.U8, OptionType.U16, OptionType.U32})
 
-MTU, CLASSLESS_ROUTES = 26, 121
-SMALLEST_MTU = 68  # RFC 791; RFC 2132 section 5.1
-
-# Codes that are the server's own or only ever come from the client, and who sets them.
-RESERVED: Mapping[int, str] = {
-    0: "padding",
-    1: "the subnet's mask, set from its cidr",
-    28: "the broadcast address, set from the subnet's cidr",
-    50: "sent by clients only",
-    51: "set by lease_time",
-    52: "option overload, set by the server",
-    53: "the message type",
-    54: "the server's own address",
-    55: "sent by clients only",
-    56: "the text of a refusal",
-    57: "sent by clients only",
-    58: "set from lease_time",
-    59: "set from lease_time",
-    61: "sent by clients only",
-    80: "rapid commit",
-    81: "negotiated with the client",
-    82: "added by relays only",
-    90: "authentication",
-    116: "sent by clients only",
-    118: "sent by relays only",
-    255: "the end mark",
-}
-
 
 def encode(code: int, value: str, kind: OptionType | None = None) -> bytes:
     """The payload of an option. Raises ValueError saying what is wrong with code, type or value."""
@@ -116,8 +91,8 @@ def _check_meaning(code: int, known: OptionType | None, payload: bytes) -> None:
     if known in (OptionType.IP, OptionType.IP_LIST):
         if bytes(4) in (payload[start : start + 4] for start in range(0, len(payload), 4)):
             raise ValueError(f"option {code} cannot hold 0.0.0.0")
-    elif code == MTU and int.from_bytes(payload, "big") < SMALLEST_MTU:
-        raise ValueError(f"option {MTU} must be at least {SMALLEST_MTU}")
+    elif code == INTERFACE_MTU and int.from_bytes(payload, "big") < LEAST_MTU:
+        raise ValueError(f"option {INTERFACE_MTU} must be at least {LEAST_MTU}")
     elif code == CLASSLESS_ROUTES:
         _check_routes(payload)
 

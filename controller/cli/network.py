@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from controller.bounds import LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
 from controller.cli import options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
-from controller.cli.options import DhcpOptions, NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
+from controller.cli.options import NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
 from controller.client import Object, Written
@@ -40,42 +42,86 @@ COLUMNS = (
     Column("external", "external"),
 )
 
-Mtu = Annotated[int | None, typer.Option("--mtu", min=68, max=9216, help="Handed out by DHCP; 1500 by default.")]
-Dhcp = Annotated[bool | None, typer.Option("--dhcp/--no-dhcp", help="Whether DHCP answers here (it does by default).")]
-Domain = Annotated[str | None, typer.Option("--domain", help="DNS domain of the ports.")]
-ArpResponder = Annotated[
-    bool | None,
-    typer.Option("--arp-responder/--no-arp-responder", help="Answer ARP for every known port on the spot."),
-]
-ExternalNetwork = Annotated[
-    str | None,
-    typer.Option(
-        "--external-network", metavar="NETWORK", help="The way out; default: the external network made first."
-    ),
-]
-LeaseTime = Annotated[int | None, typer.Option("--lease-time", min=1, metavar="SECONDS", help="DHCP lease time.")]
-NtpServers = Annotated[list[str] | None, typer.Option("--ntp-server", metavar="ADDRESS", help="May be repeated.")]
-DnsServers = Annotated[list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="May be repeated.")]
-AllocationRanges = Annotated[
-    list[str] | None,
-    typer.Option("--allocation-range", metavar="FIRST-LAST", help="Take addresses from here only (may be repeated)."),
-]
-Reserved = Annotated[
-    list[str] | None,
-    typer.Option("--reserve", metavar="ADDRESS|FIRST-LAST", help="Never hand these out (may be repeated)."),
-]
-HostRoutes = Annotated[
-    list[str] | None,
-    typer.Option("--host-route", metavar="DEST,NEXTHOP", help="A route for the guests, by DHCP (may be repeated)."),
-]
+
+@dataclass(frozen=True, slots=True)
+class Changeable:
+    """The options of both `create` and `set`."""
+
+    external_network: Annotated[
+        str | None,
+        typer.Option(
+            "--external-network", metavar="NETWORK", help="The way out; default: the external network made first."
+        ),
+    ] = None
+    dns_server: Annotated[
+        list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="May be repeated.")
+    ] = None
+    allocation_range: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allocation-range", metavar="FIRST-LAST", help="Take addresses from here only (may be repeated)."
+        ),
+    ] = None
+    reserve: Annotated[
+        list[str] | None,
+        typer.Option("--reserve", metavar="ADDRESS|FIRST-LAST", help="Never hand these out (may be repeated)."),
+    ] = None
+    host_route: Annotated[
+        list[str] | None,
+        typer.Option("--host-route", metavar="DEST,NEXTHOP", help="A route for the guests, by DHCP (may be repeated)."),
+    ] = None
+    dhcp: Annotated[
+        bool | None, typer.Option("--dhcp/--no-dhcp", help="Whether DHCP answers here (it does by default).")
+    ] = None
+    dhcp_option: options.DhcpOptions = None
+    ntp_server: Annotated[
+        list[str] | None, typer.Option("--ntp-server", metavar="ADDRESS", help="May be repeated.")
+    ] = None
+    lease_time: Annotated[
+        int | None,
+        typer.Option(
+            "--lease-time", min=LEAST_LEASE_TIME, max=MOST_LEASE_TIME, metavar="SECONDS", help="DHCP lease time."
+        ),
+    ] = None
+    domain: Annotated[str | None, typer.Option("--domain", help="DNS domain of the ports.")] = None
+    mtu: Annotated[
+        int | None, typer.Option("--mtu", min=LEAST_MTU, max=MOST_MTU, help="Handed out by DHCP; 1500 by default.")
+    ] = None
+    arp_responder: Annotated[
+        bool | None,
+        typer.Option("--arp-responder/--no-arp-responder", help="Answer ARP for every known port on the spot."),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Those of the network itself that were given."""
+        return options.given(
+            dhcp=self.dhcp,
+            dhcp_options=options.dhcp_options(self.dhcp_option),
+            ntp_servers=options.each("--ntp-server", self.ntp_server, str),
+            lease_time=self.lease_time,
+            dns_domain=self.domain,
+            mtu=self.mtu,
+            arp_responder=self.arp_responder,
+        )
+
+    def subnet_lists(self) -> dict[str, Any]:
+        """Those of its subnet."""
+        return options.given(
+            dns_servers=options.each("--dns-server", self.dns_server, str),
+            allocation_ranges=options.each("--allocation-range", self.allocation_range, options.address_range),
+            reserved=options.each("--reserve", self.reserve, options.reserved),
+            host_routes=options.each("--host-route", self.host_route, options.host_route),
+        )
 
 
 @app.command()
+@options.grouped
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
     cidr: Annotated[str, typer.Option("--cidr", help="Range of the subnet, e.g. 10.0.1.0/24.")],
     physical_network: Annotated[str, typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1.")],
+    changeable: Changeable,
     vlan: Annotated[
         str | None, typer.Option("--vlan", metavar="ID|auto", help="Tagged with this VLAN id, or the next free one.")
     ] = None,
@@ -87,18 +133,6 @@ def create(
     external: Annotated[bool, typer.Option("--external", help="The nodes reach the outside world here.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="Every project may use it.")] = False,
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
-    external_network: ExternalNetwork = None,
-    dns_server: DnsServers = None,
-    allocation_range: AllocationRanges = None,
-    reserve: Reserved = None,
-    host_route: HostRoutes = None,
-    dhcp: Dhcp = None,
-    dhcp_option: DhcpOptions = None,
-    ntp_server: NtpServers = None,
-    lease_time: LeaseTime = None,
-    domain: Domain = None,
-    mtu: Mtu = None,
-    arp_responder: ArpResponder = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -116,18 +150,12 @@ def create(
         external=external or None,
         shared=shared or None,
         project_id=project,
-        dhcp=dhcp,
-        dhcp_options=options.dhcp_options(dhcp_option),
-        ntp_servers=options.each("--ntp-server", ntp_server, str),
-        lease_time=lease_time,
-        dns_domain=domain,
-        mtu=mtu,
-        arp_responder=arp_responder,
     )
+    fields |= changeable.fields()
     subnet = options.given(cidr=cidr, gateway=gateway)
-    fields["subnets"] = [subnet | _subnet_lists(dns_server, allocation_range, reserve, host_route)]
-    if external_network is not None:
-        fields["external_network_id"] = session.network_id(external_network)
+    fields["subnets"] = [subnet | changeable.subnet_lists()]
+    if changeable.external_network is not None:
+        fields["external_network_id"] = session.network_id(changeable.external_network)
     session.finish(session.client.create_network(fields), output, wait, timeout)
 
 
@@ -150,39 +178,20 @@ def show(context: typer.Context, network: NetworkArgument, output: Output = Form
 
 
 @app.command("set")
+@options.grouped
 def set_(
     context: typer.Context,
     network: NetworkArgument,
+    changeable: Changeable,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
-    external_network: ExternalNetwork = None,
-    dns_server: DnsServers = None,
-    allocation_range: AllocationRanges = None,
-    reserve: Reserved = None,
-    host_route: HostRoutes = None,
-    dhcp: Dhcp = None,
-    dhcp_option: DhcpOptions = None,
-    ntp_server: NtpServers = None,
-    lease_time: LeaseTime = None,
-    domain: Domain = None,
-    mtu: Mtu = None,
-    arp_responder: ArpResponder = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
     """Change a network. A list replaces the old list; the one word 'none' empties it, or gives the default way out."""
     session = Session.of(context)
-    changes = options.given(
-        name=name,
-        dhcp=dhcp,
-        dhcp_options=options.dhcp_options(dhcp_option),
-        ntp_servers=options.each("--ntp-server", ntp_server, str),
-        lease_time=lease_time,
-        dns_domain=domain,
-        mtu=mtu,
-        arp_responder=arp_responder,
-    )
-    lists = _subnet_lists(dns_server, allocation_range, reserve, host_route)
+    changes = options.given(name=name) | changeable.fields()
+    lists, external_network = changeable.subnet_lists(), changeable.external_network
     if not (changes or lists or external_network):
         raise CliError("nothing to change", ExitCode.USAGE)
     if external_network is not None:
@@ -212,20 +221,6 @@ def delete(
         return identity, session.client.delete_network(identity)
 
     session.finish_deletes(networks, delete_one, output, wait, timeout)
-
-
-def _subnet_lists(
-    dns_servers: list[str] | None,
-    allocation_ranges: list[str] | None,
-    reserve: list[str] | None,
-    host_routes: list[str] | None,
-) -> dict[str, Any]:
-    return options.given(
-        dns_servers=options.each("--dns-server", dns_servers, str),
-        allocation_ranges=options.each("--allocation-range", allocation_ranges, options.address_range),
-        reserved=options.each("--reserve", reserve, options.reserved),
-        host_routes=options.each("--host-route", host_routes, options.host_route),
-    )
 
 
 def _subnet(network: Object) -> Object:

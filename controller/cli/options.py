@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from controller.bounds import FIRST_VLAN, LAST_VLAN
 from controller.cli.render import Format
 
 T = TypeVar("T")
@@ -29,6 +33,32 @@ DhcpOptions = Annotated[
         "--dhcp-option", metavar="CODE[:TYPE]=VALUE", help="A free DHCP option, e.g. 66=10.0.0.2 (may be repeated)."
     ),
 ]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are dataclasses become one option for each field: what several commands share."""
+    declared = signature(command, eval_str=True)
+    groups = {name: item.annotation for name, item in declared.parameters.items() if is_dataclass(item.annotation)}
+    parameters: list[Parameter] = []
+    for name, item in declared.parameters.items():
+        if name not in groups:
+            parameters.append(item)
+            continue
+        hints = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            Parameter(field.name, item.kind, default=field.default, annotation=hints[field.name])
+            for field in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        made = {name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+                for name, group in groups.items()}  # fmt: skip
+        command(**given, **made)
+
+    run.__signature__ = declared.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in parameters}
+    return run
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -94,6 +124,6 @@ def segment(text: str | None) -> int | None:
     """A VLAN id, or None for `auto`: the server takes the next free one. Raises BadParameter."""
     if text is None or text == "auto":
         return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 4094):
-        raise typer.BadParameter(f"{text!r} is neither 1 to 4094 nor 'auto'", param_hint="--vlan")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and FIRST_VLAN <= int(text) <= LAST_VLAN):
+        raise typer.BadParameter(f"{text!r} is neither {FIRST_VLAN} to {LAST_VLAN} nor 'auto'", param_hint="--vlan")
     return int(text)

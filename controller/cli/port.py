@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 from xml.sax.saxutils import quoteattr
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from controller.cli import options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
-from controller.cli.options import DhcpOptions, Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
+from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
 from controller.client import Object, Written
@@ -28,11 +29,28 @@ COLUMNS = (
     Column("binding error", "binding_error"),
 )
 
-FixedIps = Annotated[
-    list[str] | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="This address (may be repeated).")
-]
-Hostname = Annotated[str | None, typer.Option("--hostname", help="Handed out by DHCP.")]
-DeviceId = Annotated[str | None, typer.Option("--device-id", metavar="ID", help="The machine it belongs to.")]
+
+@dataclass(frozen=True, slots=True)
+class Changeable:
+    """The options of both `create` and `set`."""
+
+    fixed_ip: Annotated[
+        list[str] | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="This address (may be repeated).")
+    ] = None
+    hostname: Annotated[str | None, typer.Option("--hostname", help="Handed out by DHCP.")] = None
+    device_id: Annotated[str | None, typer.Option("--device-id", metavar="ID", help="The machine it belongs to.")] = (
+        None
+    )
+    dhcp_option: options.DhcpOptions = None
+
+    def fields(self) -> dict[str, Any]:
+        """Those that were given."""
+        return options.given(
+            fixed_ips=options.each("--fixed-ip", self.fixed_ip, _fixed_ip),
+            hostname=self.hostname,
+            device_id=self.device_id,
+            dhcp_options=options.dhcp_options(self.dhcp_option),
+        )
 
 
 def addresses(port: render.Object) -> list[str]:
@@ -45,17 +63,15 @@ def node_of(port: render.Object) -> object:
 
 
 @app.command()
+@options.grouped
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
     network: Annotated[str, typer.Option("--network", metavar="NETWORK", help="Name or id.")],
-    fixed_ip: FixedIps = None,
+    changeable: Changeable,
     mac: Annotated[str | None, typer.Option("--mac", help="Made up by default.")] = None,
-    hostname: Hostname = None,
-    device_id: DeviceId = None,
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
-    dhcp_option: DhcpOptions = None,
     port_id: Annotated[
         str | None, typer.Option("--id", metavar="UUID", help="Made up by default; the interface's iface-id.")
     ] = None,
@@ -65,17 +81,7 @@ def create(
 ) -> None:
     """Create a port."""
     session = Session.of(context)
-    fields = options.given(
-        name=name,
-        fixed_ips=options.each("--fixed-ip", fixed_ip, _fixed_ip),
-        mac=mac,
-        hostname=hostname,
-        device_id=device_id,
-        project_id=project,
-        node=node,
-        dhcp_options=options.dhcp_options(dhcp_option),
-        id=port_id,
-    )
+    fields = options.given(name=name, mac=mac, project_id=project, node=node, id=port_id) | changeable.fields()
     fields["network_id"] = session.network_id(network)
     session.finish(session.client.create_port(fields), output, wait, timeout)
 
@@ -106,28 +112,20 @@ def show(context: typer.Context, port: PortArgument, output: Output = Format.TAB
 
 
 @app.command("set")
+@options.grouped
 def set_(
     context: typer.Context,
     port: PortArgument,
+    changeable: Changeable,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
-    fixed_ip: FixedIps = None,
-    hostname: Hostname = None,
-    device_id: DeviceId = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it; 'none' for any.")] = None,
-    dhcp_option: DhcpOptions = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
     """Change a port. A list replaces the old list; the one word 'none' empties it."""
     session = Session.of(context)
-    changes = options.given(
-        name=name,
-        fixed_ips=options.each("--fixed-ip", fixed_ip, _fixed_ip),
-        hostname=hostname,
-        device_id=device_id,
-        dhcp_options=options.dhcp_options(dhcp_option),
-    ) | options.nullable("node", node)
+    changes = options.given(name=name) | changeable.fields() | options.nullable("node", node)
     if not changes:
         raise CliError("nothing to change", ExitCode.USAGE)
     written = session.client.update_port(session.port_id(port), changes)

@@ -37,11 +37,30 @@ END: Final = 255
 FOREVER: Final = 0xFFFFFFFF
 _MAX_LABEL: Final = 63
 _MAX_CHUNK: Final = 255
-# the protocol's own: no free option of a network or port may take their place
-_PROTOCOL: Final = frozenset(
-    {PAD, REQUESTED_ADDRESS, LEASE_TIME, OVERLOAD, MESSAGE_TYPE, SERVER_ID, PARAMETER_LIST}
-    | {MESSAGE, MAX_MESSAGE_SIZE, CLIENT_ID, RELAY_INFORMATION, END}
-)
+# The protocol's own, and who sets them: no free option of a network or port may take their place.
+RESERVED: Final[Mapping[int, str]] = {
+    PAD: "padding",
+    SUBNET_MASK: "the subnet's mask, set from its cidr",
+    BROADCAST_ADDRESS: "the broadcast address, set from the subnet's cidr",
+    REQUESTED_ADDRESS: "sent by clients only",
+    LEASE_TIME: "set by lease_time",
+    OVERLOAD: "option overload, set by the server",
+    MESSAGE_TYPE: "the message type",
+    SERVER_ID: "the server's own address",
+    PARAMETER_LIST: "sent by clients only",
+    MESSAGE: "the text of a refusal",
+    MAX_MESSAGE_SIZE: "sent by clients only",
+    RENEWAL_TIME: "set from lease_time",
+    REBINDING_TIME: "set from lease_time",
+    CLIENT_ID: "sent by clients only",
+    80: "rapid commit",
+    81: "negotiated with the client",
+    RELAY_INFORMATION: "added by relays only",
+    90: "authentication",
+    116: "sent by clients only",
+    118: "sent by relays only",
+    END: "the end mark",
+}
 # sent even to a client that did not ask: it would guess otherwise
 _UNASKED: Final = (RENEWAL_TIME, REBINDING_TIME)
 _LEASE_ONLY: Final = frozenset({RENEWAL_TIME, REBINDING_TIME})
@@ -122,7 +141,7 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         options[RENEWAL_TIME] = (lease_time // 2).to_bytes(4, "big")
         options[REBINDING_TIME] = (lease_time * 7 // 8).to_bytes(4, "big")
     for option in (*network.dhcp_options, *port.dhcp_options):
-        if option.code not in _PROTOCOL and 0 < option.code < END:
+        if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
         options[CLASSLESS_ROUTES] = classless_routes(subnet.host_routes, options.get(ROUTER, b"")[:4])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME
 from tests.unit.cli.stub import NETWORK_ID, OTHER_NETWORK_ID, TOKEN, Request, Stub, network, refusal
 
 CREATE = ("network", "create", "blue", "--cidr", "10.0.1.0/24", "--physical-network", "physnet1")
@@ -97,6 +98,8 @@ def test_create_with_everything(stub: Stub, run: Any) -> None:
         (["--flat", "--dhcp-option", "tftp=x"], "--dhcp-option: 'tftp=x': not of the form CODE=VALUE"),
         (["--flat", "--dhcp-option", "66"], "--dhcp-option: '66': not of the form CODE=VALUE"),
         (["--flat", "--mtu", "60"], "--mtu"),
+        (["--flat", "--lease-time", str(LEAST_LEASE_TIME - 1)], "--lease-time"),
+        (["--flat", "--lease-time", str(MOST_LEASE_TIME + 1)], "--lease-time"),
         (["--flat", "--gateway-mode", "single"], "--gateway-mode"),
     ],
 )

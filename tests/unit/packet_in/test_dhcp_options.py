@@ -91,7 +91,7 @@ def test_port_wins_over_network_wins_over_defaults() -> None:
     assert [reply.option(code) for code in (26, 200, 201, 12)] == [b"\x05\x00", b"p", b"n", b"other"]
 
 
-@pytest.mark.parametrize("code", [0, 50, 51, 52, 53, 54, 55, 57, 61, 82, 255])
+@pytest.mark.parametrize("code", option.RESERVED)
 def test_free_options_cannot_take_the_protocols_place(code: int) -> None:
     held = model.cloud(ports=(model.port(dhcp_options=(DhcpOption(code, b"\x09\x09\x09\x09"),)),))
     assert offer(held, bytes((code, 12))).options == offer(model.cloud(), bytes((code, 12))).options
