@@ -1,4 +1,4 @@
-"""How many flows a node holds, and what they grow with. docs/architecture.md, "Flows on a node", gives these numbers."""
+"""How many flows a node holds and what they grow with, as docs/architecture.md says under "Flows on a node"."""
 
 from __future__ import annotations
 
