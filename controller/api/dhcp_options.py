@@ -69,21 +69,31 @@ _SIZED = frozenset({OptionType.IP, OptionType.IP_LIST, OptionType.U8, OptionType
 
 def encode(code: int, value: str, kind: OptionType | None = None) -> bytes:
     """The payload of an option. Raises ValueError saying what is wrong with code, type or value."""
+    check_code(code)
+    payload = _ENCODERS[type_of(code, kind)](value)
+    if not 1 <= len(payload) <= MAX_PAYLOAD:
+        raise ValueError(f"option {code} holds {len(payload)} bytes; 1 to {MAX_PAYLOAD} are possible")
+    _check_meaning(code, KNOWN.get(code), payload)
+    return payload
+
+
+def check_code(code: int) -> None:
+    """Raises ValueError for a code that is none, or not the user's."""
     if not 0 <= code <= 255:
         raise ValueError("code must be 0 to 255")
     if code in RESERVED:
         raise ValueError(f"option {code} cannot be set: {RESERVED[code]}")
+
+
+def type_of(code: int, kind: OptionType | None) -> OptionType:
+    """How the value is read. Raises ValueError for a type that is missing, or not the code's."""
     known = KNOWN.get(code)
     kind = known if kind is None else kind
     if kind is None:
         raise ValueError(f"option {code} needs a type: {', '.join(OptionType)}")
     if known in _SIZED and kind is not known:
         raise ValueError(f"option {code} is of type {known}")
-    payload = _ENCODERS[kind](value)
-    if not 1 <= len(payload) <= MAX_PAYLOAD:
-        raise ValueError(f"option {code} holds {len(payload)} bytes; 1 to {MAX_PAYLOAD} are possible")
-    _check_meaning(code, known, payload)
-    return payload
+    return kind
 
 
 def _check_meaning(code: int, known: OptionType | None, payload: bytes) -> None:
@@ -128,11 +138,10 @@ def _addresses(value: str) -> bytes:
 
 def _unsigned(size: int) -> Callable[[str], bytes]:
     def encode_number(value: str) -> bytes:
-        text = value.strip()
         # 10 digits hold the largest 32-bit number; longer texts are not worth converting
-        if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) >= 1 << 8 * size:
+        if not (value.isascii() and value.isdigit() and len(value) <= 10) or int(value) >= 1 << 8 * size:
             raise ValueError(f"must be a number from 0 to {(1 << 8 * size) - 1}")
-        return int(text).to_bytes(size, "big")
+        return int(value).to_bytes(size, "big")
 
     return encode_number
 

@@ -23,11 +23,18 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     # also keeps NUL (which PostgreSQL refuses) and line breaks (which would forge log lines) out
     if not text.isprintable():
         raise ValueError("must not hold control characters or line breaks")
     return text
+
+
+def _text(text: str) -> str:
+    # no table and no log would show the difference between " web" and "web"
+    if text != text.strip():
+        raise ValueError("must not begin or end with a blank")
+    return printable(text)
 
 
 def _address(value: object) -> IPv4Address:
@@ -63,8 +70,8 @@ def _host_name(value: str) -> str:
     return value
 
 
-Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_printable)]
+Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(_text)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
 ObjectId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
 Uuid = Annotated[
     str,

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from controller.api.dhcp_options import OptionType, encode
+from controller.api.dhcp_options import OptionType, check_code, encode, type_of
 from controller.api.fields import (
     Address,
     Cidr,
@@ -29,6 +37,7 @@ from controller.api.fields import (
     Text,
     UnicastAddress,
     Uuid,
+    printable,
 )
 from controller.store.specs import (
     AddressRange,
@@ -50,13 +59,29 @@ MAX_OFPORT = 0xFFFFFEFF  # OpenFlow 1.4: OFPP_MAX is 0xffffff00, which no port h
 
 class DhcpOptionIn(RequestModel):
     code: Annotated[int, Field(ge=0, le=255)]
-    value: Annotated[str, StringConstraints(max_length=1024)]
-    type: OptionType | None = None
+    # before the value, which is read by it
+    type: Annotated[OptionType | None, Field(validate_default=True)] = None
+    value: Annotated[str, StringConstraints(max_length=1024), AfterValidator(printable)]
 
-    @model_validator(mode="after")
-    def _encodable(self) -> DhcpOptionIn:
-        encode(self.code, self.value, self.type)
-        return self
+    @field_validator("code")
+    @classmethod
+    def _free(cls, code: int) -> int:
+        check_code(code)
+        return code
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, kind: OptionType | None, info: ValidationInfo) -> OptionType | None:
+        if "code" in info.data:
+            type_of(info.data["code"], kind)
+        return kind
+
+    @field_validator("value")
+    @classmethod
+    def _encodable(cls, value: str, info: ValidationInfo) -> str:
+        if {"code", "type"} <= info.data.keys():
+            encode(info.data["code"], value, info.data["type"])
+        return value
 
     def spec(self) -> DhcpOptionSpec:
         type_ = None if self.type is None else self.type.value

@@ -119,7 +119,7 @@ def test_bulk_names_the_port_that_the_store_refuses(world: World, ports: list[An
         ({"fixed_ips": ["10.0.0.5"]}, "fixed_ips.0"),
         ({"node": "n 1"}, "node"),
         ({"id": "not-a-uuid"}, "id"),
-        ({"dhcp_options": [{"code": 82, "value": "00", "type": "hex"}]}, "dhcp_options.0"),
+        ({"dhcp_options": [{"code": 82, "value": "00", "type": "hex"}]}, "dhcp_options.0.code"),
         ({"device_owner": "network:dhcp"}, "device_owner"),
         ({"status": "active"}, "status"),
         ({"binding": {"node": "n1"}}, "binding"),

@@ -1,0 +1,261 @@
+"""Every field of every request body, with every kind of wrong value: refused by its name, or taken for a reason."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from controller.api import models
+from tests.unit.api.world import World
+
+ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
+
+# name -> what to send instead of the sound value
+JUNK: dict[str, Callable[[Any], Any]] = {
+    "null": lambda sound: None,
+    "empty": lambda sound: "",
+    "blank": lambda sound: " ",
+    "padded": lambda sound: f" {sound}",
+    "long": lambda sound: "x" * 5000,
+    "NUL": lambda sound: f"{sound}\0",
+    "newline": lambda sound: f"{sound}\n",
+    "right-to-left": lambda sound: f"\u202e{sound}",
+    "Arabic digits": lambda sound: str(sound).translate(ARABIC) if any(map(str.isdigit, str(sound))) else "\u0661",
+    "as text": lambda sound: "7" if isinstance(sound, str) else str(sound),
+    "number": lambda sound: 7.0 if isinstance(sound, int) else 7,
+    "negative": lambda sound: -1,
+    "huge": lambda sound: 10**40,
+    "fraction": lambda sound: 1.5,
+    "boolean": lambda sound: int(sound) if isinstance(sound, bool) else True,
+    "empty list": lambda sound: [],
+    "empty object": lambda sound: {},
+    "list of it": lambda sound: [sound],
+    "list of null": lambda sound: [None],
+}
+
+OPTION = {"code": 200, "value": "7", "type": "u8"}
+SUBNET = {
+    "cidr": "10.7.0.0/24",
+    "gateway": "10.7.0.1",
+    "allocation_ranges": [{"first": "10.7.0.10", "last": "10.7.0.99"}],
+    "reserved": [{"first": "10.7.0.20", "last": "10.7.0.29"}],
+    "dns_servers": ["10.7.0.53"],
+    "host_routes": [{"destination": "10.9.0.0/16", "next_hop": "10.7.0.2"}],
+}
+NETWORK = {
+    "name": "green",
+    "mtu": 1400,
+    "dhcp": True,
+    "dns_domain": "lab.example",
+    "arp_responder": True,
+    "external_network_id": "EXTERNAL",
+    "lease_time": 600,
+    "dhcp_options": [OPTION],
+    "ntp_servers": ["10.7.0.9"],
+    "subnets": [SUBNET],
+}
+PORT = {
+    "name": "web",
+    "hostname": "web1",
+    "device_id": "i-17",
+    "fixed_ips": [{"address": "10.200.7.8", "subnet_id": "SUBNET"}],
+    "node": "n1",
+    "dhcp_options": [OPTION],
+}
+NEW_PORT = PORT | {
+    "network_id": "NETWORK",
+    "project_id": "a",
+    "mac": "02:00:00:00:00:77",
+    "fixed_ips": [{"address": "10.200.7.7", "subnet_id": "SUBNET"}],
+    "id": "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a077",
+}
+# (method, path) -> the model, and a body with every field
+SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
+    ("POST", "networks"): (
+        models.NetworkCreate,
+        NETWORK
+        | {
+            "kind": "vlan",
+            "physical_network": "physnet1",
+            "project_id": "a",
+            "shared": False,
+            "external": False,
+            "segment": 105,
+            "gateway_mode": "shared",
+        },
+    ),
+    ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK),
+    ("POST", "ports"): (models.PortCreate, NEW_PORT),
+    ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
+    ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("PUT", "nodes/n2"): (
+        models.NodePut,
+        {
+            "datapath_id": "0000000000000002",
+            "physical_networks": ["physnet1", "physnet-ext"],
+            "snat_addresses": {"physnet-ext": "203.0.113.9"},
+            "tunnel_address": "192.0.2.9",
+            "versions": {"agent": "1"},
+        },
+    ),
+    ("PUT", "nodes/n1/interfaces"): (
+        models.InterfacesPut,
+        {
+            "serial": 1,
+            "uplinks": {"physnet1": 65001},
+            "interfaces": [{"iface_id": "PORT", "name": "tap1", "ofport": 7, "mac": "02:00:00:00:00:77"}],
+        },
+    ),
+}
+
+
+TEXT = {"Arabic digits", "as text"}
+ANY_TEXT = {name for name, make in JUNK.items() if isinstance(make("x"), str)}
+OPTION_LISTS = {"dhcp_options": {"empty list"}, "dhcp_options.value": {"as text"}}
+NETWORKS = OPTION_LISTS | {
+    "name": TEXT,
+    "dns_domain": {"empty", "as text"},
+    "external_network_id": {"null"},
+    "ntp_servers": {"empty list"},
+    "subnets.gateway": {"null"},
+    "subnets.allocation_ranges": {"empty list"},
+    "subnets.reserved": {"empty list"},
+    "subnets.dns_servers": {"empty list"},
+    "subnets.host_routes": {"empty list"},
+}
+PORTS = OPTION_LISTS | {
+    "name": {"empty", *TEXT},
+    "hostname": {"empty", "as text"},
+    "device_id": {"empty", *TEXT},
+    "node": {"null"},
+    "fixed_ips": {"empty list"},
+    "fixed_ips.0": {"empty object"},
+    "fixed_ips.address": {"null"},
+    "fixed_ips.subnet_id": {"null"},
+}
+NEW_PORTS = PORTS | {"project_id": {"null", "as text"}, "mac": {"null"}, "id": {"null"}}
+# What is taken all the same: none of something, the default, free text.
+TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
+    ("POST", "networks"): NETWORKS
+    | {
+        "physical_network": {"as text"},
+        "project_id": {"as text"},
+        "segment": {"null"},
+        "lease_time": {"null"},
+    },
+    ("PATCH", "networks/OTHER"): NETWORKS,
+    ("POST", "ports"): NEW_PORTS,
+    ("POST", "ports?many"): {f"ports.{name}": junk for name, junk in NEW_PORTS.items()},
+    ("PATCH", "ports/PORT"): PORTS,
+    ("PUT", "nodes/n2"): {
+        "physical_networks": {"empty list"},
+        "physical_networks.0": {"as text"},
+        "snat_addresses": {"empty object"},
+        "tunnel_address": {"null"},
+        "versions": {"empty object"},
+        "versions.agent": {"empty", *TEXT},
+    },
+    # anybody on the node can write what is in its Open vSwitch: it is answered with "refused", see InterfaceIn
+    ("PUT", "nodes/n1/interfaces"): {
+        "uplinks": {"empty object"},
+        "interfaces": {"empty list"},
+        "interfaces.iface_id": ANY_TEXT - {"long"},
+        "interfaces.name": ANY_TEXT - {"long"},
+        "interfaces.ofport": {"null", "negative", "huge"},
+        "interfaces.mac": ANY_TEXT - {"long"} | {"null"},
+    },
+}
+# Sound, but not together with another field of the body, which is named.
+ELSEWHERE = {
+    ("POST", "networks", "gateway_mode", "null"): "subnets.0.gateway",
+    ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
+}
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something could be wrong: every member and the first item of every list."""
+    if place:
+        yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*place, key))
+
+
+CASES = [(method, path, place) for (method, path), (_, body) in SOUND.items() for place in places(body)]
+
+
+@pytest.fixture(scope="module")
+def ids(shared_world: World) -> dict[str, str]:
+    shared_world.node("n1", physical_networks=["physnet1", "physnet-ext"])
+    external = shared_world.network(
+        kind="flat", physical_network="physnet-ext", external=True,
+        subnets=[{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}],
+    )  # fmt: skip
+    network = shared_world.network(project_id="a", subnets=[{"cidr": "10.200.0.0/16"}])
+    other = shared_world.network(project_id="b", gateway_mode="shared", subnets=[{"cidr": "10.7.0.0/24"}])
+    return {
+        "EXTERNAL": external["id"],
+        "NETWORK": network["id"],
+        "SUBNET": network["subnets"][0]["id"],
+        "OTHER": other["id"],
+        "PORT": shared_world.port(network["id"])["id"],
+    }
+
+
+def filled(value: Any, ids: dict[str, str]) -> Any:
+    """A copy with the names of objects replaced by their ids."""
+    if isinstance(value, dict):
+        return {key: filled(item, ids) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, ids) for item in value]
+    return ids.get(value, value) if isinstance(value, str) else value
+
+
+def send(world: World, ids: dict[str, str], method: str, path: str, body: Any) -> Any:
+    """What is made is deleted again, so that the next one finds the world as it was."""
+    for name, id_ in ids.items():
+        path = path.replace(name, id_)
+    reply = world.call(method, f"/v1/{path.removesuffix('?many')}", body, "agent" if method == "PUT" else "admin")
+    if reply.status == 201:
+        made = reply.json.get("ports") or [reply.json.get("port") or reply.json.get("network")]
+        for one in made:
+            world.ok("DELETE", f"/v1/{path.removesuffix('?many')}/{one['id']}")
+    return reply
+
+
+@pytest.mark.parametrize(("method", "path"), SOUND)
+def test_the_sound_bodies_are_sound_and_whole(shared_world: World, ids: dict[str, str], method: str, path: str) -> None:
+    model, body = SOUND[method, path]
+    assert set(body) == set(model.model_fields)
+    reply = send(shared_world, ids, method, path, filled(body, ids))
+    assert reply.status in (200, 201), reply.data
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "place"), CASES, ids=lambda part: part if isinstance(part, str) else ".".join(map(str, part))
+)
+def test_junk(shared_world: World, ids: dict[str, str], method: str, path: str, place: tuple[Any, ...]) -> None:
+    body = filled(SOUND[method, path][1], ids)
+    name = ".".join(map(str, place))
+    # a list is named like its field, and its first item with its number
+    kind = ".".join(str(part) for index, part in enumerate(place) if part != 0 or index == len(place) - 1)
+    taken, wrong = set(), []
+    for junk, make in JUNK.items():
+        damaged = copy.deepcopy(body)
+        within: Any = damaged
+        for key in place[:-1]:
+            within = within[key]
+        within[place[-1]] = make(within[place[-1]])
+        reply = send(shared_world, ids, method, path, damaged)
+        assert reply.status < 500, (junk, reply.data)
+        if reply.status < 400:
+            taken.add(junk)
+            continue
+        named, expected = reply.error["field"] or "", ELSEWHERE.get((method, path, name, junk), name)
+        if named != expected and not named.startswith(f"{expected}."):
+            wrong.append((junk, named, reply.error["message"]))
+    assert (taken, wrong) == (TAKEN[method, path].get(kind, set()), [])
