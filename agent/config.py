@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,7 +44,8 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.MultiStrOpt(
         "snat_address",
         default=[],
-        help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there. May be repeated.",
+        help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there; or PHYSICAL_NETWORK:FIRST-LAST or "
+        "PHYSICAL_NETWORK:CIDR, where it takes one from. May be repeated.",
     ),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
     cfg.IntOpt(
@@ -227,16 +228,40 @@ def _token(text: str | None) -> str:
 def _snat_addresses(texts: Sequence[str], names: set[str]) -> tuple[tuple[str, str], ...]:
     addresses: dict[str, str] = {}
     for text in texts:
-        name, _, address = text.partition(":")
+        name, _, choice = text.partition(":")
         if name not in names:
             raise ConfigError(f"snat_address: '{text}' is for a physical network that is not configured")
         if name in addresses:
             raise ConfigError(f"snat_address: '{name}' is given twice")
         try:
-            addresses[name] = str(IPv4Address(address))
-        except ValueError:
-            raise ConfigError(f"snat_address: '{text}' is not PHYSICAL_NETWORK:IPV4_ADDRESS") from None
+            addresses[name] = _snat_choice(choice)
+        except ValueError as error:
+            message = f"snat_address: '{text}' is not PHYSICAL_NETWORK:ADDRESS, :FIRST-LAST or :CIDR: {error}"
+            raise ConfigError(message) from None
     return tuple(addresses.items())
+
+
+def _snat_choice(text: str) -> str:
+    """An address or FIRST-LAST. Raises ValueError."""
+    if "/" in text:
+        cidr = IPv4Network(text)
+        first, last = cidr[0], cidr[-1]
+    else:
+        start, dash, end = text.partition("-")
+        first = IPv4Address(start.strip())
+        if not dash:
+            return str(_host(first))
+        last = IPv4Address(end.strip())
+    if first > last:
+        raise ValueError(f"{first} is behind {last}")
+    return f"{_host(first)}-{_host(last)}"
+
+
+def _host(address: IPv4Address) -> IPv4Address:
+    """The controller takes no others."""
+    if address.is_multicast or address.is_unspecified or address.is_loopback or int(address) >> 28 == 15:
+        raise ValueError(f"{address} is not the address of a host")
+    return address
 
 
 def _is_address(text: str) -> bool:

@@ -101,6 +101,7 @@ class Reporter:
         self._failures = 0
         self._complaint = ""
         self._answers: dict[str, str] = {}
+        self._problems: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
@@ -166,6 +167,8 @@ class Reporter:
         self._serial += 1
         answer = self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
         self._reported = truth.interfaces
+        problems = answer.get("problems")
+        self._log_problems(frozenset(map(str, problems)) if isinstance(problems, list) else frozenset())
         ports = answer.get("ports")
         self._log_answers({str(k): str(v) for k, v in ports.items()} if isinstance(ports, dict) else {})
 
@@ -176,6 +179,14 @@ class Reporter:
                     logging.WARNING if answer.startswith("refused") else logging.INFO, "port %s: %s", iface_id, answer
                 )
         self._answers = answers
+
+    def _log_problems(self, problems: frozenset[str]) -> None:
+        """Each once for as long as it stays."""
+        for problem in sorted(problems - self._problems):
+            LOG.warning("%s", problem)
+        for problem in sorted(self._problems - problems):
+            LOG.info("no longer: %s", problem)
+        self._problems = problems
 
     def _failed(self, error: Exception) -> float:
         """Seconds to wait. The same complaint is logged once."""

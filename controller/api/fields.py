@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
+from controller.store.specs import AddressRange, SnatChoice
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
@@ -55,6 +56,20 @@ def _cidr(value: object) -> IPv4Network:
     return IPv4Network(value)
 
 
+def _snat_choice(value: object) -> SnatChoice:
+    """ADDRESS, FIRST-LAST or CIDR."""
+    if isinstance(value, str) and "/" in value:
+        cidr = _cidr(value)
+        first, last = cidr[0], cidr[-1]
+    elif isinstance(value, str) and "-" in value:
+        first, last = (_address(part) for part in value.split("-", 1))
+    else:
+        return _unicast(_address(value))
+    if first > last:
+        raise ValueError(f"{first} is behind {last}")
+    return AddressRange(_unicast(first), _unicast(last))
+
+
 def _mac(value: str) -> str:
     mac = value.lower()
     if not _MAC.fullmatch(mac):
@@ -86,6 +101,7 @@ HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_hos
 Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
+SnatAddress = Annotated[IPv4Address | AddressRange, PlainValidator(_snat_choice)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
 Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]

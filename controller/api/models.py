@@ -34,6 +34,7 @@ from controller.api.fields import (
     ProjectId,
     RequestModel,
     Segment,
+    SnatAddress,
     Text,
     UnicastAddress,
     Uuid,
@@ -283,7 +284,7 @@ class PortUpdate(UpdateModel):
 class NodePut(RequestModel):
     datapath_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{16}$")]
     physical_networks: Annotated[list[PhysicalNetwork], Field(max_length=64)] = []
-    snat_addresses: Annotated[dict[PhysicalNetwork, UnicastAddress], Field(max_length=64)] = {}
+    snat_addresses: Annotated[dict[PhysicalNetwork, SnatAddress], Field(max_length=64)] = {}
     tunnel_address: UnicastAddress | None = None
     versions: Annotated[dict[Name, Text], Field(max_length=16)] = {}
 

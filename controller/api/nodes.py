@@ -61,7 +61,8 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     body = request.parse(INTERFACES_PUT)
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
-    return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports})
+    problems = services.store.node_problems(name)
+    return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports, "problems": problems})
 
 
 def _reporting(request: Request) -> str:

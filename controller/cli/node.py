@@ -24,6 +24,7 @@ COLUMNS = (
     Column("datapath id", "datapath_id"),
     Column("physical networks", lambda node: ", ".join(node.get("physical_networks") or ())),
     Column("snat addresses", lambda node: snat_in_use(node)),
+    Column("problems", "problems"),
 )
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name.")]

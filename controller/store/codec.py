@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from controller.store.specs import DhcpOptionSpec
+from controller.store.specs import AddressRange, DhcpOptionSpec, SnatChoice
 from flows.model import HostRoute
 
 
@@ -27,6 +27,12 @@ def dump_addresses(addresses: Iterable[IPv4Address]) -> list[str]:
 
 def load_addresses(rows: Iterable[str]) -> tuple[IPv4Address, ...]:
     return tuple(IPv4Address(row) for row in rows)
+
+
+def load_snat_choice(text: str) -> SnatChoice:
+    """Of what `str` of one says."""
+    first, dash, last = text.partition("-")
+    return AddressRange(IPv4Address(first), IPv4Address(last)) if dash else IPv4Address(first)
 
 
 def dump_routes(routes: Iterable[HostRoute]) -> list[list[str]]:

@@ -163,7 +163,7 @@ def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[I
         rows = [_row(subnet_id, address, owner) for address, owner in zip(fresh, owners, strict=False)]
         tx.connection.execute(_INSERT, rows)
     rest = owners[len(fresh) :]
-    old = _longest_released(tx.connection, subnet_id, len(rest)) if rest else []
+    old = _longest_released(tx.connection, subnet_id, len(rest), _pools(tx.connection, subnet_id)) if rest else []
     if len(old) < len(rest):
         raise Exhausted("subnet_full", "the subnet has no free address left", subnet_id=subnet_id)
     for address, owner in zip(old, rest, strict=True):
@@ -184,7 +184,9 @@ def _has_free(connection: Connection, subnet_id: str, count: int) -> bool:
     for pool in connection.execute(_OPEN_POOLS, {"s": subnet_id}).all():
         claimed = connection.execute(_CLAIMED, {"s": subnet_id, "low": pool.next, "high": pool.last}).scalar_one()
         free += pool.last - pool.next + 1 - claimed
-    return free >= count or free + len(_longest_released(connection, subnet_id, count - free)) >= count
+    if free >= count:
+        return True
+    return free + len(_longest_released(connection, subnet_id, count - free, _pools(connection, subnet_id))) >= count
 
 
 def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]:
@@ -205,8 +207,14 @@ def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]
     return found
 
 
-def _longest_released(connection: Connection, subnet_id: str, count: int) -> list[int]:
-    inside = [_A.address.between(pool.first, pool.last) for pool in connection.execute(_POOLS, {"s": subnet_id})]
+def _pools(connection: Connection, subnet_id: str) -> list[tuple[int, int]]:
+    return [(pool.first, pool.last) for pool in connection.execute(_POOLS, {"s": subnet_id})]
+
+
+def _longest_released(
+    connection: Connection, subnet_id: str, count: int, ranges: Sequence[tuple[int, int]]
+) -> list[int]:
+    inside = [_A.address.between(first, last) for first, last in ranges]
     if not inside:
         return []
     query = (
@@ -216,6 +224,39 @@ def _longest_released(connection: Connection, subnet_id: str, count: int) -> lis
         .limit(count)
     )
     return list(connection.execute(query).scalars())
+
+
+def allocate_within(tx: Transaction, subnet: SubnetRow, within: AddressRange, owner: Owner) -> IPv4Address:
+    """An address of this range, which need not be one of the pools, chosen as `allocate` does. Raises Exhausted."""
+    connection = tx.connection
+    usable = _set_of([within]) & _set_of([AddressRange(subnet.cidr[1], subnet.cidr[-2])])
+    for first, last in connection.execute(_RESERVED, {"s": subnet.id}):
+        usable -= IPSet(IPRange(first, last))
+    if subnet.gateway is not None:
+        usable.remove(str(subnet.gateway))
+    ranges = [(part.first, part.last) for part in usable.iter_ipranges()]
+    for first, last in ranges:
+        fresh = _lowest_unknown(connection, subnet.id, first, last)
+        if fresh is not None:
+            connection.execute(_INSERT, [_row(subnet.id, fresh, owner)])
+            return IPv4Address(fresh)
+    for old in _longest_released(connection, subnet.id, 1, ranges):
+        _claim(tx, subnet.id, old, owner)
+        return IPv4Address(old)
+    raise Exhausted("subnet_full", f"no address is left in {within}", subnet_id=subnet.id)
+
+
+def _lowest_unknown(connection: Connection, subnet_id: str, first: int, last: int) -> int | None:
+    """The lowest address of the range that never had an owner."""
+    if connection.execute(_CLAIMED, {"s": subnet_id, "low": first, "high": last}).scalar_one() > last - first:
+        return None
+    for low in range(first, last + 1, 256):
+        high = min(last, low + 255)
+        known = set(connection.execute(_KNOWN, {"s": subnet_id, "low": low, "high": high}).scalars())
+        for address in range(low, high + 1):
+            if address not in known:
+                return address
+    return None
 
 
 def claim(

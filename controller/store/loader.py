@@ -244,7 +244,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
         name=row.name,
         datapath_id=node.datapath_id,
         physical_networks=tuple(one.physical_network for one in uplinks),
-        snat_addresses={name: IPv4Address(address) for name, address in row.snat_addresses.items()},
+        snat_addresses={name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()},
         tunnel_address=None if row.tunnel_address is None else IPv4Address(row.tunnel_address),
         versions=row.versions,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
-from controller.store import ipam
-from controller.store.engine import AnyRow
+from controller.store import codec, ipam
+from controller.store.engine import AnyRow, chunks
 from controller.store.journal import Transaction
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
-from controller.store.specs import Exhausted
+from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid, SnatChoice
 from flows.model import GatewayMode
 
 _MODE = select(networks.c.gateway_mode).where(networks.c.id == bindparam("network"))
@@ -33,6 +36,29 @@ _ANY_PORT = (
     select(ports.c.id)
     .where(ports.c.bound_node == bindparam("holder"), ports.c.network_id == bindparam("network"))
     .limit(1)
+)
+_PLACES = (
+    select(
+        node_uplinks.c.node,
+        nodes.c.snat_addresses,
+        *networks.c["name", "physical_network"],
+        *subnets.c["network_id", "cidr", "gateway"],
+        subnets.c.id.label("subnet_id"),
+        addresses.c.address,
+    )
+    .select_from(node_uplinks)
+    .join(nodes, nodes.c.name == node_uplinks.c.node)
+    .join(networks, and_(networks.c.physical_network == node_uplinks.c.physical_network, networks.c.external))
+    .join(subnets, subnets.c.network_id == networks.c.id)
+    .outerjoin(
+        addresses,
+        and_(
+            addresses.c.subnet_id == subnets.c.id,
+            addresses.c.node == node_uplinks.c.node,
+            addresses.c.owner == ipam.SNAT_OWNER,
+        ),
+    )
+    .order_by(nodes.c.key, networks.c.key)
 )
 
 
@@ -72,60 +98,149 @@ def _held(tx: Transaction, kind: str, node: str, network_id: str) -> AnyRow | No
     return tx.connection.execute(_HELD, {"kind": kind, "holder": node, "network": network_id}).one_or_none()
 
 
-def give_snat_to_all(tx: Transaction, network_id: str) -> None:
-    """Give every node on a new external network's physical network its address. Raises Exhausted, Conflict."""
-    query = (
-        select(nodes.c.name, nodes.c.snat_addresses, networks.c.physical_network)
-        .join(node_uplinks, node_uplinks.c.node == nodes.c.name)
-        .join(networks, networks.c.physical_network == node_uplinks.c.physical_network)
-        .where(networks.c.id == network_id)
-        .order_by(nodes.c.key)
-    )
-    rows = tx.connection.execute(query).all()
-    # configured addresses first: no node may be given by chance what another one is configured to have
-    for configured in (True, False):
-        for name, wanted, physical_network in rows:
-            if (physical_network in wanted) == configured:
-                _give_snat(tx, name, network_id, wanted.get(physical_network))
+# -- SNAT addresses: one for each node on each external network it reaches
 
 
-def give_snat_of_node(tx: Transaction, name: str, configured: dict[str, str]) -> None:
-    """Give a node its address on every external network it reaches, and take back the others.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A node on an external network. `choice` is what its agent was configured to take on that physical network."""
 
-    A node that finds a pool empty still registers and forwards, without SNAT there. Raises Conflict `address_in_use`
-    for a configured address.
+    node: str
+    choice: SnatChoice | None
+    network_name: str
+    physical_network: str
+    subnet: ipam.SubnetRow
+    held: IPv4Address | None
+
+    @property
+    def meant(self) -> bool:
+        """The choice is of this network."""
+        cidr = self.subnet.cidr
+        match self.choice:
+            case IPv4Address():
+                return self.choice in cidr
+            case AddressRange(first, last):
+                return first <= cidr[-1] and last >= cidr[0]
+        return False
+
+    def takes(self, address: IPv4Address) -> bool:
+        match self.choice:
+            case IPv4Address():
+                return address == self.choice
+            case AddressRange(first, last):
+                return first <= address <= last
+        return True
+
+
+def _places(connection: Connection, *conditions: Any) -> list[_Place]:
+    """By node and network, oldest first.
+
+    A choice that is of another network of the same physical network leaves this one free to give what it has.
     """
-    query = (
-        select(networks.c.id, networks.c.physical_network)
+    places = []
+    for row in connection.execute(_PLACES.where(*conditions)):
+        text = row.snat_addresses.get(row.physical_network)
+        gateway = None if row.gateway is None else IPv4Address(row.gateway)
+        places.append(
+            _Place(
+                node=row.node,
+                choice=None if text is None else codec.load_snat_choice(text),
+                network_name=row.name,
+                physical_network=row.physical_network,
+                subnet=ipam.SubnetRow(row.subnet_id, row.network_id, None, IPv4Network(row.cidr), gateway),
+                held=None if row.address is None else IPv4Address(row.address),
+            )
+        )
+    meant = {(place.node, place.physical_network) for place in places if place.meant}
+    return [
+        replace(place, choice=None) if not place.meant and (place.node, place.physical_network) in meant else place
+        for place in places
+    ]
+
+
+def give_snat_to_all(tx: Transaction, network_id: str) -> None:
+    """Give every node on a new external network's physical network its address.
+
+    Raises Exhausted when the network's own range is too small for them.
+    """
+    physical_network = select(networks.c.physical_network).where(networks.c.id == network_id).scalar_subquery()
+    places = _places(tx.connection, networks.c.physical_network == physical_network)
+    new = [place for place in places if place.subnet.network_id == network_id]
+    # no node may be given by chance what another one is configured to have
+    new.sort(key=lambda place: (place.choice is None, not isinstance(place.choice, IPv4Address)))
+    for place in new:
+        if place.choice is None:
+            _give(tx, place)
+        else:
+            _settle(tx, place)
+
+
+def follow_uplinks(tx: Transaction, name: str) -> None:
+    """Give a node its address on every external network it reaches, and take back the others."""
+    reached = (
+        select(subnets.c.id)
+        .join(networks, networks.c.id == subnets.c.network_id)
         .join(node_uplinks, node_uplinks.c.physical_network == networks.c.physical_network)
         .where(networks.c.external, node_uplinks.c.node == name)
-        .order_by(networks.c.key)
     )
-    reached = {id_: physical_network for id_, physical_network in tx.connection.execute(query)}
-    left = select(subnets.c.id).where(subnets.c.network_id.not_in(list(reached)))
-    conditions = (addresses.c.owner == ipam.SNAT_OWNER, addresses.c.node == name, addresses.c.subnet_id.in_(left))
-    for row in ipam.release(tx, *conditions):
-        tx.touch_node(name, snat_released=str(IPv4Address(row.address)))
-    for network_id, physical_network in reached.items():
-        try:
-            _give_snat(tx, name, network_id, configured.get(physical_network))
-        except Exhausted:
-            continue
+    _release(tx, name, addresses.c.subnet_id.not_in(reached))
+    settle_snat(tx, name)
 
 
-def _give_snat(tx: Transaction, node: str, network_id: str, configured: str | None) -> None:
-    held = _held(tx, ipam.SNAT_OWNER, node, network_id)
-    (subnet,) = ipam.subnets_of(tx.connection, [network_id])[network_id]
-    wanted = None if configured is None else IPv4Address(configured)
-    if wanted is not None and wanted not in subnet.cidr:
-        wanted = None
-    if held is not None and wanted in (None, IPv4Address(held.address)):
-        return
-    if held is not None:
-        ipam.release(tx, addresses.c.subnet_id == held.subnet_id, addresses.c.address == held.address)
-    owner = ipam.Owner(ipam.SNAT_OWNER, node=node)
-    if wanted is None:
-        (wanted,) = ipam.allocate(tx, subnet.id, [owner])
-    else:
-        ipam.claim(tx, subnet, wanted, owner, "snat_addresses")
-    tx.touch_node(node, snat_address=str(wanted), network_id=network_id)
+def settle_snat(tx: Transaction, name: str) -> None:
+    """Give a node the addresses it may have by now. Where there is none for it, it goes on without SNAT."""
+    for place in _places(tx.connection, node_uplinks.c.node == name):
+        _settle(tx, place)
+
+
+def _settle(tx: Transaction, place: _Place) -> None:
+    if place.held is not None:
+        if place.takes(place.held):
+            return
+        _release(tx, place.node, addresses.c.subnet_id == place.subnet.id)
+    with suppress(Exhausted, Conflict, Invalid):
+        _give(tx, place)
+
+
+def _give(tx: Transaction, place: _Place) -> None:
+    owner = ipam.Owner(ipam.SNAT_OWNER, node=place.node)
+    match place.choice:
+        case None:
+            (address,) = ipam.allocate(tx, place.subnet.id, [owner])
+        case IPv4Address():
+            address = place.choice
+            ipam.claim(tx, place.subnet, address, owner, "snat_addresses")
+        case AddressRange():
+            address = ipam.allocate_within(tx, place.subnet, place.choice, owner)
+    tx.touch_node(place.node, snat_address=str(address), network_id=place.subnet.network_id)
+
+
+def _release(tx: Transaction, node: str, condition: Any) -> None:
+    for row in ipam.release(tx, addresses.c.owner == ipam.SNAT_OWNER, addresses.c.node == node, condition):
+        tx.touch_node(node, snat_released=str(IPv4Address(row.address)))
+
+
+def problems(connection: Connection, names: Sequence[str]) -> dict[str, list[str]]:
+    """By node: where it should have a SNAT address and has none, and why."""
+    found: dict[str, list[str]] = {}
+    for part in chunks(names):
+        for place in _places(connection, node_uplinks.c.node.in_(part)):
+            if place.held is None:
+                line = f"no SNAT on network '{place.network_name}': {_why(connection, place)}"
+                found.setdefault(place.node, []).append(line)
+    return found
+
+
+def _why(connection: Connection, place: _Place) -> str:
+    choice, cidr = place.choice, place.subnet.cidr
+    if choice is None:
+        return f"no address is left in the allocation ranges of {cidr}"
+    if not place.meant:
+        return f"snat_address {choice} is outside {cidr}"
+    if isinstance(choice, AddressRange):
+        return f"no address is left in snat_address {choice}"
+    where = (addresses.c.subnet_id == place.subnet.id, addresses.c.address == int(choice))
+    row = connection.execute(select(addresses.c.owner, addresses.c.node).where(*where)).one_or_none()
+    if row is not None and row.owner is not None:
+        return f"snat_address {choice} is in use by {f'node {row.node}' if row.node else f'a {row.owner}'}"
+    return f"snat_address {choice} is reserved in {cidr}"

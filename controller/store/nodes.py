@@ -28,7 +28,7 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
     other = tx.connection.execute(taken).scalar()
     if other is not None:
         raise Conflict("datapath_id_in_use", f"node {other} has datapath id {datapath_id}", "datapath_id", node=other)
-    snat_addresses = {name: str(address) for name, address in sorted(spec.snat_addresses.items())}
+    snat_addresses = {name: str(choice) for name, choice in sorted(spec.snat_addresses.items())}
     values: dict[str, Any] = {
         "datapath_id": datapath_id,
         "snat_addresses": snat_addresses,
@@ -51,7 +51,7 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
         if "datapath_id" in changed:
             _forget_reports(tx, spec.name)  # another machine: nothing said of the old one is true of it
     _set_physical_networks(tx, spec)
-    node_addresses.give_snat_of_node(tx, spec.name, snat_addresses)
+    node_addresses.follow_uplinks(tx, spec.name)
 
 
 def _set_physical_networks(tx: Transaction, spec: NodeSpec) -> None:

@@ -34,6 +34,7 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     list_nodes(*, limit=None, marker=None) -> list[NodeRecord]
     report_interfaces(node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]
         value: iface_id -> "bound" | "unknown" | "refused: <why>"
+    node_problems(name: str) -> tuple[str, ...]
     learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
@@ -62,7 +63,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from flows.model import GatewayMode, HostRoute, NetworkKind, Node, Port
 
@@ -83,6 +84,13 @@ class AddressRange:
 
     first: IPv4Address
     last: IPv4Address
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+# What a node may leave with: this address, or one of these.
+SnatChoice: TypeAlias = IPv4Address | AddressRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,25 +200,29 @@ class PortRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What an agent registers. `snat_addresses`: by physical network, used when inside the external network's range."""
+    """What an agent registers. `snat_addresses`: by physical network; without, any of the allocation range."""
 
     name: str
     datapath_id: int
     physical_networks: tuple[str, ...] = ()
-    snat_addresses: Mapping[str, IPv4Address] = field(default_factory=dict)
+    snat_addresses: Mapping[str, SnatChoice] = field(default_factory=dict)
     tunnel_address: IPv4Address | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """`serial` is that of the last interface report that changed something."""
+    """`serial` is that of the last interface report that changed something.
+
+    `problems`: what the node is meant to have and cannot, one line each. The model's feed leaves them out.
+    """
 
     node: Node
     spec: NodeSpec
     serial: int
     created_at: float
     revision: int
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
@@ -196,7 +197,7 @@ class Store:
     def list_nodes(self, *, limit: int | None = None, marker: str | None = None) -> list[NodeRecord]:
         def work(connection: Connection) -> list[NodeRecord]:
             table = schema.nodes.c
-            return loader.load_nodes(connection, loader.page(connection, table.name, table.key, (), limit, marker))
+            return _nodes(connection, loader.page(connection, table.name, table.key, (), limit, marker))
 
         return self._database.read(work)
 
@@ -204,6 +205,10 @@ class Store:
         written = self._write(actor, lambda tx: bindings.report(tx, node, report, self._serials.get(node, 0)))
         self._serials[node] = max(report.serial, self._serials.get(node, 0))
         return written
+
+    def node_problems(self, name: str) -> tuple[str, ...]:
+        problems = self._database.read(lambda connection: node_addresses.problems(connection, [name]))
+        return tuple(problems.get(name, ()))
 
     def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]:
         return self._write(SYSTEM, lambda tx: nodes.learn_neighbour(tx, node, network_id, address, mac))
@@ -252,6 +257,14 @@ def _port(connection: Connection, port_id: str) -> PortRecord:
 
 
 def _node(connection: Connection, name: str) -> NodeRecord:
-    for record in loader.load_nodes(connection, [name]):
+    for record in _nodes(connection, [name]):
         return record
     raise NotFound("node_unknown", f"there is no node {name}")
+
+
+def _nodes(connection: Connection, names: Sequence[str]) -> list[NodeRecord]:
+    problems = node_addresses.problems(connection, names)
+    return [
+        replace(record, problems=tuple(problems.get(record.node.name, ())))
+        for record in loader.load_nodes(connection, names)
+    ]

@@ -45,6 +45,16 @@ def test_everything(tmp_path: Path) -> None:
     assert config.log_format == "json"
 
 
+@pytest.mark.parametrize(("written", "meant"), [
+    ("203.0.113.64-203.0.113.95", "203.0.113.64-203.0.113.95"),
+    ("203.0.113.64 - 203.0.113.95", "203.0.113.64-203.0.113.95"),
+    ("203.0.113.64/27", "203.0.113.64-203.0.113.95"),
+])
+def test_a_pool_of_snat_addresses(tmp_path: Path, written: str, meant: str) -> None:
+    config = loaded(tmp_path, text(f"snat_address = physnet1:{written}"))
+    assert config.snat_addresses == (("physnet1", meant),)
+
+
 def test_the_sample_is_valid() -> None:
     load(["--config-file", "etc/trunkline-agent.conf.sample"])
 
@@ -74,6 +84,13 @@ def test_the_sample_is_valid() -> None:
     (text("inactivity_probe = -1"), "inactivity_probe"),
     (text("snat_address = other:203.0.113.1"), "snat_address"),
     (text("snat_address = physnet1:203.0.113"), "snat_address"),
+    (text("snat_address = physnet1:"), "snat_address"),
+    (text("snat_address = physnet1:203.0.113.9-203.0.113.1"), "203.0.113.9 is behind 203.0.113.1"),
+    (text("snat_address = physnet1:203.0.113.1-"), "snat_address"),
+    (text("snat_address = physnet1:203.0.113.1/24"), "has host bits set"),
+    (text("snat_address = physnet1:203.0.113.0/33"), "snat_address"),
+    (text("snat_address = physnet1:223.0.0.0-224.0.0.1"), "not the address of a host"),
+    (text("snat_address = physnet1:127.0.0.1"), "not the address of a host"),
     (text("snat_address = physnet1:203.0.113.1", "snat_address = physnet1:203.0.113.2"), "twice"),
     (text("ovsdb = /run/db.sock"), "ovsdb"),
     (text(node="n 1"), "node"),

@@ -27,6 +27,29 @@ def test_put_is_idempotent(world: World) -> None:
     assert world.ok("GET", "/v1/nodes?name=n2")["nodes"] == []
 
 
+@pytest.mark.parametrize("sent", ["203.0.113.64-203.0.113.95", "203.0.113.64/27"])
+def test_a_pool_of_snat_addresses(world: World, sent: str) -> None:
+    subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
+    network = world.network(kind="flat", physical_network="physnet-ext", external=True, subnets=subnets)
+    node = world.ok("PUT", "/v1/nodes/n1", {**NODE, "snat_addresses": {"physnet-ext": sent}}, "agent")["node"]
+    assert node["snat_addresses"] == {"physnet-ext": "203.0.113.64-203.0.113.95"}
+    assert node["external_addresses"] == [{"network_id": network["id"], "address": "203.0.113.64"}]
+    assert node["problems"] == []
+
+
+def test_what_a_node_cannot_have_is_shown_and_told_its_agent(world: World) -> None:
+    subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
+    world.network(name="outside", kind="flat", physical_network="physnet-ext", external=True, subnets=subnets)
+    body = {**NODE, "snat_addresses": {"physnet-ext": "192.0.2.7"}}
+    line = "no SNAT on network 'outside': snat_address 192.0.2.7 is outside 203.0.113.0/24"
+    assert world.ok("PUT", "/v1/nodes/n1", body, "agent")["node"]["problems"] == [line]
+    assert world.ok("PUT", "/v1/nodes/n1/interfaces", {"serial": 1}, "agent")["problems"] == [line]
+    assert world.ok("GET", "/v1/nodes/n1")["node"]["problems"] == [line]
+    assert world.ok("GET", "/v1/nodes")["nodes"][0]["problems"] == [line]
+    world.ok("PUT", "/v1/nodes/n1", NODE, "agent")
+    assert world.ok("PUT", "/v1/nodes/n1/interfaces", {"serial": 1}, "agent")["problems"] == []
+
+
 def test_delete(world: World) -> None:
     world.node()
     assert world.ok("DELETE", "/v1/nodes/n1")["node"]["name"] == "n1"
@@ -57,6 +80,13 @@ def test_a_node_that_serves_ports_is_not_deleted(world: World) -> None:
         ({"physical_networks": ["p"] * 65}, "physical_networks"),
         ({"snat_addresses": {"physnet1": "nowhere"}}, "snat_addresses.physnet1"),
         ({"snat_addresses": {"a b": "203.0.113.1"}}, "snat_addresses.a b"),
+        ({"snat_addresses": {"physnet1": 7}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "203.0.113.9-203.0.113.1"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "203.0.113.1-203.0.113.2-203.0.113.3"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "203.0.113.1-"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "203.0.113.1/24"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "224.0.0.0/24"}}, "snat_addresses.physnet1"),
+        ({"snat_addresses": {"physnet1": "127.0.0.1"}}, "snat_addresses.physnet1"),
         ({"tunnel_address": "::1"}, "tunnel_address"),
         ({"versions": {"agent": 1}}, "versions.agent"),
         ({"name": "n2"}, "name"),

@@ -43,6 +43,15 @@ def test_snat_addresses_are_those_in_use(stub: Stub, run: Any) -> None:
     assert "203.0.113" not in run("node", "list").stdout
 
 
+def test_problems_of_a_node(stub: Stub, run: Any) -> None:
+    troubled = node(problems=["no SNAT on network 'out': it is outside", "and another"])
+    stub.on("GET /v1/nodes", (200, {"nodes": [troubled]}))
+    stub.on("GET /v1/nodes/n1", (200, {"node": troubled}))
+    for command in (("node", "list"), ("node", "show", "n1"), ("status",)):
+        text = run(*command).stdout
+        assert all(line in text for line in troubled["problems"])
+
+
 def test_a_name_cannot_leave_its_place_in_the_path(stub: Stub, run: Any) -> None:
     assert run("node", "delete", "../ports/x?y").exit_code == 1
     assert stub.last("DELETE").path == "/v1/nodes/..%2Fports%2Fx%3Fy"
