@@ -44,7 +44,7 @@ def _problems(record: NetworkRecord) -> list[str]:
     """What is no error, as nodes may register later, but keeps the network from working as it is."""
     if record.reached:
         return []
-    return [f"no registered node has the physical network {record.spec.physical_network}"]
+    return [f"no registered node has the physical network {record.spec.physical_network!r}"]
 
 
 def _subnet(subnet: SubnetSpec) -> Json:

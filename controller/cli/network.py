@@ -40,6 +40,7 @@ COLUMNS = (
     Column("project", "project_id"),
     Column("shared", "shared"),
     Column("external", "external"),
+    Column("problems", "problems"),
 )
 
 

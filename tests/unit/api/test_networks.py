@@ -208,7 +208,7 @@ def test_what_cannot_change_of_a_subnet_says_so(world: World, field: str, value:
 
 def test_a_network_that_no_node_reaches_says_so(world: World) -> None:
     network = world.network()
-    assert network["problems"] == ["no registered node has the physical network physnet1"]
+    assert network["problems"] == ["no registered node has the physical network 'physnet1'"]
     assert world.ok("GET", "/v1/networks")["networks"] == [network]
     world.node(physical_networks=["physnet2"])
     assert world.ok("GET", f"/v1/networks/{network['id']}")["network"] == network

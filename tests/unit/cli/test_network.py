@@ -111,6 +111,15 @@ def test_wrong_values_are_usage_errors(stub: Stub, run: Any, arguments: list[str
     assert stub.requests == []
 
 
+def test_problems_of_a_network(stub: Stub, run: Any) -> None:
+    """They are shown by every command that shows the network: nothing was refused."""
+    troubled = network(problems=["no registered node has the physical network 'physnet1'"])
+    stub.on("POST /v1/networks", (201, {"network": troubled, "revision": 12}))
+    stub.on("GET /v1/networks", (200, {"networks": [troubled]}))
+    for command in ((*CREATE, "--flat"), ("network", "show", "blue"), ("network", "list")):
+        assert troubled["problems"][0] in run(*command).stdout
+
+
 def test_list_in_three_formats(stub: Stub, run: Any) -> None:
     networks = [network(), network(id=OTHER_NETWORK_ID, name="red", segment=None, kind="flat")]
     stub.on("GET /v1/networks", (200, {"networks": networks}))
@@ -119,7 +128,7 @@ def test_list_in_three_formats(stub: Stub, run: Any) -> None:
     lines = run("network", "list").stdout.splitlines()
     assert lines[0].split() == [
         "id", "name", "kind", "physical", "network", "segment", "cidr", "gateway", "mode", "project", "shared",
-        "external",
+        "external", "problems",
     ]  # fmt: skip
     rows = [line.split() for line in lines[2:]]
     assert rows[0] == [NETWORK_ID, "blue", "vlan", "physnet1", "101", "10.0.1.0/24", "per_host", "p1", "no", "no"]
