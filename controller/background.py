@@ -16,8 +16,9 @@ from controller.packet_in import neighbours
 from controller.packet_in.leases import LeaseEvent, LeaseLog
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
-from flows.model import Neighbour, Network, Node, Snapshot
+from flows.model import Neighbour, Network, Node
 from flows.pipeline import node_mac
+from flows.snapshot import Snapshot
 
 LEASE_PERIOD: Final = 1.0
 GATEWAY_PERIOD: Final = 30.0

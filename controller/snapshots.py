@@ -15,8 +15,9 @@ from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from flows.compile import Program, compile_node, recompile
 from flows.diff import Delta, diff
-from flows.model import Change, NodeChange, Port, PortChange, Snapshot
+from flows.model import Change, NodeChange, Port, PortChange
 from flows.pipeline import carrier_address
+from flows.snapshot import Snapshot
 
 LONGEST_TURN: Final = 0.01
 """Seconds of compiling after which others get a turn."""

@@ -15,7 +15,8 @@ from flows.diff import Delta
 from flows.digest import flow_digest
 from flows.features import arp, classify, l2, nat, port_security, routing, services, uplink_in
 from flows.ir import Flow, FlowKey
-from flows.model import Change, Network, NetworkChange, Node, NodeChange, Port, PortChange, Snapshot
+from flows.model import Change, Network, NetworkChange, Node, NodeChange, Port, PortChange
+from flows.snapshot import Snapshot
 from flows.view import View
 
 _STATIC = (

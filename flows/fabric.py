@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from flows.compile import compile_node
 from flows.conntrack import Conntrack
-from flows.model import Snapshot
 from flows.packet import Packet
 from flows.protocols import ETH_MULTICAST_BIT
 from flows.simulate import Punt, Result, State, Switch
+from flows.snapshot import Snapshot
 
 OUTSIDE = ""
 """The name of whatever else is on a physical network. No node has it."""

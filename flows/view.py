@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from flows.model import GatewayMode, Network, NetworkKind, Node, Port, Snapshot
+from flows.model import GatewayMode, Network, NetworkKind, Node, Port
 from flows.pipeline import node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
+from flows.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class View:
         external = self.snapshot.external_network(network)
         if external is None or self.uplink(external) is None:
             return None
-        address = self.node.snat_address(external.id)
-        return None if address is None else (external, address)
+        held = self.node.snat_address(external.id)
+        return None if held is None else (external, held.address)
 
 
 def vlan_match(network: Network) -> int:

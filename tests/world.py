@@ -14,10 +14,11 @@ from flows.model import (
     NetworkKind,
     Node,
     Port,
-    Snapshot,
+    SnatAddress,
     Subnet,
     Uplink,
 )
+from flows.snapshot import Snapshot
 
 NODES = ("n1", "n2", "n3")
 EXTERNAL = "net-external"
@@ -68,7 +69,7 @@ def node(name: str) -> Node:
         datapath_id=index,
         uplinks=(Uplink("physnet1", 65001), Uplink("physnet-ext", 65002)),
         gateways=tuple(NetworkAddress(id_, IPv4Address(f"{base}.{index}")) for id_, base in subnets.items()),
-        snat_addresses=(NetworkAddress(EXTERNAL, IPv4Address(f"203.0.113.{10 + index}")),),
+        snat_addresses=(SnatAddress(EXTERNAL, IPv4Address(f"203.0.113.{10 + index}")),),
         neighbours=(Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), NEXT_HOP_MAC),),
     )
 

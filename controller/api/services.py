@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from controller.config import ControllerConfig
 from controller.store import Store
-from flows.model import Port, Snapshot
+from flows.model import Port
+from flows.snapshot import Snapshot
 
 
 class Confirmations(Protocol):

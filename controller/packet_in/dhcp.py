@@ -28,7 +28,8 @@ from controller.packet_in.dhcp_templates import (
     build,
 )
 from controller.packet_in.leases import LeaseState
-from flows.model import Port, Snapshot
+from flows.model import Port
+from flows.snapshot import Snapshot
 
 
 class Answer(NamedTuple):

@@ -17,8 +17,9 @@ from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
-from flows.model import Neighbour, Network, Snapshot
+from flows.model import Neighbour, Network
 from flows.pipeline import GATEWAY_MAC, Rule, decode_cookie
+from flows.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 

@@ -47,10 +47,11 @@ from flows.model import (
     NodeChange,
     Port,
     PortChange,
-    Snapshot,
+    SnatAddress,
     Subnet,
     Uplink,
 )
+from flows.snapshot import Snapshot
 
 NTP_SERVERS_OPTION = 42  # RFC 2132, 8.3
 
@@ -228,16 +229,16 @@ def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list
 
 
 def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[AnyRow]) -> NodeRecord:
-    by_owner: dict[str, list[NetworkAddress]] = {ipam.GATEWAY_OWNER: [], ipam.SNAT_OWNER: []}
+    by_owner: dict[str, list[tuple[str, IPv4Address]]] = {ipam.GATEWAY_OWNER: [], ipam.SNAT_OWNER: []}
     for one in held:
-        by_owner[one.owner].append(NetworkAddress(one.network_id, IPv4Address(one.address)))
+        by_owner[one.owner].append((one.network_id, IPv4Address(one.address)))
     node = Node(
         name=row.name,
         key=row.key,
         datapath_id=int(row.datapath_id, 16),
         uplinks=tuple(Uplink(one.physical_network, one.ofport) for one in uplinks if one.ofport is not None),
-        gateways=tuple(by_owner[ipam.GATEWAY_OWNER]),
-        snat_addresses=tuple(by_owner[ipam.SNAT_OWNER]),
+        gateways=tuple(NetworkAddress(*one) for one in by_owner[ipam.GATEWAY_OWNER]),
+        snat_addresses=tuple(SnatAddress(*one) for one in by_owner[ipam.SNAT_OWNER]),
         neighbours=tuple(Neighbour(one.network_id, IPv4Address(one.address), one.mac) for one in known),
     )
     spec = NodeSpec(

@@ -28,7 +28,8 @@ from controller.store.specs import (
     PortSpec,
     Written,
 )
-from flows.model import Change, Snapshot
+from flows.model import Change
+from flows.snapshot import Snapshot
 
 T = TypeVar("T")
 

@@ -78,10 +78,10 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
         return
     if view.present(network):
         yield flow(Rule.EXTERNAL_TO_PORTS, Priority.LOW, matching(metadata=key), Goto(Table.UPLINK_IN), key=key)
-    snat_address = view.node.snat_address(network.id)
-    if snat_address is None:
+    held = view.node.snat_address(network.id)
+    if held is None:
         return
-    own = int(snat_address)
+    own = int(held.address)
     yield flow(
         Rule.SNAT_ARP,
         Priority.HIGH,

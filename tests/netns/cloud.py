@@ -48,7 +48,13 @@ def make_outside(lab: Lab) -> Object:
     pool = {"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}
     subnets = [{"cidr": str(EXTERNAL_NETWORK), "gateway": str(OUTSIDE_ROUTER.ip), "allocation_ranges": [pool]}]
     return make_network(
-        lab, "outside", "", project_id=None, external=True, dhcp=False, physical_network=lab.fabric.external,
+        lab,
+        "outside",
+        "",
+        project_id=None,
+        external=True,
+        dhcp=False,
+        physical_network=lab.fabric.external,
         subnets=subnets,
     )
 
@@ -192,8 +198,10 @@ def wait_dropped(
         return sum(count for (name, of), count in more.items() if name is rule and key in (None, of))
 
     wait_until(
-        lambda: counted() >= packets, 10,
-        lambda: f"{packets} x {rule.name} {key or ''}; what was dropped: {drops(node) - before}", interval=0.1,
+        lambda: counted() >= packets,
+        10,
+        lambda: f"{packets} x {rule.name} {key or ''}; what was dropped: {drops(node) - before}",
+        interval=0.1,
     )
 
 
@@ -203,7 +211,8 @@ def wait_dropped(
 def saw(watched: Capture, condition: Callable[[Seen], bool], count: int = 1) -> list[Seen]:
     """At least `count` such frames. What passed before them has been seen as well by then."""
     return wait_until(
-        lambda: found if len(found := watched.seen(condition)) >= count else None, 5,
+        lambda: found if len(found := watched.seen(condition)) >= count else None,
+        5,
         lambda: f"{count} frames; those seen: {watched.seen()}",
     )
 

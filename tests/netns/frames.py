@@ -50,8 +50,12 @@ def take_request(frame: bytes) -> Asked:
     while bootp[at] != 53:
         at += 1 if bootp[at] == 0 else 2 + bootp[at + 1]
     return Asked(
-        bootp[at + 2], int.from_bytes(bootp[4:8]), IPv4Address(bootp[12:16]), IPv4Address(frame[26:30]),
-        IPv4Address(frame[30:34]), not frame[0] & 1 and frame[30:34] != b"\xff" * 4,
+        bootp[at + 2],
+        int.from_bytes(bootp[4:8]),
+        IPv4Address(bootp[12:16]),
+        IPv4Address(frame[26:30]),
+        IPv4Address(frame[30:34]),
+        not frame[0] & 1 and frame[30:34] != b"\xff" * 4,
     )
 
 
@@ -145,8 +149,14 @@ def mac(text: str) -> bytes:
 
 
 def udp(
-    vm: Vm, target: IPv4Address | str, ports: tuple[int, int] = (9999, 9999), payload: bytes = b"", *,
-    eth_src: bytes | None = None, eth_dst: bytes = BROADCAST, source: IPv4Address | str | None = None,
+    vm: Vm,
+    target: IPv4Address | str,
+    ports: tuple[int, int] = (9999, 9999),
+    payload: bytes = b"",
+    *,
+    eth_src: bytes | None = None,
+    eth_dst: bytes = BROADCAST,
+    source: IPv4Address | str | None = None,
 ) -> bytes:
     """A datagram of a VM; by default from its own addresses, to everybody."""
     source_ip = IPv4Address(source or vm.address).packed
@@ -163,8 +173,15 @@ def fragment(frame: bytes, offset: int, *, more: bool, payload: bytes | None = N
 
 
 def arp(
-    vm: Vm, operation: int, sender: IPv4Address | str, target: IPv4Address | str, *, sha: bytes | None = None,
-    eth_src: bytes | None = None, eth_dst: bytes = BROADCAST, tha: bytes = bytes(6),
+    vm: Vm,
+    operation: int,
+    sender: IPv4Address | str,
+    target: IPv4Address | str,
+    *,
+    sha: bytes | None = None,
+    eth_src: bytes | None = None,
+    eth_dst: bytes = BROADCAST,
+    tha: bytes = bytes(6),
 ) -> bytes:
     body = frames.Arp(operation, sha or mac_of(vm), IPv4Address(sender).packed, tha, IPv4Address(target).packed)
     return frames.ethernet(eth_dst, eth_src or mac_of(vm), ARP, frames.arp(body)).ljust(60, b"\0")

@@ -304,9 +304,16 @@ def test_the_broadcast_flag_is_honoured(raw: tuple[Vm, Tap]) -> None:
 
 def test_inform_gets_options_and_no_lease(raw: tuple[Vm, Tap]) -> None:
     vm, tap = raw
-    ack = tap.ask(client_message(
-        vm, wire.INFORM, xid=50, ciaddr=vm.address, source=vm.address, options=((55, bytes((1, 3, 15, 51, 58, 59))),)
-    ))
+    ack = tap.ask(
+        client_message(
+            vm,
+            wire.INFORM,
+            xid=50,
+            ciaddr=vm.address,
+            source=vm.address,
+            options=((55, bytes((1, 3, 15, 51, 58, 59))),),
+        )
+    )
     assert (ack.type, ack.yiaddr, ack.ciaddr, ack.destination) == (wire.ACK, wire.ZERO, vm.address, vm.address)
     assert {1, 3} <= set(ack.codes) and not {51, 58, 59} & set(ack.codes)
 
@@ -327,7 +334,10 @@ def test_what_is_given_back_is_written_down(cloud: Cloud, raw: tuple[Vm, Tap], k
     fields: dict[str, Any] = {
         "declined": {"options": ((50, vm.address.packed), (54, ack.option(54)))},
         "released": {
-            "ciaddr": vm.address, "source": vm.address, "destination": ack.source, "options": ((54, ack.option(54)),),
+            "ciaddr": vm.address,
+            "source": vm.address,
+            "destination": ack.source,
+            "options": ((54, ack.option(54)),),
         },
     }[kind]
     number = {"declined": wire.DECLINE, "released": wire.RELEASE}[kind]

@@ -81,9 +81,7 @@ def test_a_switch_that_crashes_is_served_again(lab: Lab, vms: dict[str, Vm], net
     new_vm_works(lab, node, network, vms["v2"])
 
 
-def test_a_database_of_open_vswitch_that_crashes_costs_no_packet(
-    lab: Lab, vms: dict[str, Vm], network: Object
-) -> None:
+def test_a_database_of_open_vswitch_that_crashes_costs_no_packet(lab: Lab, vms: dict[str, Vm], network: Object) -> None:
     node = vms["v1"].node
     with unbroken((vms["v1"], vms["v2"].address), (vms["v1"], lab.fabric.far_host)):
         before = program(node)
@@ -162,17 +160,27 @@ def stranger(lab: Lab) -> Iterator[Node]:
     """A bridge br-x on n1 that calls the controller, and that nobody has registered."""
     node = lab.nodes[0]
     node.ovs.vsctl(
-        "add-br", "br-x", "--", "set", "Bridge", "br-x", f"datapath_type={lab.datapath}", "fail_mode=secure",
-        "protocols=OpenFlow14", f"other_config:datapath-id={STRANGER}", "other_config:disable-in-band=true",
-        "--", "set-controller", "br-x", f"tcp:{ADDRESS.ip}:{OPENFLOW_PORT}",
+        "add-br",
+        "br-x",
+        "--",
+        "set",
+        "Bridge",
+        "br-x",
+        f"datapath_type={lab.datapath}",
+        "fail_mode=secure",
+        "protocols=OpenFlow14",
+        f"other_config:datapath-id={STRANGER}",
+        "other_config:disable-in-band=true",
+        "--",
+        "set-controller",
+        "br-x",
+        f"tcp:{ADDRESS.ip}:{OPENFLOW_PORT}",
     )
     yield node
     node.ovs.vsctl("del-br", "br-x")
 
 
-def test_an_unknown_switch_is_named_gets_nothing_and_is_adopted(
-    lab: Lab, vms: dict[str, Vm], stranger: Node
-) -> None:
+def test_an_unknown_switch_is_named_gets_nothing_and_is_adopted(lab: Lab, vms: dict[str, Vm], stranger: Node) -> None:
     assert lab.control.process
     log = lab.control.process.log
     wait_until(lambda: metric(lab, "trunkline_parked_connections") == 1, 10, "it is parked")
@@ -216,10 +224,16 @@ def test_a_port_deleted_and_made_again_at_once_works(lab: Lab, vms: dict[str, Vm
     with unbroken((vms["more"], vms["v3"].address)):
         for _ in range(5):
             lab.client.delete_port(vm.port["id"])
-            written = lab.client.create_port({
-                "id": vm.port["id"], "network_id": network["id"], "project_id": "blue", "mac": vm.mac,
-                "fixed_ips": [{"address": str(vm.address)}], "name": "again",
-            })
+            written = lab.client.create_port(
+                {
+                    "id": vm.port["id"],
+                    "network_id": network["id"],
+                    "project_id": "blue",
+                    "mac": vm.mac,
+                    "fixed_ips": [{"address": str(vm.address)}],
+                    "name": "again",
+                }
+            )
         lab.confirm(written.revision)
         assert written.object and written.object["binding"]["node"] == "n1"
         assert written.object["key"] != vm.port["key"]

@@ -54,7 +54,8 @@ PAYLOAD = bytes(range(256)) * 8192  # 2 MiB
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     lab = make_lab(
-        nodes=2, physical_networks=("physnet1", "physnet2", "physnet-ext"),
+        nodes=2,
+        physical_networks=("physnet1", "physnet2", "physnet-ext"),
         control_options={"gateway": {"release_delay": RELEASE_DELAY}},
     )
     lab.wait_connected()
@@ -66,7 +67,13 @@ def networks(lab: Lab) -> dict[str, Object]:
     """`lost` goes out by a second external network, on physnet2, whose router is not there yet."""
     make_outside(lab)
     second = make_network(
-        lab, "second", "198.18.64.0/24", SECOND_NEXT_HOP, project_id=None, external=True, dhcp=False,
+        lab,
+        "second",
+        "198.18.64.0/24",
+        SECOND_NEXT_HOP,
+        project_id=None,
+        external=True,
+        dhcp=False,
         physical_network="physnet2",
     )
     return {
@@ -80,10 +87,14 @@ def networks(lab: Lab) -> dict[str, Object]:
 
 @pytest.fixture(scope="module")
 def vms(lab: Lab, networks: dict[str, Object], hardware_router: str) -> dict[str, Vm]:
-    vms = make_vms(lab, *(
-        want(f"{name}-{number}", node, network)
-        for name, network in networks.items() for number, node in enumerate(lab.nodes, 1)
-    ))
+    vms = make_vms(
+        lab,
+        *(
+            want(f"{name}-{number}", node, network)
+            for name, network in networks.items()
+            for number, node in enumerate(lab.nodes, 1)
+        ),
+    )
     wait_outside(lab, vms["per-1"], vms["per-2"])
     return vms
 
@@ -99,9 +110,7 @@ def make_router(lab: Lab, name: str, physical_network: str, address: str, *behin
     netns.create(namespace)
     netns.set_sysctl(namespace, {**QUIET, "ipv4/ip_forward": 1})
     lab.fabric.connect(namespace, "eth0", physical_network, name)
-    netns.configure(
-        namespace, f"address add {address} dev eth0", *(f"address add {each} dev lo" for each in behind)
-    )
+    netns.configure(namespace, f"address add {address} dev eth0", *(f"address add {each} dev lo" for each in behind))
     return namespace
 
 
@@ -214,9 +223,9 @@ def test_a_gateway_address_comes_with_the_first_vm_and_goes_after_the_last(lab: 
     assert gateway_of(lab, lab.nodes[0], network) == mine
     wait_until(lambda: resolve(stays, other) == {other: []}, 5, "nobody answers for it any more")
     # it can be a VM's now
-    taken = lab.client.create_port({
-        "network_id": network["id"], "project_id": "blue", "fixed_ips": [{"address": other}]
-    }).object
+    taken = lab.client.create_port(
+        {"network_id": network["id"], "project_id": "blue", "fixed_ips": [{"address": other}]}
+    ).object
     assert taken and taken["fixed_ips"][0]["address"] == other
 
 

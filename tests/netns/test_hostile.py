@@ -49,8 +49,11 @@ def test_an_honest_vm_is_heard(scene: Scene) -> None:
 @pytest.mark.parametrize("claimed", ["neighbour", "remote", "gateway", "nobody", "group"])
 def test_threat_03_mac_spoof(scene: Scene, ethertype: int, claimed: str) -> None:
     source = {
-        "neighbour": mac_of(scene.neighbour), "remote": mac_of(scene.remote), "gateway": GATEWAY,
-        "nobody": FOREIGN_MAC, "group": BROADCAST,
+        "neighbour": mac_of(scene.neighbour),
+        "remote": mac_of(scene.remote),
+        "gateway": GATEWAY,
+        "nobody": FOREIGN_MAC,
+        "group": BROADCAST,
     }[claimed]
     attack = {
         IPV4: udp(scene.attacker, "255.255.255.255", eth_src=source),
@@ -83,8 +86,10 @@ def test_threat_04_arp_spoof(scene: Scene) -> None:
 def test_threat_05_ipv6(scene: Scene) -> None:
     """There is no IPv6 here, hence neither advertisements nor DHCPv6 of a VM."""
     multicast = mac("33:33:00:00:00:01")
-    header = bytes.fromhex("6000000000203aff") + bytes.fromhex("fe80" + "00" * 13 + "01") + bytes.fromhex(
-        "ff02" + "00" * 13 + "01"
+    header = (
+        bytes.fromhex("6000000000203aff")
+        + bytes.fromhex("fe80" + "00" * 13 + "01")
+        + bytes.fromhex("ff02" + "00" * 13 + "01")
     )
     advertisement = header + bytes.fromhex("8600000040000708") + bytes(24)
     scene.refused(
@@ -143,6 +148,7 @@ def test_threat_12_lengths_that_lie(scene: Scene) -> None:
     attack = [used_up[:16] + length.to_bytes(2) + used_up[18:] for length in (0, 19, 20, 21, 1500, 65535)]
     attack += [used_up[:14] + bytes((0x40 | words,)) + used_up[15:] for words in (0, 4, 6, 15)]
     scene.tap.send(*attack, used_up)
+
     def quotes() -> list[bytes]:
         return [frame[42:] for frame in scene.tap.frames() if frame[23:24] == b"\x01" and frame[34:35] == b"\x0b"]
 
@@ -157,8 +163,9 @@ def test_threat_13_fragments(scene: Scene) -> None:
     """A VM's own fragments pass, those from a wrong source do not, whichever piece they are."""
     assert scene.attacker.ping(scene.remote.address, count=1, size=4000).answered
     for victim in (scene.neighbour, scene.remote):
-        forged = udp(scene.attacker, victim.address, source=scene.stranger.address, eth_dst=mac_of(victim),
-                     payload=bytes(64))
+        forged = udp(
+            scene.attacker, victim.address, source=scene.stranger.address, eth_dst=mac_of(victim), payload=bytes(64)
+        )
         scene.refused(
             Rule.DROP_SPOOFED,
             frames.fragment(forged, 0, more=True),
@@ -219,10 +226,13 @@ BRIDGE_PROTOCOLS = {
 def test_threat_17_protocols_of_bridges(scene: Scene, protocol: str) -> None:
     destination, ethertype = BRIDGE_PROTOCOLS[protocol]
     payload = bytes.fromhex("424203000000000000000000") + bytes(34)
-    scene.refused(Rule.DROP_SPOOFED, *(
-        frames.raw(scene.attacker, ethertype, payload, eth_dst=target)
-        for target in (mac(destination), mac_of(scene.neighbour), mac_of(scene.remote))
-    ))
+    scene.refused(
+        Rule.DROP_SPOOFED,
+        *(
+            frames.raw(scene.attacker, ethertype, payload, eth_dst=target)
+            for target in (mac(destination), mac_of(scene.neighbour), mac_of(scene.remote))
+        ),
+    )
 
 
 # 21: a port that nobody knows
@@ -250,16 +260,18 @@ def test_threat_21_before_the_port_is_known(scene: Scene, iface_id: str) -> None
         scene.node.ovs.vsctl("clear", "Interface", ghost.device, "external_ids")
     tap = Tap(ghost.namespace)
     netns.set_sysctl(ghost.namespace, {f"ipv6/conf/{INTERFACE}/disable_ipv6": 1})
-    scene.refused(
-        Rule.DROP_UNCLASSIFIED, *everything(scene, ghost), *everything(scene, scene.attacker), key=0, tap=tap
-    )
+    scene.refused(Rule.DROP_UNCLASSIFIED, *everything(scene, ghost), *everything(scene, scene.attacker), key=0, tap=tap)
     # nor does anything get in: what `refused` sent to everybody has been heard by everybody else
     assert tap.frames() == []
     if iface_id == "unknown":
-        made = lab.client.create_port({
-            "network_id": scene.attacker.port["network_id"], "id": port["id"], "mac": port["mac"],
-            "fixed_ips": [{"address": "10.10.0.121"}],
-        })
+        made = lab.client.create_port(
+            {
+                "network_id": scene.attacker.port["network_id"],
+                "id": port["id"],
+                "mac": port["mac"],
+                "fixed_ips": [{"address": "10.10.0.121"}],
+            }
+        )
         lab.confirm(made.revision)
         discover_until_answered(ghost, tap)
     tap.close()
@@ -298,7 +310,8 @@ def test_threat_16_answers_of_a_gateway_from_the_wire(scene: Scene) -> None:
         wire_tap.send(*attack)
     wait_until(
         lambda: all(frames.drops(scene.node)[name] - before[name] >= len(sent) for name, sent in attacks.items()),
-        COUNTED, lambda: str(frames.drops(scene.node) - before),
+        COUNTED,
+        lambda: str(frames.drops(scene.node) - before),
     )
     assert scene.leaked() == {}  # nor does any node answer
     assert product.mac_text(GATEWAY) in scene.neighbour.arping(gateway)

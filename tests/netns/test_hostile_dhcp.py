@@ -37,7 +37,8 @@ def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
 def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
     """Waits until the controller has counted an outcome `by` times more."""
     wait_until(
-        lambda: frames.outcomes(scene.lab)[name] >= before + by, COUNTED,
+        lambda: frames.outcomes(scene.lab)[name] >= before + by,
+        COUNTED,
         lambda: f"{name} rose by {frames.outcomes(scene.lab)[name] - before}, not {by}",
     )
 
@@ -49,8 +50,10 @@ def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
 def test_threat_01_rogue_dhcp_server(scene: Scene, target: str) -> None:
     """From any port: udhcpc, dhcpcd, dhclient and systemd-networkd take what comes to theirs."""
     addresses = {
-        "broadcast": BROADCAST, "multicast": ALL_HOSTS,
-        "neighbour": mac_of(scene.neighbour), "remote": mac_of(scene.remote),
+        "broadcast": BROADCAST,
+        "multicast": ALL_HOSTS,
+        "neighbour": mac_of(scene.neighbour),
+        "remote": mac_of(scene.remote),
     }
     attack = [addresses[target] + rogue_offer(scene, ports=(source, 68))[6:] for source in (67, 68, 1067)]
     scene.refused(Rule.DROP_DHCP_SERVER, *attack, key=0)
@@ -122,8 +125,10 @@ def test_threat_07_dhcp_flood(scene: Scene) -> None:
 
 def leases(scene: Scene) -> dict[tuple[str, int], str]:
     with sqlite3.connect(f"file:{scene.lab.control.directory}/trunkline.db?mode=ro", uri=True) as database:
-        return {(port, address): state for port, address, state in
-                database.execute("select port_id, address, state from leases")}
+        return {
+            (port, address): state
+            for port, address, state in database.execute("select port_id, address, state from leases")
+        }
 
 
 def test_threat_08_dhcp_starvation(scene: Scene) -> None:
@@ -211,9 +216,17 @@ def test_threat_09_dhcp_malformed(scene: Scene, case: str) -> None:
     fields, expected = MALFORMED[case]
     before = frames.outcomes(scene.lab)
     scene.clear()
-    scene.tap.send(sound(client_message(scene.attacker, **{"kind": fields.get("type", wire.DISCOVER), **{
-        name: value for name, value in fields.items() if name != "type"
-    }}).frame()))
+    scene.tap.send(
+        sound(
+            client_message(
+                scene.attacker,
+                **{
+                    "kind": fields.get("type", wire.DISCOVER),
+                    **{name: value for name, value in fields.items() if name != "type"},
+                },
+            ).frame()
+        )
+    )
     rise(scene, expected, before[expected])
     assert scene.leaked() == {}
     assert frames.outcomes(scene.lab)[outcome.INTERNAL_ERROR] == 0

@@ -79,7 +79,8 @@ def everything_works(lab: Lab, vms: dict[str, Vm], step: int) -> None:
             partners, 0
         ), vm.name
         assert resolve(vm, router, neighbour.address) == {
-            str(router): [ANYCAST_MAC], str(neighbour.address): [neighbour.mac]
+            str(router): [ANYCAST_MAC],
+            str(neighbour.address): [neighbour.mac],
         }
         with tcp(vm.namespace, vm.address) as connection:
             connection.connect((str(lab.fabric.far_host), 7000))
@@ -129,7 +130,8 @@ def test_ports_that_come_and_go_lose_no_packet_of_others(lab: Lab, vms: dict[str
         _, revision = lab.client.create_ports([{"id": id_, "network_id": network, "project_id": "blue"} for id_ in ids])
         wait_until(
             lambda: sum(port["status"] == "active" for port in lab.client.list_ports(network_id=network)) == PORTS + 3,
-            20, "the ports are not served",
+            20,
+            "the ports are not served",
         )
         lab.confirm(revision)
         assert all(len(program(node)) > len(old) + PORTS for node, old in zip(lab.nodes, before, strict=True))
@@ -143,8 +145,19 @@ def test_ports_that_come_and_go_lose_no_packet_of_others(lab: Lab, vms: dict[str
 def plug_plain(node: Node, ids: list[str]) -> None:
     """Interfaces with nothing behind them: patch ports without a peer."""
     commands = [
-        ["--", "add-port", "br-int", f"p{id_[:12]}", "--", "set", "Interface", f"p{id_[:12]}", "type=patch",
-         f"options:peer=x{id_[:12]}", f"external_ids:iface-id={id_}"]
+        [
+            "--",
+            "add-port",
+            "br-int",
+            f"p{id_[:12]}",
+            "--",
+            "set",
+            "Interface",
+            f"p{id_[:12]}",
+            "type=patch",
+            f"options:peer=x{id_[:12]}",
+            f"external_ids:iface-id={id_}",
+        ]
         for id_ in ids
     ]
     node.ovs.vsctl(*sum(commands, [])[1:])
@@ -187,8 +200,19 @@ def test_dhcp_goes_on_while_the_database_is_locked(lab: Lab, vms: dict[str, Vm])
 # 4: flows/ is pure
 
 PURE = {
-    "__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "ipaddress",
-    "itertools", "operator", "struct", "types", "typing",
+    "__future__",
+    "collections",
+    "collections.abc",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "ipaddress",
+    "itertools",
+    "operator",
+    "struct",
+    "types",
+    "typing",
 }
 
 
@@ -199,8 +223,10 @@ def test_only_a_bundle_carries_flows() -> None:
         path.name
         for path in (FLOWS.parent / "controller").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in flow_mods
-        or isinstance(node, ast.Name) and node.id in flow_mods
+        if isinstance(node, ast.Attribute)
+        and node.attr in flow_mods
+        or isinstance(node, ast.Name)
+        and node.id in flow_mods
     }
     assert users == {"session_bundle.py"}
 
@@ -233,10 +259,13 @@ def test_what_is_deleted_leaves_nothing_behind(lab: Lab, vms: dict[str, Vm]) -> 
         # a range of another project: with a carrier address for each port
         make_network(lab, "gone-same", "10.20.0.0/24", segment=142, project_id="red"),
     ]
-    made = make_vms(lab, *(
-        want(f"g{index}{number}", node, network)
-        for (index, network), (number, node) in product(enumerate(networks), enumerate(lab.nodes[:2], 1))
-    ))
+    made = make_vms(
+        lab,
+        *(
+            want(f"g{index}{number}", node, network)
+            for (index, network), (number, node) in product(enumerate(networks), enumerate(lab.nodes[:2], 1))
+        ),
+    )
     assert not made["g01"].ping(made["g12"].address).lost
     assert not made["g21"].ping(lab.fabric.far_host).lost
     assert [program(node) for node in lab.nodes[:2]] != before[:2]

@@ -77,11 +77,14 @@ def vms(lab: Lab, networks: dict[str, Object]) -> dict[str, Vm]:
         for name in ("vlan", "vlan2")
     }
     places = (lab.nodes[0], lab.nodes[1], lab.nodes[1])
-    vms = make_vms(lab, *(
-        want(f"{name}-{index + 1}", place, network, **fields.get(name, [{}] * 3)[index])
-        for name, network in networks.items()
-        for index, place in enumerate(places)
-    ))
+    vms = make_vms(
+        lab,
+        *(
+            want(f"{name}-{index + 1}", place, network, **fields.get(name, [{}] * 3)[index])
+            for name, network in networks.items()
+            for index, place in enumerate(places)
+        ),
+    )
     wait_outside(lab, vms["flat-1"], vms["flat-2"])
     return vms
 
@@ -114,12 +117,8 @@ def test_frames_carry_the_tag_of_their_network_and_only_on_its_wire(
         assert not others.seen(is_theirs)
 
 
-def test_nothing_of_the_gateway_is_ever_on_the_wire(
-    lab: Lab, vms: dict[str, Vm], networks: dict[str, Object]
-) -> None:
-    gateways = {
-        name: {str(gateway_of(lab, node, networks[name])) for node in lab.nodes} for name in ("flat", "vlan")
-    }
+def test_nothing_of_the_gateway_is_ever_on_the_wire(lab: Lab, vms: dict[str, Vm], networks: dict[str, Object]) -> None:
+    gateways = {name: {str(gateway_of(lab, node, networks[name])) for node in lab.nodes} for name in ("flat", "vlan")}
     with wire(lab, lab.nodes[0], "physnet1") as cable:
         for vm in (vms["flat-1"], vms["vlan-1"], vms["flat-2"], vms["vlan-2"]):
             own = gateways[vm.name.partition("-")[0]]

@@ -38,8 +38,9 @@ class FakeApi:
 
             def do_PUT(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, answer = api.answer(Request(time.monotonic(), self.client_address, self.path,
-                                                    self.headers["Authorization"], body))
+                status, answer = api.answer(
+                    Request(time.monotonic(), self.client_address, self.path, self.headers["Authorization"], body)
+                )
                 content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
@@ -87,5 +88,9 @@ class FakeApi:
 
     def wait_for(self, iface_ids: set[str], deadline: float = 5.0) -> None:
         """Until the last report has exactly these."""
-        wait_until(lambda: self.reports() and set(self.ofports()) == iface_ids, deadline,
-                   f"a report of {sorted(iface_ids)}", interval=0.001)
+        wait_until(
+            lambda: self.reports() and set(self.ofports()) == iface_ids,
+            deadline,
+            f"a report of {sorted(iface_ids)}",
+            interval=0.001,
+        )

@@ -58,18 +58,33 @@ class RealSwitch:
             quiet = ["-vconsole:off", "-vsyslog:off"]
             server = start(
                 "ovsdb-server",
-                ["ovsdb-server", f"{files}/conf.db", f"--remote=p{database}", f"--unixctl={files}/ovsdb.ctl",
-                 f"--log-file={files}/ovsdb.log", *quiet],
-                files / "ovsdb.out", env=env,
+                [
+                    "ovsdb-server",
+                    f"{files}/conf.db",
+                    f"--remote=p{database}",
+                    f"--unixctl={files}/ovsdb.ctl",
+                    f"--log-file={files}/ovsdb.log",
+                    *quiet,
+                ],
+                files / "ovsdb.out",
+                env=env,
             )
             processes.append(server)
             server.wait_for((files / "db.sock").is_socket, START_DEADLINE, "no database socket")
             self._vsctl("--no-wait", "init")
             switch = start(
                 "ovs-vswitchd",
-                ["ovs-vswitchd", database, f"--unixctl={files}/vswitchd.ctl", "--enable-dummy=override",
-                 "--disable-system", f"--log-file={files}/vswitchd.log", *quiet],
-                files / "vswitchd.out", env=env,
+                [
+                    "ovs-vswitchd",
+                    database,
+                    f"--unixctl={files}/vswitchd.ctl",
+                    "--enable-dummy=override",
+                    "--disable-system",
+                    f"--log-file={files}/vswitchd.log",
+                    *quiet,
+                ],
+                files / "vswitchd.out",
+                env=env,
             )
             processes.append(switch)
             switch.wait_for(self._connected, START_DEADLINE, "no control socket")

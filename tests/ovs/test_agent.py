@@ -50,13 +50,28 @@ class Node:
         netns.delete(self.namespace)
         shutil.rmtree(self.directory)
 
-    def start_agent(self, *extra: str, controllers: tuple[str, ...] = ("tcp:127.0.0.1:6653",),
-                    heartbeat: float = 10.0, datapath_id: str = "0000020000000001") -> Process:
-        lines = ["[agent]", "node = n1", f"ovsdb = {self.ovs.database}", f"datapath_type = {self.ovs.datapath}",
-                 f"datapath_id = {datapath_id}", "physical_network = physnet1:eth1", "physical_network = physnet2",
-                 "snat_address = physnet1:203.0.113.11", f"api_url = http://127.0.0.1:{self.api.port}",
-                 "api_token = t0ken", f"heartbeat_interval = {heartbeat}",
-                 *(f"controller = {target}" for target in controllers), *extra]
+    def start_agent(
+        self,
+        *extra: str,
+        controllers: tuple[str, ...] = ("tcp:127.0.0.1:6653",),
+        heartbeat: float = 10.0,
+        datapath_id: str = "0000020000000001",
+    ) -> Process:
+        lines = [
+            "[agent]",
+            "node = n1",
+            f"ovsdb = {self.ovs.database}",
+            f"datapath_type = {self.ovs.datapath}",
+            f"datapath_id = {datapath_id}",
+            "physical_network = physnet1:eth1",
+            "physical_network = physnet2",
+            "snat_address = physnet1:203.0.113.11",
+            f"api_url = http://127.0.0.1:{self.api.port}",
+            "api_token = t0ken",
+            f"heartbeat_interval = {heartbeat}",
+            *(f"controller = {target}" for target in controllers),
+            *extra,
+        ]
         path = self.directory / "agent.conf"
         path.write_text("\n".join(lines) + "\n")
         command = [sys.executable, "-m", "agent", "--config-file", str(path)]
@@ -86,8 +101,17 @@ class Node:
         number = next(self._names)
         name, iface_id = f"vm{number}", iface_id or f"port-{number}"
         netns.configure(self.namespace, f"link add {name} type veth peer name {name}p", f"link set {name} up")
-        self.ovs.vsctl("add-port", "br-int", name, "--", "set", "Interface", name,
-                       f"external_ids:iface-id={iface_id}", 'external_ids:attached-mac="fa:16:3e:00:00:01"')
+        self.ovs.vsctl(
+            "add-port",
+            "br-int",
+            name,
+            "--",
+            "set",
+            "Interface",
+            name,
+            f"external_ids:iface-id={iface_id}",
+            'external_ids:attached-mac="fa:16:3e:00:00:01"',
+        )
         return name, iface_id
 
     def remove_interface(self, name: str) -> None:
@@ -153,18 +177,25 @@ def test_a_second_run_changes_nothing(node: Node, agent: Process) -> None:
     assert serials == list(range(1, len(serials) + 1)) and len(node.api.nodes()) == 1
 
 
-@pytest.mark.parametrize(("damage", "query", "answer"), [
-    (("del-port", "uplink-physnet1"), ("get", "Interface", "uplink-physnet1", "ofport"), "65001"),
-    (("del-port", "int-physnet1"), ("port-to-br", "int-physnet1"), "br-physnet1"),
-    (("set", "Interface", "uplink-physnet2", "options:peer=x"), ("get", "Interface", "uplink-physnet2", "options"),
-     "{peer=int-physnet2}"),
-    (("set-fail-mode", "br-int", "standalone"), ("get-fail-mode", "br-int"), "secure"),
-    (("del-controller", "br-int"), ("get-controller", "br-int"), "tcp:127.0.0.1:6653"),
-    (("del-br", "br-physnet2"), ("get-fail-mode", "br-physnet2"), "standalone"),
-    (("del-br", "br-int"), ("get", "Interface", "uplink-physnet2", "ofport"), "65002"),
-])
-def test_damage_is_repaired_at_once(node: Node, agent: Process, damage: tuple[str, ...], query: tuple[str, ...],
-                                    answer: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "query", "answer"),
+    [
+        (("del-port", "uplink-physnet1"), ("get", "Interface", "uplink-physnet1", "ofport"), "65001"),
+        (("del-port", "int-physnet1"), ("port-to-br", "int-physnet1"), "br-physnet1"),
+        (
+            ("set", "Interface", "uplink-physnet2", "options:peer=x"),
+            ("get", "Interface", "uplink-physnet2", "options"),
+            "{peer=int-physnet2}",
+        ),
+        (("set-fail-mode", "br-int", "standalone"), ("get-fail-mode", "br-int"), "secure"),
+        (("del-controller", "br-int"), ("get-controller", "br-int"), "tcp:127.0.0.1:6653"),
+        (("del-br", "br-physnet2"), ("get-fail-mode", "br-physnet2"), "standalone"),
+        (("del-br", "br-int"), ("get", "Interface", "uplink-physnet2", "ofport"), "65002"),
+    ],
+)
+def test_damage_is_repaired_at_once(
+    node: Node, agent: Process, damage: tuple[str, ...], query: tuple[str, ...], answer: str
+) -> None:
     def repaired() -> bool:
         with suppress(CommandFailed):  # what is asked for may not be there yet
             return node.ovs.vsctl(*query) == answer
@@ -181,8 +212,10 @@ def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> N
         _, iface_id = node.add_interface()
         done = time.monotonic()
         wait_until(partial(node.reports, iface_id), 5, "a report", interval=0.001)
-        took.append(next(r.at for r in node.api.reports()
-                         if any(i["iface_id"] == iface_id for i in r.body["interfaces"])) - done)
+        took.append(
+            next(r.at for r in node.api.reports() if any(i["iface_id"] == iface_id for i in r.body["interfaces"]))
+            - done
+        )
     assert min(took) < 0.1, took
 
 
@@ -190,8 +223,12 @@ def test_interfaces_come_and_go(node: Node, agent: Process) -> None:
     name, iface_id = node.add_interface()
     node.api.wait_for({iface_id})
     interface = node.api.reports()[-1].body["interfaces"][0]
-    assert interface == {"iface_id": iface_id, "name": name, "ofport": node.ovs.ofport(name),
-                         "mac": "fa:16:3e:00:00:01"}
+    assert interface == {
+        "iface_id": iface_id,
+        "name": name,
+        "ofport": node.ovs.ofport(name),
+        "mac": "fa:16:3e:00:00:01",
+    }
     other, _ = node.add_interface(iface_id)
     wait_until(lambda: b"both claim" in agent.log.read_bytes(), 5, "a line about the duplicate")
     assert node.api.ofports() == {iface_id: min(node.ovs.ofport(name), node.ovs.ofport(other))}
@@ -207,8 +244,11 @@ def test_ovsdb_server_restarts(node: Node, agent: Process) -> None:
     node.api.forget()
     node.ovs.restart_database(kill=True)
     node.ovs.vsctl("--no-wait", "del-port", "uplink-physnet1")
-    wait_until(lambda: node.ovs.vsctl("--no-wait", "--if-exists", "get", "Interface", "uplink-physnet1",
-                                      "ofport") == "65001", 10, "repair after the restart")
+    wait_until(
+        lambda: node.ovs.vsctl("--no-wait", "--if-exists", "get", "Interface", "uplink-physnet1", "ofport") == "65001",
+        10,
+        "repair after the restart",
+    )
     assert all(iface_id in {i["iface_id"] for i in r.body["interfaces"]} for r in node.api.reports())
     assert agent.alive()
 

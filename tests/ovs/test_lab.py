@@ -47,8 +47,18 @@ def plain(make_lab: Callable[..., Lab]) -> Lab:
     lab = make_lab(nodes=2, controller=False)
     for node in lab.nodes:
         node.ovs.vsctl(
-            "add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={lab.datapath}",
-            "fail_mode=standalone", "--", "add-port", "br-int", node.nics["physnet1"],
+            "add-br",
+            "br-int",
+            "--",
+            "set",
+            "Bridge",
+            "br-int",
+            f"datapath_type={lab.datapath}",
+            "fail_mode=standalone",
+            "--",
+            "add-port",
+            "br-int",
+            node.nics["physnet1"],
         )
     return lab
 

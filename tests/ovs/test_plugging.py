@@ -165,8 +165,22 @@ def test_what_is_in_the_way_is_named(node: Node) -> None:
     assert f"has an interface {NAME} already" in complaint()
     with pytest.raises(PlugError, match="not of port"):
         node.unplug(ONE)
-    node.ovs.vsctl("del-port", NAME, "--", "add-br", "br-other", "--", "set", "Bridge", "br-other",
-                   f"datapath_type={node.ovs.datapath}", "--", "add-port", "br-other", NAME)
+    node.ovs.vsctl(
+        "del-port",
+        NAME,
+        "--",
+        "add-br",
+        "br-other",
+        "--",
+        "set",
+        "Bridge",
+        "br-other",
+        f"datapath_type={node.ovs.datapath}",
+        "--",
+        "add-port",
+        "br-other",
+        NAME,
+    )
     assert "in another bridge" in complaint()
     node.ovs.vsctl("del-br", "br-other")
     netns.configure(node.namespace, f"link delete {NAME}")

@@ -93,8 +93,14 @@ def answer(seen: Packet) -> Packet:
 
 def error_about(seen: Packet) -> Packet:
     return packet(
-        seen, eth_src=NEXT_HOP, eth_dst=seen["eth_src"], eth_type=ETH_IP, ip_proto=PROTO_ICMP, icmp_type=11,
-        ip_src=ip("192.0.2.1"), ip_dst=seen["ip_src"],
+        seen,
+        eth_src=NEXT_HOP,
+        eth_dst=seen["eth_src"],
+        eth_type=ETH_IP,
+        ip_proto=PROTO_ICMP,
+        icmp_type=11,
+        ip_src=ip("192.0.2.1"),
+        ip_dst=seen["ip_src"],
     )
 
 
@@ -264,8 +270,13 @@ def test_one_echo_id_of_two_vms(pair: Pair) -> None:
 
 def test_arp_for_the_snat_address(pair: Pair) -> None:
     ask = packet(
-        eth_src=NEXT_HOP, eth_dst=BROADCAST, eth_type=ETH_ARP, arp_op=1, arp_sha=NEXT_HOP,
-        arp_spa=ip("203.0.113.1"), arp_tpa=SNAT,
+        eth_src=NEXT_HOP,
+        eth_dst=BROADCAST,
+        eth_type=ETH_ARP,
+        arp_op=1,
+        arp_sha=NEXT_HOP,
+        arp_spa=ip("203.0.113.1"),
+        arp_tpa=SNAT,
     )
     _, ((port, seen),) = pair.receive(ask, EXTERNAL_UPLINK)
     assert (port, seen["arp_sha"]) == (EXTERNAL_UPLINK, node_mac(1))

@@ -13,18 +13,9 @@ from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
-from flows.model import (
-    Binding,
-    Change,
-    GatewayMode,
-    Neighbour,
-    NetworkAddress,
-    NetworkChange,
-    NodeChange,
-    PortChange,
-    Snapshot,
-)
+from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkAddress, NetworkChange, NodeChange, PortChange
 from flows.pipeline import Rule, decode_cookie
+from flows.snapshot import Snapshot
 from tests.world import EXTERNAL, NODES, cloud, networks, node, port
 
 NETWORKS = {net.id: net for net in networks()}
@@ -57,9 +48,7 @@ def edits(draw: st.DrawFn) -> Change:
         return NodeChange(name, None)
     made_node = node(name)
     gateways = tuple(held for held in made_node.gateways if draw(st.booleans()))
-    neighbours = draw(
-        st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)])
-    )
+    neighbours = draw(st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)]))
     snat = draw(st.sampled_from([(), (NetworkAddress(EXTERNAL, IPv4Address("203.0.113.77")),)]))
     uplinks = draw(st.sampled_from([made_node.uplinks, made_node.uplinks[:1], ()]))
     return NodeChange(

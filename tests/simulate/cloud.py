@@ -7,10 +7,10 @@ from functools import cache
 from ipaddress import IPv4Address
 
 from flows.fabric import Fabric, Journey
-from flows.model import Snapshot
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
+from flows.snapshot import Snapshot
 from flows.view import mac_to_int
 from tests.world import NEXT_HOP_MAC, cloud
 

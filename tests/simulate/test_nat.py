@@ -55,8 +55,14 @@ def reply_to(seen: Packet) -> Packet:
 def error_about(seen: Packet) -> Packet:
     """What a router on the way says when the TTL ends there."""
     return packet(
-        seen, eth_src=seen["eth_dst"], eth_dst=seen["eth_src"], eth_type=ETH_IP, ip_proto=PROTO_ICMP,
-        icmp_type=11, ip_src=ip("192.0.2.1"), ip_dst=seen["ip_src"],
+        seen,
+        eth_src=seen["eth_dst"],
+        eth_dst=seen["eth_src"],
+        eth_type=ETH_IP,
+        ip_proto=PROTO_ICMP,
+        icmp_type=11,
+        ip_src=ip("192.0.2.1"),
+        ip_dst=seen["ip_src"],
     )
 
 
@@ -147,7 +153,12 @@ def test_expired_replies_are_dropped_by_name() -> None:
 
 def test_arp_for_the_snat_address_is_answered_by_its_node_alone() -> None:
     ask = packet(
-        eth_src=NEXT_HOP, eth_dst=BROADCAST, eth_type=ETH_ARP, arp_op=1, arp_sha=NEXT_HOP, arp_spa=ROUTER,
+        eth_src=NEXT_HOP,
+        eth_dst=BROADCAST,
+        eth_type=ETH_ARP,
+        arp_op=1,
+        arp_sha=NEXT_HOP,
+        arp_spa=ROUTER,
         arp_tpa=SNAT["n2"],
     )
     journey = fabric().send_from_outside(EXTERNAL_PHYSNET, ask)
@@ -158,8 +169,14 @@ def test_arp_for_the_snat_address_is_answered_by_its_node_alone() -> None:
 
 def test_the_next_hops_answer_goes_to_the_controller() -> None:
     answer = packet(
-        eth_src=NEXT_HOP, eth_dst=node_mac(1), eth_type=ETH_ARP, arp_op=2, arp_sha=NEXT_HOP, arp_spa=ROUTER,
-        arp_tpa=SNAT["n1"], arp_tha=node_mac(1),
+        eth_src=NEXT_HOP,
+        eth_dst=node_mac(1),
+        eth_type=ETH_ARP,
+        arp_op=2,
+        arp_sha=NEXT_HOP,
+        arp_spa=ROUTER,
+        arp_tpa=SNAT["n1"],
+        arp_tha=node_mac(1),
     )
     (punt,) = fabric().send("n1", EXTERNAL_UPLINK, answer).hops[0].result.punts
     assert punt.cookie == cookie(Rule.PUNT_NEIGHBOUR, 9)

@@ -221,8 +221,13 @@ def test_spoofing_is_dropped_under_the_port(what: str) -> None:
 
 def test_a_dhcp_answer_does_not_hide_in_fragments() -> None:
     fragment = packet(
-        eth_src=BLUE_1.mac, eth_dst=BROADCAST, eth_type=ETH_IP, ip_frag=1, ip_proto=PROTO_UDP,
-        ip_src=BLUE_1.ip, ip_dst=0xFFFFFFFF,
+        eth_src=BLUE_1.mac,
+        eth_dst=BROADCAST,
+        eth_type=ETH_IP,
+        ip_frag=1,
+        ip_proto=PROTO_UDP,
+        ip_src=BLUE_1.ip,
+        ip_dst=0xFFFFFFFF,
     )
     assert send(BLUE_1, fragment).hops[0].result.drop == Drop(Rule.DROP_BROADCAST_FRAGMENT, 0, Reason.RULE)
 

@@ -10,8 +10,11 @@ from agent.config import AgentConfig, ConfigError, PhysicalNetwork, default_data
 from agent.main import main
 
 GOOD = {
-    "node": "n1", "physical_network": "physnet1:eth1", "controller": "tcp:192.0.2.1:6653",
-    "api_url": "http://192.0.2.1:8080", "api_token": "secret",
+    "node": "n1",
+    "physical_network": "physnet1:eth1",
+    "controller": "tcp:192.0.2.1:6653",
+    "api_url": "http://192.0.2.1:8080",
+    "api_token": "secret",
 }
 
 
@@ -35,21 +38,33 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_everything(tmp_path: Path) -> None:
-    config = loaded(tmp_path, text(
-        "physical_network = ext", "snat_address = ext:203.0.113.11", "controller = ssl:[2001:db8::1]:6653",
-        "datapath_id = 0000020000000001", "datapath_type = netdev", "ovsdb = unix:/run/n1/db.sock",
-        "[logging]", "format = json"))
+    config = loaded(
+        tmp_path,
+        text(
+            "physical_network = ext",
+            "snat_address = ext:203.0.113.11",
+            "controller = ssl:[2001:db8::1]:6653",
+            "datapath_id = 0000020000000001",
+            "datapath_type = netdev",
+            "ovsdb = unix:/run/n1/db.sock",
+            "[logging]",
+            "format = json",
+        ),
+    )
     assert config.physical_networks[1] == PhysicalNetwork("ext", None)
     assert config.snat_addresses == (("ext", "203.0.113.11"),)
     assert config.controllers == ("tcp:192.0.2.1:6653", "ssl:[2001:db8::1]:6653")
     assert config.log_format == "json"
 
 
-@pytest.mark.parametrize(("written", "meant"), [
-    ("203.0.113.64-203.0.113.95", "203.0.113.64-203.0.113.95"),
-    ("203.0.113.64 - 203.0.113.95", "203.0.113.64-203.0.113.95"),
-    ("203.0.113.64/27", "203.0.113.64-203.0.113.95"),
-])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("203.0.113.64-203.0.113.95", "203.0.113.64-203.0.113.95"),
+        ("203.0.113.64 - 203.0.113.95", "203.0.113.64-203.0.113.95"),
+        ("203.0.113.64/27", "203.0.113.64-203.0.113.95"),
+    ],
+)
 def test_a_pool_of_snat_addresses(tmp_path: Path, written: str, meant: str) -> None:
     config = loaded(tmp_path, text(f"snat_address = physnet1:{written}"))
     assert config.snat_addresses == (("physnet1", meant),)
@@ -59,43 +74,46 @@ def test_the_sample_is_valid() -> None:
     load(["--config-file", "etc/trunkline-agent.conf.sample"])
 
 
-@pytest.mark.parametrize(("content", "named"), [
-    (text("colour = blue"), "colour"),
-    (text("[agnt]", "a = 1"), "agnt"),
-    ("[DEFAULT]\nnode = n1\n" + text(), "DEFAULT"),
-    (text(physical_network="name-that-is-too-long:eth1"), "physical_network"),
-    (text(physical_network="p:eth/1"), "physical_network"),
-    (text("physical_network = physnet1:eth2"), "twice"),
-    (text("physical_network = physnet2:eth1"), "twice"),
-    (text(physical_network="int:eth1"), "br-int"),
-    (text(controller=""), "controller"),
-    (text(controller="192.0.2.1:6653"), "controller"),
-    (text(controller="tcp:192.0.2.1:66530"), "controller"),
-    (text(api_url=""), "api_url"),
-    (text(api_url="192.0.2.1:8080"), "api_url"),
-    (text(api_url="http://192.0.2.1:port"), "port"),
-    (text(api_token=""), "api_token"),
-    (text(api_token="with space"), "api_token"),
-    (text("datapath_id = 12"), "datapath_id"),
-    (text("datapath_id = 0000000000000000"), "datapath_id"),
-    (text("datapath_type = dpdk"), "datapath_type"),
-    (text("heartbeat_interval = soon"), "heartbeat_interval"),
-    (text("heartbeat_interval = 0"), "heartbeat_interval"),
-    (text("inactivity_probe = -1"), "inactivity_probe"),
-    (text("snat_address = other:203.0.113.1"), "snat_address"),
-    (text("snat_address = physnet1:203.0.113"), "snat_address"),
-    (text("snat_address = physnet1:"), "snat_address"),
-    (text("snat_address = physnet1:203.0.113.9-203.0.113.1"), "203.0.113.9 is behind 203.0.113.1"),
-    (text("snat_address = physnet1:203.0.113.1-"), "snat_address"),
-    (text("snat_address = physnet1:203.0.113.1/24"), "has host bits set"),
-    (text("snat_address = physnet1:203.0.113.0/33"), "snat_address"),
-    (text("snat_address = physnet1:223.0.0.0-224.0.0.1"), "not the address of a host"),
-    (text("snat_address = physnet1:127.0.0.1"), "not the address of a host"),
-    (text("snat_address = physnet1:203.0.113.1", "snat_address = physnet1:203.0.113.2"), "twice"),
-    (text("ovsdb = /run/db.sock"), "ovsdb"),
-    (text(node="n 1"), "node"),
-    ("no section", "agent.conf"),
-])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (text("colour = blue"), "colour"),
+        (text("[agnt]", "a = 1"), "agnt"),
+        ("[DEFAULT]\nnode = n1\n" + text(), "DEFAULT"),
+        (text(physical_network="name-that-is-too-long:eth1"), "physical_network"),
+        (text(physical_network="p:eth/1"), "physical_network"),
+        (text("physical_network = physnet1:eth2"), "twice"),
+        (text("physical_network = physnet2:eth1"), "twice"),
+        (text(physical_network="int:eth1"), "br-int"),
+        (text(controller=""), "controller"),
+        (text(controller="192.0.2.1:6653"), "controller"),
+        (text(controller="tcp:192.0.2.1:66530"), "controller"),
+        (text(api_url=""), "api_url"),
+        (text(api_url="192.0.2.1:8080"), "api_url"),
+        (text(api_url="http://192.0.2.1:port"), "port"),
+        (text(api_token=""), "api_token"),
+        (text(api_token="with space"), "api_token"),
+        (text("datapath_id = 12"), "datapath_id"),
+        (text("datapath_id = 0000000000000000"), "datapath_id"),
+        (text("datapath_type = dpdk"), "datapath_type"),
+        (text("heartbeat_interval = soon"), "heartbeat_interval"),
+        (text("heartbeat_interval = 0"), "heartbeat_interval"),
+        (text("inactivity_probe = -1"), "inactivity_probe"),
+        (text("snat_address = other:203.0.113.1"), "snat_address"),
+        (text("snat_address = physnet1:203.0.113"), "snat_address"),
+        (text("snat_address = physnet1:"), "snat_address"),
+        (text("snat_address = physnet1:203.0.113.9-203.0.113.1"), "203.0.113.9 is behind 203.0.113.1"),
+        (text("snat_address = physnet1:203.0.113.1-"), "snat_address"),
+        (text("snat_address = physnet1:203.0.113.1/24"), "has host bits set"),
+        (text("snat_address = physnet1:203.0.113.0/33"), "snat_address"),
+        (text("snat_address = physnet1:223.0.0.0-224.0.0.1"), "not the address of a host"),
+        (text("snat_address = physnet1:127.0.0.1"), "not the address of a host"),
+        (text("snat_address = physnet1:203.0.113.1", "snat_address = physnet1:203.0.113.2"), "twice"),
+        (text("ovsdb = /run/db.sock"), "ovsdb"),
+        (text(node="n 1"), "node"),
+        ("no section", "agent.conf"),
+    ],
+)
 def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, content: str, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, content)

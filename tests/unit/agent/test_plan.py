@@ -16,8 +16,12 @@ from agent.state import BridgeState, ControllerState, OvsState, PortState, Value
 
 OURS: dict[str, Value] = {"external_ids": {"trunkline": "agent"}}
 CONFIG = AgentConfig(
-    node="n1", datapath_id="0000020000000001", controllers=("tcp:192.0.2.1:6653",), api_urls=("http://192.0.2.1:8080",),
-    api_token="t", physical_networks=(PhysicalNetwork("physnet1", "eth1"), PhysicalNetwork("physnet2", None)),
+    node="n1",
+    datapath_id="0000020000000001",
+    controllers=("tcp:192.0.2.1:6653",),
+    api_urls=("http://192.0.2.1:8080",),
+    api_token="t",
+    physical_networks=(PhysicalNetwork("physnet1", "eth1"), PhysicalNetwork("physnet2", None)),
     datapath_type="netdev",
 )
 
@@ -69,8 +73,13 @@ def after(state: OvsState, step: p.Step) -> OvsState:
             row = ControllerState(f"new-{next(_ids)}", merged({**OURS, "target": target}, settings))
             set_controllers(bridge, (*bridges[bridge].controllers, row))
         case p.SetController(bridge, row_id, settings):
-            set_controllers(bridge, (replace(c, columns=merged(c.columns, settings)) if c.id == row_id else c
-                                     for c in bridges[bridge].controllers))
+            set_controllers(
+                bridge,
+                (
+                    replace(c, columns=merged(c.columns, settings)) if c.id == row_id else c
+                    for c in bridges[bridge].controllers
+                ),
+            )
         case p.DeleteController(bridge, row_id):
             gone = [c for c in bridges[bridge].controllers if c.id == row_id]
             assert gone and marked(gone[0].columns), "deletes what is not ours"
@@ -138,8 +147,9 @@ def test_a_controller_of_somebody_else_stays_and_is_named() -> None:
     state = settled()
     bridge = state.bridges["br-int"]
     foreign = ControllerState("f", {"target": "ptcp:6700:127.0.0.1", "external_ids": {}})
-    state = replace(state, bridges={**state.bridges, "br-int": replace(bridge, controllers=(
-        *bridge.controllers, foreign))})
+    state = replace(
+        state, bridges={**state.bridges, "br-int": replace(bridge, controllers=(*bridge.controllers, foreign))}
+    )
     plan = p.plan(p.wanted(CONFIG), state)
     assert plan.steps == () and "ptcp:6700" in plan.problems[0]
 
@@ -176,8 +186,9 @@ def test_our_nic_moves_when_its_physical_network_is_renamed() -> None:
 
 
 def test_a_bridge_whose_name_is_a_port_is_named() -> None:
-    state = OvsState({"br0": BridgeState("br0", ("br-int",))}, {"br-int": PortState("br-int", "br0", ("br-int",))},
-                     {"br-int": {}})
+    state = OvsState(
+        {"br0": BridgeState("br0", ("br-int",))}, {"br-int": PortState("br-int", "br0", ("br-int",))}, {"br-int": {}}
+    )
     plan = p.plan(p.wanted(CONFIG), state)
     assert "br-int cannot be made" in plan.problems[0]
     assert not any(getattr(step, "bridge", getattr(step, "name", "")) == "br-int" for step in plan.steps)
@@ -194,12 +205,19 @@ def test_a_patch_port_of_somebody_else_is_not_changed() -> None:
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
 _CONFIGS = st.builds(
     lambda names, hosts, datapath: replace(
-        CONFIG, controllers=tuple(f"tcp:{host}:6653" for host in hosts), datapath_type=datapath,
-        physical_networks=tuple(PhysicalNetwork(name, nic) for name, nic in names)),
-    st.lists(st.tuples(_NAMES, st.none() | st.sampled_from(["eth1", "eth2", "eth3"])), max_size=3,
-             unique_by=(lambda t: t[0], lambda t: t[1] or object())),
-    st.lists(st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]), min_size=1, max_size=3,
-             unique=True),
+        CONFIG,
+        controllers=tuple(f"tcp:{host}:6653" for host in hosts),
+        datapath_type=datapath,
+        physical_networks=tuple(PhysicalNetwork(name, nic) for name, nic in names),
+    ),
+    st.lists(
+        st.tuples(_NAMES, st.none() | st.sampled_from(["eth1", "eth2", "eth3"])),
+        max_size=3,
+        unique_by=(lambda t: t[0], lambda t: t[1] or object()),
+    ),
+    st.lists(
+        st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]), min_size=1, max_size=3, unique=True
+    ),
     st.sampled_from(["system", "netdev"]),
 )
 
@@ -216,7 +234,8 @@ def test_any_change_of_configuration_and_any_damage_is_put_right(data: st.DataOb
             state = OvsState(
                 {**state.bridges, port.bridge: replace(bridge, ports=tuple(x for x in bridge.ports if x != name))},
                 {k: v for k, v in state.ports.items() if k != name},
-                {k: v for k, v in state.interfaces.items() if k != name})
+                {k: v for k, v in state.interfaces.items() if k != name},
+            )
         else:  # or has changed its interface
             state = replace(state, interfaces={**state.interfaces, name: {"type": "", "options": {"peer": "x"}}})
     config = data.draw(_CONFIGS)

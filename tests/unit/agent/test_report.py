@@ -10,8 +10,12 @@ from agent.report import InterfaceReport, InterfacesReport, interfaces_report, n
 from agent.state import BridgeState, OvsState, PortState, Value
 
 CONFIG = AgentConfig(
-    node="n1", datapath_id="0000020000000001", controllers=("tcp:192.0.2.1:6653",), api_urls=("http://192.0.2.1:8080",),
-    api_token="t", physical_networks=(PhysicalNetwork("physnet1", "eth1"),),
+    node="n1",
+    datapath_id="0000020000000001",
+    controllers=("tcp:192.0.2.1:6653",),
+    api_urls=("http://192.0.2.1:8080",),
+    api_token="t",
+    physical_networks=(PhysicalNetwork("physnet1", "eth1"),),
     snat_addresses=(("physnet1", "203.0.113.11"),),
 )
 
@@ -23,23 +27,34 @@ def state(interfaces: Mapping[str, Mapping[str, Value]], elsewhere: tuple[str, .
     return OvsState(bridges, ports, interfaces, "3.5.0")
 
 
-def vm(ofport: int | None, iface_id: str = "p1", mac: str | None = "02:00:00:00:00:01",
-       attached: str | None = None) -> dict[str, Value]:
+def vm(
+    ofport: int | None, iface_id: str = "p1", mac: str | None = "02:00:00:00:00:01", attached: str | None = None
+) -> dict[str, Value]:
     ids = {"iface-id": iface_id} | ({"attached-mac": attached} if attached else {})
     return {"ofport": ofport, "mac_in_use": mac, "external_ids": ids}
 
 
 def test_what_counts_is_in_the_integration_bridge_with_an_iface_id_and_a_port_number() -> None:
-    report = interfaces_report(CONFIG, state({
-        "vm1": vm(5, attached="FA:16:3E:00:00:01"),
-        "unopened": vm(None, "p2"), "failed": vm(-1, "p3"), "nameless": {"ofport": 9, "external_ids": {}},
-        "empty": vm(10, ""), "other": vm(6, "p4"),
-        "uplink-physnet1": {"ofport": 65001, "external_ids": {}},
-    }, elsewhere=("other",)))
+    report = interfaces_report(
+        CONFIG,
+        state(
+            {
+                "vm1": vm(5, attached="FA:16:3E:00:00:01"),
+                "unopened": vm(None, "p2"),
+                "failed": vm(-1, "p3"),
+                "nameless": {"ofport": 9, "external_ids": {}},
+                "empty": vm(10, ""),
+                "other": vm(6, "p4"),
+                "uplink-physnet1": {"ofport": 65001, "external_ids": {}},
+            },
+            elsewhere=("other",),
+        ),
+    )
     assert report.interfaces == (InterfaceReport("p1", "vm1", 5, "fa:16:3e:00:00:01"),)
     assert report.uplinks == (("physnet1", 65001),)
     assert report.body(7) == {
-        "serial": 7, "uplinks": {"physnet1": 65001},
+        "serial": 7,
+        "uplinks": {"physnet1": 65001},
         "interfaces": [{"iface_id": "p1", "name": "vm1", "ofport": 5, "mac": "fa:16:3e:00:00:01"}],
     }
 
@@ -65,8 +80,10 @@ def test_no_integration_bridge_is_an_empty_report() -> None:
 def test_the_node() -> None:
     body = node_report(CONFIG, state({}), "1.2").body()
     assert body == {
-        "datapath_id": "0000020000000001", "physical_networks": ["physnet1"],
-        "snat_addresses": {"physnet1": "203.0.113.11"}, "tunnel_address": None,
+        "datapath_id": "0000020000000001",
+        "physical_networks": ["physnet1"],
+        "snat_addresses": {"physnet1": "203.0.113.11"},
+        "tunnel_address": None,
         "versions": {"agent": "1.2", "ovs": "3.5.0"},
     }
     assert node_report(replace(CONFIG, node="n2"), state({}), "1.2").body() == body

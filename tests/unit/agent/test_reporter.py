@@ -12,7 +12,10 @@ from agent.report import InterfacesReport, NodeReport
 from agent.reporter import Reporter, _Truth
 
 CONFIG = AgentConfig(
-    node="n1", datapath_id="0000020000000001", controllers=("tcp:192.0.2.1:6653",), api_urls=("http://192.0.2.1:8080",),
+    node="n1",
+    datapath_id="0000020000000001",
+    controllers=("tcp:192.0.2.1:6653",),
+    api_urls=("http://192.0.2.1:8080",),
     api_token="t",
 )
 TRUTH = _Truth(NodeReport("0000020000000001", (), (), "1", "3.5.0"), InterfacesReport())
@@ -40,7 +43,8 @@ def test_a_problem_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) 
     assert logged("no SNAT on network 'a'") == [("WARNING", "no SNAT on network 'a'")]
     assert logged("no SNAT on network 'a'") == []
     assert logged("no SNAT on network 'b'") == [
-        ("WARNING", "no SNAT on network 'b'"), ("INFO", "no longer: no SNAT on network 'a'"),
+        ("WARNING", "no SNAT on network 'b'"),
+        ("INFO", "no longer: no SNAT on network 'a'"),
     ]
     client.problems = None  # an older controller
     reporter._send(TRUTH)

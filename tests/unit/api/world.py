@@ -15,7 +15,8 @@ from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
 from controller.store import Store
-from flows.model import Port, Snapshot
+from flows.model import Port
+from flows.snapshot import Snapshot
 
 compat.already_handled()  # all that ryu.app.wsgi needs; the tests' process stays without green threads
 

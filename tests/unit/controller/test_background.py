@@ -15,7 +15,8 @@ from controller.background import LeaseWriter, NeighbourWatch, next_hops
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
-from flows.model import Neighbour, NodeChange, Snapshot
+from flows.model import Neighbour, NodeChange
+from flows.snapshot import Snapshot
 from tests import world as cloud_of
 
 NEXT_HOP = IPv4Address("203.0.113.1")

@@ -16,7 +16,8 @@ from controller.session_mailbox import Work
 from controller.snapshots import SnapshotKeeper
 from flows.compile import compile_node
 from flows.ir import Flow, FlowKey
-from flows.model import Change, NodeChange, PortChange, Snapshot
+from flows.model import Change, NodeChange, PortChange
+from flows.snapshot import Snapshot
 from tests import world as cloud_of
 
 

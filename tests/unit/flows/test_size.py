@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flows.compile import compile_node
-from flows.model import GatewayMode, Network, Snapshot
+from flows.model import GatewayMode, Network
+from flows.snapshot import Snapshot
 from tests.world import NODES, network, node, port
 
 PER_LOCAL_PORT = 13

@@ -13,10 +13,11 @@ from flows.model import (
     NetworkKind,
     Node,
     Port,
-    Snapshot,
+    SnatAddress,
     Subnet,
     Uplink,
 )
+from flows.snapshot import Snapshot
 
 MAC = "fa:16:3e:00:00:01"
 MODES = tuple(GatewayMode)
@@ -69,7 +70,7 @@ def node(**fields: object) -> Node:
         "datapath_id": 0x20000000001,
         "uplinks": (Uplink("physnet1", UPLINK),),
         "gateways": (NetworkAddress("net-per_host", IPv4Address("10.0.0.2")),),
-        "snat_addresses": (NetworkAddress("net-out", SNAT),),
+        "snat_addresses": (SnatAddress("net-out", SNAT),),
     }
     return Node(**{**values, **fields})  # type: ignore[arg-type]
 

@@ -10,7 +10,8 @@ import pytest
 from controller.packet_in import outcomes
 from controller.packet_in.dhcp import Answer, DhcpServer, answer
 from controller.packet_in.leases import LeaseState
-from flows.model import FixedIp, GatewayMode, NetworkAddress, Port, Snapshot
+from flows.model import FixedIp, GatewayMode, NetworkAddress, Port
+from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
 from tests.unit.packet_in.wire import Message, Reply, ip, take_apart
 

@@ -9,7 +9,8 @@ import pytest
 
 from controller.packet_in import dhcp_options as option
 from controller.packet_in.dhcp import answer
-from flows.model import DhcpOption, GatewayMode, HostRoute, Network, Port, Snapshot
+from flows.model import DhcpOption, GatewayMode, HostRoute, Network, Port
+from flows.snapshot import Snapshot
 from tests.unit.packet_in import model
 from tests.unit.packet_in.wire import Message, Reply, ip, take_apart
 

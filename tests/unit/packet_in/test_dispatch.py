@@ -11,8 +11,9 @@ from controller.packet_in import frames, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Output, Services
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
-from flows.model import Binding, GatewayMode, Neighbour, Snapshot
+from flows.model import Binding, GatewayMode, Neighbour
 from flows.pipeline import Rule, cookie
+from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
 from tests.unit.packet_in.test_frames import TestNeighbours, packet
 from tests.unit.packet_in.wire import Message, take_apart

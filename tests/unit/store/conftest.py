@@ -20,7 +20,8 @@ from controller.store.specs import (
     ReportedInterface,
     SubnetSpec,
 )
-from flows.model import NetworkKind, Snapshot
+from flows.model import NetworkKind
+from flows.snapshot import Snapshot
 
 
 @dataclass

@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from controller.store.schema import metadata
 from controller.store.specs import PortSpec, StoreError
-from flows.model import Snapshot
+from flows.snapshot import Snapshot
 
 
 def test_one_row_for_each_object_of_a_transaction(world: Any) -> None:

@@ -1,0 +1,201 @@
+"""Everything the controller knows at one revision.
+
+`Snapshot` is the one input of the compiler and of every packet_in handler. It is never changed: `Snapshot.apply`
+makes the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flows.model import (
+    Binding,
+    Change,
+    FloatingIp,
+    FloatingIpChange,
+    Network,
+    NetworkChange,
+    Node,
+    NodeChange,
+    Port,
+    PortChange,
+)
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Build it with `Snapshot.build`, not by hand: it has indexes."""
+
+    revision: int
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    floating_ips: Mapping[str, FloatingIp] = field(default_factory=dict)
+    ports_by_node: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ports_by_key: Mapping[int, str] = field(default_factory=dict)
+    ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    networks_by_key: Mapping[int, str] = field(default_factory=dict)
+    networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    external_networks: Mapping[int, str] = field(default_factory=dict)
+    floating_ips_by_port: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
+    presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @staticmethod
+    def build(
+        revision: int,
+        networks: Iterable[Network] = (),
+        ports: Iterable[Port] = (),
+        nodes: Iterable[Node] = (),
+        floating_ips: Iterable[FloatingIp] = (),
+    ) -> Snapshot:
+        changes: list[Change] = [NetworkChange(network.id, network) for network in networks]
+        changes += [PortChange(port.id, port) for port in ports]
+        changes += [NodeChange(node.name, node) for node in nodes]
+        changes += [FloatingIpChange(floating_ip.id, floating_ip) for floating_ip in floating_ips]
+        return Snapshot(0).apply(revision, changes)
+
+    def apply(self, revision: int, changes: Iterable[Change]) -> Snapshot:
+        """The snapshot after these changes. Costs a shallow copy of the maps that change, not of what is in them."""
+        draft = _Draft(self)
+        for change in changes:
+            match change:
+                case NetworkChange(id=id_, new=network):
+                    draft.network(id_, network)
+                case PortChange(id=id_, new=port):
+                    draft.port(id_, port)
+                case NodeChange(id=id_, new=node):
+                    draft.node(id_, node)
+                case FloatingIpChange(id=id_, new=floating_ip):
+                    draft.floating_ip(id_, floating_ip)
+        return replace(self, revision=revision, **draft.maps)
+
+    def local_ports(self, node: str) -> list[Port]:
+        """The ports bound to a node."""
+        return [self.ports[port_id] for port_id in self.ports_by_node.get(node, _NONE)]
+
+    def present(self, node: str, network_id: str) -> bool:
+        """True when the node has a port on the network."""
+        return self.presence.get((node, network_id), 0) > 0
+
+    def router_networks(self, router_key: int) -> list[Network]:
+        """The networks that are routed to each other, by key."""
+        members = self.networks_by_router.get(router_key, _NONE)
+        return sorted((self.networks[id_] for id_ in members), key=lambda network: network.key)
+
+    def external_network(self, network: Network) -> Network | None:
+        """Where a network's traffic to the outside leaves: its own choice, or the external network made first."""
+        if network.external_network_id is not None:
+            return self.networks.get(network.external_network_id)
+        if not self.external_networks:
+            return None
+        return self.networks[self.external_networks[min(self.external_networks)]]
+
+    def floating_ips_of(self, port_id: str) -> list[FloatingIp]:
+        """Those that lead to a port, by key."""
+        found = (self.floating_ips[id_] for id_ in self.floating_ips_by_port.get(port_id, _NONE))
+        return sorted(found, key=lambda floating_ip: floating_ip.key)
+
+    def floating_ip_node(self, floating_ip: FloatingIp) -> str | None:
+        """The one node that answers for a floating IP on the wire: where its port is, or its first bound one."""
+        candidates = [forwarding.port_id for forwarding in floating_ip.port_forwardings]
+        if floating_ip.port_id is not None:
+            candidates.insert(0, floating_ip.port_id)
+        for port_id in candidates:
+            port = self.ports.get(port_id)
+            if port is not None and port.binding is not None:
+                return port.binding.node
+        return None
+
+    def port_at(self, node: str, ofport: int) -> Port | None:
+        port_id = self.ports_by_ofport.get((node, ofport))
+        return None if port_id is None else self.ports[port_id]
+
+
+class _Draft:
+    """Copies each map of a snapshot once, when it is first written."""
+
+    def __init__(self, base: Snapshot) -> None:
+        self._base = base
+        self.maps: dict[str, dict[Any, Any]] = {}
+
+    def _map(self, name: str, base: Mapping[Any, Any]) -> dict[Any, Any]:
+        if name not in self.maps:
+            self.maps[name] = dict(base)
+        return self.maps[name]
+
+    def _store(self, name: str, base: Mapping[Any, Any], key: object, value: object | None) -> object | None:
+        target = self._map(name, base)
+        old = target.get(key)
+        if value is None:
+            target.pop(key, None)
+        else:
+            target[key] = value
+        return old
+
+    def _index(self, name: str, base: Mapping[Any, Any], key: object, member: str, add: bool) -> None:
+        target = self._map(name, base)
+        members = target.get(key, _NONE)
+        assert isinstance(members, frozenset)
+        members = members | {member} if add else members - {member}
+        if members:
+            target[key] = members
+        else:
+            target.pop(key, None)
+
+    def network(self, id_: str, new: Network | None) -> None:
+        base = self._base
+        old = self._store("networks", base.networks, id_, new)
+        for network, add in ((old, False), (new, True)):
+            if isinstance(network, Network):
+                self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)
+                self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)
+                if network.external:
+                    self._store("external_networks", base.external_networks, network.key, id_ if add else None)
+
+    def port(self, id_: str, new: Port | None) -> None:
+        base = self._base
+        old = self._store("ports", base.ports, id_, new)
+        for port, add in ((old, False), (new, True)):
+            if not isinstance(port, Port):
+                continue
+            self._store("ports_by_key", base.ports_by_key, port.key, id_ if add else None)
+            self._index("ports_by_network", base.ports_by_network, port.network_id, id_, add)
+            if port.binding is None:
+                continue
+            binding = port.binding
+            self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
+            self._place(binding, id_, add)
+            self._count((binding.node, port.network_id), 1 if add else -1)
+
+    def _place(self, binding: Binding, id_: str, add: bool) -> None:
+        places = self._map("ports_by_ofport", self._base.ports_by_ofport)
+        place = (binding.node, binding.ofport)
+        if add:
+            places[place] = id_
+        elif places.get(place) == id_:  # another port may have taken the place within the same change
+            del places[place]
+
+    def _count(self, key: tuple[str, str], by: int) -> None:
+        counts = self._map("presence", self._base.presence)
+        count = counts.get(key, 0)
+        assert isinstance(count, int)
+        if count + by:
+            counts[key] = count + by
+        else:
+            counts.pop(key, None)
+
+    def node(self, id_: str, new: Node | None) -> None:
+        self._store("nodes", self._base.nodes, id_, new)
+
+    def floating_ip(self, id_: str, new: FloatingIp | None) -> None:
+        old = self._store("floating_ips", self._base.floating_ips, id_, new)
+        for floating_ip, add in ((old, False), (new, True)):
+            if isinstance(floating_ip, FloatingIp):
+                for port_id in floating_ip.port_ids:
+                    self._index("floating_ips_by_port", self._base.floating_ips_by_port, port_id, id_, add)
