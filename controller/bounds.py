@@ -2,8 +2,8 @@
 
 from typing import Final
 
-# Seconds. The least is what the slowest client takes: dhcpcd refuses less than 20. The most leaves room for twice of
-# it in 32 bits, so that no client mistakes it for infinity (RFC 2131, 3.3).
+# Seconds. dhcpcd takes anything shorter for 20, and would use its address longer than it is leased. The most is what a
+# column of the database holds; all ones in 32 bits would mean for ever (RFC 2131, 3.3).
 LEAST_LEASE_TIME: Final = 20
 MOST_LEASE_TIME: Final = 0x7FFFFFFF
 
