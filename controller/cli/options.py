@@ -38,7 +38,9 @@ DhcpOptions = Annotated[
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are dataclasses become one option for each field: what several commands share."""
     declared = signature(command, eval_str=True)
-    groups = {name: item.annotation for name, item in declared.parameters.items() if is_dataclass(item.annotation)}
+    groups: dict[str, Any] = {
+        name: item.annotation for name, item in declared.parameters.items() if is_dataclass(item.annotation)
+    }
     parameters: list[Parameter] = []
     for name, item in declared.parameters.items():
         if name not in groups:
