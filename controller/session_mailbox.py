@@ -10,7 +10,7 @@ from controller.green import Signal
 from flows.diff import Delta
 from flows.digest import flow_digest
 from flows.ir import Flow, FlowKey
-from flows.pipeline import decode_cookie
+from flows.rules import decode_cookie
 
 
 @dataclass(frozen=True, slots=True)

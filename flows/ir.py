@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flows.fields import FIELDS
-from flows.pipeline import Priority, Rule, Table, cookie
+from flows.pipeline import Priority, Table
+from flows.rules import Rule, cookie
 
 # (field, value) or (field, value, mask), in the order of flows.fields
 MatchItem = tuple[str, int, int | None]

@@ -37,8 +37,9 @@ from flows.ir import (
     matching,
 )
 from flows.packet import PREREQUISITES, Packet
-from flows.pipeline import COOKIE_LEARNED, Rule, Table, decode_cookie
+from flows.pipeline import Table
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
+from flows.rules import COOKIE_LEARNED, Rule, decode_cookie
 
 Fields = dict[str, int]
 _NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id"), 0)

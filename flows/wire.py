@@ -32,7 +32,8 @@ from flows.ir import (
     Resubmit,
     SetField,
 )
-from flows.pipeline import COOKIE_OURS, COOKIE_OURS_MASK, Table
+from flows.pipeline import Table
+from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 
 BUNDLE_ID = 1
 NICIRA = 0x00002320

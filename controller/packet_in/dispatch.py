@@ -18,7 +18,8 @@ from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from flows.model import Neighbour, Network
-from flows.pipeline import GATEWAY_MAC, Rule, decode_cookie
+from flows.pipeline import GATEWAY_MAC
+from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, PushVlan, SetField, flow, matching
 from flows.model import Network, NetworkKind
-from flows.pipeline import GATEWAY_MAC, Priority, Rule, Table
+from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import ARP_REPLY, ARP_REQUEST, ETH_ARP
+from flows.rules import Rule
 from flows.view import View, mac_to_int
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from flows.ir import Action, Flow, Goto, PopVlan, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
-from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Rule, Table
+from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Table
 from flows.protocols import VLAN_NONE
+from flows.rules import Rule
 from flows.view import View, vlan_match
 
 

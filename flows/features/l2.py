@@ -6,18 +6,9 @@ from collections.abc import Iterator
 
 from flows.ir import Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
-from flows.pipeline import (
-    FLOOD_PARTS,
-    FROM_UPLINK,
-    GATEWAY_MAC,
-    ROUTED_GROUP_MAC,
-    UPLINK_PORT,
-    Priority,
-    Reg,
-    Rule,
-    Table,
-)
+from flows.pipeline import FLOOD_PARTS, FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Table
 from flows.protocols import ETH_MULTICAST_BIT
+from flows.rules import Rule
 from flows.view import View, mac_to_int
 
 _MULTICAST = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)

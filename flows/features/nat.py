@@ -12,8 +12,9 @@ from ipaddress import IPv4Address
 from flows.features.arp import answer, request_for, tagged_back
 from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import CARRIER_BASE, CARRIER_MASK, UPLINK_PORT, CtZone, Priority, Reg, Rule, Table, carrier_address
+from flows.pipeline import CARRIER_BASE, CARRIER_MASK, UPLINK_PORT, CtZone, Priority, Reg, Table, carrier_address
 from flows.protocols import ARP_REPLY, CT_INVALID, CT_NEW, CT_TRACKED, ETH_ARP, ETH_IP, ICMP_ERRORS, PROTO_ICMP
+from flows.rules import Rule
 from flows.view import View, cidr_match, mac_to_int
 
 _SNAT_PORTS = (1024, 65535)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import NODE_MACS, Priority, Rule, Table
+from flows.pipeline import NODE_MACS, Priority, Table
 from flows.protocols import ARP_REQUEST, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP
+from flows.rules import Rule
 from flows.view import View, mac_to_int
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF

@@ -23,10 +23,10 @@ from flows.pipeline import (
     TO_GROUP,
     Priority,
     Reg,
-    Rule,
     Table,
 )
 from flows.protocols import ETH_IP
+from flows.rules import Rule
 from flows.view import View, cidr_match, mac_to_int
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flows.ir import Controller, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import GATEWAY_MAC, Priority, Rule, Table
+from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import (
     DHCP_CLIENT_PORT,
     DHCP_SERVER_PORT,
@@ -16,6 +16,7 @@ from flows.protocols import (
     PROTO_ICMP,
     PROTO_UDP,
 )
+from flows.rules import Rule
 from flows.view import View
 
 _TTL = 64

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from flows.ir import Flow, Goto, Learn, SetField, drop, flow, matching
 from flows.model import Network
 from flows.pipeline import (
-    COOKIE_LEARNED,
     FLAG_FROM_UPLINK,
     FLAG_TO_GROUP,
     GATEWAY_MAC,
@@ -24,10 +23,10 @@ from flows.pipeline import (
     TEACHER_MAC_PREFIX,
     Priority,
     Reg,
-    Rule,
     Table,
 )
 from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, PROTO_UDP
+from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import View
 
 # Seconds since the address was last heard there. A port that moved silently is looked for again as soon as it is over.

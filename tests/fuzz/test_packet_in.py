@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from controller.packet_in import icmp, neighbours, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
 from controller.packet_in.leases import LeaseLog
-from flows.pipeline import GATEWAY_MAC, Rule, cookie
+from flows.pipeline import GATEWAY_MAC
+from flows.rules import Rule, cookie
 from tests.unit.packet_in import model, wire
 from tests.unit.packet_in.test_frames import TestNeighbours, packet
 from tests.unit.packet_in.wire import Message, take_apart

@@ -20,7 +20,8 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import GATEWAY_MAC, Rule, Table, decode_cookie
+from flows.pipeline import GATEWAY_MAC, Table
+from flows.rules import Rule, decode_cookie
 
 ANYCAST_MAC = GATEWAY_MAC.to_bytes(6).hex(":")
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), .*table=(\d+), n_packets=(\d+), .*?priority=(\d+)(\S*) actions=(.*)")

@@ -17,7 +17,8 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
-from flows.pipeline import GATEWAY_MAC, Rule, decode_cookie
+from flows.pipeline import GATEWAY_MAC
+from flows.rules import Rule, decode_cookie
 from tests.unit.packet_in.wire import Message, Reply, internet_sum, take_apart
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD

@@ -18,7 +18,7 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
-from flows.pipeline import Rule
+from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import Tap, client_message, drops, mac_of, sound
 from tests.unit.packet_in import wire

@@ -17,7 +17,7 @@ from controller.client import Object
 from etc.lab.lab import Lab
 from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import Rule
+from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import BROADCAST, GATEWAY, Asked, Tap, client_message, is_dhcp, mac_of, sound
 from tests.netns.hostile import discover_until_answered

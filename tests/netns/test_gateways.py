@@ -15,7 +15,8 @@ from etc.lab.fabric import OUTSIDE_INTERFACE, OUTSIDE_ROUTER, QUIET
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import CtZone, Rule
+from flows.pipeline import CtZone
+from flows.rules import Rule
 from tests.netns.cloud import (
     ANYCAST_MAC,
     drops,

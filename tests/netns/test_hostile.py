@@ -17,7 +17,7 @@ from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
-from flows.pipeline import Rule
+from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import ARP, BROADCAST, GATEWAY, IPV4, IPV6, Tap, arp, client_message, mac, mac_of, sound, udp
 from tests.netns.hostile import COUNTED, OTHER_VLAN, Scene, build, discover_until_answered, flood, rogue_offer

@@ -16,7 +16,7 @@ import pytest
 from controller.packet_in import outcomes as outcome
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
-from flows.pipeline import Rule
+from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import BROADCAST, client_message, mac, mac_of, sound
 from tests.netns.hostile import COUNTED, Scene, build, discover_until_answered, flood, paced, rogue_offer

@@ -16,7 +16,8 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import Rule, Table, decode_cookie
+from flows.pipeline import Table
+from flows.rules import Rule, decode_cookie
 from tests.netns.cloud import (
     ANYCAST_MAC,
     Installed,

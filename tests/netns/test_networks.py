@@ -16,7 +16,8 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import ROUTED_GROUP_MAC, TEACHER_MAC_PREFIX, Rule, Table
+from flows.pipeline import ROUTED_GROUP_MAC, TEACHER_MAC_PREFIX, Table
+from flows.rules import Rule
 from tests.netns.cloud import (
     ANYCAST_MAC,
     arp_frame,

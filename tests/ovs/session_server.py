@@ -31,7 +31,8 @@ from flows.compile import Kind, Program, Segment
 from flows.diff import diff
 from flows.digest import digest
 from flows.ir import Flow, Output, SetField, flow, matching
-from flows.pipeline import Priority, Rule
+from flows.pipeline import Priority
+from flows.rules import Rule
 
 DATAPATH_ID = 0x77
 

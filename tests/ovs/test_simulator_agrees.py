@@ -10,8 +10,9 @@ import pytest
 from flows.compile import compile_node
 from flows.conntrack import Conntrack
 from flows.packet import Packet, packet
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, Rule, node_mac
+from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
+from flows.rules import Rule
 from flows.simulate import Result, State, Switch
 from tests.ovs.frames import decode, encode
 from tests.ovs.real_switch import RealSwitch

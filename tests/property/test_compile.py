@@ -13,8 +13,8 @@ from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
-from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkAddress, NetworkChange, NodeChange, PortChange
-from flows.pipeline import Rule, decode_cookie
+from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkChange, NodeChange, PortChange
+from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from tests.world import EXTERNAL, NODES, cloud, networks, node, port
 
@@ -49,7 +49,7 @@ def edits(draw: st.DrawFn) -> Change:
     made_node = node(name)
     gateways = tuple(held for held in made_node.gateways if draw(st.booleans()))
     neighbours = draw(st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)]))
-    snat = draw(st.sampled_from([(), (NetworkAddress(EXTERNAL, IPv4Address("203.0.113.77")),)]))
+    snat = draw(st.sampled_from([(), (SnatAddress(EXTERNAL, IPv4Address("203.0.113.77")),)]))
     uplinks = draw(st.sampled_from([made_node.uplinks, made_node.uplinks[:1], ()]))
     return NodeChange(
         name, replace(made_node, gateways=gateways, neighbours=neighbours, snat_addresses=snat, uplinks=uplinks)

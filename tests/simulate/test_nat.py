@@ -9,8 +9,9 @@ import pytest
 from flows.fabric import Fabric, Journey
 from flows.model import NodeChange
 from flows.packet import Packet, packet
-from flows.pipeline import CtZone, Rule, cookie, node_mac
+from flows.pipeline import CtZone, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
+from flows.rules import Rule, cookie
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import (
     BLUE_1,

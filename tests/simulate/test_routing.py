@@ -6,7 +6,8 @@ import pytest
 
 from flows.fabric import Fabric
 from flows.model import PortChange
-from flows.pipeline import COOKIE_LEARNED, GATEWAY_MAC, ROUTED_GROUP_MAC, Rule, cookie, node_mac, teacher_mac
+from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac, teacher_mac
+from flows.rules import COOKIE_LEARNED, Rule, cookie
 from flows.simulate import Drop, Reason
 from flows.snapshot import Snapshot
 from tests.simulate.cloud import BLUE2_1, BLUE2_2, BLUE_1, BLUE_2, UPLINK, Vm, fabric, ip, send, vm, world

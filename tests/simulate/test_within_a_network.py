@@ -9,8 +9,9 @@ import pytest
 from flows.fabric import Delivery, Fabric
 from flows.model import NetworkChange, PortChange
 from flows.packet import packet
-from flows.pipeline import GATEWAY_MAC, Rule, Table, cookie
+from flows.pipeline import GATEWAY_MAC, Table
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_UDP
+from flows.rules import Rule, cookie
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import (
     BLUE2_1,

@@ -10,7 +10,8 @@ import eventlet
 
 from controller import receive
 from flows.ir import Flow
-from flows.pipeline import COOKIE_OURS, COOKIE_OURS_MASK, Table
+from flows.pipeline import Table
+from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 from flows.wire import encode_match
 
 FLOW_MOD, STATS_REQUEST, EXPERIMENTER, PACKET_OUT, BARRIER, BUNDLE_CONTROL, BUNDLE_ADD = 14, 18, 4, 13, 20, 33, 34

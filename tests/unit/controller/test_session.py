@@ -18,7 +18,8 @@ from flows.compile import Kind, Program, Segment
 from flows.diff import Delta
 from flows.digest import digest, flow_digest
 from flows.ir import Flow, Goto, drop, flow, matching
-from flows.pipeline import Priority, Rule, Table
+from flows.pipeline import Priority, Table
+from flows.rules import Rule
 from tests.unit.controller.fake_switch import FakeSwitch, key_of
 
 

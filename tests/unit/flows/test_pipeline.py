@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.ir import Goto, drop, flow, matching
-from flows.pipeline import (
-    Priority,
-    Rule,
-    Table,
-    carrier_address,
-    cookie,
-    decode_cookie,
-    document,
-    node_mac,
-)
+from flows.pipeline import Priority, Table, carrier_address, node_mac
+from flows.rules import Rule, cookie, decode_cookie, document
 
 
 def test_the_document_is_fresh() -> None:

@@ -12,7 +12,7 @@ from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Out
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from flows.model import Binding, GatewayMode, Neighbour
-from flows.pipeline import Rule, cookie
+from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
 from tests.unit.packet_in.test_frames import TestNeighbours, packet

@@ -1,0 +1,190 @@
+"""Why a flow is there: every rule with its table, and the cookie that names it on the switch.
+
+`python -m flows.rules` prints docs/pipeline.md; a test fails when the two differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from flows.pipeline import PORT_ZONES, REGISTER_DOC, TABLE_DOC, CtZone, Table
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleInfo:
+    number: int
+    table: Table
+    drop: bool
+    about: str
+    doc: str
+
+
+class Rule(Enum):
+    """Why a flow is there: the upper half of its cookie. The lower half is the key of the object named by `about`."""
+
+    CLASSIFY_PORT = _RuleInfo(1, Table.CLASSIFY, False, "port", "a VM's interface")
+    CLASSIFY_UPLINK = _RuleInfo(2, Table.CLASSIFY, False, "network", "a network on an uplink")
+    DROP_UNCLASSIFIED = _RuleInfo(3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here")
+    CLASSIFY_EXTERNAL = _RuleInfo(4, Table.CLASSIFY, False, "network", "an external network on an uplink")
+    SNAT_ARP = _RuleInfo(10, Table.EXTERNAL_IN, False, "network", "ARP for the node's SNAT address")
+    PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's MAC by ARP: to the controller")
+    UNSNAT = _RuleInfo(12, Table.EXTERNAL_IN, False, "network", "packet to the node's SNAT address")
+    EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network with VMs of its own")
+    DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node")
+    DROP_UNSOLICITED = _RuleInfo(20, Table.EXTERNAL_ESTABLISHED, True, "", "not a reply to anything a VM sent")
+    EXTERNAL_REPLY = _RuleInfo(21, Table.EXTERNAL_ESTABLISHED, False, "network", "reply to a VM of the network")
+    CARRIER_REPLY = _RuleInfo(22, Table.EXTERNAL_ESTABLISHED, False, "port", "reply to a port's carrier address")
+    DROP_INVALID = _RuleInfo(23, Table.EXTERNAL_ESTABLISHED, True, "", "conntrack finds the packet invalid")
+    ALLOW_ARP = _RuleInfo(30, Table.PORT_SECURITY, False, "port", "ARP with the port's own addresses")
+    ALLOW_ARP_PROBE = _RuleInfo(31, Table.PORT_SECURITY, False, "port", "ARP probe (RFC 5227)")
+    ALLOW_IP = _RuleInfo(32, Table.PORT_SECURITY, False, "port", "IPv4 from the port's own addresses")
+    ALLOW_DHCP = _RuleInfo(33, Table.PORT_SECURITY, False, "port", "DHCP client without an address yet")
+    DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
+    DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
+    DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
+    DROP_IPV6 = _RuleInfo(38, Table.PORT_SECURITY, True, "port", "IPv6: there is none yet, and every guest tries it")
+    DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "network", "a VM sends to a MAC that only nodes use")
+    UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
+    UPLINK_TAUGHT = _RuleInfo(46, Table.UPLINK_IN, False, "network", "another node says what is behind it")
+    DROP_UPLINK_GATEWAY = _RuleInfo(41, Table.UPLINK_IN, True, "network", "gateway ARP from the wire")
+    DROP_UPLINK_ANYCAST = _RuleInfo(42, Table.UPLINK_IN, True, "", "the anycast gateway MAC from the wire")
+    DROP_UPLINK_DHCP = _RuleInfo(43, Table.UPLINK_IN, True, "network", "DHCP from the wire on a network that we serve")
+    UPLINK_SWITCHED = _RuleInfo(44, Table.UPLINK_IN, False, "", "switched frame from the wire")
+    DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not IPv4")
+    ARP_GATEWAY = _RuleInfo(50, Table.ARP_RESPONDER, False, "network", "ARP for a gateway address")
+    ARP_PORT = _RuleInfo(51, Table.ARP_RESPONDER, False, "port", "ARP for a known port")
+    ARP_SWITCHED_OWN = _RuleInfo(53, Table.ARP_RESPONDER, False, "port", "a port asks for its own address")
+    ARP_SWITCHED = _RuleInfo(52, Table.ARP_RESPONDER, False, "", "any other ARP")
+    PUNT_DHCP = _RuleInfo(60, Table.SERVICES, False, "port", "DHCP request, to the controller")
+    GATEWAY_ECHO = _RuleInfo(61, Table.SERVICES, False, "network", "echo request to the gateway")
+    DROP_GATEWAY = _RuleInfo(62, Table.SERVICES, True, "network", "the gateway offers nothing else")
+    SERVICES_DONE = _RuleInfo(63, Table.SERVICES, False, "", "not for a service")
+    ROUTE = _RuleInfo(70, Table.ROUTE_OR_SWITCH, False, "", "to the gateway's MAC")
+    SWITCH = _RuleInfo(71, Table.ROUTE_OR_SWITCH, False, "", "to any other MAC")
+    PUNT_TTL_EXPIRED = _RuleInfo(80, Table.ROUTING, False, "network", "TTL used up: the controller says so by ICMP")
+    DROP_TTL_EXPIRED = _RuleInfo(81, Table.ROUTING, True, "", "TTL used up")
+    ROUTE_SUBNET = _RuleInfo(82, Table.ROUTING, False, "network", "a subnet of the same router")
+    ROUTE_DEFAULT = _RuleInfo(83, Table.ROUTING, False, "network", "the way out")
+    DROP_NO_ROUTE = _RuleInfo(84, Table.ROUTING, True, "", "no route to there")
+    LEARNED_NEXT_HOP = _RuleInfo(85, Table.REMOTE_NEXT_HOP, False, "", "the node a routed address was last seen behind")
+    SNAT = _RuleInfo(90, Table.NAT_EGRESS, False, "network", "to the node's SNAT address")
+    CARRIER = _RuleInfo(91, Table.NAT_EGRESS, False, "port", "to the port's carrier address")
+    DROP_ICMP_ERROR = _RuleInfo(88, Table.NAT_EGRESS, True, "", "ICMP error of a VM: could quote another's flow")
+    DROP_NO_NAT = _RuleInfo(92, Table.NAT_EGRESS, True, "", "no SNAT address for this network on this node")
+    SNAT_CARRIER = _RuleInfo(93, Table.NODE_SNAT, False, "network", "from the carrier to the node's SNAT address")
+    DROP_NO_SNAT = _RuleInfo(94, Table.NODE_SNAT, True, "", "no SNAT address for this network on this node")
+    EXTERNAL_NEXT_HOP = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "to the next hop")
+    DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "network", "no ARP answer from the next hop yet")
+    DROP_UNTRANSLATED = _RuleInfo(89, Table.EXTERNAL_OUT, True, "", "conntrack had no room to translate it")
+    DROP_EXTERNAL_SELF = _RuleInfo(97, Table.EXTERNAL_OUT, True, "network", "to the node's own SNAT address")
+    DROP_INVALID_OUT = _RuleInfo(98, Table.EXTERNAL_OUT, True, "", "conntrack finds it invalid: it is not translated")
+    DROP_INVALID_CARRIER = _RuleInfo(99, Table.NODE_SNAT, True, "", "conntrack finds it invalid: it is not translated")
+    DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
+    DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
+    DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")
+    DROP_TAUGHT = _RuleInfo(104, Table.TEACH, True, "", "a frame that was only to be learned from")
+    TEACH = _RuleInfo(103, Table.TEACH, False, "network", "to the sender of a frame to the group")
+    L2_LOCAL = _RuleInfo(110, Table.L2_FORWARD, False, "port", "local port by MAC")
+    L2_FLOOD = _RuleInfo(111, Table.L2_FORWARD, False, "network", "broadcast and multicast")
+    L2_UPLINK = _RuleInfo(112, Table.L2_FORWARD, False, "network", "unknown unicast from a VM")
+    DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here")
+    DROP_NO_UPLINK = _RuleInfo(114, Table.L2_FORWARD, True, "", "for elsewhere, but the network has no uplink here")
+    DROP_GATEWAY_MAC = _RuleInfo(117, Table.L2_FORWARD, True, "", "to the gateway's MAC, but nothing the gateway takes")
+    FLOOD_LOCAL = _RuleInfo(115, Table.FLOOD, False, "network", "to each part of the local ports")
+    FLOOD_PART = _RuleInfo(118, Table.FLOOD_PART, False, "network", "to some of them")
+    DROP_NOBODY = _RuleInfo(116, Table.FLOOD, True, "", "broadcast with nobody to hear it")
+    OUTPUT_PORT = _RuleInfo(120, Table.OUTPUT, False, "port", "out to a VM")
+    OUTPUT_UPLINK = _RuleInfo(121, Table.OUTPUT, False, "network", "out to the wire")
+    OUTPUT_UPLINK_ROUTED = _RuleInfo(122, Table.OUTPUT, False, "network", "routed: out with the node's own MAC")
+    DROP_TO_ITSELF = _RuleInfo(124, Table.OUTPUT, True, "port", "a VM sends to itself")
+    DROP_NO_OUTPUT = _RuleInfo(123, Table.OUTPUT, True, "", "the target is not on this node")
+    STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
+
+    @property
+    def number(self) -> int:
+        return self.value.number
+
+    @property
+    def table(self) -> Table:
+        return self.value.table
+
+    @property
+    def drop(self) -> bool:
+        return self.value.drop
+
+    @property
+    def about(self) -> str:
+        return self.value.about
+
+    @property
+    def doc(self) -> str:
+        return self.value.doc
+
+
+_RULES_BY_NUMBER: dict[int, Rule] = {rule.number: rule for rule in Rule}
+
+# One byte at the top of every computed flow's cookie: what carries it is ours to delete. Learned flows do not.
+COOKIE_OURS = 0x54 << 56
+COOKIE_OURS_MASK = 0xFF << 56
+COOKIE_LEARNED = 0x4C << 56
+
+
+def cookie(rule: Rule, key: int = 0) -> int:
+    """64 bits: our mark (8), the rule (24), the object's key (32)."""
+    return COOKIE_OURS | rule.number << 32 | key
+
+
+def decode_cookie(value: int) -> tuple[Rule, int] | None:
+    """The rule and object key of a cookie, or None when it is not one of ours."""
+    if value & COOKIE_OURS_MASK != COOKIE_OURS:
+        return None
+    rule = _RULES_BY_NUMBER.get(value >> 32 & 0xFFFFFF)
+    return None if rule is None else (rule, value & 0xFFFFFFFF)
+
+
+def document() -> str:
+    """docs/pipeline.md."""
+    lines = [
+        "# The pipeline",
+        "",
+        "Generated by `python -m flows.rules` from `flows/pipeline.py` and `flows/rules.py`; do not edit.",
+        "",
+        "## Registers",
+        "",
+        "| register | name | holds |",
+        "|---|---|---|",
+        *(f"| `{register}` | {name} | {doc} |" for register, name, doc in REGISTER_DOC),
+        "",
+        "## Tables",
+        "",
+        "| id | table | what it does |",
+        "|---|---|---|",
+        *(f"| {table.value} | `{table.name.lower()}` | {TABLE_DOC[table]} |" for table in Table),
+        "",
+        "## Rules",
+        "",
+        f"A flow's cookie is `{COOKIE_OURS >> 56:#04x}` (8 bits), the rule (24 bits), the key of the object (32 bits). "
+        "Every drop has a rule of its own.",
+        "",
+        "| rule | number | table | of | drops | why it is there |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{rule.name.lower()}` | {rule.number} | {rule.table.name.lower()} | {rule.about or '-'} | "
+            f"{'yes' if rule.drop else ''} | {rule.doc} |"
+            for rule in Rule
+        ),
+        "",
+        "## Conntrack zones",
+        "",
+        "| zone | for |",
+        "|---|---|",
+        f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port |",
+        *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(document(), end="")
