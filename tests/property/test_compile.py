@@ -13,7 +13,7 @@ from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
-from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkChange, NodeChange, PortChange
+from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkChange, NodeChange, PortChange, SnatAddress
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from tests.world import EXTERNAL, NODES, cloud, networks, node, port
