@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
-from flows.model import NetworkAddress, Port
+from flows.model import NetworkAddress, Port, SnatAddress
 
 Json = dict[str, Any]
 
@@ -113,7 +113,7 @@ def node(record: NodeRecord, state: Json) -> Json:
     }
 
 
-def _held(held: NetworkAddress) -> Json:
+def _held(held: NetworkAddress | SnatAddress) -> Json:
     return {"network_id": held.network_id, "address": str(held.address)}
 
 
