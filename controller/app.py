@@ -55,7 +55,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         self.counters = Counters()
         self.store = Store(
-            settings.database_url, vlan_range=settings.vlan_range, on_commit=lambda _: self.keeper.wake()
+            settings.database_url,
+            vlan_range=settings.vlan_range,
+            on_commit=lambda _: self.keeper.wake(),
+            floating_ip_quota=settings.floating_ip_quota,
+            auto_assign_pool=settings.auto_assign_pool,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._leases = LeaseLog()

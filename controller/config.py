@@ -67,6 +67,16 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Seconds a node keeps its gateway address of a network after its last port there has left.",
         ),
     ],
+    "floating_ips": [
+        cfg.StrOpt(
+            "auto_assign_pool",
+            default="",
+            help="Name of the pool of which every new port on a translated network gets a floating IP.",
+        ),
+    ],
+    "quota": [
+        cfg.IntOpt("floating_ips", default=10, min=-1, help="Floating IPs that a project may have; -1: any number."),
+    ],
     "vlan": [
         cfg.StrOpt("range", default="100:4000", help="FIRST:LAST VLAN id given to networks that name no segment."),
     ],
@@ -99,6 +109,8 @@ class ControllerConfig:
     packet_in_burst: int
     gateway_release_delay: int
     vlan_range: tuple[int, int]
+    auto_assign_pool: str | None
+    floating_ip_quota: int
     log_format: str
     log_level: str
 
@@ -145,6 +157,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             packet_in_burst=conf.packet_in.burst,
             gateway_release_delay=conf.gateway.release_delay,
             vlan_range=_vlan_range(conf.vlan.range),
+            auto_assign_pool=conf.floating_ips.auto_assign_pool or None,
+            floating_ip_quota=conf.quota.floating_ips,
             log_format=conf.logging.format,
             log_level=conf.logging.level,
         )

@@ -29,6 +29,10 @@ class Resource(StrEnum):
     PORT = "port"
     NODE = "node"
     INTERFACES = "interfaces"
+    FLOATING_IP_POOL = "floating_ip_pool"
+    FLOATING_IP = "floating_ip"
+    PORT_FORWARDING = "port_forwarding"
+    QUOTA = "quota"
     REVISION = "revision"
     HEALTH = "health"
     METRICS = "metrics"
@@ -66,6 +70,21 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
+    (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
+    (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,
+    (Resource.FLOATING_IP_POOL, Verb.DELETE): _ADMINS,
+    (Resource.FLOATING_IP, Verb.LIST): _USERS,
+    (Resource.FLOATING_IP, Verb.SHOW): _USERS,
+    (Resource.FLOATING_IP, Verb.CREATE): _WRITERS,
+    (Resource.FLOATING_IP, Verb.UPDATE): _WRITERS,
+    (Resource.FLOATING_IP, Verb.DELETE): _WRITERS,
+    (Resource.PORT_FORWARDING, Verb.LIST): _USERS,
+    (Resource.PORT_FORWARDING, Verb.SHOW): _USERS,
+    (Resource.PORT_FORWARDING, Verb.CREATE): _WRITERS,
+    (Resource.PORT_FORWARDING, Verb.DELETE): _WRITERS,
+    (Resource.QUOTA, Verb.SHOW): _USERS,
+    (Resource.QUOTA, Verb.UPDATE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
 from controller.store.specs import AddressRange, SnatChoice
@@ -70,6 +70,12 @@ def _snat_choice(value: object) -> SnatChoice:
     return AddressRange(_unicast(first), _unicast(last))
 
 
+def _span(value: object) -> AddressRange:
+    """ADDRESS, FIRST-LAST or CIDR."""
+    choice = _snat_choice(value)
+    return choice if isinstance(choice, AddressRange) else AddressRange(choice, choice)
+
+
 def _mac(value: str) -> str:
     mac = value.lower()
     if not _MAC.fullmatch(mac):
@@ -102,7 +108,11 @@ Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
 SnatAddress = Annotated[IPv4Address | AddressRange, PlainValidator(_snat_choice)]
+AddressSpan = Annotated[AddressRange, PlainValidator(_span)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
 Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]
 LeaseTime = Annotated[int, Field(ge=LEAST_LEASE_TIME, le=MOST_LEASE_TIME)]
+
+# for what stands in a query
+ADDRESS: TypeAdapter[IPv4Address] = TypeAdapter(Address)

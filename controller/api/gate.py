@@ -15,7 +15,18 @@ import structlog
 from prometheus_client import Counter
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 
-from controller.api import health, metrics, networks, nodes, ports, revisions, stats
+from controller.api import (
+    floating_ip_pools,
+    floating_ips,
+    health,
+    metrics,
+    networks,
+    nodes,
+    ports,
+    quotas,
+    revisions,
+    stats,
+)
 from controller.api.auth import Authenticator, Identity
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import Answer, Endpoint, Request, Route, Router, StartResponse, body_length, parse_query
@@ -169,6 +180,9 @@ def make_app(services: Services) -> Gate:
         *networks.ROUTES,
         *ports.ROUTES,
         *nodes.ROUTES,
+        *floating_ip_pools.ROUTES,
+        *floating_ips.ROUTES,
+        *quotas.ROUTES,
         *revisions.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),

@@ -12,7 +12,7 @@ from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreat
 from controller.api.services import Services
 from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
 
-_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "binding_error", "status"}
+_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "binding_error", "status", "floating_ips"}
 
 
 def list_ports(services: Services, request: Request) -> Answer:
@@ -65,13 +65,17 @@ def delete_port(services: Services, request: Request) -> Answer:
 
 def _own(services: Services, request: Request) -> PortRecord:
     """The port of the path, or 404 when it is not the caller's."""
-    port_id = request.params["id"]
+    return owned(services, request.caller, request.params["id"])
+
+
+def owned(services: Services, caller: Identity, port_id: str, field: str | None = None) -> PortRecord:
+    """The port, or 404 when it is not the caller's."""
     try:
         record = services.store.get_port(port_id)
     except NotFound:
-        raise unknown_object("port", port_id) from None
-    if not request.caller.owns(record.port.project_id):
-        raise unknown_object("port", port_id)
+        raise unknown_object("port", port_id, field) from None
+    if not caller.owns(record.port.project_id):
+        raise unknown_object("port", port_id, field)
     return record
 
 

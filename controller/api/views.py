@@ -35,7 +35,7 @@ def network(record: NetworkRecord) -> Json:
         "ntp_servers": [str(server) for server in spec.ntp_servers],
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
         "problems": _problems(record),
-        "created_at": _time(record.created_at),
+        "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
@@ -74,12 +74,15 @@ def port(record: PortRecord, active: bool) -> Json:
         "device_id": record.device_id,
         "mac": it.mac,
         "fixed_ips": [{"subnet_id": fixed.subnet_id, "address": str(fixed.address)} for fixed in it.fixed_ips],
+        "floating_ips": [
+            {"id": one.id, "address": str(one.address), "fixed_ip": str(one.fixed_ip)} for one in record.floating_ips
+        ],
         "node": it.node,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
         "status": port_status(it, active),
         "binding_error": record.binding_error,
         "dhcp_options": _options(record.dhcp_options),
-        "created_at": _time(record.created_at),
+        "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
@@ -108,7 +111,7 @@ def node(record: NodeRecord, state: Json) -> Json:
         "external_addresses": [_held(held) for held in it.snat_addresses],
         "problems": list(record.problems),
         "serial": record.serial,
-        "created_at": _time(record.created_at),
+        "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
@@ -125,6 +128,6 @@ def _options(options: tuple[DhcpOptionSpec, ...]) -> list[Json]:
     return [{"code": option.code, "value": option.value, "type": option.type} for option in options]
 
 
-def _time(seconds: float) -> str:
+def time_of(seconds: float) -> str:
     """RFC 3339, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

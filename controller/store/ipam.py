@@ -7,7 +7,7 @@ the claim, so a race is lost with an IntegrityError and the whole transaction lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -20,7 +20,7 @@ from controller.store.schema import addresses, networks, node_uplinks, pools, su
 from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
 from flows.model import GatewayMode
 
-PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER = "port", "gateway", "snat"
+PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, FLOATING_IP_OWNER = "port", "gateway", "snat", "floating_ip"
 ALLOCATION, RESERVED = "allocation", "reserved"
 
 _A = addresses.c
@@ -87,6 +87,15 @@ class Owner:
     port_id: str | None = None
     node: str | None = None
     position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of a floating IP pool. No address below `next` is one that never had an owner."""
+
+    first: int
+    last: int
+    next: int
 
 
 _SUBNETS_OF = (
@@ -193,18 +202,25 @@ def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]
     """Up to `count` addresses that never had an owner, taken off the pools."""
     found: list[int] = []
     for pool in connection.execute(_OPEN_POOLS, {"s": subnet_id}).all():
-        position = pool.next
-        while position <= pool.last and len(found) < count:
-            high = min(pool.last, position + count - len(found) + 63)
-            known = set(connection.execute(_KNOWN, {"s": subnet_id, "low": position, "high": high}).scalars())
-            while position <= high and len(found) < count:
-                if position not in known:
-                    found.append(position)
-                position += 1
+        fresh, position = _walk(connection, subnet_id, pool.next, pool.last, count - len(found))
+        found += fresh
         connection.execute(_MOVE, {"s": subnet_id, "f": pool.first, "n": position})
         if len(found) == count:
             break
     return found
+
+
+def _walk(connection: Connection, subnet_id: str, position: int, last: int, count: int) -> tuple[list[int], int]:
+    """Up to `count` addresses from `position` on that never had an owner, and where the next one may be."""
+    found: list[int] = []
+    while position <= last and len(found) < count:
+        high = min(last, position + count - len(found) + 63)
+        known = set(connection.execute(_KNOWN, {"s": subnet_id, "low": position, "high": high}).scalars())
+        while position <= high and len(found) < count:
+            if position not in known:
+                found.append(position)
+            position += 1
+    return found, position
 
 
 def _pools(connection: Connection, subnet_id: str) -> list[tuple[int, int]]:
@@ -229,12 +245,7 @@ def _longest_released(
 def allocate_within(tx: Transaction, subnet: SubnetRow, within: AddressRange, owner: Owner) -> IPv4Address:
     """An address of this range, which need not be one of the pools, chosen as `allocate` does. Raises Exhausted."""
     connection = tx.connection
-    usable = _set_of([within]) & _set_of([AddressRange(subnet.cidr[1], subnet.cidr[-2])])
-    for first, last in connection.execute(_RESERVED, {"s": subnet.id}):
-        usable -= IPSet(IPRange(first, last))
-    if subnet.gateway is not None:
-        usable.remove(str(subnet.gateway))
-    ranges = [(part.first, part.last) for part in usable.iter_ipranges()]
+    ranges = _usable(connection, subnet, [within])
     for first, last in ranges:
         fresh = _lowest_unknown(connection, subnet.id, first, last)
         if fresh is not None:
@@ -244,6 +255,43 @@ def allocate_within(tx: Transaction, subnet: SubnetRow, within: AddressRange, ow
         _claim(tx, subnet.id, old, owner)
         return IPv4Address(old)
     raise Exhausted("subnet_full", f"no address is left in {within}", subnet_id=subnet.id)
+
+
+def allocate_floating(
+    tx: Transaction, subnet: SubnetRow, spans: Sequence[Span], count: int
+) -> tuple[list[IPv4Address], list[Span]]:
+    """Up to `count` addresses for floating IPs, chosen as `allocate` does, and the spans as they are now."""
+    connection, owner = tx.connection, Owner(FLOATING_IP_OWNER)
+    fresh: list[int] = []
+    moved: list[Span] = []
+    usable: list[tuple[int, int]] = []
+    for span in spans:
+        position = span.next
+        parts = _usable(connection, subnet, [AddressRange(IPv4Address(span.first), IPv4Address(span.last))])
+        for first, last in parts:
+            if last >= position and len(fresh) < count:
+                found, position = _walk(connection, subnet.id, max(first, position), last, count - len(fresh))
+                fresh += found
+        if len(fresh) < count:
+            position = span.last + 1
+        moved.append(replace(span, next=position))
+        usable += parts
+    if fresh:
+        connection.execute(_INSERT, [_row(subnet.id, address, owner) for address in fresh])
+    old = _longest_released(connection, subnet.id, count - len(fresh), usable) if len(fresh) < count else []
+    for address in old:
+        _claim(tx, subnet.id, address, owner)
+    return [IPv4Address(address) for address in (*fresh, *old)], moved
+
+
+def _usable(connection: Connection, subnet: SubnetRow, within: Sequence[AddressRange]) -> list[tuple[int, int]]:
+    """The parts of these ranges that hosts may have."""
+    usable = _set_of(within) & _set_of([AddressRange(subnet.cidr[1], subnet.cidr[-2])])
+    for first, last in connection.execute(_RESERVED, {"s": subnet.id}):
+        usable -= IPSet(IPRange(first, last))
+    if subnet.gateway is not None:
+        usable.remove(str(subnet.gateway))
+    return [(part.first, part.last) for part in usable.iter_ipranges()]
 
 
 def _lowest_unknown(connection: Connection, subnet_id: str, first: int, last: int) -> int | None:
@@ -271,7 +319,7 @@ def claim(
     if address not in cidr:
         raise Invalid("address_outside_subnet", f"{address} is not in {cidr}", field, cidr=str(cidr))
     reserved = address in (cidr.network_address, cidr.broadcast_address, subnet.gateway)
-    if owner.kind == PORT_OWNER and not reserved and not had:
+    if owner.kind in (PORT_OWNER, FLOATING_IP_OWNER) and not reserved and not had:
         ranges = tx.connection.execute(_RESERVED, {"s": subnet.id})
         reserved = any(first <= int(address) <= last for first, last in ranges)
     if reserved:

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 
-from controller.store.schema import counters, journal, networks, nodes, ports
+from controller.store.schema import counters, floating_ips, journal, networks, nodes, port_forwardings, ports
 from controller.store.specs import Exhausted, JournalEntry
 
-NETWORK, PORT, NODE = "network", "port", "node"
+NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
+# the model does not know these
+FLOATING_IP_POOL, QUOTA = "floating_ip_pool", "quota"
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 REVISION = "revision"
 
@@ -22,6 +24,8 @@ KEYS = {
     "network_key": (networks.c.key, 2**16 - 1),
     "port_key": (ports.c.key, 2**22 - 1),
     "node_key": (nodes.c.key, 2**16 - 1),
+    "floating_ip_key": (floating_ips.c.key, 2**22 - 1),
+    "port_forwarding_key": (port_forwardings.c.key, 2**22 - 1),
 }
 
 # in one order, so that two writers cannot wait for each other
@@ -69,6 +73,11 @@ class Transaction:
             kept = first if first == CREATE and action == UPDATE else action
             self._entries[key] = (kept, {**collected, **payload})
         return self._revisions[key]
+
+    def record_event(self, kind: str, object_id: str, action: str, event: str, **payload: Any) -> int:
+        """As `record`, for one more in the list of what happened to the object."""
+        _, collected = self._entries.get((kind, object_id), (action, {}))
+        return self.record(kind, object_id, action, payload | {"events": [*collected.get("events", ()), event]})
 
     def touch_node(self, name: str, **payload: Any) -> None:
         """Note that something the node holds (an address, a neighbour, an uplink) has changed."""
@@ -137,10 +146,10 @@ def entries(
 def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
     """The newest revision, and by kind the objects that changed since `after`."""
     newest = revision(connection)
-    changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: []}
+    changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: [], FLOATING_IP: []}
     if newest > after:
         for kind, object_id in connection.execute(_CHANGED, {"after": after}):
-            changed[kind].append(object_id)
+            changed.setdefault(kind, []).append(object_id)
     return newest, changed
 
 

@@ -10,13 +10,17 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindpar
 
 from controller.store import codec, ipam, journal
 from controller.store.engine import AnyRow, chunks
+from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.schema import (
     addresses,
+    floating_ip_pools,
+    floating_ips,
     leases,
     neighbours,
     networks,
     node_uplinks,
     nodes,
+    port_forwardings,
     ports,
     subnet_ranges,
     subnets,
@@ -37,6 +41,8 @@ from flows.model import (
     Change,
     DhcpOption,
     FixedIp,
+    FloatingIp,
+    FloatingIpChange,
     GatewayMode,
     Neighbour,
     Network,
@@ -47,6 +53,7 @@ from flows.model import (
     NodeChange,
     Port,
     PortChange,
+    PortForwarding,
     SnatAddress,
     Subnet,
     Uplink,
@@ -75,6 +82,12 @@ _HELD = (
     .order_by(subnets.c.network_id)
 )
 _NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
+_FLOATING_IPS = (
+    select(floating_ips, floating_ip_pools.c.network_id, floating_ip_pools.c.name.label("pool"))
+    .join(floating_ip_pools, floating_ip_pools.c.id == floating_ips.c.pool_id)
+    .order_by(floating_ips.c.key)
+)
+_FORWARDINGS = select(port_forwardings).order_by(port_forwardings.c.key)
 _SUBNET_IDS = select(subnets.c.id).where(subnets.c.network_id.in_(_IDS))
 
 # each statement with the restriction to some objects, prepared: a single object is read for every change
@@ -88,7 +101,10 @@ _SOME = {
     _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
     _HELD: _HELD.where(addresses.c.node.in_(_IDS)),
     _NEIGHBOURS: _NEIGHBOURS.where(neighbours.c.node.in_(_IDS)),
+    _FLOATING_IPS: _FLOATING_IPS.where(floating_ips.c.id.in_(_IDS)),
+    _FORWARDINGS: _FORWARDINGS.where(port_forwardings.c.floating_ip_id.in_(_IDS)),
 }
+_OF_PORTS = _FLOATING_IPS.where(floating_ips.c.port_id.in_(_IDS))
 
 
 def _rows(connection: Connection, query: Select[Any], ids: Sequence[str] | None) -> Iterator[AnyRow]:
@@ -252,12 +268,60 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
     return NodeRecord(node, spec, row.serial, row.created_at, row.revision)
 
 
+def load_floating_ips(connection: Connection, ids: Sequence[str] | None = None) -> list[FloatingIpRecord]:
+    forwardings = _grouped(_rows(connection, _FORWARDINGS, ids), "floating_ip_id")
+    return [
+        FloatingIpRecord(
+            floating_ip=_floating_ip(row, forwardings.get(row.id, ())),
+            pool_id=row.pool_id,
+            pool=row.pool,
+            auto=row.auto,
+            created_at=row.created_at,
+            revision=row.revision,
+        )
+        for row in _rows(connection, _FLOATING_IPS, ids)
+    ]
+
+
+def floating_ips_of_ports(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[FloatingIp]]:
+    """Those associated with these ports. They have no forwardings."""
+    rows = (row for part in chunks(port_ids) for row in connection.execute(_OF_PORTS, {"ids": part}).all())
+    grouped = _grouped(rows, "port_id")
+    return {port_id: [_floating_ip(row, ()) for row in group] for port_id, group in grouped.items()}
+
+
+def _floating_ip(row: AnyRow, forwardings: Iterable[AnyRow]) -> FloatingIp:
+    return FloatingIp(
+        id=row.id,
+        key=row.key,
+        network_id=row.network_id,
+        address=IPv4Address(row.address),
+        project_id=row.project_id,
+        port_id=row.port_id,
+        fixed_ip=None if row.fixed_ip is None else IPv4Address(row.fixed_ip),
+        port_forwardings=tuple(
+            PortForwarding(
+                one.id,
+                one.key,
+                one.protocol,
+                one.first,
+                one.last,
+                one.port_id,
+                IPv4Address(one.fixed_ip),
+                one.to,
+            )
+            for one in forwardings
+        ),
+    )
+
+
 def load_snapshot(connection: Connection) -> Snapshot:
     return Snapshot.build(
         journal.revision(connection),
         (network_of(record) for record in load_networks(connection)),
         (record.port for record in load_ports(connection)),
         (record.node for record in load_nodes(connection)),
+        (record.floating_ip for record in load_floating_ips(connection)),
     )
 
 
@@ -268,10 +332,13 @@ def changes_since(connection: Connection, revision: int) -> tuple[int, tuple[Cha
     networks_now = {record.id: network_of(record) for record in load_networks(connection, network_ids)}
     ports_now = {record.port.id: record.port for record in load_ports(connection, port_ids)}
     nodes_now = {record.node.name: record.node for record in load_nodes(connection, names)}
+    floating_ids = changed[journal.FLOATING_IP]
+    floating_now = {record.floating_ip.id: record.floating_ip for record in load_floating_ips(connection, floating_ids)}
     return newest, (
         *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
         *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
         *(NodeChange(name, nodes_now.get(name)) for name in names),
+        *(FloatingIpChange(id_, floating_now.get(id_)) for id_ in floating_ids),
     )
 
 

@@ -11,9 +11,18 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN
-from controller.store import codec, ipam, node_addresses
+from controller.store import codec, floating_ip_pools, ipam, node_addresses
 from controller.store.journal import CREATE, DELETE, NETWORK, UPDATE, Transaction, count_rows
-from controller.store.schema import addresses, neighbours, networks, pools, ports, subnet_ranges, subnets
+from controller.store.schema import (
+    addresses,
+    neighbours,
+    networks,
+    pools,
+    ports,
+    subnet_ranges,
+    subnets,
+)
+from controller.store.schema import floating_ip_pools as floating_ip_pool_rows
 from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, NotFound, SubnetSpec
 from flows.model import GatewayMode, NetworkKind
 
@@ -252,6 +261,7 @@ def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, .
     if changed:
         tx.connection.execute(update(subnets).where(subnets.c.id == row.id).values(**changed))
     if before != after:
+        floating_ip_pools.look_again(tx.connection, row.id)
         changed["ranges"] = [[kind, str(IPv4Address(first)), str(IPv4Address(last))] for kind, first, last in after]
     return changed
 
@@ -267,6 +277,9 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     users = count_rows(connection, networks, networks.c.external_network_id == network_id)
     if users:
         raise Conflict("network_in_use", f"{users} networks leave through this one", networks=users)
+    held = count_rows(connection, floating_ip_pool_rows, floating_ip_pool_rows.c.network_id == network_id)
+    if held:
+        raise Conflict("network_in_use", f"the network has {held} floating IP pools", floating_ip_pools=held)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())

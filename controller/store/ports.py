@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from controller.store import bindings, codec, ipam
+from controller.store import bindings, codec, floating_ips, ipam
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
 from controller.store.schema import addresses, leases, nodes, ports
@@ -64,8 +64,10 @@ def _blaming(index: int) -> Iterator[None]:
         raise
 
 
-def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> list[str]:
-    """The ids of the new ports, in order."""
+def create(
+    tx: Transaction, specs: Sequence[PortSpec], rng: random.Random, auto_assign_pool: str | None = None
+) -> list[str]:
+    """The ids of the new ports, in order. Each that can have one gets a floating IP of `auto_assign_pool`."""
     if not specs:
         return []
     drafts: list[_Draft] = []
@@ -95,6 +97,8 @@ def create(tx: Transaction, specs: Sequence[PortSpec], rng: random.Random) -> li
         _give_addresses(tx, known_subnets[network_id], members)
     for draft in drafts:
         tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
+    if auto_assign_pool is not None:
+        floating_ips.assign(tx, auto_assign_pool, [draft.id for draft in drafts])
     bindings.bind_new(tx, [draft.id for draft in drafts])
     return [draft.id for draft in drafts]
 
@@ -282,13 +286,15 @@ def _update_fixed_ips(
     ipam.release(tx, addresses.c.port_id == port_id)
     draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)), had=frozenset(old))
     _give_addresses(tx, known, [draft])
+    floating_ips.leave_port(tx, port_id, [int(IPv4Address(address)) for address in draft.fixed_ips])
     return {"fixed_ips": list(draft.fixed_ips)}
 
 
 def delete_port(tx: Transaction, port_id: str) -> None:
-    """The addresses come back as the last to be chosen again."""
+    """The addresses come back as the last to be chosen again. Floating IPs stay with their project."""
     if tx.connection.execute(_IDS, {"ids": [port_id]}).scalar() is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
+    floating_ips.leave_port(tx, port_id)
     released = ipam.release(tx, addresses.c.port_id == port_id)
     bindings.unbind(tx, port_id)
     tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))

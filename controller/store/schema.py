@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -173,8 +174,8 @@ ports = Table(
     ),
 )
 
-# The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL)
-# or snat (of a node); NULL means released, at the journal revision `released_at`, and free to be claimed.
+# The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL),
+# snat (of a node) or floating_ip; NULL means released, at the journal revision `released_at`, and free to be claimed.
 addresses = Table(
     "addresses",
     metadata,
@@ -225,4 +226,71 @@ leases = Table(
     Column("expires_at", Double, nullable=False),
     Column("client_id", NAME, nullable=False),
     Column("hostname", NAME, nullable=False),
+)
+
+floating_ip_pools = Table(
+    "floating_ip_pools",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+# No two overlap. Every address below `next` has had an owner once (as in `pools`), or may have none.
+floating_ip_pool_ranges = Table(
+    "floating_ip_pool_ranges",
+    metadata,
+    Column("subnet_id", ID, ForeignKey("subnets.id"), primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+    Column("next", BigInteger, nullable=False),
+    Column("pool_id", ID, ForeignKey("floating_ip_pools.id"), nullable=False, index=True),
+)
+
+# Its address is also one of `addresses`, so that nothing else can have it. `auto`: assigned with its port, and goes
+# with it.
+floating_ips = Table(
+    "floating_ips",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("pool_id", ID, ForeignKey("floating_ip_pools.id"), nullable=False, index=True),
+    Column("subnet_id", ID, nullable=False),
+    Column("address", BigInteger, nullable=False),
+    Column("project_id", NAME, index=True),
+    Column("port_id", ID, ForeignKey("ports.id"), index=True),
+    Column("fixed_ip", BigInteger),
+    Column("auto", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("subnet_id", "address"),
+    ForeignKeyConstraint(["subnet_id", "address"], ["addresses.subnet_id", "addresses.address"]),
+    CheckConstraint("(port_id IS NULL) = (fixed_ip IS NULL)", name="association_is_whole"),
+)
+
+# `protocol` is an IP protocol with ports.
+port_forwardings = Table(
+    "port_forwardings",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("floating_ip_id", ID, ForeignKey("floating_ips.id"), nullable=False),
+    Column("protocol", Integer, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("port_id", ID, ForeignKey("ports.id"), nullable=False, index=True),
+    Column("fixed_ip", BigInteger, nullable=False),
+    Column("to", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("floating_ip_id", "protocol", "first"),
+)
+
+# What a project may have, where that is not what the configuration says. -1: as many as it likes.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("project_id", NAME, primary_key=True),
+    Column("floating_ips", Integer, nullable=False),
 )

@@ -65,7 +65,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from flows.model import GatewayMode, HostRoute, NetworkKind, Node, Port
+from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port
 
 T = TypeVar("T")
 
@@ -187,7 +187,8 @@ class PortSpec:
 class PortRecord:
     """A stored port. `port.binding` says where it is; whether its node has confirmed it only the sessions know.
 
-    `binding_error` says why it is bound nowhere though a node shows its interface.
+    `binding_error` says why it is bound nowhere though a node shows its interface. `floating_ips` are associated with
+    it; the model's feed leaves them out.
     """
 
     port: Port
@@ -196,6 +197,7 @@ class PortRecord:
     created_at: float
     revision: int
     binding_error: str | None = None
+    floating_ips: tuple[FloatingIp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,12 @@ class NotFound(StoreError):
 
 class Invalid(StoreError):
     status = 400
+
+
+class Forbidden(StoreError):
+    """Nobody may, whoever asks."""
+
+    status = 403
 
 
 class Conflict(StoreError):

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, or_
 
 from controller.store import bindings, journal, leases, loader, networks, node_addresses, nodes, ports, schema
 from controller.store.engine import Database
+from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.migrations import prepare
 from controller.store.specs import (
@@ -28,15 +29,12 @@ from controller.store.specs import (
     PortSpec,
     Written,
 )
+from controller.store.writer import SYSTEM, equal
 from flows.model import Change
 from flows.snapshot import Snapshot
 
-T = TypeVar("T")
 
-SYSTEM = "controller"  # the actor of what nobody asked for
-
-
-class Store:
+class Store(FloatingIpStore):
     def __init__(
         self,
         url: str,
@@ -45,33 +43,16 @@ class Store:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         on_commit: Callable[[int], None] | None = None,
+        floating_ip_quota: int = 10,
+        auto_assign_pool: str | None = None,
     ) -> None:
         prepare(url)
-        self._database = Database(url)
+        super().__init__(Database(url), clock, on_commit, floating_ip_quota)
         self._vlan_range = vlan_range
-        self._clock = clock
         self._rng = rng or random.SystemRandom()
-        self._on_commit = on_commit
+        self._auto_assign_pool = auto_assign_pool
         # highest serial each node has reported: an unchanged report leaves no trace in the database
         self._serials: dict[str, int] = {}
-
-    def close(self) -> None:
-        self._database.close()
-
-    def _write(self, actor: str, work: Callable[[Transaction], T]) -> Written[T]:
-        def once(connection: Connection) -> tuple[bool, Written[T]]:
-            tx = Transaction.start(connection, actor, self._clock())
-            value = work(tx)
-            last = tx.finish()
-            return last >= tx.revision, Written(last, value)
-
-        news, written = self._database.write(once)
-        if news and self._on_commit is not None:
-            self._on_commit(written.revision)
-        return written
-
-    def _then(self, written: Written[Any], load: Callable[[Connection], T]) -> Written[T]:
-        return Written(written.revision, self._database.read(load))
 
     # -- networks
 
@@ -106,7 +87,7 @@ class Store:
         marker: str | None = None,
     ) -> list[NetworkRecord]:
         table = schema.networks.c
-        conditions = _equal({table.name: name, table.project_id: project_id})
+        conditions = equal({table.name: name, table.project_id: project_id})
         if visible_to is not None:
             conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
 
@@ -120,8 +101,8 @@ class Store:
 
     def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
-            ids = ports.create(tx, specs, self._rng)
-            return loader.load_ports(tx.connection, ids)  # by key, which is the order of creation
+            ids = ports.create(tx, specs, self._rng, self._auto_assign_pool)
+            return _ports(tx.connection, ids)  # by key, which is the order of creation
 
         return self._write(actor, work)
 
@@ -155,7 +136,7 @@ class Store:
         marker: str | None = None,
     ) -> list[PortRecord]:
         table = schema.ports.c
-        conditions = _equal(
+        conditions = equal(
             {
                 table.name: name,
                 table.project_id: project_id,
@@ -167,8 +148,7 @@ class Store:
             conditions.append(or_(table.bound_node == node, table.bound_node.is_(None) & (table.node == node)))
 
         def work(connection: Connection) -> list[PortRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return loader.load_ports(connection, ids)
+            return _ports(connection, loader.page(connection, table.id, table.key, conditions, limit, marker))
 
         return self._database.read(work)
 
@@ -241,10 +221,6 @@ class Store:
         return self._database.read(lambda connection: journal.entries(connection, after, limit, kind, object_id))
 
 
-def _equal(wanted: Mapping[Any, str | None]) -> list[Any]:
-    return [column == value for column, value in wanted.items() if value is not None]
-
-
 def _network(connection: Connection, network_id: str) -> NetworkRecord:
     for record in loader.load_networks(connection, [network_id]):
         return record
@@ -252,9 +228,17 @@ def _network(connection: Connection, network_id: str) -> NetworkRecord:
 
 
 def _port(connection: Connection, port_id: str) -> PortRecord:
-    for record in loader.load_ports(connection, [port_id]):
+    for record in _ports(connection, [port_id]):
         return record
     raise NotFound("port_unknown", f"there is no port {port_id}")
+
+
+def _ports(connection: Connection, ids: Sequence[str]) -> list[PortRecord]:
+    floating = loader.floating_ips_of_ports(connection, ids)
+    return [
+        replace(record, floating_ips=tuple(floating.get(record.port.id, ())))
+        for record in loader.load_ports(connection, ids)
+    ]
 
 
 def _node(connection: Connection, name: str) -> NodeRecord:

@@ -25,6 +25,31 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/floating-ip-pools",
+        {"name": "new", "network_id": "{external}", "ranges": ["203.0.113.64/28"]},
+        {"admin"},
+    ),
+    ("DELETE", "/v1/floating-ip-pools/idle", None, {"admin"}),
+    ("GET", "/v1/floating-ips", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/floating-ips/{floating}", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/floating-ips", {"pool": "public"}, {"admin", "member-a"}),
+    ("PATCH", "/v1/floating-ips/{floating}", {"port_id": None}, {"admin", "member-a"}),
+    ("DELETE", "/v1/floating-ips/{floating}", None, {"admin", "member-a"}),
+    ("GET", "/v1/floating-ips/{floating}/port-forwardings", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/floating-ips/{floating}/port-forwardings/{forwarding}", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/floating-ips/{floating}/port-forwardings",
+        {"protocol": "tcp", "ports": "80", "port_id": "{port}"},
+        {"admin", "member-a"},
+    ),
+    ("DELETE", "/v1/floating-ips/{floating}/port-forwardings/{forwarding}", None, {"admin", "member-a"}),
+    ("GET", "/v1/quotas/a", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/quotas/a", {"floating_ips": 5}, {"admin"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
@@ -42,8 +67,15 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
         "port": world.port(own)["id"],
     }
     world.node()
-    if body == {"network_id": "{own}"}:
-        body = {"network_id": own}
+    external = world.external()["id"]
+    for pool, part in (("public", "203.0.113.32/28"), ("idle", "203.0.113.48/28")):
+        world.ok("POST", "/v1/floating-ip-pools", {"name": pool, "network_id": external, "ranges": [part]})
+    floating = world.floating_ip("public", "member-a")["id"]
+    forwarding = {"protocol": "udp", "ports": "53", "port_id": names["port"]}
+    made = world.ok("POST", f"/v1/floating-ips/{floating}/port-forwardings", forwarding)
+    names |= {"external": external, "floating": floating, "forwarding": made["port_forwarding"]["id"]}
+    if body is not None:
+        body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     reply = world.call(method, path.format(**names), body, token)
     if token in allowed:
         assert reply.status in (200, 201), reply.data

@@ -106,8 +106,8 @@ def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     for line in text.splitlines():
         if header := re.fullmatch(r"\[(\w+)\]", line):
             section = header[1]
-        elif option := re.fullmatch(r"#(\w+) = (.*)", line):
-            shown[section, option[1]] = option[2]
+        elif option := re.fullmatch(r"#(\w+) =(?: (.*))?", line):
+            shown[section, option[1]] = option[2] or ""
     expected = {
         (group, option.dest): str(option.default) for group, options in config.GROUPS.items() for option in options
     }
@@ -115,4 +115,4 @@ def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     expected.pop(("auth", "token"))
     assert shown == expected
     load(tmp_path, text)
-    load(tmp_path, re.sub(r"^#(?=\w+ = )", "", text, flags=re.MULTILINE))
+    load(tmp_path, re.sub(r"^#(?=\w+ =)", "", text, flags=re.MULTILINE))

@@ -103,6 +103,8 @@ class World:
                 packet_in_burst=100,
                 gateway_release_delay=600,
                 vlan_range=(100, 109),
+                auto_assign_pool=None,
+                floating_ip_quota=10,
                 log_format="console",
                 log_level="INFO",
             ),
@@ -170,6 +172,21 @@ class World:
     def port(self, network_id: str, token: str = "admin", **fields: Any) -> dict[str, Any]:
         created: dict[str, Any] = self.ok("POST", "/v1/ports", {"network_id": network_id, **fields}, token)["port"]
         return created
+
+    def external(self, **fields: Any) -> dict[str, Any]:
+        subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
+        values = {"name": "ext", "kind": "flat", "physical_network": "physnet-ext", "subnets": subnets}
+        return self.network(**values | {"external": True} | fields)
+
+    def pool(self, *ranges: str, name: str = "public", **external: Any) -> dict[str, Any]:
+        """On an external network of its own."""
+        body = {"name": name, "network_id": self.external(**external)["id"], "ranges": ranges or ["203.0.113.200/30"]}
+        made: dict[str, Any] = self.ok("POST", "/v1/floating-ip-pools", body)["floating_ip_pool"]
+        return made
+
+    def floating_ip(self, pool: str = "public", token: str = "admin", **fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = self.ok("POST", "/v1/floating-ips", {"pool": pool, **fields}, token)["floating_ip"]
+        return made
 
     def node(self, name: str = "n1", number: int = 1, **fields: Any) -> dict[str, Any]:
         body = {"datapath_id": f"{number:016x}", "physical_networks": ["physnet1"], **fields}

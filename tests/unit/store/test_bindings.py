@@ -8,6 +8,7 @@ import pytest
 
 from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, PortSpec, ReportedInterface
 from flows.model import Binding, GatewayMode
+from flows.pipeline import PORT_ZONES
 
 
 def gateways(world: Any, node: str) -> list[str]:
@@ -95,11 +96,11 @@ def test_zones_go_round(world: Any) -> None:
     world.node()
 
     def wind_up(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE nodes SET next_zone = 59999")
+        connection.exec_driver_sql(f"UPDATE nodes SET next_zone = {PORT_ZONES[-2]}")
 
     world.store._database.write(wind_up)
     world.report("n1", *ports)
-    assert {world.again(port).port.binding.zone for port in ports} == {59999, 60000, 1}
+    assert {world.again(port).port.binding.zone for port in ports} == {*PORT_ZONES[-2:], 1}
     world.report("n1", *ports[:2])
     world.report("n1", *ports)
     assert world.again(ports[2]).port.binding.zone == 2  # not the one just given back

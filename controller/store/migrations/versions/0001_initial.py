@@ -215,7 +215,99 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["subnet_id"], ["subnets.id"], name=op.f("fk_subnet_ranges_subnet_id")),
         sa.PrimaryKeyConstraint("subnet_id", "kind", "first", name=op.f("pk_subnet_ranges")),
     )
+    op.create_table(
+        "floating_ip_pools",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("network_id", sa.String(length=36), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["network_id"], ["networks.id"], name=op.f("fk_floating_ip_pools_network_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_floating_ip_pools")),
+        sa.UniqueConstraint("name", name=op.f("uq_floating_ip_pools_name")),
+    )
+    op.create_index(op.f("ix_floating_ip_pools_network_id"), "floating_ip_pools", ["network_id"], unique=False)
+
+    op.create_table(
+        "floating_ip_pool_ranges",
+        sa.Column("subnet_id", sa.String(length=36), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("next", sa.BigInteger(), nullable=False),
+        sa.Column("pool_id", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(["pool_id"], ["floating_ip_pools.id"], name=op.f("fk_floating_ip_pool_ranges_pool_id")),
+        sa.ForeignKeyConstraint(["subnet_id"], ["subnets.id"], name=op.f("fk_floating_ip_pool_ranges_subnet_id")),
+        sa.PrimaryKeyConstraint("subnet_id", "first", name=op.f("pk_floating_ip_pool_ranges")),
+    )
+    op.create_index(op.f("ix_floating_ip_pool_ranges_pool_id"), "floating_ip_pool_ranges", ["pool_id"], unique=False)
+
+    op.create_table(
+        "floating_ips",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("pool_id", sa.String(length=36), nullable=False),
+        sa.Column("subnet_id", sa.String(length=36), nullable=False),
+        sa.Column("address", sa.BigInteger(), nullable=False),
+        sa.Column("project_id", sa.String(length=255), nullable=True),
+        sa.Column("port_id", sa.String(length=36), nullable=True),
+        sa.Column("fixed_ip", sa.BigInteger(), nullable=True),
+        sa.Column("auto", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(port_id IS NULL) = (fixed_ip IS NULL)", name=op.f("ck_floating_ips_association_is_whole")),
+        sa.ForeignKeyConstraint(["pool_id"], ["floating_ip_pools.id"], name=op.f("fk_floating_ips_pool_id")),
+        sa.ForeignKeyConstraint(["port_id"], ["ports.id"], name=op.f("fk_floating_ips_port_id")),
+        sa.ForeignKeyConstraint(
+            ["subnet_id", "address"],
+            ["addresses.subnet_id", "addresses.address"],
+            name=op.f("fk_floating_ips_subnet_id_address"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_floating_ips")),
+        sa.UniqueConstraint("key", name=op.f("uq_floating_ips_key")),
+        sa.UniqueConstraint("subnet_id", "address", name=op.f("uq_floating_ips_subnet_id_address")),
+    )
+    for column in ("pool_id", "port_id", "project_id"):
+        op.create_index(op.f(f"ix_floating_ips_{column}"), "floating_ips", [column], unique=False)
+
+    op.create_table(
+        "port_forwardings",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("floating_ip_id", sa.String(length=36), nullable=False),
+        sa.Column("protocol", sa.Integer(), nullable=False),
+        sa.Column("first", sa.Integer(), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.Column("port_id", sa.String(length=36), nullable=False),
+        sa.Column("fixed_ip", sa.BigInteger(), nullable=False),
+        sa.Column("to", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["floating_ip_id"], ["floating_ips.id"], name=op.f("fk_port_forwardings_floating_ip_id")
+        ),
+        sa.ForeignKeyConstraint(["port_id"], ["ports.id"], name=op.f("fk_port_forwardings_port_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_port_forwardings")),
+        sa.UniqueConstraint("key", name=op.f("uq_port_forwardings_key")),
+        sa.UniqueConstraint(
+            "floating_ip_id", "protocol", "first", name=op.f("uq_port_forwardings_floating_ip_id_protocol_first")
+        ),
+    )
+    op.create_index(op.f("ix_port_forwardings_port_id"), "port_forwardings", ["port_id"], unique=False)
+
+    op.create_table(
+        "quotas",
+        sa.Column("project_id", sa.String(length=255), nullable=False),
+        sa.Column("floating_ips", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project_id", name=op.f("pk_quotas")),
+    )
+    counters = (
+        "revision",
+        "network_key",
+        "port_key",
+        "node_key",
+        "floating_ip_key",
+        "port_forwarding_key",
+    )
     op.bulk_insert(
         sa.table("counters", sa.column("name"), sa.column("value")),
-        [{"name": name, "value": 0} for name in ("revision", "network_key", "port_key", "node_key")],
+        [{"name": name, "value": 0} for name in counters],
     )
