@@ -125,7 +125,7 @@ def test_a_sound_message_still_passes_the_guards() -> None:
         + "from ryu.ofproto import ofproto_v1_4_parser as p\n"
         + "from ryu.ofproto.ofproto_protocol import ProtocolDesc\n"
         + "from flows.wire import encode_add\n"
-        + "from flows.ir import *\nfrom flows.pipeline import Rule\n"
+        + "from flows.ir import *\nfrom flows.rules import Rule\n"
         + "made = flow(Rule.CLASSIFY_PORT, 100, matching(in_port=3), SetField('reg6', 1), Goto(4), key=7)\n"
         + "mod = encode_add(made)\n"
         + "entry = struct.pack('!HBxIIHHHH4xQQQ', len(mod), 0, 0, 0, 100, 0, 0, 0, made.cookie, 0, 0) + mod[48:]\n"
