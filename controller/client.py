@@ -147,6 +147,65 @@ class Client:
     def delete_node(self, name: str) -> Written:
         return self._write("DELETE", _path("nodes", name), "node")
 
+    # floating IPs
+
+    def list_floating_ip_pools(self, **filters: str | None) -> list[Object]:
+        """All pools, by name. Filters: name, network_id."""
+        return self._list("floating-ip-pools", filters)
+
+    def get_floating_ip_pool(self, reference: str) -> Object:
+        """By id or name."""
+        return self._get("floating-ip-pools", "floating_ip_pool", reference)
+
+    def create_floating_ip_pool(self, fields: Object) -> Written:
+        return self._write("POST", "floating-ip-pools", "floating_ip_pool", fields)
+
+    def delete_floating_ip_pool(self, reference: str) -> Written:
+        return self._write("DELETE", _path("floating-ip-pools", reference), "floating_ip_pool")
+
+    def list_floating_ips(self, **filters: str | None) -> list[Object]:
+        """All floating IPs the token may see. Filters: project_id, pool, port_id, address, node."""
+        return self._list("floating-ips", filters)
+
+    def get_floating_ip(self, floating_ip_id: str) -> Object:
+        return self._get("floating-ips", "floating_ip", floating_ip_id)
+
+    def create_floating_ip(self, fields: Object) -> Written:
+        return self._write("POST", "floating-ips", "floating_ip", fields)
+
+    def create_floating_ips(self, fields: Object) -> tuple[list[Object], int]:
+        """Up to 1000 in one transaction, by `count` or `addresses`: all or none. Returns them and their revision."""
+        answer = self._call("POST", "floating-ips", fields)
+        return _member(answer, "floating_ips", list), _member(answer, "revision", int)
+
+    def update_floating_ip(self, floating_ip_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("floating-ips", floating_ip_id), "floating_ip", fields)
+
+    def delete_floating_ip(self, floating_ip_id: str) -> Written:
+        return self._write("DELETE", _path("floating-ips", floating_ip_id), "floating_ip")
+
+    def list_port_forwardings(self, floating_ip_id: str) -> list[Object]:
+        answer = self._call("GET", _forwardings(floating_ip_id))
+        found: list[Object] = _member(answer, "port_forwardings", list)
+        return found
+
+    def get_port_forwarding(self, floating_ip_id: str, forwarding_id: str) -> Object:
+        return self._get(_forwardings(floating_ip_id), "port_forwarding", forwarding_id)
+
+    def create_port_forwarding(self, floating_ip_id: str, fields: Object) -> Written:
+        return self._write("POST", _forwardings(floating_ip_id), "port_forwarding", fields)
+
+    def delete_port_forwarding(self, floating_ip_id: str, forwarding_id: str) -> Written:
+        return self._write("DELETE", _path(_forwardings(floating_ip_id), forwarding_id), "port_forwarding")
+
+    # quotas
+
+    def get_quota(self, project_id: str) -> Object:
+        return self._get("quotas", "quota", project_id)
+
+    def update_quota(self, project_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("quotas", project_id), "quota", fields)
+
     # the rest
 
     def health(self) -> Object:
@@ -179,7 +238,8 @@ class Client:
         marker: str | None = None
         while True:
             page_query = {**query, "limit": str(PAGE), **({"marker": marker} if marker else {})}
-            page: list[Object] = _member(self._call("GET", f"{resource}?{urlencode(page_query)}"), resource, list)
+            answer = self._call("GET", f"{resource}?{urlencode(page_query)}")
+            page: list[Object] = _member(answer, resource.replace("-", "_"), list)
             found += page
             if len(page) < PAGE:
                 return found
@@ -221,6 +281,10 @@ class Client:
 
 def _path(resource: str, identity: str) -> str:
     return f"{resource}/{quote(identity, safe='')}"
+
+
+def _forwardings(floating_ip_id: str) -> str:
+    return f"{_path('floating-ips', floating_ip_id)}/port-forwardings"
 
 
 def _member(answer: Object, name: str, type_: type) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import network, node, plug, port, status
+from controller.cli import floating_ip, floating_ip_pool, network, node, plug, port, port_forwarding, quota, status
 from controller.cli.group import PROGRAM, Root
 from controller.cli.session import Session
 
@@ -37,6 +37,10 @@ app = typer.Typer(
 )
 app.add_typer(network.app, name="network")
 app.add_typer(port.app, name="port")
+app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
+app.add_typer(floating_ip.app, name="floating-ip")
+app.add_typer(port_forwarding.app, name="port-forwarding")
+app.add_typer(quota.app, name="quota")
 app.add_typer(node.app, name="node")
 app.command()(status.status)
 app.command()(plug.plug)

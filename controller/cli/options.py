@@ -26,6 +26,13 @@ NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or
 NetworkArguments = Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names or ids.")]
 PortArgument = Annotated[str, typer.Argument(metavar="PORT", help="Name or id.")]
 PortArguments = Annotated[list[str], typer.Argument(metavar="PORT...", help="Names or ids.")]
+PoolArgument = Annotated[str, typer.Argument(metavar="POOL", help="Name or id.")]
+PoolArguments = Annotated[list[str], typer.Argument(metavar="POOL...", help="Names or ids.")]
+FloatingIpArgument = Annotated[str, typer.Argument(metavar="FLOATING-IP", help="Address or id.")]
+FloatingIpArguments = Annotated[list[str], typer.Argument(metavar="FLOATING-IP...", help="Addresses or ids.")]
+FixedIp = Annotated[
+    str | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="Which address of the port; default: its first.")
+]
 ProjectFilter = Annotated[str | None, typer.Option("--project", metavar="ID", help="Only those of this project.")]
 DhcpOptions = Annotated[
     list[str] | None,

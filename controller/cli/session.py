@@ -112,6 +112,23 @@ class Session:
         """The id of a port, without asking the server when it is given as such."""
         return reference.lower() if _UUID.fullmatch(reference) else str(self.port(reference)["id"])
 
+    def floating_ip_pool(self, reference: str) -> Object:
+        """By id or name: the server knows both."""
+        if not reference:
+            raise CliError("an empty floating IP pool name", ExitCode.USAGE)
+        return self.client.get_floating_ip_pool(reference)
+
+    def floating_ip(self, reference: str) -> Object:
+        """By id or address."""
+        client = self.client
+        return _resolve(
+            "floating_ip", reference, client.get_floating_ip, lambda name: client.list_floating_ips(address=name)
+        )
+
+    def floating_ip_id(self, reference: str) -> str:
+        """The id of a floating IP, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.floating_ip(reference)["id"])
+
     def finish(self, written: Written, output: render.Format, wait: bool, timeout: float) -> None:
         """Show what was written, then wait for it if asked. JSON and YAML carry the revision within the object."""
         render.show_object({**(written.object or {}), "revision": written.revision}, output)
@@ -149,15 +166,16 @@ DELETED = (render.Column("deleted", "deleted"), render.Column("id", "id"), rende
 
 
 def _resolve(kind: str, reference: str, by_id: Callable[[str], Object], by_name: Callable[..., list[Object]]) -> Object:
+    word = kind.replace("_ip", " IP")
     if _UUID.fullmatch(reference):
         return by_id(reference.lower())
     if not reference:
-        raise CliError(f"an empty {kind} name", ExitCode.USAGE)
+        raise CliError(f"an empty {word} name", ExitCode.USAGE)
     found = by_name(name=reference)
     match found:
         case [one]:
             return one
         case []:
-            raise ApiError(404, f"{kind}_unknown", f"no {kind} is called {reference!r}")
+            raise ApiError(404, f"{kind}_unknown", f"no {word} is called {reference!r}")
     ids = ", ".join(str(thing["id"]) for thing in found)
-    raise CliError(f"{len(found)} {kind}s are called {reference!r}, give an id: {ids}", ExitCode.USAGE)
+    raise CliError(f"{len(found)} {word}s are called {reference!r}, give an id: {ids}", ExitCode.USAGE)
