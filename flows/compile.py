@@ -13,14 +13,28 @@ from enum import IntEnum
 
 from flows.diff import Delta
 from flows.digest import flow_digest
-from flows.features import arp, classify, l2, nat, port_security, routing, services, uplink_in
+from flows.features import (
+    arp,
+    classify,
+    external,
+    floating_ip,
+    l2,
+    nat,
+    port_forwarding,
+    port_security,
+    routing,
+    services,
+    static_routes,
+    uplink_in,
+)
 from flows.ir import Flow, FlowKey
-from flows.model import Change, Network, NetworkChange, Node, NodeChange, Port, PortChange
+from flows.model import Change, FloatingIpChange, Network, NetworkChange, Node, NodeChange, Port, PortChange
 from flows.snapshot import Snapshot
 from flows.view import View
 
 _STATIC = (
     classify.static,
+    external.static,
     nat.static,
     port_security.static,
     uplink_in.static,
@@ -31,15 +45,28 @@ _STATIC = (
 )
 _NETWORK = (
     classify.network,
+    external.network,
     nat.network,
     port_security.network,
     uplink_in.network,
     arp.network,
     services.network,
     routing.network,
+    static_routes.network,
     l2.network,
 )
-_PORT = (classify.port, port_security.port, services.port, routing.port, nat.port, l2.port)
+_PORT = (
+    classify.port,
+    port_security.port,
+    static_routes.port,
+    services.port,
+    routing.port,
+    nat.port,
+    floating_ip.port,
+    port_forwarding.port,
+    l2.port,
+)
+_FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
 
 class Kind(IntEnum):
@@ -49,6 +76,7 @@ class Kind(IntEnum):
     FLOOD = 3
     KNOWN_ARP = 4
     FLOOD_PART = 5  # of "network id/part"
+    FLOATING_IP = 6
 
 
 SegmentKey = tuple[Kind, str]
@@ -101,11 +129,24 @@ def _port(view: View, port_id: str) -> Iterator[Flow]:
         yield from generate(view, network, port)
 
 
+def _floating_ip(view: View, id_: str) -> Iterator[Flow]:
+    found = view.snapshot.floating_ips.get(id_)
+    if found is not None:
+        for generate in _FLOATING_IP:
+            yield from generate(view, found)
+
+
 def _flood_part(view: View, id_: str) -> Iterator[Flow]:
     network_id, _, part = id_.rpartition("/")
     network = view.snapshot.networks.get(network_id)
     if network is not None:
         yield from l2.flood_part(view, network, int(part))
+
+
+def _floating_ips(snapshot: Snapshot, port_ids: Iterable[str]) -> set[str]:
+    """Those that lead to any of the ports."""
+    by_port = snapshot.floating_ips_by_port
+    return {id_ for port_id in port_ids for id_ in by_port.get(port_id, ())}
 
 
 def _part_id(port: Port) -> str:
@@ -119,6 +160,7 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.FLOOD: _of_network(l2.flood),
     Kind.KNOWN_ARP: _of_network(arp.known_ports),
     Kind.FLOOD_PART: _flood_part,
+    Kind.FLOATING_IP: _floating_ip,
 }
 
 
@@ -139,6 +181,7 @@ def compile_node(snapshot: Snapshot, node: str) -> Program:
         keys += [(kind, network_id) for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP)]
     local = snapshot.local_ports(node)
     keys += [(Kind.PORT, port.id) for port in local]
+    keys += [(Kind.FLOATING_IP, id_) for id_ in sorted(_floating_ips(snapshot, (port.id for port in local)))]
     keys += [(Kind.FLOOD_PART, part) for part in sorted({_part_id(port) for port in local})]
     return _rebuild(Program(), view, keys)[0]
 
@@ -208,6 +251,8 @@ def _touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node:
                 _touched_by_network(before, after, before.networks.get(id_), network, node, touch)
             case NodeChange(id=id_, new=new):
                 _touched_by_node(before, after, before.nodes.get(id_), new, node, touch)
+            case FloatingIpChange(id=id_):
+                _touched_by_floating_ip(before, after, id_, node, touch)
     return list(touched)
 
 
@@ -223,6 +268,10 @@ def _touched_by_port(
         network = after.networks.get(port.network_id) or before.networks[port.network_id]
         if network.arp_responder:
             touch(Kind.KNOWN_ARP, (network.id,))
+        # whether its port is here or not: another node may be the one that answers for it
+        touch(Kind.FLOATING_IP, sorted(_floating_ips(snapshot, (port.id,))))
+        if network.routes:
+            touch(Kind.NETWORK, (network.id,))
         if port.binding is None or port.binding.node != node:
             continue
         touch(Kind.PORT, (port.id,))
@@ -245,9 +294,13 @@ def _touched_by_network(
         touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
+            floating = {id_ for id_, one in snapshot.floating_ips.items() if one.network_id == network.id}
+            touch(Kind.FLOATING_IP, sorted(floating))
+            touch(Kind.PORT, sorted({port_id for id_ in floating for port_id in snapshot.floating_ips[id_].port_ids}))
         members = snapshot.ports_by_network.get(network.id, frozenset())
         here = members & snapshot.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, here)
+        touch(Kind.FLOATING_IP, sorted(_floating_ips(snapshot, here)))
         touch(Kind.FLOOD_PART, {_part_id(snapshot.ports[port_id]) for port_id in here})
 
 
@@ -263,6 +316,19 @@ def _touched_by_node(
     name = old.name if old is not None else new.name if new is not None else ""
     if name == node and _but_gateways(old) != _but_gateways(new):
         touch(Kind.NETWORK, after.networks)
+    if name == node and (old is None or new is None or (old.key, old.uplinks) != (new.key, new.uplinks)):
+        here = after.ports_by_node.get(node, frozenset())
+        touch(Kind.PORT, here)
+        touch(Kind.FLOATING_IP, sorted(_floating_ips(after, here)))
+
+
+def _touched_by_floating_ip(before: Snapshot, after: Snapshot, id_: str, node: str, touch: Touch) -> None:
+    touch(Kind.FLOATING_IP, (id_,))
+    for snapshot in (before, after):
+        found = snapshot.floating_ips.get(id_)
+        here = after.ports_by_node.get(node, frozenset())
+        if found is not None:
+            touch(Kind.PORT, sorted(found.port_ids & here))
 
 
 def _but_gateways(node: Node | None) -> tuple[object, ...] | None:

@@ -71,6 +71,11 @@ class Connection:
     reply: Flowing
     answered: bool = False
 
+    @property
+    def to_destination(self) -> bool:
+        """True when it is the destination that is translated."""
+        return self.reply.source != self.original.target
+
     def translated(self, is_reply: bool) -> Flowing:
         """What a packet of that direction becomes."""
         return self.original.back() if is_reply else self.reply.back()
@@ -160,7 +165,8 @@ class Conntrack:
         if not translate:
             return Verdict(self, state, inner=inner)
         after = connection.translated(is_reply)
-        outer = {"ip_dst": after.target} if is_reply else {"ip_src": after.source}
+        # of the outer addresses only the one that the connection's packets of this direction have translated
+        outer = {"ip_dst": after.target} if is_reply != connection.to_destination else {"ip_src": after.source}
         return Verdict(self, state, outer, inner.but(**after.back().fields()))
 
     def _with(self, zone: int, connection: Connection) -> Conntrack:
@@ -186,7 +192,12 @@ def _translations(flowing: Flowing, nat: Nat, ids_too: bool) -> Iterator[Flowing
 
     With `ids_too` the id of ICMP takes the port's place.
     """
-    reply = flowing.back()._replace(target=nat.source)
+    if nat.destination:
+        # the field that names the translated port is the source of what comes back
+        reply = flowing.back()._replace(source=nat.address)
+        yield reply if nat.ports is None or flowing.protocol not in _PORTS else reply._replace(source_port=nat.ports[0])
+        return
+    reply = flowing.back()._replace(target=nat.address)
     if flowing.protocol not in _PORTS and not (flowing.protocol == PROTO_ICMP and ids_too):
         yield reply
         return

@@ -61,10 +61,13 @@ class DecTtl:
 
 @dataclass(frozen=True, slots=True)
 class Nat:
-    """Source translation. `ports` is an inclusive range; without it conntrack keeps the source port if it can."""
+    """Translation of the source, or with `destination` of the destination, to `address` and a port out of the inclusive
+    range `ports`; without one conntrack keeps the port if it can.
+    """
 
-    source: int
+    address: int
     ports: tuple[int, int] | None = None
+    destination: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,22 @@ class Resubmit:
     """Looks a table up and comes back with what it changed."""
 
     table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Begins again in an earlier table, as if the packet had come in there by no port at all."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLarger:
+    """Sets `bit` of a register to whether the frame is larger than `size` bytes (ovs-actions(7), check_pkt_larger)."""
+
+    size: int
+    register: str
+    bit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,8 @@ Action = (
     | Ct
     | CtClear
     | Resubmit
+    | Restart
+    | CheckLarger
     | Learn
     | Goto
 )
@@ -181,7 +202,14 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
     for position, action in enumerate(actions):
         if isinstance(action, (Goto, Ct, Resubmit)) and action.table <= table:
             raise ValueError(f"{rule.name}: {action} does not lead forward")
-        if isinstance(action, (Goto, Ct)) and position != last:
+        if isinstance(action, Restart) and action.table > table:
+            raise ValueError(f"{rule.name}: {action} does not lead back")
+        if isinstance(action, (Goto, Restart)) and position != last:
+            raise ValueError(f"{rule.name}: {action} must come last")
+        # a copy goes to conntrack: what comes after it can only prepare another one
+        if isinstance(action, Ct) and not (
+            isinstance(actions[-1], Ct) and all(isinstance(later, (SetField, Ct)) for later in actions[position:])
+        ):
             raise ValueError(f"{rule.name}: {action} must come last")
     return Flow(table, priority, match, actions, cookie(rule, key))
 

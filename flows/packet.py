@@ -11,7 +11,7 @@ _PIPELINE_FIELDS = frozenset(
     {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", *(f"reg{index}" for index in range(16))}
 )
 # what no flow can match but conntrack looks at, or a test wants to recognise a packet by
-_UNMATCHED = {"icmp_id": 16, "payload": 64}
+_UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64}
 # field -> the field and value that a packet must have for it to exist (ovs-fields(7), "Prerequisites")
 PREREQUISITES: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("ip_frag", "nw_ttl", "ip_proto", "ip_src", "ip_dst"), ("eth_type", ETH_IP)),

@@ -12,6 +12,7 @@ class Table(IntEnum):
     """Stable ids with gaps, so that a later feature finds room without renumbering."""
 
     CLASSIFY = 0
+    EXTERNAL_SOURCE = 1
     EXTERNAL_IN = 2
     EXTERNAL_ESTABLISHED = 3
     PORT_SECURITY = 4
@@ -24,6 +25,9 @@ class Table(IntEnum):
     NAT_EGRESS = 32
     NODE_SNAT = 34
     EXTERNAL_OUT = 36
+    EXTERNAL_NEXT_HOP = 37
+    EXTERNAL_NEIGHBOUR = 38
+    EXTERNAL_SEND = 39
     LOCAL_DELIVERY = 40
     TEACH = 42
     L2_FORWARD = 44
@@ -36,9 +40,11 @@ class Table(IntEnum):
 TABLE_DOC: dict[Table, str] = {
     Table.CLASSIFY: "in_port (and VLAN) names the network, the router and the source port. A VM goes on to "
     "port_security, an uplink to uplink_in or external_in.",
-    Table.EXTERNAL_IN: "From an external network: ARP for the node's SNAT address is answered in place; packets to "
-    "it are un-translated by conntrack.",
-    Table.EXTERNAL_ESTABLISHED: "Only replies and related errors come in: what a VM did not begin is dropped.",
+    Table.EXTERNAL_SOURCE: "From an external network: who sends from its range is remembered as a neighbour.",
+    Table.EXTERNAL_IN: "ARP for the node's SNAT addresses and floating IPs is answered in place; packets to them are "
+    "translated by conntrack.",
+    Table.EXTERNAL_ESTABLISHED: "What was translated for a floating IP, replies and related errors come in; "
+    "anything else is dropped.",
     Table.PORT_SECURITY: "A VM sends from its own MAC, IP and ARP addresses or not at all.",
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
     "by another node are delivered.",
@@ -48,10 +54,13 @@ TABLE_DOC: dict[Table, str] = {
     Table.ROUTING: "The subnets of the network's router, then the default route.",
     Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, "
     "never in the digest; without an entry the frame goes to the group of all nodes.",
-    Table.NAT_EGRESS: "Leaving for the outside: the carrier address first where ranges overlap, else at once the "
-    "node's SNAT address.",
+    Table.NAT_EGRESS: "Leaving for the outside: exempt ranges as they are, a port with a floating IP from there, where "
+    "ranges overlap from the carrier address, else at once from the node's SNAT address.",
     Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
-    Table.EXTERNAL_OUT: "The next hop's MAC, and out.",
+    Table.EXTERNAL_OUT: "To an address of this very node: round again. By the source address to its external network.",
+    Table.EXTERNAL_NEXT_HOP: "A neighbour on the external network itself, or its router.",
+    Table.EXTERNAL_NEIGHBOUR: "Learned from traffic: the MACs of neighbours on external networks.",
+    Table.EXTERNAL_SEND: "Out, once the MAC is known. A neighbour without one is reached by the router and asked for.",
     Table.LOCAL_DELIVERY: "A routed packet for a local port gets that port's MAC.",
     Table.TEACH: "A frame that came to the group of all nodes: its sender is told behind which node the address is.",
     Table.L2_FORWARD: "(network, eth_dst) to a local port; broadcast floods; unknown unicast goes to the uplink, never "
@@ -78,7 +87,12 @@ class Reg:
 
 REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (Reg.NETWORK, "network", "key of the network the packet is on now"),
-    (Reg.FLAGS, "flags", "bit 0: came in by an uplink; bit 1: to the group of all nodes"),
+    (
+        Reg.FLAGS,
+        "flags",
+        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the external "
+        "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours",
+    ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
@@ -89,14 +103,22 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
 
 FLAG_FROM_UPLINK = 1
 FLAG_TO_GROUP = 2
+FLAG_FLOATING = 4
+TOO_LARGE_BIT = 3
+SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
 TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
+TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
+TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+# what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
+HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32
 
 
-# conntrack zones of local ports; 0 is everybody's
-PORT_ZONES = range(1, 60001)
+# conntrack zones of local ports; 0 is everybody's. A port has two: its connections as it sees them, and as translated.
+PORT_ZONES = range(1, 30001)
+_NAT_ZONES = 30000
 
 
 class CtZone(IntEnum):
@@ -116,6 +138,10 @@ class Priority(IntEnum):
     HIGH = 150
     LOCAL = 200
     GUARD = 250
+    FLOATING = 300
+    FORWARDING = 310
+    EXEMPT = 320
+    TOO_LARGE = 330
     ROUTE = 100
 
 
@@ -144,6 +170,11 @@ def node_mac(node_key: int) -> int:
 def teacher_mac(node_key: int) -> int:
     """A second MAC of a node: what comes from it is to be learned from and not to be delivered."""
     return TEACHER_MAC_PREFIX | node_key
+
+
+def nat_zone(zone: int) -> int:
+    """The zone in which a port's floating IPs and carrier address are translated, so that no two ports ever meet."""
+    return _NAT_ZONES + zone
 
 
 def carrier_address(port_key: int) -> int:

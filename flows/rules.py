@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from flows.pipeline import PORT_ZONES, REGISTER_DOC, TABLE_DOC, CtZone, Table
+from flows.pipeline import PORT_ZONES, REGISTER_DOC, TABLE_DOC, CtZone, Table, nat_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,23 @@ class Rule(Enum):
     CLASSIFY_UPLINK = _RuleInfo(2, Table.CLASSIFY, False, "network", "a network on an uplink")
     DROP_UNCLASSIFIED = _RuleInfo(3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here")
     CLASSIFY_EXTERNAL = _RuleInfo(4, Table.CLASSIFY, False, "network", "an external network on an uplink")
-    SNAT_ARP = _RuleInfo(10, Table.EXTERNAL_IN, False, "network", "ARP for the node's SNAT address")
+    LEARN_NEIGHBOUR = _RuleInfo(5, Table.EXTERNAL_SOURCE, False, "network", "a sender on the external network itself")
+    FROM_ROUTER = _RuleInfo(6, Table.EXTERNAL_SOURCE, False, "network", "by the router: the sender is anywhere")
+    EXTERNAL_SOURCE = _RuleInfo(7, Table.EXTERNAL_SOURCE, False, "", "nothing to remember")
+    SNAT_ARP = _RuleInfo(10, Table.EXTERNAL_IN, False, "network", "ARP for a SNAT address of the node")
     PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's MAC by ARP: to the controller")
     UNSNAT = _RuleInfo(12, Table.EXTERNAL_IN, False, "network", "packet to the node's SNAT address")
     EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network with VMs of its own")
     DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node")
+    FLOATING_ARP = _RuleInfo(15, Table.EXTERNAL_IN, False, "floating_ip", "ARP for a floating IP: it is claimed here")
+    FLOATING_IN = _RuleInfo(16, Table.EXTERNAL_IN, False, "floating_ip", "packet to a floating IP")
+    FORWARDING_IN = _RuleInfo(17, Table.EXTERNAL_IN, False, "port_forwarding", "packet to a forwarded port")
+    FORWARDING_REMOTE = _RuleInfo(18, Table.EXTERNAL_IN, False, "port_forwarding", "to the node that has the port")
+    FORWARDING_ERROR = _RuleInfo(19, Table.EXTERNAL_IN, False, "floating_ip", "ICMP error about a forwarded port")
+    EXEMPT_IN = _RuleInfo(8, Table.EXTERNAL_IN, False, "network", "from a range that is not translated")
+    DROP_REDIRECT = _RuleInfo(9, Table.EXTERNAL_IN, True, "", "ICMP redirect: nodes route by what they know")
+    FLOATING_TRANSLATED = _RuleInfo(24, Table.EXTERNAL_ESTABLISHED, False, "port", "from a floating IP to its port")
+    HOST_RETURN = _RuleInfo(25, Table.EXTERNAL_ESTABLISHED, False, "network", "for the host, whose address we share")
     DROP_UNSOLICITED = _RuleInfo(20, Table.EXTERNAL_ESTABLISHED, True, "", "not a reply to anything a VM sent")
     EXTERNAL_REPLY = _RuleInfo(21, Table.EXTERNAL_ESTABLISHED, False, "network", "reply to a VM of the network")
     CARRIER_REPLY = _RuleInfo(22, Table.EXTERNAL_ESTABLISHED, False, "port", "reply to a port's carrier address")
@@ -39,6 +51,7 @@ class Rule(Enum):
     ALLOW_ARP = _RuleInfo(30, Table.PORT_SECURITY, False, "port", "ARP with the port's own addresses")
     ALLOW_ARP_PROBE = _RuleInfo(31, Table.PORT_SECURITY, False, "port", "ARP probe (RFC 5227)")
     ALLOW_IP = _RuleInfo(32, Table.PORT_SECURITY, False, "port", "IPv4 from the port's own addresses")
+    ALLOW_ROUTED = _RuleInfo(39, Table.PORT_SECURITY, False, "port", "from behind the next hop of a static route")
     ALLOW_DHCP = _RuleInfo(33, Table.PORT_SECURITY, False, "port", "DHCP client without an address yet")
     DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
     DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
@@ -61,23 +74,41 @@ class Rule(Enum):
     DROP_GATEWAY = _RuleInfo(62, Table.SERVICES, True, "network", "the gateway offers nothing else")
     SERVICES_DONE = _RuleInfo(63, Table.SERVICES, False, "", "not for a service")
     ROUTE = _RuleInfo(70, Table.ROUTE_OR_SWITCH, False, "", "to the gateway's MAC")
+    LIFT = _RuleInfo(72, Table.ROUTE_OR_SWITCH, False, "network", "to a router of yours, but to be translated here")
+    LIFT_FLOATING = _RuleInfo(73, Table.ROUTE_OR_SWITCH, False, "port", "the same, of a port with a floating IP")
+    SWITCH_OWN = _RuleInfo(74, Table.ROUTE_OR_SWITCH, False, "network", "within the network, whatever is lifted out")
     SWITCH = _RuleInfo(71, Table.ROUTE_OR_SWITCH, False, "", "to any other MAC")
     PUNT_TTL_EXPIRED = _RuleInfo(80, Table.ROUTING, False, "network", "TTL used up: the controller says so by ICMP")
     DROP_TTL_EXPIRED = _RuleInfo(81, Table.ROUTING, True, "", "TTL used up")
     ROUTE_SUBNET = _RuleInfo(82, Table.ROUTING, False, "network", "a subnet of the same router")
+    ROUTE_STATIC = _RuleInfo(86, Table.ROUTING, False, "network", "a static route")
     ROUTE_DEFAULT = _RuleInfo(83, Table.ROUTING, False, "network", "the way out")
     DROP_NO_ROUTE = _RuleInfo(84, Table.ROUTING, True, "", "no route to there")
     LEARNED_NEXT_HOP = _RuleInfo(85, Table.REMOTE_NEXT_HOP, False, "", "the node a routed address was last seen behind")
+    PUNT_TOO_LARGE = _RuleInfo(105, Table.NAT_EGRESS, False, "network", "larger than the external network's MTU")
+    EXEMPT = _RuleInfo(106, Table.NAT_EGRESS, False, "network", "to a range that is not translated")
+    FORWARDING_OUT = _RuleInfo(107, Table.NAT_EGRESS, False, "port", "from a port that is forwarded to")
+    FLOATING_OUT = _RuleInfo(108, Table.NAT_EGRESS, False, "port", "to the port's floating IP")
     SNAT = _RuleInfo(90, Table.NAT_EGRESS, False, "network", "to the node's SNAT address")
     CARRIER = _RuleInfo(91, Table.NAT_EGRESS, False, "port", "to the port's carrier address")
     DROP_ICMP_ERROR = _RuleInfo(88, Table.NAT_EGRESS, True, "", "ICMP error of a VM: could quote another's flow")
     DROP_NO_NAT = _RuleInfo(92, Table.NAT_EGRESS, True, "", "no SNAT address for this network on this node")
     SNAT_CARRIER = _RuleInfo(93, Table.NODE_SNAT, False, "network", "from the carrier to the node's SNAT address")
     DROP_NO_SNAT = _RuleInfo(94, Table.NODE_SNAT, True, "", "no SNAT address for this network on this node")
-    EXTERNAL_NEXT_HOP = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "to the next hop")
-    DROP_NEXT_HOP_UNRESOLVED = _RuleInfo(96, Table.EXTERNAL_OUT, True, "network", "no ARP answer from the next hop yet")
+    SNAT_SOURCE = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "from a SNAT address of the node")
+    EXEMPT_SOURCE = _RuleInfo(96, Table.EXTERNAL_OUT, False, "network", "untranslated, to a range that is exempt")
+    FLOATING_SOURCE = _RuleInfo(131, Table.EXTERNAL_OUT, False, "floating_ip", "from a floating IP")
+    FLOATING_HAIRPIN = _RuleInfo(132, Table.EXTERNAL_OUT, False, "floating_ip", "to a floating IP of this node")
+    FORWARDING_HAIRPIN = _RuleInfo(133, Table.EXTERNAL_OUT, False, "port_forwarding", "to a port forwarded here")
+    SNAT_HAIRPIN = _RuleInfo(97, Table.EXTERNAL_OUT, False, "network", "to a SNAT address of this node")
+    TO_ROUTER = _RuleInfo(134, Table.EXTERNAL_NEXT_HOP, False, "network", "to the external network's router")
+    ON_LINK = _RuleInfo(135, Table.EXTERNAL_NEXT_HOP, False, "network", "to a neighbour on the external network")
+    DROP_NO_NEXT_HOP = _RuleInfo(136, Table.EXTERNAL_NEXT_HOP, True, "", "no way on from the external network")
+    LEARNED_NEIGHBOUR = _RuleInfo(137, Table.EXTERNAL_NEIGHBOUR, False, "", "a neighbour's MAC, last heard")
+    PUNT_ON_LINK = _RuleInfo(138, Table.EXTERNAL_SEND, False, "network", "by the router while a neighbour is asked for")
+    PUNT_UNRESOLVED = _RuleInfo(139, Table.EXTERNAL_SEND, False, "network", "no MAC yet: kept and asked for")
+    EXTERNAL_SEND = _RuleInfo(140, Table.EXTERNAL_SEND, False, "network", "out")
     DROP_UNTRANSLATED = _RuleInfo(89, Table.EXTERNAL_OUT, True, "", "conntrack had no room to translate it")
-    DROP_EXTERNAL_SELF = _RuleInfo(97, Table.EXTERNAL_OUT, True, "network", "to the node's own SNAT address")
     DROP_INVALID_OUT = _RuleInfo(98, Table.EXTERNAL_OUT, True, "", "conntrack finds it invalid: it is not translated")
     DROP_INVALID_CARRIER = _RuleInfo(99, Table.NODE_SNAT, True, "", "conntrack finds it invalid: it is not translated")
     DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
@@ -179,7 +210,8 @@ def document() -> str:
         "",
         "| zone | for |",
         "|---|---|",
-        f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port |",
+        f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port: its connections as it sees them |",
+        f"| {nat_zone(PORT_ZONES[0])}-{nat_zone(PORT_ZONES[-1])} | one per local port: floating IPs, carrier address |",
         *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
         "",
     ]

@@ -18,6 +18,7 @@ from flows.conntrack import Conntrack
 from flows.fields import FIELDS
 from flows.ir import (
     Action,
+    CheckLarger,
     Controller,
     Ct,
     CtClear,
@@ -32,6 +33,7 @@ from flows.ir import (
     OutputInPort,
     PopVlan,
     PushVlan,
+    Restart,
     Resubmit,
     SetField,
     matching,
@@ -42,7 +44,7 @@ from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.rules import COOKIE_LEARNED, Rule, decode_cookie
 
 Fields = dict[str, int]
-_NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id"), 0)
+_NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id", "size"), 0)
 
 
 class Step(NamedTuple):
@@ -132,6 +134,9 @@ def _extractor(shape: tuple[tuple[str, int | None], ...]) -> Callable[[Fields], 
     return lambda fields: tuple([fields[name] & mask for name, mask in masks])
 
 
+_LEARNED = {int(rule.table): rule for rule in (Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR)}
+
+
 class Switch:
     """A set of flows, indexed. Immutable once made."""
 
@@ -155,7 +160,7 @@ class Switch:
 
 def _step(flow: Flow) -> Step:
     if flow.cookie == COOKIE_LEARNED:
-        return Step(flow.table, flow, Rule.LEARNED_NEXT_HOP)
+        return Step(flow.table, flow, _LEARNED[flow.table])
     rule, key = decode_cookie(flow.cookie) or (None, 0)
     return Step(flow.table, flow, rule, key)
 
@@ -192,7 +197,7 @@ class _Run:
         self.fields = _NOTHING | packet._fields
         self.fields["in_port"] = in_port
         self.inner = packet.inner
-        self.in_port = in_port
+        self.came_in = self.in_port = in_port
         self.conntrack = state.conntrack
         self.learned = state.learned
         # a flow is not seen by the packet that made it
@@ -212,7 +217,7 @@ class _Run:
             last = self.steps[-1]
             drop = self.drop or Drop(last.rule, last.key, Reason.NOTHING)
         state = State(self.conntrack, self.learned)
-        return Result(self.in_port, tuple(self.outputs), tuple(self.punts), tuple(self.steps), drop, state)
+        return Result(self.came_in, tuple(self.outputs), tuple(self.punts), tuple(self.steps), drop, state)
 
     def walk(self, table: int | None, *, miss_drops: bool = True) -> None:
         while table is not None:
@@ -307,6 +312,16 @@ class _Run:
     def resubmit(self, action: Resubmit, step: Step) -> None:
         self.walk(action.table, miss_drops=False)
 
+    def restart(self, action: Restart, step: Step) -> int:
+        self.in_port = self.fields["in_port"] = 0
+        return action.table
+
+    def check_larger(self, action: CheckLarger, step: Step) -> None:
+        bit = 1 << action.bit
+        self.fields[action.register] &= ~bit
+        if self.fields["size"] > action.size:
+            self.fields[action.register] |= bit
+
     def learn(self, action: Learn, step: Step) -> None:
         fields = self.fields
         values = {name: source if isinstance(source, int) else fields[source] for name, source in action.match}
@@ -334,6 +349,8 @@ _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     Ct: _Run.ct,
     CtClear: _Run.ct_clear,
     Resubmit: _Run.resubmit,
+    Restart: _Run.restart,
+    CheckLarger: _Run.check_larger,
     Learn: _Run.learn,
     Goto: _Run.goto,
 }

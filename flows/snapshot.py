@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from flows.model import (
-    Binding,
     Change,
     FloatingIp,
     FloatingIpChange,
@@ -38,6 +38,7 @@ class Snapshot:
     ports_by_node: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
+    ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
     networks_by_key: Mapping[int, str] = field(default_factory=dict)
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
@@ -95,6 +96,11 @@ class Snapshot:
         if not self.external_networks:
             return None
         return self.networks[self.external_networks[min(self.external_networks)]]
+
+    def port_with(self, network_id: str, address: IPv4Address) -> Port | None:
+        """The port that has an address on a network."""
+        port_id = self.ports_by_address.get((network_id, int(address)))
+        return None if port_id is None else self.ports[port_id]
 
     def floating_ips_of(self, port_id: str) -> list[FloatingIp]:
         """Those that lead to a port, by key."""
@@ -166,19 +172,21 @@ class _Draft:
                 continue
             self._store("ports_by_key", base.ports_by_key, port.key, id_ if add else None)
             self._index("ports_by_network", base.ports_by_network, port.network_id, id_, add)
+            for fixed_ip in port.fixed_ips:
+                address = (port.network_id, int(fixed_ip.address))
+                self._own("ports_by_address", base.ports_by_address, address, id_, add)
             if port.binding is None:
                 continue
             binding = port.binding
             self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
-            self._place(binding, id_, add)
+            self._own("ports_by_ofport", base.ports_by_ofport, (binding.node, binding.ofport), id_, add)
             self._count((binding.node, port.network_id), 1 if add else -1)
 
-    def _place(self, binding: Binding, id_: str, add: bool) -> None:
-        places = self._map("ports_by_ofport", self._base.ports_by_ofport)
-        place = (binding.node, binding.ofport)
+    def _own(self, name: str, base: Mapping[Any, Any], place: object, id_: str, add: bool) -> None:
+        places = self._map(name, base)
         if add:
             places[place] = id_
-        elif places.get(place) == id_:  # another port may have taken the place within the same change
+        elif places.get(place) == id_:  # another may have taken the place within the same change
             del places[place]
 
     def _count(self, key: tuple[str, str], by: int) -> None:

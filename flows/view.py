@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
-from flows.model import GatewayMode, Network, NetworkKind, Node, Port
+from flows.model import (
+    FloatingIp,
+    GatewayMode,
+    Network,
+    NetworkKind,
+    Node,
+    Port,
+    PortForwarding,
+    SnatAddress,
+    StaticRoute,
+)
 from flows.pipeline import node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.snapshot import Snapshot
@@ -59,15 +69,68 @@ class View:
             return [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
         return []
 
-    def way_out(self, network: Network) -> tuple[Network, IPv4Address] | None:
-        """The external network of a network's traffic and this node's SNAT address there."""
-        if network.external or not network.routed:
+    def way_out(self, network: Network) -> Network | None:
+        """The external network of a network's traffic, if this node reaches it."""
+        if not network.translated:
             return None
         external = self.snapshot.external_network(network)
-        if external is None or self.uplink(external) is None:
+        return None if external is None or self.uplink(external) is None else external
+
+    def snat(self, network: Network) -> SnatAddress | None:
+        """The address of this node that a network's traffic leaves from."""
+        external = self.way_out(network)
+        if external is None:
             return None
-        held = self.node.snat_address(external.id)
-        return None if held is None else (external, held.address)
+        return self.node.snat_address(external.id, network.id if network.own_snat_address else None)
+
+    def local(self, port_id: str | None) -> Port | None:
+        """A port, if it is bound here."""
+        port = None if port_id is None else self.snapshot.ports.get(port_id)
+        return port if port is not None and port.binding is not None and port.binding.node == self.node.name else None
+
+    def floating_ips(self, port: Port, address: IPv4Address) -> list[FloatingIp]:
+        """Those that stand for an address of a port and that this node can serve, by key."""
+        return [
+            floating_ip
+            for floating_ip in self.snapshot.floating_ips_of(port.id)
+            if floating_ip.port_id == port.id
+            and floating_ip.fixed_ip == address
+            and self.external_of(floating_ip) is not None
+        ]
+
+    def forwardings(self, port: Port) -> list[PortForwarding]:
+        """Those that lead to a port, the oldest first."""
+        found = [
+            forwarding
+            for floating_ip in self.snapshot.floating_ips_of(port.id)
+            for forwarding in floating_ip.port_forwardings
+            if forwarding.port_id == port.id
+        ]
+        return sorted(found, key=lambda forwarding: forwarding.key)
+
+    def forwarded_by(self, forwarding: PortForwarding) -> FloatingIp | None:
+        """The floating IP of a forwarding."""
+        candidates = self.snapshot.floating_ips_of(forwarding.port_id)
+        return next((one for one in candidates if forwarding in one.port_forwardings), None)
+
+    def routed_to(self, network: Network, port: Port) -> list[StaticRoute]:
+        """The static routes whose next hop a port is."""
+        own = {fixed_ip.address for fixed_ip in port.fixed_ips}
+        return [route for route in network.routes if route.next_hop in own] if network.routed else []
+
+    def first_with(self, network: Network, destination: IPv4Network) -> bool:
+        """True when no other network of the router, made before or by its subnet, leads to a range."""
+        for other in self.snapshot.router_networks(network.router_key):
+            if any(subnet.cidr == destination for subnet in other.subnets):
+                return False
+            if other.key < network.key and any(route.destination == destination for route in other.routes):
+                return False
+        return True
+
+    def external_of(self, floating_ip: FloatingIp) -> Network | None:
+        """The external network of a floating IP, if this node reaches it."""
+        external = self.snapshot.networks.get(floating_ip.network_id)
+        return None if external is None or self.uplink(external) is None else external
 
 
 def vlan_match(network: Network) -> int:
@@ -84,7 +147,21 @@ def mac_to_int(mac: str) -> int:
 
 def cidr_match(network: Network) -> list[tuple[tuple[int, int], int]]:
     """((address, mask), prefix length) of each subnet."""
-    return [
-        ((int(subnet.cidr.network_address), int(subnet.cidr.netmask)), subnet.cidr.prefixlen)
-        for subnet in network.subnets
-    ]
+    return [(range_match(subnet.cidr), subnet.cidr.prefixlen) for subnet in network.subnets]
+
+
+def range_match(cidr: IPv4Network) -> tuple[int, int]:
+    """(address, mask)."""
+    return int(cidr.network_address), int(cidr.netmask)
+
+
+def port_matches(first: int, last: int) -> list[int | tuple[int, int]]:
+    """A range of ports as few values or (value, mask) pairs: a switch matches no ranges."""
+    found: list[int | tuple[int, int]] = []
+    while first <= last:
+        size = first & -first or 0x10000
+        while first + size - 1 > last:
+            size >>= 1
+        found.append(first if size == 1 else (first, 0x10000 - size))
+        first += size
+    return found

@@ -16,6 +16,7 @@ from ryu.ofproto import ofproto_v1_4 as ofp
 
 from flows.fields import FIELDS
 from flows.ir import (
+    CheckLarger,
     Controller,
     Ct,
     CtClear,
@@ -25,22 +26,29 @@ from flows.ir import (
     Learn,
     Match,
     Move,
+    Nat,
     Output,
     OutputInPort,
     PopVlan,
     PushVlan,
+    Restart,
     Resubmit,
     SetField,
 )
-from flows.pipeline import Table
+from flows.pipeline import Reg, Table
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 
 BUNDLE_ID = 1
 NICIRA = 0x00002320
 _NXT_CT_FLUSH_ZONE = 29
 _NXT_CT_FLUSH = 32
+_CT_ORIGINAL, _CT_REPLY, _CT_ZONE = 0, 1, 2
+_CT_SOURCE, _CT_DESTINATION = 0, 1
 _NXAST_LEARN2 = 45
+_NXAST_CHECK_PKT_LARGER = 49
+_NXM_IN_PORT = 0x00000002
 _NAT_SOURCE = 1 << 0
+_NAT_DESTINATION = 1 << 1
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
 _VLAN_ETHERTYPE = 0x8100
@@ -115,19 +123,36 @@ def _ct(action: Ct) -> bytes:
         source, zone = 0, action.zone
     nested = b""
     if action.nat is not None:
-        nested = _nat(action.nat.source, action.nat.ports)
+        nested = _nat(action.nat)
     elif action.translate:
         nested = _nicira(nx.NXAST_NAT, _pack("!2xHH", 0, 0))
     return _nicira(nx.NXAST_CT, _pack("!HIHB3xH", flags, source, zone, action.table, 0) + nested)
 
 
-def _nat(source: int, ports: tuple[int, int] | None) -> bytes:
+def _nat(nat: Nat) -> bytes:
     present = nx.NX_NAT_RANGE_IPV4_MIN
-    ranges = _pack("!I", source)
-    if ports is not None:
+    ranges = _pack("!I", nat.address)
+    if nat.ports is not None:
         present |= nx.NX_NAT_RANGE_PROTO_MIN | nx.NX_NAT_RANGE_PROTO_MAX
-        ranges += _pack("!HH", *ports)
-    return _nicira(nx.NXAST_NAT, _pack("!2xHH", _NAT_SOURCE, present) + ranges)
+        ranges += _pack("!HH", *nat.ports)
+    flags = _NAT_DESTINATION if nat.destination else _NAT_SOURCE
+    return _nicira(nx.NXAST_NAT, _pack("!2xHH", flags, present) + ranges)
+
+
+def _resubmit(table: int) -> bytes:
+    return _nicira(nx.NXAST_RESUBMIT_TABLE, _pack("!HB3x", ofp.OFPP_IN_PORT & 0xFFFF, table))
+
+
+def _restart(action: Restart) -> bytes:
+    # set_field on in_port is refused; the 16-bit register behind it is not
+    forget = _nicira(nx.NXAST_REG_LOAD, _pack("!HIQ", 16 - 1, _NXM_IN_PORT, 0))
+    return forget + _resubmit(action.table)
+
+
+def _check_larger(action: CheckLarger) -> bytes:
+    # struct nx_action_check_pkt_larger of Open vSwitch's ofp-actions.c
+    fixed = _pack("!HHI6x", action.size, action.bit, _NXM_HEADERS[action.register])
+    return _nicira(_NXAST_CHECK_PKT_LARGER, fixed)
 
 
 def _learn(action: Learn) -> bytes:
@@ -175,7 +200,9 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     DecTtl: lambda action: _pack("!HH4x", ofp.OFPAT_DEC_NW_TTL, 8),
     Ct: _ct,
     CtClear: lambda action: _nicira(nx.NXAST_CT_CLEAR, b""),
-    Resubmit: lambda action: _nicira(nx.NXAST_RESUBMIT_TABLE, _pack("!HB3x", ofp.OFPP_IN_PORT & 0xFFFF, action.table)),
+    Resubmit: lambda action: _resubmit(action.table),
+    Restart: _restart,
+    CheckLarger: _check_larger,
     Learn: _learn,
 }
 
@@ -296,17 +323,43 @@ def ct_flush_zone(zone: int, xid: int = 0) -> bytes:
     return _message(ofp.OFPT_EXPERIMENTER, _pack("!II6xH", NICIRA, _NXT_CT_FLUSH_ZONE, zone), xid)
 
 
-def ct_flush_source(zone: int, address: int, xid: int = 0) -> bytes:
-    """NXT_CT_FLUSH: forgets the connections of a zone that an IPv4 address began (ovs nicira-ext.h, since 3.1)."""
-    source = _pad(_pack("!HH10xHI", 0, 20, 0xFFFF, address))
-    original = _pack("!HH4x", 0, 8 + len(source)) + source
-    body = _pack("!II8x", NICIRA, _NXT_CT_FLUSH) + original + _pack("!HHH2x", 2, 8, zone)
-    return _message(ofp.OFPT_EXPERIMENTER, body, xid)
+def ct_flush(
+    zone: int,
+    *,
+    original_source: int | None = None,
+    original_destination: int | None = None,
+    reply_destination: int | None = None,
+    xid: int = 0,
+) -> bytes:
+    """NXT_CT_FLUSH: forgets the connections of a zone with these IPv4 addresses (ovs nicira-ext.h, since 3.1).
+
+    `original` is the packet that began a connection, before any translation, `reply` what comes back.
+    """
+    body = _pack("!II8x", NICIRA, _NXT_CT_FLUSH)
+    body += _ct_tuple(_CT_ORIGINAL, original_source, original_destination)
+    body += _ct_tuple(_CT_REPLY, None, reply_destination)
+    return _message(ofp.OFPT_EXPERIMENTER, body + _pack("!HHH2x", _CT_ZONE, 8, zone), xid)
+
+
+def _ct_tuple(kind: int, source: int | None, destination: int | None) -> bytes:
+    addresses = b""
+    for end, address in ((_CT_SOURCE, source), (_CT_DESTINATION, destination)):
+        if address is not None:  # an IPv4 address as one of IPv6 (RFC 4291, 2.5.5.2)
+            addresses += _pad(_pack("!HH10xHI", end, 20, 0xFFFF, address))
+    return _pack("!HH4x", kind, 8 + len(addresses)) + addresses if addresses else b""
 
 
 def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) -> bytes:
     """Sends a frame out of a port. xid 0."""
-    actions = _output(ofport)
+    return _packet_out(_output(ofport), frame, in_port)
+
+
+def packet_out_resubmit(table: int, network_key: int, frame: bytes) -> bytes:
+    """Has a table decide about a frame that is on a network. xid 0."""
+    return _packet_out(_set_field(SetField(Reg.NETWORK, network_key)) + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
+
+
+def _packet_out(actions: bytes, frame: bytes, in_port: int) -> bytes:
     return _message(ofp.OFPT_PACKET_OUT, _pack("!IIH6x", _NO_BUFFER, in_port, len(actions)) + actions + frame)
 
 

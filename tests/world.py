@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from flows.model import (
     Binding,
     FixedIp,
+    FloatingIp,
     GatewayMode,
     Neighbour,
     Network,
@@ -87,6 +88,18 @@ def port(key: int, on: Network, host: int, node: str | None, ofport: int | None 
         hostname=f"vm{key}",
         node=node,
         binding=binding,
+    )
+
+
+def floating_ip(key: int, port: Port | None = None) -> FloatingIp:
+    """203.0.113.100 + key, of a port's first address when one is given."""
+    return FloatingIp(
+        id=f"floating-{key}",
+        key=key,
+        network_id=EXTERNAL,
+        address=IPv4Address(f"203.0.113.{100 + key}"),
+        port_id=None if port is None else port.id,
+        fixed_ip=None if port is None else port.fixed_ips[0].address,
     )
 
 

@@ -27,7 +27,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         *untagged(network),
         *_where(network),
         SetField(Reg.FLAGS, FLAG_FROM_UPLINK),
-        Goto(Table.EXTERNAL_IN if network.external else Table.UPLINK_IN),
+        Goto(Table.EXTERNAL_SOURCE if network.external else Table.UPLINK_IN),
         key=network.key,
     )
 

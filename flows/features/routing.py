@@ -12,22 +12,26 @@ from collections.abc import Iterator
 
 from flows.features.arp import tagged_back
 from flows.features.classify import untagged
-from flows.ir import Action, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
-from flows.model import Network, Port
+from flows.ir import Action, CheckLarger, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
+from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
     FROM_UPLINK,
     GATEWAY_MAC,
     NODE_MAC_MASK,
     ROUTED_GROUP_MAC,
+    SEGMENTED_BIT,
     TEACHER_MAC_PREFIX,
     TO_GROUP,
+    TOO_LARGE_BIT,
     Priority,
     Reg,
     Table,
 )
-from flows.protocols import ETH_IP
+from flows.protocols import ETH_IP, ETH_MULTICAST_BIT
 from flows.rules import Rule
-from flows.view import View, cidr_match, mac_to_int
+from flows.view import View, cidr_match, mac_to_int, range_match
+
+_ETHERNET_HEADER = 14  # bytes
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
 _MARTIANS = (
@@ -52,6 +56,8 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
+    if view.present(network):
+        yield from _outwards(view, network)
     if not view.reachable(network):
         return
     for cidr, prefix in cidr_match(network):
@@ -80,24 +86,57 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             *_turned_round(),
             key=network.key,
         )
-    if not view.present(network):
+
+
+def _outwards(view: View, network: Network) -> Iterator[Flow]:
+    """From a network with ports here, and back to it."""
+    key = network.key
+    if network.routed:
+        last_hop = matching(metadata=key, eth_type=ETH_IP, nw_ttl=1)
+        yield flow(Rule.PUNT_TTL_EXPIRED, Priority.LOCAL, last_hop, Controller(), key=key)
+    external = view.way_out(network)
+    if external is None:
         return
-    yield flow(
-        Rule.PUNT_TTL_EXPIRED,
-        Priority.LOCAL,
-        matching(metadata=network.key, eth_type=ETH_IP, nw_ttl=1),
-        Controller(),
-        key=network.key,
-    )
-    if view.way_out(network) is not None:
-        yield flow(
-            Rule.ROUTE_DEFAULT,
-            Priority.ROUTE,
-            matching(metadata=network.key, eth_type=ETH_IP),
-            DecTtl(),
-            Goto(Table.NAT_EGRESS),
-            key=network.key,
+    too_large: tuple[Action, ...] = ()
+    if external.mtu < network.mtu:
+        # a frame larger than any of the network's own is to be cut into such that may fit, or be told one by one
+        too_large = (
+            CheckLarger(external.mtu + _ETHERNET_HEADER, Reg.FLAGS, TOO_LARGE_BIT),
+            CheckLarger(network.mtu + _ETHERNET_HEADER, Reg.FLAGS, SEGMENTED_BIT),
         )
+    yield flow(
+        Rule.ROUTE_DEFAULT,
+        Priority.ROUTE,
+        matching(metadata=key, eth_type=ETH_IP),
+        DecTtl(),
+        *too_large,
+        Goto(Table.NAT_EGRESS),
+        key=key,
+    )
+    if network.gateway_mode is GatewayMode.EXTERNAL:
+        yield from _lifted(network)
+
+
+def _lifted(network: Network) -> Iterator[Flow]:
+    """A router of the operator's is the gateway, and the nodes take from it only what they are to translate."""
+    key = network.key
+    for cidr, prefix in cidr_match(network):
+        yield flow(
+            Rule.ROUTE_SUBNET,
+            Priority.ROUTE + prefix,
+            matching(metadata=key, reg0=FROM_UPLINK, reg5=network.router_key, eth_type=ETH_IP, ip_dst=cidr),
+            DecTtl(),
+            SetField(Reg.NETWORK, key),
+            Goto(Table.LOCAL_DELIVERY),
+            key=key,
+        )
+        own = matching(metadata=key, eth_type=ETH_IP, ip_dst=cidr)
+        yield flow(Rule.SWITCH_OWN, Priority.LOCAL, own, Goto(Table.L2_FORWARD), key=key)
+    group = matching(metadata=key, eth_dst=(ETH_MULTICAST_BIT, ETH_MULTICAST_BIT))
+    yield flow(Rule.SWITCH_OWN, Priority.GUARD, group, Goto(Table.L2_FORWARD), key=key)
+    for forced in map(range_match, network.force_snat):
+        lifted = matching(metadata=key, eth_type=ETH_IP, ip_dst=forced)
+        yield flow(Rule.LIFT, Priority.LOW, lifted, Goto(Table.ROUTING), key=key)
 
 
 def _turned_round() -> tuple[Action, ...]:
@@ -105,7 +144,7 @@ def _turned_round() -> tuple[Action, ...]:
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    if not network.routed:
+    if not network.translated:
         return
     for fixed_ip in port.fixed_ips:
         yield flow(

@@ -10,6 +10,7 @@ from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 _TAG = 0x8100
 _SYN = 0x02
 _ICMP_ERRORS = (3, 11)
+_UDP_HEADERS = 14 + 20 + 8  # a packet's size is that of its whole frame
 _MORE_FRAGMENTS, _LATER = 0x2000, 0x00B9
 
 
@@ -49,10 +50,10 @@ def _ip(made: Packet) -> bytes:
 
 
 def _layer4(made: Packet) -> bytes:
-    payload = made["payload"].to_bytes(8)
+    payload = made["payload"].to_bytes(8).ljust(made["size"] - _UDP_HEADERS, b"\0")
     ends = struct.pack("!II", made["ip_src"], made["ip_dst"])
     if made["ip_proto"] == PROTO_UDP:
-        data = struct.pack("!HHHH", made["udp_src"], made["udp_dst"], 16, 0) + payload
+        data = struct.pack("!HHHH", made["udp_src"], made["udp_dst"], 8 + len(payload), 0) + payload
         pseudo = ends + struct.pack("!HH", PROTO_UDP, len(data))
         return data[:6] + struct.pack("!H", checksum(pseudo + data) or 0xFFFF) + data[8:]
     if made["ip_proto"] == PROTO_TCP:

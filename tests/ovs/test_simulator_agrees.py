@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flows.compile import compile_node
-from flows.conntrack import Conntrack
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
 from flows.rules import Rule
-from flows.simulate import Result, State, Switch
 from tests.ovs.frames import decode, encode
+from tests.ovs.pair import LOCAL, NODE, OFPORTS, Pair, comparable
 from tests.ovs.real_switch import RealSwitch
 from tests.simulate.cloud import (
     BLUE2_1,
@@ -30,16 +29,12 @@ from tests.simulate.cloud import (
     RED_2,
     SERVER,
     UPLINK,
-    VMS,
     Vm,
     ip,
     world,
 )
 from tests.simulate.hostile import frame, rolling
 
-NODE = "n1"
-LOCAL = [vm for vm in VMS if vm.node == NODE]
-OFPORTS = [vm.ofport for vm in LOCAL] + [UPLINK, EXTERNAL_UPLINK, 5]
 SNAT = ip("203.0.113.11")
 BLUE_TAG, BLUE2_TAG = 0x1000 | 102, 0x1000 | 103
 
@@ -51,37 +46,10 @@ def shared() -> Iterator[RealSwitch]:
         yield switch
 
 
-class Pair:
-    """The simulated and the real switch, given the same frames."""
-
-    def __init__(self, real: RealSwitch) -> None:
-        self.real = real
-        self.simulated = Switch(compile_node(world(), NODE).flows())
-        self.state = State(Conntrack(userspace=True))
-
-    def receive(self, made: Packet, in_port: int) -> tuple[Result, list[tuple[int, Packet]]]:
-        """Asserts that both give the same, but for the source port of the node's SNAT, which each chooses itself."""
-        result = self.simulated.receive(made, in_port, self.state)
-        seen = self.real.receive(made, in_port, len(result.outputs))
-        if result.state.learned != self.state.learned:
-            self.real.forget_cached()
-        self.state = result.state
-        assert sorted(map(_comparable, result.outputs), key=repr) == sorted(map(_comparable, seen), key=repr), made
-        return result, seen
-
-
-def _comparable(sent: tuple[int, Packet]) -> tuple[int, Packet]:
-    port, seen = sent[0], decode(encode(sent[1]))
-    if port != EXTERNAL_UPLINK or seen["eth_type"] != ETH_IP:
-        return port, seen
-    chosen = {name: 0 for name in ("udp_src", "tcp_src") if name in seen}
-    return port, seen.but(**chosen)
-
-
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     with RealSwitch.running(OFPORTS, compile_node(world(), NODE).flows()) as switch:
-        yield Pair(switch)
+        yield Pair(switch, world())
 
 
 def answer(seen: Packet) -> Packet:
@@ -167,7 +135,7 @@ FEATURES: dict[str, list[tuple[Packet, int]]] = {
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_lookups_of_each_feature(shared: RealSwitch, feature: str) -> None:
-    pair = Pair(shared)
+    pair = Pair(shared, world())
     for made, in_port in FEATURES[feature]:
         _same_lookups(pair, made, in_port)
 
@@ -179,7 +147,7 @@ def _same_lookups(pair: Pair, made: Packet, in_port: int) -> None:
 
 
 def test_lookups_of_random_frames(shared: RealSwitch) -> None:
-    pair = Pair(shared)
+    pair = Pair(shared, world())
     dice = random.Random(7)
     for _ in range(400):
         sender = dice.choice(LOCAL)
@@ -250,7 +218,7 @@ def test_translation_there_and_back(pair: Pair, first: Vm, back: Callable[[Packe
     for vm, (result, ((_, seen),)) in sent.items():
         simulated = pair.simulated.receive(back(result.outputs[0].packet), EXTERNAL_UPLINK, pair.state)
         ((port, delivered),) = pair.real.receive(back(seen), EXTERNAL_UPLINK, 1)
-        assert [(port, delivered)] == [_comparable(sent) for sent in simulated.outputs]
+        assert [(port, delivered)] == [comparable(sent) for sent in simulated.outputs]
         assert (port, delivered["ip_dst"]) == (vm.ofport, vm.ip)
         if back is error_about:
             assert delivered.inner is not None and delivered.inner["udp_src"] == 4000

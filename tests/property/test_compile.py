@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,19 +12,66 @@ from hypothesis import strategies as st
 from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
-from flows.ir import Ct, Flow, FlowKey, Goto, Resubmit
-from flows.model import Binding, Change, GatewayMode, Neighbour, NetworkChange, NodeChange, PortChange, SnatAddress
+from flows.ir import Ct, Flow, FlowKey, Goto, Restart, Resubmit
+from flows.model import (
+    Binding,
+    Change,
+    FloatingIpChange,
+    GatewayMode,
+    Neighbour,
+    NetworkChange,
+    NodeChange,
+    PortChange,
+    PortForwarding,
+    SnatAddress,
+    StaticRoute,
+)
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
-from tests.world import EXTERNAL, NODES, cloud, networks, node, port
+from tests.world import EXTERNAL, NODES, cloud, floating_ip, networks, node, port
 
 NETWORKS = {net.id: net for net in networks()}
-PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 3, start=50)}
+PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 2, start=50)}
+
+
+ROUTES = [(), (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address("10.20.0.51")),)]
+EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
+
+
+@st.composite
+def floating_ips(draw: st.DrawFn) -> Change:
+    key = draw(st.integers(1, 4))
+    id_ = floating_ip(key).id
+    kind = draw(st.sampled_from(["gone", "free", "associated", "associated", "forwarding"]))
+    if kind == "gone":
+        return FloatingIpChange(id_, None)
+    led_to = [port(*PORTS[port_id], PORTS[port_id][0], None) for port_id in draw(st.permutations(sorted(PORTS)))[:3]]
+    if kind == "free":
+        return FloatingIpChange(id_, floating_ip(key))
+    if kind == "associated":
+        return FloatingIpChange(id_, floating_ip(key, led_to[0]))
+    forwardings = tuple(
+        PortForwarding(
+            f"forwarding-{key}-{index}",
+            10 * key + index,
+            draw(st.sampled_from([6, 17])),
+            1000 * index,
+            1000 * index + draw(st.integers(0, 5)),
+            one.id,
+            one.fixed_ips[0].address,
+            draw(st.sampled_from([22, 1000, 1000 * index])),
+        )
+        for index, one in enumerate(led_to, start=1)
+    )
+    return FloatingIpChange(id_, replace(floating_ip(key), port_forwardings=forwardings))
 
 
 @st.composite
 def edits(draw: st.DrawFn) -> Change:
-    kind = draw(st.sampled_from(["port", "port", "port", "network", "node"]))
+    kind = draw(st.sampled_from(["port", "port", "port", "floating_ip", "floating_ip", "network", "node"]))
+    if kind == "floating_ip":
+        change: Change = draw(floating_ips())
+        return change
     if kind == "port":
         id_ = draw(st.sampled_from(sorted(PORTS)))
         key, net = PORTS[id_]
@@ -41,6 +88,11 @@ def edits(draw: st.DrawFn) -> Change:
             gateway_mode=draw(st.sampled_from(list(GatewayMode))),
             dhcp=draw(st.booleans()),
             arp_responder=draw(st.booleans()),
+            mtu=draw(st.sampled_from([1400, 1500])),
+            routes=draw(st.sampled_from(ROUTES)),
+            snat_exempt=draw(st.sampled_from(EXEMPT)),
+            force_snat=draw(st.sampled_from(EXEMPT)),
+            own_snat_address=draw(st.booleans()),
         )
         return NetworkChange(net.id, edited)
     name = draw(st.sampled_from(NODES))
@@ -49,7 +101,9 @@ def edits(draw: st.DrawFn) -> Change:
     made_node = node(name)
     gateways = tuple(held for held in made_node.gateways if draw(st.booleans()))
     neighbours = draw(st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)]))
-    snat = draw(st.sampled_from([(), (SnatAddress(EXTERNAL, IPv4Address("203.0.113.77")),)]))
+    held = SnatAddress(EXTERNAL, IPv4Address("203.0.113.77"), host=draw(st.booleans()))
+    own = SnatAddress(EXTERNAL, IPv4Address("203.0.113.78"), "net-blue")
+    snat = draw(st.sampled_from([(), (held,), (held, own)]))
     uplinks = draw(st.sampled_from([made_node.uplinks, made_node.uplinks[:1], ()]))
     return NodeChange(
         name, replace(made_node, gateways=gateways, neighbours=neighbours, snat_addresses=snat, uplinks=uplinks)
@@ -110,6 +164,8 @@ def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
                 back.append(NetworkChange(id_, before.networks.get(id_)))
             case NodeChange(id=id_):
                 back.append(NodeChange(id_, before.nodes.get(id_)))
+            case FloatingIpChange(id=id_):
+                back.append(FloatingIpChange(id_, before.floating_ips.get(id_)))
     reverted = after.apply(1, back)
     assert reverted == before
     for name in NODES:
@@ -133,7 +189,7 @@ def test_flows_are_well_formed(script: list[list[Change]]) -> None:
             assert decoded is not None and decoded[0].table == flow.table
             assert decoded[0].drop == (not flow.actions)
             for action in flow.actions:
-                if isinstance(action, (Goto, Ct)):
+                if isinstance(action, (Goto, Ct, Restart)):
                     assert action.table in tables, f"{decoded[0].name} leads to an empty table"
                 elif isinstance(action, Resubmit):
                     assert action.table > flow.table
@@ -201,8 +257,23 @@ def test_every_rule_is_used() -> None:
     """A rule that no flow carries is a promise that is not kept."""
     seen = set()
     base = cloud()
-    shared = NETWORKS["net-blue"]
+    shared, external = NETWORKS["net-blue"], NETWORKS[EXTERNAL]
+    here, there = base.ports["port-20"], base.ports["port-21"]
+    next_hop = here.fixed_ips[0].address
+    n1 = base.nodes["n1"]
+    host = replace(n1, snat_addresses=(replace(n1.snat_addresses[0], host=True),))
+    forwarded = tuple(
+        PortForwarding(one.id, key, 6, 2000 + key, 2000 + key, one.id, one.fixed_ips[0].address, 22)
+        for key, one in enumerate((here, there), start=1)
+    )
+    changes = {"snat_exempt": EXEMPT[1], "force_snat": EXEMPT[1], "routes": (StaticRoute(EXEMPT[1][0], next_hop),)}
+    lifted = replace(shared, gateway_mode=GatewayMode.EXTERNAL, **changes)  # type: ignore[arg-type]
+    associated = FloatingIpChange(floating_ip(1).id, floating_ip(1, here))
     worlds = [
+        base.apply(2, [NetworkChange(shared.id, replace(shared, **changes))]),  # type: ignore[arg-type]
+        base.apply(2, [NetworkChange(shared.id, lifted), associated]),
+        base.apply(2, [NetworkChange(external.id, replace(external, mtu=1400)), NodeChange("n1", host)]),
+        base.apply(2, [FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))]),
         base,
         base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
@@ -212,4 +283,4 @@ def test_every_rule_is_used() -> None:
             decoded = decode_cookie(flow.cookie)
             assert decoded is not None
             seen.add(decoded[0])
-    assert set(Rule) - seen == {Rule.STAMP, Rule.LEARNED_NEXT_HOP}
+    assert set(Rule) - seen == {Rule.STAMP, Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR}

@@ -1,0 +1,200 @@
+"""Tables 2, 32 and 36: ports of one floating IP that lead to many VMs, on any node.
+
+One node answers ARP. What is for a VM of another node it hands on as it is, to that node's MAC on the external network:
+each node translates for its own VMs, in their own zones, and their replies leave directly. A frame that a switch floods
+is for the node whose MAC it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.features import floating_ip as floating
+from flows.features.arp import tagged_back
+from flows.features.external import hairpin
+from flows.ir import Action, Ct, Flow, Goto, Nat, OutputInPort, PushVlan, SetField, flow, matching
+from flows.model import FloatingIp, GatewayMode, Network, NetworkKind, Port, PortForwarding
+from flows.pipeline import UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
+from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
+from flows.rules import Rule
+from flows.view import View, port_matches
+
+_Match = dict[str, int | tuple[int, int]]
+_ERRORS = tuple(icmp_type for icmp_type in ICMP_ERRORS if icmp_type != ICMP_REDIRECT)
+
+
+def _field(forwarding: PortForwarding, end: str) -> str:
+    return f"{'tcp' if forwarding.protocol == PROTO_TCP else 'udp'}_{end}"
+
+
+def _asked(forwarding: PortForwarding) -> Iterator[tuple[_Match, tuple[int, int] | None]]:
+    """The match of a forwarding's ports, and what each becomes; None keeps the port."""
+    protocol: _Match = {"eth_type": ETH_IP, "ip_proto": forwarding.protocol}
+    name = _field(forwarding, "dst")
+    if forwarding.first == forwarding.to:
+        for ports in port_matches(forwarding.first, forwarding.last):
+            yield {**protocol, name: ports}, None
+    else:
+        for offset in range(forwarding.last - forwarding.first + 1):
+            inside = forwarding.to + offset
+            yield {**protocol, name: forwarding.first + offset}, (inside, inside)
+
+
+def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
+    external = view.external_of(floating_ip)
+    local = [forwarding for forwarding in floating_ip.port_forwardings if view.local(forwarding.port_id)]
+    if external is None or not local:
+        return
+    owner = view.snapshot.floating_ip_node(floating_ip) == view.node.name
+    if owner:
+        yield from floating.claim(view, external, floating_ip)
+    yield from floating.source(external, floating_ip)
+    address = int(floating_ip.address)
+    zones: dict[tuple[str, int], None] = {}
+    macs: dict[int, None] = {}
+    for forwarding in floating_ip.port_forwardings:
+        port = view.local(forwarding.port_id)
+        if port is not None:
+            zones[port.id, _zone(port)] = None
+            yield from _here(view, external, address, forwarding, port)
+        elif owner:
+            mac = _elsewhere(view, forwarding)
+            if mac is not None:
+                macs[mac] = None
+                yield from _handed_on(view, external, address, forwarding, mac)
+    yield from _errors(view, external, floating_ip, list(macs), list(zones))
+
+
+def _zone(port: Port) -> int:
+    assert port.binding is not None
+    return nat_zone(port.binding.zone)
+
+
+def _elsewhere(view: View, forwarding: PortForwarding) -> int | None:
+    """The MAC of the node that has a forwarding's port."""
+    port = view.snapshot.ports.get(forwarding.port_id)
+    node = None if port is None or port.binding is None else view.snapshot.nodes.get(port.binding.node)
+    return None if node is None else node_mac(node.key)
+
+
+def _here(view: View, external: Network, address: int, forwarding: PortForwarding, port: Port) -> Iterator[Flow]:
+    network = view.snapshot.networks[port.network_id]
+    for match, ports in _asked(forwarding):
+        yield flow(
+            Rule.FORWARDING_IN,
+            Priority.FORWARDING,
+            matching(metadata=external.key, eth_dst=view.mac, ip_dst=address, **match),
+            *floating.towards(network),
+            Ct(
+                Table.EXTERNAL_ESTABLISHED,
+                _zone(port),
+                commit=True,
+                nat=Nat(int(forwarding.fixed_ip), ports, destination=True),
+            ),
+            key=forwarding.key,
+        )
+        yield flow(
+            Rule.FORWARDING_HAIRPIN,
+            Priority.FORWARDING,
+            matching(ip_dst=address, **match),
+            *hairpin(view, external),
+            key=forwarding.key,
+        )
+
+
+def _handed_on(view: View, external: Network, address: int, forwarding: PortForwarding, mac: int) -> Iterator[Flow]:
+    to_node = (SetField("eth_src", view.mac), SetField("eth_dst", mac))
+    protocol: _Match = {"eth_type": ETH_IP, "ip_proto": forwarding.protocol}
+    for ports in port_matches(forwarding.first, forwarding.last):
+        match = {**protocol, "ip_dst": address, _field(forwarding, "dst"): ports}
+        yield flow(
+            Rule.FORWARDING_REMOTE,
+            Priority.FORWARDING,
+            matching(metadata=external.key, eth_dst=view.mac, **match),
+            *to_node,
+            *tagged_back(external),
+            key=forwarding.key,
+        )
+        yield flow(
+            Rule.FORWARDING_HAIRPIN,
+            Priority.FORWARDING,
+            matching(**match),
+            SetField(Reg.NETWORK, external.key),
+            *to_node,
+            SetField(Reg.TARGET_PORT, UPLINK_PORT),
+            Goto(Table.OUTPUT),
+            key=forwarding.key,
+        )
+
+
+def _errors(
+    view: View, external: Network, floating_ip: FloatingIp, macs: list[int], zones: list[tuple[str, int]]
+) -> Iterator[Flow]:
+    """An ICMP error does not say whose it is: every node and port that could have caused it is asked."""
+    actions: list[Action] = []
+    tag = PushVlan(external.segment) if external.kind is NetworkKind.VLAN and external.segment else None
+    for mac in macs:
+        actions += [SetField("eth_src", view.mac), SetField("eth_dst", mac)]
+        actions += [OutputInPort()] if tag is None else [tag, OutputInPort()]
+    for port_id, zone in zones:
+        network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
+        actions += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
+    if tag is not None and macs:
+        return  # a tag once pushed is in the way of conntrack: such an error stays with the node that has the address
+    for icmp_type in _ERRORS:
+        error = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": int(floating_ip.address)}
+        yield flow(
+            Rule.FORWARDING_ERROR,
+            Priority.FORWARDING,
+            matching(metadata=external.key, eth_dst=view.mac, icmp_type=icmp_type, **error),
+            *actions,
+            key=floating_ip.key,
+        )
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    """Replies leave from where the connection came in; what a VM begins from such a port, from the first forwarding."""
+    taken: dict[tuple[int, int], set[int]] = {}
+    for forwarding in view.forwardings(port):
+        floating_ip = view.forwarded_by(forwarding)
+        external = None if floating_ip is None else view.external_of(floating_ip)
+        if floating_ip is None or external is None or not network.translated:
+            continue
+        fixed_ip = int(forwarding.fixed_ip)
+        known = taken.setdefault((forwarding.protocol, fixed_ip), set())
+        count = forwarding.last - forwarding.first + 1
+        free = [offset for offset in range(count) if forwarding.to + offset not in known]
+        known.update(forwarding.to + offset for offset in free)
+        address = int(floating_ip.address)
+        for inside, nat in _translations(forwarding, address, free):
+            protocol: _Match = {"eth_type": ETH_IP, "ip_proto": forwarding.protocol}
+            from_port = {**protocol, "reg6": port.key, "ip_src": fixed_ip, _field(forwarding, "src"): inside}
+            if network.gateway_mode is GatewayMode.EXTERNAL:
+                lifted = matching(**from_port)
+                yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, Goto(Table.ROUTING), key=port.key)
+            yield flow(
+                Rule.FORWARDING_OUT,
+                Priority.FORWARDING,
+                matching(metadata=network.key, **from_port),
+                SetField(Reg.NETWORK, external.key),
+                Ct(Table.EXTERNAL_OUT, _zone(port), commit=True, nat=nat),
+                key=port.key,
+            )
+
+
+def _translations(
+    forwarding: PortForwarding, address: int, free: list[int]
+) -> Iterator[tuple[int | tuple[int, int], Nat]]:
+    if forwarding.first != forwarding.to:
+        for offset in free:
+            outside = forwarding.first + offset
+            yield forwarding.to + offset, Nat(address, (outside, outside))
+        return
+    start = 0
+    while start < len(free):
+        end = start
+        while end + 1 < len(free) and free[end + 1] == free[end] + 1:
+            end += 1
+        for ports in port_matches(forwarding.to + free[start], forwarding.to + free[end]):
+            yield ports, Nat(address)
+        start = end + 1
