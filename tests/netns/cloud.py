@@ -23,6 +23,7 @@ from etc.lab.vm import Vm
 from flows.pipeline import GATEWAY_MAC, Table
 from flows.rules import Rule, decode_cookie
 
+LEARNED = (Table.REMOTE_NEXT_HOP, Table.EXTERNAL_NEIGHBOUR)
 ANYCAST_MAC = GATEWAY_MAC.to_bytes(6).hex(":")
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), .*table=(\d+), n_packets=(\d+), .*?priority=(\d+)(\S*) actions=(.*)")
 
@@ -169,12 +170,12 @@ def installed(node: Node) -> list[Installed]:
     flows = [
         Installed(int(it[1], 16), int(it[2]), int(it[3]), int(it[4]), it[5].strip(","), it[6]) for it in found if it
     ]
-    return [flow for flow in flows if flow.table != Table.REMOTE_NEXT_HOP]
+    return [flow for flow in flows if flow.table not in LEARNED]
 
 
 def program(node: Node) -> list[str]:
     """What is installed, cookies and the stamp included, but for what was learned from traffic."""
-    return [line for line in node.ovs.flows() if f"table={Table.REMOTE_NEXT_HOP}," not in line]
+    return [line for line in node.ovs.flows() if not any(f"table={table}," in line for table in LEARNED)]
 
 
 def drops(node: Node) -> Counter[tuple[Rule, int]]:
