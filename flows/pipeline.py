@@ -91,7 +91,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         Reg.FLAGS,
         "flags",
         "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the external "
-        "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours",
+        "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours; "
+        "5: taken from the operator's router",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
@@ -104,11 +105,13 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
 FLAG_FROM_UPLINK = 1
 FLAG_TO_GROUP = 2
 FLAG_FLOATING = 4
+FLAG_LIFTED = 32
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
 TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
+LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask

@@ -107,7 +107,7 @@ class Rule(Enum):
     LEARNED_NEIGHBOUR = _RuleInfo(137, Table.EXTERNAL_NEIGHBOUR, False, "", "a neighbour's MAC, last heard")
     PUNT_ON_LINK = _RuleInfo(138, Table.EXTERNAL_SEND, False, "network", "by the router while a neighbour is asked for")
     PUNT_UNRESOLVED = _RuleInfo(139, Table.EXTERNAL_SEND, False, "network", "no MAC yet: kept and asked for")
-    EXTERNAL_SEND = _RuleInfo(140, Table.EXTERNAL_SEND, False, "network", "out")
+    EXTERNAL_SEND = _RuleInfo(140, Table.EXTERNAL_SEND, False, "", "out")
     DROP_UNTRANSLATED = _RuleInfo(89, Table.EXTERNAL_OUT, True, "", "conntrack had no room to translate it")
     DROP_INVALID_OUT = _RuleInfo(98, Table.EXTERNAL_OUT, True, "", "conntrack finds it invalid: it is not translated")
     DROP_INVALID_CARRIER = _RuleInfo(99, Table.NODE_SNAT, True, "", "conntrack finds it invalid: it is not translated")

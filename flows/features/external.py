@@ -64,6 +64,7 @@ def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_EXTERNAL, Priority.MISS)
     yield drop(Rule.DROP_UNTRANSLATED, Priority.MISS)
     yield drop(Rule.DROP_NO_NEXT_HOP, Priority.MISS)
+    yield flow(Rule.EXTERNAL_SEND, Priority.MISS, (), *_TO_WIRE)
 
 
 def hairpin(view: View, network: Network) -> tuple[Action, ...]:
@@ -98,7 +99,6 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield from _to_router(view, network, exempt, Priority.LOW, gateways[0][1])
     unresolved = matching(metadata=network.key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC)
     yield flow(Rule.PUNT_UNRESOLVED, Priority.NORMAL, unresolved, Controller(), key=network.key)
-    yield flow(Rule.EXTERNAL_SEND, Priority.LOW, matching(metadata=network.key), *_TO_WIRE, key=network.key)
 
 
 def _from(subnet: Subnet) -> dict[str, int | tuple[int, int]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from flows.features.arp import answer, request_for, tagged_back
 from flows.features.external import hairpin
+from flows.features.routing import LIFT
 from flows.ir import Action, Ct, Flow, Goto, Nat, SetField, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port
 from flows.pipeline import FLAG_FLOATING, FLAG_FROM_UPLINK, TO_FLOATING, Priority, Reg, Table, nat_zone
@@ -94,7 +95,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         if own:
             if network.gateway_mode is GatewayMode.EXTERNAL:
                 lifted = matching(reg6=port.key, eth_type=ETH_IP, ip_src=address)
-                yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, Goto(Table.ROUTING), key=port.key)
+                yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, *LIFT, key=port.key)
             external = view.snapshot.networks[own[0].network_id]
             yield flow(
                 Rule.FLOATING_OUT,

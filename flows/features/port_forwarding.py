@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from flows.features import floating_ip as floating
 from flows.features.arp import tagged_back
 from flows.features.external import hairpin
+from flows.features.routing import LIFT
 from flows.ir import Action, Ct, Flow, Goto, Nat, OutputInPort, PushVlan, SetField, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, NetworkKind, Port, PortForwarding
 from flows.pipeline import UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
@@ -171,7 +172,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             from_port = {**protocol, "reg6": port.key, "ip_src": fixed_ip, _field(forwarding, "src"): inside}
             if network.gateway_mode is GatewayMode.EXTERNAL:
                 lifted = matching(**from_port)
-                yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, Goto(Table.ROUTING), key=port.key)
+                yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, *LIFT, key=port.key)
             yield flow(
                 Rule.FORWARDING_OUT,
                 Priority.FORWARDING,

@@ -15,8 +15,10 @@ from flows.features.classify import untagged
 from flows.ir import Action, CheckLarger, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
+    FLAG_LIFTED,
     FROM_UPLINK,
     GATEWAY_MAC,
+    LIFTED,
     NODE_MAC_MASK,
     ROUTED_GROUP_MAC,
     SEGMENTED_BIT,
@@ -32,6 +34,7 @@ from flows.rules import Rule
 from flows.view import View, cidr_match, mac_to_int, range_match
 
 _ETHERNET_HEADER = 14  # bytes
+LIFT: tuple[Action, ...] = (SetField(Reg.FLAGS, FLAG_LIFTED), Goto(Table.ROUTING))
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
 _MARTIANS = (
@@ -107,7 +110,7 @@ def _outwards(view: View, network: Network) -> Iterator[Flow]:
     yield flow(
         Rule.ROUTE_DEFAULT,
         Priority.ROUTE,
-        matching(metadata=key, eth_type=ETH_IP),
+        matching(metadata=key, eth_type=ETH_IP, **({} if network.routed else {"reg0": LIFTED})),
         DecTtl(),
         *too_large,
         Goto(Table.NAT_EGRESS),
@@ -136,7 +139,7 @@ def _lifted(network: Network) -> Iterator[Flow]:
     yield flow(Rule.SWITCH_OWN, Priority.GUARD, group, Goto(Table.L2_FORWARD), key=key)
     for forced in map(range_match, network.force_snat):
         lifted = matching(metadata=key, eth_type=ETH_IP, ip_dst=forced)
-        yield flow(Rule.LIFT, Priority.LOW, lifted, Goto(Table.ROUTING), key=key)
+        yield flow(Rule.LIFT, Priority.HIGH, lifted, *LIFT, key=key)
 
 
 def _turned_round() -> tuple[Action, ...]:
