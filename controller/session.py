@@ -5,7 +5,7 @@ Each session has one green thread, which is the only one that changes the switch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -14,17 +14,20 @@ import structlog
 
 from controller import receive
 from controller.connection import Connection
+from controller.forgetting import Forget
 from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
 from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
-from controller.session_mailbox import Mailbox, Quarantine, Work, flow_name
+from controller.session_mailbox import Mailbox, Quarantine, flow_name
 from flows import wire
 from flows.compile import Program
 from flows.ir import Flow
 
 _DESCRIBED = 20
 """Quarantined flows that `describe` names."""
+
+FORGET_AT_ONCE = 64
 
 
 class State(StrEnum):
@@ -44,9 +47,17 @@ class Programs(Protocol):
         """A node's program and the revision that it stands for. Raises KeyError when the node is gone."""
         ...
 
-    def confirmed(self, node: str, revision: int) -> None:
-        """The node's switch has committed everything up to this revision."""
+    def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
+        """The node's switch has committed everything up to this revision but the claims left out from revision
+        `unclaimed` on. With `whole` everything was sent anew.
+        """
         ...
+
+    def to_forget(self, node: str, revision: int) -> list[Forget]:
+        """What the node's conntrack must forget, now that it has the flows of a revision."""
+        ...
+
+    def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None: ...
 
 
 class DatapathSession:
@@ -125,16 +136,16 @@ class DatapathSession:
         self.state = State.SYNCING
         stamp = self._talk.stamp()
         program, revision = self._wanted()
-        waited = self.mailbox.clear()  # the program already is what that led to
-        if stamp == program.digest:
+        self.mailbox.clear()  # the program already is what that led to
+        whole = stamp != program.digest
+        if not whole:
             self._log.info("session_in_sync", flows=len(program), revision=revision)
         else:
             self._counters.resyncs += 1
             self._install((), tuple(program.flows()), program.digest, wipe=True)
             self._log.info("session_resynced", flows=len(program), revision=revision)
-        if waited is not None:
-            self._forget(waited)
-        self._confirm(revision)
+        self._forget(revision)
+        self._programs.confirmed(self._name, revision, whole=whole)
 
     def _live(self) -> None:
         """Each delta that the mailbox yields becomes one bundle; once that is committed, its revision is confirmed."""
@@ -144,14 +155,19 @@ class DatapathSession:
             delta = self.quarantine.retry(work.delta)
             if delta:
                 self._install(delta.deletes, delta.upserts, delta.digest)
-            self._forget(work)
-            self._confirm(work.revision)
+            self._forget(work.revision)
+            self._programs.confirmed(self._name, work.revision, work.unclaimed)
 
     # how
 
-    def _forget(self, work: Work) -> None:
-        if work.flush_zones or work.flush_addresses:
-            self._talk.flush(work.flush_zones, work.flush_addresses)
+    def _forget(self, revision: int) -> None:
+        """In pieces: each costs the switch a look through its connections, and it does nothing else meanwhile."""
+        due = self._programs.to_forget(self._name, revision)
+        for start in range(0, len(due), FORGET_AT_ONCE):
+            piece = due[start : start + FORGET_AT_ONCE]
+            for error in self._talk.forget(piece):
+                self._log.error("not_forgotten", error=error)
+            self._programs.forgotten(self._name, piece, revision)
 
     def _install(self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False) -> None:
         """Applies all of it in one bundle but the flows that the switch refuses, which go into quarantine.
@@ -187,15 +203,15 @@ class DatapathSession:
         return Refusal(culprits, refusal.error)
 
     def _wanted(self) -> tuple[Program, int]:
-        assert self.node is not None
         try:
-            return self._programs.wanted(self.node)
+            return self._programs.wanted(self._name)
         except KeyError:
             raise SessionEnd("the node is gone") from None
 
-    def _confirm(self, revision: int) -> None:
+    @property
+    def _name(self) -> str:
         assert self.node is not None
-        self._programs.confirmed(self.node, revision)
+        return self.node
 
     # messages, in the green thread of the receive loop
 

@@ -15,11 +15,11 @@ from eventlet.event import Event
 
 from controller import receive
 from controller.connection import SESSION_XIDS
+from controller.forgetting import End, Forget
 from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
 from flows import wire
 from flows.ir import Flow, stamp_flow
-from flows.pipeline import CtZone
 
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds until a switch that does not answer is given up."""
@@ -126,16 +126,14 @@ class Conversation:
         self._ask(discard, [wire.bundle_discard(discard.awaited)])
         return _refusal(exchange, flows, start + 1 + len(wipes), None)
 
-    def flush(self, zones: Sequence[int], addresses: Sequence[int]) -> None:
-        """Forgets the connections of conntrack zones, and those that the addresses have through the node's SNAT.
-
-        An error comes back from `answer` unasked for.
-        """
-        self.counters.zones_flushed += len(zones)
-        xid = self._next_xids(len(zones) + len(addresses))
-        messages = [wire.ct_flush_zone(zone) for zone in zones]
-        messages += [wire.ct_flush_source(CtZone.SNAT, address) for address in addresses]
-        self._send([wire.with_xid(message, xid + index) for index, message in enumerate(messages)])
+    def forget(self, what: Sequence[Forget]) -> list[tuple[int, int]]:
+        """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd."""
+        self.counters.zones_flushed += sum(each.end is End.ALL for each in what)
+        start = self._next_xids(len(what) + 1)
+        messages = [wire.with_xid(each.message(), xid) for xid, each in enumerate(what, start)]
+        exchange = _Exchange(start + len(what), start, start + len(what) - 1)
+        self._ask(exchange, [*messages, wire.barrier_request(exchange.awaited)])
+        return list(exchange.errors.values())
 
     def _send_flows(self, wipes: Sequence[bytes], bundle: Bundle, stamps: Sequence[bytes], xid: int) -> None:
         """In pieces, so that the switch works while we encode, and other green threads get their turn."""

@@ -15,19 +15,16 @@ from flows.rules import decode_cookie
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A change of one node's flows. Once it is installed, conntrack forgets what ports had that have left: all of
-    their zones, and of the zone of the node's SNAT what came from their addresses.
+    """A change of one node's flows up to a revision. From revision `unclaimed` on it lacks claims (controller.claims)
+    that come later.
     """
 
     delta: Delta
     revision: int
-    flush_zones: tuple[int, ...] = ()
-    flush_addresses: tuple[int, ...] = ()
+    unclaimed: int | None = None
 
     def then(self, later: Work) -> Work:
-        zones = dict.fromkeys((*self.flush_zones, *later.flush_zones))
-        addresses = dict.fromkeys((*self.flush_addresses, *later.flush_addresses))
-        return Work(self.delta.then(later.delta), later.revision, tuple(zones), tuple(addresses))
+        return Work(self.delta.then(later.delta), later.revision, later.unclaimed)
 
 
 class Mailbox:
@@ -48,10 +45,8 @@ class Mailbox:
         work, self._work = self._work, None
         return work
 
-    def clear(self) -> Work | None:
-        """What waited."""
-        work, self._work = self._work, None
-        return work
+    def clear(self) -> None:
+        self._work = None
 
 
 class Quarantine:

@@ -85,6 +85,11 @@ class SessionRegistry:
         if session is not None and session.node == node:
             session.mailbox.put(work)
 
+    def serves(self, node: str, datapath_id: int) -> bool:
+        """Work that is delivered now will be installed, if nothing goes wrong."""
+        session = self._sessions.get(datapath_id)
+        return session is not None and session.node == node and session.state is not State.CONNECTING
+
     def _drop(self, session: DatapathSession) -> None:
         if self._sessions.get(session.datapath_id) is session:
             del self._sessions[session.datapath_id]

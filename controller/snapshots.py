@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import eventlet
 import structlog
 
+from controller.claims import Claim, Claims
+from controller.forgetting import Forget, Owed, left_behind
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from flows.compile import Program, compile_node, recompile
 from flows.diff import Delta, diff
-from flows.model import Change, NodeChange, Port, PortChange
-from flows.pipeline import carrier_address
+from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
 from flows.snapshot import Snapshot
 
 LONGEST_TURN: Final = 0.01
@@ -42,6 +43,10 @@ class Journal(Protocol):
 class Sessions(Protocol):
     def deliver(self, node: str, datapath_id: int, work: Work) -> None: ...
 
+    def serves(self, node: str, datapath_id: int) -> bool:
+        """The node is connected: what is delivered will be installed, if nothing goes wrong."""
+        ...
+
     def nodes_changed(self) -> None: ...
 
 
@@ -58,16 +63,29 @@ class _NodeState:
     broken: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """A node's next program, not in force yet. `broken`: it could not be compiled, and the old one stays."""
+
+    program: Program
+    delta: Delta
+    broken: bool = False
+
+
 class SnapshotKeeper:
-    """Only `follow`, and so one green thread, changes anything but confirmations."""
+    """Only `follow`, and so one green thread, changes anything but confirmations and the claims that wait for them."""
 
     def __init__(self, store: Journal, counters: Counters) -> None:
         self._store = store
         self._counters = counters
         self._nodes: dict[str, _NodeState] = {}
         self._by_datapath_id: dict[int, str] = {}
-        self._port_revision: dict[str, int] = {}
+        self._last_change: dict[tuple[type, str], int] = {}
+        self._owed = Owed()
+        self._claims = Claims()
+        self._alarm_set = False
         self._sessions: Sessions | None = None
+        self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
         self._wake = Signal()
         self._asked = False
         self._changed = Signal()
@@ -75,10 +93,16 @@ class SnapshotKeeper:
         self.current = store.load_snapshot()
         self._index_nodes()
         for name in self.current.nodes:
-            self._nodes[name] = self._new_node(self.current, name)
+            first = self._first(self.current, name)
+            self._nodes[name] = _NodeState(first.program, 1, self.current.revision, first.broken)
+            self._claims.begin(name, first.program.flows())
 
     def attach(self, sessions: Sessions) -> None:
         self._sessions = sessions
+
+    def announce_by(self, claimed: Callable[[str, Sequence[Claim]], None]) -> None:
+        """Who hears, without waiting, which claims a node has just been confirmed to hold."""
+        self._claimed = claimed
 
     def snapshot(self) -> Snapshot:
         return self.current
@@ -111,37 +135,12 @@ class SnapshotKeeper:
         if revision == before.revision:
             return revision
         after = before.apply(revision, changes)
-        started = turn = time.monotonic()
-        left = _left_behind(before, changes)
-        work: list[tuple[str, int, Work]] = []
-        for name in {*before.nodes, *after.nodes}:
-            delta = self._recompile(name, before, after, changes)
-            if name not in after.nodes:
-                continue
-            state = self._nodes[name]
-            if delta or name in left:
-                self._pending(state, before.revision + 1, revision)
-            if state.oldest is not None:  # work without a change confirms what waits, once what is before it is done
-                zones, addresses = left.get(name, ((), ()))
-                item = Work(delta, revision, tuple(sorted(zones)), tuple(sorted(addresses)))
-                work.append((name, after.nodes[name].datapath_id, item))
-            if time.monotonic() - turn > LONGEST_TURN:
-                eventlet.sleep(0)
-                turn = time.monotonic()
-        for change in changes:
-            if isinstance(change, PortChange):
-                self._port_revision[change.id] = revision
-                if change.new is None:
-                    del self._port_revision[change.id]
-        # from here on nothing waits: sessions, packet_in handlers and waiters see one and the same revision
-        self.current = after
-        if any(isinstance(change, NodeChange) for change in changes):
-            self._index_nodes()
-            if self._sessions is not None:
-                self._sessions.nodes_changed()
-        if self._sessions is not None:
-            for name, datapath_id, item in work:
-                self._sessions.deliver(name, datapath_id, item)
+        started = time.monotonic()
+        computed = self._compute(before, after, changes)
+        left = left_behind(before, changes)
+        # from here on nothing waits and nothing fails: sessions, packet_in handlers and waiters see one revision
+        work = self._take_over(before, after, changes, computed, left)
+        self._deliver(work)
         self._changed.send()
         self._log.debug(
             "followed",
@@ -150,44 +149,120 @@ class SnapshotKeeper:
             nodes=len(work),
             milliseconds=round((time.monotonic() - started) * 1000, 1),
         )
+        if self._sessions is not None and any(isinstance(change, NodeChange) for change in changes):
+            self._sessions.nodes_changed()
         return revision
+
+    def _compute(self, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> dict[str, _Next]:
+        """The next program of each node. Others get their turn meanwhile, and see nothing of it."""
+        computed = {}
+        turn = time.monotonic()
+        for name in after.nodes:
+            computed[name] = self._recompile(name, before, after, changes)
+            if time.monotonic() - turn > LONGEST_TURN:
+                eventlet.sleep(0)
+                turn = time.monotonic()
+        return computed
+
+    def _take_over(
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        changes: Iterable[Change],
+        computed: Mapping[str, _Next],
+        left: Mapping[str, set[Forget]],
+    ) -> dict[str, Work]:
+        """Puts what is computed in force. Returns what each node is to be sent."""
+        first, revision = before.revision + 1, after.revision
+        self.current = after
+        if after.nodes is not before.nodes:
+            self._index_nodes()
+        for name in before.nodes.keys() - after.nodes.keys():
+            self._nodes.pop(name, None)
+            self._claims.drop(name)
+            self._owed.drop(name)
+        for change in changes:
+            self._last_change[type(change), change.id] = revision
+            if change.new is None:
+                del self._last_change[type(change), change.id]
+        for name, new in computed.items():
+            state = self._nodes.setdefault(name, _NodeState(oldest=1, newest=revision))
+            state.program, state.broken = new.program, new.broken
+            if new.delta or new.broken or name in left:
+                self._pending(state, first, revision)
+            self._owed.add(name, left.get(name, ()), revision)
+        deltas = {name: new.delta for name, new in computed.items()}
+        sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic())
+        return {  # work without a change confirms what waits, once what is before it is done
+            name: Work(delta, revision, self._claims.unclaimed(name))
+            for name, delta in sent.items()
+            if self._nodes[name].oldest is not None
+        }
+
+    def _deliver(self, work: Mapping[str, Work]) -> None:
+        if self._sessions is not None:
+            for name, item in work.items():
+                self._sessions.deliver(name, self.current.nodes[name].datapath_id, item)
+        self._set_alarm()
+
+    # claims that wait for another node
+
+    def _serves(self, node: str) -> bool:
+        known = self.current.nodes.get(node)
+        return self._sessions is not None and known is not None and self._sessions.serves(node, known.datapath_id)
+
+    def _hand_over(self) -> None:
+        """Sends the claims that nothing stands against any more."""
+        revision = self.current.revision
+        freed = self._claims.free(revision, time.monotonic())
+        if freed:
+            work = {}
+            for name, flows in freed.items():
+                digest = self._claims.digest(name, self._nodes[name].program.digest)
+                work[name] = Work(Delta(flows, (), digest), revision, self._claims.unclaimed(name))
+            self._deliver(work)
+
+    def _set_alarm(self) -> None:
+        deadline = self._claims.deadline()
+        if deadline is not None and not self._alarm_set:
+            self._alarm_set = True
+            eventlet.spawn_after(max(deadline - time.monotonic(), 0.001), self._alarm)
+
+    def _alarm(self) -> None:
+        self._alarm_set = False
+        self._hand_over()
+        self._set_alarm()
 
     def _index_nodes(self) -> None:
         self._by_datapath_id = {node.datapath_id: name for name, node in self.current.nodes.items()}
 
-    def _new_node(self, snapshot: Snapshot, name: str) -> _NodeState:
-        """Nothing is known of what its switch holds, so it has confirmed nothing."""
-        state = _NodeState(oldest=1, newest=snapshot.revision)
+    def _first(self, snapshot: Snapshot, name: str) -> _Next:
+        """Nothing is known of what the node's switch holds."""
         try:
-            state.program = compile_node(snapshot, name)
-            self._report_failures(name, Program(), state.program)
+            program = compile_node(snapshot, name)
         except Exception:
-            self._compile_failed(state, name)
-        return state
+            self._compile_failed(name)
+            return _Next(Program(), Delta((), (), 0), broken=True)
+        self._report_failures(name, Program(), program)
+        return _Next(program, Delta(tuple(program.flows()), (), program.digest))
 
-    def _recompile(self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Delta:
+    def _recompile(self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> _Next:
         """The next program of a node. A fault of the compiler leaves this node as it is, and no other."""
-        if name not in after.nodes:
-            self._nodes.pop(name, None)
-            return Delta((), (), 0)
         state = self._nodes.get(name)
         if state is None:
-            state = self._nodes[name] = self._new_node(after, name)
-            return Delta(tuple(state.program.flows()), (), state.program.digest)
+            return self._first(after, name)
+        old = state.program
         try:
-            if not state.broken:
-                old = state.program
-                state.program, delta = recompile(old, before, after, changes, name)
-                self._report_failures(name, old, state.program)
+            if state.broken:
+                program = compile_node(after, name)
+                delta = diff(old.flows(), program.flows(), program.digest)
             else:
-                whole = compile_node(after, name)
-                delta = diff(state.program.flows(), whole.flows(), whole.digest)
-                state.program, state.broken = whole, False
+                program, delta = recompile(old, before, after, changes, name)
         except Exception:
-            self._compile_failed(state, name)
-            self._pending(state, before.revision + 1, after.revision)
-            return Delta((), (), state.program.digest)
-        return delta
+            self._compile_failed(name)
+            return _Next(old, Delta((), (), old.digest), broken=True)
+        self._report_failures(name, old, program)
+        return _Next(program, delta)
 
     def _report_failures(self, name: str, old: Program, new: Program) -> None:
         for key, why in new.failures.items():
@@ -196,8 +271,7 @@ class SnapshotKeeper:
                 self._counters.count("compile_failures")
                 self._log.error("segment_not_compiled", node=name, segment=kind.name.lower(), id=id_, why=why)
 
-    def _compile_failed(self, state: _NodeState, name: str) -> None:
-        state.broken = True
+    def _compile_failed(self, name: str) -> None:
         self._counters.count("compile_failures")
         self._log.exception("compile_failed", node=name)
 
@@ -210,14 +284,28 @@ class SnapshotKeeper:
         state = self._nodes[node]
         if state.broken and not state.program:
             raise KeyError(node)  # better what the switch holds now than nothing
+        self._claims.whole(node, self.current.revision)
         return state.program, self.current.revision
 
-    def confirmed(self, node: str, revision: int) -> None:
+    def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
+        if node in self._nodes:
+            claims = self._claims.confirmed(node, revision, whole=whole)
+            if claims:
+                self._claimed(node, claims)
+            self._hand_over()
         state = self._nodes.get(node)
+        if unclaimed is not None:
+            revision = min(revision, unclaimed - 1)
         if state is None or state.oldest is None or state.broken:
             return
         state.oldest = None if revision >= state.newest else max(state.oldest, revision + 1)
         self._changed.send()
+
+    def to_forget(self, node: str, revision: int) -> list[Forget]:
+        return self._owed.due(node, revision)
+
+    def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None:
+        self._owed.done(node, what, revision)
 
     @staticmethod
     def _pending(state: _NodeState, oldest: int, newest: int) -> None:
@@ -250,7 +338,22 @@ class SnapshotKeeper:
         state = self._nodes.get(port.binding.node) if port.binding is not None else None
         if state is None:
             return False
-        return state.oldest is None or state.oldest > self._port_revision.get(port.id, 1)
+        return state.oldest is None or state.oldest > self._last_change.get((PortChange, port.id), 1)
+
+    def floating_ip_active(self, floating_ip: FloatingIp) -> bool:
+        """True when its node has confirmed the last change of the floating IP, and that it answers for it."""
+        node = self.current.floating_ip_node(floating_ip)
+        state = self._nodes.get(node) if node is not None else None
+        network = self.current.networks.get(floating_ip.network_id)
+        if node is None or state is None or network is None:
+            return False
+        last = self._last_change.get((FloatingIpChange, floating_ip.id), 1)
+        confirmed = state.oldest is None or state.oldest > last
+        return confirmed and self.holds(node, Claim(network.key, int(floating_ip.address)))
+
+    def holds(self, node: str, claim: Claim) -> bool:
+        """The node's switch answers for an address on the wire, as far as it is known."""
+        return self._claims.holds(node, claim)
 
     def describe(self, node: str) -> dict[str, Any]:
         """For people, in JSON values."""
@@ -263,34 +366,3 @@ class SnapshotKeeper:
     def unconfirmed(self) -> Mapping[str, int]:
         """Node -> first revision that it has not confirmed."""
         return {name: state.oldest for name, state in self._nodes.items() if state.oldest is not None}
-
-
-def _left_behind(before: Snapshot, changes: Collection[Change]) -> dict[str, tuple[set[int], set[int]]]:
-    """Node -> zones and source addresses of ports that have left it: their connections must not meet the next owner."""
-    left: dict[str, tuple[set[int], set[int]]] = {}
-    for change in changes:
-        if not isinstance(change, PortChange) or change.id not in before.ports:
-            continue
-        old = before.ports[change.id]
-        if old.binding is None:
-            continue
-        new = change.new
-        zones, addresses = left.get(old.binding.node, (set(), set()))
-        kept: set[int] = set()
-        kept_zone = None
-        if new is not None and new.binding is not None and new.binding.node == old.binding.node:
-            kept, kept_zone = _sources(before, new), new.binding.zone
-        if old.binding.zone != kept_zone:
-            zones.add(old.binding.zone)
-        addresses |= _sources(before, old) - kept
-        if zones or addresses:
-            left[old.binding.node] = (zones, addresses)
-    return left
-
-
-def _sources(snapshot: Snapshot, port: Port) -> set[int]:
-    """The addresses from which a port's connections enter the SNAT zone of its node."""
-    network = snapshot.networks.get(port.network_id)
-    if network is not None and network.carrier_nat:
-        return {carrier_address(port.key)}
-    return {int(fixed_ip.address) for fixed_ip in port.fixed_ips}

@@ -51,6 +51,8 @@ _NAT_SOURCE = 1 << 0
 _NAT_DESTINATION = 1 << 1
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
+TO_PIPELINE = ofp.OFPP_TABLE
+FROM_CONTROLLER = ofp.OFPP_CONTROLLER
 _VLAN_ETHERTYPE = 0x8100
 _LEARN_IMMEDIATE = 1 << 13
 _LEARN_LOAD = 1 << 11
@@ -350,7 +352,7 @@ def _ct_tuple(kind: int, source: int | None, destination: int | None) -> bytes:
 
 
 def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) -> bytes:
-    """Sends a frame out of a port. xid 0."""
+    """Sends a frame out of a port, or with TO_PIPELINE through all tables as if it came from `in_port`. xid 0."""
     return _packet_out(_output(ofport), frame, in_port)
 
 

@@ -14,6 +14,7 @@ compat.install()
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import eventlet
@@ -24,6 +25,7 @@ from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from controller import logs
 from controller.connection import ConnectionFactory
+from controller.forgetting import End, Forget, Owed
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import SessionRegistry
@@ -51,6 +53,7 @@ class Programs:
         self.program = self._program(())
         self.revision = 1
         self.confirmed_revision = 0
+        self.owed = Owed()
 
     @staticmethod
     def _program(flows: tuple[Flow, ...]) -> Program:
@@ -69,8 +72,14 @@ class Programs:
     def wanted(self, node: str) -> tuple[Program, int]:
         return self.program, self.revision
 
-    def confirmed(self, node: str, revision: int) -> None:
+    def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
         self.confirmed_revision = revision
+
+    def to_forget(self, node: str, revision: int) -> list[Forget]:
+        return self.owed.due(node, revision)
+
+    def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None:
+        self.owed.done(node, what, revision)
 
 
 class Echo:

@@ -38,7 +38,8 @@ class FakeSwitch:
     receiver: Any = None
     kinds: list[int] = field(default_factory=list)
     commits: int = 0
-    flushed: list[int] = field(default_factory=list)
+    refuse_forget: bool = False
+    flushed: list[bytes] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
     _bundle: list[bytes] | None = None
 
@@ -96,7 +97,9 @@ class FakeSwitch:
             else:
                 self._bundle.append(inner)
         elif kind == EXPERIMENTER:
-            self.flushed.append(int.from_bytes(message[22:24]))
+            self.flushed.append(message[8:])
+            if self.refuse_forget:
+                self._error(xid, 1, 1)
         elif kind == PACKET_OUT:
             self.sent.append(message)
         else:

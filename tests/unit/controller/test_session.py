@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import eventlet
 import pytest
 
 from controller import session_bundle
+from controller.forgetting import End, Forget, Owed
 from controller.session import State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
@@ -40,6 +41,9 @@ class FakePrograms:
         self.program = program(output(1), output(2))
         self.revision = 5
         self.confirmations: list[tuple[str, int]] = []
+        self.unclaimed: list[int | None] = []
+        self.whole: list[bool] = []
+        self.owed = Owed()
 
     def node_of(self, datapath_id: int) -> str | None:
         return self.datapath_ids.get(datapath_id)
@@ -47,8 +51,16 @@ class FakePrograms:
     def wanted(self, node: str) -> tuple[Program, int]:
         return self.program, self.revision
 
-    def confirmed(self, node: str, revision: int) -> None:
+    def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
         self.confirmations.append((node, revision))
+        self.unclaimed.append(unclaimed)
+        self.whole.append(whole)
+
+    def to_forget(self, node: str, revision: int) -> list[Forget]:
+        return self.owed.due(node, revision)
+
+    def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None:
+        self.owed.done(node, what, revision)
 
 
 class FakeDispatcher:
@@ -79,14 +91,19 @@ class World:
         return self.registry.of_node("n1")
 
     def change(
-        self, upserts: tuple[Flow, ...] = (), deletes: tuple[Flow, ...] = (), zones: tuple[int, ...] = ()
+        self,
+        upserts: tuple[Flow, ...] = (),
+        deletes: tuple[Flow, ...] = (),
+        forget: Iterable[Forget] = (),
+        unclaimed: int | None = None,
     ) -> int:
         gone = {each.key for each in (*upserts, *deletes)}
         kept = tuple(each for each in self.programs.program.flows() if each.key not in gone)
         self.programs.program = program(*kept, *upserts)
         self.programs.revision += 1
         delta = Delta(upserts, deletes, self.programs.program.digest)
-        self.registry.deliver("n1", 1, Work(delta, self.programs.revision, zones))
+        self.programs.owed.add("n1", forget, self.programs.revision)
+        self.registry.deliver("n1", 1, Work(delta, self.programs.revision, unclaimed))
         return self.programs.revision
 
     def confirmed(self, revision: int) -> None:
@@ -125,7 +142,7 @@ def test_an_equal_stamp_means_no_flow_mod(world: World) -> None:
     first = world.live(FakeSwitch())
     again = world.live(FakeSwitch(flows=first.flows))
     assert world.programs.confirmations == [("n1", 5)] * 2
-    assert again.flow_mods() == 0 and first.closed
+    assert again.flow_mods() == 0 and first.closed and world.programs.whole == [True, False]
     assert world.counters.node("n1").flow_mods == 5
 
 
@@ -162,11 +179,61 @@ def test_a_change_while_syncing_is_not_lost(world: World) -> None:
     assert switch.computed() == wanted(world)
 
 
-def test_zones_are_flushed_after_the_commit(world: World) -> None:
+FORGET = [Forget(17), Forget(65001, End.ORIGINAL_SOURCE, 0x0A000001)]
+
+
+def test_conntrack_forgets_after_the_commit_and_before_the_confirmation(world: World) -> None:
     switch = world.live(FakeSwitch())
     switch.kinds.clear()
-    world.confirmed(world.change(deletes=(output(1),), zones=(17, 18)))
-    assert switch.flushed == [17, 18] and switch.kinds[-3:] == [33, 4, 4]
+    revision = world.change(deletes=(output(1),), forget=FORGET)
+    until(lambda: switch.flushed)
+    assert ("n1", revision) not in world.programs.confirmations
+    world.confirmed(revision)
+    assert switch.flushed == [each.message()[8:] for each in FORGET]
+    assert switch.kinds[-4:] == [33, 4, 4, 20]  # the commit, then what to forget, then a barrier
+    world.confirmed(world.change(upserts=(output(1),)))
+    assert len(switch.flushed) == 2 and world.counters.node("n1").zones_flushed == 1
+
+
+def test_what_a_node_owes_is_done_when_it_comes_back(world: World) -> None:
+    first = world.live(FakeSwitch())
+    world.registry.disconnected(first)  # type: ignore[arg-type]
+    world.change(deletes=(output(1),), forget=FORGET[:1])
+    world.change(forget=FORGET)
+    again = world.live(FakeSwitch(flows=first.flows))
+    assert again.flushed == [each.message()[8:] for each in FORGET]
+    assert again.kinds.index(33) < again.kinds.index(4), "first the flows: else the old ones track again"
+    once_more = world.live(FakeSwitch(flows=again.flows))
+    assert once_more.flushed == []
+
+
+def test_what_a_dying_connection_has_not_done_is_still_owed(world: World) -> None:
+    class Dying(FakeSwitch):
+        def _receive(self, message: bytes) -> None:
+            self.silent = self.silent or message[1] == 4
+            super()._receive(message)
+
+    first = world.live(Dying())
+    world.change(deletes=(output(1),), forget=FORGET)
+    until(lambda: 4 in first.kinds)
+    again = world.live(FakeSwitch(flows=first.flows))
+    assert len(again.flushed) == len(FORGET)
+
+
+def test_a_switch_that_cannot_forget_is_not_asked_for_ever(world: World) -> None:
+    switch = world.live(FakeSwitch(refuse_forget=True))
+    world.confirmed(world.change(forget=FORGET))
+    assert world.programs.to_forget("n1", 99) == [] and world.counters.node("n1").errors == len(FORGET)
+    assert not switch.closed
+
+
+def test_a_confirmation_says_which_claims_are_left_out_and_what_was_sent_whole(world: World) -> None:
+    world.live(FakeSwitch())
+    assert world.programs.whole == [True]
+    world.confirmed(world.change(upserts=(output(3),), unclaimed=6))
+    world.confirmed(world.change(upserts=(output(4),)))
+    assert world.programs.unclaimed == [None, 6, None] and world.programs.whole == [True, False, False]
+    assert world.registry.serves("n1", 1) and not world.registry.serves("n2", 1) and not world.registry.serves("n1", 2)
 
 
 @pytest.mark.parametrize("at", ["refuse_add", "refuse_commit"])

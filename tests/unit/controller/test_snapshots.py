@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import eventlet
 import pytest
 
-from controller import snapshots
+from controller import claims, snapshots
+from controller.claims import Claim
+from controller.forgetting import End, Forget
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.snapshots import SnapshotKeeper
 from flows.compile import compile_node
 from flows.ir import Flow, FlowKey
-from flows.model import Change, NodeChange, PortChange
+from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, PortChange
+from flows.pipeline import CtZone, nat_zone
 from flows.snapshot import Snapshot
 from tests import world as cloud_of
 
@@ -54,6 +58,7 @@ class FakeSessions:
         }
         self.work: list[tuple[str, Work]] = []
         self.node_changes = 0
+        self.away: set[str] = set()
 
     def deliver(self, node: str, datapath_id: int, work: Work) -> None:
         self.work.append((node, work))
@@ -61,6 +66,9 @@ class FakeSessions:
         for flow in work.delta.deletes:
             del table[flow.key]
         table.update((flow.key, flow) for flow in work.delta.upserts)
+
+    def serves(self, node: str, datapath_id: int) -> bool:
+        return node not in self.away
 
     def nodes_changed(self) -> None:
         self.node_changes += 1
@@ -119,14 +127,18 @@ def test_only_affected_nodes_get_work_and_are_missing(world: World) -> None:
     world.check()
 
 
-def test_a_port_that_leaves_has_its_zone_flushed(world: World) -> None:
-    zone = world.keeper.current.ports["port-10"].binding.zone  # type: ignore[union-attr]
-    world.follow(unbound(world, "port-10"))
+def test_what_a_port_leaves_behind_is_owed_until_it_is_done(world: World) -> None:
+    first = world.follow(unbound(world, "port-10"))
+    owed = [Forget(10), Forget(nat_zone(10)), Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, 0x0A0A000A)]
+    assert sorted(world.keeper.to_forget("n1", first)) == sorted(owed)
+    assert world.keeper.to_forget("n1", first - 1) == []  # the flows are not there yet
     world.follow(PortChange("port-11", None))
-    assert [(name, work.flush_zones) for name, work in world.sessions.work if work.flush_zones] == [
-        ("n1", (zone,)),
-        ("n2", (11,)),
-    ]
+    assert Forget(nat_zone(11)) in world.keeper.to_forget("n2", 99)
+    world.keeper.forgotten("n1", owed, first)
+    assert world.keeper.to_forget("n1", 99) == []
+    world.confirm_all()
+    last = world.follow(NodeChange("n2", None))
+    assert world.keeper.to_forget("n2", last) == []
 
 
 def test_revisions_taken_in_together_are_all_unconfirmed(world: World) -> None:
@@ -254,3 +266,130 @@ def test_random_changes_end_where_a_fresh_start_would(world: World, seed: int) -
         port_id = rng.choice(sorted(world.store.start.ports))
         world.follow(*(rng.choice(actions)(port_id) for _ in range(rng.randint(1, 2))))
     world.check()
+
+
+ADDRESS = IPv4Address("203.0.113.50")
+CLAIM = Claim(9, int(ADDRESS))
+
+
+def led_to(world: World, port_id: str) -> FloatingIpChange:
+    port = world.store.start.ports[port_id]
+    held = FloatingIp("fip", 1, cloud_of.EXTERNAL, ADDRESS, port_id=port_id, fixed_ip=port.fixed_ips[0].address)
+    return FloatingIpChange("fip", held)
+
+
+def active(world: World) -> bool:
+    return world.keeper.floating_ip_active(world.keeper.current.floating_ips["fip"])
+
+
+def claimants(world: World) -> set[str]:
+    return {
+        name for name, table in world.sessions.tables.items() if any(claims.claim_of(each) for each in table.values())
+    }
+
+
+@pytest.fixture
+def floating(world: World) -> World:
+    """A floating IP on n1, confirmed."""
+    world.confirm_all()
+    world.keeper.confirmed("n1", world.follow(led_to(world, "port-10")))
+    assert active(world)
+    return world
+
+
+def test_a_floating_ip_changes_its_node_when_the_old_one_has_confirmed(floating: World) -> None:
+    told: list[tuple[str, Claim]] = []
+    floating.keeper.announce_by(lambda node, new: told.extend((node, claim) for claim in new))
+    floating.sessions.work.clear()
+    revision = floating.follow(led_to(floating, "port-11"))
+    assert claimants(floating) == set() and not active(floating)
+    unclaimed = {name: work.unclaimed for name, work in floating.sessions.work}
+    assert unclaimed == {"n1": None, "n2": revision}
+    floating.keeper.confirmed("n2", revision, revision)
+    assert floating.keeper.missing(revision) == ["n1", "n2"]
+    floating.keeper.confirmed("n1", revision)
+    assert claimants(floating) == {"n2"} and floating.keeper.missing(revision) == ["n2"] and told == []
+    floating.keeper.confirmed("n2", revision)
+    assert floating.keeper.missing(revision) == [] and active(floating) and told == [("n2", CLAIM)]
+    floating.check()
+    assert floating.sessions.work[-1][1].delta.digest == floating.keeper.wanted("n2")[0].digest
+
+
+def test_a_floating_ip_changes_its_node_though_the_old_one_is_silent(
+    floating: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "HANDOVER", 0.05)
+    revision = floating.follow(led_to(floating, "port-11"))
+    floating.keeper.confirmed("n2", revision, revision)
+    assert claimants(floating) == set()
+    with eventlet.Timeout(5):
+        while claimants(floating) != {"n2"}:
+            eventlet.sleep(0.001)
+    floating.keeper.confirmed("n2", revision)
+    assert floating.keeper.missing(revision) == ["n1"] and active(floating)
+
+
+def test_a_floating_ip_waits_for_nobody_who_is_away(floating: World) -> None:
+    floating.sessions.away.add("n1")
+    floating.follow(led_to(floating, "port-11"))
+    assert claimants(floating) >= {"n2"}
+
+
+def test_a_session_that_begins_meanwhile_gets_everything(floating: World) -> None:
+    revision = floating.follow(led_to(floating, "port-11"))
+    program, wanted = floating.keeper.wanted("n2")
+    assert any(claims.claim_of(each) for each in program.flows()) and wanted == revision
+    floating.keeper.confirmed("n2", revision, whole=True)
+    assert active(floating) and floating.keeper.missing(revision) == ["n1"]
+    floating.sessions.work.clear()
+    floating.keeper.confirmed("n1", revision)
+    assert floating.sessions.work == []  # nothing waits any more
+
+
+def test_a_whole_program_tells_of_all_its_claims(floating: World) -> None:
+    told: list[tuple[str, Claim]] = []
+    floating.keeper.announce_by(lambda node, new: told.extend((node, claim) for claim in new))
+    revision = floating.keeper.wanted("n1")[1]
+    floating.keeper.confirmed("n1", revision)
+    assert told == []  # its switch had everything
+    floating.keeper.confirmed("n1", revision, whole=True)
+    assert told == [("n1", CLAIM)]
+
+
+def test_what_leads_nowhere_is_not_active(floating: World) -> None:
+    held = floating.keeper.current.floating_ips["fip"]
+    floating.follow(FloatingIpChange("fip", replace(held, port_id=None, fixed_ip=None)))
+    floating.confirm_all()
+    assert not active(floating)
+    restarted = SnapshotKeeper(FakeStore(cloud_of.cloud().apply(2, [led_to(floating, "port-10")])), Counters())
+    again = restarted.current.floating_ips["fip"]
+    assert not restarted.floating_ip_active(again)
+    restarted.confirmed("n1", 2)
+    assert restarted.floating_ip_active(again)
+
+
+@pytest.mark.parametrize("at", ["left_behind", "recompile", "apply"])
+def test_a_failure_half_way_changes_nothing(floating: World, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Else the switches would never be sent what was already taken for theirs."""
+    before, programs = floating.keeper.current, {name: floating.keeper.wanted(name)[0] for name in cloud_of.NODES}
+    floating.sessions.work.clear()
+    floating.store.commit(unbound(floating, "port-20"), led_to(floating, "port-11"))
+    calls = 0
+
+    def broken(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if at != "recompile" or calls == 2:
+            raise BaseException("out of memory")
+        return snapshots.compile_node(args[2], args[4]), floating.keeper.wanted(args[4])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Snapshot, "apply") if at == "apply" else (snapshots, at)), broken)
+        with pytest.raises(BaseException, match="out of memory"):
+            floating.keeper.follow()
+    assert floating.keeper.current is before and floating.sessions.work == []
+    assert {name: floating.keeper.wanted(name)[0] for name in cloud_of.NODES} == programs
+    floating.keeper.follow()
+    floating.confirm_all()
+    floating.keeper.confirmed("n2", floating.store.revision)
+    floating.check()

@@ -1,0 +1,133 @@
+"""Which connections a node's conntrack must forget, so that no port and no floating IP meets those of the one before.
+
+What a node owes is kept until its switch has done it, however long the switch is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from enum import Enum
+from typing import Final, NamedTuple
+
+from flows import wire
+from flows.model import Binding, Change, FloatingIp, FloatingIpChange, Port, PortChange
+from flows.pipeline import CtZone, carrier_address, nat_zone
+from flows.snapshot import Snapshot
+
+MOST_BY_ADDRESS: Final = 1024
+"""What a node may owe by address: a switch looks through all its connections for each. Beyond, whole zones go."""
+
+
+class End(Enum):
+    """By which of its addresses a connection is known; None is none, so all of the zone."""
+
+    ALL = None
+    ORIGINAL_SOURCE = "original_source"
+    ORIGINAL_DESTINATION = "original_destination"
+    REPLY_DESTINATION = "reply_destination"
+
+
+class Forget(NamedTuple):
+    """All connections of a zone, or those with an address at one end."""
+
+    zone: int
+    end: End = End.ALL
+    address: int = 0
+
+    def message(self) -> bytes:
+        """With xid 0."""
+        if self.end.value is None:
+            return wire.ct_flush_zone(self.zone)
+        return wire.ct_flush(self.zone, **{self.end.value: self.address})
+
+
+class Owed:
+    """What is to be forgotten on each node, and from which revision on that makes sense: once its flows are there."""
+
+    def __init__(self) -> None:
+        self._owed: dict[str, dict[Forget, int]] = {}
+
+    def add(self, node: str, what: Iterable[Forget], revision: int) -> None:
+        owed = self._owed.setdefault(node, {})
+        owed.update((each, revision) for each in what)
+        by_address = [each for each in owed if each.end is not End.ALL]
+        if len(by_address) > MOST_BY_ADDRESS:
+            for each in by_address:
+                owed[Forget(each.zone)] = max(owed.pop(each), owed.get(Forget(each.zone), 0))
+
+    def due(self, node: str, revision: int) -> list[Forget]:
+        """What can be forgotten when the flows of a revision are installed."""
+        return [each for each, since in self._owed.get(node, {}).items() if since <= revision]
+
+    def done(self, node: str, what: Iterable[Forget], revision: int) -> None:
+        """The switch has forgotten it. What has been added again since then stays."""
+        owed = self._owed.get(node, {})
+        for each in what:
+            if owed.get(each, revision + 1) <= revision:
+                del owed[each]
+        if not owed:
+            self._owed.pop(node, None)
+
+    def drop(self, node: str) -> None:
+        """The node is gone."""
+        self._owed.pop(node, None)
+
+
+def left_behind(before: Snapshot, changes: Iterable[Change]) -> dict[str, set[Forget]]:
+    """Node -> what the changes leave in its conntrack that nobody must meet any more."""
+    left: dict[str, set[Forget]] = {}
+    for change in changes:
+        if isinstance(change, PortChange) and change.id in before.ports:
+            old = before.ports[change.id]
+            if old.binding is not None:
+                left.setdefault(old.binding.node, set()).update(_of_port(before, old, old.binding, change.new))
+        elif isinstance(change, FloatingIpChange) and change.id in before.floating_ips:
+            for binding, forget in _of_floating_ip(before, before.floating_ips[change.id], change.new):
+                left.setdefault(binding.node, set()).add(forget)
+    return {node: what for node, what in left.items() if what}
+
+
+def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Iterator[Forget]:
+    now = None if new is None else new.binding
+    stays = now is not None and now.node == was.node
+    if not stays or now is None or now.zone != was.zone:
+        yield Forget(was.zone)
+        yield Forget(nat_zone(was.zone))
+    kept = _sources(before, new) if new is not None and stays else set()
+    for address in _sources(before, old) - kept:
+        yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+
+
+def _sources(snapshot: Snapshot, port: Port) -> set[int]:
+    """The addresses from which a port's connections enter the SNAT zone of its node."""
+    network = snapshot.networks.get(port.network_id)
+    own = {int(fixed_ip.address) for fixed_ip in port.fixed_ips}
+    if network is None:
+        return own
+    carrier = {carrier_address(port.key)}
+    # what comes from behind the next hop of a route is translated to the carrier address, too
+    return carrier if network.carrier_nat else own | carrier if network.routes else own
+
+
+def _of_floating_ip(before: Snapshot, old: FloatingIp, new: FloatingIp | None) -> Iterator[tuple[Binding, Forget]]:
+    kept = set(_uses(new)) if new is not None and _place(new) == _place(old) else set()
+    for port_id in {use[0] for use in _uses(old) if use not in kept}:
+        port = before.ports.get(port_id)
+        if port is not None and port.binding is not None:
+            zone = nat_zone(port.binding.zone)
+            for end in (End.ORIGINAL_DESTINATION, End.REPLY_DESTINATION):  # what came to it, what left from it
+                yield port.binding, Forget(zone, end, int(old.address))
+
+
+def _place(floating_ip: FloatingIp) -> tuple[str, int]:
+    return floating_ip.network_id, int(floating_ip.address)
+
+
+def _uses(floating_ip: FloatingIp) -> Collection[tuple[str, object]]:
+    """(port, how it is translated) of all that a floating IP leads to."""
+    uses: list[tuple[str, object]] = [
+        (one.port_id, (one.protocol, one.first, one.last, one.fixed_ip, one.to)) for one in floating_ip.port_forwardings
+    ]
+    if floating_ip.port_id is not None:
+        uses.append((floating_ip.port_id, floating_ip.fixed_ip))
+    return uses
