@@ -92,8 +92,9 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 
 # Fields only an administrator may send, even with their default value: a member who could pick a VLAN id, the
 # untagged side of a physical network (kind flat) or the world as its audience would reach what is not its own, and who
-# could pick a port's id or node could take over an interface that is waiting for its port.
-ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment"})
+# could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
+# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's.
+ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address"})
 ADMIN_PORT_FIELDS = frozenset({"id", "node"})
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
-from controller.store.specs import AddressRange, SnatChoice
+from controller.store.specs import AddressRange, HostAddress, SnatChoice
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
@@ -57,7 +57,13 @@ def _cidr(value: object) -> IPv4Network:
 
 
 def _snat_choice(value: object) -> SnatChoice:
-    """ADDRESS, FIRST-LAST or CIDR."""
+    """ADDRESS, FIRST-LAST, CIDR, or `host:` and the address of the node's host."""
+    if isinstance(value, str) and value.startswith("host:"):
+        return HostAddress(_unicast(_address(value.removeprefix("host:"))))
+    return _address_or_range(value)
+
+
+def _address_or_range(value: object) -> IPv4Address | AddressRange:
     if isinstance(value, str) and "/" in value:
         cidr = _cidr(value)
         first, last = cidr[0], cidr[-1]
@@ -72,7 +78,7 @@ def _snat_choice(value: object) -> SnatChoice:
 
 def _span(value: object) -> AddressRange:
     """ADDRESS, FIRST-LAST or CIDR."""
-    choice = _snat_choice(value)
+    choice = _address_or_range(value)
     return choice if isinstance(choice, AddressRange) else AddressRange(choice, choice)
 
 
@@ -107,7 +113,7 @@ HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_hos
 Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
-SnatAddress = Annotated[IPv4Address | AddressRange, PlainValidator(_snat_choice)]
+SnatAddress = Annotated[SnatChoice, PlainValidator(_snat_choice)]
 AddressSpan = Annotated[AddressRange, PlainValidator(_span)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]

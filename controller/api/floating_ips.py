@@ -21,7 +21,7 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.api.views import Json
 from controller.store.floating_ip_specs import FloatingIpRecord
-from controller.store.specs import NotFound, Written
+from controller.store.specs import NotFound, StoreError, Written
 from flows.model import PortForwarding
 
 _MANY = frozenset({"count", "addresses"})
@@ -86,7 +86,11 @@ def delete_floating_ips(services: Services, request: Request) -> Answer:
     if request.caller.role is not Role.ADMIN:
         raise forbidden("many at once are for administrators")
     ids = list(dict.fromkeys(request.parse(FLOATING_IP_BULK_DELETE).ids))
-    return _many(services, services.store.release_floating_ips(ids, request.caller.actor))
+    try:
+        return _many(services, services.store.release_floating_ips(ids, request.caller.actor))
+    except StoreError as error:
+        error.field = "ids"
+        raise
 
 
 def list_port_forwardings(services: Services, request: Request) -> Answer:

@@ -40,6 +40,7 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
+from controller.store import routers
 from controller.store.specs import (
     AddressRange,
     DhcpOptionSpec,
@@ -51,7 +52,7 @@ from controller.store.specs import (
     ReportedInterface,
     SubnetSpec,
 )
-from flows.model import GatewayMode, HostRoute, NetworkKind
+from flows.model import GatewayMode, HostRoute, NetworkKind, StaticRoute
 
 MAX_PORTS = 1000
 MAX_INTERFACES = 4096
@@ -126,6 +127,18 @@ class HostRouteIn(RequestModel):
         return HostRoute(self.destination, self.next_hop)
 
 
+class RouteIn(RequestModel):
+    destination: Cidr
+    next_hop: UnicastAddress
+
+    def spec(self) -> StaticRoute:
+        return StaticRoute(self.destination, self.next_hop)
+
+
+Routes = Annotated[list[RouteIn], Field(max_length=64)]
+Ranges = Annotated[list[Cidr], Field(max_length=64)]
+
+
 class SubnetIn(RequestModel):
     cidr: Cidr
     gateway: UnicastAddress | None = None
@@ -177,9 +190,14 @@ class NetworkCreate(RequestModel):
     lease_time: LeaseTime | None = None
     dhcp_options: DhcpOptions = []
     ntp_servers: Servers = []
+    routes: Routes = []
+    snat_exempt: Ranges = []
+    force_snat: Ranges = []
+    own_snat_address: bool = False
+    router: Name = routers.PROJECT
 
-    def spec(self, lease_time: int, project_id: str | None) -> NetworkSpec:
-        """`lease_time` is the configured default in seconds, `project_id` the owner the caller has settled."""
+    def spec(self, lease_time: int, project_id: str | None, router: str) -> NetworkSpec:
+        """`lease_time` is the configured default in seconds, `project_id` and `router` are what was settled."""
         return NetworkSpec(
             name=self.name,
             kind=self.kind,
@@ -198,6 +216,11 @@ class NetworkCreate(RequestModel):
             lease_time=lease_time if self.lease_time is None else self.lease_time,
             dhcp_options=_options(self.dhcp_options),
             ntp_servers=tuple(self.ntp_servers),
+            routes=tuple(route.spec() for route in self.routes),
+            snat_exempt=tuple(self.snat_exempt),
+            force_snat=tuple(self.force_snat),
+            own_snat_address=self.own_snat_address,
+            router=router,
         )
 
 
@@ -217,6 +240,9 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
+    "routes": lambda items: tuple(item.spec() for item in items),
+    "snat_exempt": tuple,
+    "force_snat": tuple,
 }
 
 
@@ -237,6 +263,11 @@ class NetworkUpdate(UpdateModel):
     lease_time: LeaseTime = 86400
     dhcp_options: DhcpOptions = []
     ntp_servers: Servers = []
+    routes: Routes = []
+    snat_exempt: Ranges = []
+    force_snat: Ranges = []
+    own_snat_address: bool = False
+    router: Name = routers.PROJECT
     subnets: Subnets = []
 
 

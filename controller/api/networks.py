@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from controller.api import views
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
-from controller.api.errors import forbidden, unknown_object
+from controller.api.errors import forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate
+from controller.api.models import NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate
 from controller.api.services import Services
+from controller.store import routers
 from controller.store.specs import NetworkRecord, NotFound, Written
 from flows.model import NetworkKind
 
-_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "problems"}
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems"}
 
 
 def list_networks(services: Services, request: Request) -> Answer:
@@ -29,16 +30,21 @@ def create_network(services: Services, request: Request) -> Answer:
     project_id = _owner(request.caller, body)
     if body.external_network_id is not None:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
-    spec = body.spec(services.config.lease_time, project_id)
+    router = _router(services, request.caller, body.router)
+    spec = body.spec(services.config.lease_time, project_id, router)
     return _written(services.store.create_network(spec, request.caller.actor), 201)
 
 
 def update_network(services: Services, request: Request) -> Answer:
     body = request.parse(NETWORK_UPDATE, _IMMUTABLE)
     record = changeable(services, request.caller, request.params["id"])
+    _refuse_admin_fields(request.caller, body)
     if body.external_network_id is not None:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
-    return _written(services.store.update_network(record.id, body.changes(), request.caller.actor))
+    changes = body.changes()
+    if "router" in changes:
+        changes["router"] = _router(services, request.caller, body.router)
+    return _written(services.store.update_network(record.id, changes, request.caller.actor))
 
 
 def delete_network(services: Services, request: Request) -> Answer:
@@ -68,13 +74,31 @@ def changeable(services: Services, caller: Identity, network_id: str) -> Network
 def _owner(caller: Identity, body: NetworkCreate) -> str | None:
     if caller.role is Role.ADMIN:
         return body.project_id
-    for name in sorted(ADMIN_NETWORK_FIELDS & body.model_fields_set):
-        raise forbidden(f"{name} is for administrators", name)
+    _refuse_admin_fields(caller, body)
     if body.kind is NetworkKind.FLAT:
         raise forbidden("networks of kind flat are for administrators", "kind")
     if body.project_id is not None and not caller.owns(body.project_id):
         raise forbidden("only your own project is possible", "project_id")
     return caller.project
+
+
+def _refuse_admin_fields(caller: Identity, body: NetworkCreate | NetworkUpdate) -> None:
+    if caller.role is not Role.ADMIN:
+        for name in sorted(ADMIN_NETWORK_FIELDS & body.model_fields_set):
+            raise forbidden(f"{name} is for administrators", name)
+
+
+def _router(services: Services, caller: Identity, wanted: str) -> str:
+    """What the store takes: one of its words, or the id of the network with this id or name."""
+    if wanted in (routers.PROJECT, routers.ISOLATED):
+        return wanted
+    named = services.store.list_networks(name=wanted, visible_to=caller.project)
+    if len(named) > 1:
+        raise invalid("router", f"{len(named)} networks are called {wanted}, give an id")
+    record = named[0] if named else visible(services, caller, wanted, field="router")
+    if not caller.owns(record.spec.project_id):
+        raise forbidden("only networks of your own project are possible", "router")
+    return record.id
 
 
 def _written(written: Written[NetworkRecord], status: int = 200) -> Answer:

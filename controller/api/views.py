@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
-from flows.model import NetworkAddress, Port, SnatAddress
+from flows.model import HostRoute, NetworkAddress, Port, SnatAddress, StaticRoute
 
 Json = dict[str, Any]
 
@@ -33,6 +33,12 @@ def network(record: NetworkRecord) -> Json:
         "lease_time": spec.lease_time,
         "dhcp_options": _options(spec.dhcp_options),
         "ntp_servers": [str(server) for server in spec.ntp_servers],
+        "routes": [_route(route) for route in spec.routes],
+        "snat_exempt": [str(part) for part in spec.snat_exempt],
+        "force_snat": [str(part) for part in spec.force_snat],
+        "own_snat_address": spec.own_snat_address,
+        "router": spec.router,
+        "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
         "problems": _problems(record),
         "created_at": time_of(record.created_at),
@@ -55,10 +61,12 @@ def _subnet(subnet: SubnetSpec) -> Json:
         "allocation_ranges": [_range(item) for item in subnet.allocation_ranges],
         "reserved": [_range(item) for item in subnet.reserved],
         "dns_servers": [str(server) for server in subnet.dns_servers],
-        "host_routes": [
-            {"destination": str(route.destination), "next_hop": str(route.next_hop)} for route in subnet.host_routes
-        ],
+        "host_routes": [_route(route) for route in subnet.host_routes],
     }
+
+
+def _route(route: HostRoute | StaticRoute) -> Json:
+    return {"destination": str(route.destination), "next_hop": str(route.next_hop)}
 
 
 def port(record: PortRecord, active: bool) -> Json:
@@ -108,7 +116,7 @@ def node(record: NodeRecord, state: Json) -> Json:
         "versions": dict(spec.versions),
         "uplinks": {uplink.physical_network: uplink.ofport for uplink in it.uplinks},
         "gateways": [_held(held) for held in it.gateways],
-        "external_addresses": [_held(held) for held in it.snat_addresses],
+        "external_addresses": [_snat_address(held) for held in it.snat_addresses],
         "problems": list(record.problems),
         "serial": record.serial,
         "created_at": time_of(record.created_at),
@@ -116,8 +124,17 @@ def node(record: NodeRecord, state: Json) -> Json:
     }
 
 
-def _held(held: NetworkAddress | SnatAddress) -> Json:
+def _held(held: NetworkAddress) -> Json:
     return {"network_id": held.network_id, "address": str(held.address)}
+
+
+def _snat_address(held: SnatAddress) -> Json:
+    return {
+        "network_id": held.network_id,
+        "address": str(held.address),
+        "for_network_id": held.for_network_id,
+        "host": held.host,
+    }
 
 
 def _range(item: AddressRange) -> Json:

@@ -93,6 +93,41 @@ class Changeable:
         typer.Option("--arp-responder/--no-arp-responder", help="Answer ARP for every known port on the spot."),
     ] = None
 
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--route",
+            metavar="DEST,NEXTHOP",
+            help="To a range behind a port of the network, for all networks routed with it (may be repeated).",
+        ),
+    ] = None
+    snat_exempt: Annotated[
+        list[str] | None,
+        typer.Option("--snat-exempt", metavar="CIDR", help="What goes there keeps its source (may be repeated)."),
+    ] = None
+    force_snat: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--force-snat",
+            metavar="CIDR",
+            help="With gateway mode external: the nodes translate what goes there (may be repeated).",
+        ),
+    ] = None
+    own_snat_address: Annotated[
+        bool | None,
+        typer.Option(
+            "--own-snat-address/--no-own-snat-address", help="Each node leaves with an address for this network alone."
+        ),
+    ] = None
+    router: Annotated[
+        str | None,
+        typer.Option(
+            "--router",
+            metavar="project|isolated|NETWORK",
+            help="Routed with the project's other networks (the default), with none, or with this one.",
+        ),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
         return options.given(
@@ -103,6 +138,11 @@ class Changeable:
             dns_domain=self.domain,
             mtu=self.mtu,
             arp_responder=self.arp_responder,
+            routes=options.each("--route", self.route, options.host_route),
+            snat_exempt=options.each("--snat-exempt", self.snat_exempt, str),
+            force_snat=options.each("--force-snat", self.force_snat, str),
+            own_snat_address=self.own_snat_address,
+            router=self.router,
         )
 
     def subnet_lists(self) -> dict[str, Any]:

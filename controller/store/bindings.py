@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from controller.store import node_addresses
+from controller.store import node_addresses, own_snat
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import interfaces, networks, node_uplinks, nodes, ports
@@ -158,6 +158,7 @@ def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) ->
     ready = [(row, ofport) for row, ofport in arrivals if row.network_id not in without_gateway]
     zones = _free_zones(tx, node, len(ready))
     _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, zones, strict=False)])
+    own_snat.settle(tx, node)
     for row, _ in arrivals:
         if row.network_id in without_gateway:
             refused[row.id] = f"the subnet has no address left for the gateway of node {node}"

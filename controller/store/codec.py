@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from controller.store.specs import AddressRange, DhcpOptionSpec, SnatChoice
-from flows.model import HostRoute
+from controller.store.specs import AddressRange, DhcpOptionSpec, HostAddress, SnatChoice
+from flows.model import HostRoute, StaticRoute
 
 
 def dump_options(options: Iterable[DhcpOptionSpec]) -> list[dict[str, Any]]:
@@ -31,11 +31,25 @@ def load_addresses(rows: Iterable[str]) -> tuple[IPv4Address, ...]:
 
 def load_snat_choice(text: str) -> SnatChoice:
     """Of what `str` of one says."""
+    if text.startswith("host:"):
+        return HostAddress(IPv4Address(text.removeprefix("host:")))
     first, dash, last = text.partition("-")
     return AddressRange(IPv4Address(first), IPv4Address(last)) if dash else IPv4Address(first)
 
 
-def dump_routes(routes: Iterable[HostRoute]) -> list[list[str]]:
+def dump_ranges(ranges: Iterable[IPv4Network]) -> list[str]:
+    return [str(part) for part in ranges]
+
+
+def load_ranges(rows: Iterable[str]) -> tuple[IPv4Network, ...]:
+    return tuple(IPv4Network(row) for row in rows)
+
+
+def load_static_routes(rows: Iterable[list[str]]) -> tuple[StaticRoute, ...]:
+    return tuple(StaticRoute(route.destination, route.next_hop) for route in load_routes(rows))
+
+
+def dump_routes(routes: Iterable[HostRoute | StaticRoute]) -> list[list[str]]:
     return [[str(route.destination), str(route.next_hop)] for route in routes]
 
 

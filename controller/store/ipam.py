@@ -62,6 +62,7 @@ _CLAIM = (
         port_id=bindparam("new_port"),
         position=bindparam("new_position"),
         node=bindparam("new_node"),
+        for_network=bindparam("new_network"),
         idle_since=None,
         released_at=None,
     )
@@ -81,12 +82,13 @@ class SubnetRow:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """`position` orders the addresses of one port."""
+    """`position` orders the addresses of one port. `for_network`: the only one that a node's SNAT address is for."""
 
     kind: str
     port_id: str | None = None
     node: str | None = None
     position: int | None = None
+    for_network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,7 @@ def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: s
         "new_port": owner.port_id,
         "new_position": owner.position,
         "new_node": owner.node,
+        "new_network": owner.for_network,
     }
     if row.owner is not None or tx.connection.execute(_CLAIM, values).rowcount != 1:
         raise Conflict("address_in_use", f"{IPv4Address(address)} is in use", field, address=str(IPv4Address(address)))
@@ -352,6 +355,7 @@ def _row(subnet_id: str, address: int, owner: Owner) -> dict[str, Any]:
         "port_id": owner.port_id,
         "position": owner.position,
         "node": owner.node,
+        "for_network": owner.for_network,
     }
 
 
@@ -363,6 +367,14 @@ def release(tx: Transaction, *conditions: Any) -> Sequence[AnyRow]:
         tx.connection.execute(
             update(addresses)
             .where(owned)
-            .values(owner=None, port_id=None, position=None, node=None, idle_since=None, released_at=tx.revision)
+            .values(
+                owner=None,
+                port_id=None,
+                position=None,
+                node=None,
+                for_network="",
+                idle_since=None,
+                released_at=tx.revision,
+            )
         )
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -27,6 +27,7 @@ from controller.store.schema import (
 )
 from controller.store.specs import (
     AddressRange,
+    HostAddress,
     Invalid,
     LeaseRecord,
     NetworkRecord,
@@ -76,10 +77,10 @@ _PHYSICAL_NETWORKS = select(node_uplinks.c.physical_network).distinct()
 _NODES = select(nodes).order_by(nodes.c.key)
 _UPLINKS = select(node_uplinks).order_by(node_uplinks.c.position)
 _HELD = (
-    select(*addresses.c["node", "owner", "address"], subnets.c.network_id)
+    select(*addresses.c["node", "owner", "address", "for_network"], subnets.c.network_id)
     .join(subnets, subnets.c.id == addresses.c.subnet_id)
     .where(addresses.c.node.is_not(None))
-    .order_by(subnets.c.network_id)
+    .order_by(subnets.c.network_id, addresses.c.for_network)
 )
 _NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
 _FLOATING_IPS = (
@@ -151,6 +152,11 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 lease_time=row.lease_time,
                 dhcp_options=codec.load_options(row.dhcp_options),
                 ntp_servers=codec.load_addresses(row.ntp_servers),
+                routes=codec.load_static_routes(row.routes),
+                snat_exempt=codec.load_ranges(row.snat_exempt),
+                force_snat=codec.load_ranges(row.force_snat),
+                own_snat_address=row.own_snat_address,
+                router=row.router,
             ),
             created_at=row.created_at,
             revision=row.revision,
@@ -206,6 +212,10 @@ def network_of(record: NetworkRecord) -> Network:
             for subnet in spec.subnets
         ),
         dhcp_options=tuple(options),
+        routes=spec.routes,
+        snat_exempt=spec.snat_exempt,
+        force_snat=spec.force_snat,
+        own_snat_address=spec.own_snat_address,
     )
 
 
@@ -245,27 +255,34 @@ def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list
 
 
 def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[AnyRow]) -> NodeRecord:
-    by_owner: dict[str, list[tuple[str, IPv4Address]]] = {ipam.GATEWAY_OWNER: [], ipam.SNAT_OWNER: []}
-    for one in held:
-        by_owner[one.owner].append((one.network_id, IPv4Address(one.address)))
+    by_owner = _grouped(held, "owner")
+    choices = {name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()}
+    of_host = {choice.address for choice in choices.values() if isinstance(choice, HostAddress)}
     node = Node(
         name=row.name,
         key=row.key,
         datapath_id=int(row.datapath_id, 16),
         uplinks=tuple(Uplink(one.physical_network, one.ofport) for one in uplinks if one.ofport is not None),
-        gateways=tuple(NetworkAddress(*one) for one in by_owner[ipam.GATEWAY_OWNER]),
-        snat_addresses=tuple(SnatAddress(*one) for one in by_owner[ipam.SNAT_OWNER]),
+        gateways=tuple(
+            NetworkAddress(one.network_id, IPv4Address(one.address)) for one in by_owner.get(ipam.GATEWAY_OWNER, ())
+        ),
+        snat_addresses=tuple(_snat_address(one, of_host) for one in by_owner.get(ipam.SNAT_OWNER, ())),
         neighbours=tuple(Neighbour(one.network_id, IPv4Address(one.address), one.mac) for one in known),
     )
     spec = NodeSpec(
         name=row.name,
         datapath_id=node.datapath_id,
         physical_networks=tuple(one.physical_network for one in uplinks),
-        snat_addresses={name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()},
+        snat_addresses=choices,
         tunnel_address=None if row.tunnel_address is None else IPv4Address(row.tunnel_address),
         versions=row.versions,
     )
     return NodeRecord(node, spec, row.serial, row.created_at, row.revision)
+
+
+def _snat_address(held: AnyRow, of_host: Collection[IPv4Address]) -> SnatAddress:
+    address = IPv4Address(held.address)
+    return SnatAddress(held.network_id, address, held.for_network or None, address in of_host)
 
 
 def load_floating_ips(connection: Connection, ids: Sequence[str] | None = None) -> list[FloatingIpRecord]:

@@ -8,11 +8,12 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN
-from controller.store import codec, floating_ip_pools, ipam, node_addresses
+from controller.store import codec, floating_ip_pools, ipam, network_options, node_addresses, own_snat, routers
 from controller.store.journal import CREATE, DELETE, NETWORK, UPDATE, Transaction, count_rows
+from controller.store.network_options import TAKEN_RANGES, Frame
 from controller.store.schema import (
     addresses,
     neighbours,
@@ -28,16 +29,6 @@ from flows.model import GatewayMode, NetworkKind
 
 SMALLEST_PREFIX, LARGEST_PREFIX = 8, 30
 
-# ranges that no network may use, and what has them
-TAKEN_RANGES = {
-    IPv4Network("0.0.0.0/8"): "this network (RFC 1122)",
-    IPv4Network("100.64.0.0/10"): "carrier addresses of ports (RFC 6598)",
-    IPv4Network("127.0.0.0/8"): "loopback (RFC 1122)",
-    IPv4Network("169.254.0.0/16"): "link local and metadata (RFC 3927)",
-    IPv4Network("224.0.0.0/4"): "multicast (RFC 5771)",
-    IPv4Network("240.0.0.0/4"): "reserved (RFC 1112)",
-}
-
 # what may change: how it goes to its column
 COLUMN_CHANGES: dict[str, Any] = {
     "name": str,
@@ -49,6 +40,11 @@ COLUMN_CHANGES: dict[str, Any] = {
     "lease_time": int,
     "dhcp_options": codec.dump_options,
     "ntp_servers": codec.dump_addresses,
+    "routes": codec.dump_routes,
+    "snat_exempt": codec.dump_ranges,
+    "force_snat": codec.dump_ranges,
+    "own_snat_address": bool,
+    "router": str,
 }
 
 
@@ -56,11 +52,15 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> s
     """The id of the new network."""
     mode = _gateway_mode(spec)
     subnet = _checked_subnet(spec, mode)
+    frame = Frame(mode, spec.external, subnet.cidr, subnet.gateway)
+    network_options.check(frame, {name: getattr(spec, name) for name in COLUMN_CHANGES})
     if spec.external_network_id is not None:
         _require_external(tx.connection, spec.external_network_id)
     carrier_nat = _overlaps(tx.connection, spec, subnet.cidr)
     segment = _segment(tx.connection, spec, vlan_range)
-    key, router_key = _keys(tx, spec)
+    private = not (spec.shared or spec.external)
+    member = routers.Member(None, spec.project_id, private, spec.external, subnet.cidr)
+    key, router_key = routers.keys(tx, member, spec.router)
     id_, subnet_id = str(uuid4()), str(uuid4())
     payload = {"name": spec.name, "kind": spec.kind, "physical_network": spec.physical_network, "segment": segment}
     payload |= {"cidr": str(subnet.cidr), "project_id": spec.project_id}
@@ -100,6 +100,7 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> s
         tx.connection.execute(insert(addresses), gateway_row)
     if spec.external:
         node_addresses.give_snat_to_all(tx, id_)
+        own_snat.settle(tx)
     return id_
 
 
@@ -195,21 +196,6 @@ def _segment(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, i
     return spec.segment
 
 
-def _keys(tx: Transaction, spec: NetworkSpec) -> tuple[int, int]:
-    """(key, router key). The private networks of one project are routed to each other."""
-    router = None
-    if spec.project_id is not None and not spec.shared and not spec.external:
-        query = select(func.min(networks.c.router_key)).where(
-            networks.c.project_id == spec.project_id, ~networks.c.shared, ~networks.c.external
-        )
-        router = tx.connection.execute(query).scalar()
-    while True:
-        (key,) = tx.new_keys("network_key", 1)
-        # the network whose key a group of siblings took as its router key may be gone
-        if router is not None or not count_rows(tx.connection, networks, networks.c.router_key == key):
-            return key, router or key
-
-
 def _require_external(connection: Connection, network_id: str) -> None:
     if not count_rows(connection, networks, networks.c.id == network_id, networks.c.external):
         message = f"there is no external network {network_id}"
@@ -230,12 +216,21 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         _require_external(tx.connection, changes["external_network_id"])
     values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "subnets"}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
+    subnet = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
+    cidr, gateway = IPv4Network(subnet.cidr), None if subnet.gateway is None else IPv4Address(subnet.gateway)
+    network_options.check(Frame(GatewayMode(row.gateway_mode), row.external, cidr, gateway), changes)
+    if "router" in values:
+        private = not (row.shared or row.external)
+        member = routers.Member(network_id, row.project_id, private, row.external, cidr)
+        values["router_key"] = routers.change(tx, member, row.key, values["router"])
     changed = dict(values)
     if "subnets" in changes:
         changed |= _update_subnet(tx, network_id, changes["subnets"])
     if changed:
         values["revision"] = tx.record(NETWORK, network_id, UPDATE, changed)
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
+    if changed.keys() & {"own_snat_address", "external_network_id"}:
+        own_snat.settle(tx)
 
 
 def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, ...]) -> dict[str, Any]:
@@ -277,6 +272,7 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     users = count_rows(connection, networks, networks.c.external_network_id == network_id)
     if users:
         raise Conflict("network_in_use", f"{users} networks leave through this one", networks=users)
+    routers.require_unnamed(connection, network_id)
     held = count_rows(connection, floating_ip_pool_rows, floating_ip_pool_rows.c.network_id == network_id)
     if held:
         raise Conflict("network_in_use", f"the network has {held} floating IP pools", floating_ip_pools=held)
@@ -285,9 +281,11 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
     for holder in sorted(name for name in holders if name is not None):
         tx.touch_node(holder, network_deleted=network_id)
+    own_snat.forget(tx, network_id)
     for table in (addresses, pools, subnet_ranges):
         connection.execute(delete(table).where(table.c.subnet_id.in_(own)))
     for table in (neighbours, subnets):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})
+    own_snat.settle(tx)  # others may leave elsewhere now

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
-from controller.store import codec, ipam
+from controller.store import codec, ipam, own_snat
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import Transaction
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
-from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid, SnatChoice
+from controller.store.specs import AddressRange, Conflict, Exhausted, HostAddress, Invalid, SnatChoice
 from flows.model import GatewayMode
 
 _MODE = select(networks.c.gateway_mode).where(networks.c.id == bindparam("network"))
@@ -56,6 +56,7 @@ _PLACES = (
             addresses.c.subnet_id == subnets.c.id,
             addresses.c.node == node_uplinks.c.node,
             addresses.c.owner == ipam.SNAT_OWNER,
+            addresses.c.for_network == "",
         ),
     )
     .order_by(nodes.c.key, networks.c.key)
@@ -83,14 +84,16 @@ def note_idle_gateways(tx: Transaction, places: Iterable[tuple[str, str]]) -> No
         held = _held(tx, ipam.GATEWAY_OWNER, node, network_id)
         if held is not None and held.idle_since is None:
             tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": tx.now})
+        own_snat.note_idle(tx, node, network_id)
 
 
 def release_idle_gateways(tx: Transaction, older_than_s: float) -> int:
-    """How many were given back."""
+    """How many were given back; with them the SNAT addresses that were for one network alone."""
     idle = addresses.c.idle_since <= tx.now - older_than_s
-    rows = ipam.release(tx, addresses.c.owner == ipam.GATEWAY_OWNER, addresses.c.node.is_not(None), idle)
+    rows = ipam.release(tx, addresses.c.node.is_not(None), idle)
     for row in rows:
-        tx.touch_node(row.node, gateway_released=str(IPv4Address(row.address)))
+        what = "gateway_released" if row.owner == ipam.GATEWAY_OWNER else "snat_released"
+        tx.touch_node(row.node, **{what: str(IPv4Address(row.address))})
     return len(rows)
 
 
@@ -119,6 +122,8 @@ class _Place:
         match self.choice:
             case IPv4Address():
                 return self.choice in cidr
+            case HostAddress(address):
+                return address in cidr
             case AddressRange(first, last):
                 return first <= cidr[-1] and last >= cidr[0]
         return False
@@ -127,6 +132,8 @@ class _Place:
         match self.choice:
             case IPv4Address():
                 return address == self.choice
+            case HostAddress(of_host):
+                return address == of_host
             case AddressRange(first, last):
                 return first <= address <= last
         return True
@@ -167,7 +174,7 @@ def give_snat_to_all(tx: Transaction, network_id: str) -> None:
     places = _places(tx.connection, networks.c.physical_network == physical_network)
     new = [place for place in places if place.subnet.network_id == network_id]
     # no node may be given by chance what another one is configured to have
-    new.sort(key=lambda place: (place.choice is None, not isinstance(place.choice, IPv4Address)))
+    new.sort(key=lambda place: (place.choice is None, isinstance(place.choice, AddressRange)))
     for place in new:
         if place.choice is None:
             _give(tx, place)
@@ -191,13 +198,14 @@ def settle_snat(tx: Transaction, name: str) -> None:
     """Give a node the addresses it may have by now. Where there is none for it, it goes on without SNAT."""
     for place in _places(tx.connection, node_uplinks.c.node == name):
         _settle(tx, place)
+    own_snat.settle(tx, name)
 
 
 def _settle(tx: Transaction, place: _Place) -> None:
     if place.held is not None:
         if place.takes(place.held):
             return
-        _release(tx, place.node, addresses.c.subnet_id == place.subnet.id)
+        _release(tx, place.node, (addresses.c.subnet_id == place.subnet.id) & (addresses.c.for_network == ""))
     with suppress(Exhausted, Conflict, Invalid):
         _give(tx, place)
 
@@ -207,8 +215,9 @@ def _give(tx: Transaction, place: _Place) -> None:
     match place.choice:
         case None:
             (address,) = ipam.allocate(tx, place.subnet.id, [owner])
-        case IPv4Address():
-            address = place.choice
+        case IPv4Address() as address:
+            ipam.claim(tx, place.subnet, address, owner, "snat_addresses")
+        case HostAddress(address):
             ipam.claim(tx, place.subnet, address, owner, "snat_addresses")
         case AddressRange():
             address = ipam.allocate_within(tx, place.subnet, place.choice, owner)
@@ -228,6 +237,8 @@ def problems(connection: Connection, names: Sequence[str]) -> dict[str, list[str
             if place.held is None:
                 line = f"no SNAT on network '{place.network_name}': {_why(connection, place)}"
                 found.setdefault(place.node, []).append(line)
+        for node, line in own_snat.problems(connection, part):
+            found.setdefault(node, []).append(line)
     return found
 
 
@@ -239,7 +250,8 @@ def _why(connection: Connection, place: _Place) -> str:
         return f"snat_address {choice} is outside {cidr}"
     if isinstance(choice, AddressRange):
         return f"no address is left in snat_address {choice}"
-    where = (addresses.c.subnet_id == place.subnet.id, addresses.c.address == int(choice))
+    wanted = choice.address if isinstance(choice, HostAddress) else choice
+    where = (addresses.c.subnet_id == place.subnet.id, addresses.c.address == int(wanted))
     row = connection.execute(select(addresses.c.owner, addresses.c.node).where(*where)).one_or_none()
     if row is not None and row.owner is not None:
         return f"snat_address {choice} is in use by {f'node {row.node}' if row.node else f'a {row.owner}'}"

@@ -81,6 +81,12 @@ networks = Table(
     Column("lease_time", Integer, nullable=False),
     Column("dhcp_options", JSON, nullable=False),
     Column("ntp_servers", JSON, nullable=False),
+    Column("routes", JSON, nullable=False),
+    Column("snat_exempt", JSON, nullable=False),
+    Column("force_snat", JSON, nullable=False),
+    Column("own_snat_address", Boolean, nullable=False),
+    # `project`, `isolated`, or the id of the network that it joined
+    Column("router", ID, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
     UniqueConstraint("physical_network", "segment"),
@@ -185,12 +191,14 @@ addresses = Table(
     Column("port_id", ID, ForeignKey("ports.id"), index=True),
     Column("position", Integer),
     Column("node", NAME, ForeignKey("nodes.name"), index=True),
+    # the network that an SNAT address is for alone; not NULL, which would escape the unique constraint
+    Column("for_network", ID, nullable=False, default=""),
     Column("idle_since", Double),
     Column("released_at", BigInteger),
     CheckConstraint("(owner IS NULL) = (released_at IS NOT NULL)", name="owned_or_released"),
     CheckConstraint("(port_id IS NOT NULL) = (owner IS NOT NULL AND owner = 'port')", name="port_owner"),
-    # one gateway and one SNAT address for a node
-    UniqueConstraint("subnet_id", "node", "owner"),
+    # one gateway and one SNAT address for a node, and one more for each network that has its own
+    UniqueConstraint("subnet_id", "node", "owner", "for_network"),
     Index(None, "subnet_id", "released_at", "address"),
 )
 

@@ -11,8 +11,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 
     create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
-        changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options, ntp_servers
-        (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
+        changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router (typed as in NetworkSpec) and subnets: a
+        tuple of one SubnetSpec with the same cidr and gateway (or None), whose
         allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
@@ -52,6 +53,7 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
                      mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
+                     option_unfit route_invalid router_invalid
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
@@ -65,7 +67,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port
+from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, StaticRoute
 
 T = TypeVar("T")
 
@@ -89,8 +91,18 @@ class AddressRange:
         return f"{self.first}-{self.last}"
 
 
-# What a node may leave with: this address, or one of these.
-SnatChoice: TypeAlias = IPv4Address | AddressRange
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """The address that the node's own host has on an external network."""
+
+    address: IPv4Address
+
+    def __str__(self) -> str:
+        return f"host:{self.address}"
+
+
+# What a node may leave with: this address, or one of these, or its host's.
+SnatChoice: TypeAlias = IPv4Address | AddressRange | HostAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +132,8 @@ class SubnetSpec:
 class NetworkSpec:
     """`segment` None: untagged (flat), or the next free VLAN. `gateway_mode` None: `per_host`, `external` if external.
 
-    `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model.
+    `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model. `router`: `project` (with
+    the project's other private networks), `isolated`, or the id of a network to be routed with.
     """
 
     name: str
@@ -140,6 +153,11 @@ class NetworkSpec:
     lease_time: int = 86400
     dhcp_options: tuple[DhcpOptionSpec, ...] = ()
     ntp_servers: tuple[IPv4Address, ...] = ()
+    routes: tuple[StaticRoute, ...] = ()
+    snat_exempt: tuple[IPv4Network, ...] = ()
+    force_snat: tuple[IPv4Network, ...] = ()
+    own_snat_address: bool = False
+    router: str = "project"
 
 
 @dataclass(frozen=True, slots=True)

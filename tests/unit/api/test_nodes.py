@@ -33,8 +33,25 @@ def test_a_pool_of_snat_addresses(world: World, sent: str) -> None:
     network = world.network(kind="flat", physical_network="physnet-ext", external=True, subnets=subnets)
     node = world.ok("PUT", "/v1/nodes/n1", {**NODE, "snat_addresses": {"physnet-ext": sent}}, "agent")["node"]
     assert node["snat_addresses"] == {"physnet-ext": "203.0.113.64-203.0.113.95"}
-    assert node["external_addresses"] == [{"network_id": network["id"], "address": "203.0.113.64"}]
+    held = {"network_id": network["id"], "address": "203.0.113.64", "for_network_id": None, "host": False}
+    assert node["external_addresses"] == [held]
     assert node["problems"] == []
+
+
+def test_the_address_of_a_nodes_host(world: World) -> None:
+    world.external()
+    body = {**NODE, "physical_networks": ["physnet-ext"], "snat_addresses": {"physnet-ext": "host:203.0.113.9"}}
+    node = world.ok("PUT", "/v1/nodes/n1", body, "agent")["node"]
+    assert node["snat_addresses"] == {"physnet-ext": "host:203.0.113.9"}
+    assert [(held["address"], held["host"]) for held in node["external_addresses"]] == [("203.0.113.9", True)]
+    assert world.services.snapshot().nodes["n1"].snat_addresses[0].host
+    body["snat_addresses"] = {"physnet-ext": "203.0.113.9"}
+    node = world.ok("PUT", "/v1/nodes/n1", body, "agent")["node"]
+    assert [(held["address"], held["host"]) for held in node["external_addresses"]] == [("203.0.113.9", False)]
+    assert not world.services.snapshot().nodes["n1"].snat_addresses[0].host
+    for wrong in ("host:", "host:203.0.113.9-203.0.113.10", "host:224.0.0.1", "Host:203.0.113.9"):
+        body["snat_addresses"] = {"physnet-ext": wrong}
+        assert world.call("PUT", "/v1/nodes/n1", body, "agent").refusal[::2] == (400, "snat_addresses.physnet-ext")
 
 
 def test_what_a_node_cannot_have_is_shown_and_told_its_agent(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import models
+from controller.api import floating_ip_models, models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -56,6 +56,11 @@ NETWORK = {
     "lease_time": 600,
     "dhcp_options": [OPTION],
     "ntp_servers": ["10.7.0.9"],
+    "routes": [{"destination": "10.60.0.0/16", "next_hop": "10.7.0.2"}],
+    "snat_exempt": ["192.0.2.0/24"],
+    "force_snat": [],  # not together with routes
+    "own_snat_address": True,
+    "router": "isolated",
     "subnets": [SUBNET],
 }
 PORT = {
@@ -92,6 +97,33 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
     ("POST", "ports"): (models.PortCreate, NEW_PORT),
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
     ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("POST", "floating-ip-pools"): (
+        floating_ip_models.FloatingIpPoolCreate,
+        {"name": "new", "network_id": "EXTERNAL", "ranges": ["203.0.113.64/28", "203.0.113.90-203.0.113.99"]},
+    ),
+    ("POST", "floating-ips"): (
+        floating_ip_models.FloatingIpCreate,
+        {
+            "pool": "public",
+            "address": "203.0.113.203",
+            "project_id": "a",
+            "port_id": "TARGET",
+            "fixed_ip": "FIXED",
+        },
+    ),
+    ("POST", "floating-ips?many"): (
+        floating_ip_models.FloatingIpBulk,
+        {"pool": "public", "project_id": "a", "count": 2, "addresses": None},
+    ),
+    ("PATCH", "floating-ips/WHOLE"): (
+        floating_ip_models.FloatingIpUpdate,
+        {"port_id": "TARGET", "fixed_ip": "FIXED", "expected_port_id": "TARGET"},
+    ),
+    ("POST", "floating-ips/PARTED/port-forwardings"): (
+        floating_ip_models.PortForwardingCreate,
+        {"protocol": "tcp", "ports": "80-89", "port_id": "TARGET", "fixed_ip": "FIXED", "to": 8080},
+    ),
+    ("PATCH", "quotas/a"): (floating_ip_models.QuotaUpdate, {"floating_ips": 20}),
     ("PUT", "nodes/n2"): (
         models.NodePut,
         {
@@ -126,6 +158,9 @@ NETWORKS = OPTION_LISTS | {
     "subnets.reserved": {"empty list"},
     "subnets.dns_servers": {"empty list"},
     "subnets.host_routes": {"empty list"},
+    "routes": {"empty list"},
+    "snat_exempt": {"empty list"},
+    "force_snat": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},
@@ -151,6 +186,20 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "ports"): NEW_PORTS,
     ("POST", "ports?many"): {f"ports.{name}": junk for name, junk in NEW_PORTS.items()},
     ("PATCH", "ports/PORT"): PORTS,
+    ("POST", "floating-ip-pools"): {"name": TEXT},
+    ("POST", "floating-ips"): {
+        "address": {"null"},
+        "project_id": {"null", "as text"},
+        "fixed_ip": {"null"},
+    },
+    ("POST", "floating-ips?many"): {"project_id": {"null", "as text"}, "count": {"null"}, "addresses": {"null"}},
+    ("PATCH", "floating-ips/WHOLE"): {"fixed_ip": {"null"}, "expected_port_id": {"null"}},
+    ("POST", "floating-ips/PARTED/port-forwardings"): {
+        "ports": {"as text"},
+        "fixed_ip": {"null"},
+        "to": {"null"},
+    },
+    ("PATCH", "quotas/a"): {"floating_ips": {"null", "negative"}},
     ("PUT", "nodes/n2"): {
         "physical_networks": {"empty list"},
         "physical_networks.0": {"as text"},
@@ -173,6 +222,8 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
 ELSEWHERE = {
     ("POST", "networks", "gateway_mode", "null"): "subnets.0.gateway",
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
+    ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
+    ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
 }
 
 
@@ -197,7 +248,14 @@ def ids(shared_world: World) -> dict[str, str]:
     )  # fmt: skip
     network = shared_world.network(project_id="a", subnets=[{"cidr": "10.200.0.0/16"}])
     other = shared_world.network(project_id="b", gateway_mode="shared", subnets=[{"cidr": "10.7.0.0/24"}])
+    target = shared_world.port(network["id"])
+    pool = {"name": "public", "network_id": external["id"], "ranges": ["203.0.113.200-203.0.113.209"]}
+    shared_world.ok("POST", "/v1/floating-ip-pools", pool)
     return {
+        "WHOLE": shared_world.floating_ip(port_id=target["id"])["id"],
+        "PARTED": shared_world.floating_ip()["id"],
+        "TARGET": target["id"],
+        "FIXED": target["fixed_ips"][0]["address"],
         "EXTERNAL": external["id"],
         "NETWORK": network["id"],
         "SUBNET": network["subnets"][0]["id"],
@@ -221,8 +279,8 @@ def send(world: World, ids: dict[str, str], method: str, path: str, body: Any) -
         path = path.replace(name, id_)
     reply = world.call(method, f"/v1/{path.removesuffix('?many')}", body, "agent" if method == "PUT" else "admin")
     if reply.status == 201:
-        made = reply.json.get("ports") or [reply.json.get("port") or reply.json.get("network")]
-        for one in made:
+        made = next(value for name, value in reply.json.items() if name != "revision")
+        for one in made if isinstance(made, list) else [made]:
             world.ok("DELETE", f"/v1/{path.removesuffix('?many')}/{one['id']}")
     return reply
 

@@ -53,6 +53,11 @@ def upgrade() -> None:
         sa.Column("lease_time", sa.Integer(), nullable=False),
         sa.Column("dhcp_options", sa.JSON(), nullable=False),
         sa.Column("ntp_servers", sa.JSON(), nullable=False),
+        sa.Column("routes", sa.JSON(), nullable=False),
+        sa.Column("snat_exempt", sa.JSON(), nullable=False),
+        sa.Column("force_snat", sa.JSON(), nullable=False),
+        sa.Column("own_snat_address", sa.Boolean(), nullable=False),
+        sa.Column("router", sa.String(length=36), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["external_network_id"], ["networks.id"], name=op.f("fk_networks_external_network_id")),
@@ -164,6 +169,7 @@ def upgrade() -> None:
         sa.Column("port_id", sa.String(length=36), nullable=True),
         sa.Column("position", sa.Integer(), nullable=True),
         sa.Column("node", sa.String(length=255), nullable=True),
+        sa.Column("for_network", sa.String(length=36), nullable=False),
         sa.Column("idle_since", sa.Double(), nullable=True),
         sa.Column("released_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
@@ -174,7 +180,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["port_id"], ["ports.id"], name=op.f("fk_addresses_port_id")),
         sa.ForeignKeyConstraint(["subnet_id"], ["subnets.id"], name=op.f("fk_addresses_subnet_id")),
         sa.PrimaryKeyConstraint("subnet_id", "address", name=op.f("pk_addresses")),
-        sa.UniqueConstraint("subnet_id", "node", "owner", name=op.f("uq_addresses_subnet_id_node_owner")),
+        sa.UniqueConstraint(
+            "subnet_id", "node", "owner", "for_network", name=op.f("uq_addresses_subnet_id_node_owner_for_network")
+        ),
     )
     op.create_index(op.f("ix_addresses_node"), "addresses", ["node"], unique=False)
     op.create_index(op.f("ix_addresses_port_id"), "addresses", ["port_id"], unique=False)
