@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import uuid4
@@ -47,6 +48,15 @@ _NEW = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _New:
+    """With `port_id`, it is one that comes with that port."""
+
+    project_id: str | None
+    port_id: str | None = None
+    fixed_ip: int | None = None
+
+
 def find(connection: Connection, floating_ip_id: str) -> AnyRow:
     """Raises NotFound `floating_ip_unknown`."""
     row = connection.execute(_ONE, {"floating_ip": floating_ip_id}).one_or_none()
@@ -66,7 +76,7 @@ def allocate(tx: Transaction, spec: FloatingIpSpec, default_quota: int) -> list[
     if spec.project_id is not None:
         quotas.require(tx.connection, spec.project_id, count, default_quota)
     chosen = _claim(tx, pool, spec.addresses) if spec.addresses else _choose(tx, pool, count)
-    ids = _add(tx, pool, chosen, [spec.project_id] * count, auto=False)
+    ids = _add(tx, pool, chosen, [_New(spec.project_id)] * count)
     if spec.port_id is not None:
         for id_ in ids:
             associate(tx, id_, spec.port_id, spec.fixed_ip)
@@ -80,9 +90,7 @@ def assign(tx: Transaction, reference: str, port_ids: Sequence[str]) -> None:
         return
     pool = floating_ip_pools.find(tx.connection, reference)
     places = _choose(tx, pool, len(targets))
-    ids = _add(tx, pool, places, [port.project_id for port in targets], auto=True)
-    for id_, port in zip(ids, targets, strict=True):
-        _lead(tx, find(tx.connection, id_), port.id, port.address)
+    _add(tx, pool, places, [_New(port.project_id, port.id, port.address) for port in targets])
 
 
 def _choose(tx: Transaction, pool: AnyRow, count: int) -> list[tuple[str, IPv4Address]]:
@@ -117,19 +125,16 @@ def _claim(tx: Transaction, pool: AnyRow, wanted: Sequence[IPv4Address]) -> list
     return found
 
 
-def _add(
-    tx: Transaction,
-    pool: AnyRow,
-    places: Sequence[tuple[str, IPv4Address]],
-    projects: Sequence[str | None],
-    *,
-    auto: bool,
-) -> list[str]:
+def _add(tx: Transaction, pool: AnyRow, places: Sequence[tuple[str, IPv4Address]], news: Sequence[_New]) -> list[str]:
     rows: list[dict[str, Any]] = []
     keys = tx.new_keys("floating_ip_key", len(places))
-    for (subnet_id, address), project_id, key in zip(places, projects, keys, strict=True):
-        id_ = str(uuid4())
-        payload = {"address": str(address), "pool_id": pool.id, "project_id": project_id, "auto": auto}
+    for (subnet_id, address), new, key in zip(places, news, keys, strict=True):
+        id_, auto = str(uuid4()), new.port_id is not None
+        payload = {"address": str(address), "pool_id": pool.id, "project_id": new.project_id, "auto": auto}
+        revision = tx.record_event(FLOATING_IP, id_, CREATE, ALLOCATE, **payload)
+        if new.port_id is not None and new.fixed_ip is not None:
+            led = {"port_id": new.port_id, "fixed_ip": str(IPv4Address(new.fixed_ip))}
+            tx.record_event(FLOATING_IP, id_, CREATE, ASSOCIATE, **led)
         rows.append(
             {
                 "id": id_,
@@ -137,10 +142,12 @@ def _add(
                 "pool_id": pool.id,
                 "subnet_id": subnet_id,
                 "address": int(address),
-                "project_id": project_id,
+                "project_id": new.project_id,
+                "port_id": new.port_id,
+                "fixed_ip": new.fixed_ip,
                 "auto": auto,
                 "created_at": tx.now,
-                "revision": tx.record_event(FLOATING_IP, id_, CREATE, ALLOCATE, **payload),
+                "revision": revision,
             }
         )
     tx.connection.execute(_INSERT, rows)

@@ -279,7 +279,10 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """`kind` is network, port or node; `object_id` is a node's name; `action` is create, update or delete."""
+    """`kind` is network, port, node, floating_ip, floating_ip_pool or quota; `object_id` is the name of a node, the
+    project of a quota; `action` is create, update or delete. A floating IP's payload has `events`: which of allocate,
+    associate, disassociate and release the change was.
+    """
 
     revision: int
     kind: str

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from controller.store import Store
 from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpRecord, FloatingIpSpec
@@ -18,6 +20,7 @@ from controller.store.specs import (
     Invalid,
     NetworkRecord,
     NotFound,
+    PortSpec,
     StoreError,
     SubnetSpec,
 )
@@ -489,3 +492,52 @@ def test_only_ports_that_can_have_one_get_one(make_world: Callable[..., Any]) ->
     external = world.external()
     assert world.port(external).floating_ips == ()
     assert world.port(world.network(gateway_mode=GatewayMode.NONE)).floating_ips == ()
+
+
+def test_a_thousand_ports_get_theirs_in_a_few_statements(make_world: Callable[..., Any]) -> None:
+    world = make_world(auto_assign_pool="public")
+    make_pool(world, span("198.18.0.0", "198.18.7.255"), network=world.external("198.18.0.0/16", "198.18.255.1"))
+    network, statements = world.network("10.0.0.0/16"), 0
+
+    def count(*_: Any) -> None:
+        nonlocal statements
+        statements += 1
+
+    event.listen(world.store._database._writer, "before_cursor_execute", count)
+    made = world.store.create_ports([PortSpec(network.id)] * 1000, "tester").value
+    event.remove(world.store._database._writer, "before_cursor_execute", count)
+    assert len({port.floating_ips[0].address for port in made}) == 1000
+    assert statements < 60
+
+
+# -- races
+
+
+def test_whoever_moves_and_deletes_at_once_it_leads_to_one_place_that_there_is(world: Any) -> None:
+    make_pool(world)
+    network = world.network()
+    (floating_ip,) = take(world)
+    id_ = floating_ip.floating_ip.id
+    wrong: list[Any] = []
+
+    def wander(seed: int) -> None:
+        rng, port = random.Random(seed), world.port(network)
+        for _ in range(60):
+            try:
+                match rng.randrange(3):
+                    case 0:
+                        lead(world, floating_ip, port)
+                    case 1:
+                        world.store.disassociate_floating_ip(id_, "tester")
+                    case 2:
+                        world.store.delete_port(port.port.id, "tester")
+                        port = world.port(network)
+            except Exception as error:
+                wrong.append(error)
+
+    in_parallel(wander, [1, 2, 3])
+    assert wrong == []
+    told = [name for names in events(world, floating_ip) for name in names]
+    assert told[0] == "allocate" and len(told) > 20
+    # never two of one kind in a row: it leads to one port or to none
+    assert all(now != before for before, now in zip(told[1:], told[2:], strict=False))
