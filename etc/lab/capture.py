@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +20,7 @@ ICMP, TCP, UDP = 1, 6, 17
 
 _PCAP_HEADER = 24
 _PCAP_RECORD = 16
+_NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Capture:
         self._interface = interface
         self._match = match
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = directory / f"{namespace}-{interface}-{id(self):x}.pcap"
+        self._file = directory / f"{namespace}-{interface}-{next(_NUMBERS)}.pcap"
         self._process: Process | None = None
 
     def __enter__(self) -> Capture:

@@ -264,14 +264,21 @@ def send_frames(vm: Vm, frame: bytes, count: int = 1) -> None:
 
 def resolve(vm: Vm, *addresses: object, silence: float = 0.3) -> dict[str, list[str]]:
     """Ask for addresses by ARP: who answers for each, until nobody has said anything for `silence` seconds."""
+    return who_has(vm.namespace, "eth0", vm.mac, vm.address, *addresses, silence=silence)
+
+
+def who_has(
+    namespace: str, interface: str, own_mac: str, own_address: object, *addresses: object, silence: float = 0.3
+) -> dict[str, list[str]]:
+    """`resolve` from anywhere."""
     answers: dict[str, list[str]] = {str(address): [] for address in addresses}
-    with netns.inside(vm.namespace):
+    with netns.inside(namespace):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
     with raw, suppress(TimeoutError):
-        raw.bind(("eth0", 0x0806))
+        raw.bind((interface, 0x0806))
         raw.settimeout(silence)
         for address in addresses:
-            raw.send(arp_frame(vm, address))
+            raw.send(_arp_request(own_mac, own_mac, own_address, address))
         while True:
             frame, (_, _, direction, *_) = raw.recvfrom(2048)
             sender = socket.inet_ntoa(frame[28:32])
@@ -302,8 +309,12 @@ def udp_frame(
 
 def arp_frame(vm: Vm, target: object, *, sender: object = None, sender_mac: str | None = None) -> bytes:
     """An ARP request from a VM (RFC 826), to send as a raw frame."""
-    body = b"\0\1\x08\0\x06\x04\0\1" + mac(sender_mac or vm.mac) + packed(sender or vm.address) + bytes(6)
-    return b"\xff" * 6 + mac(vm.mac) + b"\x08\x06" + body + packed(target)
+    return _arp_request(vm.mac, sender_mac or vm.mac, sender or vm.address, target)
+
+
+def _arp_request(eth_src: str, sender_mac: str, sender: object, target: object) -> bytes:
+    body = b"\0\1\x08\0\x06\x04\0\1" + mac(sender_mac) + packed(sender) + bytes(6)
+    return b"\xff" * 6 + mac(eth_src) + b"\x08\x06" + body + packed(target)
 
 
 def _ones_sum(data: bytes | bytearray) -> int:

@@ -1,0 +1,19 @@
+"""Fixtures that several files of these tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from etc.lab.lab import Lab
+from tests.netns.floating import STATES, put_controller
+
+
+@pytest.fixture(scope="module", params=STATES)
+def controller(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A test that uses it runs once in each state of the controller, which runs again in the end."""
+    put_controller(lab, request.param)
+    yield request.param
+    if request.param == "stopped":
+        put_controller(lab, "restarted")
