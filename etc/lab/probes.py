@@ -93,6 +93,7 @@ def tcp_throughput(
     server: Sequence[str], client: Sequence[str], address: object, log: Path, *, seconds: float = 2.0
 ) -> float:
     """Megabits a second of one TCP connection from client to server, as the receiver counts it."""
+    log.unlink(missing_ok=True)  # else it would seem to listen already
     listener = start("iperf3", [*server, "iperf3", "-s", "-1", "--forceflush"], log)
     try:
         listener.wait_for(lambda: "listening" in listener.tail(), 5, "iperf3 does not listen")

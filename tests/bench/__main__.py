@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import bundle, dhcp, plug, ports, restart
+from tests.bench import bundle, dhcp, floating, nat, plug, ports, restart
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -15,6 +15,8 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "restart": restart.run,
     "bundle": bundle.run,
     "dhcp": dhcp.run,
+    "nat": nat.run,
+    "floating": floating.run,
 }
 
 
