@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 
-from etc.lab import capture
+from etc.lab import capture, probes
 from etc.lab.capture import Seen
+from etc.lab.fabric import OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.probes import Pinged
 from etc.lab.processes import CommandFailed, DeadlineMissed
-from etc.lab.scenario import Scenario
+from etc.lab.scenario import Scenario, give_floating_ip
 from etc.lab.vm import Configured, Vm
 
 ICMP_ECHO_REQUEST = 8
@@ -45,6 +46,7 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     checks += _across_nodes(lab, scenario)
     checks += _isolation(lab, scenario)
     checks += _outside(lab, scenario)
+    checks += _floating_ips(lab, scenario)  # last: from here on two VMs have other addresses outside
     return checks
 
 
@@ -158,6 +160,37 @@ def _outside(lab: Lab, scenario: Scenario) -> list[Check]:
             return passed, f"{target}: {_count(pinged)}, seen there as {_list(sources)}"
 
         return _all("outside", vms, reach)
+
+
+def _floating_ips(lab: Lab, scenario: Scenario) -> list[Check]:
+    """One VM of each project, on different nodes: reached from outside, seen outside, and by each other."""
+    blue = scenario.vms["blue"][lab.nodes[0].name]
+    red = scenario.vms["red"][lab.nodes[1].name]
+    addresses: dict[str, IPv4Address] = {}
+
+    def reached(vm: Vm) -> Outcome:
+        address = addresses[vm.name] = give_floating_ip(lab, vm)
+        pinged = probes.ping(probes.into(lab.fabric.far), address)
+        owners = probes.arping(probes.into(lab.fabric.outside), OUTSIDE_INTERFACE, address)
+        saw = f"{address} from {lab.fabric.far_host}: {_count(pinged)}, {len(owners)} node answers ARP"
+        return not pinged.lost and len(owners) == 1, saw
+
+    def seen(vm: Vm, target: IPv4Address, watched: capture.Capture) -> Outcome:
+        pinged = vm.ping(target)
+        sources = sorted({frame.src for frame in watched.seen(_is_echo) if frame.src})
+        passed = not pinged.lost and sources == [addresses[vm.name]]
+        return passed, f"{target}: {_count(pinged)}, seen there as {_list(sources)}"
+
+    checks = [_attempt("floating IP", _place(vm), partial(reached, vm)) for vm in (blue, red)]
+    if len(addresses) < len(checks):
+        return checks
+    with lab.outside_capture(f"icmp and dst host {lab.fabric.far_host}") as watched:
+        checks.append(_attempt("floating IP", _place(blue), partial(seen, blue, lab.fabric.far_host, watched)))
+    with red.capture("icmp") as watched:
+        checks.append(
+            _attempt("floating IP", f"{_place(blue)} to red's", partial(seen, blue, addresses[red.name], watched))
+        )
+    return checks
 
 
 def _list(addresses: Iterable[IPv4Address]) -> str:

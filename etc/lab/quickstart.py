@@ -125,6 +125,8 @@ It is yours until Ctrl-C. All files: {lab.directory}
   the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
   on a node                   {lab.directory}/{node.name}/on ovs-vsctl show
                               {lab.directory}/{node.name}/on ovs-ofctl -O OpenFlow14 dump-flows br-int
+  a floating IP               {lab.directory}/trunkline floating-ip create --pool public --project blue
+                              {lab.directory}/trunkline floating-ip list
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
   the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
   without a controller        kill {controller}    then try everything again

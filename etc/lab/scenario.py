@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Address
 
 from controller.client import Client, Object
 from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER
@@ -60,6 +61,9 @@ NETWORKS: tuple[Object, ...] = (
 )
 
 
+POOL: Object = {"name": "public", "ranges": [f"{EXTERNAL_NETWORK[200]}-{EXTERNAL_NETWORK[249]}"]}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """`vms[network][node]` is the VM of that network on that node."""
@@ -75,12 +79,23 @@ def create_networks(client: Client, networks: tuple[Object, ...] = NETWORKS) -> 
     """The external network, and the others with their way out through it; by name."""
     external = client.create_network(EXTERNAL).object
     assert external
+    client.create_floating_ip_pool({**POOL, "network_id": external["id"]})
     made: dict[str, Object] = {"outside": external}
     for network in networks:
         answer = client.create_network({**network, "external_network_id": external["id"]}).object
         assert answer
         made[network["name"]] = answer
     return made
+
+
+def give_floating_ip(lab: Lab, vm: Vm) -> IPv4Address:
+    """A floating IP out of the pool for a VM; returns when its node has confirmed it."""
+    fields = {"pool": POOL["name"], "project_id": vm.port["project_id"]}
+    floating_ip = lab.client.create_floating_ip(fields).object
+    assert floating_ip
+    written = lab.client.update_floating_ip(floating_ip["id"], {"port_id": vm.port["id"]})
+    lab.confirm(written.revision)
+    return IPv4Address(floating_ip["address"])
 
 
 def populate(lab: Lab) -> Scenario:
