@@ -223,3 +223,41 @@ def test_unknown_name(stub: Stub, run: Any) -> None:
     stub.on("GET /v1/networks", lists_by_name())
     result = run("network", "show", "blue")
     assert (result.exit_code, result.stderr) == (1, "trunkline: no network is called 'blue' (404 network_unknown)\n")
+
+
+OPTIONS = {
+    "--route=10.9.0.0/16,10.0.1.9": {"routes": [{"destination": "10.9.0.0/16", "next_hop": "10.0.1.9"}]},
+    "--snat-exempt=192.0.2.0/24": {"snat_exempt": ["192.0.2.0/24"]},
+    "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
+    "--own-snat-address": {"own_snat_address": True},
+    "--router=isolated": {"router": "isolated"},
+}
+
+
+@pytest.mark.parametrize(("option", "sent"), OPTIONS.items())
+def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dict[str, Any]) -> None:
+    stub.on("POST /v1/networks", (201, {"network": network(), "revision": 12}))
+    stub.on(f"PATCH /v1/networks/{NETWORK_ID}", (200, {"network": network(), "revision": 13}))
+    assert run(*CREATE, "--flat", option).exit_code == 0
+    assert stub.last("POST").body == MINIMAL | {"kind": "flat"} | sent
+    assert run("network", "set", NETWORK_ID, option).exit_code == 0
+    assert stub.last("PATCH").body == sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (("--route", "none"), {"routes": []}),
+        (("--snat-exempt", "none"), {"snat_exempt": []}),
+        (("--no-own-snat-address",), {"own_snat_address": False}),
+    ],
+)
+def test_options_of_routing_and_nat_are_taken_back(stub: Stub, run: Any, arguments: Any, sent: Any) -> None:
+    stub.on(f"PATCH /v1/networks/{NETWORK_ID}", (200, {"network": network(), "revision": 13}))
+    assert run("network", "set", NETWORK_ID, *arguments).exit_code == 0
+    assert stub.last("PATCH").body == sent
+
+
+def test_a_route_needs_a_next_hop(run: Any) -> None:
+    result = run("network", "set", NETWORK_ID, "--route", "10.9.0.0/16")
+    assert (result.exit_code, "--route: '10.9.0.0/16': not of the form" in result.stderr) == (2, True)

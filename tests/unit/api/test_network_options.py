@@ -1,0 +1,75 @@
+"""Routes, NAT exemptions and routers of networks: what is sent, shown and refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.api.world import World, network_body
+
+OPTIONS = {
+    "routes": [{"destination": "10.9.0.0/16", "next_hop": "10.0.0.9"}],
+    "snat_exempt": ["192.0.2.0/24"],
+    "own_snat_address": True,
+    "router": "isolated",
+}
+
+
+def test_they_are_shown_as_they_were_sent(world: World) -> None:
+    made = world.network(**OPTIONS)
+    assert {name: made[name] for name in OPTIONS} == OPTIONS
+    path = f"/v1/networks/{made['id']}"
+    empty = {"routes": [], "snat_exempt": [], "own_snat_address": False, "router": "project"}
+    for sent in (empty, OPTIONS):
+        changed = world.ok("PATCH", path, sent)["network"]
+        assert {name: changed[name] for name in OPTIONS} == sent
+        assert world.ok("GET", path)["network"] == changed
+
+
+def test_force_snat_is_for_networks_with_a_router_of_their_own(world: World) -> None:
+    subnets = [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.1"}]
+    made = world.network(gateway_mode="external", subnets=subnets, force_snat=["192.0.2.0/24", "198.51.100.7/32"])
+    assert made["force_snat"] == ["192.0.2.0/24", "198.51.100.7/32"]
+    path = f"/v1/networks/{made['id']}"
+    assert world.call("PATCH", path, {"routes": OPTIONS["routes"]}).refusal == (400, "option_unfit", "routes")
+    assert world.call("PATCH", path, {"force_snat": ["192.0.2.1/24"]}).refusal[::2] == (400, "force_snat.0")
+
+
+@pytest.mark.parametrize("field", ["snat_exempt", "own_snat_address"])
+def test_what_reaches_beyond_the_project_is_for_administrators(world: World, field: str) -> None:
+    refusal = (403, "forbidden", field)
+    body = network_body(**{field: OPTIONS[field]})
+    assert world.call("POST", "/v1/networks", body, "member-a").refusal == refusal
+    path = f"/v1/networks/{world.network(project_id='a')['id']}"
+    assert world.call("PATCH", path, {field: OPTIONS[field]}, "member-a").refusal == refusal
+    assert world.call("PATCH", path, {"routes": OPTIONS["routes"]}, "member-a").status == 200
+
+
+def range_(number: int) -> list[dict[str, Any]]:
+    return [{"cidr": f"10.0.{number}.0/24"}]
+
+
+def test_a_network_is_routed_with_one_of_its_own_project(world: World) -> None:
+    own = world.network(project_id="a", name="own", subnets=range_(0), router="isolated")
+    foreign = world.network(project_id="b", name="foreign", subnets=range_(1))
+    shared = world.network(project_id="b", name="shared", shared=True, subnets=range_(2))
+    made = world.network(token="member-a", name="new", subnets=range_(3))
+    path = f"/v1/networks/{made['id']}"
+    for name in ("own", own["id"]):
+        joined = world.ok("PATCH", path, {"router": name}, "member-a")["network"]
+        assert (joined["router"], joined["router_key"]) == (own["id"], own["router_key"])
+    for name in ("foreign", foreign["id"], "nothing"):
+        refusal = world.call("PATCH", path, {"router": name}, "member-a").refusal
+        assert refusal == (404, "network_unknown", "router")
+    assert world.call("PATCH", path, {"router": shared["id"]}, "member-a").refusal == (403, "forbidden", "router")
+    body = network_body(name="newer", subnets=range_(4), router="own")
+    assert world.ok("POST", "/v1/networks", body, "member-a")["network"]["router_key"] == own["router_key"]
+    assert world.ok("PATCH", path, {"router": "foreign"})["network"]["router_key"] == foreign["router_key"]
+
+
+def test_a_name_that_several_have_is_no_name(world: World) -> None:
+    twins = [world.network(name="twin", subnets=range_(number)) for number in range(2)]
+    path = f"/v1/networks/{world.network(subnets=range_(2))['id']}"
+    assert world.call("PATCH", path, {"router": "twin"}).refusal == (400, "invalid_field", "router")
+    assert world.ok("PATCH", path, {"router": twins[1]["id"]})["network"]["router"] == twins[1]["id"]
