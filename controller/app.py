@@ -25,6 +25,7 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from controller import background, config, logs
+from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
@@ -34,11 +35,14 @@ from controller.connection import ConnectionFactory
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
+from controller.packet_in.unresolved import Unresolved
 from controller.receive import VERSION
+from controller.resolver import Resolver
 from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
 from controller.store import Store
+from flows.model import Neighbour
 
 
 class Trunkline(RyuApp):  # type: ignore[misc]
@@ -65,15 +69,21 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
+        unresolved = Unresolved()
+        self._resolver = Resolver(unresolved, self.keeper.snapshot, lambda *packet: self.sessions.send(*packet))
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
-            neighbour_seen=self._neighbours.heard,
+            neighbour_seen=self._neighbour_seen,
+            unresolved=unresolved,
+            packet_kept=self._resolver.packet_kept,
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
         )
         self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters)
         self.keeper.attach(self.sessions)
+        self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
+        self.keeper.announce_by(self._announcer.claimed)
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -84,6 +94,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             snapshot=self.keeper.snapshot,
             confirmations=self.keeper,
             port_active=self.keeper.port_active,
+            floating_ip_active=self.keeper.floating_ip_active,
             node_state=self._node_state,
             config=settings,
             registry=registry,
@@ -100,6 +111,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
     def _dispatcher(self, node: str) -> Dispatcher:
         return Dispatcher(node, self._packet_in_services)
 
+    def _neighbour_seen(self, node: str, neighbour: Neighbour) -> None:
+        self._resolver.heard(node, neighbour)
+        self._neighbours.heard(node, neighbour)
+
     def _node_state(self, node: str) -> dict[str, Any]:
         return {**self.keeper.describe(node), **self.sessions.describe(node)}
 
@@ -109,6 +124,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.threads += [
             eventlet.spawn(self.keeper.run),
             eventlet.spawn(self._neighbours.run, self.counters),
+            eventlet.spawn(self._resolver.run),
+            eventlet.spawn(self._announcer.run),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),

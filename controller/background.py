@@ -14,6 +14,7 @@ import structlog
 from controller.green import Signal
 from controller.packet_in import neighbours
 from controller.packet_in.leases import LeaseEvent, LeaseLog
+from controller.packet_in.unresolved import asking_address
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
 from flows.model import Neighbour, Network, Node
@@ -27,6 +28,9 @@ TICK: Final = 1.0
 
 REFRESH_PERIOD: Final = 30.0
 """Seconds until a next hop that has answered is asked again."""
+
+Place = tuple[str, IPv4Address]
+"""An external network's id, and an address on it."""
 
 
 class Store(Protocol):
@@ -90,7 +94,7 @@ class LeaseWriter:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """What a node has to resolve: `address` on an external network, asked for from its SNAT address there."""
+    """What a node has to resolve: `address` on an external network. `source` is whom the question is from."""
 
     node: Node
     network: Network
@@ -99,15 +103,39 @@ class NextHop:
     ofport: int
 
 
-def next_hops(snapshot: Snapshot, node: Node) -> Iterator[NextHop]:
-    for held in node.snat_addresses:
-        network = snapshot.networks.get(held.network_id)
+def next_hops(snapshot: Snapshot, node: Node, floating: Iterable[Place] = ()) -> Iterator[NextHop]:
+    """The routers of what a node has on external networks: SNAT addresses, and the `floating` IPs that it serves."""
+    held: dict[str, list[IPv4Address]] = {}
+    for network_id, address in (*((one.network_id, one.address) for one in node.snat_addresses), *floating):
+        held.setdefault(network_id, []).append(address)
+    for network_id, addresses in held.items():
+        network = snapshot.networks.get(network_id)
         ofport = node.uplink(network.physical_network) if network is not None else None
         if network is None or ofport is None:
             continue
         for subnet in network.subnets:
-            if subnet.gateway is not None and held.address in subnet.cidr:
-                yield NextHop(node, network, subnet.gateway, held.address, ofport)
+            if subnet.gateway is not None and any(address in subnet.cidr for address in addresses):
+                source = asking_address(node, network, subnet.gateway)
+                yield NextHop(node, network, subnet.gateway, source, ofport)
+
+
+class FloatingPlaces:
+    """Which floating IPs each node serves, looked up once for each snapshot."""
+
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._places: dict[str, set[Place]] = {}
+
+    def of(self, snapshot: Snapshot, node: str) -> Iterable[Place]:
+        if snapshot is not self._snapshot:
+            self._snapshot, self._places = snapshot, {}
+            for floating_ip in snapshot.floating_ips.values():
+                for port_id in floating_ip.port_ids:
+                    port = snapshot.ports.get(port_id)
+                    if port is not None and port.binding is not None:
+                        place = floating_ip.network_id, floating_ip.address
+                        self._places.setdefault(port.binding.node, set()).add(place)
+        return self._places.get(node, ())
 
 
 class NeighbourWatch:
@@ -119,6 +147,7 @@ class NeighbourWatch:
         self._live = live
         self._asked: dict[tuple[str, str, IPv4Address], float] = {}
         self._news: dict[tuple[str, str, IPv4Address], str] = {}
+        self._floating = FloatingPlaces()
         self._heard = Signal()
 
     def ask(self) -> None:
@@ -127,7 +156,9 @@ class NeighbourWatch:
         asked: dict[tuple[str, str, IPv4Address], float] = {}
         for session in self._live():
             node = snapshot.nodes.get(session.node or "")
-            for hop in next_hops(snapshot, node) if node is not None else ():
+            if node is None:
+                continue
+            for hop in next_hops(snapshot, node, self._floating.of(snapshot, node.name)):
                 key = (hop.node.name, hop.network.id, hop.address)
                 last = self._asked.get(key)
                 resolved = hop.node.neighbour(hop.network.id, hop.address) is not None

@@ -17,6 +17,7 @@ from controller.connection import Connection
 from controller.forgetting import Forget
 from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
+from controller.packet_in.outputs import Output, Resubmit
 from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Mailbox, Quarantine, flow_name
@@ -225,8 +226,8 @@ class DatapathSession:
             return None
         if self._dispatcher is None:
             return None
-        answer = self._dispatcher.handle(packet.cookie, packet.in_port, packet.frame)
-        return None if answer is None else wire.packet_out(*answer)
+        outputs = self._dispatcher.handle(packet.cookie, packet.in_port, packet.frame)
+        return b"".join([output.message() for output in outputs]) if outputs else None
 
     def answer(self, kind: int, xid: int, message: bytes) -> None:
         if kind == receive.BUNDLE_CONTROL and receive.bundle_control_type(message) == receive.BUNDLE_OPEN_REPLY:
@@ -237,7 +238,10 @@ class DatapathSession:
 
     def send_packet(self, ofport: int, frame: bytes) -> bool:
         """Sends a frame out of a port. False when the connection is closed."""
-        return self.connection.send(wire.packet_out(ofport, frame))
+        return self.send(Output(ofport, frame))
+
+    def send(self, output: Output | Resubmit) -> bool:
+        return self.connection.send(output.message())
 
     def describe(self) -> dict[str, Any]:
         """For people, in JSON values."""

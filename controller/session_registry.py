@@ -9,6 +9,7 @@ import structlog
 
 from controller.connection import Connection
 from controller.packet_in.dispatch import Dispatcher
+from controller.packet_in.outputs import Output, Resubmit
 from controller.session import DatapathSession, Programs, State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
@@ -84,6 +85,11 @@ class SessionRegistry:
         session = self._sessions.get(datapath_id)
         if session is not None and session.node == node:
             session.mailbox.put(work)
+
+    def send(self, node: str, output: Output | Resubmit) -> bool:
+        """Sends a packet by a node's switch. False when it is not connected."""
+        session = self.of_node(node)
+        return session is not None and session.send(output)
 
     def serves(self, node: str, datapath_id: int) -> bool:
         """Work that is delivered now will be installed, if nothing goes wrong."""

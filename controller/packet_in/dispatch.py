@@ -10,22 +10,26 @@ import logging
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import frames, icmp, neighbours, outcomes
+from controller.packet_in import frames, icmp, neighbours, outcomes, too_large
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
+from controller.packet_in.outputs import Output, Outputs
+from controller.packet_in.too_large import source_subnet
+from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
 from flows.model import Neighbour, Network
-from flows.pipeline import GATEWAY_MAC
+from flows.pipeline import GATEWAY_MAC, node_mac
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
+from flows.wire import FROM_CONTROLLER
 
 _log = logging.getLogger(__name__)
 
-Output = tuple[int, bytes]  # ofport to send out of, frame
-Result = tuple[str, bytes | None]  # outcome, frame that goes back to where the packet came from
+Result = tuple[str, Outputs]  # outcome, what to send
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,14 @@ class Limit:
 def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
     """`rate` and `burst` are for a port; a next hop needs less."""
     port = Limit(rate, burst)
-    return {Rule.PUNT_DHCP: port, Rule.PUNT_TTL_EXPIRED: port, Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40)}
+    return {
+        Rule.PUNT_DHCP: port,
+        Rule.PUNT_TTL_EXPIRED: port,
+        Rule.PUNT_TOO_LARGE: port,
+        Rule.PUNT_UNRESOLVED: port,
+        Rule.PUNT_ON_LINK: port,
+        Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
+    }
 
 
 DEFAULT_LIMITS: Final[Mapping[Rule, Limit]] = limits(rate=50, burst=100)
@@ -50,6 +61,7 @@ class Services:
     """What the dispatchers of all nodes share.
 
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
+    `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
     """
 
@@ -57,6 +69,8 @@ class Services:
     leases: LeaseLog
     neighbour_seen: Callable[[str, Neighbour], None]
     counters: MutableMapping[str, int]
+    unresolved: Unresolved = field(default_factory=Unresolved)
+    packet_kept: Callable[[], None] = lambda: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
     monotonic: Callable[[], float] = time.monotonic
@@ -74,24 +88,27 @@ class Dispatcher:
             Rule.PUNT_DHCP: self._dhcp,
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
+            Rule.PUNT_TOO_LARGE: self._too_large,
+            Rule.PUNT_UNRESOLVED: self._unresolved,
+            Rule.PUNT_ON_LINK: self._on_link,
         }
 
-    def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Output | None:
-        """What to send, if anything. Never raises: a fault of ours is logged, counted and costs this packet only."""
+    def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
+        """What to send. Never raises: a fault of ours is logged, counted and costs this packet only."""
         try:
-            outcome, reply = self._result(cookie, in_port, bytes(frame))
+            outcome, outputs = self._result(cookie, in_port, bytes(frame))
         except Exception:  # the last fence: no packet takes the controller down
             _log.exception("packet_in on node %s failed (cookie %#x, in_port %d)", self._node, cookie, in_port)
-            outcome, reply = outcomes.INTERNAL_ERROR, None
+            outcome, outputs = outcomes.INTERNAL_ERROR, ()
         counters = self._services.counters
         counters[outcome] = counters.get(outcome, 0) + 1
-        return None if reply is None else (in_port, reply)
+        return outputs
 
     def _result(self, cookie: int, in_port: int, frame: bytes) -> Result:
         decoded = decode_cookie(cookie)
         handler = self._handlers.get(decoded[0]) if decoded else None
         if decoded is None or handler is None:
-            return outcomes.UNKNOWN_COOKIE, None
+            return outcomes.UNKNOWN_COOKIE, ()
         return handler(decoded[1], in_port, frame, self._services.snapshot())
 
     def _allowed(self, rule: Rule, key: int) -> bool:
@@ -100,61 +117,118 @@ class Dispatcher:
     def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         port_id = snapshot.ports_by_key.get(key)
         if port_id is None:
-            return outcomes.UNKNOWN_OBJECT, None
+            return outcomes.UNKNOWN_OBJECT, ()
         port = snapshot.ports[port_id]
         binding = port.binding
         if binding is None or binding.node != self._node or binding.ofport != in_port:
-            return outcomes.WRONG_IN_PORT, None
+            return outcomes.WRONG_IN_PORT, ()
         if not self._allowed(Rule.PUNT_DHCP, key):
-            return outcomes.RATE_LIMITED, None
+            return outcomes.RATE_LIMITED, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
         if answer.lease is not None:
             address, state, seconds = answer.lease
             new = self._services.leases.record(LeaseEvent(key, address, state, self._services.wall_clock() + seconds))
             if state is LeaseState.DECLINED and new:  # said once until the event has been stored
                 _log.warning("port %s declined its address %s: something else uses it", port.id, address)
-        return answer.outcome, answer.frame
+        return answer.outcome, _back(in_port, answer.frame)
 
     def _neighbour(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         network = _network(key, snapshot)
         node = snapshot.nodes.get(self._node)
         if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, None
+            return outcomes.UNKNOWN_OBJECT, ()
         if node.uplink(network.physical_network) != in_port:
-            return outcomes.WRONG_IN_PORT, None
+            return outcomes.WRONG_IN_PORT, ()
         if not self._allowed(Rule.PUNT_NEIGHBOUR, key):
-            return outcomes.RATE_LIMITED, None
+            return outcomes.RATE_LIMITED, ()
         claim = neighbours.parse_claim(frame)
         if claim is None:
-            return outcomes.MALFORMED, None
+            return outcomes.MALFORMED, ()
         address, mac = claim
         if all(address != subnet.gateway for subnet in network.subnets):
-            return outcomes.NEIGHBOUR_UNWANTED, None
+            return outcomes.NEIGHBOUR_UNWANTED, ()
         self._services.neighbour_seen(self._node, Neighbour(network.id, address, mac))
-        return outcomes.NEIGHBOUR_SEEN, None
+        return outcomes.NEIGHBOUR_SEEN, ()
 
     def _ttl_expired(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         network = _network(key, snapshot)
         node = snapshot.nodes.get(self._node)
         if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, None
+            return outcomes.UNKNOWN_OBJECT, ()
         port = snapshot.port_at(self._node, in_port)
         if port is None or port.network_id != network.id:
-            return outcomes.WRONG_IN_PORT, None
+            return outcomes.WRONG_IN_PORT, ()
         if not self._allowed(Rule.PUNT_TTL_EXPIRED, port.key):
-            return outcomes.RATE_LIMITED, None
+            return outcomes.RATE_LIMITED, ()
         ethernet = frames.parse_ethernet(frame)
         packet = None if ethernet is None else frames.parse_ipv4(frame, ethernet.offset)
         if ethernet is None or packet is None:
-            return outcomes.MALFORMED, None
-        fixed_ip = next((held for held in port.fixed_ips if held.address.packed == packet.source), None)
-        if fixed_ip is None or ethernet.source != frames.mac_bytes(port.mac):
-            return outcomes.SPOOFED_SOURCE, None
-        gateway = router_address(network, network.subnet(fixed_ip.subnet_id), node) if network.routed else None
+            return outcomes.MALFORMED, ()
+        subnet = source_subnet(network, port, IPv4Address(packet.source))
+        if subnet is None or ethernet.source != frames.mac_bytes(port.mac):
+            return outcomes.SPOOFED_SOURCE, ()
+        gateway = router_address(network, subnet, node) if network.routed else None
         if gateway is None:
-            return outcomes.NO_GATEWAY, None
+            return outcomes.NO_GATEWAY, ()
         reply = icmp.time_exceeded(frame, gateway, GATEWAY_MAC)
-        return (outcomes.TTL_SILENT, None) if reply is None else (outcomes.TTL_EXPIRED, reply)
+        return (outcomes.TTL_SILENT if reply is None else outcomes.TTL_EXPIRED), _back(in_port, reply)
+
+    def _too_large(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        if network is None or node is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        port = snapshot.port_at(self._node, in_port)
+        if port is None or port.network_id != network.id:
+            return outcomes.WRONG_IN_PORT, ()
+        if not self._allowed(Rule.PUNT_TOO_LARGE, port.key):
+            return outcomes.RATE_LIMITED, ()
+        return too_large.answer(frame, in_port, port, network, node, snapshot)
+
+    def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """A packet without a way on: kept, and its next hop asked for."""
+        return self._ask_next_hop(Rule.PUNT_UNRESOLVED, key, in_port, frame, snapshot)
+
+    def _on_link(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """The beginning of a packet that goes by the router, while its neighbour is asked for."""
+        return self._ask_next_hop(Rule.PUNT_ON_LINK, key, in_port, frame, snapshot)
+
+    def _ask_next_hop(self, rule: Rule, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        uplink = None if network is None or node is None else node.uplink(network.physical_network)
+        if network is None or node is None or uplink is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        port = snapshot.port_at(self._node, in_port)
+        # what we have sent again ourselves has been counted
+        if in_port != FROM_CONTROLLER and not self._allowed(rule, 0 if port is None else port.key):
+            return outcomes.RATE_LIMITED, ()
+        ethernet = frames.parse_ethernet(frame)
+        if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
+            return outcomes.MALFORMED, ()
+        ends = frames.ipv4_addresses(frame, ethernet.offset)
+        if ends is None:
+            return outcomes.MALFORMED, ()
+        address = next_hop(network, IPv4Address(ends[0]), IPv4Address(ends[1]))
+        if address is None:
+            return outcomes.NO_NEXT_HOP, ()
+        hop, now = Hop(self._node, network.id, address), self._services.monotonic()
+        if rule is Rule.PUNT_UNRESOLVED:
+            outcome = outcomes.PACKET_KEPT
+            ask = self._services.unresolved.keep(hop, key, frame, now)
+            self._services.packet_kept()
+        else:
+            ask = self._services.unresolved.ask(hop, key, now)
+            outcome = outcomes.NEIGHBOUR_ASKED if ask else outcomes.RATE_LIMITED
+        if not ask:
+            return outcome, ()
+        source = asking_address(node, network, address)
+        request = neighbours.request(node_mac(node.key), source, address, network.segment)
+        return outcome, (Output(uplink, request),)
+
+
+def _back(in_port: int, frame: bytes | None) -> Outputs:
+    return () if frame is None else (Output(in_port, frame),)
 
 
 def _network(key: int, snapshot: Snapshot) -> Network | None:

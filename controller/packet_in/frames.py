@@ -60,6 +60,7 @@ class Ipv4(NamedTuple):
     more_fragments: bool
     offset: int
     end: int
+    dont_fragment: bool = False
 
 
 def mac_bytes(mac: str | int) -> bytes:
@@ -95,6 +96,12 @@ def checksum(data: bytes) -> int:
 def ethernet(destination: bytes, source: bytes, ethertype: int, payload: bytes, vlan: int | None = None) -> bytes:
     tag = b"" if vlan is None else struct.pack(">HH", ETHERTYPE_VLAN, vlan)
     return destination + source + tag + ethertype.to_bytes(2, "big") + payload
+
+
+def readdressed(frame: bytes, destination: bytes, vlan: int | None) -> bytes:
+    """An untagged frame to another MAC and, where there is one, under a VLAN id."""
+    tag = b"" if vlan is None else struct.pack(">HH", ETHERTYPE_VLAN, vlan)
+    return destination + frame[6:12] + tag + frame[12:]
 
 
 def parse_ethernet(frame: bytes) -> Ethernet | None:
@@ -140,8 +147,16 @@ def parse_ipv4(frame: bytes, offset: int) -> Ipv4 | None:
     if version >> 4 != 4 or header < _IPV4.size or length < header or len(frame) < offset + length:
         return None
     return Ipv4(
-        source, destination, protocol, ttl, fragment & 0x1FFF, bool(fragment & 0x2000), offset + header, offset + length
+        *(source, destination, protocol, ttl, fragment & 0x1FFF, bool(fragment & 0x2000)),
+        *(offset + header, offset + length, bool(fragment & _DONT_FRAGMENT)),
     )
+
+
+def ipv4_addresses(frame: bytes, offset: int) -> tuple[bytes, bytes] | None:
+    """Source and destination of an IPv4 packet of which the end may be cut off."""
+    if len(frame) < offset + _IPV4.size or frame[offset] >> 4 != 4:
+        return None
+    return frame[offset + 12 : offset + 16], frame[offset + 16 : offset + 20]
 
 
 def udp(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: bytes) -> bytes:

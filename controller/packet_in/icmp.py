@@ -1,4 +1,4 @@
-"""ICMP errors that a gateway owes a sender (RFC 792, RFC 1812)."""
+"""ICMP errors that a gateway owes a sender (RFC 792, RFC 1191, RFC 1812)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 
 from controller.packet_in import frames
 
+_UNREACHABLE: Final = 3
+_FRAGMENTATION_NEEDED: Final = 4
 _TIME_EXCEEDED: Final = 11
 _HEADER = struct.Struct(">BBHI")
 _MAX_DATAGRAM: Final = 576  # RFC 1812, 4.3.2.3: quote as much as fits into this
@@ -20,11 +22,29 @@ def time_exceeded(frame: bytes, source: IPv4Address, gateway_mac: int) -> bytes 
     `source` is the gateway's address on the sender's network. Silent for ICMP errors, fragments but the first, and
     frames from or to more than one host (RFC 1812, 4.3.2.7), and for a packet whose lengths are untrue.
     """
+    asked = _answerable(frame)
+    if asked is None or asked[1].ttl > 1:
+        return None
+    return _error(frame, *asked, source, frames.mac_bytes(gateway_mac), _TIME_EXCEEDED, 0, 0)
+
+
+def fragmentation_needed(frame: bytes, source: IPv4Address, mtu: int) -> bytes | None:
+    """The same for an IPv4 frame that is larger than the `mtu` of its next hop, and not to be fragmented (RFC 1191).
+
+    It comes from the very MAC that the frame was sent to: where a router of the operator's is the gateway, from its.
+    """
+    asked = _answerable(frame)
+    if asked is None or not asked[1].dont_fragment:
+        return None
+    return _error(frame, *asked, source, asked[0].destination, _UNREACHABLE, _FRAGMENTATION_NEEDED, mtu)
+
+
+def _answerable(frame: bytes) -> tuple[frames.Ethernet, frames.Ipv4] | None:
     ethernet = frames.parse_ethernet(frame)
     if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
         return None
     packet = frames.parse_ipv4(frame, ethernet.offset)
-    if packet is None or packet.ttl > 1 or packet.fragment:
+    if packet is None or packet.fragment:
         return None
     if (ethernet.source[0] | ethernet.destination[0]) & 1:
         return None
@@ -34,8 +54,21 @@ def time_exceeded(frame: bytes, source: IPv4Address, gateway_mac: int) -> bytes 
         packet.offset == packet.end or frame[packet.offset] not in _QUERIES
     ):
         return None
+    return ethernet, packet
+
+
+def _error(
+    frame: bytes,
+    ethernet: frames.Ethernet,
+    packet: frames.Ipv4,
+    source: IPv4Address,
+    mac: bytes,
+    type_: int,
+    code: int,
+    rest: int,
+) -> bytes:
     quote = frame[ethernet.offset : min(packet.end, ethernet.offset + _MAX_DATAGRAM - 20 - _HEADER.size)]
-    message = _HEADER.pack(_TIME_EXCEEDED, 0, 0, 0) + quote
+    message = _HEADER.pack(type_, code, 0, rest) + quote
     message = message[:2] + frames.checksum(message).to_bytes(2, "big") + message[4:]
     datagram = frames.ipv4(source.packed, packet.source, frames.PROTOCOL_ICMP, message)
-    return frames.ethernet(ethernet.source, frames.mac_bytes(gateway_mac), frames.ETHERTYPE_IPV4, datagram)
+    return frames.ethernet(ethernet.source, mac, frames.ETHERTYPE_IPV4, datagram)

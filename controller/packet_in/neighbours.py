@@ -1,4 +1,4 @@
-"""ARP for the next hops of external networks (RFC 826): what a node asks and what it learns."""
+"""ARP for the next hops of external networks (RFC 826): what a node asks, learns and announces."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ def request(node_mac: int, source: IPv4Address, target: IPv4Address, vlan: int |
     question = frames.Arp(frames.ARP_REQUEST, mac, source.packed, frames.NO_MAC, target.packed)
     frame = frames.ethernet(frames.BROADCAST_MAC, mac, frames.ETHERTYPE_ARP, frames.arp(question), vlan)
     return frame.ljust(frames.MIN_FRAME, b"\0")
+
+
+def announcement(node_mac: int, address: IPv4Address, vlan: int | None = None) -> tuple[bytes, bytes]:
+    """What tells everybody that an address is now at this MAC (RFC 5227 §3): some heed the request, some the reply."""
+    mac = frames.mac_bytes(node_mac)
+    forms = (
+        frames.Arp(frames.ARP_REQUEST, mac, address.packed, frames.NO_MAC, address.packed),
+        frames.Arp(frames.ARP_REPLY, mac, address.packed, mac, address.packed),
+    )
+    request_form, reply_form = (
+        frames.ethernet(frames.BROADCAST_MAC, mac, frames.ETHERTYPE_ARP, frames.arp(form), vlan).ljust(
+            frames.MIN_FRAME, b"\0"
+        )
+        for form in forms
+    )
+    return request_form, reply_form
 
 
 def parse_claim(frame: bytes) -> tuple[IPv4Address, str] | None:

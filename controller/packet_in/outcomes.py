@@ -16,6 +16,10 @@ DHCP_DECLINE: Final = "dhcp_decline"
 DHCP_RELEASE: Final = "dhcp_release"
 NEIGHBOUR_SEEN: Final = "neighbour_seen"
 TTL_EXPIRED: Final = "ttl_expired"
+NEIGHBOUR_ASKED: Final = "neighbour_asked"
+PACKET_KEPT: Final = "packet_kept"
+TOO_LARGE: Final = "too_large"
+FRAGMENTED: Final = "fragmented"
 
 # refused whatever the protocol
 UNKNOWN_COOKIE: Final = "drop_unknown_cookie"
@@ -42,5 +46,7 @@ DHCP_NO_STATE: Final = "drop_dhcp_no_state"
 # refused elsewhere
 NEIGHBOUR_UNWANTED: Final = "drop_neighbour_unwanted"
 TTL_SILENT: Final = "drop_ttl_silent"
+TOO_LARGE_SILENT: Final = "drop_too_large_silent"
+NO_NEXT_HOP: Final = "drop_no_next_hop"
 
 ALL: Final[tuple[str, ...]] = tuple(sorted(value for name, value in globals().items() if name.isupper()))

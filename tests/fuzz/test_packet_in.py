@@ -34,6 +34,9 @@ DISPATCHER = Dispatcher(
 PUNTS = ((cookie(Rule.PUNT_DHCP, 10), 100),) + (
     (cookie(Rule.PUNT_TTL_EXPIRED, 1), 100),
     (cookie(Rule.PUNT_NEIGHBOUR, model.EXTERNAL_KEY), model.UPLINK),
+    (cookie(Rule.PUNT_TOO_LARGE, 1), 100),
+    (cookie(Rule.PUNT_UNRESOLVED, model.EXTERNAL_KEY), 100),
+    (cookie(Rule.PUNT_ON_LINK, model.EXTERNAL_KEY), 100),
 )
 ADDRESS = IPv4Address("10.0.0.5")
 SEEDS = (
@@ -44,6 +47,8 @@ SEEDS = (
     Message(type=None, options=((52, b"\x03"),), file=b"\x35\x01\x01\xff", sname=b"\x37\x02\x01\x03\xff").frame(),
     packet(),
     packet(payload=bytes(600), protocol=17, options=bytes(40)),
+    packet(payload=bytes(1600), protocol=17, ttl=63, options=b"\x83\x07" + bytes(10)),
+    packet(payload=bytes(1600), protocol=17, ttl=63, fragment=0x4000),
     TestNeighbours.reply(),
 )
 
@@ -60,11 +65,12 @@ def feed(frame: bytes) -> None:
                 break
         assert best < LIMIT_SECONDS
         assert outcomes.INTERNAL_ERROR not in COUNTERS
-        if answered is None:
-            continue
-        assert answered[0] == in_port
-        if cookie_ == PUNTS[0][0]:
-            reply = take_apart(answered[1])
+        for output in answered:
+            assert len(output.frame) <= 14 + 1500
+        if answered and cookie_ in (PUNTS[0][0], PUNTS[1][0]):
+            assert [output.ofport for output in answered] == [in_port]
+        if answered and cookie_ == PUNTS[0][0]:
+            reply = take_apart(answered[0].frame)
             start = 14 + (frame[14] & 0xF) * 4 + 8
             assert frame[6:12] == frame[start + 28 : start + 34] == Message().mac == reply.chaddr[:6]
             assert reply.yiaddr in (ADDRESS, wire.ZERO) and reply.xid.to_bytes(4, "big") == frame[start + 4 : start + 8]
@@ -120,4 +126,4 @@ def test_only_the_ports_own_mac_is_answered(source: bytes, chaddr: bytes) -> Non
     own = Message().mac
     for message in (Message(eth_source=source), Message(chaddr=chaddr), Message(eth_source=source, chaddr=chaddr)):
         answered = DISPATCHER.handle(*PUNTS[0], message.frame())
-        assert (answered is None) or (message.eth_source or own) == (message.chaddr or own) == own
+        assert not answered or (message.eth_source or own) == (message.chaddr or own) == own

@@ -1,7 +1,8 @@
 """A controller of sessions alone: real connections, flows made up by the test instead of compiled.
 
 Run as `python -m tests.ovs.session_server PORT` with commands as JSON lines on standard input; each is answered by a
-line of JSON: {"flows": [[key, good], ...]} sets the program, {"state": true} only asks. It ends with its input.
+line of JSON: {"flows": [[key, good], ...]} sets the program, {"state": true} only asks, {"forget": [[zone, end or null,
+address], ...]} has conntrack forget, {"send": [table, network, frame]} resubmits a frame. It ends with its input.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 from controller import logs
 from controller.connection import ConnectionFactory
 from controller.forgetting import End, Forget, Owed
+from controller.packet_in import outputs
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import SessionRegistry
@@ -33,7 +35,7 @@ from flows.compile import Kind, Program, Segment
 from flows.diff import diff
 from flows.digest import digest
 from flows.ir import Flow, Output, SetField, flow, matching
-from flows.pipeline import Priority
+from flows.pipeline import Priority, Table
 from flows.rules import Rule
 
 DATAPATH_ID = 0x77
@@ -54,6 +56,7 @@ class Programs:
         self.revision = 1
         self.confirmed_revision = 0
         self.owed = Owed()
+        self.wanted_now: list[tuple[int, bool]] = []
 
     @staticmethod
     def _program(flows: tuple[Flow, ...]) -> Program:
@@ -61,7 +64,7 @@ class Programs:
         return Program({(Kind.STATIC, ""): Segment(flows, value)}, value, len(flows))
 
     def change(self, wanted: list[tuple[int, bool]]) -> Work:
-        before = self.program
+        before, self.wanted_now = self.program, wanted
         self.program = self._program(tuple(made_up(key, good) for key, good in wanted))
         self.revision += 1
         return Work(diff(before.flows(), self.program.flows(), self.program.digest), self.revision)
@@ -85,8 +88,8 @@ class Programs:
 class Echo:
     """Answers every packet_in with its frame."""
 
-    def handle(self, cookie: int, in_port: int, frame: bytes) -> tuple[int, bytes] | None:
-        return in_port, frame
+    def handle(self, cookie: int, in_port: int, frame: bytes) -> outputs.Outputs:
+        return (outputs.Output(in_port, frame),)
 
 
 class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
@@ -115,6 +118,13 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
         while line := stream.readline():
             command = json.loads(line)
             seconds = 0.0
+            if "forget" in command:
+                what = [Forget(zone, End(end), address) for zone, end, address in command["forget"]]
+                self.programs.owed.add("n1", what, self.programs.revision + 1)
+                command["flows"] = command.get("flows", self.programs.wanted_now)
+            if "send" in command:
+                table, network, frame = command["send"]
+                self.registry.send("n1", outputs.Resubmit(Table(table), network, bytes.fromhex(frame)))
             if "flows" in command:
                 work = self.programs.change(command["flows"])
                 started = time.monotonic()

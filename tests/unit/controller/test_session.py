@@ -11,16 +11,19 @@ import pytest
 
 from controller import session_bundle
 from controller.forgetting import End, Forget, Owed
+from controller.packet_in.outputs import Output, Outputs
 from controller.session import State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import MAX_PARKED, SessionRegistry
+from flows import wire
 from flows.compile import Kind, Program, Segment
 from flows.diff import Delta
 from flows.digest import digest, flow_digest
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
+from flows.wire import TO_PIPELINE
 from tests.unit.controller.fake_switch import FakeSwitch, key_of
 
 
@@ -67,8 +70,8 @@ class FakeDispatcher:
     def __init__(self, node: str) -> None:
         self.node = node
 
-    def handle(self, cookie: int, in_port: int, frame: bytes) -> tuple[int, bytes] | None:
-        return in_port, frame[::-1]
+    def handle(self, cookie: int, in_port: int, frame: bytes) -> Outputs:
+        return Output(in_port, frame[::-1]), Output(TO_PIPELINE, frame, in_port)
 
 
 class World:
@@ -320,7 +323,7 @@ def test_packet_in_from_bytes_to_bytes(world: World) -> None:
     body = b"\xff" * 4 + bytes.fromhex("00020000") + bytes(8) + match + b"\0\0ab"
     message = bytes.fromhex("050a") + (8 + len(body)).to_bytes(2) + bytes(4) + body
     answer = world.session.packet_in(message)
-    assert answer is not None and answer.endswith(b"ba") and (11).to_bytes(4) in answer
+    assert answer == wire.packet_out(11, b"ba") + wire.packet_out(TO_PIPELINE, b"ab", 11)
     assert world.session.packet_in(message[:41]) is None
     assert world.counters.node("n1").packet_ins_malformed == 1
 

@@ -8,9 +8,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from controller.packet_in import frames, outcomes
-from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Output, Services
+from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
+from controller.packet_in.outputs import Output
 from flows.model import Binding, GatewayMode, Neighbour
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
@@ -48,7 +49,10 @@ class Bed:
         self.dispatcher = Dispatcher(self.node, services)
 
     def handle(self, cookie_: int, in_port: int, frame: bytes) -> Output | None:
-        return self.dispatcher.handle(cookie_, in_port, frame)
+        """What is sent, when that is one packet at most."""
+        outputs = self.dispatcher.handle(cookie_, in_port, frame)
+        assert len(outputs) <= 1
+        return outputs[0] if outputs else None
 
     def counted(self) -> list[str]:
         return sorted(self.counters)
@@ -58,7 +62,7 @@ def test_dhcp_goes_back_to_the_port() -> None:
     bed = Bed()
     got = bed.handle(DHCP, 100, Message().frame())
     assert got is not None and got[0] == 100 and take_apart(got[1]).yiaddr == ADDRESS
-    assert bed.dispatcher.handle(DHCP, 100, memoryview(Message().frame())) == got
+    assert bed.dispatcher.handle(DHCP, 100, memoryview(Message().frame())) == (got,)
     assert bed.counters == {outcomes.DHCP_OFFER: 2} and not len(bed.leases)
 
 

@@ -1,0 +1,33 @@
+"""What a packet_in handler has sent: frames, each with the way it is to go."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flows import wire
+from flows.pipeline import Table
+
+
+class Output(NamedTuple):
+    """Out of a port; or with `wire.TO_PIPELINE` through all tables, as if it had just come in by `in_port`."""
+
+    ofport: int
+    frame: bytes
+    in_port: int = wire.FROM_CONTROLLER
+
+    def message(self) -> bytes:
+        return wire.packet_out(self.ofport, self.frame, self.in_port)
+
+
+class Resubmit(NamedTuple):
+    """Again through the tables from one on, as a packet that is on a network."""
+
+    table: Table
+    network_key: int
+    frame: bytes
+
+    def message(self) -> bytes:
+        return wire.packet_out_resubmit(self.table, self.network_key, self.frame)
+
+
+Outputs = tuple[Output, ...]
