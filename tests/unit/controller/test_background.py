@@ -15,7 +15,7 @@ from controller.background import LeaseWriter, NeighbourWatch, next_hops
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
-from flows.model import Neighbour, NodeChange
+from flows.model import FloatingIp, FloatingIpChange, Neighbour, NodeChange, PortForwarding, SnatAddress
 from flows.snapshot import Snapshot
 from tests import world as cloud_of
 
@@ -134,3 +134,37 @@ def test_a_job_that_fails_is_done_again() -> None:
             eventlet.sleep(0)
     runner.kill()
     assert counters.events["background_failures"] >= 2
+
+
+FLOATING = FloatingIp("f1", 1, cloud_of.EXTERNAL, IPv4Address("203.0.113.50"), port_id="port-10", fixed_ip=ADDRESS)
+
+
+def asked_by(session: FakeSession) -> list[IPv4Address]:
+    return [IPv4Address(frame[28:32]) for _, frame in session.sent]
+
+
+def test_a_node_that_only_has_floating_ips_asks_for_their_router() -> None:
+    bare = [NodeChange(name, replace(cloud_of.node(name), snat_addresses=(), neighbours=())) for name in cloud_of.NODES]
+    current = cloud_of.cloud().apply(2, bare)
+    sessions = [FakeSession("n1"), FakeSession("n2")]
+    watch = NeighbourWatch(FakeStore(), lambda: current, lambda: sessions)
+    watch.ask()
+    assert [session.sent for session in sessions] == [[], []]
+    current = current.apply(3, [FloatingIpChange("f1", FLOATING)])
+    watch.ask()
+    assert asked_by(sessions[0]) == [IPv4Address("0.0.0.0")] and sessions[1].sent == []
+    forwarding = PortForwarding("pf", 1, 6, 80, 80, "port-11", ADDRESS, 80)
+    forwarded = replace(FLOATING, port_id=None, fixed_ip=None, port_forwardings=(forwarding,))
+    current = current.apply(4, [FloatingIpChange("f1", forwarded)])
+    watch.ask()
+    assert len(sessions[0].sent) == 1 and len(sessions[1].sent) == 1
+
+
+def test_the_hosts_own_address_is_never_the_asking_one() -> None:
+    snapshot = cloud_of.cloud()
+    held = SnatAddress(cloud_of.EXTERNAL, IPv4Address("203.0.113.11"), host=True)
+    (hop,) = next_hops(snapshot, replace(snapshot.nodes["n1"], snat_addresses=(held,)))
+    assert hop.source == IPv4Address("0.0.0.0")
+    both = (held, SnatAddress(cloud_of.EXTERNAL, IPv4Address("203.0.113.12"), for_network_id="net-blue"))
+    (hop,) = next_hops(snapshot, replace(snapshot.nodes["n1"], snat_addresses=both))
+    assert hop.source == IPv4Address("203.0.113.12")

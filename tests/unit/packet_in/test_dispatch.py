@@ -12,6 +12,7 @@ from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Ser
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output
+from controller.packet_in.unresolved import Unresolved
 from flows.model import Binding, GatewayMode, Neighbour
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
@@ -35,18 +36,25 @@ class Bed:
     counters: dict[str, int] = field(default_factory=dict)
     leases: LeaseLog = field(default_factory=LeaseLog)
     seen: list[tuple[str, Neighbour]] = field(default_factory=list)
+    unresolved: Unresolved = field(default_factory=Unresolved)
+    kept: int = 0
 
     def __post_init__(self) -> None:
         services = Services(
             snapshot=lambda: self.snapshot,
             leases=self.leases,
             neighbour_seen=lambda node, neighbour: self.seen.append((node, neighbour)),
+            unresolved=self.unresolved,
+            packet_kept=self._packet_kept,
             counters=self.counters,
             limits={**DEFAULT_LIMITS, Rule.PUNT_DHCP: Limit(rate=2, burst=4)},
             monotonic=lambda: self.now,
             wall_clock=lambda: 1_000_000.0,
         )
         self.dispatcher = Dispatcher(self.node, services)
+
+    def _packet_kept(self) -> None:
+        self.kept += 1
 
     def handle(self, cookie_: int, in_port: int, frame: bytes) -> Output | None:
         """What is sent, when that is one packet at most."""
