@@ -20,7 +20,8 @@ def fragments(datagram: bytes, mtu: int) -> list[bytes]:
     header, data = datagram[:header_size], datagram[header_size:]
     offset = int.from_bytes(header[6:8], "big")
     more_follow = offset & _MORE
-    first, parts, at = offset & _OFFSET, [], 0
+    first, at = offset & _OFFSET, 0
+    parts: list[bytes] = []
     while at < len(data) or not parts:
         room = mtu - len(header)
         end = len(data) if len(data) - at <= room else at + (room & ~7)

@@ -99,7 +99,7 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.counters = Counters()
         self.programs = Programs()
-        self.registry = SessionRegistry(self.programs, lambda _node: Echo(), self.counters)  # type: ignore[arg-type]
+        self.registry = SessionRegistry(self.programs, lambda _node: Echo(), self.counters)  # type: ignore[arg-type, return-value]
         compat.serve_connections(ConnectionFactory({}, print, self.counters.events))
 
     def start(self) -> None:

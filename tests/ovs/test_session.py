@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.packet_in import frames
 from etc.lab import netns
 from etc.lab.openvswitch import OpenVSwitch, datapath_type
 from etc.lab.processes import wait_until
@@ -224,6 +226,83 @@ def test_garbage_leaves_the_controller_responsive(setup: Setup) -> None:
     for connection in open_ones:
         connection.close()
     flood.close()
+
+
+def datagram(source: str, destination: str) -> str:
+    """A UDP frame in hexadecimal digits."""
+    ends = IPv4Address(source).packed, IPv4Address(destination).packed
+    packet = frames.ipv4(*ends, frames.PROTOCOL_UDP, frames.udp(*ends, 1000, 2000, b"hello"))
+    return frames.ethernet(b"\x02" * 6, b"\x04" * 6, frames.ETHERTYPE_IPV4, packet).hex()
+
+
+# what became of a connection, and which is forgotten: the zone, the ends of its first packet, its translation
+CONNECTIONS = {
+    "to the floating IP": (30010, "198.51.100.1", "203.0.113.50", "dst=10.0.0.5"),
+    "from the floating IP": (30010, "10.0.0.5", "198.51.100.2", "src=203.0.113.50"),
+    "to the second one": (30010, "198.51.100.1", "203.0.113.51", "dst=10.0.0.5"),
+    "from the second one": (30010, "10.0.0.5", "198.51.100.3", "src=203.0.113.51"),
+    "another port's": (30011, "198.51.100.1", "203.0.113.50", "dst=10.0.0.6"),
+    "by the node": (65001, "10.0.0.5", "198.51.100.2", "src=203.0.113.11"),
+    "another's by the node": (65001, "10.0.0.6", "198.51.100.2", "src=203.0.113.11"),
+    "the port's own": (10, "10.0.0.5", "198.51.100.2", ""),
+}
+FORGET = [
+    [30010, "original_destination", int(IPv4Address("203.0.113.50"))],
+    [30010, "reply_destination", int(IPv4Address("203.0.113.50"))],
+    [65001, "original_source", int(IPv4Address("10.0.0.5"))],
+    [10, None, 0],
+]
+KEPT = {"to the second one", "from the second one", "another port's", "another's by the node"}
+
+
+def test_just_what_is_to_be_forgotten_is_forgotten(setup: Setup) -> None:
+    server = setup.serve()
+
+    def track() -> None:
+        for zone, source, destination, nat in CONNECTIONS.values():
+            ct = f"ct(commit,zone={zone}{f',nat({nat})' if nat else ''})"
+            packet = f"in_port=controller packet={datagram(source, destination)} actions={ct}"
+            setup.ovs.ofctl("packet-out", "br-int", packet)
+
+    def tracked() -> set[str]:
+        lines = [
+            line for line in setup.ovs.appctl("dpctl/dump-conntrack").splitlines() if "sport=1000,dport=2000" in line
+        ]
+        return {
+            name
+            for name, (zone, source, destination, nat) in CONNECTIONS.items()
+            if any(
+                f"orig=(src={source},dst={destination}," in line
+                and f"zone={zone}" in line
+                and (nat.partition("=")[2] in line)
+                for line in lines
+            )
+        }
+
+    track()
+    wait_until(lambda: tracked() == set(CONNECTIONS), 5, "all are tracked")
+    started = time.monotonic()
+    assert server.ask(forget=FORGET)["state"] == "live"
+    assert tracked() == KEPT and time.monotonic() - started < 2
+    # while the switch is away: done when it is back
+    track()
+    wait_until(lambda: tracked() == set(CONNECTIONS), 5, "all are tracked again")
+    setup.ovs.vsctl("del-controller", "br-int")
+    wait_until(lambda: server.ask()["state"] == "disconnected", 20, "disconnected")
+    server.ask(forget=FORGET)
+    assert tracked() == set(CONNECTIONS)
+    setup.ovs.vsctl("set-controller", "br-int", f"tcp:127.0.0.1:{PORT}")
+    wait_until(lambda: tracked() == KEPT, 20, "forgotten")
+    assert server.live()["state"] == "live"
+
+
+def test_a_packet_goes_on_in_the_table_that_is_asked(setup: Setup) -> None:
+    """As PUNT_UNRESOLVED's are sent again, and come back when the switch still knows no way."""
+    server = setup.serve()
+    match = "table=37,priority=9,ip,in_port=controller,metadata=9,nw_dst=203.0.113.77"
+    setup.ovs.ofctl("add-flow", "br-int", f"cookie=0x4c00000000000001,{match},actions=drop")
+    server.ask(send=[37, 9, datagram("203.0.113.11", "203.0.113.77")])
+    wait_until(lambda: re.search("cookie=0x4c00000000000001.*n_packets=1,", setup.dump()), 5, "it passes the table")
 
 
 def test_an_unknown_switch_is_parked(setup: Setup) -> None:
