@@ -9,11 +9,13 @@ from ipaddress import IPv4Address
 from typing import Final
 
 import eventlet
+import structlog
 
 from controller.claims import Claim
 from controller.green import Signal
 from controller.packet_in import neighbours
 from controller.packet_in.outputs import Output
+from controller.session_counters import Counters
 from flows.pipeline import node_mac
 from flows.snapshot import Snapshot
 
@@ -54,10 +56,15 @@ class Announcer:
             heapq.heappush(self._jobs, (now, self._count, node, claim, now))
         self._more.send()
 
-    def run(self) -> None:
-        """Announces for ever."""
+    def run(self, counters: Counters) -> None:
+        """Announces for ever. A failure costs what was being announced."""
         while True:
-            left = self.announce(time.monotonic())
+            try:
+                left = self.announce(time.monotonic())
+            except Exception:
+                counters.count("background_failures")
+                structlog.get_logger().exception("announcement_failed")
+                left = PAUSE
             if left is None:
                 self._more.wait()
             elif left > 0:

@@ -124,8 +124,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.threads += [
             eventlet.spawn(self.keeper.run),
             eventlet.spawn(self._neighbours.run, self.counters),
-            eventlet.spawn(self._resolver.run),
-            eventlet.spawn(self._announcer.run),
+            eventlet.spawn(self._resolver.run, self.counters),
+            eventlet.spawn(self._announcer.run, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),

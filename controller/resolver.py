@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from controller.green import Signal
 from controller.packet_in import frames
 from controller.packet_in.outputs import Output, Resubmit
 from controller.packet_in.unresolved import Hop, Unresolved
+from controller.session_counters import Counters
 from flows.model import Neighbour
 from flows.pipeline import Table
 from flows.snapshot import Snapshot
@@ -46,15 +49,19 @@ class Resolver:
             frame = frames.readdressed(kept.frame, frames.mac_bytes(neighbour.mac), network.segment)
             self._send(node, Output(uplink, frame))
 
-    def run(self) -> None:
-        """Has what is kept tried again, for ever."""
+    def run(self, counters: Counters) -> None:
+        """Has what is kept tried again, for ever. A failure costs what was due."""
         while True:
             due = self._unresolved.next_due()
             if due is None:
                 self._kept.wait()
             else:
                 self._kept.wait(max(due - time.monotonic(), _SHORTEST_WAIT))
-                self.retry(time.monotonic())
+                try:
+                    self.retry(time.monotonic())
+                except Exception:
+                    counters.count("background_failures")
+                    structlog.get_logger().exception("retry_failed")
 
     def retry(self, now: float) -> None:
         """Gives back to the switches what is due: by now they may know the neighbour."""

@@ -15,6 +15,7 @@ from controller.announcer import TIMES, Announcer
 from controller.claims import Claim
 from controller.packet_in import neighbours
 from controller.packet_in.outputs import Output
+from controller.session_counters import Counters
 from flows.pipeline import node_mac
 from flows.snapshot import Snapshot
 from tests import world
@@ -108,11 +109,20 @@ def test_many_go_in_batches(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bed.announcer.announce(100.1) == pytest.approx(0.4)
 
 
-def test_the_thread_wakes_for_a_claim_and_for_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_outlives_a_failure_and_wakes_for_a_claim_and_for_what_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(announcer, "TIMES", (0.0, 0.01, 0.02))
     bed = Bed()
-    runner: Any = eventlet.spawn(bed.announcer.run)
+    counters = Counters()
+    runner: Any = eventlet.spawn(bed.announcer.run, counters)
     eventlet.sleep(0)
+    whole, bed.snapshot = bed.snapshot, None  # type: ignore[assignment]
+    bed.announcer.claimed("n1", [CLAIM])
+    with eventlet.Timeout(5):
+        while not counters.events:
+            eventlet.sleep(0.001)
+    bed.snapshot = whole
     bed.announcer.claimed("n1", [CLAIM])
     with eventlet.Timeout(5):
         while len(bed.sent) < 6:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
+import eventlet
 import pytest
 
 from controller.packet_in import frames, neighbours, outcomes, unresolved
 from controller.packet_in.outputs import Output, Resubmit
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
 from controller.resolver import Resolver
+from controller.session_counters import Counters
 from flows.model import Neighbour, Network, NetworkKind, SnatAddress, Subnet
 from flows.pipeline import Table, node_mac
 from flows.rules import Rule, cookie
@@ -226,6 +230,28 @@ class TestResolver:
         assert sent == []
         resolver.retry(0.06)
         assert sent == [("n1", Resubmit(Table.EXTERNAL_NEXT_HOP, model.EXTERNAL_KEY, outgoing(NEAR)))]
+
+    def test_the_thread_wakes_for_what_is_kept_and_outlives_a_failure(self) -> None:
+        kept, counters = Unresolved(), Counters()
+        sent: list[Output | Resubmit] = []
+
+        def send(node: str, packet_: Output | Resubmit) -> bool:
+            sent.append(packet_)
+            if len(sent) == 1:
+                raise OSError("no")
+            return True
+
+        resolver = Resolver(kept, model.cloud, send)
+        runner: Any = eventlet.spawn(resolver.run, counters)
+        eventlet.sleep(0)
+        for number in (1, 2):
+            kept.keep(FIRST, model.EXTERNAL_KEY, outgoing(NEAR), time.monotonic() - 1)
+            resolver.packet_kept()
+            with eventlet.Timeout(5):
+                while len(sent) < number:
+                    eventlet.sleep(0.001)
+        runner.kill()
+        assert counters.events == {"background_failures": 1}
 
 
 def test_announcement() -> None:
