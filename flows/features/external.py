@@ -26,7 +26,16 @@ from flows.ir import (
     matching,
 )
 from flows.model import Network, SnatAddress, Subnet
-from flows.pipeline import FLAG_FROM_UPLINK, UPLINK_PORT, CtZone, Priority, Reg, Table
+from flows.pipeline import (
+    FLAG_FROM_UPLINK,
+    NODE_MAC_MASK,
+    TEACHER_MAC_PREFIX,
+    UPLINK_PORT,
+    CtZone,
+    Priority,
+    Reg,
+    Table,
+)
 from flows.protocols import ARP_REPLY, ETH_ARP, ETH_IP, ICMP_REDIRECT, PROTO_ICMP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import View, mac_to_int, range_match
@@ -59,6 +68,8 @@ _ASKED = _remember("ip_dst", "eth_dst", _ASKED_FOR, Priority.LOW)
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.EXTERNAL_SOURCE, Priority.MISS, (), Goto(Table.EXTERNAL_IN))
+    second_mac = matching(eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK))
+    yield flow(Rule.EXTERNAL_SOURCE, Priority.GUARD, second_mac, Goto(Table.EXTERNAL_IN))
     redirect = matching(eth_type=ETH_IP, ip_proto=PROTO_ICMP, icmp_type=ICMP_REDIRECT)
     yield drop(Rule.DROP_REDIRECT, Priority.GUARD, redirect)
     yield drop(Rule.DROP_EXTERNAL, Priority.MISS)

@@ -2,7 +2,8 @@
 
 One node answers ARP. What is for a VM of another node it hands on as it is, to that node's MAC on the external network:
 each node translates for its own VMs, in their own zones, and their replies leave directly. A frame that a switch floods
-is for the node whose MAC it carries.
+is for the node whose MAC it carries. Other nodes must take neither for a sign of where an address is, so both carry the
+node's second MAC, which nobody learns from.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collections.abc import Iterator
 
 from flows.features import floating_ip as floating
 from flows.features.arp import tagged_back
+from flows.features.classify import untagged
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
-from flows.ir import Action, Ct, Flow, Goto, Nat, OutputInPort, PushVlan, SetField, flow, matching
-from flows.model import FloatingIp, GatewayMode, Network, NetworkKind, Port, PortForwarding
+from flows.ir import Action, Ct, Flow, Goto, Nat, SetField, flow, matching
+from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
 from flows.pipeline import UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
 from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
 from flows.rules import Rule
-from flows.view import View, port_matches
+from flows.view import View, port_matches, range_match
 
 _Match = dict[str, int | tuple[int, int]]
 _ERRORS = tuple(icmp_type for icmp_type in ICMP_ERRORS if icmp_type != ICMP_REDIRECT)
@@ -49,6 +51,8 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
     owner = view.snapshot.floating_ip_node(floating_ip) == view.node.name
     if owner:
         yield from floating.claim(view, external, floating_ip)
+    else:
+        yield from _unremembered(view, external, floating_ip)
     yield from floating.source(external, floating_ip)
     address = int(floating_ip.address)
     zones: dict[tuple[str, int], None] = {}
@@ -64,6 +68,19 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
                 macs[mac] = None
                 yield from _handed_on(view, external, address, forwarding, mac)
     yield from _errors(view, external, floating_ip, list(macs), list(zones))
+
+
+def _unremembered(view: View, external: Network, floating_ip: FloatingIp) -> Iterator[Flow]:
+    for subnet in external.subnets:
+        reply: _Match = {"eth_type": ETH_IP, "ip_src": int(floating_ip.address), "ip_dst": range_match(subnet.cidr)}
+        yield flow(
+            Rule.EXTERNAL_SEND,
+            Priority.LOW,
+            matching(metadata=external.key, **reply),
+            SetField("eth_src", view.teacher_mac),
+            SetField(Reg.TARGET_PORT, UPLINK_PORT),
+            Goto(Table.OUTPUT),
+        )
 
 
 def _zone(port: Port) -> int:
@@ -104,7 +121,7 @@ def _here(view: View, external: Network, address: int, forwarding: PortForwardin
 
 
 def _handed_on(view: View, external: Network, address: int, forwarding: PortForwarding, mac: int) -> Iterator[Flow]:
-    to_node = (SetField("eth_src", view.mac), SetField("eth_dst", mac))
+    to_node = (SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac))
     protocol: _Match = {"eth_type": ETH_IP, "ip_proto": forwarding.protocol}
     for ports in port_matches(forwarding.first, forwarding.last):
         match = {**protocol, "ip_dst": address, _field(forwarding, "dst"): ports}
@@ -133,15 +150,12 @@ def _errors(
 ) -> Iterator[Flow]:
     """An ICMP error does not say whose it is: every node and port that could have caused it is asked."""
     actions: list[Action] = []
-    tag = PushVlan(external.segment) if external.kind is NetworkKind.VLAN and external.segment else None
     for mac in macs:
-        actions += [SetField("eth_src", view.mac), SetField("eth_dst", mac)]
-        actions += [OutputInPort()] if tag is None else [tag, OutputInPort()]
+        actions += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
+        actions += [*tagged_back(external), *untagged(external)]
     for port_id, zone in zones:
         network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
         actions += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
-    if tag is not None and macs:
-        return  # a tag once pushed is in the way of conntrack: such an error stays with the node that has the address
     for icmp_type in _ERRORS:
         error = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": int(floating_ip.address)}
         yield flow(
@@ -155,6 +169,7 @@ def _errors(
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     """Replies leave from where the connection came in; what a VM begins from such a port, from the first forwarding."""
+    yield from _errors_out(view, network, port)
     taken: dict[tuple[int, int], set[int]] = {}
     for forwarding in view.forwardings(port):
         floating_ip = view.forwarded_by(forwarding)
@@ -179,6 +194,29 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 matching(metadata=network.key, **from_port),
                 SetField(Reg.NETWORK, external.key),
                 Ct(Table.EXTERNAL_OUT, _zone(port), commit=True, nat=nat),
+                key=port.key,
+            )
+
+
+def _errors_out(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    """What a VM says about a connection to a forwarded port: it leaves by the external network of its new source."""
+    if not network.routed:  # what it says to others is for the operator's router
+        return
+    externals: dict[int, Network] = {}
+    for forwarding in view.forwardings(port):
+        floating_ip = view.forwarded_by(forwarding)
+        external = None if floating_ip is None else view.external_of(floating_ip)
+        if external is not None and not view.floating_ips(port, forwarding.fixed_ip):
+            externals.setdefault(int(forwarding.fixed_ip), external)
+    for fixed_ip, external in externals.items():
+        for icmp_type in _ERRORS:
+            error = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "icmp_type": icmp_type, "ip_src": fixed_ip}
+            yield flow(
+                Rule.FORWARDING_OUT,
+                Priority.FORWARDING,
+                matching(metadata=network.key, reg6=port.key, **error),
+                SetField(Reg.NETWORK, external.key),
+                Ct(Table.EXTERNAL_OUT, _zone(port), translate=True),
                 key=port.key,
             )
 
