@@ -19,6 +19,7 @@ from flows.features import (
     external,
     floating_ip,
     l2,
+    migration,
     nat,
     port_forwarding,
     port_security,
@@ -30,7 +31,7 @@ from flows.features import (
 from flows.ir import Flow, FlowKey
 from flows.model import Change, FloatingIpChange, Network, NetworkChange, Node, NodeChange, Port, PortChange
 from flows.snapshot import Snapshot
-from flows.view import View
+from flows.view import Role, View
 
 _STATIC = (
     classify.static,
@@ -42,6 +43,7 @@ _STATIC = (
     services.static,
     routing.static,
     l2.static,
+    migration.static,
 )
 _NETWORK = (
     classify.network,
@@ -65,7 +67,10 @@ _PORT = (
     floating_ip.port,
     port_forwarding.port,
     l2.port,
+    migration.port,
 )
+# of a port whose VM has left for another node: what still comes for it
+_PORT_LEFT = (routing.port, nat.port, floating_ip.port, port_forwarding.port, migration.port)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
 
@@ -122,10 +127,10 @@ def _of_network(*generators: Callable[[View, Network], Iterator[Flow]]) -> Calla
 
 def _port(view: View, port_id: str) -> Iterator[Flow]:
     port = view.snapshot.ports.get(port_id)
-    if port is None or port.binding is None or port.binding.node != view.node.name:
+    if port is None or view.seat(port) is None:
         return
     network = view.snapshot.networks[port.network_id]
-    for generate in _PORT:
+    for generate in _PORT_LEFT if view.role(port) is Role.LEFT else _PORT:
         yield from generate(view, network, port)
 
 
@@ -272,7 +277,7 @@ def _touched_by_port(
         touch(Kind.FLOATING_IP, sorted(_floating_ips(snapshot, (port.id,))))
         if network.routes:
             touch(Kind.NETWORK, (network.id,))
-        if port.binding is None or port.binding.node != node:
+        if all(binding.node != node for binding in port.bindings):
             continue
         touch(Kind.PORT, (port.id,))
         touch(Kind.FLOOD, (network.id,))
@@ -316,6 +321,9 @@ def _touched_by_node(
     name = old.name if old is not None else new.name if new is not None else ""
     if name == node and _but_gateways(old) != _but_gateways(new):
         touch(Kind.NETWORK, after.networks)
+    if name != node and (old is None or new is None or old.key != new.key):
+        both = after.ports_by_node.get(node, frozenset()) & after.ports_by_node.get(name, frozenset())
+        touch(Kind.PORT, sorted(both))
     if name == node and (old is None or new is None or (old.key, old.uplinks) != (new.key, new.uplinks)):
         here = after.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, here)

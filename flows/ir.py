@@ -101,6 +101,11 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class NoInPort:
+    """From here on the packet came in by no port at all, so that it may leave where it came in."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckLarger:
     """Sets `bit` of a register to whether the frame is larger than `size` bytes (ovs-actions(7), check_pkt_larger)."""
 
@@ -141,6 +146,7 @@ Action = (
     | CtClear
     | Resubmit
     | Restart
+    | NoInPort
     | CheckLarger
     | Learn
     | Goto

@@ -128,6 +128,19 @@ class Binding:
     zone: int
 
 
+class MigrationPhase(StrEnum):
+    PREPARED = "prepared"  # another node waits for the VM
+    MOVED = "moved"  # the node that the VM has left passes on what still comes there
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A VM on its way between the node of its port's binding, which serves it, and that of `other`."""
+
+    phase: MigrationPhase
+    other: Binding
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """`mac` is lower case with colons. `node` is where the port is scheduled, `binding` where it has been seen."""
@@ -143,6 +156,24 @@ class Port:
     node: str | None = None
     binding: Binding | None = None
     dhcp_options: tuple[DhcpOption, ...] = ()
+    migration: Migration | None = None
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """All nodes that have flows for the port, the one that serves it first."""
+        if self.binding is None:
+            return ()
+        return (self.binding,) if self.migration is None else (self.binding, self.migration.other)
+
+    @property
+    def seats(self) -> tuple[Binding, ...]:
+        """Where the VM may send from: not where it has left."""
+        moved = self.migration is not None and self.migration.phase is MigrationPhase.MOVED
+        return self.bindings[:1] if moved else self.bindings
+
+    def seat(self, node: str) -> Binding | None:
+        """The port's interface on a node, if the VM may send from there."""
+        return next((seat for seat in self.seats if seat.node == node), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ class Table(IntEnum):
     L2_FORWARD = 44
     FLOOD = 46
     FLOOD_PART = 47
+    AWAKE = 50
+    ACTIVATION = 51
+    WAITING = 52
     OUTPUT = 56
     STAMP = 250
 
@@ -67,6 +70,9 @@ TABLE_DOC: dict[Table, str] = {
     "back to it.",
     Table.FLOOD: "The local ports of a network.",
     Table.FLOOD_PART: "Some of the local ports of a network.",
+    Table.AWAKE: "Learned from traffic: a VM that is expected here has sent something, so it is here.",
+    Table.ACTIVATION: "Such a VM is reported to the controller, again and again until the port is served here.",
+    Table.WAITING: "For a VM that is expected here: to it once it has sent something, until then to where it is.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
@@ -154,10 +160,13 @@ ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
+COPY_MAC_PREFIX = 0x02544CC00000
+COPY_MAC_MASK = 0xFFFFFFC00000
 # what only nodes send to, as (value, mask) or value
 NODE_MACS: tuple[tuple[int, int] | int, ...] = (
     (NODE_MAC_PREFIX, NODE_MAC_MASK),
     (TEACHER_MAC_PREFIX, NODE_MAC_MASK),
+    (COPY_MAC_PREFIX, COPY_MAC_MASK),
     ROUTED_GROUP_MAC,
 )
 
@@ -173,6 +182,11 @@ def node_mac(node_key: int) -> int:
 def teacher_mac(node_key: int) -> int:
     """A second MAC of a node: what comes from it is to be learned from and not to be delivered."""
     return TEACHER_MAC_PREFIX | node_key
+
+
+def copy_mac(port_key: int) -> int:
+    """What a node sends from when it hands on a frame for a VM that moves. Port keys have 22 bits."""
+    return COPY_MAC_PREFIX | port_key
 
 
 def nat_zone(zone: int) -> int:

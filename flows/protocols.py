@@ -7,6 +7,7 @@ from typing import Final
 # Ethernet (IEEE 802): EtherTypes, and the bit of a group address
 ETH_IP: Final = 0x0800
 ETH_ARP: Final = 0x0806
+ETH_RARP: Final = 0x8035
 ETH_IPV6: Final = 0x86DD
 ETH_MULTICAST_BIT: Final = 0x010000000000
 

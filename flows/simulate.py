@@ -29,6 +29,7 @@ from flows.ir import (
     Learn,
     Match,
     Move,
+    NoInPort,
     Output,
     OutputInPort,
     PopVlan,
@@ -134,7 +135,7 @@ def _extractor(shape: tuple[tuple[str, int | None], ...]) -> Callable[[Fields], 
     return lambda fields: tuple([fields[name] & mask for name, mask in masks])
 
 
-_LEARNED = {int(rule.table): rule for rule in (Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR)}
+_LEARNED = {int(rule.table): rule for rule in (Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE)}
 
 
 class Switch:
@@ -312,6 +313,9 @@ class _Run:
     def resubmit(self, action: Resubmit, step: Step) -> None:
         self.walk(action.table, miss_drops=False)
 
+    def no_in_port(self, action: NoInPort, step: Step) -> None:
+        self.in_port = self.fields["in_port"] = 0
+
     def restart(self, action: Restart, step: Step) -> int:
         self.in_port = self.fields["in_port"] = 0
         return action.table
@@ -350,6 +354,7 @@ _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     CtClear: _Run.ct_clear,
     Resubmit: _Run.resubmit,
     Restart: _Run.restart,
+    NoInPort: _Run.no_in_port,
     CheckLarger: _Run.check_larger,
     Learn: _Run.learn,
     Goto: _Run.goto,

@@ -44,6 +44,7 @@ class Snapshot:
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
     external_networks: Mapping[int, str] = field(default_factory=dict)
     floating_ips_by_port: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    migrating: Mapping[str, Port] = field(default_factory=dict)
     # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
     presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
@@ -77,7 +78,7 @@ class Snapshot:
         return replace(self, revision=revision, **draft.maps)
 
     def local_ports(self, node: str) -> list[Port]:
-        """The ports bound to a node."""
+        """The ports that a node has flows for: bound to it, expected there, or just gone from there."""
         return [self.ports[port_id] for port_id in self.ports_by_node.get(node, _NONE)]
 
     def present(self, node: str, network_id: str) -> bool:
@@ -175,12 +176,13 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
-            if port.binding is None:
-                continue
-            binding = port.binding
-            self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
-            self._own("ports_by_ofport", base.ports_by_ofport, (binding.node, binding.ofport), id_, add)
-            self._count((binding.node, port.network_id), 1 if add else -1)
+            for binding in port.bindings:
+                self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
+                self._count((binding.node, port.network_id), 1 if add else -1)
+            for seat in port.seats:
+                self._own("ports_by_ofport", base.ports_by_ofport, (seat.node, seat.ofport), id_, add)
+            if port.migration is not None:
+                self._store("migrating", base.migrating, id_, port if add else None)
 
     def _own(self, name: str, base: Mapping[Any, Any], place: object, id_: str, add: bool) -> None:
         places = self._map(name, base)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
 from flows.model import (
+    Binding,
     FloatingIp,
     GatewayMode,
+    MigrationPhase,
     Network,
     NetworkKind,
     Node,
@@ -20,6 +23,15 @@ from flows.model import (
 from flows.pipeline import node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.snapshot import Snapshot
+
+
+class Role(Enum):
+    """What a node does for a port."""
+
+    NONE = 0
+    ACTIVE = 1  # serves it
+    WAITING = 2  # expects it
+    LEFT = 3  # passes on what still comes for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,21 @@ class View:
         """The network has a port on this node."""
         return self.snapshot.present(self.node.name, network.id)
 
+    def role(self, port: Port) -> Role:
+        if port.binding is None:
+            return Role.NONE
+        if port.binding.node == self.node.name:
+            return Role.ACTIVE
+        if port.migration is None or port.migration.other.node != self.node.name:
+            return Role.NONE
+        return Role.LEFT if port.migration.phase is MigrationPhase.MOVED else Role.WAITING
+
+    def seat(self, port: Port) -> Binding | None:
+        """Interface and conntrack zone that a port has, or had, on this node."""
+        return next((binding for binding in port.bindings if binding.node == self.node.name), None)
+
     def members(self, network: Network) -> Iterator[Port]:
-        """The network's ports on this node, in no order."""
+        """The network's ports on this node, also those to come or just gone, in no order."""
         snapshot = self.snapshot
         of_network = snapshot.ports_by_network.get(network.id, frozenset())
         for port_id in of_network & snapshot.ports_by_node.get(self.node.name, frozenset()):
@@ -84,9 +109,9 @@ class View:
         return self.node.snat_address(external.id, network.id if network.own_snat_address else None)
 
     def local(self, port_id: str | None) -> Port | None:
-        """A port, if it is bound here."""
+        """A port that this node has flows for."""
         port = None if port_id is None else self.snapshot.ports.get(port_id)
-        return port if port is not None and port.binding is not None and port.binding.node == self.node.name else None
+        return None if port is None or self.seat(port) is None else port
 
     def floating_ips(self, port: Port, address: IPv4Address) -> list[FloatingIp]:
         """Those that stand for an address of a port and that this node can serve, by key."""

@@ -27,6 +27,7 @@ from flows.ir import (
     Match,
     Move,
     Nat,
+    NoInPort,
     Output,
     OutputInPort,
     PopVlan,
@@ -145,10 +146,13 @@ def _resubmit(table: int) -> bytes:
     return _nicira(nx.NXAST_RESUBMIT_TABLE, _pack("!HB3x", ofp.OFPP_IN_PORT & 0xFFFF, table))
 
 
-def _restart(action: Restart) -> bytes:
+def _no_in_port() -> bytes:
     # set_field on in_port is refused; the 16-bit register behind it is not
-    forget = _nicira(nx.NXAST_REG_LOAD, _pack("!HIQ", 16 - 1, _NXM_IN_PORT, 0))
-    return forget + _resubmit(action.table)
+    return _nicira(nx.NXAST_REG_LOAD, _pack("!HIQ", 16 - 1, _NXM_IN_PORT, 0))
+
+
+def _restart(action: Restart) -> bytes:
+    return _no_in_port() + _resubmit(action.table)
 
 
 def _check_larger(action: CheckLarger) -> bytes:
@@ -204,6 +208,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     CtClear: lambda action: _nicira(nx.NXAST_CT_CLEAR, b""),
     Resubmit: lambda action: _resubmit(action.table),
     Restart: _restart,
+    NoInPort: lambda action: _no_in_port(),
     CheckLarger: _check_larger,
     Learn: _learn,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Flow, Goto, PopVlan, SetField, drop, flow, matching
+from flows.ir import Action, Flow, Goto, PopVlan, PushVlan, SetField, drop, flow, matching
 from flows.model import Network, NetworkKind, Port
 from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Table
 from flows.protocols import VLAN_NONE
@@ -37,6 +37,14 @@ def untagged(network: Network) -> tuple[Action, ...]:
     return (PopVlan(),) if network.kind is NetworkKind.VLAN else ()
 
 
+def tag_on(network: Network) -> tuple[Action, ...]:
+    """Puts on the tag that the network's frames carry on an uplink."""
+    if network.kind is NetworkKind.VLAN:
+        assert network.segment is not None
+        return (PushVlan(network.segment),)
+    return ()
+
+
 def _where(network: Network) -> Iterator[Action]:
     yield SetField(Reg.NETWORK, network.key)
     # else its VMs could send into the project's other networks, by a gateway that theirs does not have
@@ -45,15 +53,16 @@ def _where(network: Network) -> Iterator[Action]:
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    assert port.binding is not None
+    seat = view.seat(port)
+    assert seat is not None
     # vlan_vid=0 is "no tag": a tag of the VM's own, or a priority tag, would leave the node under the network's tag
     yield flow(
         Rule.CLASSIFY_PORT,
         Priority.NORMAL,
-        matching(in_port=port.binding.ofport, vlan_vid=VLAN_NONE),
+        matching(in_port=seat.ofport, vlan_vid=VLAN_NONE),
         *_where(network),
         SetField(Reg.SOURCE_PORT, port.key),
-        SetField(Reg.SOURCE_ZONE, port.binding.zone),
+        SetField(Reg.SOURCE_ZONE, seat.zone),
         Goto(Table.PORT_SECURITY),
         key=port.key,
     )

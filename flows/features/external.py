@@ -18,6 +18,7 @@ from flows.ir import (
     Goto,
     Learn,
     Match,
+    Output,
     Restart,
     Resubmit,
     SetField,
@@ -131,10 +132,22 @@ def _snat_address(view: View, network: Network, held: SnatAddress) -> Iterator[F
     untranslate = Ct(Table.EXTERNAL_ESTABLISHED, CtZone.SNAT, translate=True)
     yield flow(Rule.UNSNAT, Priority.NORMAL, to_own, untranslate, key=key)
     if held.host:
-        yield flow(Rule.HOST_RETURN, Priority.EXEMPT, to_own, *tagged_back(network), key=key)
+        yield from _to_host(view, network, own)
     yield flow(Rule.SNAT_HAIRPIN, Priority.HIGH, to_own, *hairpin(view, network), key=key)
     from_own = matching(metadata=key, eth_type=ETH_IP, ip_src=own)
     yield flow(Rule.SNAT_SOURCE, Priority.NORMAL, from_own, Goto(Table.EXTERNAL_NEXT_HOP), key=key)
+
+
+def _to_host(view: View, network: Network, own: int) -> Iterator[Flow]:
+    """What is not for a VM, to the host. A VM that leaves with the host's own address cannot be answered by it."""
+    uplink = view.uplink(network)
+    assert uplink is not None
+    key, by_uplink = network.key, (*tagged_back(network)[:-1], Output(uplink))
+    to_host = {"metadata": key, "eth_type": ETH_IP, "ip_dst": own}
+    yield drop(Rule.DROP_UNSOLICITED, Priority.TOO_LARGE, matching(**to_host, ip_src=own))
+    yield flow(Rule.HOST_RETURN, Priority.FORWARDING, matching(**to_host), *by_uplink, key=key)
+    from_wire = matching(**to_host, in_port=uplink)
+    yield flow(Rule.HOST_RETURN, Priority.EXEMPT, from_wire, *tagged_back(network), key=key)
 
 
 def _incoming(view: View, network: Network, subnet: Subnet, router: int | None) -> Iterator[Flow]:

@@ -16,7 +16,7 @@ from flows.model import FloatingIp, GatewayMode, Network, Port
 from flows.pipeline import FLAG_FLOATING, FLAG_FROM_UPLINK, TO_FLOATING, Priority, Reg, Table, nat_zone
 from flows.protocols import ETH_IP
 from flows.rules import Rule
-from flows.view import View
+from flows.view import Role, View
 
 
 def claim(view: View, external: Network, floating_ip: FloatingIp) -> Iterator[Flow]:
@@ -51,13 +51,19 @@ def towards(network: Network) -> tuple[Action, ...]:
 def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
     external = view.external_of(floating_ip)
     port = view.local(floating_ip.port_id)
-    if external is None or port is None or port.binding is None or floating_ip.fixed_ip is None:
+    if external is None or port is None or floating_ip.fixed_ip is None:
         return
     network = view.snapshot.networks[port.network_id]
-    if not network.translated:
+    seat, role = view.seat(port), view.role(port)
+    if not network.translated or seat is None:
         return
-    yield from claim(view, external, floating_ip)
-    yield from source(external, floating_ip)
+    # what has yet to hear of a move: a VM that arrives sends already, and to one that has left something still comes
+    if role is not Role.LEFT:
+        yield from source(external, floating_ip)
+    if role is Role.ACTIVE:
+        yield from claim(view, external, floating_ip)
+    if role is Role.WAITING:
+        return
     address = int(floating_ip.address)
     translation = Nat(int(floating_ip.fixed_ip), destination=True)
     yield flow(
@@ -65,9 +71,11 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
         Priority.HIGH,
         matching(metadata=external.key, eth_type=ETH_IP, ip_dst=address),
         *towards(network),
-        Ct(Table.EXTERNAL_ESTABLISHED, nat_zone(port.binding.zone), commit=True, nat=translation),
+        Ct(Table.EXTERNAL_ESTABLISHED, nat_zone(seat.zone), commit=True, nat=translation),
         key=floating_ip.key,
     )
+    if role is not Role.ACTIVE:
+        return
     to_itself = matching(eth_type=ETH_IP, ip_dst=address)
     yield flow(Rule.FLOATING_HAIRPIN, Priority.HIGH, to_itself, *hairpin(view, external), key=floating_ip.key)
 
@@ -76,8 +84,9 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     """New connections of a port leave from the oldest of its floating IPs; replies from the one that was asked."""
     if not network.translated:
         return
-    assert port.binding is not None
-    zone = nat_zone(port.binding.zone)
+    seat = view.seat(port)
+    assert seat is not None
+    zone = nat_zone(seat.zone)
     led_to = {forwarding.fixed_ip for forwarding in view.forwardings(port)}
     for fixed_ip in port.fixed_ips:
         address = int(fixed_ip.address)

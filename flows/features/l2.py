@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Flow, Goto, Output, PushVlan, Resubmit, SetField, drop, flow, matching
-from flows.model import Network, NetworkKind, Port
+from flows.features import migration
+from flows.features.classify import tag_on
+from flows.ir import Action, Flow, Goto, Output, Resubmit, SetField, drop, flow, matching
+from flows.model import Network, Port
 from flows.pipeline import FLOOD_PARTS, FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Table
 from flows.protocols import ETH_MULTICAST_BIT
 from flows.rules import Rule
-from flows.view import View, mac_to_int
+from flows.view import Role, View, mac_to_int
 
 _MULTICAST = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)
 _TO_UPLINK = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
@@ -55,10 +57,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             *_TO_UPLINK,
             key=key,
         )
-    tag: list[Action] = []
-    if network.kind is NetworkKind.VLAN:
-        assert network.segment is not None
-        tag.append(PushVlan(network.segment))
+    tag = tag_on(network)
     to_wire = matching(metadata=key, reg7=UPLINK_PORT)
     yield flow(Rule.OUTPUT_UPLINK, Priority.NORMAL, to_wire, *tag, Output(uplink), key=key)
     yield flow(
@@ -80,7 +79,7 @@ def part_of(port: Port) -> int:
 def flood(view: View, network: Network) -> Iterator[Flow]:
     """To each part that has a member. Open vSwitch never sends a frame back where it came from."""
     to_parts: list[Action] = []
-    for part in sorted({part_of(port) for port in view.members(network)}):
+    for part in sorted({part_of(port) for port in view.members(network) if view.role(port) is not Role.LEFT}):
         to_parts += [SetField(Reg.FLOOD_PART, part), Resubmit(Table.FLOOD_PART)]
     if to_parts:
         yield flow(Rule.FLOOD_LOCAL, Priority.NORMAL, matching(metadata=network.key), *to_parts, key=network.key)
@@ -89,28 +88,27 @@ def flood(view: View, network: Network) -> Iterator[Flow]:
 def flood_part(view: View, network: Network, part: int) -> Iterator[Flow]:
     """The local ports of one part."""
     members = sorted((port for port in view.members(network) if part_of(port) == part), key=lambda port: port.key)
-    outputs = [Output(port.binding.ofport) for port in members if port.binding is not None]
+    outputs = [action for port in members for action in _to_member(view, port)]
     if outputs:
         in_part = matching(metadata=network.key, **{Reg.FLOOD_PART: part})
         yield flow(Rule.FLOOD_PART, Priority.NORMAL, in_part, *outputs, key=network.key)
 
 
+def _to_member(view: View, port: Port) -> tuple[Action, ...]:
+    seat = view.seat(port)
+    return () if seat is None or view.role(port) is Role.LEFT else migration.broadcast(view, port, seat)
+
+
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    assert port.binding is not None
-    yield flow(
-        Rule.L2_LOCAL,
-        Priority.LOCAL,
-        matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
-        SetField(Reg.TARGET_PORT, port.key),
-        Goto(Table.OUTPUT),
-        key=port.key,
-    )
+    if view.role(port) is Role.ACTIVE:
+        yield flow(
+            Rule.L2_LOCAL,
+            Priority.LOCAL,
+            matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
+            SetField(Reg.TARGET_PORT, port.key),
+            Goto(Table.OUTPUT),
+            key=port.key,
+        )
     # Open vSwitch never sends a frame back to where it came from, but would not say so
     yield drop(Rule.DROP_TO_ITSELF, Priority.HIGH, matching(reg6=port.key, reg7=port.key), key=port.key)
-    yield flow(
-        Rule.OUTPUT_PORT,
-        Priority.NORMAL,
-        matching(reg7=port.key),
-        Output(port.binding.ofport),
-        key=port.key,
-    )
+    yield migration.output(view, network, port)

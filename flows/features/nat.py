@@ -122,9 +122,10 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     routed = view.routed_to(network, port)
     if not network.carrier_nat and not routed:
         return
-    assert port.binding is not None
+    seat = view.seat(port)
+    assert seat is not None
     carrier = carrier_address(port.key)
-    zone = nat_zone(port.binding.zone)
+    zone = nat_zone(seat.zone)
     of_port = {"metadata": network.key, Reg.SOURCE_PORT: port.key, "eth_type": ETH_IP}
     # many hosts may be behind a route: their ports must give way to each other
     own, shared = Nat(carrier), Nat(carrier, _SNAT_PORTS)

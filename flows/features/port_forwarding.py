@@ -15,12 +15,12 @@ from flows.features.arp import tagged_back
 from flows.features.classify import untagged
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
-from flows.ir import Action, Ct, Flow, Goto, Nat, SetField, flow, matching
+from flows.ir import Action, Ct, DecTtl, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
 from flows.pipeline import UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
 from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
 from flows.rules import Rule
-from flows.view import View, port_matches, range_match
+from flows.view import Role, View, port_matches, range_match
 
 _Match = dict[str, int | tuple[int, int]]
 _ERRORS = tuple(icmp_type for icmp_type in ICMP_ERRORS if icmp_type != ICMP_REDIRECT)
@@ -59,14 +59,23 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
     macs: dict[int, None] = {}
     for forwarding in floating_ip.port_forwardings:
         port = view.local(forwarding.port_id)
-        if port is not None:
-            zones[port.id, _zone(port)] = None
-            yield from _here(view, external, address, forwarding, port)
+        role = Role.NONE if port is None else view.role(port)
+        if port is not None and role is Role.ACTIVE:
+            zones[port.id, _zone(view, port)] = None
+            yield from _arriving(view, external, address, forwarding, port)
+            yield from _hairpins(view, external, address, forwarding)
+        elif port is not None and role is Role.LEFT and not owner:
+            yield from _arriving(view, external, address, forwarding, port)  # from an owner that has yet to hear of it
         elif owner:
             mac = _elsewhere(view, forwarding)
             if mac is not None:
                 macs[mac] = None
                 yield from _handed_on(view, external, address, forwarding, mac)
+    if macs:
+        # two nodes that each take the other for the right one, for a moment, must not play with a packet for ever
+        for ttl in (0, 1):
+            expired = matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IP, nw_ttl=ttl, ip_dst=address)
+            yield drop(Rule.DROP_EXPIRED_FORWARDING, Priority.EXEMPT, expired, key=floating_ip.key)
     yield from _errors(view, external, floating_ip, list(macs), list(zones))
 
 
@@ -83,9 +92,10 @@ def _unremembered(view: View, external: Network, floating_ip: FloatingIp) -> Ite
         )
 
 
-def _zone(port: Port) -> int:
-    assert port.binding is not None
-    return nat_zone(port.binding.zone)
+def _zone(view: View, port: Port) -> int:
+    seat = view.seat(port)
+    assert seat is not None
+    return nat_zone(seat.zone)
 
 
 def _elsewhere(view: View, forwarding: PortForwarding) -> int | None:
@@ -95,7 +105,7 @@ def _elsewhere(view: View, forwarding: PortForwarding) -> int | None:
     return None if node is None else node_mac(node.key)
 
 
-def _here(view: View, external: Network, address: int, forwarding: PortForwarding, port: Port) -> Iterator[Flow]:
+def _arriving(view: View, external: Network, address: int, forwarding: PortForwarding, port: Port) -> Iterator[Flow]:
     network = view.snapshot.networks[port.network_id]
     for match, ports in _asked(forwarding):
         yield flow(
@@ -105,12 +115,16 @@ def _here(view: View, external: Network, address: int, forwarding: PortForwardin
             *floating.towards(network),
             Ct(
                 Table.EXTERNAL_ESTABLISHED,
-                _zone(port),
+                _zone(view, port),
                 commit=True,
                 nat=Nat(int(forwarding.fixed_ip), ports, destination=True),
             ),
             key=forwarding.key,
         )
+
+
+def _hairpins(view: View, external: Network, address: int, forwarding: PortForwarding) -> Iterator[Flow]:
+    for match, _ in _asked(forwarding):
         yield flow(
             Rule.FORWARDING_HAIRPIN,
             Priority.FORWARDING,
@@ -129,6 +143,7 @@ def _handed_on(view: View, external: Network, address: int, forwarding: PortForw
             Rule.FORWARDING_REMOTE,
             Priority.FORWARDING,
             matching(metadata=external.key, eth_dst=view.mac, **match),
+            DecTtl(),
             *to_node,
             *tagged_back(external),
             key=forwarding.key,
@@ -156,6 +171,8 @@ def _errors(
     for port_id, zone in zones:
         network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
         actions += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
+    if not actions:
+        return
     for icmp_type in _ERRORS:
         error = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": int(floating_ip.address)}
         yield flow(
@@ -193,7 +210,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 Priority.FORWARDING,
                 matching(metadata=network.key, **from_port),
                 SetField(Reg.NETWORK, external.key),
-                Ct(Table.EXTERNAL_OUT, _zone(port), commit=True, nat=nat),
+                Ct(Table.EXTERNAL_OUT, _zone(view, port), commit=True, nat=nat),
                 key=port.key,
             )
 
@@ -216,7 +233,7 @@ def _errors_out(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 Priority.FORWARDING,
                 matching(metadata=network.key, reg6=port.key, **error),
                 SetField(Reg.NETWORK, external.key),
-                Ct(Table.EXTERNAL_OUT, _zone(port), translate=True),
+                Ct(Table.EXTERNAL_OUT, _zone(view, port), translate=True),
                 key=port.key,
             )
 

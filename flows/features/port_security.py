@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import migration
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import NODE_MACS, Priority, Table
-from flows.protocols import ARP_REQUEST, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP
+from flows.protocols import (
+    ARP_REQUEST,
+    DHCP_CLIENT_PORT,
+    DHCP_SERVER_PORT,
+    ETH_ARP,
+    ETH_IP,
+    ETH_IPV6,
+    ETH_RARP,
+    PROTO_UDP,
+)
 from flows.rules import Rule
 from flows.view import View, mac_to_int
 
@@ -46,12 +56,14 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     mac = mac_to_int(port.mac)
+    speaks = migration.speaks(view, port)
     for fixed_ip in port.fixed_ips:
         address = int(fixed_ip.address)
         yield flow(
             Rule.ALLOW_ARP,
             Priority.NORMAL,
             matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=address),
+            *speaks,
             Goto(Table.ARP_RESPONDER),
             key=port.key,
         )
@@ -59,6 +71,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Rule.ALLOW_IP,
             Priority.NORMAL,
             matching(reg6=port.key, eth_src=mac, eth_type=ETH_IP, ip_src=address),
+            *speaks,
             Goto(Table.SERVICES),
             key=port.key,
         )
@@ -66,6 +79,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Rule.ALLOW_ARP_PROBE,
         Priority.NORMAL,
         matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_sha=mac, arp_spa=0),
+        *speaks,
         Goto(Table.ARP_RESPONDER),
         key=port.key,
     )
@@ -82,7 +96,17 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             udp_src=DHCP_CLIENT_PORT,
             udp_dst=DHCP_SERVER_PORT,
         ),
+        *speaks,
         Goto(Table.SERVICES),
+        key=port.key,
+    )
+    # what a hypervisor sends in the name of a VM that has just arrived, so that switches see where it is
+    yield flow(
+        Rule.ALLOW_RARP,
+        Priority.NORMAL,
+        matching(reg6=port.key, eth_src=mac, eth_dst=_BROADCAST_MAC, eth_type=ETH_RARP),
+        *speaks,
+        Goto(Table.L2_FORWARD),
         key=port.key,
     )
     # apart, so that what counts as spoofed is

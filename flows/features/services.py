@@ -20,6 +20,7 @@ from flows.rules import Rule
 from flows.view import View
 
 _TTL = 64
+_ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
 
 
 def static() -> Iterator[Flow]:
@@ -31,17 +32,8 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     if not view.reachable(network):
         return
     for address in map(int, view.gateways(network)):
-        yield flow(
-            Rule.GATEWAY_ECHO,
-            Priority.NORMAL,
-            matching(
-                reg5=network.router_key,
-                eth_type=ETH_IP,
-                ip_proto=PROTO_ICMP,
-                ip_dst=address,
-                icmp_type=ICMP_ECHO_REQUEST,
-                icmp_code=0,
-            ),
+        to_gateway = {"reg5": network.router_key, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": address}
+        turned_round = (
             Move("eth_src", "eth_dst"),
             SetField("eth_src", GATEWAY_MAC),
             Move("ip_src", "ip_dst"),
@@ -49,8 +41,12 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             SetField("icmp_type", ICMP_ECHO_REPLY),
             SetField("nw_ttl", _TTL),
             OutputInPort(),
-            key=network.key,
         )
+        asked = matching(**to_gateway, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
+        yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, asked, *turned_round, key=network.key)
+        # no fragment shows its type, and only the first has one
+        part = matching(**to_gateway, ip_frag=_ANY_FRAGMENT)
+        yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, part, *turned_round, key=network.key)
         yield drop(
             Rule.DROP_GATEWAY,
             Priority.LOW,

@@ -70,14 +70,16 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             Goto(Table.LOCAL_DELIVERY),
             key=key,
         )
-    yield flow(
-        Rule.UPLINK_TAUGHT,
-        Priority.LOCAL,
-        matching(metadata=key, eth_dst=view.mac, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
-        _LEARN_SENDER,
-        Goto(Table.TEACH),
-        key=key,
-    )
+    # to one node that does not know, or to all when something has moved
+    for pupil in (view.mac, ROUTED_GROUP_MAC):
+        yield flow(
+            Rule.UPLINK_TAUGHT,
+            Priority.LOCAL,
+            matching(metadata=key, eth_dst=pupil, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
+            _LEARN_SENDER,
+            Goto(Table.TEACH),
+            key=key,
+        )
     # a machine on the segment that is not ours answers to the MAC it saw
     yield flow(
         Rule.UPLINK_ROUTED,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from flows.model import (
     Change,
     FloatingIpChange,
     GatewayMode,
+    Migration,
+    MigrationPhase,
     Neighbour,
     NetworkChange,
     NodeChange,
@@ -80,6 +83,10 @@ def edits(draw: st.DrawFn) -> Change:
         made = port(key, net, key, draw(st.sampled_from([None, *NODES])))
         if made.binding is not None and draw(st.booleans()):
             made = replace(made, binding=Binding(made.binding.node, 300 + key, 900 + key))
+        if made.binding is not None and draw(st.booleans()):
+            phase = draw(st.sampled_from(list(MigrationPhase)))
+            node_name = draw(st.sampled_from([name for name in NODES if name != made.binding.node]))
+            made = replace(made, migration=Migration(phase, Binding(node_name, 500 + key, 700 + key)))
         return PortChange(id_, made)
     if kind == "network":
         net = NETWORKS[draw(st.sampled_from(sorted(NETWORKS)))]
@@ -145,7 +152,7 @@ def test_incremental_is_full(script: list[list[Change]]) -> None:
             assert set(installed[name].values()) == set(whole.flows())
             assert programs[name].digest == whole.digest == delta.digest == digest(whole.flows())
             assert len(programs[name]) == len(whole) == len(installed[name])
-            assert not whole.failures
+            assert not whole.failures, whole.failures
         snapshot = after
 
 
@@ -277,10 +284,22 @@ def test_every_rule_is_used() -> None:
         base,
         base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
+        base.apply(2, list(_moving())),
     ]
     for snapshot in worlds:
         for flow in compile_node(snapshot, "n1").flows():
             decoded = decode_cookie(flow.cookie)
             assert decoded is not None
             seen.add(decoded[0])
-    assert set(Rule) - seen == {Rule.STAMP, Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR}
+    learned = {Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE}
+    assert set(Rule) - seen == {Rule.STAMP, *learned}
+
+
+def _moving() -> Iterator[PortChange]:
+    """VMs that n1 gives away, expects, has given away and has got, two of them on an external network."""
+    here, there = Binding("n1", 301, 901), Binding("n2", 302, 902)
+    for key, (phase, binding, other) in enumerate(product(MigrationPhase, *[(here, there)] * 2), start=60):
+        if binding != other:
+            for net in (NETWORKS["net-blue"], NETWORKS[EXTERNAL]):
+                made = port(key + net.key * 10, net, key, "n1")
+                yield PortChange(made.id, replace(made, binding=binding, migration=Migration(phase, other)))
