@@ -188,8 +188,6 @@ def associate(
     row = find(tx.connection, floating_ip_id)
     _require_free_to_move(row, expected_port_id)
     fixed = target(tx.connection, port_id, fixed_ip)
-    if (row.port_id, row.fixed_ip) == (port_id, fixed):
-        return
     if count_rows(tx.connection, port_forwardings, port_forwardings.c.floating_ip_id == floating_ip_id):
         message = f"ports of {IPv4Address(row.address)} are forwarded"
         raise Conflict("floating_ip_forwarded", message, "port_id")

@@ -274,8 +274,6 @@ def allocate_floating(
             if last >= position and len(fresh) < count:
                 found, position = _walk(connection, subnet.id, max(first, position), last, count - len(fresh))
                 fresh += found
-        if len(fresh) < count:
-            position = span.last + 1
         moved.append(replace(span, next=position))
         usable += parts
     if fresh:

@@ -281,11 +281,10 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
     for holder in sorted(name for name in holders if name is not None):
         tx.touch_node(holder, network_deleted=network_id)
-    own_snat.forget(tx, network_id)
     for table in (addresses, pools, subnet_ranges):
         connection.execute(delete(table).where(table.c.subnet_id.in_(own)))
     for table in (neighbours, subnets):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})
-    own_snat.settle(tx)  # others may leave elsewhere now
+    own_snat.settle(tx)  # nothing is for this network any more, and others may leave elsewhere now

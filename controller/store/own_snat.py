@@ -111,12 +111,6 @@ def note_idle(tx: Transaction, node: str, network_id: str) -> None:
     tx.connection.execute(update(addresses).where(*where).values(idle_since=tx.now))
 
 
-def forget(tx: Transaction, network_id: str) -> None:
-    """Take back what was for a network that is about to be deleted."""
-    for row in ipam.release(tx, _A.for_network == network_id):
-        tx.touch_node(row.node, snat_released=str(IPv4Address(row.address)))
-
-
 def problems(connection: Connection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(node, line) where a node should have such an address and has none."""
     has = exists().where(_A.subnet_id == subnets.c.id, _A.node == node_uplinks.c.node, _A.for_network == networks.c.id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.store.specs import AddressRange, Conflict, HostAddress, Invalid, NetworkRecord, StoreError
+from controller.store.specs import AddressRange, Conflict, FixedIpSpec, HostAddress, Invalid, NetworkRecord, StoreError
 from flows.model import GatewayMode, NetworkKind, SnatAddress, StaticRoute
 
 EXTERNAL = {"gateway_mode": GatewayMode.EXTERNAL, "gateway": IPv4Address("10.0.0.1")}
@@ -255,6 +255,38 @@ def test_it_goes_with_the_network(world: Any, nodes: None) -> None:
     assert snat(world, "n1") == [(100, None)]
     world.node("n3", physical_networks=("physnet-ext",))
     assert snat(world, "n3") == [(103, None)]  # released last, so used last
+
+
+def test_it_waits_for_an_external_network(world: Any) -> None:
+    world.node(physical_networks=("physnet1", "physnet-ext"))
+    network = world.network(own_snat_address=True)
+    world.report("n1", world.port(network))
+    assert snat(world, "n1") == []
+    world.external()
+    assert snat(world, "n1") == [(2, None), (3, network.id)]
+
+
+def test_it_comes_with_a_port_whose_interface_was_there_before(world: Any, nodes: None) -> None:
+    network, id_ = world.network(own_snat_address=True), "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a077"
+    world.report("n1", id_)
+    world.port(network, id=id_)
+    assert snat(world, "n1") == [(100, None), (102, network.id)]
+
+
+def test_it_does_not_stand_in_for_the_one_that_all_share(world: Any) -> None:
+    external, wanted = world.external(), IPv4Address("203.0.113.50")
+    taken = world.port(external, fixed_ips=(FixedIpSpec(wanted),))
+    world.node(physical_networks=("physnet1", "physnet-ext"), snat_addresses={"physnet-ext": wanted})
+    network = world.network(own_snat_address=True)
+    port = world.port(network)
+    world.report("n1", port)
+    assert snat(world, "n1") == [(2, network.id)]
+    assert world.store.node_problems("n1") == (
+        "no SNAT on network 'ext': snat_address 203.0.113.50 is in use by a port",
+    )
+    world.store.delete_port(taken.port.id, "tester")
+    world.report("n1", port)
+    assert snat(world, "n1") == [(50, None), (2, network.id)]
 
 
 def test_an_external_network_that_goes_leaves_it_to_the_next_one(world: Any, nodes: None) -> None:
