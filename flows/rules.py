@@ -137,6 +137,7 @@ class Rule(Enum):
     DROP_COPY = _RuleInfo(152, Table.UPLINK_IN, True, "", "to a VM that moves, but not to here")
     DROP_EXTERNAL_COPY = _RuleInfo(153, Table.EXTERNAL_SOURCE, True, "", "to a VM that moves, but not to here")
     DROP_GROUP_TWICE = _RuleInfo(154, Table.LOCAL_DELIVERY, True, "port", "the node that serves the VM hears the group")
+    DELIVER_WAITING = _RuleInfo(163, Table.LOCAL_DELIVERY, False, "port", "to the group: if the VM is here already")
     L2_WAITING = _RuleInfo(155, Table.L2_FORWARD, False, "port", "a VM that is expected here")
     REDIRECT = _RuleInfo(156, Table.L2_FORWARD, False, "port", "a VM that has left: to its new node")
     LEARNED_AWAKE = _RuleInfo(157, Table.AWAKE, False, "", "a VM that is expected here has sent something")

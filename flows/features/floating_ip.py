@@ -69,7 +69,7 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
     yield flow(
         Rule.FLOATING_IN,
         Priority.HIGH,
-        matching(metadata=external.key, eth_type=ETH_IP, ip_dst=address),
+        matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IP, ip_dst=address),
         *towards(network),
         Ct(Table.EXTERNAL_ESTABLISHED, nat_zone(seat.zone), commit=True, nat=translation),
         key=floating_ip.key,

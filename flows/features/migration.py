@@ -95,7 +95,20 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         for fixed_ip in port.fixed_ips:
             address = int(fixed_ip.address)
             group = matching(reg5=network.router_key, reg0=_FROM_GROUP, eth_type=ETH_IP, ip_dst=address)
-            yield drop(Rule.DROP_GROUP_TWICE, Priority.HIGH, group, key=port.key)
+            if role is Role.LEFT:
+                yield drop(Rule.DROP_GROUP_TWICE, Priority.HIGH, group, key=port.key)
+                continue
+            # without teaching: as long as it is not here, that is for its node
+            yield flow(
+                Rule.DELIVER_WAITING,
+                Priority.HIGH,
+                group,
+                SetField(Reg.NETWORK, network.key),
+                SetField("eth_src", GATEWAY_MAC),
+                SetField("eth_dst", mac_to_int(port.mac)),
+                Goto(Table.L2_FORWARD),
+                key=port.key,
+            )
     if role is Role.WAITING:
         yield from _waiting(network, port)
     if role is Role.LEFT:
