@@ -99,6 +99,16 @@ def test_echo_to_the_gateway_is_answered_in_place(sender: Vm) -> None:
     assert (answer["eth_src"], answer["eth_dst"], answer["icmp_id"]) == (GATEWAY_MAC, sender.mac, 77)
 
 
+@pytest.mark.parametrize("ip_frag", [1, 3], ids=["first", "later"])
+def test_so_is_one_in_fragments_part_by_part(ip_frag: int) -> None:
+    gateway = ip("10.20.0.1")
+    known = {"eth_type": ETH_IP, "ip_proto": 1, "ip_frag": ip_frag, "nw_ttl": 64}
+    part = packet(eth_src=BLUE_1.mac, eth_dst=GATEWAY_MAC, ip_src=BLUE_1.ip, ip_dst=gateway, **known)
+    (answer,) = send(BLUE_1, part).hops[0].result.answers
+    assert (answer["ip_src"], answer["ip_dst"], answer["ip_frag"]) == (gateway, BLUE_1.ip, ip_frag)
+    assert (answer["eth_src"], answer["eth_dst"]) == (GATEWAY_MAC, BLUE_1.mac)
+
+
 def test_the_gateway_offers_nothing_else() -> None:
     gateway = ip("10.20.0.1")
     drop = send(BLUE_1, BLUE_1.udp(gateway)).hops[0].result.drop

@@ -10,7 +10,7 @@ from tests.world import NODES, network, node, port
 PER_LOCAL_PORT = 14
 PER_NETWORK = 25
 PER_NETWORK_ROUTED_TO = 14
-PER_GATEWAY = 5
+PER_GATEWAY = 6
 
 
 def flows(networks: list[Network], ports: int = 0, elsewhere: int = 0, nodes: int = 1) -> int:
