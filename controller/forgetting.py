@@ -47,7 +47,9 @@ class Owed:
     def __init__(self) -> None:
         self._owed: dict[str, dict[Forget, int]] = {}
 
-    def add(self, node: str, what: Iterable[Forget], revision: int) -> None:
+    def add(self, node: str, what: Collection[Forget], revision: int) -> None:
+        if not what:
+            return
         owed = self._owed.setdefault(node, {})
         owed.update((each, revision) for each in what)
         by_address = [each for each in owed if each.end is not End.ALL]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import eventlet
@@ -97,7 +97,7 @@ class World:
         self,
         upserts: tuple[Flow, ...] = (),
         deletes: tuple[Flow, ...] = (),
-        forget: Iterable[Forget] = (),
+        forget: Sequence[Forget] = (),
         unclaimed: int | None = None,
     ) -> int:
         gone = {each.key for each in (*upserts, *deletes)}
@@ -313,7 +313,7 @@ def test_the_end_of_an_old_connection_leaves_the_new_one(world: World) -> None:
     new = world.live(FakeSwitch(flows=old.flows))
     world.registry.disconnected(old)  # type: ignore[arg-type]
     assert world.session.connection is new
-    world.registry.disconnected(new)  # type: ignore[arg-type]
+    world.registry.disconnected(new)
     assert world.session is None
 
 

@@ -221,7 +221,7 @@ def test_run_follows_when_woken_and_outlives_the_database(world: World, monkeypa
 
 def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.confirm_all()
-    real = snapshots.recompile
+    real: Any = snapshots.recompile  # type: ignore[attr-defined]
 
     def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str) -> Any:
         if node == "n1":
@@ -381,10 +381,12 @@ def test_a_failure_half_way_changes_nothing(floating: World, monkeypatch: pytest
         calls += 1
         if at != "recompile" or calls == 2:
             raise BaseException("out of memory")
-        return snapshots.compile_node(args[2], args[4]), floating.keeper.wanted(args[4])
+        return real(*args)
 
+    where: Any = Snapshot if at == "apply" else snapshots
+    real = getattr(where, at)
     with monkeypatch.context() as patch:
-        patch.setattr(*((Snapshot, "apply") if at == "apply" else (snapshots, at)), broken)
+        patch.setattr(where, at, broken)
         with pytest.raises(BaseException, match="out of memory"):
             floating.keeper.follow()
     assert floating.keeper.current is before and floating.sessions.work == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -13,7 +13,7 @@ from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output
 from controller.packet_in.unresolved import Unresolved
-from flows.model import Binding, GatewayMode, Neighbour
+from flows.model import Binding, GatewayMode, Neighbour, StaticRoute
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
@@ -172,6 +172,15 @@ def test_an_expired_packet_that_gets_no_answer(mode: GatewayMode, frame: bytes, 
     number = model.MODES.index(mode)
     assert bed.handle(cookie(Rule.PUNT_TTL_EXPIRED, number + 1), 100 + number, frame) is None
     assert bed.counters == {expected: 1}
+
+
+def test_an_expired_packet_from_behind_the_next_hop_of_a_route() -> None:
+    behind = packet(source=IPv4Address("10.99.0.7").packed)
+    bed = Bed()
+    assert bed.handle(TTL, 100, behind) is None and bed.counters == {outcomes.SPOOFED_SOURCE: 1}
+    route = StaticRoute(IPv4Network("10.99.0.0/16"), ADDRESS)
+    got = Bed(model.cloud(networks=(model.network(routes=(route,)),))).handle(TTL, 100, behind)
+    assert got is not None and got.frame[26:34] == IPv4Address("10.0.0.2").packed + IPv4Address("10.99.0.7").packed
 
 
 def test_a_fault_of_ours_costs_one_packet(caplog: pytest.LogCaptureFixture) -> None:
