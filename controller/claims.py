@@ -100,11 +100,11 @@ class Claims:
             if claim is None:
                 continue
             known = self._held.setdefault(node, {})
-            withheld = self._withheld.setdefault(node, {})
+            withheld = self._withheld.get(node, {})
             replaces = claim in known and claim not in withheld
             known[claim] = flow
             if not replaces and self._contested(node, claim, now):
-                withheld.setdefault(claim, first)
+                self._withheld.setdefault(node, {}).setdefault(claim, first)
                 waiting.append(flow)
             else:
                 withheld.pop(claim, None)
@@ -123,6 +123,8 @@ class Claims:
 
     def free(self, revision: int, now: float) -> dict[str, tuple[Flow, ...]]:
         """Node -> withheld flows that nothing stands against any more; they are taken for sent with `revision`."""
+        if not self._letting_go and not self._withheld:
+            return {}
         waited_for = {
             claim: {node: one for node, one in others.items() if one.deadline > now}
             for claim, others in self._letting_go.items()
@@ -136,6 +138,7 @@ class Claims:
                 self._sent.setdefault(node, {})[claim] = revision
             if claims:
                 freed[node] = tuple(self._held[node][claim] for claim in claims)
+        self._withheld = {node: withheld for node, withheld in self._withheld.items() if withheld}
         return freed
 
     def deadline(self) -> float | None:

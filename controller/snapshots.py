@@ -186,18 +186,24 @@ class SnapshotKeeper:
             if change.new is None:
                 del self._last_change[type(change), change.id]
         for name, new in computed.items():
-            state = self._nodes.setdefault(name, _NodeState(oldest=1, newest=revision))
+            state = self._nodes.get(name)
+            if state is None:
+                state = self._nodes[name] = _NodeState(oldest=1, newest=revision)
             state.program, state.broken = new.program, new.broken
             if new.delta or new.broken or name in left:
                 self._pending(state, first, revision)
-            self._owed.add(name, left.get(name, ()), revision)
-        deltas = {name: new.delta for name, new in computed.items()}
+        for name, what in left.items():
+            if name in computed:
+                self._owed.add(name, what, revision)
+        deltas = {name: new.delta for name, new in computed.items() if new.delta}
         sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic())
-        return {  # work without a change confirms what waits, once what is before it is done
-            name: Work(delta, revision, self._claims.unclaimed(name))
-            for name, delta in sent.items()
-            if self._nodes[name].oldest is not None
-        }
+        work = {}
+        for name, new in computed.items():
+            if self._nodes[name].oldest is not None:
+                # work without a change confirms what waits, once what is before it is done
+                delta = sent.get(name) or Delta((), (), self._claims.digest(name, new.delta.digest))
+                work[name] = Work(delta, revision, self._claims.unclaimed(name))
+        return work
 
     def _deliver(self, work: Mapping[str, Work]) -> None:
         if self._sessions is not None:
