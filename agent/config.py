@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from oslo_config import cfg
 
 DEFAULT_FILE = "/etc/trunkline/trunkline-agent.conf"
+# In place of an address for NAT: the host's own.
+HOST = "host"
 
 # `br-<name>` is a network device, and those have at most 15 characters (IFNAMSIZ in linux/if.h, with its final zero).
 _PHYSICAL_NETWORK = re.compile(r"[A-Za-z0-9_-]{1,12}")
@@ -45,7 +47,8 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         "snat_address",
         default=[],
         help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there; or PHYSICAL_NETWORK:FIRST-LAST or "
-        "PHYSICAL_NETWORK:CIDR, where it takes one from. May be repeated.",
+        "PHYSICAL_NETWORK:CIDR, where it takes one from; or PHYSICAL_NETWORK:host, the host's own address on the "
+        "bridge, PHYSICAL_NETWORK:host:ADDRESS where it has several. May be repeated.",
     ),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
     cfg.IntOpt(
@@ -81,7 +84,10 @@ class PhysicalNetwork:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds."""
+    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds.
+
+    `snat_addresses`: by physical network an address, FIRST-LAST, `host` or `host:ADDRESS`.
+    """
 
     node: str
     datapath_id: str
@@ -236,13 +242,17 @@ def _snat_addresses(texts: Sequence[str], names: set[str]) -> tuple[tuple[str, s
         try:
             addresses[name] = _snat_choice(choice)
         except ValueError as error:
-            message = f"snat_address: '{text}' is not PHYSICAL_NETWORK:ADDRESS, :FIRST-LAST or :CIDR: {error}"
-            raise ConfigError(message) from None
+            forms = "PHYSICAL_NETWORK:ADDRESS, :FIRST-LAST, :CIDR, :host or :host:ADDRESS"
+            raise ConfigError(f"snat_address: '{text}' is not {forms}: {error}") from None
     return tuple(addresses.items())
 
 
 def _snat_choice(text: str) -> str:
-    """An address or FIRST-LAST. Raises ValueError."""
+    """An address, FIRST-LAST, `host`, or `host:` and an address. Raises ValueError."""
+    if text == HOST:
+        return text
+    if text.startswith(f"{HOST}:"):
+        return f"{HOST}:{_host(IPv4Address(text.removeprefix(f'{HOST}:')))}"
     if "/" in text:
         cidr = IPv4Network(text)
         first, last = cidr[0], cidr[-1]

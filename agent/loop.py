@@ -8,6 +8,8 @@ from importlib import metadata
 
 from agent import nics
 from agent.config import AgentConfig
+from agent.host_address import HostAddresses
+from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import AddPort, WantedBridge, plan, wanted
 from agent.report import InterfacesReport, interfaces_report, node_report
@@ -21,6 +23,9 @@ _RETRY_S = 0.5
 # So many repairs in a row are a fight with another program over the same columns: then no more than one a second.
 _FIGHT = 5
 _FIGHT_PAUSE_S = 1.0
+# Seconds between two looks at the host's addresses, and at whether Open vSwitch was restarted: where NAT shares one.
+_ADDRESS_PAUSE_S = 1.0
+_RESTART_PAUSE_S = 0.1
 
 
 class Agent:
@@ -32,6 +37,8 @@ class Agent:
         self._reporter = reporter
         self._bridges: tuple[WantedBridge, ...] = wanted(config)
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
+        self._host_addresses = HostAddresses(config)
+        self._host_flows = HostFlows(config, self._host_addresses.choices)
         self._version = _version()
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
@@ -55,8 +62,17 @@ class Agent:
                 self._report_problems(frozenset({str(error)}))
                 delay = _RETRY_S
             if not self._stopping:
-                self._waker.wait(delay)
+                self._wait(delay)
         self._stopping = False
+
+    def _wait(self, seconds: float) -> None:
+        if not self._host_addresses.choices:
+            self._waker.wait(seconds)
+            return
+        end = time.monotonic() + min(seconds, _ADDRESS_PAUSE_S)
+        while (left := end - time.monotonic()) > 0:
+            if self._waker.wait(min(left, _RESTART_PAUSE_S)) or self._host_flows.restarted():
+                return
 
     def close(self) -> None:
         if self._ovsdb is not None:
@@ -69,20 +85,24 @@ class Agent:
             LOG.info("connected to %s", self._config.ovsdb)
         state = self._ovsdb.read()
         # First what matters for a new interface, then the repair, which is rare.
+        held = self._host_addresses.read()
         self._report(state)
-        return self._repair(self._ovsdb, state)
+        delay = self._host_flows.keep(state, held)
+        return min(delay, self._repair(self._ovsdb, state))
 
     def _report(self, state: OvsState) -> None:
         interfaces = interfaces_report(self._config, state, self._interfaces)
         for line in set(interfaces.duplicates) - set(self._interfaces.duplicates):
             LOG.warning("%s", line)
         self._interfaces = interfaces
-        self._reporter.submit(node_report(self._config, state, self._version), interfaces)
+        hosts = self._host_addresses.to_report()
+        self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
 
     def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
         outside = self._nics - state.interfaces.keys()
         difference = plan(self._bridges, state, nics.addressed(outside))
-        self._report_problems(frozenset(difference.problems))
+        about_host = (*self._host_addresses.problems, *self._host_flows.problems)
+        self._report_problems(frozenset((*difference.problems, *about_host)))
         if not difference.steps:
             self._repairs = 0
             self._bring_up(self._nics & state.interfaces.keys())

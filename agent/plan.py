@@ -148,7 +148,7 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
         ports=tuple(
             WantedPort(
                 uplink_port(network),
-                (*_patch(_peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
+                (*_patch(peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
             )
             for index, network in enumerate(config.physical_networks)
         ),
@@ -172,11 +172,12 @@ def _physical_bridge(network: PhysicalNetwork, config: AgentConfig) -> WantedBri
     return WantedBridge(
         name=network.bridge,
         settings=(Setting("datapath_type", config.datapath_type), Setting("fail_mode", "standalone")),
-        ports=(*nic, WantedPort(_peer_port(network), _patch(uplink_port(network)))),
+        ports=(*nic, WantedPort(peer_port(network), _patch(uplink_port(network)))),
     )
 
 
-def _peer_port(network: PhysicalNetwork) -> str:
+def peer_port(network: PhysicalNetwork) -> str:
+    """The other end of the uplink, on the physical network's bridge."""
     return f"int-{network.name}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from agent.config import AgentConfig
 from agent.plan import uplink_port
@@ -56,11 +57,17 @@ class InterfacesReport:
         }
 
 
-def node_report(config: AgentConfig, state: OvsState, agent_version: str) -> NodeReport:
+def node_report(
+    config: AgentConfig,
+    state: OvsState,
+    agent_version: str,
+    host_addresses: Mapping[str, str] = MappingProxyType({}),
+) -> NodeReport:
+    """`host_addresses`: what to say, by physical network, where the SNAT address is to be the host's own."""
     return NodeReport(
         datapath_id=config.datapath_id,
         physical_networks=tuple(network.name for network in config.physical_networks),
-        snat_addresses=config.snat_addresses,
+        snat_addresses=tuple((name, host_addresses.get(name, choice)) for name, choice in config.snat_addresses),
         agent_version=agent_version,
         ovs_version=state.ovs_version,
     )

@@ -19,8 +19,10 @@ class Waker:
         with contextlib.suppress(BlockingIOError):  # the counter is full: it wakes as well
             os.eventfd_write(self._fd, 1)
 
-    def wait(self, seconds: float) -> None:
-        """Until woken, or `seconds` have passed. All calls of wake() since the last wait() count as one."""
-        if self._poll.poll(max(seconds, 0) * 1000):
+    def wait(self, seconds: float) -> bool:
+        """Until woken, or `seconds` have passed: False. All calls of wake() since the last wait() count as one."""
+        woken = bool(self._poll.poll(max(seconds, 0) * 1000))
+        if woken:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._fd)
+        return woken

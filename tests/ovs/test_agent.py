@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.host_flows import MARK, MARK_MASK
 from etc.lab import netns
 from etc.lab.openvswitch import OpenVSwitch, datapath_type
 from etc.lab.processes import CommandFailed, Process, start, stop_all, wait_until
+from flows.rules import Rule, cookie
 from tests.ovs.fake_api import FakeApi
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -56,6 +59,7 @@ class Node:
         controllers: tuple[str, ...] = ("tcp:127.0.0.1:6653",),
         heartbeat: float = 10.0,
         datapath_id: str = "0000020000000001",
+        snat_address: str = "physnet1:203.0.113.11",
     ) -> Process:
         lines = [
             "[agent]",
@@ -65,7 +69,7 @@ class Node:
             f"datapath_id = {datapath_id}",
             "physical_network = physnet1:eth1",
             "physical_network = physnet2",
-            "snat_address = physnet1:203.0.113.11",
+            f"snat_address = {snat_address}",
             f"api_url = http://127.0.0.1:{self.api.port}",
             "api_token = t0ken",
             f"heartbeat_interval = {heartbeat}",
@@ -360,3 +364,36 @@ def test_what_is_not_ours_stays(node: Node, agent: Process) -> None:
     assert node.ovs.vsctl("port-to-br", "foreign") == "br-int"
     assert "br-other" in node.ovs.vsctl("list-br").split()
     node.ovs.vsctl("del-port", "foreign", "--", "del-br", "br-other")
+
+
+def test_flows_for_the_hosts_address_come_and_go_with_what_they_need(node: Node, agent: Process) -> None:
+    """The controller's one flow that matters is put into br-int here."""
+    ours, returns = f"cookie={MARK:#x}/{MARK_MASK:#x}", f"cookie={cookie(Rule.HOST_RETURN, 1):#x}"
+    address = "192.0.2.77"
+    from_br_int = f"{returns},table=3,ip,nw_dst={address},actions=in_port"
+
+    def flows() -> list[str]:
+        with suppress(CommandFailed):  # it is just starting
+            return re.findall(rf".*nw_dst={address}.*", node.ovs.ofctl("dump-flows", "br-physnet1", "--no-stats", ours))
+        return []
+
+    def settled(number: int) -> None:
+        wait_until(lambda: len(flows()) == number, 10, lambda: f"{number} flows: {flows()}")
+
+    agent.stop()
+    node.start_and_settle(snat_address="physnet1:host")
+    said = node.agents[-1].log.read_text
+    wait_until(lambda: "device br-physnet1 holds no IPv4 address" in said(), 5, "a line about it")
+    netns.configure(node.namespace, f"address add {address}/24 dev br-physnet1", "link set br-physnet1 up")
+    wait_until(lambda: node.api.nodes()[-1].body["snat_addresses"] == {"physnet1": f"host:{address}"}, 5, "a report")
+    settled(4)
+    node.ovs.ofctl("add-flow", "br-int", from_br_int)
+    settled(9)
+    node.ovs.restart_switch(kill=True)
+    settled(4)
+    stop_all(node.agents)
+    node.start_and_settle()
+    settled(0)
+    assert node.ovs.flows("br-physnet1") == ["priority=0 actions=NORMAL"]
+    node.ovs.ofctl("del-flows", "br-int")
+    netns.configure(node.namespace, "address flush dev br-physnet1")

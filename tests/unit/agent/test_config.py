@@ -37,6 +37,12 @@ def test_defaults(tmp_path: Path) -> None:
     assert (config.heartbeat_interval, config.inactivity_probe) == (10.0, 30000)
 
 
+@pytest.mark.parametrize("choice", ["host", "host:203.0.113.9"])
+def test_the_hosts_own_address(tmp_path: Path, choice: str) -> None:
+    config = loaded(tmp_path, text(f"snat_address = physnet1:{choice}"))
+    assert config.snat_addresses == (("physnet1", choice),)
+
+
 def test_everything(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
@@ -108,6 +114,11 @@ def test_the_sample_is_valid() -> None:
         (text("snat_address = physnet1:203.0.113.0/33"), "snat_address"),
         (text("snat_address = physnet1:223.0.0.0-224.0.0.1"), "not the address of a host"),
         (text("snat_address = physnet1:127.0.0.1"), "not the address of a host"),
+        (text("snat_address = physnet1:host:"), "snat_address"),
+        (text("snat_address = physnet1:host:224.0.0.1"), "not the address of a host"),
+        (text("snat_address = physnet1:host:203.0.113.1-203.0.113.9"), "snat_address"),
+        (text("snat_address = physnet1:hosts"), "snat_address"),
+        (text("snat_address = physnet1:host", "snat_address = physnet1:203.0.113.2"), "twice"),
         (text("snat_address = physnet1:203.0.113.1", "snat_address = physnet1:203.0.113.2"), "twice"),
         (text("ovsdb = /run/db.sock"), "ovsdb"),
         (text(node="n 1"), "node"),
