@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from controller.store import bindings, ipam, node_addresses
+from controller.store import bindings, codec, ipam, node_addresses
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
-from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes
-from controller.store.specs import Conflict, Invalid, NodeSpec, NotFound
+from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, subnets
+from controller.store.specs import Conflict, HostAddress, Invalid, NodeSpec, NotFound
 
 _NEIGHBOUR = (
     neighbours.c.node == bindparam("holder"),
@@ -48,10 +49,27 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
         if changed:
             tx.record(NODE, spec.name, UPDATE, changed)
             tx.connection.execute(update(nodes).where(nodes.c.name == spec.name).values(**changed))
+        if "snat_addresses" in changed:
+            _release_hosts_own(tx, spec.name, row.snat_addresses, snat_addresses)
         if "datapath_id" in changed:
             _forget_reports(tx, spec.name)  # another machine: nothing said of the old one is true of it
     _set_physical_networks(tx, spec)
     node_addresses.follow_uplinks(tx, spec.name)
+
+
+def _release_hosts_own(tx: Transaction, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Take back what was the host's, by physical network, and is not named any more: the host still has it, and the
+    node would answer ARP for it from now on.
+    """
+    for physical_network, text in before.items():
+        choice = codec.load_snat_choice(text)
+        if not isinstance(choice, HostAddress) or now.get(physical_network) in (text, str(choice.address)):
+            continue
+        there = select(subnets.c.id).join(networks, networks.c.id == subnets.c.network_id)
+        there = there.where(networks.c.physical_network == physical_network)
+        held = (addresses.c.owner == ipam.SNAT_OWNER, addresses.c.node == name, addresses.c.subnet_id.in_(there))
+        for row in ipam.release(tx, *held, addresses.c.address == int(choice.address)):
+            tx.touch_node(name, snat_released=str(IPv4Address(row.address)))
 
 
 def _set_physical_networks(tx: Transaction, spec: NodeSpec) -> None:

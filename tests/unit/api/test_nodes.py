@@ -54,6 +54,16 @@ def test_the_address_of_a_nodes_host(world: World) -> None:
         assert world.call("PUT", "/v1/nodes/n1", body, "agent").refusal[::2] == (400, "snat_addresses.physnet-ext")
 
 
+@pytest.mark.parametrize("then", [{}, {"physnet-ext": "203.0.113.2-203.0.113.99"}])
+def test_the_address_of_a_nodes_host_is_given_back_with_the_option(world: World, then: dict[str, str]) -> None:
+    world.external()
+    body = {**NODE, "physical_networks": ["physnet-ext"], "snat_addresses": {"physnet-ext": "host:203.0.113.77"}}
+    world.ok("PUT", "/v1/nodes/n1", body, "agent")
+    node = world.ok("PUT", "/v1/nodes/n1", {**body, "snat_addresses": then}, "agent")["node"]
+    (held,) = node["external_addresses"]
+    assert held["address"] != "203.0.113.77" and not held["host"]
+
+
 def test_what_a_node_cannot_have_is_shown_and_told_its_agent(world: World) -> None:
     subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
     world.network(name="outside", kind="flat", physical_network="physnet-ext", external=True, subnets=subnets)
