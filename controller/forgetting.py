@@ -81,8 +81,8 @@ def left_behind(before: Snapshot, changes: Iterable[Change]) -> dict[str, set[Fo
     for change in changes:
         if isinstance(change, PortChange) and change.id in before.ports:
             old = before.ports[change.id]
-            if old.binding is not None:
-                left.setdefault(old.binding.node, set()).update(_of_port(before, old, old.binding, change.new))
+            for binding in old.bindings:
+                left.setdefault(binding.node, set()).update(_of_port(before, old, binding, change.new))
         elif isinstance(change, FloatingIpChange) and change.id in before.floating_ips:
             for binding, forget in _of_floating_ip(before, before.floating_ips[change.id], change.new):
                 left.setdefault(binding.node, set()).add(forget)
@@ -90,9 +90,9 @@ def left_behind(before: Snapshot, changes: Iterable[Change]) -> dict[str, set[Fo
 
 
 def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Iterator[Forget]:
-    now = None if new is None else new.binding
-    stays = now is not None and now.node == was.node
-    if not stays or now is None or now.zone != was.zone:
+    now = None if new is None else next((each for each in new.bindings if each.node == was.node), None)
+    stays = now is not None
+    if now is None or now.zone != was.zone:
         yield Forget(was.zone)
         yield Forget(nat_zone(was.zone))
     kept = _sources(before, new) if new is not None and stays else set()
@@ -115,10 +115,10 @@ def _of_floating_ip(before: Snapshot, old: FloatingIp, new: FloatingIp | None) -
     kept = set(_uses(new)) if new is not None and _place(new) == _place(old) else set()
     for port_id in {use[0] for use in _uses(old) if use not in kept}:
         port = before.ports.get(port_id)
-        if port is not None and port.binding is not None:
-            zone = nat_zone(port.binding.zone)
+        for binding in () if port is None else port.bindings:
+            zone = nat_zone(binding.zone)
             for end in (End.ORIGINAL_DESTINATION, End.REPLY_DESTINATION):  # what came to it, what left from it
-                yield port.binding, Forget(zone, end, int(old.address))
+                yield binding, Forget(zone, end, int(old.address))
 
 
 def _place(floating_ip: FloatingIp) -> tuple[str, int]:

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from controller.store import node_addresses, own_snat
+from controller.store import moves, node_addresses, own_snat, zones
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import interfaces, networks, node_uplinks, nodes, ports
 from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, ReportedInterface
-from flows.pipeline import PORT_ZONES
 
-BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "
+BOUND, UNKNOWN, REFUSED = "bound", "unknown", "refused: "  # and the phase of a migration, where it is not bound
 
 _COLUMNS = (
     *ports.c["id", "network_id", "node", "bound_node", "ofport", "zone", "binding_error"],
+    *ports.c["migration", "other_node", "other_ofport", "other_zone"],
     networks.c.physical_network,
 )
 _KNOWN = select(*_COLUMNS).join(networks, networks.c.id == ports.c.network_id)
@@ -35,6 +35,7 @@ _SEATED_PORTS = _KNOWN.join(interfaces, interfaces.c.iface_id == ports.c.id).whe
 _CONCERNED = select(ports.c.id).where(
     or_(
         ports.c.bound_node == bindparam("holder"),
+        ports.c.other_node == bindparam("holder"),
         ports.c.id.in_(select(interfaces.c.iface_id).where(interfaces.c.node == bindparam("holder"))),
     )
 )
@@ -49,11 +50,6 @@ _EXPLAIN = (
 _REACHED = select(node_uplinks.c.node, node_uplinks.c.physical_network).where(
     node_uplinks.c.node.in_(bindparam("names", expanding=True))
 )
-_ZONES = select(ports.c.zone).where(
-    ports.c.bound_node == bindparam("holder"), ports.c.zone.between(bindparam("low"), bindparam("high"))
-)
-_NEXT_ZONE = select(nodes.c.next_zone).where(nodes.c.name == bindparam("holder"))
-_SET_ZONE = update(nodes).where(nodes.c.name == bindparam("holder")).values(next_zone=bindparam("following"))
 _SERIAL = select(nodes.c.serial).where(nodes.c.name == bindparam("holder"))
 _SET_SERIAL = update(nodes).where(nodes.c.name == bindparam("holder")).values(serial=bindparam("newest"))
 _ADD = insert(interfaces)
@@ -84,6 +80,10 @@ def reconcile(tx: Transaction, port_ids: Sequence[str]) -> None:
             seats.setdefault(iface_id, {})[node] = ofport
         rows += tx.connection.execute(_PORTS, {"ids": part})
     reached = _reached(tx, {node for places in seats.values() for node in places})
+    changed = moves.follow(tx, [row for row in rows if row.migration is not None], seats, reached)
+    if changed:
+        again = {row.id: row for part in chunks(changed) for row in tx.connection.execute(_PORTS, {"ids": part})}
+        rows = [again.get(row.id, row) for row in rows]
     errors: dict[str, str] = {}
     wanted = []
     for row in rows:
@@ -92,7 +92,9 @@ def reconcile(tx: Transaction, port_ids: Sequence[str]) -> None:
         wanted.append((row, target))
         if shown and target is None:
             errors[row.id] = _homeless(row, shown)
-    _unbind(tx, [row for row, target in wanted if row.bound_node is not None and target != row.bound_node])
+    leaving = [row for row, target in wanted if row.bound_node is not None and target != row.bound_node]
+    moves.end(tx, [row for row in leaving if row.migration is not None])
+    _unbind(tx, leaving)
     arriving: dict[str, list[tuple[AnyRow, int]]] = {}
     for row, target in wanted:
         if target is None:
@@ -156,35 +158,15 @@ def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) ->
         except Exhausted:
             without_gateway.add(network_id)
     ready = [(row, ofport) for row, ofport in arrivals if row.network_id not in without_gateway]
-    zones = _free_zones(tx, node, len(ready))
-    _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, zones, strict=False)])
+    found = zones.free(tx, node, len(ready))
+    _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, found, strict=False)])
     own_snat.settle(tx, node)
     for row, _ in arrivals:
         if row.network_id in without_gateway:
             refused[row.id] = f"the subnet has no address left for the gateway of node {node}"
-    for row, _ in ready[len(zones) :]:
+    for row, _ in ready[len(found) :]:
         refused[row.id] = f"node {node} has no conntrack zone left"
     return refused
-
-
-def _free_zones(tx: Transaction, node: str, count: int) -> list[int]:
-    """Zones in turn, so that one that was just given back, and may still hold connections, comes last."""
-    if not count:
-        return []
-    zone: int = tx.connection.execute(_NEXT_ZONE, {"holder": node}).scalar_one()
-    found: list[int] = []
-    walked = 0
-    while walked < len(PORT_ZONES) and len(found) < count:
-        high = min(zone + count + 63, PORT_ZONES[-1])
-        used = set(tx.connection.execute(_ZONES, {"holder": node, "low": zone, "high": high}).scalars())
-        while zone <= high and len(found) < count:
-            if zone not in used:
-                found.append(zone)
-            zone += 1
-            walked += 1
-        zone = zone if zone in PORT_ZONES else PORT_ZONES[0]
-    tx.connection.execute(_SET_ZONE, {"holder": node, "following": zone})
-    return found
 
 
 def _place(tx: Transaction, places: Sequence[tuple[AnyRow, str | None, int | None, int | None]]) -> None:
@@ -205,6 +187,8 @@ def _unbind(tx: Transaction, rows: Sequence[AnyRow]) -> None:
 def unbind(tx: Transaction, port_id: str) -> None:
     """Take a port that is about to be deleted off its node."""
     row = tx.connection.execute(_PORTS, {"ids": [port_id]}).one()
+    if row.migration is not None:
+        moves.end(tx, [row])
     if row.bound_node is not None:
         _unbind(tx, [row])
 
@@ -240,6 +224,8 @@ def _status(row: AnyRow | None, node: str) -> str:
         return UNKNOWN
     if row.bound_node == node:
         return BOUND
+    if row.other_node == node:
+        return str(row.migration)
     if row.node not in (None, node):
         return f"{REFUSED}the port is scheduled on {row.node}"
     if row.bound_node is not None:

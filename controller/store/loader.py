@@ -45,6 +45,8 @@ from flows.model import (
     FloatingIp,
     FloatingIpChange,
     GatewayMode,
+    Migration,
+    MigrationPhase,
     Neighbour,
     Network,
     NetworkAddress,
@@ -240,8 +242,18 @@ def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...]) -> PortRecord:
         node=row.node,
         binding=None if row.bound_node is None else Binding(row.bound_node, row.ofport, row.zone),
         dhcp_options=tuple(DhcpOption(option.code, option.payload) for option in options),
+        migration=_migration(row),
     )
-    return PortRecord(port, row.device_id, options, row.created_at, row.revision, row.binding_error)
+    return PortRecord(
+        port, row.device_id, options, row.created_at, row.revision, row.binding_error, expected_on=row.other_node
+    )
+
+
+def _migration(row: AnyRow) -> Migration | None:
+    """None while the interface on the other node has not been seen."""
+    if row.other_ofport is None:
+        return None
+    return Migration(MigrationPhase(row.migration), Binding(row.other_node, row.other_ofport, row.other_zone))
 
 
 def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from controller.store import codec, ipam, own_snat
 from controller.store.engine import AnyRow, chunks
@@ -34,7 +34,10 @@ _SET_IDLE = (
 )
 _ANY_PORT = (
     select(ports.c.id)
-    .where(ports.c.bound_node == bindparam("holder"), ports.c.network_id == bindparam("network"))
+    .where(
+        or_(ports.c.bound_node == bindparam("holder"), ports.c.other_node == bindparam("holder")),
+        ports.c.network_id == bindparam("network"),
+    )
     .limit(1)
 )
 _PLACES = (

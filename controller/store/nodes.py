@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from controller.store import bindings, codec, ipam, node_addresses
+from controller.store import bindings, codec, ipam, moves, node_addresses
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, subnets
 from controller.store.specs import Conflict, HostAddress, Invalid, NodeSpec, NotFound
@@ -107,6 +107,7 @@ def delete_node(tx: Transaction, name: str) -> None:
     if not count_rows(tx.connection, nodes, nodes.c.name == name):
         raise NotFound("node_unknown", f"there is no node {name}")
     _forget_reports(tx, name)
+    moves.forget_node(tx, name)
     ipam.release(tx, addresses.c.node == name)
     tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
     tx.connection.execute(delete(nodes).where(nodes.c.name == name))

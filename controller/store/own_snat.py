@@ -24,7 +24,8 @@ _LEAVES = or_(
     and_(networks.c.external_network_id.is_(None), _OUTSIDE.c.key == _FIRST),
 )
 
-_PRESENT = exists().where(ports.c.bound_node == node_uplinks.c.node, ports.c.network_id == networks.c.id)
+_HERE = or_(ports.c.bound_node == node_uplinks.c.node, ports.c.other_node == node_uplinks.c.node)
+_PRESENT = exists().where(_HERE, ports.c.network_id == networks.c.id)
 
 
 @dataclass(frozen=True, slots=True)

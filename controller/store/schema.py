@@ -168,6 +168,12 @@ ports = Table(
     Column("bound_node", NAME, ForeignKey("nodes.name")),
     Column("ofport", Integer),
     Column("zone", Integer),
+    # a VM on its way (flows.model.MigrationPhase): the other node, with what is known of the interface there
+    Column("migration", String(16)),
+    Column("other_node", NAME, ForeignKey("nodes.name")),
+    Column("other_ofport", Integer),
+    Column("other_zone", Integer),
+    Column("moved_at", Double),
     # why it is bound nowhere though a node shows its interface
     Column("binding_error", String(1024)),
     Column("dhcp_options", JSON, nullable=False),
@@ -175,8 +181,14 @@ ports = Table(
     Column("revision", BigInteger, nullable=False),
     UniqueConstraint("network_id", "mac"),
     UniqueConstraint("bound_node", "zone"),
+    UniqueConstraint("other_node", "other_zone"),
     CheckConstraint(
         "(bound_node IS NULL) = (ofport IS NULL) AND (bound_node IS NULL) = (zone IS NULL)", name="binding_is_whole"
+    ),
+    CheckConstraint(
+        "(other_node IS NULL) = (migration IS NULL) AND (other_ofport IS NULL) = (other_zone IS NULL) "
+        "AND (other_node IS NULL OR bound_node != other_node)",
+        name="migration_is_whole",
     ),
 )
 

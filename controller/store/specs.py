@@ -24,6 +24,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     update_port(port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]
         changes: name, hostname, device_id, node, dhcp_options, fixed_ips (typed as in PortSpec).
     delete_port(port_id: str, actor: str) -> Written[PortRecord]
+    prepare_binding, activate_binding, withdraw_binding(port_id: str, node: str, actor: str) -> Written[PortRecord]
+        have another node expect the port, have it served there, have it expected no more
+    end_moves(older_than_s: float) -> Written[int]                   value: how many are over
     get_port(port_id: str) -> PortRecord
     list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, limit=None, marker=None)
         -> list[PortRecord]      node: bound to it, or scheduled on it and bound nowhere
@@ -48,7 +51,7 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     journal(*, after=0, limit=100, kind=None, object_id=None) -> list[JournalEntry]
 
 Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
-    NotFound [404]   network_unknown port_unknown node_unknown
+    NotFound [404]   network_unknown port_unknown node_unknown binding_unknown
     Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid
                      gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
@@ -56,6 +59,7 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      option_unfit route_invalid router_invalid
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
+                     port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
     Busy     [503]   database_busy
 """
@@ -206,7 +210,7 @@ class PortRecord:
     """A stored port. `port.binding` says where it is; whether its node has confirmed it only the sessions know.
 
     `binding_error` says why it is bound nowhere though a node shows its interface. `floating_ips` are associated with
-    it; the model's feed leaves them out.
+    it; the model's feed leaves them out. `expected_on` is the other node of a move, seen there or not.
     """
 
     port: Port
@@ -216,6 +220,7 @@ class PortRecord:
     revision: int
     binding_error: str | None = None
     floating_ips: tuple[FloatingIp, ...] = ()
+    expected_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_
 
-from controller.store import bindings, journal, leases, loader, networks, node_addresses, nodes, ports, schema
+from controller.store import bindings, journal, leases, loader, moves, networks, node_addresses, nodes, ports, schema
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
@@ -120,6 +120,28 @@ class Store(FloatingIpStore):
             return last
 
         return self._write(actor, work)
+
+    def prepare_binding(self, port_id: str, node: str, actor: str) -> Written[PortRecord]:
+        return self._move(moves.prepare, port_id, node, actor)
+
+    def activate_binding(self, port_id: str, node: str, actor: str = SYSTEM) -> Written[PortRecord]:
+        return self._move(moves.activate, port_id, node, actor)
+
+    def withdraw_binding(self, port_id: str, node: str, actor: str) -> Written[PortRecord]:
+        return self._move(moves.withdraw, port_id, node, actor)
+
+    def _move(
+        self, step: Callable[[Transaction, str, str], None], port_id: str, node: str, actor: str
+    ) -> Written[PortRecord]:
+        def work(tx: Transaction) -> PortRecord:
+            step(tx, port_id, node)
+            bindings.reconcile(tx, [port_id])
+            return _port(tx.connection, port_id)
+
+        return self._write(actor, work)
+
+    def end_moves(self, older_than_s: float) -> Written[int]:
+        return self._write(SYSTEM, lambda tx: moves.end_old(tx, older_than_s))
 
     def get_port(self, port_id: str) -> PortRecord:
         return self._database.read(lambda connection: _port(connection, port_id))
