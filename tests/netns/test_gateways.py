@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
@@ -21,9 +22,11 @@ from tests.netns.cloud import (
     ANYCAST_MAC,
     drops,
     gateway_of,
+    mac,
     make_network,
     make_outside,
     make_vms,
+    packed,
     request,
     resolve,
     saw,
@@ -49,6 +52,7 @@ ANNOUNCED = 5
 HARDWARE_ROUTER = "10.3.0.1"
 BEHIND_IT = "198.18.0.1"
 SECOND_NEXT_HOP = "198.18.64.1"
+BEHIND_LATE = "198.18.128.1"
 PAYLOAD = bytes(range(256)) * 8192  # 2 MiB
 
 
@@ -312,17 +316,41 @@ def test_what_a_deleted_port_began_ends_with_it(lab: Lab, vms: dict[str, Vm]) ->
     assert connections(stays)
 
 
-def test_without_an_answer_from_the_next_hop_packets_are_dropped_by_name(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_a_packet_waits_for_the_next_hop(lab: Lab, vms: dict[str, Vm]) -> None:
+    """One for each next hop, the latest. The router is there and says nothing until the test has it answer."""
     vm = vms["lost-1"]
-    before = drops(vm.node)
-    assert not vm.ping(SECOND_NEXT_HOP, count=4, interval=0.05, wait=0.2).answered
-    wait_dropped(vm.node, before, Rule.DROP_NEXT_HOP_UNRESOLVED, 4)
-    router = make_router(lab, "late", "physnet2", f"{SECOND_NEXT_HOP}/24")
-    wait_reached(vm, SECOND_NEXT_HOP, 10)
+    router = make_router(lab, "late", "physnet2", f"{SECOND_NEXT_HOP}/24", f"{BEHIND_LATE}/32")
+    netns.set_sysctl(router, {"ipv4/conf/all/arp_ignore": 8})
+    own_mac = mac_of(router, "eth0")
+    with (
+        capture.Capture(router, "eth0", "arp or udp", lab.directory) as heard,
+        udp(vm.namespace, vm.address) as sock,
+        udp(router, BEHIND_LATE, 5000) as server,
+    ):
+        for text in (b"first", b"second", b"third"):
+            sock.sendto(text, (BEHIND_LATE, 5000))
+        (asked, *_) = saw(heard, lambda frame: str(frame.dst) == SECOND_NEXT_HOP and frame.protocol == 1)
+        assert not heard.seen(lambda frame: frame.dst_port == 5000)
+        send_claim(router, own_mac, SECOND_NEXT_HOP, asked)
+        text, (source, _) = server.recvfrom(100)
+        assert text == b"third" and source.startswith("198.18.64.")
+        netns.set_sysctl(router, {"ipv4/conf/all/arp_ignore": 0})
+        wait_reached(vm, SECOND_NEXT_HOP, 10)
+        (came,) = saw(heard, lambda frame: frame.dst_port == 5000)
+        assert (came.eth_dst, came.eth_src, str(came.src)) == (own_mac, asked.eth_src, source)
     with capture.Capture(router, "eth0", "icmp", lab.directory) as heard:
         assert not vm.ping(SECOND_NEXT_HOP).lost
-        (source,) = {str(frame.src) for frame in saw(heard, request)}
-    assert source.startswith("198.18.64.")
+        assert {str(frame.src) for frame in saw(heard, request)} == {source}
+
+
+def send_claim(namespace: str, own_mac: str, address: str, asked: capture.Seen) -> None:
+    """The answer to an ARP request (RFC 826)."""
+    ends = mac(own_mac) + packed(address) + mac(asked.eth_src) + packed(asked.src)
+    with netns.inside(namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with raw:
+        raw.bind(("eth0", 0))
+        raw.send(mac(asked.eth_src) + mac(own_mac) + b"\x08\x06\0\1\x08\0\x06\x04\0\2" + ends)
 
 
 @pytest.fixture
