@@ -132,9 +132,10 @@ class FloatingPlaces:
             for floating_ip in snapshot.floating_ips.values():
                 for port_id in floating_ip.port_ids:
                     port = snapshot.ports.get(port_id)
-                    if port is not None and port.binding is not None:
+                    # also where the VM is expected: it leaves by there as soon as it is
+                    for binding in () if port is None else port.bindings:
                         place = floating_ip.network_id, floating_ip.address
-                        self._places.setdefault(port.binding.node, set()).add(place)
+                        self._places.setdefault(binding.node, set()).add(place)
         return self._places.get(node, ())
 
 

@@ -15,7 +15,18 @@ from controller.background import LeaseWriter, NeighbourWatch, next_hops
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
-from flows.model import FloatingIp, FloatingIpChange, Neighbour, NodeChange, PortForwarding, SnatAddress
+from flows.model import (
+    Binding,
+    FloatingIp,
+    FloatingIpChange,
+    Migration,
+    MigrationPhase,
+    Neighbour,
+    NodeChange,
+    PortChange,
+    PortForwarding,
+    SnatAddress,
+)
 from flows.snapshot import Snapshot
 from tests import world as cloud_of
 
@@ -158,6 +169,10 @@ def test_a_node_that_only_has_floating_ips_asks_for_their_router() -> None:
     current = current.apply(4, [FloatingIpChange("f1", forwarded)])
     watch.ask()
     assert len(sessions[0].sent) == 1 and len(sessions[1].sent) == 1
+    expected = Migration(MigrationPhase.PREPARED, Binding("n1", 7, 7))
+    current = current.apply(5, [PortChange("port-11", replace(current.ports["port-11"], migration=expected))])
+    watch.ask()
+    assert len(sessions[0].sent) == 2
 
 
 def test_the_hosts_own_address_is_never_the_asking_one() -> None:
