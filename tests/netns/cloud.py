@@ -270,20 +270,23 @@ def resolve(vm: Vm, *addresses: object, silence: float = 0.3) -> dict[str, list[
 def who_has(
     namespace: str, interface: str, own_mac: str, own_address: object, *addresses: object, silence: float = 0.3
 ) -> dict[str, list[str]]:
-    """`resolve` from anywhere."""
+    """`resolve` from anywhere. What others ask for meanwhile does not count."""
     answers: dict[str, list[str]] = {str(address): [] for address in addresses}
     with netns.inside(namespace):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
     with raw, suppress(TimeoutError):
         raw.bind((interface, 0x0806))
-        raw.settimeout(silence)
         for address in addresses:
             raw.send(_arp_request(own_mac, own_mac, own_address, address))
-        while True:
+        end = time.monotonic() + silence
+        while (left := end - time.monotonic()) > 0:
+            raw.settimeout(left)
             frame, (_, _, direction, *_) = raw.recvfrom(2048)
             sender = socket.inet_ntoa(frame[28:32])
-            if direction != socket.PACKET_OUTGOING and frame[20:22] == b"\0\2" and sender in answers:
+            is_answer = direction != socket.PACKET_OUTGOING and frame[20:22] == b"\0\2" and frame[32:38] == mac(own_mac)
+            if is_answer and sender in answers:
                 answers[sender].append(frame[22:28].hex(":"))
+                end = time.monotonic() + silence
     return answers
 
 

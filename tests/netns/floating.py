@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ STATES = ("running", "stopped", "restarted")
 
 DEADLINE = 30.0
 _ANSWERED = 10.0
+_WATCHER = ("02:00:00:00:77:01", "203.0.113.99")
 _BIG = 4000
 GRE, ESP = 47, 50
 _IP_HEADER = 20
@@ -149,6 +151,43 @@ def wait_owner(lab: Lab, floating_ip: Object, node: Node | None) -> None:
         DEADLINE,
         lambda: f"{floating_ip['address']} is answered for by {answering(lab, floating_ip['address'])}, not {macs}",
     )
+
+
+class Watched:
+    """Who has answered for an address, again and again."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[float, frozenset[str]]] = []
+
+    def macs(self) -> set[str]:
+        return {mac for _, macs in self.answers for mac in macs}
+
+    def longest_double(self) -> float:
+        """Seconds for which two nodes answered without a break."""
+        longest, since = 0.0, None
+        for at, macs in self.answers:
+            since = None if len(macs) < 2 else at if since is None else since
+            longest = max(longest, 0.0 if since is None else at - since)
+        return longest
+
+
+@contextmanager
+def watch_owners(lab: Lab, address: object) -> Iterator[Watched]:
+    """Ask all the time who has an address."""
+    watched, over = Watched(), threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            answers = who_has(lab.fabric.outside, OUTSIDE_INTERFACE, *_WATCHER, address, silence=0.05)
+            watched.answers.append((time.monotonic(), frozenset(answers[str(address)])))
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield watched
+        finally:
+            over.set()
+        asking.result()
 
 
 def wait_active(lab: Lab, *vms: Vm) -> None:
