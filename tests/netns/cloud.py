@@ -175,7 +175,7 @@ def installed(node: Node) -> list[Installed]:
 
 def program(node: Node) -> list[str]:
     """What is installed, cookies and the stamp included, but for what was learned from traffic."""
-    return [line for line in node.ovs.flows() if not any(f"table={table}," in line for table in LEARNED)]
+    return [line for line in node.ovs.flows() if not any(f", table={table}," in line for table in LEARNED)]
 
 
 def drops(node: Node) -> Counter[tuple[Rule, int]]:
