@@ -1,0 +1,29 @@
+"""docs/parity.md names a test for each thing that nova-network did, and each of them exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_ROW = re.compile(r"^\| ([A-Z]+\d+) \|", re.MULTILINE)
+WANTED = {*(f"E{number}" for number in range(7, 14)), *(f"F{number}" for number in range(1, 16))}
+
+
+def _tests(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = _NAMED.findall((ROOT / "docs/parity.md").read_text())
+    missing = [f"{path}::{name}" for path, name in named if name not in _tests(ROOT / path)]
+    assert named and not missing
+
+
+def test_every_row_names_a_test_and_every_id_has_a_row() -> None:
+    rows = [line for line in (ROOT / "docs/parity.md").read_text().splitlines() if _ROW.match(line)]
+    assert [line for line in rows if not _NAMED.search(line)] == []
+    assert {match[1] for line in rows if (match := _ROW.match(line))} >= WANTED
