@@ -24,12 +24,13 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import background, config, logs
+from controller import arrivals, background, config, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
 from controller.api.services import Services
+from controller.arrivals import Arrivals
 from controller.background import LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
 from controller.packet_in.dispatch import Dispatcher, limits
@@ -77,6 +78,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
+            arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
         )
@@ -84,6 +86,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.keeper.attach(self.sessions)
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
+        self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -126,6 +129,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(self._neighbours.run, self.counters),
             eventlet.spawn(self._resolver.run, self.counters),
             eventlet.spawn(self._announcer.run, self.counters),
+            eventlet.spawn(self._arrivals.run, self.counters),
+            eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
+            eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),

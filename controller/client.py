@@ -135,6 +135,19 @@ class Client:
     def delete_port(self, port_id: str) -> Written:
         return self._write("DELETE", _path("ports", port_id), "port")
 
+    def list_port_bindings(self, port_id: str) -> list[Object]:
+        found: list[Object] = _member(self._call("GET", _bindings(port_id)), "bindings", list)
+        return found
+
+    def create_port_binding(self, port_id: str, node: str) -> Written:
+        return self._write("POST", _bindings(port_id), "binding", {"node": node})
+
+    def activate_port_binding(self, port_id: str, node: str) -> Written:
+        return self._write("PUT", f"{_path(_bindings(port_id), node)}/activate", "binding")
+
+    def delete_port_binding(self, port_id: str, node: str) -> Written:
+        return self._write("DELETE", _path(_bindings(port_id), node), "binding")
+
     # nodes
 
     def list_nodes(self, **filters: str | None) -> list[Object]:
@@ -281,6 +294,10 @@ class Client:
 
 def _path(resource: str, identity: str) -> str:
     return f"{resource}/{quote(identity, safe='')}"
+
+
+def _bindings(port_id: str) -> str:
+    return f"{_path('ports', port_id)}/bindings"
 
 
 def _forwardings(floating_ip_id: str) -> str:

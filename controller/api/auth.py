@@ -27,6 +27,7 @@ class Resource(StrEnum):
 
     NETWORK = "network"
     PORT = "port"
+    PORT_BINDING = "port_binding"
     NODE = "node"
     INTERFACES = "interfaces"
     FLOATING_IP_POOL = "floating_ip_pool"
@@ -65,6 +66,10 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PORT, Verb.CREATE): _WRITERS,
     (Resource.PORT, Verb.UPDATE): _WRITERS,
     (Resource.PORT, Verb.DELETE): _WRITERS,
+    (Resource.PORT_BINDING, Verb.LIST): _OPERATORS,
+    (Resource.PORT_BINDING, Verb.CREATE): _ADMINS,
+    (Resource.PORT_BINDING, Verb.UPDATE): _ADMINS,
+    (Resource.PORT_BINDING, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.LIST): _OPERATORS,
     (Resource.NODE, Verb.SHOW): _OPERATORS,
     (Resource.NODE, Verb.DELETE): _ADMINS,

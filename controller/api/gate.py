@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 
 from controller.api import (
+    bindings,
     floating_ip_pools,
     floating_ips,
     health,
@@ -179,6 +180,7 @@ def make_app(services: Services) -> Gate:
         *health.ROUTES,
         *networks.ROUTES,
         *ports.ROUTES,
+        *bindings.ROUTES,
         *nodes.ROUTES,
         *floating_ip_pools.ROUTES,
         *floating_ips.ROUTES,

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import floating_ip, floating_ip_pool, network, node, plug, port, port_forwarding, quota, status
+from controller.cli import (
+    floating_ip,
+    floating_ip_pool,
+    network,
+    node,
+    plug,
+    port,
+    port_binding,
+    port_forwarding,
+    quota,
+    status,
+)
 from controller.cli.group import PROGRAM, Root
 from controller.cli.session import Session
 
@@ -37,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(network.app, name="network")
 app.add_typer(port.app, name="port")
+app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
 app.add_typer(floating_ip.app, name="floating-ip")
 app.add_typer(port_forwarding.app, name="port-forwarding")

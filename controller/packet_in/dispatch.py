@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import frames, icmp, neighbours, outcomes, too_large
+from controller.packet_in import activation, frames, icmp, neighbours, outcomes, too_large
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
@@ -50,6 +50,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_UNRESOLVED: port,
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
+        Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
     }
 
 
@@ -62,6 +63,7 @@ class Services:
 
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
+    `arrived` gets the port of a VM that has moved, and the node where it has shown up.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
     """
 
@@ -71,6 +73,7 @@ class Services:
     counters: MutableMapping[str, int]
     unresolved: Unresolved = field(default_factory=Unresolved)
     packet_kept: Callable[[], None] = lambda: None
+    arrived: Callable[[str, str], None] = lambda port_id, node: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
     monotonic: Callable[[], float] = time.monotonic
@@ -91,6 +94,7 @@ class Dispatcher:
             Rule.PUNT_TOO_LARGE: self._too_large,
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
+            Rule.PUNT_ACTIVATE: self._arrived,
         }
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
@@ -119,8 +123,8 @@ class Dispatcher:
         if port_id is None:
             return outcomes.UNKNOWN_OBJECT, ()
         port = snapshot.ports[port_id]
-        binding = port.binding
-        if binding is None or binding.node != self._node or binding.ofport != in_port:
+        seat = port.seat(self._node)
+        if seat is None or seat.ofport != in_port:
             return outcomes.WRONG_IN_PORT, ()
         if not self._allowed(Rule.PUNT_DHCP, key):
             return outcomes.RATE_LIMITED, ()
@@ -131,6 +135,14 @@ class Dispatcher:
             if state is LeaseState.DECLINED and new:  # said once until the event has been stored
                 _log.warning("port %s declined its address %s: something else uses it", port.id, address)
         return answer.outcome, _back(in_port, answer.frame)
+
+    def _arrived(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        if not self._allowed(Rule.PUNT_ACTIVATE, key):
+            return outcomes.RATE_LIMITED, ()
+        outcome, port_id = activation.arrived(key, self._node, in_port, snapshot)
+        if port_id is not None:
+            self._services.arrived(port_id, self._node)
+        return outcome, ()
 
     def _neighbour(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         network = _network(key, snapshot)

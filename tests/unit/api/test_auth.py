@@ -19,6 +19,10 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/ports", {"network_id": "{own}"}, {"admin", "member-a"}),
     ("PATCH", "/v1/ports/{port}", {"name": "x"}, {"admin", "member-a"}),
     ("DELETE", "/v1/ports/{port}", None, {"admin", "member-a"}),
+    ("GET", "/v1/ports/{moving}/bindings", None, {"admin", "reader"}),
+    ("POST", "/v1/ports/{moving}/bindings", {"node": "n3"}, {"admin"}),
+    ("PUT", "/v1/ports/{moving}/bindings/n3/activate", None, {"admin"}),
+    ("DELETE", "/v1/ports/{moving}/bindings/n3", None, {"admin"}),
     ("GET", "/v1/nodes", None, {"admin", "reader"}),
     ("GET", "/v1/nodes/n1", None, {"admin", "reader"}),
     ("DELETE", "/v1/nodes/n1", None, {"admin"}),
@@ -65,6 +69,7 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
         "own": own,
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
         "port": world.port(own)["id"],
+        "moving": world.moving(own, "n2", "n3")["id"],
     }
     world.node()
     external = world.external()["id"]

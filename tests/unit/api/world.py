@@ -173,6 +173,16 @@ class World:
         created: dict[str, Any] = self.ok("POST", "/v1/ports", {"network_id": network_id, **fields}, token)["port"]
         return created
 
+    def moving(self, network_id: str, here: str, there: str) -> dict[str, Any]:
+        """A port that is bound to one node and expected, and shown, by another."""
+        made = self.port(network_id)
+        for node in (here, there):
+            self.node(node, int(node[1:]))
+            shown = {"serial": 1, "uplinks": {}, "interfaces": [{"iface_id": made["id"], "ofport": 100}]}
+            self.ok("PUT", f"/v1/nodes/{node}/interfaces", shown, "agent")
+        self.ok("POST", f"/v1/ports/{made['id']}/bindings", {"node": there})
+        return made
+
     def external(self, **fields: Any) -> dict[str, Any]:
         subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]
         values = {"name": "ext", "kind": "flat", "physical_network": "physnet-ext", "subnets": subnets}
