@@ -222,7 +222,7 @@ def test_a_removed_forwarding_cuts_its_sessions_and_no_others(
         )
         more = session(lab, stack, vms["web2"], floating_ip, 8001, 9001)
         node = vms["web2"].node
-        of_it = (floating_ip["address"], vms["web2"].address)
+        of_it = (floating_ip["address"], lab.fabric.far_host)
         assert any("dport=2202" in line for line in connections(node, *of_it))
         with vms["web2"].capture("tcp") as heard:
             lab.confirm(lab.client.delete_port_forwarding(floating_ip["id"], forwarding["id"]).revision)
