@@ -227,6 +227,22 @@ def test_without_a_router_a_neighbours_first_packet_waits_for_its_mac(lab: Lab, 
     assert talk(at(vm), Place(machine, ALONE), ALONE, "tcp") == peer[0]
 
 
+def test_a_packet_waits_for_the_second_question(lab: Lab, vms: dict[str, Vm]) -> None:
+    vm, address = vms["lone"], LONE_NETWORK[10]
+    machine = make_machine(lab, "slow", "physnet2", address)
+    netns.set_sysctl(machine, {"ipv4/conf/all/arp_ignore": 8})
+    with (
+        Capture(machine, "eth0", "arp", lab.directory / "nb") as heard,
+        udp(machine, address, 5000) as server,
+        udp(vm.namespace, vm.address) as sock,
+    ):
+        sock.sendto(b"once", (str(address), 5000))
+        saw(heard, lambda frame: frame.dst == address)
+        netns.set_sysctl(machine, {"ipv4/conf/all/arp_ignore": 0})
+        assert server.recv(100) == b"once"
+        assert len(saw(heard, lambda frame: frame.dst == address, 2)) == 2
+
+
 # what is too large
 
 
@@ -297,15 +313,24 @@ def test_tcp_brings_everything_both_ways(lab: Lab, vms: dict[str, Vm], forgetful
             connection.sendall(data)
         return data
 
-    with tcp(lab.fabric.far, port=7002) as server, tcp(vm.namespace, vm.address) as client, ThreadPoolExecutor(1) as p:
+    with (
+        second_capture(lab) as wire,
+        tcp(lab.fabric.far, port=7002) as server,
+        tcp(vm.namespace, vm.address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         server.listen(1)
         client.settimeout(DEADLINE)
-        served = p.submit(echo_all)
+        served = pool.submit(echo_all)
         client.connect((str(lab.fabric.far_host), 7002))
         client.sendall(PAYLOAD)
         client.shutdown(socket.SHUT_WR)
         back = b"".join(iter(lambda: client.recv(65536), b""))
         arrived = served.result(DEADLINE)
+        saw(wire, lambda frame: frame.dst == lab.fabric.far_host and frame.length > 1000, 10)
+        # larger ones than any of the VM's are segments that some kernel is yet to cut
+        between = range(MTU + ETHERNET + 1, 1500 + ETHERNET + 1)
+        assert not wire.seen(lambda frame: frame.dst == lab.fabric.far_host and frame.length in between)
     assert {hashlib.sha256(data).digest() for data in (arrived, back)} == {hashlib.sha256(PAYLOAD).digest()}
 
 

@@ -100,7 +100,7 @@ class TestUnresolved:
         assert [each.frame for each in kept.due(0.05)] == [b"new"]
         assert kept.due(0.05) == [] and kept.next_due() is None
 
-    def test_a_packet_that_comes_again_is_tried_three_times(self) -> None:
+    def test_a_packet_that_comes_again_is_tried_a_few_times(self) -> None:
         kept, now = Unresolved(), 0.0
         for delay in unresolved.RETRIES:
             kept.keep(FIRST, 50, b"x", now)
@@ -117,6 +117,16 @@ class TestUnresolved:
         times = [each / 10 for each in range(30)]
         assert [now for now in times if kept.keep(FIRST, 50, b"x", now)] == [0.0, 1.0, 2.0]
         assert kept.keep(FIRST, 50, b"x", 3.0)
+
+    def test_who_answers_the_second_question_gets_the_packet(self) -> None:
+        kept, now = Unresolved(), 0.0
+        questions = []
+        for delay in unresolved.RETRIES:
+            if kept.keep(FIRST, 50, b"x", now):
+                questions.append(now)
+            now += delay
+            assert [each.frame for each in kept.due(now)] == [b"x"]
+        assert len(questions) == 2 and now - questions[1] >= unresolved.RETRIES[0]
 
     def test_an_answer_gives_the_packet_back(self) -> None:
         kept = Unresolved()
