@@ -23,7 +23,7 @@ from etc.lab.vm import Vm
 from flows.pipeline import GATEWAY_MAC, Table
 from flows.rules import Rule, decode_cookie
 
-LEARNED = (Table.REMOTE_NEXT_HOP, Table.EXTERNAL_NEIGHBOUR)
+LEARNED = (Table.REMOTE_NEXT_HOP, Table.EXTERNAL_NEIGHBOUR, Table.AWAKE)
 ANYCAST_MAC = GATEWAY_MAC.to_bytes(6).hex(":")
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), .*table=(\d+), n_packets=(\d+), .*?priority=(\d+)(\S*) actions=(.*)")
 

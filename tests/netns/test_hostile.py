@@ -218,7 +218,7 @@ BRIDGE_PROTOCOLS = {
     "cdp": ("01:00:0c:cc:cc:cc", 0x0020), "pvst": ("01:00:0c:cc:cc:cd", 0x0020), "pppoe": ("ff:ff:ff:ff:ff:ff", 0x8863),
     "loopback": ("ff:ff:ff:ff:ff:ff", 0x9000), "profinet": ("01:0e:cf:00:00:00", 0x8892),
     "wake on lan": ("ff:ff:ff:ff:ff:ff", 0x0842), "mpls": ("ff:ff:ff:ff:ff:ff", 0x8847),
-    "ryu's lldp": ("01:80:c2:00:00:0e", 0x88CC), "rarp": ("ff:ff:ff:ff:ff:ff", 0x8035),
+    "ryu's lldp": ("01:80:c2:00:00:0e", 0x88CC), "rarp": ("01:00:5e:00:00:01", 0x8035),
 }  # fmt: skip
 
 

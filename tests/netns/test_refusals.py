@@ -88,7 +88,7 @@ def test_an_address_outside_the_network_is_named_and_nothing_else_stops(lab: Lab
     lab.confirm(None)
     before = drops(node)
     wait_until(lambda: not vm.ping(lab.fabric.far_host, count=1, wait=0.3).answered, 10, "it still has SNAT")
-    wait_dropped(node, before, Rule.DROP_NO_ROUTE, 1)
+    wait_dropped(node, before, Rule.DROP_NO_NAT, 1)
     assert not vm.ping(vms["v2"].address).lost
     restart(lab, node, snat_address=good)
     wait_reached(vm, lab.fabric.far_host)
