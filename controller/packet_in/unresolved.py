@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from flows.model import Network, Node
 
 RETRIES: Final = (0.05, 0.2, 1.0, 0.05)
-"""Seconds until a kept packet is tried again, and again. With the third the hop is asked for anew: the last is for that."""
+"""Seconds until a kept packet is tried again and again. The third time its hop is asked for anew: hence the last."""
 
 LIFETIME: Final = 3.0
 """Seconds after which a next hop is a new one again, whatever came of it."""
