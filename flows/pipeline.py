@@ -71,7 +71,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.FLOOD: "The local ports of a network.",
     Table.FLOOD_PART: "Some of the local ports of a network.",
     Table.AWAKE: "Learned from traffic: a VM that is expected here has sent something, so it is here.",
-    Table.ACTIVATION: "Such a VM is reported to the controller, again and again until the port is served here.",
+    Table.ACTIVATION: "Such a VM is reported to the controller, until the port is served here.",
     Table.WAITING: "For a VM that is expected here: to it once it has sent something, until then to where it is.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",

@@ -30,7 +30,7 @@ from flows.pipeline import (
     copy_mac,
     node_mac,
 )
-from flows.protocols import ETH_IP, ETH_MULTICAST_BIT
+from flows.protocols import ETH_ARP, ETH_IP, ETH_MULTICAST_BIT, ETH_RARP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import Role, View, mac_to_int
 
@@ -56,18 +56,17 @@ def speaks(view: View, port: Port) -> tuple[Action, ...]:
         SetField(Reg.SCRATCH, 0),
         Resubmit(Table.AWAKE),
         Resubmit(Table.ACTIVATION),
-        _remember(_REPORTED_FOR, (Reg.SOURCE_PORT, port.key), (Reg.TARGET_PORT, 0)),
-        _remember(_AWAKE_FOR, (Reg.TARGET_PORT, port.key)),
+        _remember((Reg.TARGET_PORT, port.key), idle=_AWAKE_FOR),
     )
 
 
-def _remember(seconds: int, *match: tuple[str, int]) -> Learn:
+def _remember(*match: tuple[str, int], idle: int = 0, hard: int = 0) -> Learn:
     """Without a target a packet asks whether the VM was reported, with one whether it is there."""
     return Learn(
         table=Table.AWAKE,
         priority=Priority.LEARNED,
-        idle_timeout=seconds if seconds == _AWAKE_FOR else 0,
-        hard_timeout=0 if seconds == _AWAKE_FOR else seconds,
+        idle_timeout=idle,
+        hard_timeout=hard,
         cookie=COOKIE_LEARNED,
         limit=_LEARNED_LIMIT,
         match=match,
@@ -146,11 +145,17 @@ def _copies_in(view: View, network: Network, port: Port) -> Iterator[Flow]:
 
 def _waiting(network: Network, port: Port) -> Iterator[Flow]:
     key = port.key
+    # A guest asks or announces now and then. Of a continuous stream only the first packet is reported, which may get
+    # lost: Open vSwitch learns anew from its counters, so what was learned there never ends.
+    for announcing in (ETH_ARP, ETH_RARP):
+        announced = matching(reg6=key, eth_type=announcing)
+        yield flow(Rule.PUNT_ACTIVATE, Priority.HIGH, announced, Controller(_COPIED_BYTES), key=key)
     yield flow(
         Rule.PUNT_ACTIVATE,
         Priority.NORMAL,
         matching(reg6=key, reg15=0),
         Controller(_COPIED_BYTES),
+        _remember((Reg.SOURCE_PORT, key), (Reg.TARGET_PORT, 0), hard=_REPORTED_FOR),
         key=key,
     )
     yield flow(

@@ -119,9 +119,19 @@ def awake(fabric: Fabric) -> Fabric:
     """The VM has spoken at its new node."""
     journey = send(ARRIVED, rarp(), fabric)
     assert [(node, punt.rule, punt.key) for node, punt in journey.punts] == [("n3", Rule.PUNT_ACTIVATE, MOVER.key)]
-    again = send(ARRIVED, rarp(), journey.after)
-    assert not again.punts
-    return again.after
+    return journey.after
+
+
+def test_its_arrival_is_reported_by_its_first_packet_and_by_every_announcement() -> None:
+    fabric = mixed(n1=MigrationPhase.PREPARED, n3=MigrationPhase.PREPARED)
+    first = send(ARRIVED, MOVER.udp(BLUE_2.ip, BLUE_2.mac), fabric)
+    assert [(node, punt.rule, punt.key) for node, punt in first.punts] == [("n3", Rule.PUNT_ACTIVATE, MOVER.key)]
+    assert not send(ARRIVED, MOVER.udp(BLUE_2.ip, BLUE_2.mac), first.after).punts
+    for announcing in (rarp(), MOVER.arp(MOVER.ip)):
+        assert [punt.rule for _, punt in send(ARRIVED, announcing, first.after).punts] == [Rule.PUNT_ACTIVATE]
+    spoofed = MOVER.udp(BLUE_2.ip, BLUE_2.mac, ip_src=BLUE_2.ip)
+    assert not send(ARRIVED, spoofed, fabric).punts
+    assert not send(ARRIVED, MOVER.arp(BLUE_2.ip, arp_spa=BLUE_2.ip), fabric).punts
 
 
 def without_its_old_interface(journey: Journey) -> list[tuple[str, int]]:

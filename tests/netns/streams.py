@@ -1,0 +1,135 @@
+"""A thousand packets a second each way between a VM and others, each with its number and the time it was sent."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.netns.cloud import udp
+
+RATE = 1000
+PORT = 9000
+_NUMBER = struct.Struct("!I")
+_BUFFER = 4 << 20
+
+
+class Peer(NamedTuple):
+    """Whom the VM talks to. `vm` is the VM's address as the peer sees it."""
+
+    name: str
+    namespace: str
+    address: str
+    vm: str
+
+
+class Lost(NamedTuple):
+    stream: str
+    number: int
+    sent: float
+
+
+@dataclass
+class _Stream:
+    """One direction. `sent` has a time for each number."""
+
+    name: str
+    sender: socket.socket
+    receiver: socket.socket
+    to: tuple[str, int]
+    sent: list[float] = field(default_factory=list)
+    seen: dict[int, int] = field(default_factory=dict)
+
+
+class Streams:
+    """`silent`: the VM is paused and sends nothing."""
+
+    def __init__(self, streams: list[_Stream]) -> None:
+        self.silent = False
+        self._streams = streams
+        self._sending = self._running = True
+        self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self) -> None:
+        due = time.monotonic()
+        while self._sending:
+            for stream in self._streams:
+                if self.silent and stream.name.startswith("from"):
+                    continue
+                with suppress(OSError):
+                    stream.sender.sendto(_NUMBER.pack(len(stream.sent)), stream.to)
+                stream.sent.append(time.monotonic())
+            due += 1 / RATE
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _receive(self) -> None:
+        by_socket = {stream.receiver.fileno(): stream for stream in self._streams}
+        poll = select.epoll()
+        for descriptor in by_socket:
+            poll.register(descriptor, select.EPOLLIN)
+        while self._running:
+            for descriptor, _ in poll.poll(0.1):
+                stream = by_socket[descriptor]
+                with suppress(BlockingIOError):
+                    while True:
+                        (number,) = _NUMBER.unpack(stream.receiver.recv(64)[:4])
+                        stream.seen[number] = stream.seen.get(number, 0) + 1
+        poll.close()
+
+    def stop(self) -> None:
+        self._sending = False
+        time.sleep(0.3)  # what is on its way
+        self._running = False
+        for thread in self._threads:
+            thread.join()
+
+    def mute(self, *, silent: bool) -> float:
+        """When the VM has stopped or begun to send."""
+        self.silent = silent
+        now = time.monotonic()
+        time.sleep(2 / RATE)
+        return now
+
+    def lost(self, since: float = 0.0) -> list[Lost]:
+        """What was sent after a moment and has not been seen. What is on its way still counts as lost."""
+        return [
+            Lost(stream.name, number, sent)
+            for stream in self._streams
+            for number, sent in enumerate(list(stream.sent))
+            if sent >= since and number not in stream.seen
+        ]
+
+    def doubled(self) -> dict[str, int]:
+        return {stream.name: sum(count - 1 for count in stream.seen.values()) for stream in self._streams}
+
+    def counts(self) -> dict[str, int]:
+        return {stream.name: len(stream.sent) for stream in self._streams}
+
+
+@contextmanager
+def streams(vm_namespace: str, *peers: Peer) -> Iterator[Streams]:
+    """To and from each peer, until the `with` ends. The VM has one port for each peer, so a reply is known by it."""
+    with ExitStack() as stack:
+        made = []
+        for index, peer in enumerate(peers):
+            port = PORT + index
+            ours = stack.enter_context(udp(vm_namespace, port=port))
+            theirs = stack.enter_context(udp(peer.namespace, port=port))
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+                end.setblocking(False)
+            made.append(_Stream(f"to the VM, {peer.name}", theirs, ours, (peer.vm, port)))
+            made.append(_Stream(f"from the VM, {peer.name}", ours, theirs, (peer.address, port)))
+        running = Streams(made)
+        try:
+            yield running
+        finally:
+            running.stop()

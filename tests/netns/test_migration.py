@@ -1,0 +1,283 @@
+"""A VM that moves from n1 to n3 under traffic: what is lost is what was sent while the VM itself was paused.
+
+The VM is a namespace with an interface on each of the two nodes, both with its MAC; it has its address on one of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from agent import plugging
+from controller.client import Object
+from etc.lab import netns
+from etc.lab.lab import Lab
+from etc.lab.node import Node
+from etc.lab.processes import wait_until
+from etc.lab.vm import Vm
+from tests.netns.cloud import ANYCAST_MAC, mac, make_network, make_outside, make_vms, tcp, want
+from tests.netns.floating import answering, give, mac_of, make_pool
+from tests.netns.streams import Lost, Peer, Streams, streams
+
+PAUSE = 0.1  # seconds
+IN_FLIGHT = 0.005
+PASSED_ON = 18.0  # seconds after which a move is over
+ETH_RARP = b"\x80\x35"
+
+
+@dataclass
+class Cloud:
+    lab: Lab
+    network: Object
+    switched: Vm
+    routed: Vm
+    moving: list[Traveller] = field(default_factory=list)
+
+
+@dataclass
+class Traveller:
+    """A VM that can be on two nodes. `on` is where it is, `device` its interface there."""
+
+    lab: Lab
+    vm: Vm
+    floating_ip: Object
+    cloud: Cloud
+    on: Node
+    device: str = "eth0"
+
+    @property
+    def port(self) -> str:
+        return str(self.vm.port["id"])
+
+    def peers(self) -> list[Peer]:
+        own = str(self.vm.address)
+        near = [Peer(vm.name, vm.namespace, str(vm.address), own) for vm in (self.cloud.switched, self.cloud.routed)]
+        outside = Peer("outside", self.lab.fabric.far, str(self.lab.fabric.far_host), self.floating_ip["address"])
+        return [*near, outside]
+
+    def other_device(self) -> str:
+        return "eth1" if self.device == "eth0" else "eth0"
+
+    def bindings(self) -> list[tuple[str, str, bool]]:
+        found = self.lab.client.list_port_bindings(self.port)
+        return [(one["node"], one["status"], one["ofport"] is not None) for one in found]
+
+    def plug(self, node: Node) -> None:
+        """The interface on another node, which nothing in the VM uses."""
+        port = plugging.PlugPort(self.port, self.vm.mac, 1500, self.vm.name)
+        with netns.inside(node.namespace):
+            plugging.plug(port, namespace=self.vm.namespace, guest_ifname=self.other_device(), ovsdb=node.ovs.database)
+
+    def unplug(self, node: Node, device: str) -> None:
+        with netns.inside(node.namespace):
+            plugging.unplug(self.port, namespace=self.vm.namespace, guest_ifname=device, ovsdb=node.ovs.database)
+
+    def prepare(self, node: Node) -> None:
+        written = self.lab.client.create_port_binding(self.port, node.name)
+        self.plug(node)
+        wait_until(lambda: (node.name, "prepared", True) in self.bindings(), 10, "the interface is not seen")
+        self.lab.confirm(self.lab.client.get_port(self.port)["revision"])
+        assert written.object and written.object["node"] == node.name
+
+    def configure(self, device: str) -> None:
+        """As it was on the other interface, with all that it knew of its neighbours."""
+        gateway = self.gateway
+        switched = self.cloud.switched
+        netns.configure(
+            self.vm.namespace,
+            f"address add {self.vm.address}/24 dev {device}",
+            f"neighbour replace {gateway} lladdr {ANYCAST_MAC} nud permanent dev {device}",
+            f"neighbour replace {switched.address} lladdr {switched.mac} nud permanent dev {device}",
+            f"route replace default via {gateway} dev {device}",
+        )
+
+    @property
+    def gateway(self) -> str:
+        return str(self.cloud.network["subnets"][0]["gateway"])
+
+    def pause(self, traffic: Streams) -> float:
+        began = traffic.mute(silent=True)
+        netns.configure(self.vm.namespace, f"address flush dev {self.device}", f"link set {self.device} down")
+        return began
+
+    def resume(self, traffic: Streams, node: Node, *, announce: bool = True) -> float:
+        """On the other interface. QEMU announces a VM that has arrived by RARP, before the VM itself runs."""
+        device = self.other_device()
+        self.configure(device)
+        if announce:
+            self.announce(device)
+        self.on, self.device = node, device
+        return traffic.mute(silent=False)
+
+    def announce(self, device: str) -> None:
+        with netns.inside(self.vm.namespace):
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with raw:
+            raw.bind((device, 0))
+            body = b"\0\1\x08\0\x06\x04\0\3" + mac(self.vm.mac) + bytes(4) + mac(self.vm.mac) + bytes(4)
+            raw.send((b"\xff" * 6 + mac(self.vm.mac) + ETH_RARP + body).ljust(60, b"\0"))
+
+    def move(self, traffic: Streams, node: Node, **how: Any) -> tuple[float, float]:
+        """Beginning and end of the pause."""
+        began = self.pause(traffic)
+        time.sleep(PAUSE)
+        return began, self.resume(traffic, node, **how)
+
+    def wait_served(self, node: Node) -> None:
+        wait_until(lambda: (node.name, "active", True) in self.bindings(), 5, f"{node.name} does not serve it")
+
+
+@pytest.fixture(scope="module")
+def cloud(lab: Lab) -> Cloud:
+    make_pool(lab, make_outside(lab))
+    subnet = {"gateway_mode": "shared", "gateway": "10.30.0.1"}
+    network = make_network(lab, "here", "10.30.0.0/24", segment=130, **subnet)
+    other = make_network(lab, "there", "10.31.0.0/24", segment=131)
+    n2 = lab.nodes[1]
+    made = make_vms(lab, want("switched", n2, network), want("routed", n2, other))
+    return Cloud(lab, network, made["switched"], made["routed"])
+
+
+@pytest.fixture
+def traveller(lab: Lab, cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Traveller]:
+    """On n1."""
+    name = f"t{len(cloud.moving)}"
+    n1 = lab.nodes[0]
+    vm = make_vms(lab, want(name, n1, cloud.network))[name]
+    vm.stop_client()
+    netns.set_sysctl(vm.namespace, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/all/arp_ignore": 1})
+    made = Traveller(lab, vm, give(lab, vm), cloud, n1)
+    cloud.moving.append(made)
+    netns.configure(vm.namespace, "address flush dev eth0")
+    made.configure("eth0")
+    wait_until(lambda: vm.ping(lab.fabric.far_host, count=1, wait=0.5).answered, 20, "no way out")
+    wait_until(lambda: vm.ping(cloud.routed.address, count=1, wait=0.5).answered, 20, "no way to the other network")
+    yield made
+    lab.client.delete_floating_ip(made.floating_ip["id"])
+    lab.client.delete_port(made.port)
+    netns.end_processes([vm.namespace])
+    netns.delete(vm.namespace)
+
+
+def outside(lost: list[Lost], began: float, ended: float) -> list[Lost]:
+    """What was not sent while the VM was paused."""
+    return [one for one in lost if not began - IN_FLIGHT <= one.sent <= ended + IN_FLIGHT]
+
+
+def test_a_move_costs_what_the_pause_costs(lab: Lab, traveller: Traveller) -> None:
+    n1, n3 = lab.nodes[0], lab.nodes[2]
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+        time.sleep(1)
+        traveller.prepare(n3)
+        time.sleep(1)
+        began, ended = traveller.move(traffic, n3)
+        traveller.wait_served(n3)
+        assert ("n1", "moved", True) in traveller.bindings()
+        time.sleep(2)
+        assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, n3)]
+        traveller.unplug(n1, "eth0")
+        time.sleep(PASSED_ON)
+        assert traveller.bindings() == [("n3", "active", True)]
+        time.sleep(1)
+    lost = traffic.lost()
+    print("pause", round(ended - began, 3), "lost", len(lost), "doubled", traffic.doubled(), traffic.counts())
+    assert outside(lost, began, ended) == []
+    assert min(traffic.counts().values()) > 10_000
+    assert sum(traffic.doubled().values()) < 1000
+
+
+def test_without_a_controller_the_vm_is_served_where_it_went(lab: Lab, traveller: Traveller) -> None:
+    n3 = lab.nodes[2]
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+        traveller.prepare(n3)
+        lab.control.stop()
+        try:
+            time.sleep(1)
+            began, ended = traveller.move(traffic, n3)
+            time.sleep(14)  # longer than nodes remember where an address was
+        finally:
+            lab.control.restart()
+            lab.wait_connected()
+        traveller.announce("eth1")  # any ARP of the guest does
+        traveller.wait_served(n3)
+        time.sleep(1)
+    lost = traffic.lost()
+    print("pause", round(ended - began, 3), "lost", len(lost), "doubled", traffic.doubled())
+    assert outside(lost, began, ended) == []
+
+
+def test_without_an_announcement_its_first_packet_counts(lab: Lab, traveller: Traveller) -> None:
+    n3 = lab.nodes[2]
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+        traveller.prepare(n3)
+        began, ended = traveller.move(traffic, n3, announce=False)
+        traveller.wait_served(n3)
+        time.sleep(1)
+    assert outside(traffic.lost(), began, ended) == []
+
+
+@pytest.mark.parametrize("how", ["called off", "interface gone"])
+def test_a_rollback_costs_nothing(lab: Lab, traveller: Traveller, how: str) -> None:
+    n3 = lab.nodes[2]
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+        traveller.prepare(n3)
+        time.sleep(0.5)
+        if how == "called off":
+            lab.confirm(lab.client.delete_port_binding(traveller.port, n3.name).revision)
+        traveller.unplug(n3, "eth1")
+        wait_until(lambda: traveller.bindings() == [("n1", "active", True)], 10, "the move is not off")
+        time.sleep(1)
+        assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, lab.nodes[0])]
+    assert traffic.lost() == []
+    assert sum(traffic.doubled().values()) == 0
+
+
+def test_there_and_back(lab: Lab, traveller: Traveller) -> None:
+    n1, n3 = lab.nodes[0], lab.nodes[2]
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+        traveller.prepare(n3)
+        first = traveller.move(traffic, n3)
+        traveller.wait_served(n3)
+        traveller.unplug(n1, "eth0")
+        wait_until(lambda: not _shown(n1, traveller), 5, "it is still plugged")
+        traveller.prepare(n1)
+        second = traveller.move(traffic, n1)
+        traveller.wait_served(n1)
+        time.sleep(1)
+    lost = outside(outside(traffic.lost(), *first), *second)
+    assert lost == []
+
+
+def _shown(node: Node, traveller: Traveller) -> bool:
+    return traveller.vm.device in node.execute("ovs-vsctl", "list-ports", "br-int")
+
+
+def test_a_connection_through_a_floating_ip_goes_on(lab: Lab, traveller: Traveller) -> None:
+    """The new node's conntrack has not seen its beginning."""
+    n3, address = lab.nodes[2], traveller.floating_ip["address"]
+    with (
+        streams(traveller.vm.namespace) as traffic,
+        tcp(traveller.vm.namespace, port=7000) as listener,
+        tcp(lab.fabric.far) as client,
+    ):
+        listener.listen()
+        client.connect((address, 7000))
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(10)
+            for step in ("before", "prepared", "moved", "later"):
+                if step == "prepared":
+                    traveller.prepare(n3)
+                elif step == "moved":
+                    traveller.move(traffic, n3)
+                elif step == "later":
+                    traveller.wait_served(n3)
+                    time.sleep(PASSED_ON)
+                for sender, receiver in ((client, server), (server, client)):
+                    sender.sendall(step.encode())
+                    assert receiver.recv(64) == step.encode()
