@@ -125,7 +125,11 @@ def end(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     """Each of them has one node again."""
     for row in rows:
         _write(tx, row.id, **_NOWHERE)
-    node_addresses.note_idle_gateways(tx, sorted({(row.other_node, row.network_id) for row in rows}))
+    for node, network_id, phase in sorted({(row.other_node, row.network_id, row.migration) for row in rows}):
+        lease_time = select(networks.c.lease_time).where(networks.c.id == network_id)
+        # the VM keeps the gateway that it was given until it renews its lease
+        kept = tx.connection.execute(lease_time).scalar_one() if phase == MigrationPhase.MOVED else 0
+        node_addresses.note_idle_gateways(tx, [(node, network_id)], kept)
 
 
 def forget_node(tx: Transaction, node: str) -> None:

@@ -79,14 +79,16 @@ def ensure_gateway(tx: Transaction, node: str, network_id: str) -> None:
         tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": None})
 
 
-def note_idle_gateways(tx: Transaction, places: Iterable[tuple[str, str]]) -> None:
-    """Start the clock for the gateways of (node, network) pairs that have no port left."""
+def note_idle_gateways(tx: Transaction, places: Iterable[tuple[str, str]], needed_for: float = 0) -> None:
+    """Start the clock for the gateways of (node, network) pairs that have no port left, `needed_for` seconds from now:
+    a VM that has moved may still use one.
+    """
     for node, network_id in places:
         if tx.connection.execute(_ANY_PORT, {"holder": node, "network": network_id}).first() is not None:
             continue
         held = _held(tx, ipam.GATEWAY_OWNER, node, network_id)
         if held is not None and held.idle_since is None:
-            tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": tx.now})
+            tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": tx.now + needed_for})
         own_snat.note_idle(tx, node, network_id)
 
 

@@ -24,6 +24,8 @@ from tests.netns.cloud import ANYCAST_MAC, mac, make_network, make_outside, make
 from tests.netns.floating import answering, give, mac_of, make_pool
 from tests.netns.streams import Lost, Peer, Streams, streams
 
+pytestmark = pytest.mark.root
+
 PAUSE = 0.1  # seconds
 IN_FLIGHT = 0.005
 PASSED_ON = 18.0  # seconds after which a move is over

@@ -184,6 +184,21 @@ def test_a_gateway_is_not_idle_where_a_port_is_expected(world: Any, port: Any) -
     assert world.store.release_idle_gateways(600).value == 0
 
 
+def test_a_vm_that_has_moved_keeps_its_gateway_until_it_renews_its_lease(world: Any, port: Any) -> None:
+    lease = world.store.get_network(port.port.network_id).spec.lease_time
+    (gateway,) = world.store.get_node("n1").node.gateways
+    prepared(world, port)
+    world.store.activate_binding(port.port.id, "n2")
+    world.clock.now += 20
+    world.store.end_moves(15)
+    world.clock.now += lease
+    world.store.release_idle_gateways(600)
+    assert world.store.get_node("n1").node.gateways == (gateway,)
+    world.clock.now += 700
+    world.store.release_idle_gateways(600)
+    assert world.store.get_node("n1").node.gateways == ()
+
+
 def test_deleted_on_its_way(world: Any, port: Any) -> None:
     prepared(world, port)
     world.store.delete_port(port.port.id, "tester")
