@@ -15,7 +15,8 @@ from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from tests.netns.cloud import make_network, make_outside, make_vms, program, wait_outside, want
+from flows.rules import Rule, decode_cookie
+from tests.netns.cloud import installed, make_network, make_outside, make_vms, program, wait_outside, want
 from tests.netns.floating import (
     DEADLINE,
     answering,
@@ -113,7 +114,13 @@ def test_f2_a_whole_range_is_made_at_once_or_not_at_all(lab: Lab, outside: Objec
     assert used(lab, "few") == 1
 
 
-def test_f3_many_are_released_at_once_and_no_flow_stays(lab: Lab, vm: Vm) -> None:
+def test_f3_many_are_released_at_once_and_no_flow_stays(lab: Lab, outside: Object, vm: Vm) -> None:
+    knows_its_router = (Rule.PUNT_ON_LINK, outside["key"])
+    wait_until(
+        lambda: knows_its_router in {decode_cookie(flow.cookie) for flow in installed(vm.node)},
+        DEADLINE,
+        "the node knows its router",
+    )
     before = program(lab.nodes[0])
     made = [give(lab, vm), take(lab), take(lab)]
     ids = [one["id"] for one in made]
