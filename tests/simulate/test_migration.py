@@ -9,7 +9,7 @@ import pytest
 from flows.fabric import Fabric, Journey
 from flows.model import Binding, FloatingIpChange, GatewayMode, Migration, MigrationPhase, NetworkChange, PortChange
 from flows.packet import Packet, packet
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac, teacher_mac
+from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, copy_mac, node_mac, teacher_mac
 from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, VLAN_PRESENT
 from flows.rules import Rule
 from flows.snapshot import Snapshot
@@ -33,6 +33,7 @@ from tests.world import floating_ip, port
 HERE, THERE = Binding("n1", 120, 20), Binding("n3", 520, 70)
 FIP = ip("203.0.113.101")
 MOVER = BLUE_1
+COPY = copy_mac(MOVER.key)
 ARRIVED = replace(MOVER, node="n3", ofport=520)
 BYSTANDER = Vm(88, "n3", 188, 0xFA163E000058, ip("10.20.0.88"), "net-blue")
 ROUTED_BYSTANDER = Vm(89, "n3", 189, 0xFA163E000059, ip("10.21.0.89"), "net-blue2")
@@ -110,6 +111,8 @@ def test_prepared_its_node_serves_it_and_the_other_keeps_its_copies() -> None:
     for kind, journey in to_mover(fabric).items():
         assert places(journey) == [BEFORE], kind
         assert any(frame.packet["eth_dst"] == node_mac(3) for frame in journey.wire), kind
+        copies = [hop.result.drop for hop in journey.hops if hop.node == "n3" and hop.packet["eth_src"] == COPY]
+        assert [drop and drop.rule for drop in copies] == [Rule.DROP_ASLEEP], kind
     assert places(send(MOVER, MOVER.udp(BLUE_2.ip, BLUE_2.mac), fabric)) == [("n2", BLUE_2.ofport)]
     broadcast = send(BLUE_2, BLUE_2.arp(MOVER.ip), fabric)
     assert AFTER not in places(broadcast) and BEFORE in places(broadcast)

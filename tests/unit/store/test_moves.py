@@ -171,6 +171,11 @@ def test_no_two_interfaces_of_a_node_share_a_zone(world: Any, port: Any) -> None
     other = world.port(network)
     world.report("n2", port, other, first_ofport=200)
     assert world.again(other).port.binding == Binding("n2", 201, 2)
+    rewind = "UPDATE nodes SET next_zone = 1"
+    world.store._database.write(lambda connection: connection.exec_driver_sql(rewind) and None)
+    third = world.port(network)
+    world.report("n2", port, other, third, first_ofport=200)
+    assert world.again(third).port.binding == Binding("n2", 202, 3)
 
 
 def test_a_gateway_is_not_idle_where_a_port_is_expected(world: Any, port: Any) -> None:
