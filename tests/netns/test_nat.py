@@ -256,7 +256,6 @@ def test_e2_without_a_port_left_only_what_is_new_is_dropped(lab: Lab, vms: dict[
             return (drops(late.node) - before)[Rule.DROP_UNTRANSLATED, 0]
 
         wait_until(refused, DEADLINE, lambda: f"there is still room: {drops(late.node) - before}")
-        assert {rule for rule, _ in drops(late.node) - before} <= {Rule.DROP_UNTRANSLATED, Rule.DROP_EXTERNAL}
         for sock in (own, other):
             sock.sendto(b"room", (str(lab.fabric.far_host), FULL + 1))
         assert len({frame.src_port for frame in saw(wire, lambda frame: frame.dst_port == FULL + 1, 2)}) == 2
