@@ -57,6 +57,7 @@ pytestmark = pytest.mark.root
 
 MTU = 1400
 NARROW = 1300
+SEGMENT = 1440
 ETHERNET = 14
 NEIGHBOURS = {state: IPv4Address(f"203.0.113.{50 + number}") for number, state in enumerate(STATES)}
 LATER = IPv4Address("203.0.113.55")
@@ -309,6 +310,7 @@ def test_tcp_brings_everything_both_ways(lab: Lab, vms: dict[str, Vm], forgetful
     def echo_all() -> bytes:
         connection, _ = server.accept()
         with connection:
+            connection.sendall(connection.recv(SEGMENT, socket.MSG_WAITALL))
             data = b"".join(iter(lambda: connection.recv(65536), b""))
             connection.sendall(data)
         return data
@@ -323,6 +325,9 @@ def test_tcp_brings_everything_both_ways(lab: Lab, vms: dict[str, Vm], forgetful
         client.settimeout(DEADLINE)
         served = pool.submit(echo_all)
         client.connect((str(lab.fabric.far_host), 7002))
+        # alone in a frame that is too large, so that the guest is told and sends it again
+        client.sendall(PAYLOAD[:SEGMENT])
+        assert client.recv(SEGMENT, socket.MSG_WAITALL) == PAYLOAD[:SEGMENT]
         client.sendall(PAYLOAD)
         client.shutdown(socket.SHUT_WR)
         back = b"".join(iter(lambda: client.recv(65536), b""))
