@@ -205,6 +205,8 @@ def recompile(
         whole = compile_node(after, node)
         return whole, Delta(tuple(whole.flows()), (), whole.digest)
     touched = _touched(before, after, changes, node)
+    if not touched:
+        return program, Delta((), (), program.digest)
     return _rebuild(program, View(after, after.nodes[node]), touched)
 
 
@@ -314,17 +316,21 @@ def _touched_by_node(
 ) -> None:
     if old == new:
         return
-    if old is None or new is None or old.gateways != new.gateways:
-        held_before = set(old.gateways) if old is not None else set()
-        held_after = set(new.gateways) if new is not None else set()
-        touch(Kind.NETWORK, sorted({held.network_id for held in held_before ^ held_after}))
+    held_before, held_after = (set() if one is None else set(one.gateways) for one in (old, new))
+    touch(Kind.NETWORK, sorted({held.network_id for held in held_before ^ held_after}))
     name = old.name if old is not None else new.name if new is not None else ""
-    if name == node and _but_gateways(old) != _but_gateways(new):
+    if name != node:
+        if old is None or new is None or old.key != new.key:
+            elsewhere = after.ports_by_node.get(name, frozenset())
+            touch(Kind.PORT, sorted(after.ports_by_node.get(node, frozenset()) & elsewhere))
+            touch(Kind.FLOATING_IP, sorted(_floating_ips(after, elsewhere)))
+        return
+    if old is None or new is None:  # then the whole program is made, or goes
+        return
+    touch(Kind.NETWORK, sorted({known.network_id for known in set(old.neighbours) ^ set(new.neighbours)}))
+    if (old.key, old.uplinks, old.snat_addresses) != (new.key, new.uplinks, new.snat_addresses):
         touch(Kind.NETWORK, after.networks)
-    if name != node and (old is None or new is None or old.key != new.key):
-        both = after.ports_by_node.get(node, frozenset()) & after.ports_by_node.get(name, frozenset())
-        touch(Kind.PORT, sorted(both))
-    if name == node and (old is None or new is None or (old.key, old.uplinks) != (new.key, new.uplinks)):
+    if (old.key, old.uplinks) != (new.key, new.uplinks):
         here = after.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, here)
         touch(Kind.FLOATING_IP, sorted(_floating_ips(after, here)))
@@ -337,9 +343,3 @@ def _touched_by_floating_ip(before: Snapshot, after: Snapshot, id_: str, node: s
         here = after.ports_by_node.get(node, frozenset())
         if found is not None:
             touch(Kind.PORT, sorted(found.port_ids & here))
-
-
-def _but_gateways(node: Node | None) -> tuple[object, ...] | None:
-    if node is None:
-        return None
-    return (node.key, node.uplinks, node.snat_addresses, node.neighbours)

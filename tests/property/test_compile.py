@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -258,6 +259,22 @@ def test_a_bad_port_stops_no_other() -> None:
     mended = [PortChange(bad.id, port(77, NETWORKS["net-blue"], 77, "n1"))]
     program, _ = recompile(program, after, after.apply(3, mended), mended, "n1")
     assert not program.failures
+
+
+@pytest.mark.parametrize("edit", [None, {"key": 77}])
+def test_what_hands_on_follows_the_node_that_it_hands_on_to(edit: dict[str, int] | None) -> None:
+    base = cloud()
+    here, there = base.ports["port-20"], base.ports["port-21"]
+    assert [one.binding.node for one in (here, there) if one.binding is not None] == ["n1", "n2"]
+    forwarded = tuple(
+        PortForwarding(one.id, key, 6, 2000 + key, 2000 + key, one.id, one.fixed_ips[0].address, 22)
+        for key, one in enumerate((here, there), start=1)
+    )
+    before = base.apply(2, [FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))])
+    change = NodeChange("n2", None if edit is None else replace(base.nodes["n2"], key=edit["key"]))
+    after = before.apply(3, [change])
+    program, delta = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+    assert delta and program.digest == compile_node(after, "n1").digest
 
 
 def test_every_rule_is_used() -> None:
