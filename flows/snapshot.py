@@ -75,7 +75,7 @@ class Snapshot:
                     draft.node(id_, node)
                 case FloatingIpChange(id=id_, new=floating_ip):
                     draft.floating_ip(id_, floating_ip)
-        return replace(self, revision=revision, **draft.maps)
+        return replace(self, revision=revision, **draft.maps())
 
     def local_ports(self, node: str) -> list[Port]:
         """The ports that a node has flows for: bound to it, expected there, or just gone from there."""
@@ -125,16 +125,28 @@ class Snapshot:
 
 
 class _Draft:
-    """Copies each map of a snapshot once, when it is first written."""
+    """Copies each map of a snapshot, and each set of an index, once: when it is first written."""
 
     def __init__(self, base: Snapshot) -> None:
         self._base = base
-        self.maps: dict[str, dict[Any, Any]] = {}
+        self._maps: dict[str, dict[Any, Any]] = {}
+        self._drafted: dict[str, dict[Any, set[str]]] = {}  # what of the indexes is written
+
+    def maps(self) -> dict[str, dict[Any, Any]]:
+        """Those that were written, as they are now."""
+        for name, drafted in self._drafted.items():
+            target = self._maps[name]
+            for key, members in drafted.items():
+                if members:
+                    target[key] = frozenset(members)
+                else:
+                    target.pop(key, None)
+        return self._maps
 
     def _map(self, name: str, base: Mapping[Any, Any]) -> dict[Any, Any]:
-        if name not in self.maps:
-            self.maps[name] = dict(base)
-        return self.maps[name]
+        if name not in self._maps:
+            self._maps[name] = dict(base)
+        return self._maps[name]
 
     def _store(self, name: str, base: Mapping[Any, Any], key: object, value: object | None) -> object | None:
         target = self._map(name, base)
@@ -146,14 +158,14 @@ class _Draft:
         return old
 
     def _index(self, name: str, base: Mapping[Any, Any], key: object, member: str, add: bool) -> None:
-        target = self._map(name, base)
-        members = target.get(key, _NONE)
-        assert isinstance(members, frozenset)
-        members = members | {member} if add else members - {member}
-        if members:
-            target[key] = members
+        before = self._map(name, base)
+        drafted = self._drafted.setdefault(name, {})
+        if key not in drafted:
+            drafted[key] = set(before.get(key, _NONE))
+        if add:
+            drafted[key].add(member)
         else:
-            target.pop(key, None)
+            drafted[key].discard(member)
 
     def network(self, id_: str, new: Network | None) -> None:
         base = self._base
