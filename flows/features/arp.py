@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, PushVlan, SetField, flow, matching
-from flows.model import Network, NetworkKind
+from flows.features.classify import tag_on
+from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, flow, matching
+from flows.model import Network
 from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import ARP_REPLY, ARP_REQUEST, ETH_ARP
 from flows.rules import Rule
@@ -34,10 +35,7 @@ def answer(mac: int, address: int) -> tuple[Action, ...]:
 
 def tagged_back(network: Network) -> tuple[Action, ...]:
     """Back to the uplink it came from, under the network's tag."""
-    if network.kind is NetworkKind.VLAN:
-        assert network.segment is not None
-        return (PushVlan(network.segment), OutputInPort())
-    return (OutputInPort(),)
+    return (*tag_on(network), OutputInPort())
 
 
 def static() -> Iterator[Flow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flows.features.arp import answer, request_for, tagged_back
+from flows.features.classify import tag_on
 from flows.ir import (
     Action,
     Controller,
@@ -142,7 +143,7 @@ def _to_host(view: View, network: Network, own: int) -> Iterator[Flow]:
     """What is not for a VM, to the host. A VM that leaves with the host's own address cannot be answered by it."""
     uplink = view.uplink(network)
     assert uplink is not None
-    key, by_uplink = network.key, (*tagged_back(network)[:-1], Output(uplink))
+    key, by_uplink = network.key, (*tag_on(network), Output(uplink))
     to_host = {"metadata": key, "eth_type": ETH_IP, "ip_dst": own}
     yield drop(Rule.DROP_UNSOLICITED, Priority.TOO_LARGE, matching(**to_host, ip_src=own))
     yield flow(Rule.HOST_RETURN, Priority.FORWARDING, matching(**to_host), *by_uplink, key=key)

@@ -9,6 +9,7 @@ from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import NODE_MACS, Priority, Table
 from flows.protocols import (
+    ANY_FRAGMENT,
     ARP_REQUEST,
     DHCP_CLIENT_PORT,
     DHCP_SERVER_PORT,
@@ -23,7 +24,6 @@ from flows.view import View, mac_to_int
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
 _BROADCAST_IP = 0xFFFFFFFF
-_ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
 
 
 def static() -> Iterator[Flow]:
@@ -37,7 +37,7 @@ def static() -> Iterator[Flow]:
         yield drop(
             Rule.DROP_BROADCAST_FRAGMENT,
             Priority.GUARD,
-            matching(eth_type=ETH_IP, ip_frag=_ANY_FRAGMENT, **everybody),
+            matching(eth_type=ETH_IP, ip_frag=ANY_FRAGMENT, **everybody),
         )
 
 

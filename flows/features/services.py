@@ -8,6 +8,7 @@ from flows.ir import Controller, Flow, Goto, Move, OutputInPort, SetField, drop,
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import (
+    ANY_FRAGMENT,
     DHCP_CLIENT_PORT,
     DHCP_SERVER_PORT,
     ETH_IP,
@@ -20,7 +21,6 @@ from flows.rules import Rule
 from flows.view import View
 
 _TTL = 64
-_ANY_FRAGMENT = (1, 1)  # ovs-fields(7), ip_frag: bit 0 is set in every fragment
 
 
 def static() -> Iterator[Flow]:
@@ -45,7 +45,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         asked = matching(**to_gateway, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
         yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, asked, *turned_round, key=network.key)
         # no fragment shows its type, and only the first has one
-        part = matching(**to_gateway, ip_frag=_ANY_FRAGMENT)
+        part = matching(**to_gateway, ip_frag=ANY_FRAGMENT)
         yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, part, *turned_round, key=network.key)
         yield drop(
             Rule.DROP_GATEWAY,
