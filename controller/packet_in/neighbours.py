@@ -8,7 +8,7 @@ from controller.packet_in import frames
 
 
 def request(node_mac: int, source: IPv4Address, target: IPv4Address, vlan: int | None = None) -> bytes:
-    """The broadcast question who has `target`, from a node's SNAT address; `vlan` is the network's VLAN id."""
+    """The broadcast question who has `target`, from `source` or nobody (0.0.0.0); `vlan` is the network's VLAN id."""
     mac = frames.mac_bytes(node_mac)
     question = frames.Arp(frames.ARP_REQUEST, mac, source.packed, frames.NO_MAC, target.packed)
     frame = frames.ethernet(frames.BROADCAST_MAC, mac, frames.ETHERTYPE_ARP, frames.arp(question), vlan)
