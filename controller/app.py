@@ -70,7 +70,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
-        unresolved = Unresolved()
+        unresolved = Unresolved(self.counters.packet_in_outcomes)
         self._resolver = Resolver(unresolved, self.keeper.snapshot, lambda *packet: self.sessions.send(*packet))
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,

@@ -227,7 +227,7 @@ class Dispatcher:
         hop, now = Hop(self._node, network.id, address), self._services.monotonic()
         if rule is Rule.PUNT_UNRESOLVED:
             outcome = outcomes.PACKET_KEPT
-            ask = self._services.unresolved.keep(hop, key, frame, now)
+            ask = self._services.unresolved.keep(hop, key, frame, now, again=in_port == FROM_CONTROLLER)
             self._services.packet_kept()
         else:
             ask = self._services.unresolved.ask(hop, key, now)

@@ -51,4 +51,7 @@ TTL_SILENT: Final = "drop_ttl_silent"
 TOO_LARGE_SILENT: Final = "drop_too_large_silent"
 NO_NEXT_HOP: Final = "drop_no_next_hop"
 
+# was kept before
+UNRESOLVED: Final = "drop_unresolved"
+
 ALL: Final[tuple[str, ...]] = tuple(sorted(value for name, value in globals().items() if name.isupper()))

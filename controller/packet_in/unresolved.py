@@ -6,10 +6,12 @@ after a while: either it now knows the way, or the packet comes again and is kep
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
+from controller.packet_in import outcomes
 from flows.model import Network, Node
 
 RETRIES: Final = (0.05, 0.2, 1.0, 0.05)
@@ -50,16 +52,25 @@ class _Waiting:
 
 
 class Unresolved:
-    def __init__(self) -> None:
-        self._waiting: dict[Hop, _Waiting] = {}
+    """`counters` counts what was kept, or should have been, and is given up: by its name in `outcomes`."""
 
-    def keep(self, hop: Hop, network_key: int, frame: bytes, now: float) -> bool:
-        """Keeps the packet in the place of an older one. True when the hop is to be asked for now."""
+    def __init__(self, counters: MutableMapping[str, int] | None = None) -> None:
+        self._waiting: dict[Hop, _Waiting] = {}
+        self._counters = {} if counters is None else counters
+
+    def keep(self, hop: Hop, network_key: int, frame: bytes, now: float, *, again: bool = False) -> bool:
+        """Keeps the packet in the place of an older one; one that was tried and comes `again` is the older one.
+
+        True when the hop is to be asked for now.
+        """
         waiting = self._get(hop, network_key, now)
         if waiting.frame is not None:
-            waiting.frame = frame
+            self._given_up()
+            waiting.frame = waiting.frame if again else frame
         elif waiting.tries < len(RETRIES):
             waiting.frame, waiting.due = frame, now + RETRIES[waiting.tries]
+        else:
+            self._given_up()
         return self._ask(waiting, now)
 
     def ask(self, hop: Hop, network_key: int, now: float) -> bool:
@@ -75,12 +86,13 @@ class Unresolved:
         """What is to be tried again now."""
         again = []
         for hop, waiting in list(self._waiting.items()):
-            if now - waiting.began >= LIFETIME:
-                del self._waiting[hop]
-            elif waiting.frame is not None and waiting.due <= now:
+            over = now - waiting.began >= LIFETIME
+            if waiting.frame is not None and (over or waiting.due <= now):
                 again.append(Kept(hop, waiting.network_key, waiting.frame))
                 waiting.frame = None
                 waiting.tries += 1
+            if over:
+                del self._waiting[hop]
         return again
 
     def next_due(self) -> float | None:
@@ -93,11 +105,19 @@ class Unresolved:
     def _get(self, hop: Hop, network_key: int, now: float) -> _Waiting:
         waiting = self._waiting.get(hop)
         if waiting is None or now - waiting.began >= LIFETIME:
-            self._waiting.pop(hop, None)
+            self._end(hop)
             if len(self._waiting) >= CAPACITY:
-                del self._waiting[next(iter(self._waiting))]
+                self._end(next(iter(self._waiting)))
             waiting = self._waiting[hop] = _Waiting(network_key, now)
         return waiting
+
+    def _end(self, hop: Hop) -> None:
+        waiting = self._waiting.pop(hop, None)
+        if waiting is not None and waiting.frame is not None:
+            self._given_up()
+
+    def _given_up(self) -> None:
+        self._counters[outcomes.UNRESOLVED] = self._counters.get(outcomes.UNRESOLVED, 0) + 1
 
     @staticmethod
     def _ask(waiting: _Waiting, now: float) -> bool:

@@ -136,6 +136,28 @@ class TestUnresolved:
         kept.ask(FIRST, 50, 0.0)
         assert kept.answered(FIRST) is None
 
+    def test_what_is_given_up_has_a_name(self) -> None:
+        counters: dict[str, int] = {}
+        kept, now = Unresolved(counters), 0.0
+        kept.keep(FIRST, 50, b"old", now)
+        kept.keep(FIRST, 50, b"new", now)
+        assert counters == {outcomes.UNRESOLVED: 1}
+        kept.keep(FIRST, 50, b"old", now, again=True)  # tried meanwhile: the newer one stays
+        assert counters == {outcomes.UNRESOLVED: 2}
+        for delay in unresolved.RETRIES:
+            now += delay
+            assert [each.frame for each in kept.due(now)] == [b"new"]
+            kept.keep(FIRST, 50, b"new", now, again=True)
+        assert counters == {outcomes.UNRESOLVED: 3} and kept.next_due() is None
+
+    def test_what_waits_at_the_end_is_tried_and_not_dropped(self) -> None:
+        counters: dict[str, int] = {}
+        kept = Unresolved(counters)
+        kept.ask(FIRST, 50, 0.0)
+        kept.keep(FIRST, 50, b"x", unresolved.LIFETIME - 0.01)
+        assert [each.frame for each in kept.due(unresolved.LIFETIME)] == [b"x"]
+        assert counters == {} and len(kept) == 0
+
     def test_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(unresolved, "CAPACITY", 3)
         kept = Unresolved()
