@@ -204,3 +204,17 @@ def test_a_deleted_port_is_gone_with_its_leases(world: Any) -> None:
     assert [entry.port_id for entry in world.store.list_leases()] == [kept.port.id]
     with pytest.raises(NotFound):
         world.store.delete_port(port.port.id, "tester")
+
+
+def test_an_address_stays_with_its_port_when_its_lease_has_ended(world: Any) -> None:
+    network = world.network("10.0.0.0/29")
+    paused = world.port(network)
+    (held,) = paused.port.fixed_ips
+    ended = LeaseRecord(paused.port.id, held.address, "bound", world.clock() - 100, world.clock() - 50)
+    assert world.store.record_leases([ended]) == 1
+    others = []
+    with pytest.raises(Exhausted):
+        for _ in range(8):
+            others.append(world.port(network).port.fixed_ips[0].address)
+    assert others and held.address not in others
+    assert world.again(paused).port.fixed_ips == (held,)
