@@ -77,20 +77,23 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def _exempt(network: Network, external: Network) -> Iterator[Flow]:
-    """Ranges that see the VMs' own addresses, and that reach them. Not with a range that two networks use."""
+    """Ranges that see the VMs' own addresses, and that reach them. Not with a range that two networks use.
+
+    What comes from behind a route is translated as ever: it could be from somebody's floating IP.
+    """
     key = network.key
     if network.carrier_nat:
         return
     for exempt in map(range_match, network.snat_exempt):
-        yield flow(
-            Rule.EXEMPT,
-            Priority.EXEMPT,
-            matching(metadata=key, eth_type=ETH_IP, ip_dst=exempt),
-            SetField(Reg.NETWORK, external.key),
-            Goto(Table.EXTERNAL_OUT),
-            key=key,
-        )
         for cidr, _prefix in cidr_match(network):
+            yield flow(
+                Rule.EXEMPT,
+                Priority.EXEMPT,
+                matching(metadata=key, eth_type=ETH_IP, ip_src=cidr, ip_dst=exempt),
+                SetField(Reg.NETWORK, external.key),
+                Goto(Table.EXTERNAL_OUT),
+                key=key,
+            )
             yield flow(
                 Rule.EXEMPT_SOURCE,
                 Priority.NORMAL,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 
 from flows.fabric import Fabric, Journey
-from flows.model import NodeChange
+from flows.model import FloatingIpChange, NetworkChange, NodeChange, StaticRoute
 from flows.packet import Packet, packet
 from flows.pipeline import CtZone, nat_zone, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
@@ -29,6 +30,7 @@ from tests.simulate.cloud import (
     send,
     world,
 )
+from tests.world import floating_ip
 
 SNAT = {"n1": ip("203.0.113.11"), "n2": ip("203.0.113.12")}
 ROUTER = ip("203.0.113.1")
@@ -221,3 +223,19 @@ def test_what_conntrack_has_no_translation_for_does_not_leave(second: Vm) -> Non
 
 def test_port_0_does_not_leave() -> None:
     assert send(BLUE_1, BLUE_1.udp(SERVER, source_port=0), fabric(userspace=True)).wire == ()
+
+
+@pytest.mark.parametrize("posed", ["203.0.113.101", "203.0.113.11", "10.99.0.5"])
+def test_an_exempt_range_sees_the_networks_own_addresses_and_none_that_a_route_lets_a_vm_send_from(posed: str) -> None:
+    """Somebody's floating IP, the node's SNAT address, one from behind the route."""
+    blue, next_hop = world().networks[BLUE_1.network], world().ports["port-20"].fixed_ips[0].address
+    route = StaticRoute(IPv4Network(posed), next_hop)
+    exempt = replace(blue, snat_exempt=(IPv4Network("198.51.100.0/25"),), routes=(route,))
+    somebodys = floating_ip(1, world().ports[f"port-{RED_1.key}"])
+    changed = world().apply(2, [NetworkChange(blue.id, exempt), FloatingIpChange(somebodys.id, somebodys)])
+    through = Fabric.of(changed)
+    assert out(BLUE_1, BLUE_1.udp(SERVER), through)[0]["ip_src"] == BLUE_1.ip
+    seen, _ = out(BLUE_1, BLUE_1.udp(SERVER, ip_src=ip(posed)), through)
+    assert seen["ip_src"] == SNAT["n1"] and seen["udp_src"] >= 1024
+    step = [step.rule for step in send(BLUE_1, BLUE_1.udp(SERVER, ip_src=ip(posed)), through).hops[0].result.steps]
+    assert Rule.CARRIER in step and Rule.EXEMPT not in step
