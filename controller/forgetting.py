@@ -1,6 +1,7 @@
 """Which connections a node's conntrack must forget, so that no port and no floating IP meets those of the one before.
 
-What a node owes is kept until its switch has done it, however long the switch is away.
+What a node owes is kept until its switch has done it, however long the switch is away, but in memory only: a
+controller that restarts meanwhile does not know of it.
 """
 
 from __future__ import annotations
