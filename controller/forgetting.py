@@ -53,7 +53,8 @@ class Owed:
             return
         owed = self._owed.setdefault(node, {})
         owed.update((each, revision) for each in what)
-        by_address = [each for each in owed if each.end is not End.ALL]
+        # never the zone that all ports share: that would end everybody's connections
+        by_address = [each for each in owed if each.end is not End.ALL and each.zone != CtZone.SNAT]
         if len(by_address) > MOST_BY_ADDRESS:
             for each in by_address:
                 owed[Forget(each.zone)] = max(owed.pop(each), owed.get(Forget(each.zone), 0))

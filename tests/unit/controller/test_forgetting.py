@@ -126,6 +126,14 @@ def test_what_a_node_that_is_away_owes_is_bounded(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(forgetting, "MOST_BY_ADDRESS", 10)
     owed = Owed()
     for address in range(11):
-        owed.add("n1", [Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address), Forget(3)], address)
-    assert sorted(owed.due("n1", 99)) == [Forget(3), Forget(CtZone.SNAT)]
+        owed.add("n1", [Forget(7, End.ORIGINAL_DESTINATION, address), Forget(3)], address)
+    assert sorted(owed.due("n1", 99)) == [Forget(3), Forget(7)]
     assert owed.due("n1", 9) == []  # not before the last of them
+
+
+def test_the_zone_that_all_ports_share_is_never_forgotten_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetting, "MOST_BY_ADDRESS", 10)
+    owed = Owed()
+    every = [Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address) for address in range(20)]
+    owed.add("n1", every, 1)
+    assert sorted(owed.due("n1", 1)) == every
