@@ -175,6 +175,8 @@ _RULES_BY_NUMBER: dict[int, Rule] = {rule.number: rule for rule in Rule}
 COOKIE_OURS = 0x54 << 56
 COOKIE_OURS_MASK = 0xFF << 56
 COOKIE_LEARNED = 0x4C << 56
+# counted apart, so that asking for many leaves room for those who answer
+COOKIE_ASKED = COOKIE_LEARNED | 1
 
 
 def cookie(rule: Rule, key: int = 0) -> int:

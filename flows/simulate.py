@@ -42,7 +42,7 @@ from flows.ir import (
 from flows.packet import PREREQUISITES, Packet
 from flows.pipeline import Table
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
-from flows.rules import COOKIE_LEARNED, Rule, decode_cookie
+from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, Rule, decode_cookie
 
 Fields = dict[str, int]
 _NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id", "size"), 0)
@@ -160,7 +160,7 @@ class Switch:
 
 
 def _step(flow: Flow) -> Step:
-    if flow.cookie == COOKIE_LEARNED:
+    if flow.cookie & COOKIE_OURS_MASK == COOKIE_LEARNED:
         return Step(flow.table, flow, _LEARNED[flow.table])
     rule, key = decode_cookie(flow.cookie) or (None, 0)
     return Step(flow.table, flow, rule, key)

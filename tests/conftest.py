@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt")
-"""Start of the names of all namespaces that tests make. Another one for each of several runs at once."""
+# pytest-xdist calls its workers gw0, gw1, ...
+PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt") + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "w")
+"""Start of the names of all namespaces that tests make: another one for each of several runs, or workers, at once."""
 
 LAB_PROJECTS = ("blue", "red")
 

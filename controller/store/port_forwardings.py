@@ -11,12 +11,15 @@ from controller.store import floating_ips
 from controller.store.floating_ip_specs import PortForwardingSpec
 from controller.store.journal import Transaction
 from controller.store.schema import port_forwardings
-from controller.store.specs import Conflict, Invalid, NotFound
+from controller.store.specs import Conflict, Exhausted, Invalid, NotFound
 from flows.model import FloatingIp, PortForwarding
 
 LAST_PORT = 2**16 - 1
-# a range that is moved costs a flow for each port
+# a range that is moved costs a flow for each port, on each change of the floating IP
 LONGEST_MOVED = 256
+# of one floating IP, together
+MOST_FORWARDINGS = 100
+MOST_MOVED = 512
 
 _T = port_forwardings.c
 
@@ -33,7 +36,7 @@ def create(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec) -> st
     """The id of the new forwarding.
 
     Raises NotFound, Invalid `port_range_invalid` or as `floating_ips.target` does, Conflict `floating_ip_associated`
-    or `ports_in_use`.
+    or `ports_in_use`, Exhausted `too_many_forwardings`.
     """
     to = spec.first if spec.to is None else spec.to
     _check_ranges(spec, to)
@@ -50,6 +53,7 @@ def create(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec) -> st
     )
     for first, last in tx.connection.execute(query):
         raise Conflict("ports_in_use", f"ports {first}-{last} of {address} are forwarded already", "ports")
+    _require_room(tx, floating_ip_id, spec, to)
     (key,) = tx.new_keys("port_forwarding_key", 1)
     id_ = str(uuid4())
     values = {
@@ -67,6 +71,17 @@ def create(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec) -> st
     tx.connection.execute(insert(port_forwardings), values)
     floating_ips.touch(tx, floating_ip_id, port_forwarding_created={**values, "fixed_ip": str(IPv4Address(fixed_ip))})
     return id_
+
+
+def _require_room(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec, to: int) -> None:
+    known = tx.connection.execute(select(_T.first, _T.last, _T.to).where(_T.floating_ip_id == floating_ip_id)).all()
+    if len(known) >= MOST_FORWARDINGS:
+        message = f"a floating IP can have {MOST_FORWARDINGS} port forwardings"
+        raise Exhausted("too_many_forwardings", message, "floating_ip_id")
+    ranges = [(row.first, row.last, row.to) for row in known] + [(spec.first, spec.last, to)]
+    if to != spec.first and sum(last - first + 1 for first, last, to in ranges if first != to) > MOST_MOVED:
+        message = f"a floating IP can move {MOST_MOVED} ports to others; forward to the same ports, or use another one"
+        raise Exhausted("too_many_forwardings", message, "ports")
 
 
 def _check_ranges(spec: PortForwardingSpec, to: int) -> None:

@@ -39,7 +39,7 @@ from flows.pipeline import (
     Table,
 )
 from flows.protocols import ARP_REPLY, ETH_ARP, ETH_IP, ICMP_REDIRECT, PROTO_ICMP
-from flows.rules import COOKIE_LEARNED, Rule
+from flows.rules import COOKIE_ASKED, COOKIE_LEARNED, Rule
 from flows.view import View, mac_to_int, range_match
 
 _UNKNOWN_MAC = 0
@@ -50,22 +50,24 @@ _ASKED_FOR = 2  # seconds for which what goes to an unknown neighbour by the rou
 _TO_WIRE = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
 
 
-def _remember(source: str, mac: str, seconds: int, priority: Priority) -> Learn:
+def _remember(
+    source: str, mac: str, seconds: int, priority: Priority = Priority.LEARNED, cookie: int = COOKIE_LEARNED
+) -> Learn:
     return Learn(
         table=Table.EXTERNAL_NEIGHBOUR,
         priority=priority,
         idle_timeout=seconds,
         hard_timeout=seconds,
-        cookie=COOKIE_LEARNED,
+        cookie=cookie,
         limit=_NEIGHBOURS,
         match=(("eth_type", ETH_IP), (Reg.NETWORK, Reg.NETWORK), ("ip_dst", source)),
         load=((mac, "eth_dst"),),
     )
 
 
-_HEARD_IP = _remember("ip_src", "eth_src", _HEARD_FOR, Priority.LEARNED)
-_HEARD_ARP = _remember("arp_spa", "arp_sha", _HEARD_FOR, Priority.LEARNED)
-_ASKED = _remember("ip_dst", "eth_dst", _ASKED_FOR, Priority.LOW)
+_HEARD_IP = _remember("ip_src", "eth_src", _HEARD_FOR)
+_HEARD_ARP = _remember("arp_spa", "arp_sha", _HEARD_FOR)
+_ASKED = _remember("ip_dst", "eth_dst", _ASKED_FOR, Priority.LOW, COOKIE_ASKED)
 
 
 def static() -> Iterator[Flow]:

@@ -17,7 +17,7 @@ from flows.features.external import hairpin
 from flows.features.routing import LIFT
 from flows.ir import Action, Ct, DecTtl, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
-from flows.pipeline import UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
+from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
 from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
 from flows.rules import Rule
 from flows.view import Role, View, port_matches, range_match
@@ -163,25 +163,29 @@ def _handed_on(view: View, external: Network, address: int, forwarding: PortForw
 def _errors(
     view: View, external: Network, floating_ip: FloatingIp, macs: list[int], zones: list[tuple[str, int]]
 ) -> Iterator[Flow]:
-    """An ICMP error does not say whose it is: every node and port that could have caused it is asked."""
-    actions: list[Action] = []
+    """An ICMP error does not say whose it is: every node and port that could have caused it is asked.
+
+    What another node has asked is not asked on: two that both take themselves for the owner would never end.
+    """
+    copies: list[Action] = []
+    here: list[Action] = []
     for mac in macs:
-        actions += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
-        actions += [*tagged_back(external), *untagged(external)]
+        copies += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
+        copies += [*tagged_back(external), *untagged(external)]
     for port_id, zone in zones:
         network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
-        actions += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
-    if not actions:
-        return
+        here += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
+    asked = {"eth_src": (TEACHER_MAC_PREFIX, NODE_MAC_MASK)}
     for icmp_type in _ERRORS:
-        error = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": int(floating_ip.address)}
-        yield flow(
-            Rule.FORWARDING_ERROR,
-            Priority.FORWARDING,
-            matching(metadata=external.key, eth_dst=view.mac, icmp_type=icmp_type, **error),
-            *actions,
-            key=floating_ip.key,
-        )
+        error = {"metadata": external.key, "eth_dst": view.mac, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP}
+        to_address = {**error, "ip_dst": int(floating_ip.address), "icmp_type": icmp_type}
+        if here:
+            by_node = matching(**to_address, **(asked if copies else {}))
+            yield flow(Rule.FORWARDING_ERROR, Priority.FORWARDING, by_node, *here, key=floating_ip.key)
+        if here and copies:
+            yield flow(
+                Rule.FORWARDING_ERROR, Priority.FLOATING, matching(**to_address), *copies, *here, key=floating_ip.key
+            )
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

@@ -11,7 +11,7 @@ from flows.compile import compile_node
 from flows.fabric import Fabric, Journey
 from flows.model import FloatingIp, FloatingIpChange, GatewayMode, NetworkChange, PortForwarding
 from flows.packet import Packet, packet
-from flows.pipeline import node_mac
+from flows.pipeline import node_mac, teacher_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
 from flows.rules import Rule
 from flows.snapshot import Snapshot
@@ -266,3 +266,11 @@ def test_an_icmp_error_finds_the_forwarded_port_on_whatever_node() -> None:
         error = packet(seen, **outer, ip_src=ip("192.0.2.1"), ip_dst=SHARED, icmp_type=3, icmp_code=4)
         came = delivered(back.after.send_from_outside(EXTERNAL_PHYSNET, error), owner)
         assert came.inner is not None and (came.inner["ip_src"], came.inner["udp_src"]) == (owner.ip, 22)
+
+
+def test_an_icmp_error_that_another_node_has_asked_about_is_not_asked_on() -> None:
+    outer = {"eth_src": teacher_mac(2), "eth_dst": node_mac(1), "eth_type": ETH_IP, "ip_proto": PROTO_ICMP}
+    error = packet(from_outside(SHARED), **outer, ip_src=ip("192.0.2.1"), ip_dst=SHARED, icmp_type=3, icmp_code=4)
+    (hop,) = (one for one in forwarded().send_from_outside(EXTERNAL_PHYSNET, error).hops if one.node == "n1")
+    assert any(step.rule is Rule.FORWARDING_ERROR for step in hop.result.steps)
+    assert hop.result.outputs == ()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
-from controller.store.specs import AddressRange, Conflict, FixedIpSpec, Invalid, NotFound, StoreError
+from controller.store.port_forwardings import LONGEST_MOVED, MOST_FORWARDINGS, MOST_MOVED
+from controller.store.specs import AddressRange, Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, StoreError
 from flows.model import FloatingIp, GatewayMode, PortForwarding
 
 TCP, UDP = 6, 17
@@ -141,3 +142,21 @@ def test_they_go_with_their_floating_ip(world: Any, floating_ip: FloatingIp, por
     world.store.release_floating_ips([floating_ip.id], "tester")
     assert world.store.load_snapshot().floating_ips_of(port.port.id) == []
     world.store.delete_port(port.port.id, "tester")
+
+
+def test_a_floating_ip_has_so_many_and_no_more(world: Any, floating_ip: FloatingIp, port: Any) -> None:
+    for number in range(MOST_FORWARDINGS):
+        forward(world, floating_ip, port, 1000 + number)
+    with pytest.raises(Exhausted) as refused:
+        forward(world, floating_ip, port, 5000)
+    assert refused.value.code == "too_many_forwardings"
+
+
+def test_so_many_ports_can_be_moved_and_any_number_kept(world: Any, floating_ip: FloatingIp, port: Any) -> None:
+    for number in range(MOST_MOVED // LONGEST_MOVED):
+        first = 1000 + number * LONGEST_MOVED
+        forward(world, floating_ip, port, first, first + LONGEST_MOVED - 1, to=20000)
+    with pytest.raises(Exhausted) as refused:
+        forward(world, floating_ip, port, 80, to=8080)
+    assert refused.value.code == "too_many_forwardings"
+    forward(world, floating_ip, port, 30000, 40000)
