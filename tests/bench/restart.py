@@ -9,7 +9,7 @@ from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from tests.bench.figures import Figure
 from tests.bench.ports import make_network
-from tests.netns.cloud import make_outside, metric
+from tests.netns.cloud import make_outside, metric, wait_outside
 
 KILLS = 3
 RATE = 100
@@ -23,7 +23,7 @@ def run() -> Iterator[Figure]:
         vms = [lab.create_vm(f"r{index}", node, network) for index, node in enumerate(lab.nodes)]
         for vm in vms:
             vm.wait_configured()
-        wait_until(lambda: vms[0].ping(FAR_HOST.ip, count=1).received, 20, "no way out")
+        wait_outside(lab, *vms)  # each node knows its router, and holds all that it will hold
         vms[0].ping(vms[1].address)
         streams = [vms[0].ping_stream(vms[1].address, rate=RATE), vms[2].ping_stream(FAR_HOST.ip, rate=RATE)]
         flow_mods = 0.0
