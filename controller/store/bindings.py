@@ -213,7 +213,8 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
     if affected:
         reconcile(tx, sorted(affected))
-    node_addresses.settle_snat(tx, node)  # an address it had to do without may be free by now
+    if not changed:  # a heartbeat: an address it had to do without may be free by now
+        node_addresses.settle_snat(tx, node)
     for part in chunks(sorted(affected & now.keys())):
         known |= {row.id: row for row in tx.connection.execute(_PORTS, {"ids": part})}
     return {iface_id: _status(known.get(iface_id), node) for iface_id in now}

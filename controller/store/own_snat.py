@@ -28,6 +28,14 @@ _HERE = or_(ports.c.bound_node == node_uplinks.c.node, ports.c.other_node == nod
 _PRESENT = exists().where(_HERE, ports.c.network_id == networks.c.id)
 
 
+_ANY = select(
+    or_(
+        exists().where(networks.c.own_snat_address),
+        exists().where(_A.owner == ipam.SNAT_OWNER, _A.for_network != ""),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wish:
     """A network that has its own SNAT addresses, where it leaves, and a node that reaches the outside there."""
@@ -66,10 +74,10 @@ def settle(tx: Transaction, node: str | None = None) -> None:
     `node` None: on all nodes. Where no address is left, the node goes on without.
     """
     here = [] if node is None else [node_uplinks.c.node == node]
+    if not tx.connection.execute(_ANY).scalar():  # every port that is bound asks, and few clouds have any
+        return
     wishes = _wishes(tx.connection, _PRESENT, *here)
     held = _held(tx.connection, node)
-    if not (wishes or held):
-        return
     # those that have no port there any more keep theirs for a while
     kept = {(wish.node, wish.network_id, wish.subnet_id) for wish in _wishes(tx.connection, *here)}
     for row in held:
