@@ -154,6 +154,16 @@ def _floating_ips(snapshot: Snapshot, port_ids: Iterable[str]) -> set[str]:
     return {id_ for port_id in port_ids for id_ in by_port.get(port_id, ())}
 
 
+def _touch_floating_ips(before: Snapshot, after: Snapshot, ids: Iterable[str], node: str, touch: Touch) -> None:
+    """Only of those that lead to a port here does a node have anything, now or before."""
+    here = [snapshot.ports_by_node.get(node, frozenset()) for snapshot in (before, after)]
+    for id_ in sorted(ids):
+        known = (before.floating_ips.get(id_), after.floating_ips.get(id_))
+        led_to = {port_id for one in known if one is not None for port_id in one.port_ids}
+        if not all(ports.isdisjoint(led_to) for ports in here):
+            touch(Kind.FLOATING_IP, (id_,))
+
+
 def _part_id(port: Port) -> str:
     return f"{port.network_id}/{l2.part_of(port)}"
 
@@ -275,8 +285,8 @@ def _touched_by_port(
         network = after.networks.get(port.network_id) or before.networks[port.network_id]
         if network.arp_responder:
             touch(Kind.KNOWN_ARP, (network.id,))
-        # whether its port is here or not: another node may be the one that answers for it
-        touch(Kind.FLOATING_IP, sorted(_floating_ips(snapshot, (port.id,))))
+        # whether this port is here or not: it may decide which node answers for them
+        _touch_floating_ips(before, after, _floating_ips(snapshot, (port.id,)), node, touch)
         if network.routes:
             touch(Kind.NETWORK, (network.id,))
         if all(binding.node != node for binding in port.bindings):
@@ -302,7 +312,7 @@ def _touched_by_network(
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
             floating = {id_ for id_, one in snapshot.floating_ips.items() if one.network_id == network.id}
-            touch(Kind.FLOATING_IP, sorted(floating))
+            _touch_floating_ips(before, after, floating, node, touch)
             touch(Kind.PORT, sorted({port_id for id_ in floating for port_id in snapshot.floating_ips[id_].port_ids}))
         members = snapshot.ports_by_network.get(network.id, frozenset())
         here = members & snapshot.ports_by_node.get(node, frozenset())
@@ -323,7 +333,7 @@ def _touched_by_node(
         if old is None or new is None or old.key != new.key:
             elsewhere = after.ports_by_node.get(name, frozenset())
             touch(Kind.PORT, sorted(after.ports_by_node.get(node, frozenset()) & elsewhere))
-            touch(Kind.FLOATING_IP, sorted(_floating_ips(after, elsewhere)))
+            _touch_floating_ips(before, after, _floating_ips(after, elsewhere), node, touch)
         return
     if old is None or new is None:  # then the whole program is made, or goes
         return
@@ -337,7 +347,7 @@ def _touched_by_node(
 
 
 def _touched_by_floating_ip(before: Snapshot, after: Snapshot, id_: str, node: str, touch: Touch) -> None:
-    touch(Kind.FLOATING_IP, (id_,))
+    _touch_floating_ips(before, after, (id_,), node, touch)
     for snapshot in (before, after):
         found = snapshot.floating_ips.get(id_)
         here = after.ports_by_node.get(node, frozenset())

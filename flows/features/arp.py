@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.classify import tag_on
 from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, flow, matching
 from flows.model import Network
 from flows.pipeline import GATEWAY_MAC, Priority, Table
@@ -31,11 +30,6 @@ def answer(mac: int, address: int) -> tuple[Action, ...]:
         SetField("arp_sha", mac),
         SetField("arp_spa", address),
     )
-
-
-def tagged_back(network: Network) -> tuple[Action, ...]:
-    """Back to the uplink it came from, under the network's tag."""
-    return (*tag_on(network), OutputInPort())
 
 
 def static() -> Iterator[Flow]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Flow, Goto, PopVlan, PushVlan, SetField, drop, flow, matching
-from flows.model import Network, NetworkKind, Port
+from flows.features.uplink_out import untagged
+from flows.ir import Action, Flow, Goto, SetField, drop, flow, matching
+from flows.model import Network, Port
 from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Table
 from flows.protocols import VLAN_NONE
 from flows.rules import Rule
@@ -30,19 +31,6 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         Goto(Table.EXTERNAL_SOURCE if network.external else Table.UPLINK_IN),
         key=network.key,
     )
-
-
-def untagged(network: Network) -> tuple[Action, ...]:
-    """Takes off the tag that the network's frames carry on an uplink."""
-    return (PopVlan(),) if network.kind is NetworkKind.VLAN else ()
-
-
-def tag_on(network: Network) -> tuple[Action, ...]:
-    """Puts on the tag that the network's frames carry on an uplink."""
-    if network.kind is NetworkKind.VLAN:
-        assert network.segment is not None
-        return (PushVlan(network.segment),)
-    return ()
 
 
 def _where(network: Network) -> Iterator[Action]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.arp import answer, request_for, tagged_back
-from flows.features.classify import tag_on
+from flows.features.arp import answer, request_for
+from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back
 from flows.ir import (
     Action,
     Controller,
@@ -32,7 +32,6 @@ from flows.pipeline import (
     FLAG_FROM_UPLINK,
     NODE_MAC_MASK,
     TEACHER_MAC_PREFIX,
-    UPLINK_PORT,
     CtZone,
     Priority,
     Reg,
@@ -47,7 +46,6 @@ _COPIED_BYTES = 128  # enough to see where a packet goes
 _NEIGHBOURS = 8192
 _HEARD_FOR = 60  # seconds
 _ASKED_FOR = 2  # seconds for which what goes to an unknown neighbour by the router is no news
-_TO_WIRE = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
 
 
 def _remember(
@@ -79,7 +77,7 @@ def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_EXTERNAL, Priority.MISS)
     yield drop(Rule.DROP_UNTRANSLATED, Priority.MISS)
     yield drop(Rule.DROP_NO_NEXT_HOP, Priority.MISS)
-    yield flow(Rule.EXTERNAL_SEND, Priority.MISS, (), *_TO_WIRE)
+    yield flow(Rule.EXTERNAL_SEND, Priority.MISS, (), *TO_UPLINK)
 
 
 def hairpin(view: View, network: Network) -> tuple[Action, ...]:
@@ -107,17 +105,14 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     for subnet, router in gateways:
         yield from _incoming(view, network, subnet, router)
         yield from _on_link(view, network, subnet, router)
-        yield from _to_router(view, network, matching(metadata=network.key, **_from(subnet)), Priority.NORMAL, router)
+        own = matching(metadata=network.key, eth_type=ETH_IP, ip_src=range_match(subnet.cidr))
+        yield from _to_router(view, network, own, Priority.NORMAL, router)
     # what keeps its own address, which is of none of the subnets
     if gateways:
         exempt = matching(metadata=network.key, eth_type=ETH_IP)
         yield from _to_router(view, network, exempt, Priority.LOW, gateways[0][1])
     unresolved = matching(metadata=network.key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC)
     yield flow(Rule.PUNT_UNRESOLVED, Priority.NORMAL, unresolved, Controller(), key=network.key)
-
-
-def _from(subnet: Subnet) -> dict[str, int | tuple[int, int]]:
-    return {"eth_type": ETH_IP, "ip_src": range_match(subnet.cidr)}
 
 
 def _router(view: View, network: Network, subnet: Subnet) -> int | None:
@@ -200,7 +195,7 @@ def _on_link(view: View, network: Network, subnet: Subnet, router: int | None) -
             SetField("eth_dst", router),
             _ASKED,
             Controller(_COPIED_BYTES),
-            *_TO_WIRE,
+            *TO_UPLINK,
             key=key,
         )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.arp import answer, request_for, tagged_back
+from flows.features.arp import answer, request_for
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
+from flows.features.uplink_out import tagged_back
 from flows.ir import Action, Ct, Flow, Goto, Nat, SetField, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port
 from flows.pipeline import FLAG_FLOATING, FLAG_FROM_UPLINK, TO_FLOATING, Priority, Reg, Table, nat_zone

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flows.features import migration
-from flows.features.classify import tag_on
+from flows.features.uplink_out import TO_UPLINK, tag_on
 from flows.ir import Action, Flow, Goto, Output, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import FLOOD_PARTS, FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Table
-from flows.protocols import ETH_MULTICAST_BIT
+from flows.protocols import ETH_MULTICAST
 from flows.rules import Rule
 from flows.view import Role, View, mac_to_int
-
-_MULTICAST = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)
-_TO_UPLINK = (SetField(Reg.TARGET_PORT, UPLINK_PORT), Goto(Table.OUTPUT))
 
 
 def static() -> Iterator[Flow]:
@@ -30,11 +27,11 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     present = view.present(network)
     uplink = view.uplink(network)
     if present:
-        to_uplink: tuple[Action, ...] = () if uplink is None else _TO_UPLINK
+        to_uplink: tuple[Action, ...] = () if uplink is None else TO_UPLINK
         yield flow(
             Rule.L2_FLOOD,
             Priority.NORMAL,
-            matching(metadata=key, eth_dst=_MULTICAST),
+            matching(metadata=key, eth_dst=ETH_MULTICAST),
             Resubmit(Table.FLOOD),
             *to_uplink,
             key=key,
@@ -42,19 +39,19 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield flow(
             Rule.L2_FLOOD,
             Priority.HIGH,
-            matching(metadata=key, reg0=FROM_UPLINK, eth_dst=_MULTICAST),
+            matching(metadata=key, reg0=FROM_UPLINK, eth_dst=ETH_MULTICAST),
             Goto(Table.FLOOD),
             key=key,
         )
     if uplink is None or not (present or view.reachable(network) or network.external):
         return
     if present or view.reachable(network):
-        yield flow(Rule.L2_UPLINK, Priority.DEFAULT, matching(metadata=key), *_TO_UPLINK, key=key)
+        yield flow(Rule.L2_UPLINK, Priority.DEFAULT, matching(metadata=key), *TO_UPLINK, key=key)
         yield flow(
             Rule.L2_UPLINK,
             Priority.LOCAL,
             matching(metadata=key, eth_dst=ROUTED_GROUP_MAC),
-            *_TO_UPLINK,
+            *TO_UPLINK,
             key=key,
         )
     tag = tag_on(network)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.classify import tag_on
+from flows.features.uplink_out import TO_UPLINK, tag_on
 from flows.ir import Action, Controller, Flow, Goto, Learn, NoInPort, Output, Resubmit, SetField, drop, flow, matching
 from flows.model import Binding, MigrationPhase, Network, Port
 from flows.pipeline import (
@@ -23,20 +23,18 @@ from flows.pipeline import (
     FLAG_TO_GROUP,
     FROM_UPLINK,
     GATEWAY_MAC,
-    UPLINK_PORT,
     Priority,
     Reg,
     Table,
     copy_mac,
     node_mac,
 )
-from flows.protocols import ETH_ARP, ETH_IP, ETH_MULTICAST_BIT, ETH_RARP
+from flows.protocols import ETH_ARP, ETH_IP, ETH_MULTICAST, ETH_RARP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import Role, View, mac_to_int
 
 _COPIES = (COPY_MAC_PREFIX, COPY_MAC_MASK)
 _FROM_GROUP = (FLAG_FROM_UPLINK | FLAG_TO_GROUP, FLAG_FROM_UPLINK | FLAG_TO_GROUP)
-_MULTICAST = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)
 _AWAKE_FOR = 300  # seconds since it was last heard or sent to: without a controller that may be all that serves it
 _REPORTED_FOR = 2  # seconds; the report may get lost, so there is another one
 _LEARNED_LIMIT = 20000
@@ -118,8 +116,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 Priority.LOCAL,
                 matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
                 *_towards(port, target.key),
-                SetField(Reg.TARGET_PORT, UPLINK_PORT),
-                Goto(Table.OUTPUT),
+                *TO_UPLINK,
                 key=port.key,
             )
     elif role is Role.WAITING or migration.phase is MigrationPhase.MOVED:
@@ -169,13 +166,12 @@ def _waiting(network: Network, port: Port) -> Iterator[Flow]:
     here = matching(**{Reg.TARGET_PORT: key, Reg.SCRATCH: key})
     yield flow(Rule.WAITING_AWAKE, Priority.HIGH, here, Goto(Table.OUTPUT), key=key)
     yield drop(Rule.DROP_ASLEEP, Priority.NORMAL, matching(reg7=key, reg0=FROM_UPLINK), key=key)
-    yield drop(Rule.DROP_ASLEEP, Priority.NORMAL, matching(reg7=key, eth_dst=_MULTICAST), key=key)
+    yield drop(Rule.DROP_ASLEEP, Priority.NORMAL, matching(reg7=key, eth_dst=ETH_MULTICAST), key=key)
     yield flow(
         Rule.WAITING_ASLEEP,
         Priority.LOW,
         matching(reg7=key),
-        SetField(Reg.TARGET_PORT, UPLINK_PORT),
-        Goto(Table.OUTPUT),
+        *TO_UPLINK,
         key=key,
     )
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flows.features import floating_ip as floating
-from flows.features.arp import tagged_back
-from flows.features.classify import untagged
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
-from flows.ir import Action, Ct, DecTtl, Flow, Goto, Nat, SetField, drop, flow, matching
+from flows.features.uplink_out import TO_UPLINK, tagged_back, untagged
+from flows.ir import Action, Ct, DecTtl, Flow, Nat, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
-from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, UPLINK_PORT, Priority, Reg, Table, nat_zone, node_mac
+from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, Priority, Reg, Table, nat_zone, node_mac
 from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
 from flows.rules import Rule
 from flows.view import Role, View, port_matches, range_match
@@ -87,8 +86,7 @@ def _unremembered(view: View, external: Network, floating_ip: FloatingIp) -> Ite
             Priority.LOW,
             matching(metadata=external.key, **reply),
             SetField("eth_src", view.teacher_mac),
-            SetField(Reg.TARGET_PORT, UPLINK_PORT),
-            Goto(Table.OUTPUT),
+            *TO_UPLINK,
         )
 
 
@@ -154,8 +152,7 @@ def _handed_on(view: View, external: Network, address: int, forwarding: PortForw
             matching(**match),
             SetField(Reg.NETWORK, external.key),
             *to_node,
-            SetField(Reg.TARGET_PORT, UPLINK_PORT),
-            Goto(Table.OUTPUT),
+            *TO_UPLINK,
             key=forwarding.key,
         )
 

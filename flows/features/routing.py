@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.arp import tagged_back
-from flows.features.classify import untagged
+from flows.features.uplink_out import tagged_back, untagged
 from flows.ir import Action, CheckLarger, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
@@ -29,7 +28,7 @@ from flows.pipeline import (
     Reg,
     Table,
 )
-from flows.protocols import ETH_IP, ETH_MULTICAST_BIT
+from flows.protocols import ETH_IP, ETH_MULTICAST
 from flows.rules import Rule
 from flows.view import View, cidr_match, mac_to_int, range_match
 
@@ -135,7 +134,7 @@ def _lifted(network: Network) -> Iterator[Flow]:
         )
         own = matching(metadata=key, eth_type=ETH_IP, ip_dst=cidr)
         yield flow(Rule.SWITCH_OWN, Priority.LOCAL, own, Goto(Table.L2_FORWARD), key=key)
-    group = matching(metadata=key, eth_dst=(ETH_MULTICAST_BIT, ETH_MULTICAST_BIT))
+    group = matching(metadata=key, eth_dst=ETH_MULTICAST)
     yield flow(Rule.SWITCH_OWN, Priority.GUARD, group, Goto(Table.L2_FORWARD), key=key)
     for forced in map(range_match, network.force_snat):
         lifted = matching(metadata=key, eth_type=ETH_IP, ip_dst=forced)
