@@ -138,9 +138,6 @@ def delete(
 ) -> None:
     """Take floating IPs off their ports and give them back to their pools."""
     session = Session.of(context)
-
-    def delete_one(reference: str) -> tuple[str, Written]:
-        identity = session.floating_ip_id(reference)
-        return identity, session.client.delete_floating_ip(identity)
-
-    session.finish_deletes(floating_ips, delete_one, output, wait, timeout)
+    session.finish_deletes(
+        floating_ips, session.floating_ip_id, session.client.delete_floating_ip, output, wait, timeout
+    )

@@ -11,7 +11,6 @@ from controller.cli.group import Commands
 from controller.cli.options import Output, PoolArgument, PoolArguments, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Written
 
 app = typer.Typer(cls=Commands, help="Pools of floating IPs.", rich_markup_mode=None)
 
@@ -74,9 +73,6 @@ def delete(
 ) -> None:
     """Delete pools of which no floating IP is in use."""
     session = Session.of(context)
-
-    def delete_one(reference: str) -> tuple[str, Written]:
-        identity = str(session.floating_ip_pool(reference)["id"])
-        return identity, session.client.delete_floating_ip_pool(identity)
-
-    session.finish_deletes(pools, delete_one, output, wait, timeout)
+    session.finish_deletes(
+        pools, session.floating_ip_pool_id, session.client.delete_floating_ip_pool, output, wait, timeout
+    )

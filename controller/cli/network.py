@@ -15,7 +15,7 @@ from controller.cli.group import Commands
 from controller.cli.options import NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object, Written
+from controller.client import Object
 
 app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
 
@@ -256,12 +256,7 @@ def delete(
 ) -> None:
     """Delete networks that have no ports."""
     session = Session.of(context)
-
-    def delete_one(reference: str) -> tuple[str, Written]:
-        identity = session.network_id(reference)
-        return identity, session.client.delete_network(identity)
-
-    session.finish_deletes(networks, delete_one, output, wait, timeout)
+    session.finish_deletes(networks, session.network_id, session.client.delete_network, output, wait, timeout)
 
 
 def _subnet(network: Object) -> Object:

@@ -11,7 +11,6 @@ from controller.cli.group import Commands
 from controller.cli.options import Output, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Written
 
 app = typer.Typer(cls=Commands, help="Nodes: the machines that run the agent.", rich_markup_mode=None)
 
@@ -69,8 +68,4 @@ def delete(
 ) -> None:
     """Forget nodes. A node whose agent still runs comes back."""
     session = Session.of(context)
-
-    def delete_one(name: str) -> tuple[str, Written]:
-        return name, session.client.delete_node(name)
-
-    session.finish_deletes(nodes, delete_one, output, wait, timeout)
+    session.finish_deletes(nodes, str, session.client.delete_node, output, wait, timeout)

@@ -14,7 +14,7 @@ from controller.cli.group import Commands
 from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object, Written
+from controller.client import Object
 
 app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines.", rich_markup_mode=None)
 
@@ -142,12 +142,7 @@ def delete(
 ) -> None:
     """Delete ports, and give their addresses back."""
     session = Session.of(context)
-
-    def delete_one(reference: str) -> tuple[str, Written]:
-        identity = session.port_id(reference)
-        return identity, session.client.delete_port(identity)
-
-    session.finish_deletes(ports, delete_one, output, wait, timeout)
+    session.finish_deletes(ports, session.port_id, session.client.delete_port, output, wait, timeout)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,7 +13,6 @@ from controller.cli.group import Commands
 from controller.cli.options import FixedIp, FloatingIpArgument, Output, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Written
 
 app = typer.Typer(cls=Commands, help="Single ports of a floating IP that lead to machines.", rich_markup_mode=None)
 
@@ -88,8 +88,6 @@ def delete(
     """Delete forwardings of a floating IP."""
     session = Session.of(context)
     identity = session.floating_ip_id(floating_ip)
-
-    def delete_one(forwarding: str) -> tuple[str, Written]:
-        return forwarding, session.client.delete_port_forwarding(identity, forwarding)
-
-    session.finish_deletes(forwardings, delete_one, output, wait, timeout)
+    session.finish_deletes(
+        forwardings, str, partial(session.client.delete_port_forwarding, identity), output, wait, timeout
+    )

@@ -118,6 +118,9 @@ class Session:
             raise CliError("an empty floating IP pool name", ExitCode.USAGE)
         return self.client.get_floating_ip_pool(reference)
 
+    def floating_ip_pool_id(self, reference: str) -> str:
+        return str(self.floating_ip_pool(reference)["id"])
+
     def floating_ip(self, reference: str) -> Object:
         """By id or address."""
         client = self.client
@@ -137,17 +140,19 @@ class Session:
     def finish_deletes(
         self,
         references: Sequence[str],
-        delete: Callable[[str], tuple[str, Written]],
+        find: Callable[[str], str],
+        delete: Callable[[str], Written],
         output: render.Format,
         wait: bool,
         timeout: float,
     ) -> None:
-        """Delete one by one, show which are gone even when a later one is refused, then wait if asked."""
+        """Find and delete one by one, show which are gone even when a later one is refused, then wait if asked."""
         gone: list[Object] = []
         done: list[Written] = []
         try:
             for reference in references:
-                identity, written = delete(reference)
+                identity = find(reference)
+                written = delete(identity)
                 done.append(written)
                 gone.append({"deleted": reference, "id": identity, "revision": written.revision})
         finally:
