@@ -21,7 +21,7 @@ from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output, Outputs
 from controller.packet_in.too_large import source_subnet
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
-from flows.model import Neighbour, Network
+from flows.model import Neighbour, Network, Node, Port
 from flows.pipeline import GATEWAY_MAC, node_mac
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
@@ -162,16 +162,22 @@ class Dispatcher:
         self._services.neighbour_seen(self._node, Neighbour(network.id, address, mac))
         return outcomes.NEIGHBOUR_SEEN, ()
 
-    def _ttl_expired(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+    def _sender(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> tuple[Network, Node, Port] | str:
+        """The VM that a packet of a network comes from, or the outcome when there is none, or it has sent too many."""
         network = _network(key, snapshot)
         node = snapshot.nodes.get(self._node)
         if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, ()
+            return outcomes.UNKNOWN_OBJECT
         port = snapshot.port_at(self._node, in_port)
         if port is None or port.network_id != network.id:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._allowed(Rule.PUNT_TTL_EXPIRED, port.key):
-            return outcomes.RATE_LIMITED, ()
+            return outcomes.WRONG_IN_PORT
+        return (network, node, port) if self._allowed(rule, port.key) else outcomes.RATE_LIMITED
+
+    def _ttl_expired(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        sender = self._sender(Rule.PUNT_TTL_EXPIRED, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, node, port = sender
         ethernet = frames.parse_ethernet(frame)
         packet = None if ethernet is None else frames.parse_ipv4(frame, ethernet.offset)
         if ethernet is None or packet is None:
@@ -186,15 +192,10 @@ class Dispatcher:
         return (outcomes.TTL_SILENT if reply is None else outcomes.TTL_EXPIRED), _back(in_port, reply)
 
     def _too_large(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
-        network = _network(key, snapshot)
-        node = snapshot.nodes.get(self._node)
-        if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, ()
-        port = snapshot.port_at(self._node, in_port)
-        if port is None or port.network_id != network.id:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._allowed(Rule.PUNT_TOO_LARGE, port.key):
-            return outcomes.RATE_LIMITED, ()
+        sender = self._sender(Rule.PUNT_TOO_LARGE, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, node, port = sender
         return too_large.answer(frame, in_port, port, network, node, snapshot)
 
     def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:

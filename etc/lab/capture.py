@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
@@ -100,36 +100,22 @@ def parse_frame(data: bytes, at: float = 0.0, length: int | None = None) -> Seen
     vlan, rest = None, data[14:]
     if ethertype == ETHERTYPE_VLAN:
         vlan, ethertype, rest = int.from_bytes(rest[:2]) & 0xFFF, int.from_bytes(rest[2:4]), rest[4:]
-    size = len(data) if length is None else length
+    seen = Seen(at, len(data) if length is None else length, src, dst, ethertype, vlan)
     if ethertype == ETHERTYPE_ARP and len(rest) >= 28:
-        return Seen(
-            at,
-            size,
-            src,
-            dst,
-            ethertype,
-            vlan,
-            IPv4Address(rest[14:18]),
-            IPv4Address(rest[24:28]),
-            int.from_bytes(rest[6:8]),
-        )
+        operation = int.from_bytes(rest[6:8])
+        return replace(seen, src=IPv4Address(rest[14:18]), dst=IPv4Address(rest[24:28]), protocol=operation)
     if ethertype != ETHERTYPE_IPV4 or len(rest) < 20:
-        return Seen(at, size, src, dst, ethertype, vlan)
+        return seen
     protocol, payload = rest[9], rest[(rest[0] & 15) * 4 :]
     has_ports = protocol in (TCP, UDP) and len(payload) >= 4
     src_port, dst_port = struct.unpack_from("!HH", payload) if has_ports else (None, None)
-    return Seen(
-        at,
-        size,
-        src,
-        dst,
-        ethertype,
-        vlan,
-        IPv4Address(rest[12:16]),
-        IPv4Address(rest[16:20]),
-        protocol,
-        rest[8],
-        src_port,
-        dst_port,
-        payload[0] if protocol == ICMP and payload else None,
+    return replace(
+        seen,
+        src=IPv4Address(rest[12:16]),
+        dst=IPv4Address(rest[16:20]),
+        protocol=protocol,
+        ttl=rest[8],
+        src_port=src_port,
+        dst_port=dst_port,
+        icmp_type=payload[0] if protocol == ICMP and payload else None,
     )
