@@ -62,7 +62,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.store = Store(
             settings.database_url,
             vlan_range=settings.vlan_range,
-            on_commit=lambda _: self.keeper.wake(),
+            on_commit=lambda _: self._written(),
             floating_ip_quota=settings.floating_ip_quota,
             auto_assign_pool=settings.auto_assign_pool,
         )
@@ -110,6 +110,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         compat.serve_connections(self._connections)
         self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
+
+    def _written(self) -> None:
+        """What has been written goes to the switches before its writer goes on: an answer may take a while to make."""
+        self.keeper.wake()
+        eventlet.sleep(0)
 
     def _dispatcher(self, node: str) -> Dispatcher:
         return Dispatcher(node, self._packet_in_services)

@@ -157,7 +157,6 @@ def _view(services: Services, record: FloatingIpRecord) -> Json:
     active = (
         node is not None
         and record.revision <= snapshot.revision
-        and node not in services.confirmations.missing(record.revision)
         and all(services.port_active(port) for port in led if port.binding is not None and port.binding.node == node)
         and services.floating_ip_active(it)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import eventlet
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api import views
@@ -62,7 +61,6 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     body = request.parse(INTERFACES_PUT)
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
-    eventlet.sleep(0)  # what has just been written goes to the switches first
     problems = services.store.node_problems(name)
     return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports, "problems": problems})
 

@@ -28,10 +28,6 @@ def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
 
-def _no_objection(_floating_ip: FloatingIp) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """`node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
@@ -43,10 +39,9 @@ class Services:
     snapshot: Callable[[], Snapshot]
     confirmations: Confirmations
     port_active: Callable[[Port], bool]
+    floating_ip_active: Callable[[FloatingIp], bool]
     node_state: Callable[[str], dict[str, Any]]
     config: ControllerConfig
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
-    # what must be so beside: its node has confirmed the floating IP and its port
-    floating_ip_active: Callable[[FloatingIp], bool] = _no_objection
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

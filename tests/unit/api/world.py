@@ -15,7 +15,7 @@ from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
 from controller.store import Store
-from flows.model import Port
+from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
 compat.already_handled()  # all that ryu.app.wsgi needs; the tests' process stays without green threads
@@ -90,6 +90,7 @@ class World:
             snapshot=lambda: self._snapshot,
             confirmations=self.confirmed,
             port_active=self._port_active,
+            floating_ip_active=self._floating_ip_active,
             node_state=lambda name: {"state": "live", "name": "cannot hide the name"},
             config=ControllerConfig(
                 database_url=url,
@@ -125,6 +126,9 @@ class World:
 
     def _port_active(self, port: Port) -> bool:
         return port.id in self.active
+
+    def _floating_ip_active(self, floating_ip: FloatingIp) -> bool:
+        return self._snapshot.floating_ip_node(floating_ip) not in self.confirmed.behind
 
     def call(
         self,
