@@ -20,7 +20,7 @@ from flows.pipeline import node_mac
 from flows.snapshot import Snapshot
 
 TIMES: Final = (0.0, 0.5, 1.5)
-"""Seconds after the claim is on the wire."""
+"""Seconds after a claim is on the wire, or a port is served by its new node."""
 
 BATCH: Final = 64
 """Announcements that go in one turn: a node that restarts may have thousands of addresses."""

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import eventlet
 import structlog
 
+from controller.announcer import TIMES
 from controller.green import Signal
 from controller.packet_in import frames, neighbours
 from controller.packet_in.outputs import Output
@@ -28,8 +29,6 @@ PASS_ON: Final = 15.0
 
 END_PERIOD: Final = 2.0
 TELL_PERIOD: Final = 0.1
-TIMES: Final = (0.0, 0.5, 1.5)
-"""Seconds after the new node has been confirmed to serve the port."""
 
 _PROTOCOL: Final = 253  # for experiments (RFC 3692): nobody but nodes gets it, and they only look at its source
 
