@@ -12,12 +12,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from etc.lab.processes import wait_until
 from tests.netns.cloud import udp
 
 RATE = 1000
 PORT = 9000
 _NUMBER = struct.Struct("!I")
 _BUFFER = 4 << 20
+_SILENCE = 0.3  # seconds after which nothing is on its way any more
 
 
 class Peer(NamedTuple):
@@ -54,6 +56,8 @@ class Streams:
         self.silent = False
         self._streams = streams
         self._sending = self._running = True
+        self._rounds = 0
+        self._heard = time.monotonic()
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
@@ -67,6 +71,7 @@ class Streams:
                 with suppress(OSError):
                     stream.sender.sendto(_NUMBER.pack(len(stream.sent)), stream.to)
                 stream.sent.append(time.monotonic())
+            self._rounds += 1
             due += 1 / RATE
             time.sleep(max(0.0, due - time.monotonic()))
 
@@ -82,21 +87,32 @@ class Streams:
                     while True:
                         (number,) = _NUMBER.unpack(stream.receiver.recv(64)[:4])
                         stream.seen[number] = stream.seen.get(number, 0) + 1
+                        self._heard = time.monotonic()
         poll.close()
 
     def stop(self) -> None:
         self._sending = False
-        time.sleep(0.3)  # what is on its way
-        self._running = False
-        for thread in self._threads:
-            thread.join()
+        try:
+            wait_until(lambda: time.monotonic() - self._heard > _SILENCE, 10, "packets still come")
+        finally:
+            self._running = False
+            for thread in self._threads:
+                thread.join()
 
     def mute(self, *, silent: bool) -> float:
         """When the VM has stopped or begun to send."""
         self.silent = silent
         now = time.monotonic()
-        time.sleep(2 / RATE)
+        self._wait_rounds(2)  # one may have begun before
         return now
+
+    def run(self, seconds: float) -> None:
+        """Until as much has been sent as takes this long."""
+        self._wait_rounds(round(seconds * RATE))
+
+    def _wait_rounds(self, count: int) -> None:
+        end = self._rounds + count
+        wait_until(lambda: self._rounds >= end, 10 + 2 * count / RATE, "nothing is sent")
 
     def lost(self, since: float = 0.0) -> list[Lost]:
         """What was sent after a moment and has not been seen. What is on its way still counts as lost."""

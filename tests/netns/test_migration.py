@@ -6,7 +6,6 @@ The VM is a namespace with an interface on each of the two nodes, both with its 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.root
 
 PAUSE = 0.1  # seconds
 IN_FLIGHT = 0.005
-PASSED_ON = 18.0  # seconds after which a move is over
+PASSED_ON = 18.0  # seconds within which a move is over
 ETH_RARP = b"\x80\x35"
 
 
@@ -127,11 +126,14 @@ class Traveller:
     def move(self, traffic: Streams, node: Node, **how: Any) -> tuple[float, float]:
         """Beginning and end of the pause."""
         began = self.pause(traffic)
-        time.sleep(PAUSE)
+        traffic.run(PAUSE)
         return began, self.resume(traffic, node, **how)
 
     def wait_served(self, node: Node) -> None:
         wait_until(lambda: (node.name, "active", True) in self.bindings(), 5, f"{node.name} does not serve it")
+
+    def wait_over(self, node: Node) -> None:
+        wait_until(lambda: self.bindings() == [(node.name, "active", True)], PASSED_ON, "the move does not end")
 
 
 @pytest.fixture(scope="module")
@@ -174,18 +176,17 @@ def outside(lost: list[Lost], began: float, ended: float) -> list[Lost]:
 def test_a_move_costs_what_the_pause_costs(lab: Lab, traveller: Traveller) -> None:
     n1, n3 = lab.nodes[0], lab.nodes[2]
     with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
-        time.sleep(1)
+        traffic.run(1)
         traveller.prepare(n3)
-        time.sleep(1)
+        traffic.run(1)
         began, ended = traveller.move(traffic, n3)
         traveller.wait_served(n3)
         assert ("n1", "moved", True) in traveller.bindings()
-        time.sleep(2)
+        traffic.run(2)
         assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, n3)]
         traveller.unplug(n1, "eth0")
-        time.sleep(PASSED_ON)
-        assert traveller.bindings() == [("n3", "active", True)]
-        time.sleep(1)
+        traveller.wait_over(n3)
+        traffic.run(1)
     lost = traffic.lost()
     print("pause", round(ended - began, 3), "lost", len(lost), "doubled", traffic.doubled(), traffic.counts())
     assert outside(lost, began, ended) == []
@@ -199,15 +200,15 @@ def test_without_a_controller_the_vm_is_served_where_it_went(lab: Lab, traveller
         traveller.prepare(n3)
         lab.control.stop()
         try:
-            time.sleep(1)
+            traffic.run(1)
             began, ended = traveller.move(traffic, n3)
-            time.sleep(14)  # longer than nodes remember where an address was
+            traffic.run(14)  # longer than nodes remember where an address was
         finally:
             lab.control.restart()
             lab.wait_connected()
         traveller.announce("eth1")  # any ARP of the guest does
         traveller.wait_served(n3)
-        time.sleep(1)
+        traffic.run(1)
     lost = traffic.lost()
     print("pause", round(ended - began, 3), "lost", len(lost), "doubled", traffic.doubled())
     assert outside(lost, began, ended) == []
@@ -219,7 +220,7 @@ def test_without_an_announcement_its_first_packet_counts(lab: Lab, traveller: Tr
         traveller.prepare(n3)
         began, ended = traveller.move(traffic, n3, announce=False)
         traveller.wait_served(n3)
-        time.sleep(1)
+        traffic.run(1)
     assert outside(traffic.lost(), began, ended) == []
 
 
@@ -228,12 +229,12 @@ def test_a_rollback_costs_nothing(lab: Lab, traveller: Traveller, how: str) -> N
     n3 = lab.nodes[2]
     with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
         traveller.prepare(n3)
-        time.sleep(0.5)
+        traffic.run(0.5)
         if how == "called off":
             lab.confirm(lab.client.delete_port_binding(traveller.port, n3.name).revision)
         traveller.unplug(n3, "eth1")
         wait_until(lambda: traveller.bindings() == [("n1", "active", True)], 10, "the move is not off")
-        time.sleep(1)
+        traffic.run(1)
         assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, lab.nodes[0])]
     assert traffic.lost() == []
     assert sum(traffic.doubled().values()) == 0
@@ -250,7 +251,7 @@ def test_there_and_back(lab: Lab, traveller: Traveller) -> None:
         traveller.prepare(n1)
         second = traveller.move(traffic, n1)
         traveller.wait_served(n1)
-        time.sleep(1)
+        traffic.run(1)
     lost = outside(outside(traffic.lost(), *first), *second)
     assert lost == []
 
@@ -279,7 +280,7 @@ def test_a_connection_through_a_floating_ip_goes_on(lab: Lab, traveller: Travell
                     traveller.move(traffic, n3)
                 elif step == "later":
                     traveller.wait_served(n3)
-                    time.sleep(PASSED_ON)
+                    traveller.wait_over(n3)
                 for sender, receiver in ((client, server), (server, client)):
                     sender.sendall(step.encode())
                     assert receiver.recv(64) == step.encode()

@@ -16,8 +16,20 @@ from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
 from flows.snapshot import Snapshot
 from tests.ovs.pair import NODE, OFPORTS, Pair
 from tests.ovs.real_switch import RealSwitch
-from tests.simulate.cloud import BLUE2_1, BLUE_1, BROADCAST, EXTERNAL_UPLINK, FLAT_1, NEXT_HOP, RED_1, SERVER, Vm, ip
-from tests.simulate.test_floating_ips import FLOATING, SHARED, forwarded_ports, reply, with_floating_ips
+from tests.simulate.cloud import (
+    BLUE2_1,
+    BLUE_1,
+    BROADCAST,
+    EXTERNAL_UPLINK,
+    FLAT_1,
+    NEXT_HOP,
+    RED_1,
+    SERVER,
+    Vm,
+    ip,
+    reply_to,
+)
+from tests.simulate.test_floating_ips import FLOATING, SHARED, forwarded_ports, with_floating_ips
 
 DMZ = ip("192.0.2.99")
 NEIGHBOUR, NEIGHBOUR_MAC = ip("203.0.113.50"), 0x020000000050
@@ -54,7 +66,7 @@ def arp(**fields: int) -> Packet:
 def test_in_and_back_out(pair: Pair, owner: Vm) -> None:
     _, ((port, seen),) = pair.receive(came_in(FLOATING[owner]), EXTERNAL_UPLINK)
     assert (port, seen["ip_dst"]) == (owner.ofport, owner.ip)
-    _, ((port, seen),) = pair.receive(reply(seen), owner.ofport)
+    _, ((port, seen),) = pair.receive(reply_to(seen), owner.ofport)
     assert (port, seen["ip_src"]) == (EXTERNAL_UPLINK, FLOATING[owner])
 
 
@@ -63,7 +75,7 @@ def test_out_and_back_in(pair: Pair, owner: Vm) -> None:
     for sent in (owner.udp(SERVER), owner.echo(SERVER)):
         _, ((port, seen),) = pair.receive(sent, owner.ofport)
         assert (port, seen["ip_src"]) == (EXTERNAL_UPLINK, FLOATING[owner])
-        _, ((port, seen),) = pair.receive(reply(seen), EXTERNAL_UPLINK)
+        _, ((port, seen),) = pair.receive(reply_to(seen), EXTERNAL_UPLINK)
         assert (port, seen["ip_dst"]) == (owner.ofport, owner.ip)
 
 
@@ -78,7 +90,7 @@ def test_round_to_a_floating_ip_of_the_same_node(pair: Pair, client: Vm, owner: 
     assert (port, seen["ip_dst"]) == (owner.ofport, owner.ip)
     if client in FLOATING:
         assert seen["ip_src"] == FLOATING[client]
-    _, ((port, seen),) = pair.receive(reply(seen), owner.ofport)
+    _, ((port, seen),) = pair.receive(reply_to(seen), owner.ofport)
     assert (port, seen["ip_src"], seen["ip_dst"]) == (client.ofport, address, client.ip)
 
 
@@ -101,7 +113,7 @@ def test_forwarded_ports(pair: Pair) -> None:
     for asked, owner, inside in ((2201, BLUE_1, 22), (5042, FLAT_1, 5042)):
         _, ((port, seen),) = pair.receive(came_in(SHARED, asked), EXTERNAL_UPLINK)
         assert (port, seen["ip_dst"], seen["udp_dst"]) == (owner.ofport, owner.ip, inside)
-        _, ((port, left),) = pair.receive(reply(seen), owner.ofport)
+        _, ((port, left),) = pair.receive(reply_to(seen), owner.ofport)
         assert (port, left["ip_src"], left["udp_src"]) == (EXTERNAL_UPLINK, SHARED, asked)
     _, ((port, handed),) = pair.receive(came_in(SHARED, 2202), EXTERNAL_UPLINK)
     assert (port, handed["eth_dst"], handed["ip_dst"]) == (EXTERNAL_UPLINK, node_mac(2), SHARED)
@@ -113,7 +125,7 @@ def test_forwarded_ports(pair: Pair) -> None:
 
 def test_an_icmp_error_about_a_forwarded_port(pair: Pair) -> None:
     _, ((_, seen),) = pair.receive(came_in(SHARED, 5001), EXTERNAL_UPLINK)
-    _, ((_, left),) = pair.receive(reply(seen), FLAT_1.ofport)
+    _, ((_, left),) = pair.receive(reply_to(seen), FLAT_1.ofport)
     outer = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "icmp_type": 11, "ip_src": ip("192.0.2.1"), "ip_dst": SHARED}
     error = packet(left, **outer, eth_src=NEXT_HOP, eth_dst=node_mac(1))
     _, seen_at = pair.receive(error, EXTERNAL_UPLINK)
@@ -150,7 +162,7 @@ def test_what_is_behind_a_static_route(pair: Pair) -> None:
     behind = ip("10.99.1.2")
     _, ((port, seen),) = pair.receive(FLAT_1.echo(SERVER, ip_src=behind), FLAT_1.ofport)
     assert (port, seen["ip_src"]) == (EXTERNAL_UPLINK, ip("203.0.113.11"))
-    _, ((port, back),) = pair.receive(reply(seen), EXTERNAL_UPLINK)
+    _, ((port, back),) = pair.receive(reply_to(seen), EXTERNAL_UPLINK)
     assert (port, back["ip_dst"], back["eth_dst"]) == (FLAT_1.ofport, behind, FLAT_1.mac)
 
 
@@ -176,7 +188,7 @@ def test_with_a_router_of_the_operators(lifted: Pair) -> None:
     router = 0x020000000077
     _, ((port, seen),) = lifted.receive(BLUE_1.udp(SERVER, router), BLUE_1.ofport)
     assert (port, seen["ip_src"]) == (EXTERNAL_UPLINK, FLOATING[BLUE_1])
-    _, ((port, _),) = lifted.receive(reply(seen), EXTERNAL_UPLINK)
+    _, ((port, _),) = lifted.receive(reply_to(seen), EXTERNAL_UPLINK)
     assert port == BLUE_1.ofport
 
 

@@ -15,8 +15,7 @@ from flows.rules import Rule
 from flows.simulate import Switch
 from tests.ovs.pair import Pair
 from tests.ovs.real_switch import RealSwitch
-from tests.simulate.cloud import BLUE2_1, BLUE_2, EXTERNAL_UPLINK, SERVER, UPLINK
-from tests.simulate.test_floating_ips import reply
+from tests.simulate.cloud import BLUE2_1, BLUE_2, EXTERNAL_UPLINK, SERVER, UPLINK, reply_to
 from tests.simulate.test_migration import (
     BYSTANDER,
     FIP,
@@ -108,7 +107,7 @@ def test_a_connection_of_a_floating_ip_goes_on_where_conntrack_has_not_seen_its_
         if begun == "outside":
             _, ((port, seen),) = pair.receive(came, EXTERNAL_UPLINK)
             assert (port, seen["ip_dst"]) == (THERE.ofport, MOVER.ip)
-            _, ((port, left),) = pair.receive(reply(seen), THERE.ofport)
+            _, ((port, left),) = pair.receive(reply_to(seen), THERE.ofport)
             assert (port, left["ip_src"], left["udp_src"]) == (EXTERNAL_UPLINK, FIP, 7)
         else:
             answer = MOVER.udp(SERVER, source_port=7, port=4000)

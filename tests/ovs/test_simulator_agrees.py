@@ -10,7 +10,7 @@ import pytest
 from flows.compile import compile_node
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac
-from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
+from flows.protocols import ETH_ARP, ETH_IP
 from flows.rules import Rule
 from tests.ovs.frames import decode, encode
 from tests.ovs.pair import LOCAL, NODE, OFPORTS, Pair, comparable
@@ -30,7 +30,9 @@ from tests.simulate.cloud import (
     SERVER,
     UPLINK,
     Vm,
+    error_about,
     ip,
+    reply_to,
     world,
 )
 from tests.simulate.hostile import frame, rolling
@@ -50,27 +52,6 @@ def shared() -> Iterator[RealSwitch]:
 def pair() -> Iterator[Pair]:
     with RealSwitch.running(OFPORTS, compile_node(world(), NODE).flows()) as switch:
         yield Pair(switch, world())
-
-
-def answer(seen: Packet) -> Packet:
-    changes = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"]}
-    changes |= {"ip_src": seen["ip_dst"], "ip_dst": seen["ip_src"]}
-    if seen["ip_proto"] == PROTO_ICMP:
-        return seen.but(**changes, icmp_type=0)
-    return seen.but(**changes, udp_src=seen["udp_dst"], udp_dst=seen["udp_src"])
-
-
-def error_about(seen: Packet) -> Packet:
-    return packet(
-        seen,
-        eth_src=NEXT_HOP,
-        eth_dst=seen["eth_src"],
-        eth_type=ETH_IP,
-        ip_proto=PROTO_ICMP,
-        icmp_type=11,
-        ip_src=ip("192.0.2.1"),
-        ip_dst=seen["ip_src"],
-    )
 
 
 GATEWAY = ip("10.20.0.1")
@@ -209,7 +190,7 @@ def test_learned_next_hop(pair: Pair) -> None:
     assert again["eth_dst"] == node_mac(2)
 
 
-@pytest.mark.parametrize("back", [answer, error_about], ids=["reply", "error"])
+@pytest.mark.parametrize("back", [reply_to, error_about], ids=["reply", "error"])
 @pytest.mark.parametrize("first", [BLUE_1, RED_1], ids=["plain first", "carrier first"])
 def test_translation_there_and_back(pair: Pair, first: Vm, back: Callable[[Packet], Packet]) -> None:
     """Each switch chooses its own ports, so each gets the answer to what it sent; the VMs must see the same."""
@@ -227,7 +208,7 @@ def test_translation_there_and_back(pair: Pair, first: Vm, back: Callable[[Packe
 def test_echo_there_and_back(pair: Pair) -> None:
     for vm, id_ in ((BLUE_1, 1), (RED_1, 2)):
         _, ((_, seen),) = pair.receive(vm.echo(SERVER, id_=id_), vm.ofport)
-        _, ((port, delivered),) = pair.receive(answer(seen), EXTERNAL_UPLINK)
+        _, ((port, delivered),) = pair.receive(reply_to(seen), EXTERNAL_UPLINK)
         assert (port, delivered["ip_dst"], delivered["icmp_id"]) == (vm.ofport, vm.ip, id_)
 
 

@@ -80,6 +80,22 @@ def send(sender: Vm, sent: Packet, through: Fabric | None = None) -> Journey:
     return (through or fabric()).send(sender.node, sender.ofport, sent)
 
 
+def reply_to(seen: Packet, **fields: int) -> Packet:
+    """What who got a packet sends back."""
+    back = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "ip_src": seen["ip_dst"], "ip_dst": seen["ip_src"]}
+    if seen["ip_proto"] == PROTO_UDP:
+        back |= {"udp_src": seen["udp_dst"], "udp_dst": seen["udp_src"]}
+    if seen["ip_proto"] == PROTO_ICMP:
+        back["icmp_type"] = 0
+    return seen.but(**back | {"nw_ttl": 64} | fields)
+
+
+def error_about(seen: Packet) -> Packet:
+    """What a router on the way says when the TTL ends there."""
+    link = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "eth_type": ETH_IP, "ip_proto": PROTO_ICMP}
+    return packet(seen, **link, icmp_type=11, ip_src=ip("192.0.2.1"), ip_dst=seen["ip_src"])
+
+
 def ip(text: str) -> int:
     return int(IPv4Address(text))
 

@@ -27,6 +27,7 @@ from tests.simulate.cloud import (
     SERVER,
     Vm,
     ip,
+    reply_to,
     send,
     world,
 )
@@ -63,21 +64,12 @@ def delivered(journey: Journey, to: Vm) -> Packet:
     return one.packet
 
 
-def reply(to: Packet, **fields: int) -> Packet:
-    back = {"eth_src": to["eth_dst"], "eth_dst": to["eth_src"], "ip_src": to["ip_dst"], "ip_dst": to["ip_src"]}
-    if to["ip_proto"] == PROTO_UDP:
-        back |= {"udp_src": to["udp_dst"], "udp_dst": to["udp_src"]}
-    if to["ip_proto"] == PROTO_ICMP:
-        back["icmp_type"] = 0
-    return to.but(**back | {"nw_ttl": 64} | fields)
-
-
 @pytest.mark.parametrize("owner", OWNERS)
 def test_in_and_back_out(owner: Vm) -> None:
     journey = enters(cloud(), from_outside(FLOATING[owner]), owner.node)
     came = delivered(journey, owner)
     assert (came["ip_src"], came["ip_dst"], came["udp_dst"]) == (SERVER, owner.ip, 7)
-    back = send(owner, reply(came), journey.after)
+    back = send(owner, reply_to(came), journey.after)
     (frame,) = back.heard
     assert (frame.packet["ip_src"], frame.packet["ip_dst"]) == (FLOATING[owner], SERVER)
 
@@ -94,7 +86,7 @@ def test_out_and_back_in(owner: Vm, protocol: str) -> None:
     journey = send(owner, sent, cloud())
     (frame,) = journey.heard
     assert (frame.packet["ip_src"], frame.packet["eth_src"]) == (FLOATING[owner], node_mac(int(owner.node[1:])))
-    came = delivered(enters(journey.after, reply(frame.packet), owner.node), owner)
+    came = delivered(enters(journey.after, reply_to(frame.packet), owner.node), owner)
     assert (came["ip_src"], came["ip_dst"]) == (SERVER, owner.ip)
 
 
@@ -127,7 +119,7 @@ def test_on_one_node_the_server_sees_the_clients_address_outside(client: Vm, own
     came = delivered(journey, owner)
     assert (came["ip_src"], came["ip_dst"]) == (FLOATING.get(client, SNAT["n1"]), owner.ip)
     assert journey.wire == ()
-    back = delivered(send(owner, reply(came), journey.after), client)
+    back = delivered(send(owner, reply_to(came), journey.after), client)
     assert (back["ip_src"], back["ip_dst"]) == (address, client.ip)
 
 
@@ -139,7 +131,7 @@ def test_to_one_of_another_node_over_the_wire(client: Vm) -> None:
     journey = send(client, client.udp(address), through)
     came = delivered(journey, BLUE_2)
     assert (came["ip_src"], came["ip_dst"]) == (FLOATING.get(client, SNAT["n1"]), BLUE_2.ip)
-    back = send(BLUE_2, reply(came), journey.after)
+    back = send(BLUE_2, reply_to(came), journey.after)
     # its node has heard where the client's address is
     assert delivered(back, client)["ip_src"] == address
     assert [frame.packet["eth_dst"] for frame in back.wire] == [node_mac(1)]
@@ -166,7 +158,7 @@ def test_two_addresses_of_one_port_both_work_inwards() -> None:
     second = floating_ip(8, world().ports[f"port-{BLUE_1.key}"])
     journey = enters(cloud(second), from_outside(int(second.address)), "n1")
     came = delivered(journey, BLUE_1)
-    (frame,) = send(BLUE_1, reply(came), journey.after).heard
+    (frame,) = send(BLUE_1, reply_to(came), journey.after).heard
     assert frame.packet["ip_src"] == int(second.address)
     (frame,) = send(BLUE_1, BLUE_1.udp(SERVER), journey.after).heard
     assert frame.packet["ip_src"] == FLOATING[BLUE_1]
@@ -190,7 +182,7 @@ def test_with_a_router_of_the_operators_the_nodes_take_only_what_they_translate(
     journey = send(BLUE_1, sent, owned)
     (frame,) = journey.wire
     assert (frame.physical_network, frame.packet["ip_src"]) == (EXTERNAL_PHYSNET, FLOATING[BLUE_1])
-    assert delivered(enters(journey.after, reply(frame.packet), "n1"), BLUE_1)["ip_src"] == SERVER
+    assert delivered(enters(journey.after, reply_to(frame.packet), "n1"), BLUE_1)["ip_src"] == SERVER
     (within,) = send(BLUE_1, BLUE_1.udp(BLUE_2.ip, BLUE_2.mac), owned).delivered
     assert within.packet["ip_src"] == BLUE_1.ip
 
@@ -230,7 +222,7 @@ def test_ports_are_forwarded_and_replies_leave_directly(asked: int, owner: Vm, i
     journey = enters(forwarded(), from_outside(SHARED, asked), "n1")  # n1 has the first of them, and so the address
     came = delivered(journey, owner)
     assert (came["ip_src"], came["ip_dst"], came["udp_dst"]) == (SERVER, owner.ip, inside)
-    (frame,) = send(owner, reply(came), journey.after).heard
+    (frame,) = send(owner, reply_to(came), journey.after).heard
     assert (frame.packet["ip_src"], frame.packet["udp_src"]) == (SHARED, asked)
     assert frame.packet["eth_src"] == node_mac(int(owner.node[1:]))
 
@@ -248,7 +240,7 @@ def test_vms_reach_forwarded_ports_too(client: Vm, asked: int) -> None:
     owner = {2201: BLUE_1, 2202: RED_2, 5001: FLAT_1}[asked]
     journey = send(client, client.udp(SHARED, port=asked), through)
     came = delivered(journey, owner)
-    back = delivered(send(owner, reply(came), journey.after), client)
+    back = delivered(send(owner, reply_to(came), journey.after), client)
     assert (back["ip_src"], back["udp_src"], back["ip_dst"]) == (SHARED, asked, client.ip)
 
 
@@ -260,7 +252,7 @@ def test_other_ports_of_it_are_closed() -> None:
 def test_an_icmp_error_finds_the_forwarded_port_on_whatever_node() -> None:
     for asked, owner in ((2201, BLUE_1), (2202, RED_2)):
         journey = enters(forwarded(), from_outside(SHARED, asked), "n1")
-        back = send(owner, reply(delivered(journey, owner)), journey.after)
+        back = send(owner, reply_to(delivered(journey, owner)), journey.after)
         seen = back.heard[0].packet
         outer = {"eth_src": NEXT_HOP, "eth_dst": node_mac(1), "eth_type": ETH_IP, "ip_proto": PROTO_ICMP}
         error = packet(seen, **outer, ip_src=ip("192.0.2.1"), ip_dst=SHARED, icmp_type=3, icmp_code=4)

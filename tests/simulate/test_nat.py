@@ -11,7 +11,7 @@ from flows.fabric import Fabric, Journey
 from flows.model import FloatingIpChange, NetworkChange, NodeChange, StaticRoute
 from flows.packet import Packet, packet
 from flows.pipeline import CtZone, nat_zone, node_mac
-from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP
+from flows.protocols import ETH_ARP, ETH_IP
 from flows.rules import Rule, cookie
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import (
@@ -25,8 +25,10 @@ from tests.simulate.cloud import (
     SERVER,
     VMS,
     Vm,
+    error_about,
     fabric,
     ip,
+    reply_to,
     send,
     world,
 )
@@ -43,30 +45,6 @@ def out(sender: Vm, sent: Packet, through: Fabric | None = None) -> tuple[Packet
     (frame,) = journey.heard
     assert frame.physical_network == EXTERNAL_PHYSNET
     return frame.packet, journey
-
-
-def reply_to(seen: Packet) -> Packet:
-    changes = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "ip_src": seen["ip_dst"]}
-    changes |= {"ip_dst": seen["ip_src"], "nw_ttl": 64}
-    if seen["ip_proto"] == PROTO_ICMP:
-        changes["icmp_type"] = 0
-    else:
-        changes |= {"udp_src": seen["udp_dst"], "udp_dst": seen["udp_src"]}
-    return seen.but(**changes)
-
-
-def error_about(seen: Packet) -> Packet:
-    """What a router on the way says when the TTL ends there."""
-    return packet(
-        seen,
-        eth_src=seen["eth_dst"],
-        eth_dst=seen["eth_src"],
-        eth_type=ETH_IP,
-        ip_proto=PROTO_ICMP,
-        icmp_type=11,
-        ip_src=ip("192.0.2.1"),
-        ip_dst=seen["ip_src"],
-    )
 
 
 def came_back(to: Vm, journey: Journey) -> Packet:
