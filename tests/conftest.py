@@ -38,7 +38,7 @@ def root() -> None:
 
 @pytest.fixture(scope="module")
 def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Builds laboratories, with the arguments of `Lab`, that are gone at the end of the test file.
+    """Builds laboratories, with the arguments of `Lab`, whose nodes are connected; gone at the end of the test file.
 
     When a test of the file has failed, their files stay, and the report says where.
     """
@@ -53,7 +53,10 @@ def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..
         def build(**options: Any) -> Lab:
             lab = Lab(free_prefix(PREFIX), **options)
             labs.append(lab)
-            return stack.enter_context(lab)
+            stack.enter_context(lab)
+            if options.get("controller", True):
+                lab.wait_connected()
+            return lab
 
         yield build
         if request.session.testsfailed > failed_before:
@@ -65,6 +68,4 @@ def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Any]) -> Any:
     """Three nodes n1, n2, n3, all connected to a controller whose database is empty; an `etc.lab.lab.Lab`."""
-    lab = make_lab(nodes=3, projects=LAB_PROJECTS)
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=3, projects=LAB_PROJECTS)

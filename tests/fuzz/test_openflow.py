@@ -39,7 +39,6 @@ def handshake(datapath_id: int) -> bytes:
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
     lab = make_lab(nodes=1)
-    lab.wait_connected()
     fields = {"name": "net", "kind": "flat", "physical_network": "physnet1", "subnets": [{"cidr": "10.10.0.0/24"}]}
     network = lab.client.create_network(fields).object
     assert network

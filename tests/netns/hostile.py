@@ -184,7 +184,6 @@ def flood(tap: Tap, attack: bytes, rate: int) -> Iterator[Callable[[], int]]:
 @contextmanager
 def build(lab: Lab) -> Iterator[Scene]:
     """The scene on two nodes that have nothing yet."""
-    lab.wait_connected()
     main = {"name": "main", "kind": "flat", "subnets": [{"cidr": "10.10.0.0/24"}]}
     other = {"name": "other", "kind": "vlan", "segment": OTHER_VLAN, "subnets": [{"cidr": "10.30.0.0/24"}]}
     networks = [

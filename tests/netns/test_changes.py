@@ -48,9 +48,7 @@ FOREIGN_COOKIE = 0xF00D
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2, projects=("blue", "red"), control_options={"quota": {"floating_ips": 100}})
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2, projects=("blue", "red"), control_options={"quota": {"floating_ips": 100}})
 
 
 @pytest.fixture(scope="module")

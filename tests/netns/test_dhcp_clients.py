@@ -82,7 +82,6 @@ class Cloud:
 def cloud(make_lab: Callable[..., Lab]) -> Iterator[Cloud]:
     """All four clients run from the beginning, so that they wait for their renewals at the same time."""
     lab = make_lab(nodes=2)
-    lab.wait_connected()
     wanted: tuple[Object, ...] = (
         {"name": "leases", "kind": "flat", "lease_time": LEASE, "subnets": [{"cidr": "10.50.0.0/24"}]},
         {"name": "silent", "kind": "vlan", "segment": 160, "dhcp": False, "subnets": [{"cidr": "10.60.0.0/24"}]},

@@ -48,9 +48,7 @@ FORCED_RANGE = "198.51.100.192/26"
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2)
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2)
 
 
 @pytest.fixture(scope="module")

@@ -51,9 +51,7 @@ CONVERGED = 5.0
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2)
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2)
 
 
 @pytest.fixture(scope="module")

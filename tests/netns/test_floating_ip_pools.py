@@ -43,9 +43,7 @@ QUOTA = 3
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """Each port gets a floating IP, and a project has a small quota."""
     options = {"floating_ips": {"auto_assign_pool": AUTO}, "quota": {"floating_ips": QUOTA}}
-    lab = make_lab(nodes=2, projects=("blue", "red"), control_options=options)
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2, projects=("blue", "red"), control_options=options)
 
 
 @pytest.fixture(scope="module")

@@ -58,13 +58,11 @@ PAYLOAD = bytes(range(256)) * 8192  # 2 MiB
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(
+    return make_lab(
         nodes=2,
         physical_networks=("physnet1", "physnet2", "physnet-ext"),
         control_options={"gateway": {"release_delay": RELEASE_DELAY}},
     )
-    lab.wait_connected()
-    return lab
 
 
 @pytest.fixture(scope="module")

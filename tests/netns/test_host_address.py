@@ -47,7 +47,6 @@ SETTLED = 20
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """Both hosts have their address on the bridge of the external network."""
     lab = make_lab(nodes=2, agent_options={"snat_address": "physnet-ext:host"})
-    lab.wait_connected()
     for node in lab.nodes:
         said_by_agent(node, f"device {BRIDGE} holds no IPv4 address")
         # with the userspace datapath the kernel sees what comes in by the card as well, and would answer for it

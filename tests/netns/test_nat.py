@@ -66,9 +66,7 @@ SOURCE_PORTS = count(40000)
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2, projects=("blue", "red"))
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2, projects=("blue", "red"))
 
 
 @pytest.fixture(scope="module")

@@ -50,9 +50,7 @@ DATAGRAM = b"one for each"
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2, physical_networks=(*PHYSICAL, "physnet-ext"))
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2, physical_networks=(*PHYSICAL, "physnet-ext"))
 
 
 @pytest.fixture(scope="module")

@@ -68,9 +68,7 @@ PAYLOAD = os.urandom(1 << 19)
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=1, physical_networks=("physnet1", "physnet2", "physnet-ext"))
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=1, physical_networks=("physnet1", "physnet2", "physnet-ext"))
 
 
 @pytest.fixture(scope="module")

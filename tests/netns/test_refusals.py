@@ -41,7 +41,6 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
     lab = make_lab(
         nodes=2, physical_networks=("physnet1", "physnet2", "physnet-ext"), agent_options={"snat_address": pool}
     )
-    lab.wait_connected()
     make_outside(lab)
     return lab
 

@@ -53,9 +53,7 @@ LARGE = 65000 - 28
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    lab = make_lab(nodes=2, projects=("blue", "red"))
-    lab.wait_connected()
-    return lab
+    return make_lab(nodes=2, projects=("blue", "red"))
 
 
 @pytest.fixture(scope="module")
