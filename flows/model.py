@@ -47,6 +47,100 @@ class StaticRoute:
     next_hop: IPv4Address
 
 
+class Direction(StrEnum):
+    """As the VM sees it: `ingress` is what it receives, `egress` what it sends."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a rule is about. `protocol`: an IP protocol number, None for all.
+
+    `first` to `last`: destination ports of TCP, UDP and SCTP. `icmp_type` and `icmp_code`: of ICMP. None means any.
+    """
+
+    protocol: int | None = None
+    first: int | None = None
+    last: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityRule:
+    """Lets in, or out, a service from, or to, `remote_cidr` or the members of `remote_group_id` (both None: anybody).
+
+    `log`: connections that begin because of it are reported.
+    """
+
+    id: str
+    key: int
+    direction: Direction
+    service: Service = Service()
+    remote_cidr: IPv4Network | None = None
+    remote_group_id: str | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """What its members may send and receive; what no rule allows is dropped. `rules` by key.
+
+    `stateful`: replies to what is allowed are allowed. `log_accepted` and `log_dropped` report the connections that
+    begin, and the packets of its members that nothing allows.
+    """
+
+    id: str
+    key: int
+    name: str
+    project_id: str | None = None
+    stateful: bool = True
+    rules: tuple[SecurityRule, ...] = ()
+    log_accepted: bool = False
+    log_dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRule:
+    """What the operator drops for all VMs, whatever their groups say: a service from or to `cidr`.
+
+    `direction` None: both ways.
+    """
+
+    id: str
+    key: int
+    cidr: IPv4Network
+    service: Service = Service()
+    direction: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPair:
+    """An address, or a range, that a port may use beside its own, with its own MAC or another (VRRP, RFC 5798)."""
+
+    cidr: IPv4Network
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """A limit in kilobit/s, and how much more, in kilobit, may pass at once after a pause."""
+
+    rate: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Qos:
+    """What a port may send (`egress`) and receive (`ingress`), and the DSCP mark (RFC 2474) of what it sends."""
+
+    egress: Bandwidth | None = None
+    ingress: Bandwidth | None = None
+    dscp: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Subnet:
     """`gateway` is the address of gateway mode `shared` and `external`, and of an external network's next hop."""
@@ -68,6 +162,8 @@ class Network:
     What goes to `snat_exempt` keeps its source address, also where a port has a floating IP. With gateway mode
     `external` the nodes leave frames to the router alone but for those to `force_snat`. With `own_snat_address` each
     node has an SNAT address for this network alone.
+
+    `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
     """
 
     id: str
@@ -94,6 +190,7 @@ class Network:
     snat_exempt: tuple[IPv4Network, ...] = ()
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
+    allow_same_net_traffic: bool = True
 
     @property
     def translated(self) -> bool:
@@ -143,7 +240,11 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """`mac` is lower case with colons. `node` is where the port is scheduled, `binding` where it has been seen."""
+    """`mac` is lower case with colons. `node` is where the port is scheduled, `binding` where it has been seen.
+
+    `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
+    says so), and () means that nothing is allowed. `port_security` False: it may send from any address.
+    """
 
     id: str
     key: int
@@ -157,6 +258,10 @@ class Port:
     binding: Binding | None = None
     dhcp_options: tuple[DhcpOption, ...] = ()
     migration: Migration | None = None
+    security_groups: tuple[str, ...] | None = None
+    port_security: bool = True
+    address_pairs: tuple[AddressPair, ...] = ()
+    qos: Qos = Qos()
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -317,4 +422,16 @@ class FloatingIpChange:
     new: FloatingIp | None
 
 
-Change = NetworkChange | PortChange | NodeChange | FloatingIpChange
+@dataclass(frozen=True, slots=True)
+class SecurityGroupChange:
+    id: str
+    new: SecurityGroup | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRuleChange:
+    id: str
+    new: ProviderRule | None
+
+
+Change = NetworkChange | PortChange | NodeChange | FloatingIpChange | SecurityGroupChange | ProviderRuleChange

@@ -21,6 +21,10 @@ from flows.model import (
     NodeChange,
     Port,
     PortChange,
+    ProviderRule,
+    ProviderRuleChange,
+    SecurityGroup,
+    SecurityGroupChange,
 )
 
 _NONE: frozenset[str] = frozenset()
@@ -45,6 +49,13 @@ class Snapshot:
     external_networks: Mapping[int, str] = field(default_factory=dict)
     floating_ips_by_port: Mapping[str, frozenset[str]] = field(default_factory=dict)
     migrating: Mapping[str, Port] = field(default_factory=dict)
+    security_groups: Mapping[str, SecurityGroup] = field(default_factory=dict)
+    provider_rules: Mapping[str, ProviderRule] = field(default_factory=dict)
+    ports_by_group: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # the groups that have a rule about the members of a group
+    groups_by_remote: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # how many bound ports of a node are in a group
+    group_presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
     presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
@@ -55,11 +66,15 @@ class Snapshot:
         ports: Iterable[Port] = (),
         nodes: Iterable[Node] = (),
         floating_ips: Iterable[FloatingIp] = (),
+        security_groups: Iterable[SecurityGroup] = (),
+        provider_rules: Iterable[ProviderRule] = (),
     ) -> Snapshot:
         changes: list[Change] = [NetworkChange(network.id, network) for network in networks]
         changes += [PortChange(port.id, port) for port in ports]
         changes += [NodeChange(node.name, node) for node in nodes]
         changes += [FloatingIpChange(floating_ip.id, floating_ip) for floating_ip in floating_ips]
+        changes += [SecurityGroupChange(group.id, group) for group in security_groups]
+        changes += [ProviderRuleChange(rule.id, rule) for rule in provider_rules]
         return Snapshot(0).apply(revision, changes)
 
     def apply(self, revision: int, changes: Iterable[Change]) -> Snapshot:
@@ -75,6 +90,10 @@ class Snapshot:
                     draft.node(id_, node)
                 case FloatingIpChange(id=id_, new=floating_ip):
                     draft.floating_ip(id_, floating_ip)
+                case SecurityGroupChange(id=id_, new=group):
+                    draft.security_group(id_, group)
+                case ProviderRuleChange(id=id_, new=rule):
+                    draft.provider_rule(id_, rule)
         return replace(self, revision=revision, **draft.maps())
 
     def local_ports(self, node: str) -> list[Port]:
@@ -84,6 +103,10 @@ class Snapshot:
     def present(self, node: str, network_id: str) -> bool:
         """True when the node has a port on the network."""
         return self.presence.get((node, network_id), 0) > 0
+
+    def group_present(self, node: str, group_id: str) -> bool:
+        """True when a port of the node is in the group."""
+        return self.group_presence.get((node, group_id), 0) > 0
 
     def router_networks(self, router_key: int) -> list[Network]:
         """The networks that are routed to each other, by key."""
@@ -188,9 +211,15 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
+            groups = port.security_groups or ()
+            for group_id in groups:
+                self._index("ports_by_group", base.ports_by_group, group_id, id_, add)
+            by = 1 if add else -1
             for binding in port.bindings:
                 self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)
-                self._count((binding.node, port.network_id), 1 if add else -1)
+                self._count("presence", base.presence, (binding.node, port.network_id), by)
+                for group_id in groups:
+                    self._count("group_presence", base.group_presence, (binding.node, group_id), by)
             for seat in port.seats:
                 self._own("ports_by_ofport", base.ports_by_ofport, (seat.node, seat.ofport), id_, add)
             if port.migration is not None:
@@ -203,8 +232,8 @@ class _Draft:
         elif places.get(place) == id_:  # another may have taken the place within the same change
             del places[place]
 
-    def _count(self, key: tuple[str, str], by: int) -> None:
-        counts = self._map("presence", self._base.presence)
+    def _count(self, name: str, base: Mapping[Any, Any], key: tuple[str, str], by: int) -> None:
+        counts = self._map(name, base)
         count = counts.get(key, 0)
         assert isinstance(count, int)
         if count + by:
@@ -221,3 +250,13 @@ class _Draft:
             if isinstance(floating_ip, FloatingIp):
                 for port_id in floating_ip.port_ids:
                     self._index("floating_ips_by_port", self._base.floating_ips_by_port, port_id, id_, add)
+
+    def security_group(self, id_: str, new: SecurityGroup | None) -> None:
+        old = self._store("security_groups", self._base.security_groups, id_, new)
+        for group, add in ((old, False), (new, True)):
+            if isinstance(group, SecurityGroup):
+                for remote in {rule.remote_group_id for rule in group.rules} - {None}:
+                    self._index("groups_by_remote", self._base.groups_by_remote, remote, id_, add)
+
+    def provider_rule(self, id_: str, new: ProviderRule | None) -> None:
+        self._store("provider_rules", self._base.provider_rules, id_, new)
