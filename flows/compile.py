@@ -21,16 +21,32 @@ from flows.features import (
     l2,
     migration,
     nat,
+    policy,
     port_forwarding,
     port_security,
+    provider,
     routing,
+    security_groups,
     services,
     static_routes,
     uplink_in,
 )
 from flows.ir import Flow, FlowKey
-from flows.model import Change, FloatingIpChange, Network, NetworkChange, Node, NodeChange, Port, PortChange
-from flows.snapshot import Snapshot
+from flows.model import (
+    Change,
+    FloatingIpChange,
+    Network,
+    NetworkChange,
+    Node,
+    NodeChange,
+    Port,
+    PortChange,
+    ProviderRuleChange,
+    SecurityGroup,
+    SecurityGroupChange,
+)
+from flows.pipeline import MEMBER_PARTS
+from flows.snapshot import Snapshot, member_part
 from flows.view import Role, View
 
 _STATIC = (
@@ -41,6 +57,7 @@ _STATIC = (
     uplink_in.static,
     arp.static,
     services.static,
+    policy.static,
     routing.static,
     l2.static,
     migration.static,
@@ -56,6 +73,7 @@ _NETWORK = (
     routing.network,
     static_routes.network,
     l2.network,
+    security_groups.network,
 )
 _PORT = (
     classify.port,
@@ -66,11 +84,12 @@ _PORT = (
     nat.port,
     floating_ip.port,
     port_forwarding.port,
+    policy.port,
     l2.port,
     migration.port,
 )
 # of a port whose VM has left for another node: what still comes for it
-_PORT_LEFT = (routing.port, nat.port, floating_ip.port, port_forwarding.port, migration.port)
+_PORT_LEFT = (routing.port, nat.port, floating_ip.port, port_forwarding.port, policy.port, migration.port)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
 
@@ -82,6 +101,9 @@ class Kind(IntEnum):
     KNOWN_ARP = 4
     FLOOD_PART = 5  # of "network id/part"
     FLOATING_IP = 6
+    SECURITY_GROUP = 7
+    GROUP_MEMBERS = 8  # of "group id/part"
+    PROVIDER_RULES = 9
 
 
 SegmentKey = tuple[Kind, str]
@@ -148,6 +170,36 @@ def _flood_part(view: View, id_: str) -> Iterator[Flow]:
         yield from l2.flood_part(view, network, int(part))
 
 
+def _security_group(view: View, id_: str) -> Iterator[Flow]:
+    found = view.snapshot.security_groups.get(id_)
+    if found is not None:
+        yield from security_groups.group(view, found)
+
+
+def _group_members(view: View, id_: str) -> Iterator[Flow]:
+    group_id, _, part = id_.rpartition("/")
+    found = view.snapshot.security_groups.get(group_id)
+    if found is not None:
+        yield from security_groups.members(view, found, int(part))
+
+
+def _provider_rules(view: View, _id: str) -> Iterator[Flow]:
+    yield from provider.provider_rules(view)
+
+
+def _groups_here(snapshot: Snapshot, node: str) -> set[str]:
+    return {id_ for port in snapshot.local_ports(node) for id_ in port.security_groups or ()}
+
+
+def _all_parts(snapshot: Snapshot, group_id: str) -> Iterator[str]:
+    """The parts of the members of those groups that a group's rules name."""
+    group = snapshot.security_groups.get(group_id)
+    remotes = set() if group is None else {remote for _, remote in security_groups.remotes_of(group)}
+    for part in range(MEMBER_PARTS):
+        if any((remote, part) in snapshot.ports_by_group_part for remote in remotes):
+            yield f"{group_id}/{part}"
+
+
 def _floating_ips(snapshot: Snapshot, port_ids: Iterable[str]) -> set[str]:
     """Those that lead to any of the ports."""
     by_port = snapshot.floating_ips_by_port
@@ -176,6 +228,9 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.KNOWN_ARP: _of_network(arp.known_ports),
     Kind.FLOOD_PART: _flood_part,
     Kind.FLOATING_IP: _floating_ip,
+    Kind.SECURITY_GROUP: _security_group,
+    Kind.GROUP_MEMBERS: _group_members,
+    Kind.PROVIDER_RULES: _provider_rules,
 }
 
 
@@ -191,13 +246,16 @@ def _segment(view: View, key: SegmentKey) -> Segment:
 def compile_node(snapshot: Snapshot, node: str) -> Program:
     """The whole program of a node. Raises KeyError when the snapshot does not know it."""
     view = View(snapshot, snapshot.nodes[node])
-    keys: list[SegmentKey] = [(Kind.STATIC, "")]
+    keys: list[SegmentKey] = [(Kind.STATIC, ""), (Kind.PROVIDER_RULES, "")]
     for network_id in snapshot.networks:
         keys += [(kind, network_id) for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP)]
     local = snapshot.local_ports(node)
     keys += [(Kind.PORT, port.id) for port in local]
     keys += [(Kind.FLOATING_IP, id_) for id_ in sorted(_floating_ips(snapshot, (port.id for port in local)))]
     keys += [(Kind.FLOOD_PART, part) for part in sorted({_part_id(port) for port in local})]
+    for group_id in sorted(_groups_here(snapshot, node)):
+        keys.append((Kind.SECURITY_GROUP, group_id))
+        keys += [(Kind.GROUP_MEMBERS, part) for part in _all_parts(snapshot, group_id)]
     return _rebuild(Program(), view, keys)[0]
 
 
@@ -270,6 +328,10 @@ def _touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node:
                 _touched_by_node(before, after, before.nodes.get(id_), new, node, touch)
             case FloatingIpChange(id=id_):
                 _touched_by_floating_ip(before, after, id_, node, touch)
+            case SecurityGroupChange(id=id_, new=group):
+                _touched_by_group(before, after, before.security_groups.get(id_), group, node, touch)
+            case ProviderRuleChange():
+                touch(Kind.PROVIDER_RULES, ("",))
     return list(touched)
 
 
@@ -279,6 +341,7 @@ Touch = Callable[[Kind, Iterable[str]], None]
 def _touched_by_port(
     before: Snapshot, after: Snapshot, old: Port | None, new: Port | None, node: str, touch: Touch
 ) -> None:
+    _touched_by_member(before, after, old, new, node, touch)
     for port, snapshot in ((old, before), (new, after)):
         if port is None:
             continue
@@ -298,6 +361,45 @@ def _touched_by_port(
             touch(Kind.KNOWN_ARP, (network.id,))
             touch(Kind.NETWORK, (network.id,))
             touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
+
+
+def _touched_by_member(
+    before: Snapshot, after: Snapshot, old: Port | None, new: Port | None, node: str, touch: Touch
+) -> None:
+    """A port in some groups: their rules are here while they have one here, and other groups' rules name them."""
+    groups_before, groups_after = (set(port.security_groups or ()) if port else set() for port in (old, new))
+    for group_id in groups_before | groups_after:
+        if before.group_present(node, group_id) != after.group_present(node, group_id):
+            touch(Kind.SECURITY_GROUP, (group_id,))
+            for snapshot in (before, after):
+                touch(Kind.GROUP_MEMBERS, _all_parts(snapshot, group_id))
+    addresses_before, addresses_after = (set(port.addresses) if port else set() for port in (old, new))
+    if (groups_before, addresses_before) == (groups_after, addresses_after):
+        return
+    parts = {member_part(cidr) for cidr in addresses_before | addresses_after}
+    for group_id in groups_before | groups_after:
+        for snapshot in (before, after):
+            for naming in snapshot.groups_by_remote.get(group_id, ()):
+                if before.group_present(node, naming) or after.group_present(node, naming):
+                    touch(Kind.GROUP_MEMBERS, (f"{naming}/{part}" for part in parts))
+
+
+def _touched_by_group(
+    before: Snapshot, after: Snapshot, old: SecurityGroup | None, new: SecurityGroup | None, node: str, touch: Touch
+) -> None:
+    id_ = old.id if old is not None else new.id if new is not None else ""
+    here = any(snapshot.group_present(node, id_) for snapshot in (before, after))
+    if not here:
+        return
+    touch(Kind.SECURITY_GROUP, (id_,))
+    if old is None or new is None or security_groups.remotes_of(old) != security_groups.remotes_of(new):
+        for snapshot in (before, after):
+            touch(Kind.GROUP_MEMBERS, _all_parts(snapshot, id_))
+    if old is None or new is None or (old.stateful, old.log_dropped) != (new.stateful, new.log_dropped):
+        members = after.ports_by_group.get(id_, frozenset()) & after.ports_by_node.get(node, frozenset())
+        touch(Kind.PORT, sorted(members))
+        # a broadcast names the zones of those that it goes to
+        touch(Kind.FLOOD_PART, sorted({_part_id(after.ports[port_id]) for port_id in members}))
 
 
 def _touched_by_network(

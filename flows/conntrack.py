@@ -70,6 +70,7 @@ class Connection:
     original: Flowing
     reply: Flowing
     answered: bool = False
+    mark: int = 0
 
     @property
     def to_destination(self) -> bool:
@@ -90,6 +91,7 @@ class Verdict:
 
     conntrack: Conntrack
     state: int
+    mark: int = 0
     changes: Mapping[str, int] = field(default_factory=dict)
     inner: Packet | None = None
     exhausted: bool = False
@@ -120,11 +122,15 @@ class Conntrack:
         is_reply = flowing == connection.reply
         after = self
         if is_reply and not connection.answered:
-            after = self._with(zone, replace(connection, answered=True))
+            connection = replace(connection, answered=True)
+            after = self._with(zone, connection)
+        if action.commit and action.mark is not None:
+            connection = replace(connection, mark=_marked(connection.mark, action.mark))
+            after = after._with(zone, connection)
         # as in the kernel: until the first answer even a committed connection is new
         state = CT_ESTABLISHED if is_reply or connection.answered else CT_NEW
         changes = connection.translated(is_reply).fields() if translate else {}
-        return Verdict(after, CT_TRACKED | state | (CT_REPLY if is_reply else 0), changes, inner)
+        return Verdict(after, CT_TRACKED | state | (CT_REPLY if is_reply else 0), connection.mark, changes, inner)
 
     def flush(self, zone: int) -> Conntrack:
         """Without the connections of a zone."""
@@ -145,8 +151,9 @@ class Conntrack:
             if chosen is None:
                 return Verdict(self, state, inner=inner, exhausted=not self.userspace)
             reply = chosen
-        connection = Connection(flowing, reply)
-        return Verdict(self._with(zone, connection), state, connection.translated(False).fields(), inner)
+        connection = Connection(flowing, reply, mark=_marked(0, action.mark))
+        after = self._with(zone, connection)
+        return Verdict(after, state, connection.mark, connection.translated(False).fields(), inner)
 
     def _may_begin(self, flowing: Flowing) -> bool:
         if flowing.protocol == PROTO_ICMP:
@@ -163,15 +170,20 @@ class Conntrack:
         is_reply = quoted == connection.reply
         state = CT_TRACKED | CT_RELATED | (CT_REPLY if is_reply else 0)
         if not translate:
-            return Verdict(self, state, inner=inner)
+            return Verdict(self, state, connection.mark, inner=inner)
         after = connection.translated(is_reply)
         # of the outer addresses only the one that the connection's packets of this direction have translated
         outer = {"ip_dst": after.target} if is_reply != connection.to_destination else {"ip_src": after.source}
-        return Verdict(self, state, outer, inner.but(**after.back().fields()))
+        return Verdict(self, state, connection.mark, outer, inner.but(**after.back().fields()))
 
     def _with(self, zone: int, connection: Connection) -> Conntrack:
         new = {(zone, connection.original): connection, (zone, connection.reply): connection}
         return replace(self, entries={**self.entries, **new})
+
+
+def _marked(mark: int, change: tuple[int, int] | None) -> int:
+    value, mask = change or (0, 0)
+    return mark & ~mask | value
 
 
 def _flowing(fields: Mapping[str, int]) -> Flowing:

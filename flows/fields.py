@@ -57,6 +57,7 @@ _TABLE: tuple[tuple[str, int, int, int, int, str], ...] = (
     ("ct_state", NXM1, 105, 4, 32, "ct_state"),
     ("ct_zone", NXM1, 106, 2, 16, "ct_zone"),
     ("ct_mark", NXM1, 107, 4, 32, "ct_mark"),
+    ("conj_id", NXM1, 37, 4, 32, "conj_id"),
 )
 
 FIELDS: dict[str, Field] = {row[0]: Field(*row, rank=rank) for rank, row in enumerate(_TABLE)}

@@ -72,13 +72,18 @@ class Nat:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Goes on in `table` with conntrack's verdict. `nat=None` with `translate` undoes an earlier translation."""
+    """Goes on in `table` with conntrack's verdict. `nat=None` with `translate` undoes an earlier translation.
 
-    table: Table
+    Without a table, what follows sees nothing of it. `mark` (value, mask) sets bits of the connection's ct_mark when it
+    is committed.
+    """
+
+    table: Table | None
     zone: int | str
     commit: bool = False
     translate: bool = False
     nat: Nat | None = None
+    mark: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,18 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Conjunction:
+    """One of `clauses` that all have to match for conj_id=`id` to (ovs-actions(7), conjunction). `clause` is from 1.
+
+    A flow with one has no other actions, and all flows of one id have the same priority.
+    """
+
+    id: int
+    clause: int
+    clauses: int
+
+
+@dataclass(frozen=True, slots=True)
 class Goto:
     table: Table
 
@@ -149,6 +166,7 @@ Action = (
     | NoInPort
     | CheckLarger
     | Learn
+    | Conjunction
     | Goto
 )
 
@@ -206,17 +224,23 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
         raise ValueError(f"{rule.name}: is about {rule.about or 'nothing'}, got key {key}")
     last = len(actions) - 1
     for position, action in enumerate(actions):
-        if isinstance(action, (Goto, Ct, Resubmit)) and action.table <= table:
+        if isinstance(action, (Goto, Ct, Resubmit)) and action.table is not None and action.table <= table:
             raise ValueError(f"{rule.name}: {action} does not lead forward")
         if isinstance(action, Restart) and action.table > table:
             raise ValueError(f"{rule.name}: {action} does not lead back")
         if isinstance(action, (Goto, Restart)) and position != last:
             raise ValueError(f"{rule.name}: {action} must come last")
         # a copy goes to conntrack: what comes after it can only prepare another one
-        if isinstance(action, Ct) and not (
-            isinstance(actions[-1], Ct) and all(isinstance(later, (SetField, Ct)) for later in actions[position:])
+        if (
+            isinstance(action, Ct)
+            and action.table is not None
+            and not (
+                isinstance(actions[-1], Ct) and all(isinstance(later, (SetField, Ct)) for later in actions[position:])
+            )
         ):
             raise ValueError(f"{rule.name}: {action} must come last")
+        if isinstance(action, Conjunction) != isinstance(actions[0], Conjunction):
+            raise ValueError(f"{rule.name}: a conjunction does nothing else")
     return Flow(table, priority, match, actions, cookie(rule, key))
 
 

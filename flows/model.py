@@ -271,6 +271,11 @@ class Port:
         return (self.binding,) if self.migration is None else (self.binding, self.migration.other)
 
     @property
+    def addresses(self) -> tuple[IPv4Network, ...]:
+        """What the port may send from, but for what is behind a static route."""
+        return (*(IPv4Network(fixed_ip.address) for fixed_ip in self.fixed_ips), *(p.cidr for p in self.address_pairs))
+
+    @property
     def seats(self) -> tuple[Binding, ...]:
         """Where the VM may send from: not where it has left."""
         moved = self.migration is not None and self.migration.phase is MigrationPhase.MOVED

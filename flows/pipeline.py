@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Table(IntEnum):
@@ -19,6 +19,10 @@ class Table(IntEnum):
     UPLINK_IN = 6
     ARP_RESPONDER = 8
     SERVICES = 12
+    EGRESS_CONNTRACK = 16
+    EGRESS_POLICY = 18
+    EGRESS_RULES = 20
+    EGRESS_VERDICT = 22
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
     REMOTE_NEXT_HOP = 30
@@ -36,7 +40,11 @@ class Table(IntEnum):
     AWAKE = 50
     ACTIVATION = 51
     WAITING = 52
+    INGRESS_CONNTRACK = 53
+    INGRESS_POLICY = 54
+    INGRESS_VERDICT = 55
     OUTPUT = 56
+    INGRESS_RULES = 58
     STAMP = 250
 
 
@@ -53,6 +61,12 @@ TABLE_DOC: dict[Table, str] = {
     "by another node are delivered.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
     Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are answered in place.",
+    Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
+    Table.EGRESS_POLICY: "Replies and what belongs to a connection pass, as long as it is not cut; the rest is up "
+    "to the rules of each of the port's security groups.",
+    Table.EGRESS_RULES: "Looked up for each group (reg10): which rule allows it (reg11).",
+    Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; what none allows any more "
+    "is cut.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
     Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, "
@@ -73,6 +87,10 @@ TABLE_DOC: dict[Table, str] = {
     Table.AWAKE: "Learned from traffic: a VM that is expected here has sent something, so it is here.",
     Table.ACTIVATION: "Such a VM is reported to the controller, until the port is served here.",
     Table.WAITING: "For a VM that is expected here: to it once it has sent something, until then to where it is.",
+    Table.INGRESS_CONNTRACK: "What goes to a VM, to conntrack in that port's own zone. The operator's drop list.",
+    Table.INGRESS_POLICY: "As egress_policy, for what a VM receives.",
+    Table.INGRESS_VERDICT: "As egress_verdict.",
+    Table.INGRESS_RULES: "As egress_rules; looked up by ingress_policy.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
@@ -87,6 +105,9 @@ class Reg:
     SOURCE_PORT = "reg6"
     TARGET_PORT = "reg7"
     SOURCE_ZONE = "reg8"
+    TARGET_ZONE = "reg9"
+    GROUP = "reg10"
+    ALLOWED_BY = "reg11"
     FLOOD_PART = "reg14"
     SCRATCH = "reg15"
 
@@ -98,12 +119,24 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "flags",
         "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the external "
         "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours; "
-        "5: taken from the operator's router",
+        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
     (Reg.TARGET_PORT, "target port", "key of the port to go to, 0xfffffffe for the uplink"),
-    (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port"),
+    (Reg.SOURCE_ZONE, "source zone", "conntrack zone of the source port, 0: without connections"),
+    (Reg.TARGET_ZONE, "target zone", "conntrack zone of the target port, 0: without connections"),
+    (
+        Reg.GROUP,
+        "group",
+        "key of the security group whose rules are asked; with bit 31 the network, for what comes from itself",
+    ),
+    (
+        Reg.ALLOWED_BY,
+        "allowed by",
+        "key of the rule that allows the packet (of those of a group that name the same "
+        "remote, the first), or the network as in reg10; 0: none",
+    ),
     (Reg.FLOOD_PART, "flood part", "which part of a network's local ports is being flooded"),
     (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
@@ -112,17 +145,34 @@ FLAG_FROM_UPLINK = 1
 FLAG_TO_GROUP = 2
 FLAG_FLOATING = 4
 FLAG_LIFTED = 32
+FLAG_COPY = 64
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
 TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
+NOT_FLOATING = (0, FLAG_FLOATING)
+COPIED = (FLAG_COPY, FLAG_COPY)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32
+MEMBER_PARTS = 64
+SAME_NETWORK = 1 << 31  # of Reg.GROUP: the rest is a network's key
+
+
+class CtMark(IntFlag):
+    """Bits of the ct_mark of a connection in a port's zone."""
+
+    CUT = 1  # no rule allows it any more
+    BEGUN_HERE = 2  # by the port, though conntrack here saw a reply first
+
+
+# ct_mark, value and mask, in a match
+CUT = (CtMark.CUT, CtMark.CUT)
+NOT_CUT = (0, CtMark.CUT)
 
 
 # conntrack zones of local ports; 0 is everybody's. A port has two: its connections as it sees them, and as translated.
@@ -152,6 +202,12 @@ class Priority(IntEnum):
     EXEMPT = 320
     TOO_LARGE = 330
     ROUTE = 100
+    # of security rules: clauses about members and CIDRs, then what needs no clauses. The latter plus a prefix length.
+    BY_MEMBER = 40
+    BY_CIDR = 50
+    ALL_OF_CIDR = 150
+    ALL_OF_MEMBER = 200
+    PROVIDER = 400
 
 
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
@@ -160,8 +216,9 @@ ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
-COPY_MAC_PREFIX = 0x02544CC00000
-COPY_MAC_MASK = 0xFFFFFFC00000
+COPY_MAC_PREFIX = 0x02544C800000
+COPY_MAC_MASK = 0xFFFFFF800000
+_REPLY_COPY = 0x400000
 # what only nodes send to, as (value, mask) or value
 NODE_MACS: tuple[tuple[int, int] | int, ...] = (
     (NODE_MAC_PREFIX, NODE_MAC_MASK),
@@ -184,9 +241,12 @@ def teacher_mac(node_key: int) -> int:
     return TEACHER_MAC_PREFIX | node_key
 
 
-def copy_mac(port_key: int) -> int:
-    """What a node sends from when it hands on a frame for a VM that moves. Port keys have 22 bits."""
-    return COPY_MAC_PREFIX | port_key
+def copy_mac(port_key: int, *, reply: bool = False) -> int:
+    """What a node sends from when it hands on a frame for a VM that moves. Port keys have 22 bits.
+
+    `reply`: the frame belongs to a connection that the VM began.
+    """
+    return COPY_MAC_PREFIX | (_REPLY_COPY if reply else 0) | port_key
 
 
 def nat_zone(zone: int) -> int:

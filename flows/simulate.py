@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from flows.fields import FIELDS
 from flows.ir import (
     Action,
     CheckLarger,
+    Conjunction,
     Controller,
     Ct,
     CtClear,
@@ -119,9 +121,10 @@ class Result:
 class _Group:
     """The flows of one table, priority and shape of match: one dictionary lookup (Open vSwitch's own tuple space)."""
 
-    __slots__ = ("extract", "steps")
+    __slots__ = ("priority", "extract", "steps")
 
-    def __init__(self, shape: tuple[tuple[str, int | None], ...]) -> None:
+    def __init__(self, priority: int, shape: tuple[tuple[str, int | None], ...]) -> None:
+        self.priority = priority
         self.extract = _extractor(shape)
         self.steps: dict[Any, Step] = {}
 
@@ -147,16 +150,26 @@ class Switch:
         for flow in flows:
             _check_prerequisites(flow)
             shape = tuple((name, mask) for name, _, mask in flow.match)
-            group = groups.setdefault(flow.table, {}).setdefault((-flow.priority, shape), _Group(shape))
+            group = groups.setdefault(flow.table, {}).setdefault((-flow.priority, shape), _Group(flow.priority, shape))
             group.steps[group.extract({name: value for name, value, _ in flow.match})] = _step(flow)
         self._tables: dict[int, list[_Group]] = {
             table: [group for _, group in sorted(by_shape.items(), key=lambda item: item[0][0])]
             for table, by_shape in groups.items()
         }
+        self._conjunctive = frozenset(
+            table
+            for table, by_shape in groups.items()
+            if any(_clauses(step) for group in by_shape.values() for step in group.steps.values())
+        )
 
     def receive(self, packet: Packet, in_port: int, state: State | None = None) -> Result:
         """What becomes of a packet. `state` is that of an earlier result; without it the switch remembers nothing."""
-        return _Run(self._tables, packet, in_port, state or State()).result()
+        return _Run(self._tables, self._conjunctive, packet, in_port, state or State()).result()
+
+
+def _clauses(step: Step) -> tuple[Conjunction, ...]:
+    actions = () if step.flow is None else step.flow.actions
+    return tuple(action for action in actions if isinstance(action, Conjunction))
 
 
 def _step(flow: Flow) -> Step:
@@ -192,8 +205,16 @@ def _matches(match: Match, fields: Fields) -> bool:
 class _Run:
     """One packet on its way through the tables. An action returns a table to go on in, or None, or `_STOP`."""
 
-    def __init__(self, tables: Mapping[int, list[_Group]], packet: Packet, in_port: int, state: State) -> None:
+    def __init__(
+        self,
+        tables: Mapping[int, list[_Group]],
+        conjunctive: frozenset[int],
+        packet: Packet,
+        in_port: int,
+        state: State,
+    ) -> None:
         self.tables = tables
+        self.conjunctive = conjunctive
         self.header = tuple(packet)
         self.fields = _NOTHING | packet._fields
         self.fields["in_port"] = in_port
@@ -242,6 +263,8 @@ class _Run:
 
     def find(self, table: int) -> Step:
         fields = self.fields
+        if table in self.conjunctive:
+            return self.find_with_clauses(table, fields)
         found = None
         for group in self.tables.get(table, ()):
             found = group.steps.get(group.extract(fields))
@@ -252,6 +275,23 @@ class _Run:
             if flow.table == table and better and _matches(flow.match, fields):
                 found = _step(flow)
         return found or Step(table)
+
+    def find_with_clauses(self, table: int, fields: Fields) -> Step:
+        """Of one priority, a flow that matches by itself comes before clauses that match together."""
+        for _, groups in groupby(self.tables[table], lambda group: group.priority):
+            found = [step for group in groups if (step := group.steps.get(group.extract(fields))) is not None]
+            whole = [step for step in found if not _clauses(step)]
+            if whole:
+                return whole[0]
+            clauses = {clause for step in found for clause in _clauses(step)}
+            for id_, count in sorted({(clause.id, clause.clauses) for clause in clauses}):
+                if len({clause.clause for clause in clauses if clause.id == id_}) == count:
+                    with_id = fields | {"conj_id": id_}
+                    matching_id = (group.steps.get(group.extract(with_id)) for group in self.tables[table])
+                    allowed = next((step for step in matching_id if step is not None and not _clauses(step)), None)
+                    if allowed is not None:
+                        return allowed
+        return Step(table)
 
     def packet(self) -> Packet:
         fields = self.fields
@@ -266,7 +306,8 @@ class _Run:
             self.drop = Drop(step.rule, step.key, Reason.NAT)
             return
         self.inner = verdict.inner
-        self.fields = fields | {**verdict.changes, "ct_state": verdict.state, "ct_zone": zone, "ct_mark": 0}
+        tracked = {"ct_state": verdict.state, "ct_zone": zone, "ct_mark": verdict.mark}
+        self.fields = fields | {**verdict.changes, **tracked}
         self.walk(action.table)
 
     def set_field(self, action: SetField, step: Step) -> None:
@@ -304,11 +345,18 @@ class _Run:
         return None
 
     def ct(self, action: Ct, step: Step) -> None:
+        if action.table is None:
+            zone = self.fields[action.zone] & 0xFFFF if isinstance(action.zone, str) else action.zone
+            self.conntrack = self.conntrack.track(zone, self.fields, self.inner, action).conntrack
+            return
         # the packet goes on in that table only after everything that this lookup has yet to do
         self.recirculating.append((dict(self.fields), self.inner, action, step))
 
     def ct_clear(self, action: CtClear, step: Step) -> None:
         self.fields["ct_state"] = self.fields["ct_zone"] = self.fields["ct_mark"] = 0
+
+    def conjunction(self, action: Conjunction, step: Step) -> None:
+        raise AssertionError("a clause alone is no match")
 
     def resubmit(self, action: Resubmit, step: Step) -> None:
         self.walk(action.table, miss_drops=False)
@@ -357,5 +405,6 @@ _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     NoInPort: _Run.no_in_port,
     CheckLarger: _Run.check_larger,
     Learn: _Run.learn,
+    Conjunction: _Run.conjunction,
     Goto: _Run.goto,
 }

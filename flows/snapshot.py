@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from flows.model import (
@@ -26,8 +26,14 @@ from flows.model import (
     SecurityGroup,
     SecurityGroupChange,
 )
+from flows.pipeline import MEMBER_PARTS
 
 _NONE: frozenset[str] = frozenset()
+
+
+def member_part(cidr: IPv4Network) -> int:
+    """Which part of a security group's members an address belongs to."""
+    return int(cidr.network_address) % MEMBER_PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Snapshot:
     security_groups: Mapping[str, SecurityGroup] = field(default_factory=dict)
     provider_rules: Mapping[str, ProviderRule] = field(default_factory=dict)
     ports_by_group: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # those with an address in a part (member_part) of a group
+    ports_by_group_part: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     # the groups that have a rule about the members of a group
     groups_by_remote: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how many bound ports of a node are in a group
@@ -214,6 +222,8 @@ class _Draft:
             groups = port.security_groups or ()
             for group_id in groups:
                 self._index("ports_by_group", base.ports_by_group, group_id, id_, add)
+                for part in {member_part(cidr) for cidr in port.addresses}:
+                    self._index("ports_by_group_part", base.ports_by_group_part, (group_id, part), id_, add)
             by = 1 if add else -1
             for binding in port.bindings:
                 self._index("ports_by_node", base.ports_by_node, binding.node, id_, add)

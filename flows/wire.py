@@ -17,6 +17,7 @@ from ryu.ofproto import ofproto_v1_4 as ofp
 from flows.fields import FIELDS
 from flows.ir import (
     CheckLarger,
+    Conjunction,
     Controller,
     Ct,
     CtClear,
@@ -112,6 +113,10 @@ def _output(port: int, max_len: int = 0) -> bytes:
     return _pack("!HHIH6x", ofp.OFPAT_OUTPUT, 16, port, max_len)
 
 
+def _conjunction(action: Conjunction) -> bytes:
+    return _nicira(nx.NXAST_CONJUNCTION, _pack("!BBI", action.clause - 1, action.clauses, action.id))
+
+
 def _push_vlan(action: PushVlan) -> bytes:
     return _pack("!HHH2x", ofp.OFPAT_PUSH_VLAN, 8, _VLAN_ETHERTYPE) + _set_field(
         SetField("vlan_vid", action.vid | ofp.OFPVID_PRESENT)
@@ -129,7 +134,17 @@ def _ct(action: Ct) -> bytes:
         nested = _nat(action.nat)
     elif action.translate:
         nested = _nicira(nx.NXAST_NAT, _pack("!2xHH", 0, 0))
-    return _nicira(nx.NXAST_CT, _pack("!HIHB3xH", flags, source, zone, action.table, 0) + nested)
+    if action.mark is not None:
+        nested += _load("ct_mark", *action.mark)
+    table = nx.NX_CT_RECIRC_NONE if action.table is None else action.table
+    return _nicira(nx.NXAST_CT, _pack("!HIHB3xH", flags, source, zone, table, 0) + nested)
+
+
+def _load(field: str, value: int, mask: int) -> bytes:
+    """Sets the bits of a mask, which are in a row."""
+    offset = (mask & -mask).bit_length() - 1
+    bits = mask.bit_length() - offset
+    return _nicira(nx.NXAST_REG_LOAD, _pack("!HIQ", offset << 6 | (bits - 1), _NXM_HEADERS[field], value >> offset))
 
 
 def _nat(nat: Nat) -> bytes:
@@ -211,6 +226,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     NoInPort: lambda action: _no_in_port(),
     CheckLarger: _check_larger,
     Learn: _learn,
+    Conjunction: _conjunction,
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from flows.model import (
     Binding,
+    Change,
+    Direction,
     FixedIp,
     FloatingIp,
     GatewayMode,
@@ -15,6 +18,11 @@ from flows.model import (
     NetworkKind,
     Node,
     Port,
+    PortChange,
+    SecurityGroup,
+    SecurityGroupChange,
+    SecurityRule,
+    Service,
     SnatAddress,
     Subnet,
     Uplink,
@@ -111,3 +119,45 @@ def cloud() -> Snapshot:
         for number, name in enumerate(NODES[:2]):
             ports.append(port(10 * (index + 1) + number, net, 10 + number, name))
     return Snapshot.build(1, nets, ports, [node(name) for name in NODES])
+
+
+def rule(
+    key: int,
+    protocol: int | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    *,
+    remote: str | None = None,
+    direction: Direction = Direction.INGRESS,
+    log: bool = False,
+    **icmp: int,
+) -> SecurityRule:
+    """`remote` is a range, or the id of a group."""
+    cidr = IPv4Network(remote) if remote is not None and "/" in remote else None
+    group_id = remote if cidr is None else None
+    service = Service(protocol, first, first if last is None else last, icmp.get("icmp_type"), icmp.get("icmp_code"))
+    return SecurityRule(f"rule-{key}", key, direction, service, cidr, group_id, log)
+
+
+def egress(key: int, *args: int, remote: str | None = None) -> SecurityRule:
+    return rule(key, *args, remote=remote, direction=Direction.EGRESS)
+
+
+def security_group(key: int, *rules: SecurityRule, **fields: object) -> SecurityGroup:
+    return SecurityGroup(f"group-{key}", key, f"group {key}", "blue", rules=rules, **fields)  # type: ignore[arg-type]
+
+
+OPEN = security_group(1, egress(1), rule(2))
+"""Everything in and out, by conntrack."""
+
+
+def filtered(snapshot: Snapshot, *groups: SecurityGroup, members: tuple[int, ...] | None = None) -> Snapshot:
+    """The snapshot with its ports, or those with these keys, in the groups."""
+    ids = tuple(group.id for group in sorted(groups, key=lambda group: group.key))
+    changes: list[Change] = [SecurityGroupChange(group.id, group) for group in groups]
+    changes += [
+        PortChange(port.id, replace(port, security_groups=ids))
+        for port in snapshot.ports.values()
+        if members is None or port.key in members
+    ]
+    return snapshot.apply(snapshot.revision + 1, changes)

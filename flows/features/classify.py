@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import policy
 from flows.features.uplink_out import untagged
 from flows.ir import Action, Flow, Goto, SetField, drop, flow, matching
 from flows.model import Network, Port
@@ -50,7 +51,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         matching(in_port=seat.ofport, vlan_vid=VLAN_NONE),
         *_where(network),
         SetField(Reg.SOURCE_PORT, port.key),
-        SetField(Reg.SOURCE_ZONE, seat.zone),
+        SetField(Reg.SOURCE_ZONE, policy.zone(view, port, seat)),
         Goto(Table.PORT_SECURITY),
         key=port.key,
     )

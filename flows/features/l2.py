@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features import migration
+from flows.features import migration, policy
 from flows.features.uplink_out import TO_UPLINK, tag_on
 from flows.ir import Action, Flow, Goto, Output, Resubmit, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import FLOOD_PARTS, FROM_UPLINK, GATEWAY_MAC, ROUTED_GROUP_MAC, UPLINK_PORT, Priority, Reg, Table
-from flows.protocols import ETH_MULTICAST
+from flows.protocols import ETH_MULTICAST, ETH_MULTICAST_BIT
 from flows.rules import Rule
 from flows.view import Role, View, mac_to_int
 
@@ -92,20 +92,27 @@ def flood_part(view: View, network: Network, part: int) -> Iterator[Flow]:
 
 
 def _to_member(view: View, port: Port) -> tuple[Action, ...]:
-    seat = view.seat(port)
-    return () if seat is None or view.role(port) is Role.LEFT else migration.broadcast(view, port, seat)
+    seat, role = view.seat(port), view.role(port)
+    if seat is None or role is Role.LEFT:
+        return ()
+    if role is Role.WAITING:
+        return (*migration.is_it_here(view, port, seat), Resubmit(Table.WAITING))
+    return (*policy.towards(view, port, seat), Resubmit(Table.INGRESS_CONNTRACK))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    seat = view.seat(port)
+    assert seat is not None
     if view.role(port) is Role.ACTIVE:
         yield flow(
             Rule.L2_LOCAL,
             Priority.LOCAL,
             matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
-            SetField(Reg.TARGET_PORT, port.key),
-            Goto(Table.OUTPUT),
+            *policy.towards(view, port, seat),
+            Goto(Table.INGRESS_CONNTRACK),
             key=port.key,
         )
     # Open vSwitch never sends a frame back to where it came from, but would not say so
-    yield drop(Rule.DROP_TO_ITSELF, Priority.HIGH, matching(reg6=port.key, reg7=port.key), key=port.key)
-    yield migration.output(view, network, port)
+    to_itself = matching(reg6=port.key, reg7=port.key, eth_dst=(0, ETH_MULTICAST_BIT))
+    yield drop(Rule.DROP_TO_ITSELF, Priority.LOCAL, to_itself, key=port.key)
+    yield from migration.output(view, network, port, seat)

@@ -13,23 +13,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import policy
 from flows.features.uplink_out import TO_UPLINK, tag_on
-from flows.ir import Action, Controller, Flow, Goto, Learn, NoInPort, Output, Resubmit, SetField, drop, flow, matching
+from flows.ir import (
+    Action,
+    Controller,
+    Ct,
+    Flow,
+    Goto,
+    Learn,
+    NoInPort,
+    Output,
+    Resubmit,
+    SetField,
+    drop,
+    flow,
+    matching,
+)
 from flows.model import Binding, MigrationPhase, Network, Port
 from flows.pipeline import (
     COPY_MAC_MASK,
     COPY_MAC_PREFIX,
+    FLAG_COPY,
     FLAG_FROM_UPLINK,
     FLAG_TO_GROUP,
     FROM_UPLINK,
     GATEWAY_MAC,
+    CtMark,
     Priority,
     Reg,
     Table,
     copy_mac,
     node_mac,
 )
-from flows.protocols import ETH_ARP, ETH_IP, ETH_MULTICAST, ETH_RARP
+from flows.protocols import CT_REPLY, CT_TRACKED, ETH_ARP, ETH_IP, ETH_MULTICAST, ETH_RARP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import Role, View, mac_to_int
 
@@ -72,21 +89,14 @@ def _remember(*match: tuple[str, int], idle: int = 0, hard: int = 0) -> Learn:
     )
 
 
-def is_it_here(port: Port) -> tuple[Action, ...]:
+def is_it_here(view: View, port: Port, seat: Binding) -> tuple[Action, ...]:
     """Asks before table WAITING."""
-    return (SetField(Reg.TARGET_PORT, port.key), SetField(Reg.SCRATCH, 0), Resubmit(Table.AWAKE))
-
-
-def broadcast(view: View, port: Port, seat: Binding) -> tuple[Action, ...]:
-    """To one member of a network of what goes to all of them."""
-    if view.role(port) is Role.WAITING:
-        return (*is_it_here(port), Resubmit(Table.WAITING))
-    return (Output(seat.ofport),)
+    return (*policy.towards(view, port, seat), SetField(Reg.SCRATCH, 0), Resubmit(Table.AWAKE))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    migration, role = port.migration, view.role(port)
-    if migration is None:
+    migration, role, seat = port.migration, view.role(port), view.seat(port)
+    if migration is None or seat is None:
         return
     if role is not Role.ACTIVE and network.routed:
         for fixed_ip in port.fixed_ips:
@@ -107,40 +117,63 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 key=port.key,
             )
     if role is Role.WAITING:
-        yield from _waiting(network, port)
+        yield from _waiting(view, network, port, seat)
     if role is Role.LEFT:
-        target = view.snapshot.nodes.get(port.binding.node) if port.binding is not None else None
-        if target is not None:
-            yield flow(
-                Rule.REDIRECT,
-                Priority.LOCAL,
-                matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
-                *_towards(port, target.key),
-                *TO_UPLINK,
-                key=port.key,
-            )
+        yield from _redirected(view, network, port, seat)
     elif role is Role.WAITING or migration.phase is MigrationPhase.MOVED:
         yield from _copies_in(view, network, port)
 
 
-def _towards(port: Port, node_key: int) -> tuple[Action, ...]:
-    return (SetField("eth_src", copy_mac(port.key)), SetField("eth_dst", node_mac(node_key)), NoInPort())
+def _towards(port: Port, node_key: int, *, reply: bool = False) -> tuple[Action, ...]:
+    source = copy_mac(port.key, reply=reply)
+    return (SetField("eth_src", source), SetField("eth_dst", node_mac(node_key)), NoInPort())
 
 
-def _copies_in(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    outside = network.external
+def _redirected(view: View, network: Network, port: Port, seat: Binding) -> Iterator[Flow]:
+    """To where the VM is now, what its security groups allow: this node still knows its connections."""
+    target = view.snapshot.nodes.get(port.binding.node) if port.binding is not None else None
+    uplink = view.uplink(network)
+    if target is None or uplink is None:
+        return
     yield flow(
-        Rule.EXTERNAL_COPY_IN if outside else Rule.COPY_IN,
-        Priority.GUARD if outside else Priority.LOCAL,
-        matching(metadata=network.key, eth_src=copy_mac(port.key), eth_dst=view.mac),
-        SetField("eth_src", GATEWAY_MAC),
-        SetField("eth_dst", mac_to_int(port.mac)),
-        Goto(Table.L2_FORWARD),
+        Rule.REDIRECT,
+        Priority.LOCAL,
+        matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
+        *policy.towards(view, port, seat),
+        Goto(Table.INGRESS_CONNTRACK),
+        key=port.key,
+    )
+    yield flow(
+        Rule.REDIRECT_OUT,
+        Priority.NORMAL,
+        matching(reg7=port.key),
+        *_towards(port, target.key),
+        *tag_on(network),
+        Output(uplink),
         key=port.key,
     )
 
 
-def _waiting(network: Network, port: Port) -> Iterator[Flow]:
+def _copies_in(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    """What the VM's own node has allowed. Where the VM is expected, its conntrack hears of the connections that way."""
+    outside, seat = network.external, view.seat(port)
+    rule = Rule.EXTERNAL_COPY_IN if outside else Rule.COPY_IN
+    priority = Priority.GUARD if outside else Priority.LOCAL
+    to_vm: tuple[Action, ...] = (SetField("eth_src", GATEWAY_MAC), SetField("eth_dst", mac_to_int(port.mac)))
+    zone = 0
+    if view.role(port) is Role.WAITING and seat is not None:
+        to_vm = (*to_vm, SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_COPY))
+        zone = policy.zone(view, port, seat)
+    for reply, mark in ((False, None), (True, (CtMark.BEGUN_HERE, CtMark.BEGUN_HERE))):
+        source = copy_mac(port.key, reply=reply)
+        copied = {"metadata": network.key, "eth_src": source, "eth_dst": view.mac}
+        yield flow(rule, priority, matching(**copied), *to_vm, Goto(Table.L2_FORWARD), key=port.key)
+        if zone:
+            heard = Ct(Table.L2_FORWARD, zone, commit=True, mark=mark)
+            yield flow(rule, Priority.FLOATING, matching(**copied, eth_type=ETH_IP), *to_vm, heard, key=port.key)
+
+
+def _waiting(view: View, network: Network, port: Port, seat: Binding) -> Iterator[Flow]:
     key = port.key
     # A guest asks or announces now and then. Of a continuous stream only the first packet is reported, which may get
     # lost: Open vSwitch learns anew from its counters, so what was learned there never ends.
@@ -159,12 +192,12 @@ def _waiting(network: Network, port: Port) -> Iterator[Flow]:
         Rule.L2_WAITING,
         Priority.LOCAL,
         matching(metadata=network.key, eth_dst=mac_to_int(port.mac)),
-        *is_it_here(port),
+        *is_it_here(view, port, seat),
         Goto(Table.WAITING),
         key=key,
     )
     here = matching(**{Reg.TARGET_PORT: key, Reg.SCRATCH: key})
-    yield flow(Rule.WAITING_AWAKE, Priority.HIGH, here, Goto(Table.OUTPUT), key=key)
+    yield flow(Rule.WAITING_AWAKE, Priority.HIGH, here, Goto(Table.INGRESS_CONNTRACK), key=key)
     yield drop(Rule.DROP_ASLEEP, Priority.NORMAL, matching(reg7=key, reg0=FROM_UPLINK), key=key)
     yield drop(Rule.DROP_ASLEEP, Priority.NORMAL, matching(reg7=key, eth_dst=ETH_MULTICAST), key=key)
     yield flow(
@@ -176,24 +209,18 @@ def _waiting(network: Network, port: Port) -> Iterator[Flow]:
     )
 
 
-def output(view: View, network: Network, port: Port) -> Flow:
-    """Out to the VM, and to where else it is expected."""
-    seat = view.seat(port)
-    assert seat is not None
-    to_vm = matching(reg7=port.key)
+def output(view: View, network: Network, port: Port, seat: Binding) -> Iterator[Flow]:
+    """Out to the VM, and to where else it is expected, where what is for everybody comes by itself."""
+    to_vm = Output(seat.ofport)
     migration, uplink = port.migration, view.uplink(network)
-    if migration is None or migration.phase is MigrationPhase.MOVED or view.role(port) is not Role.ACTIVE:
-        return flow(Rule.OUTPUT_PORT, Priority.NORMAL, to_vm, Output(seat.ofport), key=port.key)
-    target = view.snapshot.nodes.get(migration.other.node)
+    copied = migration is not None and migration.phase is MigrationPhase.PREPARED and view.role(port) is Role.ACTIVE
+    target = view.snapshot.nodes.get(migration.other.node) if migration is not None and copied else None
     if uplink is None or target is None:
-        return flow(Rule.OUTPUT_PORT, Priority.NORMAL, to_vm, Output(seat.ofport), key=port.key)
-    return flow(
-        Rule.OUTPUT_COPY,
-        Priority.NORMAL,
-        to_vm,
-        Output(seat.ofport),
-        *_towards(port, target.key),
-        *tag_on(network),
-        Output(uplink),
-        key=port.key,
-    )
+        yield flow(Rule.OUTPUT_PORT, Priority.NORMAL, matching(reg7=port.key), to_vm, key=port.key)
+        return
+    for reply, priority in ((False, Priority.NORMAL), (True, Priority.HIGH)):
+        state = {"ct_state": (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_REPLY)} if reply else {}
+        copy = (*_towards(port, target.key, reply=reply), *tag_on(network), Output(uplink))
+        yield flow(Rule.OUTPUT_COPY, priority, matching(reg7=port.key, **state), to_vm, *copy, key=port.key)
+    to_many = matching(reg7=port.key, eth_dst=ETH_MULTICAST)
+    yield flow(Rule.OUTPUT_PORT, Priority.LOCAL, to_many, to_vm, key=port.key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
 from flows.features import migration
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import NODE_MACS, Priority, Table
+from flows.pipeline import GATEWAY_MAC, NODE_MACS, Priority, Table
 from flows.protocols import (
     ANY_FRAGMENT,
     ARP_REQUEST,
@@ -20,7 +21,7 @@ from flows.protocols import (
     PROTO_UDP,
 )
 from flows.rules import Rule
-from flows.view import View, mac_to_int
+from flows.view import View, mac_to_int, range_match
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
 _BROADCAST_IP = 0xFFFFFFFF
@@ -55,14 +56,19 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    if not port.port_security:
+        yield from _anything(view, port)
+        return
     mac = mac_to_int(port.mac)
     speaks = migration.speaks(view, port)
-    for fixed_ip in port.fixed_ips:
-        address = int(fixed_ip.address)
+    own = [(mac, IPv4Network(fixed_ip.address)) for fixed_ip in port.fixed_ips]
+    pairs = [(mac_to_int(pair.mac), pair.cidr) for pair in port.address_pairs]
+    for sender, cidr in dict.fromkeys(own + pairs):
+        addresses = range_match(cidr)
         yield flow(
             Rule.ALLOW_ARP,
             Priority.NORMAL,
-            matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_sha=mac, arp_spa=address),
+            matching(reg6=port.key, eth_src=sender, eth_type=ETH_ARP, arp_sha=sender, arp_spa=addresses),
             *speaks,
             Goto(Table.ARP_RESPONDER),
             key=port.key,
@@ -70,7 +76,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         yield flow(
             Rule.ALLOW_IP,
             Priority.NORMAL,
-            matching(reg6=port.key, eth_src=mac, eth_type=ETH_IP, ip_src=address),
+            matching(reg6=port.key, eth_src=sender, eth_type=ETH_IP, ip_src=addresses),
             *speaks,
             Goto(Table.SERVICES),
             key=port.key,
@@ -112,3 +118,14 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     # apart, so that what counts as spoofed is
     yield drop(Rule.DROP_IPV6, Priority.LOW, matching(reg6=port.key, eth_src=mac, eth_type=ETH_IPV6), key=port.key)
     yield drop(Rule.DROP_SPOOFED, Priority.MISS, matching(reg6=port.key), key=port.key)
+
+
+def _anything(view: View, port: Port) -> Iterator[Flow]:
+    """Whatever MAC, address and protocol, but for what only nodes send."""
+    speaks = migration.speaks(view, port)
+    for ethertype, onward in ((ETH_ARP, Table.ARP_RESPONDER), (ETH_IP, Table.SERVICES)):
+        of_type = matching(reg6=port.key, eth_type=ethertype)
+        yield flow(Rule.ALLOW_ANY, Priority.NORMAL, of_type, *speaks, Goto(onward), key=port.key)
+    yield flow(Rule.ALLOW_ANY, Priority.LOW, matching(reg6=port.key), *speaks, Goto(Table.L2_FORWARD), key=port.key)
+    for own in (GATEWAY_MAC, *NODE_MACS):
+        yield drop(Rule.DROP_SPOOFED, Priority.GUARD, matching(reg6=port.key, eth_src=own), key=port.key)

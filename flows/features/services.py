@@ -24,7 +24,7 @@ _TTL = 64
 
 
 def static() -> Iterator[Flow]:
-    yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.ROUTE_OR_SWITCH))
+    yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.EGRESS_CONNTRACK))
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:

@@ -192,11 +192,12 @@ def test_steps_tell_the_way() -> None:
         Rule.CLASSIFY_PORT,
         Rule.ALLOW_IP,
         Rule.SERVICES_DONE,
+        Rule.EGRESS_UNFILTERED,
         Rule.SWITCH,
         Rule.L2_UPLINK,
         Rule.OUTPUT_UPLINK,
     ]
-    assert [step.key for step in steps] == [20, 20, 0, 0, 2, 2]
+    assert [step.key for step in steps] == [20, 20, 0, 20, 0, 2, 2]
     assert steps[0].table == Table.CLASSIFY
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flows.compile import compile_node
-from flows.model import GatewayMode, Network
+from flows.model import GatewayMode, Network, SecurityGroup
 from flows.snapshot import Snapshot
 from tests.world import NODES, network, node, port
 
-PER_LOCAL_PORT = 14
+PER_LOCAL_PORT = 18
+PER_UNFILTERED_PORT = 16
 PER_NETWORK = 25
 PER_NETWORK_ROUTED_TO = 14
 PER_GATEWAY = 6
 
+GROUP = SecurityGroup("group", 1, "group")
 
-def flows(networks: list[Network], ports: int = 0, elsewhere: int = 0, nodes: int = 1) -> int:
+
+def flows(networks: list[Network], ports: int = 0, elsewhere: int = 0, nodes: int = 1, filtered: bool = True) -> int:
     """On a node with `ports` ports on the first network, `elsewhere` more of it on another node."""
     first = networks[0]
     members = [port(key, first, key, "n1") for key in range(1, ports + 1)]
     members += [port(key, first, key, "n2") for key in range(1001, 1001 + elsewhere)]
-    return len(compile_node(Snapshot.build(1, networks, members, [node(name) for name in NODES[:nodes]]), "n1"))
+    if filtered:
+        members = [replace(member, security_groups=(GROUP.id,)) for member in members]
+    known = [node(name) for name in NODES[:nodes]]
+    return len(compile_node(Snapshot.build(1, networks, members, known, security_groups=[GROUP]), "n1"))
 
 
 def shared(key: int, router_key: int) -> Network:
@@ -28,6 +36,7 @@ def shared(key: int, router_key: int) -> Network:
 def test_a_local_port_costs_the_same_however_many_there_are() -> None:
     one = [shared(2, 2)]
     assert flows(one, 101) - flows(one, 1) <= 100 * PER_LOCAL_PORT
+    assert flows(one, 101, filtered=False) - flows(one, 1, filtered=False) <= 100 * PER_UNFILTERED_PORT
 
 
 def test_a_port_elsewhere_costs_nothing() -> None:

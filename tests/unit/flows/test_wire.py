@@ -9,6 +9,7 @@ from ryu.ofproto import ofproto_v1_4_parser as parser
 from flows import wire
 from flows.ir import (
     Action,
+    Conjunction,
     Controller,
     Ct,
     CtClear,
@@ -53,7 +54,13 @@ def _ryu(match: dict[str, object], actions: list[object], goto: int | None, **va
 
 
 NAT_RYU = parser.NXActionNAT(flags=1, range_ipv4_min="203.0.113.11", range_proto_min=1024, range_proto_max=65535)
+MARK_RYU = parser.NXActionRegLoad(0, "ct_mark", 1)
 CASES: list[tuple[Action, list[object]]] = [
+    (Conjunction(77, 2, 2), [parser.NXActionConjunction(clause=1, n_clauses=2, id_=77)]),
+    (
+        Ct(None, "reg8", commit=True, mark=(1, 1)),
+        [parser.NXActionCT(1, "reg8", 15, 255, 0, [MARK_RYU])],
+    ),
     (SetField("metadata", 7), [parser.OFPActionSetField(metadata=7)]),
     (SetField("reg6", 7), [parser.OFPActionSetField(reg6=7)]),
     (SetField("eth_dst", 0x02544C000001), [parser.OFPActionSetField(eth_dst="02:54:4c:00:00:01")]),
