@@ -8,7 +8,7 @@ from flows.fields import FIELDS
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 _PIPELINE_FIELDS = frozenset(
-    {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", *(f"reg{index}" for index in range(16))}
+    {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", "conj_id", *(f"reg{index}" for index in range(16))}
 )
 # what no flow can match but conntrack looks at, or a test wants to recognise a packet by
 _UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64}

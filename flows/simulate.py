@@ -192,6 +192,8 @@ def _check_prerequisites(flow: Flow) -> None:
                 names += [source for _, source in pairs if isinstance(source, str)] + [source for source, _ in load]
             case DecTtl():
                 names.append("nw_ttl")
+            case Ct():
+                names.append("ip_proto")
     for name in names:
         needs = PREREQUISITES.get(name)
         if needs is not None and matched.get(needs[0]) != needs[1]:

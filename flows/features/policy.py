@@ -188,11 +188,12 @@ def _connections(side: Side) -> Iterator[Flow]:
 def _verdicts(side: Side) -> Iterator[Flow]:
     refused = {Reg.ALLOWED_BY: 0}
     cut, mended = (Ct(None, side.zone, commit=True, mark=(mark, CtMark.CUT)) for mark in (CtMark.CUT, 0))
-    yield flow(side.cutting, Priority.HIGH, matching(**refused, ct_state=_GOING_ON), cut)
+    going_on = {"eth_type": ETH_IP, "ct_state": _GOING_ON}
+    yield flow(side.cutting, Priority.HIGH, matching(**refused, **going_on), cut)
     yield drop(side.refused_unknown, Priority.LOW, matching(**refused))
     begun = Ct(None, side.zone, commit=True)
-    yield flow(side.begins, Priority.DEFAULT, matching(ct_state=_NEW), begun, *side.passed)
-    yield flow(side.mended, Priority.DEFAULT, matching(ct_state=_GOING_ON, ct_mark=CUT), mended, *side.passed)
+    yield flow(side.begins, Priority.DEFAULT, matching(eth_type=ETH_IP, ct_state=_NEW), begun, *side.passed)
+    yield flow(side.mended, Priority.DEFAULT, matching(**going_on, ct_mark=CUT), mended, *side.passed)
     yield flow(side.goes_on, Priority.MISS, (), *side.passed)
 
 

@@ -11,15 +11,16 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
 from etc.lab.processes import run, start, stop_all
+from flows.diff import diff
 from flows.ir import Flow
 from flows.packet import Packet
-from flows.wire import barrier_request, encode_add, with_xid
+from flows.wire import barrier_request, encode_add, encode_delete, with_xid
 from tests.ovs.frames import decode, encode
 
 _FRAME_DEADLINE = 5.0
@@ -118,15 +119,23 @@ class RealSwitch:
             self._seen[ofport] = _PCAP_HEADER
         self._vsctl(*made)
 
+    def replace(self, before: Iterable[Flow], after: Iterable[Flow]) -> None:
+        """Other flows; what conntrack knows stays."""
+        delta = diff(before, after, 0)
+        self._send([*((flow, encode_delete(flow)) for flow in delta.deletes), *_added(delta.upserts)])
+        self.forget_cached()
+
     def _load(self, flows: Iterable[Flow]) -> None:
         """Raises ValueError with the flow that the switch refuses."""
+        self._send(list(_added(flows)))
+
+    def _send(self, sent: Sequence[tuple[Flow, bytes]]) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(START_DEADLINE)
             connection.connect(str(self.directory / "br-int.mgmt"))
             connection.sendall(struct.pack("!BBHI", 5, _HELLO, 8, 0))
-            sent = list(flows)
-            for xid, flow in enumerate(sent, start=1):
-                connection.sendall(with_xid(encode_add(flow), xid))
+            for xid, (_, message) in enumerate(sent, start=1):
+                connection.sendall(with_xid(message, xid))
             connection.sendall(barrier_request(len(sent) + 1))
             with connection.makefile("rb") as stream:
                 while True:
@@ -134,7 +143,7 @@ class RealSwitch:
                     _, kind, length, xid = struct.unpack("!BBHI", header)
                     body = stream.read(length - 8)
                     if kind == _ERROR:
-                        raise ValueError(f"{sent[xid - 1]}: error {struct.unpack_from('!HH', body)}")
+                        raise ValueError(f"{sent[xid - 1][0]}: error {struct.unpack_from('!HH', body)}")
                     if kind == _BARRIER_REPLY:
                         return
 
@@ -185,3 +194,8 @@ class RealSwitch:
         traced = self.command("ofproto/trace", "br-int", f"in_port={in_port}", encode(made).hex())
         found = _STEP.finditer(traced)
         return [(int(step["table"]), int(step["cookie"], 16) if step["cookie"] else None) for step in found]
+
+
+def _added(flows: Iterable[Flow]) -> Iterator[tuple[Flow, bytes]]:
+    for flow in flows:
+        yield flow, encode_add(flow)
