@@ -60,6 +60,7 @@ class Snapshot:
     ports_by_group: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # those with an address in a part (member_part) of a group
     ports_by_group_part: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
+    groups_by_rule: Mapping[int, str] = field(default_factory=dict)
     # the groups that have a rule about the members of a group
     groups_by_remote: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how many bound ports of a node are in a group
@@ -149,6 +150,14 @@ class Snapshot:
             if port is not None and port.binding is not None:
                 return port.binding.node
         return None
+
+    def member_at(self, node: str, group_id: str, address: IPv4Address) -> Port | None:
+        """The port of a node that is in a group and has an address; any of those, where several may."""
+        of_part = self.ports_by_group_part.get((group_id, member_part(IPv4Network(address))), _NONE)
+        here = of_part & self.ports_by_node.get(node, _NONE)
+        return next(
+            (self.ports[id_] for id_ in sorted(here) if IPv4Network(address) in self.ports[id_].addresses), None
+        )
 
     def port_at(self, node: str, ofport: int) -> Port | None:
         port_id = self.ports_by_ofport.get((node, ofport))
@@ -265,6 +274,8 @@ class _Draft:
         old = self._store("security_groups", self._base.security_groups, id_, new)
         for group, add in ((old, False), (new, True)):
             if isinstance(group, SecurityGroup):
+                for rule in group.rules:
+                    self._store("groups_by_rule", self._base.groups_by_rule, rule.key, id_ if add else None)
                 for remote in {rule.remote_group_id for rule in group.rules} - {None}:
                     self._index("groups_by_remote", self._base.groups_by_remote, remote, id_, add)
 

@@ -10,10 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import activation, frames, icmp, neighbours, outcomes, too_large
+from controller.packet_in import activation, connection_log, frames, icmp, neighbours, outcomes, too_large
+from controller.packet_in.connection_log import ConnectionLog
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
@@ -64,6 +66,7 @@ class Services:
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
+    `log_connection` gets what security groups want reported.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
     """
 
@@ -75,6 +78,7 @@ class Services:
     packet_kept: Callable[[], None] = lambda: None
     arrived: Callable[[str, str], None] = lambda port_id, node: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
+    log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
     monotonic: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -95,7 +99,9 @@ class Dispatcher:
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
             Rule.PUNT_ACTIVATE: self._arrived,
+            **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
         }
+        self._connections = ConnectionLog(node, services.log_connection)
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
         """What to send. Never raises: a fault of ours is logged, counted and costs this packet only."""
@@ -143,6 +149,9 @@ class Dispatcher:
         if port_id is not None:
             self._services.arrived(port_id, self._node)
         return outcome, ()
+
+    def _logged(self, rule: Rule, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        return self._connections.log(rule, key, frame, snapshot, self._services.monotonic()), ()
 
     def _neighbour(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         network = _network(key, snapshot)

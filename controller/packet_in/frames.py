@@ -140,11 +140,17 @@ def ipv4(source: bytes, destination: bytes, protocol: int, payload: bytes) -> by
 
 def parse_ipv4(frame: bytes, offset: int) -> Ipv4 | None:
     """None also when a length in the header is not covered by the frame (never copy by what a header says)."""
+    packet = parse_ipv4_header(frame, offset)
+    return None if packet is None or len(frame) < packet.end else packet
+
+
+def parse_ipv4_header(frame: bytes, offset: int) -> Ipv4 | None:
+    """Also of a frame of which only the beginning is there: `end` may lie behind it."""
     if len(frame) < offset + _IPV4.size:
         return None
     version, _, length, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(frame, offset)
     header = (version & 0xF) * 4
-    if version >> 4 != 4 or header < _IPV4.size or length < header or len(frame) < offset + length:
+    if version >> 4 != 4 or header < _IPV4.size or length < header:
         return None
     return Ipv4(
         *(source, destination, protocol, ttl, fragment & 0x1FFF, bool(fragment & 0x2000)),

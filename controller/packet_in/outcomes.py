@@ -22,6 +22,7 @@ NEIGHBOUR_ASKED: Final = "neighbour_asked"
 PACKET_KEPT: Final = "packet_kept"
 TOO_LARGE: Final = "too_large"
 FRAGMENTED: Final = "fragmented"
+CONNECTION_LOGGED: Final = "connection_logged"
 
 # refused whatever the protocol
 UNKNOWN_COOKIE: Final = "drop_unknown_cookie"

@@ -188,7 +188,7 @@ def _connections(side: Side) -> Iterator[Flow]:
 def _verdicts(side: Side) -> Iterator[Flow]:
     refused = {Reg.ALLOWED_BY: 0}
     cut, mended = (Ct(None, side.zone, commit=True, mark=(mark, CtMark.CUT)) for mark in (CtMark.CUT, 0))
-    going_on = {"eth_type": ETH_IP, "ct_state": _GOING_ON}
+    going_on: dict[str, int | _Bits] = {"eth_type": ETH_IP, "ct_state": _GOING_ON}
     yield flow(side.cutting, Priority.HIGH, matching(**refused, **going_on), cut)
     yield drop(side.refused_unknown, Priority.LOW, matching(**refused))
     begun = Ct(None, side.zone, commit=True)

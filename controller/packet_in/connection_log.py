@@ -1,0 +1,110 @@
+"""What a security group wants reported: connections that begin, and packets that nothing allows.
+
+One line each, with names, as far as the rule's bucket goes; the next line says how many were left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+from typing import Final
+
+import structlog
+
+from controller.packet_in import frames, outcomes
+from controller.packet_in.limits import TokenBuckets
+from flows.model import Direction, Port
+from flows.rules import Rule
+from flows.snapshot import Snapshot
+
+Event = Mapping[str, str | int]
+
+RATE: Final = 10.0
+BURST: Final = 20.0
+"""Lines a second, and at once: for each rule that lets in, and each port that is refused something."""
+
+_DIRECTIONS: Final = {
+    Rule.LOG_EGRESS_ACCEPTED: (Direction.EGRESS, True),
+    Rule.LOG_EGRESS_DROPPED: (Direction.EGRESS, False),
+    Rule.LOG_INGRESS_ACCEPTED: (Direction.INGRESS, True),
+    Rule.LOG_INGRESS_DROPPED: (Direction.INGRESS, False),
+}
+LOGGED: Final = tuple(_DIRECTIONS)
+"""The rules whose packets come here."""
+
+_PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
+_WITH_PORTS: Final = (6, 17, 132)
+
+
+def write(event: str, fields: Event) -> None:
+    structlog.get_logger("connections").info(event, **fields)
+
+
+class ConnectionLog:
+    """Of one node. `sink` gets the name of the event and its fields."""
+
+    def __init__(self, node: str, sink: Callable[[str, Event], None] = write) -> None:
+        self._node = node
+        self._sink = sink
+        self._buckets = TokenBuckets(RATE, BURST)
+        self._left_out: dict[int, int] = {}
+
+    def log(self, rule: Rule, key: int, frame: bytes, snapshot: Snapshot, now: float) -> str:
+        """The outcome. `key` is that of the security rule, or of the port; `now` in seconds of a steady clock."""
+        direction, accepted = _DIRECTIONS[rule]
+        if not self._buckets.allow(key << 2 | list(_DIRECTIONS).index(rule), now):
+            self._left_out[key] = self._left_out.get(key, 0) + 1
+            return outcomes.RATE_LIMITED
+        packet = _packet(frame)
+        if packet is None:
+            return outcomes.MALFORMED
+        own = packet["source"] if direction is Direction.EGRESS else packet["destination"]
+        who = (_of_rule if accepted else _of_port)(key, IPv4Address(str(own)), self._node, snapshot)
+        if who is None:
+            return outcomes.UNKNOWN_OBJECT
+        left_out = self._left_out.pop(key, 0)
+        more = {"left_out": left_out} if left_out else {}
+        name = "connection_accepted" if accepted else "connection_dropped"
+        self._sink(name, {"node": self._node, "direction": direction.value, **who, **packet, **more})
+        return outcomes.CONNECTION_LOGGED
+
+
+def _of_rule(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> Event | None:
+    group = snapshot.security_groups.get(snapshot.groups_by_rule.get(key, ""))
+    if group is None:
+        return None
+    rule = next(rule for rule in group.rules if rule.key == key)
+    member = _name(snapshot.member_at(node, group.id, address))
+    return {"security_group": group.name, "security_group_id": group.id, "rule_id": rule.id, **member}
+
+
+def _of_port(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> Event | None:
+    port_id = snapshot.ports_by_key.get(key)
+    return None if port_id is None else _name(snapshot.ports[port_id])
+
+
+def _name(port: Port | None) -> dict[str, str | int]:
+    return {} if port is None else {"port": port.name or port.id, "port_id": port.id}
+
+
+def _packet(frame: bytes) -> dict[str, str | int] | None:
+    """The packet's ends. Only the beginning of it is here."""
+    ethernet = frames.parse_ethernet(frame)
+    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4:
+        return None
+    header = frames.parse_ipv4_header(frame, ethernet.offset)
+    if header is None:
+        return None
+    found: dict[str, str | int] = {
+        "protocol": _PROTOCOLS.get(header.protocol, str(header.protocol)),
+        "source": str(IPv4Address(header.source)),
+        "destination": str(IPv4Address(header.destination)),
+    }
+    payload = frame[header.offset : header.offset + 4]
+    if len(payload) < 4 or header.fragment or header.more_fragments:
+        return found
+    if header.protocol in _WITH_PORTS:
+        found |= {"source_port": int.from_bytes(payload[:2]), "destination_port": int.from_bytes(payload[2:])}
+    elif header.protocol == frames.PROTOCOL_ICMP:
+        found |= {"icmp_type": payload[0], "icmp_code": payload[1]}
+    return found
