@@ -16,10 +16,9 @@ from controller.api.fields import (
     ProjectId,
     RequestModel,
 )
-from controller.store.floating_ip_specs import UNLIMITED, FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
+from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
 
 MAX_FLOATING_IPS = 1000
-MAX_QUOTA = 2**31 - 1
 
 # IANA protocol numbers
 PROTOCOLS: Mapping[str, int] = {"tcp": 6, "udp": 17}
@@ -126,16 +125,9 @@ class PortForwardingCreate(RequestModel):
         return PortForwardingSpec(self.protocol, first, last, self.port_id, self.fixed_ip, self.to)
 
 
-class QuotaUpdate(RequestModel):
-    """-1: no limit. null: as configured."""
-
-    floating_ips: Annotated[int, Field(ge=UNLIMITED, le=MAX_QUOTA)] | None
-
-
 FLOATING_IP_POOL_CREATE = TypeAdapter(FloatingIpPoolCreate)
 FLOATING_IP_CREATE = TypeAdapter(FloatingIpCreate)
 FLOATING_IP_BULK = TypeAdapter(FloatingIpBulk)
 FLOATING_IP_BULK_DELETE = TypeAdapter(FloatingIpBulkDelete)
 FLOATING_IP_UPDATE = TypeAdapter(FloatingIpUpdate)
 PORT_FORWARDING_CREATE = TypeAdapter(PortForwardingCreate)
-QUOTA_UPDATE = TypeAdapter(QuotaUpdate)
