@@ -23,7 +23,7 @@ MAX_FLOATING_IPS = 1000
 # IANA protocol numbers
 PROTOCOLS: Mapping[str, int] = {"tcp": 6, "udp": 17}
 
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PORTS = re.compile(r"(0|[1-9][0-9]{0,4})(?:-(0|[1-9][0-9]{0,4}))?")
 
 
 class FloatingIpPoolCreate(RequestModel):
@@ -113,9 +113,12 @@ def _ports(value: object) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+Ports = Annotated[tuple[int, int], PlainValidator(_ports)]
+
+
 class PortForwardingCreate(RequestModel):
     protocol: Annotated[int, PlainValidator(_protocol)]
-    ports: Annotated[tuple[int, int], PlainValidator(_ports)]
+    ports: Ports
     port_id: ObjectId
     fixed_ip: Address | None = None
     to: Annotated[int, Field(ge=1, le=65535)] | None = None

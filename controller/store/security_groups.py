@@ -66,6 +66,7 @@ def find(connection: Connection, group_id: str, field: str | None = None) -> Any
 
 def create(tx: Transaction, spec: SecurityGroupSpec, limits: Limits) -> str:
     """The id of the new group. Raises Conflict `security_group_exists`, Exhausted `quota_exceeded`."""
+    defaults(tx, [spec.project_id])
     _refuse_taken(tx.connection, spec.project_id, spec.name)
     if spec.project_id is not None:
         limit = quotas.limits(tx.connection, spec.project_id, limits).security_groups

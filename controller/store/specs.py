@@ -302,9 +302,9 @@ class LeaseRecord:
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """`kind` is network, port, node, floating_ip, security_group, provider_rule or what the model does not know:
-    floating_ip_pool, default_rule, quota. `object_id` is the name of a node, the project of a quota. `action` is create,
-    update or delete. A floating IP's payload has `events`: which of allocate, associate, disassociate and release the
-    change was.
+    floating_ip_pool, default_rule, quota. `object_id` is the name of a node, the project of a quota. `action` is
+    create, update or delete. A floating IP's payload has `events`: which of allocate, associate, disassociate and
+    release the change was.
     """
 
     revision: int

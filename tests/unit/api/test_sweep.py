@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import floating_ip_models, models
+from controller.api import floating_ip_models, models, quotas, security_group_models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -61,6 +61,8 @@ NETWORK = {
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
     "router": "isolated",
+    "allow_same_net_traffic": False,
+    "filtering": True,
     "subnets": [SUBNET],
 }
 PORT = {
@@ -70,7 +72,29 @@ PORT = {
     "fixed_ips": [{"address": "10.200.7.8", "subnet_id": "SUBNET"}],
     "node": "n1",
     "dhcp_options": [OPTION],
+    "security_groups": ["web"],
+    "port_security": True,
+    "address_pairs": [{"cidr": "10.200.9.0/28", "mac": "00:00:5e:00:01:07"}],
+    "qos": {
+        "egress": {"rate_kbps": 10000, "burst_kbits": 4000},
+        "ingress": {"rate_kbps": 20000, "burst_kbits": 8000},
+        "dscp": 46,
+    },
 }
+RULE = {
+    "security_group_id": "GROUP",
+    "direction": "ingress",
+    "protocol": "tcp",
+    "ports": "80-89",
+    "icmp_type": None,
+    "icmp_code": None,
+    "remote_cidr": "192.0.2.0/24",
+    "remote_group_id": None,
+    "log": True,
+    "description": "web",
+}
+QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs")
+SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
     "project_id": "a",
@@ -123,7 +147,39 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         floating_ip_models.PortForwardingCreate,
         {"protocol": "tcp", "ports": "80-89", "port_id": "TARGET", "fixed_ip": "FIXED", "to": 8080},
     ),
-    ("PATCH", "quotas/a"): (floating_ip_models.QuotaUpdate, {"floating_ips": 20}),
+    ("PATCH", "quotas/a"): (quotas.QuotaUpdate, {name: 20 for name in QUOTAS}),
+    ("POST", "security-groups"): (
+        security_group_models.SecurityGroupCreate,
+        {
+            "name": "db",
+            "project_id": "a",
+            "description": "databases",
+            "stateful": False,
+            "log_accepted": True,
+            "log_dropped": True,
+        },
+    ),
+    ("PATCH", "security-groups/GROUP"): (
+        security_group_models.SecurityGroupUpdate,
+        {"name": "web", "description": "servers", "stateful": True, "log_accepted": True, "log_dropped": True},
+    ),
+    ("POST", "security-group-rules"): (security_group_models.RuleCreate, RULE),
+    ("POST", "security-group-rules?many"): (security_group_models.RuleBulk, {"security_group_rules": [RULE]}),
+    ("POST", "default-security-group-rules"): (
+        security_group_models.DefaultRuleCreate,
+        {
+            "direction": "ingress",
+            **SERVICE,
+            "remote_cidr": "192.0.2.0/24",
+            "own_group": False,
+            "applies_to": "other",
+            "description": "ping",
+        },
+    ),
+    ("POST", "provider-rules"): (
+        security_group_models.ProviderRuleCreate,
+        {"cidr": "192.0.2.0/24", **SERVICE, "direction": "ingress", "description": "no ping"},
+    ),
     ("PUT", "nodes/n2"): (
         models.NodePut,
         {
@@ -251,7 +307,9 @@ def ids(shared_world: World) -> dict[str, str]:
     target = shared_world.port(network["id"])
     pool = {"name": "public", "network_id": external["id"], "ranges": ["203.0.113.200-203.0.113.209"]}
     shared_world.ok("POST", "/v1/floating-ip-pools", pool)
+    group = shared_world.ok("POST", "/v1/security-groups", {"name": "web", "project_id": "a"})["security_group"]
     return {
+        "GROUP": group["id"],
         "WHOLE": shared_world.floating_ip(port_id=target["id"])["id"],
         "PARTED": shared_world.floating_ip()["id"],
         "TARGET": target["id"],
