@@ -9,9 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from controller.api.auth import Resource, Verb
 from controller.api.errors import from_validation, invalid, unknown_object
-from controller.api.fields import ProjectId
+from controller.api.fields import ProjectId, RequestModel
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import UpdateModel
 from controller.api.services import Services
 from controller.api.views import Json
 from controller.store.quota_specs import UNLIMITED, QuotaRecord
@@ -21,13 +20,17 @@ MAX_QUOTA = 2**31 - 1
 Limit = Annotated[int, Field(ge=UNLIMITED, le=MAX_QUOTA)] | None
 
 
-class QuotaUpdate(UpdateModel):
+class QuotaUpdate(RequestModel):
     """What is left out stays as it is. -1: no limit. null: as configured."""
 
     floating_ips: Limit = None
     security_groups: Limit = None
     security_group_rules: Limit = None
     address_pairs: Limit = None
+
+    def changes(self) -> dict[str, int | None]:
+        """What was sent."""
+        return {name: value for name, value in self if name in self.model_fields_set}
 
 
 QUOTA_UPDATE = TypeAdapter(QuotaUpdate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, or_, select
@@ -28,9 +28,11 @@ class Wanted:
     index: int = 0
 
 
-def join(tx: Transaction, wanted: Sequence[Wanted]) -> None:
-    """Puts new ports into their groups. Raises as `resolve` does, with the index of the port."""
-    by_default = security_groups.defaults(tx, {one.project_id for one in wanted if one.groups is None})
+def join(tx: Transaction, wanted: Sequence[Wanted], by_default: Mapping[str | None, str]) -> None:
+    """Puts new ports into their groups. Raises as `resolve` does, with the index of the port.
+
+    `by_default`: the default groups of the projects.
+    """
     known: dict[tuple[str | None, tuple[str, ...]], list[str]] = {}
     rows: list[dict[str, str]] = []
     for one in wanted:

@@ -16,6 +16,11 @@ from controller.store.specs import Conflict, PortSpec
 FIELDS = frozenset({"security_groups", "port_security", "address_pairs"})
 
 
+def by_default(spec: PortSpec) -> bool:
+    """True when a new port is in its project's default group."""
+    return spec.port_security and spec.security_groups is None
+
+
 def groups(spec: PortSpec) -> tuple[str, ...] | None:
     """The groups of a new port. Raises Conflict `port_security_off`."""
     if spec.port_security:

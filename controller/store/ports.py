@@ -22,6 +22,7 @@ from controller.store import (
     memberships,
     policy_loader,
     port_policy,
+    security_groups,
 )
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
@@ -105,14 +106,16 @@ def create(
         _give_macs(tx.connection, network_id, members, rng)
     # addresses point at ports, so the ports go first; their journal rows tell the addresses, so they come last
     keys = tx.new_keys("port_key", len(drafts))
-    rows = [
-        _row(tx, draft, key, known_subnets[draft.spec.network_id][0].project_id)
-        for draft, key in zip(drafts, keys, strict=True)
-    ]
+    owners = {draft.id: _owner(draft.spec, known_subnets[draft.spec.network_id][0].project_id) for draft in drafts}
+    # before the ports: their revision is that of the whole change then
+    by_default = security_groups.defaults(
+        tx, {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
+    )
+    rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
         _give_addresses(tx, known_subnets[network_id], members)
-    _give_policy(tx, drafts, {row["id"]: row["project_id"] for row in rows}, limits)
+    _give_policy(tx, drafts, owners, by_default, limits)
     for draft in drafts:
         tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
     if auto_assign_pool is not None:
@@ -125,14 +128,14 @@ def _give_policy(tx: Transaction, drafts: Sequence[_Draft], projects: Mapping[st
     """Their groups, and whether they can have their address pairs: last, for no pair may be another's address."""
     wanted = []
     for draft in drafts:
-        spec, project_id = draft.spec, projects[draft.id]
+        spec, project_id = draft.spec, owners[draft.id]
         with _blaming(draft.index):
             groups = port_policy.groups(spec)
             if spec.address_pairs:
                 address_pairs.require_room(tx.connection, project_id, len(spec.address_pairs), limits)
                 address_pairs.check(tx.connection, spec.network_id, draft.id, spec.address_pairs)
         wanted.append(memberships.Wanted(draft.id, project_id, groups, draft.index))
-    memberships.join(tx, wanted)
+    memberships.join(tx, wanted, by_default)
 
 
 def _port_id(spec: PortSpec) -> str:
@@ -207,7 +210,11 @@ def _used_macs(connection: Connection, network_id: str, wanted: Sequence[str]) -
     }
 
 
-def _row(tx: Transaction, draft: _Draft, key: int, network_project: str | None) -> dict[str, Any]:
+def _owner(spec: PortSpec, network_project: str | None) -> str | None:
+    return spec.project_id if spec.project_id is not None else network_project
+
+
+def _row(tx: Transaction, draft: _Draft, key: int, project_id: str | None) -> dict[str, Any]:
     spec = draft.spec
     payload = {"network_id": spec.network_id, "mac": draft.mac, "name": spec.name, "device_id": spec.device_id}
     return {
@@ -217,7 +224,7 @@ def _row(tx: Transaction, draft: _Draft, key: int, network_project: str | None) 
         "mac": draft.mac,
         "name": spec.name,
         "hostname": spec.hostname,
-        "project_id": spec.project_id if spec.project_id is not None else network_project,
+        "project_id": project_id,
         "device_id": spec.device_id,
         "node": spec.node,
         "dhcp_options": codec.dump_options(spec.dhcp_options),

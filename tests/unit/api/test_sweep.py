@@ -159,9 +159,9 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "log_dropped": True,
         },
     ),
-    ("PATCH", "security-groups/GROUP"): (
+    ("PATCH", "security-groups/RENAMED"): (
         security_group_models.SecurityGroupUpdate,
-        {"name": "web", "description": "servers", "stateful": True, "log_accepted": True, "log_dropped": True},
+        {"name": "new", "description": "servers", "stateful": True, "log_accepted": True, "log_dropped": True},
     ),
     ("POST", "security-group-rules"): (security_group_models.RuleCreate, RULE),
     ("POST", "security-group-rules?many"): (security_group_models.RuleBulk, {"security_group_rules": [RULE]}),
@@ -227,8 +227,26 @@ PORTS = OPTION_LISTS | {
     "fixed_ips.0": {"empty object"},
     "fixed_ips.address": {"null"},
     "fixed_ips.subnet_id": {"null"},
+    "security_groups": {"null", "empty list"},
+    "address_pairs": {"empty list"},
+    "address_pairs.mac": {"null"},
+    "qos": {"null", "empty object"},
+    "qos.egress": {"null"},
+    "qos.egress.burst_kbits": {"null"},
+    "qos.ingress": {"null"},
+    "qos.ingress.burst_kbits": {"null"},
+    "qos.dscp": {"null"},
 }
-NEW_PORTS = PORTS | {"project_id": {"null", "as text"}, "mac": {"null"}, "id": {"null"}}
+NEW_PORTS = PORTS | {"project_id": {"null"}, "mac": {"null"}, "id": {"null"}}
+RULES = {
+    "ports": {"as text", "null"},
+    "icmp_type": {"null"},
+    "icmp_code": {"null"},
+    "remote_cidr": {"null"},
+    "remote_group_id": {"null"},
+    "description": {"empty", *TEXT},
+}
+SERVICES = {"ports": {"null"}, "icmp_code": {"null"}, "description": {"empty", *TEXT}}
 # What is taken all the same: none of something, the default, free text.
 TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "networks"): NETWORKS
@@ -237,6 +255,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "project_id": {"as text"},
         "segment": {"null"},
         "lease_time": {"null"},
+        "allow_same_net_traffic": {"null"},
     },
     ("PATCH", "networks/OTHER"): NETWORKS,
     ("POST", "ports"): NEW_PORTS,
@@ -255,7 +274,17 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "fixed_ip": {"null"},
         "to": {"null"},
     },
-    ("PATCH", "quotas/a"): {"floating_ips": {"null", "negative"}},
+    ("PATCH", "quotas/a"): {name: {"null", "negative"} for name in QUOTAS},
+    ("POST", "security-groups"): {
+        "name": TEXT,
+        "project_id": {"null", "as text"},
+        "description": {"empty", *TEXT},
+    },
+    ("PATCH", "security-groups/RENAMED"): {"name": TEXT, "description": {"empty", *TEXT}},
+    ("POST", "security-group-rules"): RULES,
+    ("POST", "security-group-rules?many"): {f"security_group_rules.{name}": junk for name, junk in RULES.items()},
+    ("POST", "default-security-group-rules"): SERVICES | {"remote_cidr": {"null"}},
+    ("POST", "provider-rules"): SERVICES | {"direction": {"null"}},
     ("PUT", "nodes/n2"): {
         "physical_networks": {"empty list"},
         "physical_networks.0": {"as text"},
@@ -280,6 +309,19 @@ ELSEWHERE = {
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
     ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
     ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
+    # a group of that project is meant
+    ("POST", "ports", "project_id", "as text"): "security_groups.0",
+    ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",
+    ("POST", "security-group-rules", "protocol", "null"): "ports",
+    ("POST", "security-group-rules", "protocol", "number"): "ports",
+    ("POST", "security-group-rules?many", "security_group_rules.0.protocol", "null"): "security_group_rules.0.ports",
+    ("POST", "security-group-rules?many", "security_group_rules.0.protocol", "number"): "security_group_rules.0.ports",
+    ("POST", "default-security-group-rules", "protocol", "null"): "icmp_type",
+    ("POST", "default-security-group-rules", "protocol", "number"): "icmp_type",
+    ("POST", "default-security-group-rules", "icmp_type", "null"): "icmp_code",
+    ("POST", "provider-rules", "protocol", "null"): "icmp_type",
+    ("POST", "provider-rules", "protocol", "number"): "icmp_type",
+    ("POST", "provider-rules", "icmp_type", "null"): "icmp_code",
 }
 
 
@@ -307,9 +349,13 @@ def ids(shared_world: World) -> dict[str, str]:
     target = shared_world.port(network["id"])
     pool = {"name": "public", "network_id": external["id"], "ranges": ["203.0.113.200-203.0.113.209"]}
     shared_world.ok("POST", "/v1/floating-ip-pools", pool)
-    group = shared_world.ok("POST", "/v1/security-groups", {"name": "web", "project_id": "a"})["security_group"]
+    groups = [
+        shared_world.ok("POST", "/v1/security-groups", {"name": name, "project_id": "a"})["security_group"]
+        for name in ("web", "old")
+    ]
     return {
-        "GROUP": group["id"],
+        "GROUP": groups[0]["id"],
+        "RENAMED": groups[1]["id"],
         "WHOLE": shared_world.floating_ip(port_id=target["id"])["id"],
         "PARTED": shared_world.floating_ip()["id"],
         "TARGET": target["id"],

@@ -20,11 +20,11 @@ def test_one_row_for_each_object_of_a_transaction(world: Any) -> None:
     entries = world.store.journal()
     assert [(entry.revision, entry.kind, entry.action, entry.actor) for entry in entries] == [
         (1, "network", "create", "tester"),
-        (2, "port", "create", "tester"),
-        (3, "security_group", "create", "tester"),  # the first port of a project brings its group `default`
+        (2, "security_group", "create", "tester"),  # the first port of a project brings its group `default`
+        (3, "port", "create", "tester"),
         (4, "network", "update", "operator"),
     ]
-    assert entries[1].payload["fixed_ips"] == ["10.0.0.1"]
+    assert entries[2].payload["fixed_ips"] == ["10.0.0.1"]
     assert entries[3].payload == {"name": "new"}
     assert entries[3].at == world.clock.now
     assert world.store.journal(after=1, limit=1) == [entries[1]]
