@@ -54,7 +54,7 @@ class Changeable:
         typer.Option(
             "--address-pair",
             metavar="ADDRESS|CIDR[,MAC]",
-            help="It may use this one too, e.g. of VRRP (may be repeated).",
+            help="It may use this too, as with VRRP (may be repeated).",
         ),
     ] = None
     port_security: Annotated[

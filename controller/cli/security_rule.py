@@ -60,7 +60,7 @@ class Service:
 
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", metavar="NAME|NUMBER", help="tcp, udp, icmp, ... or 0-255; default: all."),
+        typer.Option("--protocol", metavar="NAME|NUMBER", help="tcp, udp, icmp or another; default: all."),
     ] = None
     ports: Annotated[
         str | None, typer.Option("--ports", metavar="N|FIRST-LAST", help="Destination ports of tcp or udp.")

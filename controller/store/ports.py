@@ -108,9 +108,8 @@ def create(
     keys = tx.new_keys("port_key", len(drafts))
     owners = {draft.id: _owner(draft.spec, known_subnets[draft.spec.network_id][0].project_id) for draft in drafts}
     # before the ports: their revision is that of the whole change then
-    by_default = security_groups.defaults(
-        tx, {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
-    )
+    lacking = {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
+    by_default = security_groups.defaults(tx, lacking)
     rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
@@ -124,7 +123,13 @@ def create(
     return [draft.id for draft in drafts]
 
 
-def _give_policy(tx: Transaction, drafts: Sequence[_Draft], projects: Mapping[str, str | None], limits: Limits) -> None:
+def _give_policy(
+    tx: Transaction,
+    drafts: Sequence[_Draft],
+    owners: Mapping[str, str | None],
+    by_default: Mapping[str | None, str],
+    limits: Limits,
+) -> None:
     """Their groups, and whether they can have their address pairs: last, for no pair may be another's address."""
     wanted = []
     for draft in drafts:
