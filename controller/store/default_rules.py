@@ -19,7 +19,7 @@ OWN_GROUP = "own group"
 MOST_RULES = 100
 
 _D = default_rules.c
-_ALL = select(default_rules).order_by(_D.created_at, _D.id)
+_ALL = select(default_rules).order_by(_D.revision)
 
 
 def find(connection: Connection, rule_id: str) -> AnyRow:
