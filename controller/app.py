@@ -63,8 +63,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             settings.database_url,
             vlan_range=settings.vlan_range,
             on_commit=lambda _: self._written(),
-            floating_ip_quota=settings.floating_ip_quota,
             auto_assign_pool=settings.auto_assign_pool,
+            limits=settings.limits,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._leases = LeaseLog()

@@ -17,6 +17,7 @@ from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.store.quota_specs import Limits
 
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
@@ -76,6 +77,16 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     ],
     "quota": [
         cfg.IntOpt("floating_ips", default=10, min=-1, help="Floating IPs that a project may have; -1: any number."),
+        cfg.IntOpt(
+            "security_groups",
+            default=10,
+            min=-1,
+            help="Security groups that a project may have beside its group default; -1: any number.",
+        ),
+        cfg.IntOpt(
+            "security_group_rules", default=100, min=-1, help="Rules that a security group may have; -1: any number."
+        ),
+        cfg.IntOpt("address_pairs", default=10, min=-1, help="Address pairs that a port may have; -1: any number."),
     ],
     "vlan": [
         cfg.StrOpt("range", default="100:4000", help="FIRST:LAST VLAN id given to networks that name no segment."),
@@ -110,7 +121,7 @@ class ControllerConfig:
     gateway_release_delay: int
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
-    floating_ip_quota: int
+    limits: Limits
     log_format: str
     log_level: str
 
@@ -158,7 +169,12 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             gateway_release_delay=conf.gateway.release_delay,
             vlan_range=_vlan_range(conf.vlan.range),
             auto_assign_pool=conf.floating_ips.auto_assign_pool or None,
-            floating_ip_quota=conf.quota.floating_ips,
+            limits=Limits(
+                floating_ips=conf.quota.floating_ips,
+                security_groups=conf.quota.security_groups,
+                security_group_rules=conf.quota.security_group_rules,
+                address_pairs=conf.quota.address_pairs,
+            ),
             log_format=conf.logging.format,
             log_level=conf.logging.level,
         )

@@ -34,6 +34,10 @@ class Resource(StrEnum):
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
     QUOTA = "quota"
+    SECURITY_GROUP = "security_group"
+    SECURITY_GROUP_RULE = "security_group_rule"
+    DEFAULT_RULE = "default_security_group_rule"
+    PROVIDER_RULE = "provider_rule"
     REVISION = "revision"
     HEALTH = "health"
     METRICS = "metrics"
@@ -90,6 +94,23 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PORT_FORWARDING, Verb.DELETE): _WRITERS,
     (Resource.QUOTA, Verb.SHOW): _USERS,
     (Resource.QUOTA, Verb.UPDATE): _ADMINS,
+    (Resource.SECURITY_GROUP, Verb.LIST): _USERS,
+    (Resource.SECURITY_GROUP, Verb.SHOW): _USERS,
+    (Resource.SECURITY_GROUP, Verb.CREATE): _WRITERS,
+    (Resource.SECURITY_GROUP, Verb.UPDATE): _WRITERS,
+    (Resource.SECURITY_GROUP, Verb.DELETE): _WRITERS,
+    (Resource.SECURITY_GROUP_RULE, Verb.LIST): _USERS,
+    (Resource.SECURITY_GROUP_RULE, Verb.SHOW): _USERS,
+    (Resource.SECURITY_GROUP_RULE, Verb.CREATE): _WRITERS,
+    (Resource.SECURITY_GROUP_RULE, Verb.DELETE): _WRITERS,
+    (Resource.DEFAULT_RULE, Verb.LIST): _OPERATORS,
+    (Resource.DEFAULT_RULE, Verb.SHOW): _OPERATORS,
+    (Resource.DEFAULT_RULE, Verb.CREATE): _ADMINS,
+    (Resource.DEFAULT_RULE, Verb.DELETE): _ADMINS,
+    (Resource.PROVIDER_RULE, Verb.LIST): _OPERATORS,
+    (Resource.PROVIDER_RULE, Verb.SHOW): _OPERATORS,
+    (Resource.PROVIDER_RULE, Verb.CREATE): _ADMINS,
+    (Resource.PROVIDER_RULE, Verb.DELETE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,
@@ -98,9 +119,10 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # Fields only an administrator may send, even with their default value: a member who could pick a VLAN id, the
 # untagged side of a physical network (kind flat) or the world as its audience would reach what is not its own, and who
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
-# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's.
-ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address"})
-ADMIN_PORT_FIELDS = frozenset({"id", "node"})
+# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
+# without port security could send as anybody, and limits are what the operator sells.
+ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering"})
+ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,10 @@ class Identity:
     def may_address_on(self, network: NetworkSpec) -> bool:
         """Whether it may choose MACs and addresses there: on a network of others they could be somebody else's."""
         return self.project is None or (network.project_id == self.project and not network.external)
+
+    def may_pair_on(self, network: NetworkSpec) -> bool:
+        """Whether it may have ports there use more addresses than their own."""
+        return self.project is None or (self.may_address_on(network) and not network.shared)
 
     def speaks_for(self, node: str) -> bool:
         return self.role is Role.AGENT and self.scope in (None, node)

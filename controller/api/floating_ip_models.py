@@ -16,15 +16,14 @@ from controller.api.fields import (
     ProjectId,
     RequestModel,
 )
-from controller.store.floating_ip_specs import UNLIMITED, FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
+from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
 
 MAX_FLOATING_IPS = 1000
-MAX_QUOTA = 2**31 - 1
 
 # IANA protocol numbers
 PROTOCOLS: Mapping[str, int] = {"tcp": 6, "udp": 17}
 
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PORTS = re.compile(r"(0|[1-9][0-9]{0,4})(?:-(0|[1-9][0-9]{0,4}))?")
 
 
 class FloatingIpPoolCreate(RequestModel):
@@ -114,9 +113,12 @@ def _ports(value: object) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+Ports = Annotated[tuple[int, int], PlainValidator(_ports)]
+
+
 class PortForwardingCreate(RequestModel):
     protocol: Annotated[int, PlainValidator(_protocol)]
-    ports: Annotated[tuple[int, int], PlainValidator(_ports)]
+    ports: Ports
     port_id: ObjectId
     fixed_ip: Address | None = None
     to: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -126,16 +128,9 @@ class PortForwardingCreate(RequestModel):
         return PortForwardingSpec(self.protocol, first, last, self.port_id, self.fixed_ip, self.to)
 
 
-class QuotaUpdate(RequestModel):
-    """-1: no limit. null: as configured."""
-
-    floating_ips: Annotated[int, Field(ge=UNLIMITED, le=MAX_QUOTA)] | None
-
-
 FLOATING_IP_POOL_CREATE = TypeAdapter(FloatingIpPoolCreate)
 FLOATING_IP_CREATE = TypeAdapter(FloatingIpCreate)
 FLOATING_IP_BULK = TypeAdapter(FloatingIpBulk)
 FLOATING_IP_BULK_DELETE = TypeAdapter(FloatingIpBulkDelete)
 FLOATING_IP_UPDATE = TypeAdapter(FloatingIpUpdate)
 PORT_FORWARDING_CREATE = TypeAdapter(PortForwardingCreate)
-QUOTA_UPDATE = TypeAdapter(QuotaUpdate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.api.floating_ip_models import PROTOCOLS
 from controller.api.views import Json, time_of
-from controller.store.floating_ip_specs import FloatingIpPoolRecord, FloatingIpRecord, QuotaRecord
+from controller.store.floating_ip_specs import FloatingIpPoolRecord, FloatingIpRecord
 from flows.model import PortForwarding
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
@@ -53,13 +53,4 @@ def port_forwarding(it: PortForwarding) -> Json:
         "port_id": it.port_id,
         "fixed_ip": str(it.fixed_ip),
         "to": it.to,
-    }
-
-
-def quota(record: QuotaRecord) -> Json:
-    return {
-        "project_id": record.project_id,
-        "floating_ips": record.floating_ips,
-        "floating_ips_used": record.floating_ips_used,
-        "own": record.own,
     }

@@ -26,6 +26,8 @@ from controller.api import (
     ports,
     quotas,
     revisions,
+    security_group_rules,
+    security_groups,
     stats,
 )
 from controller.api.auth import Authenticator, Identity
@@ -185,6 +187,8 @@ def make_app(services: Services) -> Gate:
         *floating_ip_pools.ROUTES,
         *floating_ips.ROUTES,
         *quotas.ROUTES,
+        *security_groups.ROUTES,
+        *security_group_rules.ROUTES,
         *revisions.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from controller.api import policy_fields
 from controller.api.dhcp_options import OptionType, check_code, encode, type_of
 from controller.api.fields import (
     Address,
@@ -195,6 +196,8 @@ class NetworkCreate(RequestModel):
     force_snat: Ranges = []
     own_snat_address: bool = False
     router: Name = routers.PROJECT
+    allow_same_net_traffic: bool | None = None
+    filtering: bool = True
 
     def spec(self, lease_time: int, project_id: str | None, router: str) -> NetworkSpec:
         """`lease_time` is the configured default in seconds, `project_id` and `router` are what was settled."""
@@ -221,6 +224,8 @@ class NetworkCreate(RequestModel):
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
             router=router,
+            allow_same_net_traffic=self.allow_same_net_traffic,
+            filtering=self.filtering,
         )
 
 
@@ -243,6 +248,9 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
+    "security_groups": policy_fields.groups,
+    "address_pairs": policy_fields.pairs,
+    "qos": policy_fields.qos,
 }
 
 
@@ -268,6 +276,8 @@ class NetworkUpdate(UpdateModel):
     force_snat: Ranges = []
     own_snat_address: bool = False
     router: Name = routers.PROJECT
+    allow_same_net_traffic: bool = True
+    filtering: bool = True
     subnets: Subnets = []
 
 
@@ -282,6 +292,10 @@ class PortCreate(RequestModel):
     node: NodeName | None = None
     dhcp_options: DhcpOptions = []
     id: Uuid | None = None
+    security_groups: policy_fields.SecurityGroups = None
+    port_security: bool = True
+    address_pairs: policy_fields.AddressPairs = []
+    qos: policy_fields.QosIn | None = None
 
     def spec(self, project_id: str | None) -> PortSpec:
         """`project_id` is the owner the caller has settled."""
@@ -296,6 +310,10 @@ class PortCreate(RequestModel):
             node=self.node,
             dhcp_options=_options(self.dhcp_options),
             id=self.id,
+            security_groups=policy_fields.groups(self.security_groups),
+            port_security=self.port_security,
+            address_pairs=policy_fields.pairs(self.address_pairs),
+            qos=policy_fields.qos(self.qos),
         )
 
 
@@ -310,6 +328,10 @@ class PortUpdate(UpdateModel):
     node: NodeName | None = None
     fixed_ips: FixedIps = []
     dhcp_options: DhcpOptions = []
+    security_groups: policy_fields.SecurityGroups = None
+    port_security: bool = True
+    address_pairs: policy_fields.AddressPairs = []
+    qos: policy_fields.QosIn | None = None
 
 
 class NodePut(RequestModel):

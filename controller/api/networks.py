@@ -39,6 +39,10 @@ def update_network(services: Services, request: Request) -> Answer:
     body = request.parse(NETWORK_UPDATE, _IMMUTABLE)
     record = changeable(services, request.caller, request.params["id"])
     _refuse_admin_fields(request.caller, body)
+    spec = record.spec
+    if "allow_same_net_traffic" in body.model_fields_set and request.caller.project and (spec.shared or spec.external):
+        message = "on a network that others use too, allow_same_net_traffic is for administrators"
+        raise forbidden(message, "allow_same_net_traffic")
     if body.external_network_id is not None:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
     changes = body.changes()

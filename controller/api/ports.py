@@ -10,6 +10,7 @@ from controller.api.errors import forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
 from controller.api.services import Services
+from controller.store.address_pairs import WIDEST
 from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
 
 _IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "binding_error", "status", "floating_ips"}
@@ -51,10 +52,10 @@ def update_port(services: Services, request: Request) -> Answer:
     body = request.parse(PORT_UPDATE, _IMMUTABLE)
     record = _own(services, request)
     _refuse_admin_fields(request.caller, body, "")
-    if body.fixed_ips is not None:
-        # a member may have a port on a network that is no longer shown to it
-        network = services.store.get_network(record.port.network_id)
-        _refuse_chosen_addresses(request.caller, network, body, "")
+    # a member may have a port on a network that is no longer shown to it
+    network = services.store.get_network(record.port.network_id)
+    _refuse_chosen_addresses(request.caller, network, body, "")
+    _refuse_pairs(request.caller, network, body, "")
     return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
 
 
@@ -112,6 +113,7 @@ def _refuse_foreign_network(caller: Identity, network: NetworkRecord, body: Port
     if body.mac is not None and not caller.may_address_on(network.spec):
         raise forbidden("a MAC address can be chosen on networks of your own project only", where + "mac")
     _refuse_chosen_addresses(caller, network, body, where)
+    _refuse_pairs(caller, network, body, where)
 
 
 def _refuse_chosen_addresses(
@@ -123,6 +125,20 @@ def _refuse_chosen_addresses(
         if wanted.address is not None:
             field = f"{where}fixed_ips.{position}.address"
             raise forbidden("an address can be chosen on networks of your own project only", field)
+
+
+def _refuse_pairs(caller: Identity, network: NetworkRecord, body: PortCreate | PortUpdate, where: str) -> None:
+    """What of others' could be spoken for: only administrators know what they do."""
+    if caller.role is Role.ADMIN:
+        return
+    for position, pair in enumerate(body.address_pairs):
+        field = f"{where}address_pairs.{position}.cidr"
+        if not caller.may_pair_on(network.spec):
+            raise forbidden("address pairs are possible on networks of your own project only", field)
+        if pair.cidr.prefixlen < WIDEST:
+            raise forbidden(f"a range wider than /{WIDEST} is for administrators", field)
+        if not any(pair.cidr.subnet_of(subnet.cidr) for subnet in network.spec.subnets):
+            raise forbidden(f"{pair.cidr} is not on the network, which is for administrators", field)
 
 
 def _view(services: Services, record: PortRecord) -> views.Json:

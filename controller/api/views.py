@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
-from flows.model import HostRoute, NetworkAddress, Port, SnatAddress, StaticRoute
+from flows.model import Bandwidth, HostRoute, NetworkAddress, Port, Qos, SnatAddress, StaticRoute
 
 Json = dict[str, Any]
 
@@ -38,6 +38,8 @@ def network(record: NetworkRecord) -> Json:
         "force_snat": [str(part) for part in spec.force_snat],
         "own_snat_address": spec.own_snat_address,
         "router": spec.router,
+        "allow_same_net_traffic": spec.allow_same_net_traffic,
+        "filtering": spec.filtering,
         "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
         "problems": _problems(record),
@@ -85,6 +87,10 @@ def port(record: PortRecord, active: bool) -> Json:
         "floating_ips": [
             {"id": one.id, "address": str(one.address), "fixed_ip": str(one.fixed_ip)} for one in record.floating_ips
         ],
+        "security_groups": [{"id": group.id, "name": group.name} for group in record.security_groups],
+        "port_security": it.port_security,
+        "address_pairs": [{"cidr": str(pair.cidr), "mac": pair.mac} for pair in it.address_pairs],
+        "qos": _qos(it.qos),
         "node": it.node,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
         "status": port_status(it, active),
@@ -93,6 +99,16 @@ def port(record: PortRecord, active: bool) -> Json:
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
+
+
+def _qos(qos: Qos) -> Json | None:
+    if qos == Qos():
+        return None
+    return {"egress": _bandwidth(qos.egress), "ingress": _bandwidth(qos.ingress), "dscp": qos.dscp}
+
+
+def _bandwidth(limit: Bandwidth | None) -> Json | None:
+    return None if limit is None else {"rate_kbps": limit.rate, "burst_kbits": limit.burst}
 
 
 def port_status(it: Port, active: bool) -> str:

@@ -16,6 +16,8 @@ from controller.cli import (
     port_binding,
     port_forwarding,
     quota,
+    security_group,
+    security_rule,
     status,
 )
 from controller.cli.group import PROGRAM, Root
@@ -53,6 +55,9 @@ app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
 app.add_typer(floating_ip.app, name="floating-ip")
 app.add_typer(port_forwarding.app, name="port-forwarding")
 app.add_typer(quota.app, name="quota")
+app.add_typer(security_group.app, name="security-group")
+app.add_typer(security_rule.default_rule, name="default-rule")
+app.add_typer(security_rule.provider_rule, name="provider-rule")
 app.add_typer(node.app, name="node")
 app.command()(status.status)
 app.command()(plug.plug)

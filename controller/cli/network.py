@@ -128,6 +128,18 @@ class Changeable:
         ),
     ] = None
 
+    allow_same_net: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-same-net/--no-allow-same-net",
+            help="What comes from the network itself needs no security group (so by default, unless others use it).",
+        ),
+    ] = None
+    filtering: Annotated[
+        bool | None,
+        typer.Option("--filtering/--no-filtering", help="Ports obey their security groups (they do by default)."),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
         return options.given(
@@ -143,6 +155,8 @@ class Changeable:
             force_snat=options.each("--force-snat", self.force_snat, str),
             own_snat_address=self.own_snat_address,
             router=self.router,
+            allow_same_net_traffic=self.allow_same_net,
+            filtering=self.filtering,
         )
 
     def subnet_lists(self) -> dict[str, Any]:

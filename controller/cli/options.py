@@ -33,6 +33,11 @@ FloatingIpArguments = Annotated[list[str], typer.Argument(metavar="FLOATING-IP..
 FixedIp = Annotated[
     str | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="Which address of the port; default: its first.")
 ]
+SecurityGroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Name or id.")]
+SecurityGroupArguments = Annotated[list[str], typer.Argument(metavar="GROUP...", help="Names or ids.")]
+InProject = Annotated[
+    str | None, typer.Option("--project", metavar="ID", help="Whose group the name means (administrators).")
+]
 ProjectFilter = Annotated[str | None, typer.Option("--project", metavar="ID", help="Only those of this project.")]
 DhcpOptions = Annotated[
     list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from xml.sax.saxutils import quoteattr
@@ -42,15 +43,75 @@ class Changeable:
         None
     )
     dhcp_option: options.DhcpOptions = None
+    security_group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--security-group", metavar="GROUP", help="Name or id (may be repeated); 'none': nothing is allowed."
+        ),
+    ] = None
+    address_pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address-pair",
+            metavar="ADDRESS|CIDR[,MAC]",
+            help="It may use this too, as with VRRP (may be repeated).",
+        ),
+    ] = None
+    port_security: Annotated[
+        bool | None,
+        typer.Option(
+            "--port-security/--no-port-security",
+            help="Without, it may send from any address, and has neither groups nor pairs (administrators).",
+        ),
+    ] = None
+    qos_egress: Annotated[
+        str | None,
+        typer.Option("--qos-egress", metavar="KBPS[:KBIT]|none", help="What it may send, and at once after a pause."),
+    ] = None
+    qos_ingress: Annotated[
+        str | None, typer.Option("--qos-ingress", metavar="KBPS[:KBIT]|none", help="What it may receive.")
+    ] = None
+    dscp: Annotated[
+        str | None, typer.Option("--dscp", metavar="0-63|none", help="The mark of what it sends (RFC 2474).")
+    ] = None
 
     def fields(self) -> dict[str, Any]:
         """Those that were given."""
-        return options.given(
-            fixed_ips=options.each("--fixed-ip", self.fixed_ip, _fixed_ip),
-            hostname=self.hostname,
-            device_id=self.device_id,
-            dhcp_options=options.dhcp_options(self.dhcp_option),
+        return (
+            options.given(
+                fixed_ips=options.each("--fixed-ip", self.fixed_ip, _fixed_ip),
+                hostname=self.hostname,
+                device_id=self.device_id,
+                dhcp_options=options.dhcp_options(self.dhcp_option),
+            )
+            | self._policy()
         )
+
+    def _policy(self) -> dict[str, Any]:
+        given = options.given(
+            security_groups=options.each("--security-group", self.security_group, str),
+            address_pairs=options.each("--address-pair", self.address_pair, _address_pair),
+            port_security=self.port_security,
+        )
+        bare: dict[str, Any] = {"security_groups": [], "address_pairs": []} if self.port_security is False else {}
+        return bare | given
+
+    def qos(self, before: Object | None) -> dict[str, Any]:
+        """The whole field `qos`, if part of it was given: a write replaces it all. `before`: what it is now."""
+        parts = {
+            "egress": _part("--qos-egress", self.qos_egress, _bandwidth),
+            "ingress": _part("--qos-ingress", self.qos_ingress, _bandwidth),
+            "dscp": _part("--dscp", self.dscp, _dscp),
+        }
+        named = {name: part for name, part in parts.items() if part is not _LEFT}
+        if not named:
+            return {}
+        merged = {name: value for name, value in ({**(before or {}), **named}).items() if value is not None}
+        return {"qos": merged or None}
+
+    @property
+    def limited(self) -> bool:
+        return any(text is not None for text in (self.qos_egress, self.qos_ingress, self.dscp))
 
 
 def addresses(port: render.Object) -> list[str]:
@@ -82,7 +143,7 @@ def create(
     """Create a port."""
     session = Session.of(context)
     fields = options.given(name=name, mac=mac, project_id=project, node=node, id=port_id) | changeable.fields()
-    fields["network_id"] = session.network_id(network)
+    fields |= {"network_id": session.network_id(network), **changeable.qos(None)}
     session.finish(session.client.create_port(fields), output, wait, timeout)
 
 
@@ -126,8 +187,11 @@ def set_(
     """Change a port. A list replaces the old list; the one word 'none' empties it."""
     session = Session.of(context)
     changes = options.given(name=name) | changeable.fields() | options.nullable("node", node)
-    if not changes:
+    if not changes and not changeable.limited:
         raise CliError("nothing to change", ExitCode.USAGE)
+    if changeable.limited:
+        found = session.port(port)
+        port, changes = str(found["id"]), changes | changeable.qos(found.get("qos"))
     written = session.client.update_port(session.port_id(port), changes)
     session.finish(written, output, wait, timeout)
 
@@ -183,6 +247,41 @@ def interface_xml(port: Object, network: Object, bridge: str) -> str:
 def tap_name(port_id: str) -> str:
     """The name that Nova gives a tap device: 14 characters, one less than Linux takes."""
     return f"tap{port_id[:11]}"
+
+
+def _address_pair(text: str) -> dict[str, str]:
+    """`ADDRESS`, `CIDR` or one of them with `,MAC`."""
+    cidr, separator, mac = (part.strip() for part in text.partition(","))
+    return {"cidr": cidr, "mac": mac} if separator else {"cidr": cidr}
+
+
+_LEFT: object = object()
+"""Of an option that was not given."""
+
+
+def _part(option: str, text: str | None, parse: Callable[[str], object]) -> object:
+    if text is None:
+        return _LEFT
+    if text == options.NONE:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from error
+
+
+def _bandwidth(text: str) -> dict[str, int]:
+    """`KBPS` or `KBPS:KBIT`."""
+    rate, separator, burst = text.partition(":")
+    if not rate.isdecimal() or separator and not burst.isdecimal():
+        raise ValueError("not of the form KBPS or KBPS:KBIT")
+    return {"rate_kbps": int(rate), **({"burst_kbits": int(burst)} if separator else {})}
+
+
+def _dscp(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("not a number from 0 to 63")
+    return int(text)
 
 
 def _fixed_ip(text: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from controller.cli import options, render
+from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import Output, Timeout, Wait
 from controller.cli.render import Format
@@ -15,6 +16,8 @@ from controller.cli.session import Session
 app = typer.Typer(cls=Commands, help="How much a project may have.", rich_markup_mode=None)
 
 ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Its id.")]
+
+_LIMIT = "N|none"
 
 
 @app.command()
@@ -28,22 +31,37 @@ def set_(
     context: typer.Context,
     project: ProjectArgument,
     floating_ips: Annotated[
-        str, typer.Option("--floating-ips", metavar="N|none", help="-1: any number; 'none': as configured.")
-    ],
+        str | None, typer.Option("--floating-ips", metavar=_LIMIT, help="-1: any number; 'none': as configured.")
+    ] = None,
+    security_groups: Annotated[
+        str | None, typer.Option("--security-groups", metavar=_LIMIT, help="Beside the group default.")
+    ] = None,
+    security_group_rules: Annotated[
+        str | None, typer.Option("--security-group-rules", metavar=_LIMIT, help="Of each group.")
+    ] = None,
+    address_pairs: Annotated[str | None, typer.Option("--address-pairs", metavar=_LIMIT, help="Of each port.")] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
     """Set what a project may have."""
     session = Session.of(context)
-    written = session.client.update_quota(project, {"floating_ips": _limit(floating_ips)})
+    texts = options.given(
+        floating_ips=floating_ips,
+        security_groups=security_groups,
+        security_group_rules=security_group_rules,
+        address_pairs=address_pairs,
+    )
+    if not texts:
+        raise CliError("nothing to change", ExitCode.USAGE)
+    written = session.client.update_quota(project, {name: _limit(name, text) for name, text in texts.items()})
     session.finish(written, output, wait, timeout)
 
 
-def _limit(text: str) -> int | None:
+def _limit(name: str, text: str) -> int | None:
     if text == options.NONE:
         return None
     try:
         return int(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no number", param_hint="--floating-ips") from error
+        raise typer.BadParameter(f"{text!r} is no number", param_hint=f"--{name.replace('_', '-')}") from error

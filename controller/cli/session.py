@@ -132,6 +132,21 @@ class Session:
         """The id of a floating IP, without asking the server when it is given as such."""
         return reference.lower() if _UUID.fullmatch(reference) else str(self.floating_ip(reference)["id"])
 
+    def security_group(self, reference: str, project: str | None = None) -> Object:
+        """By id or name, with its rules. `project`: a name is meant there. Raises CliError as the others do."""
+        client = self.client
+        found = _resolve(
+            "security_group",
+            reference,
+            client.get_security_group,
+            lambda name: client.list_security_groups(name=name, project_id=project),
+        )
+        return found if "rules" in found else client.get_security_group(str(found["id"]))
+
+    def security_group_id(self, reference: str, project: str | None = None) -> str:
+        """The id of a group, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.security_group(reference, project)["id"])
+
     def finish(self, written: Written, output: render.Format, wait: bool, timeout: float) -> None:
         """Show what was written, then wait for it if asked. JSON and YAML carry the revision within the object."""
         render.show_object({**(written.object or {}), "revision": written.revision}, output)
@@ -171,7 +186,7 @@ DELETED = (render.Column("deleted", "deleted"), render.Column("id", "id"), rende
 
 
 def _resolve(kind: str, reference: str, by_id: Callable[[str], Object], by_name: Callable[..., list[Object]]) -> Object:
-    word = kind.replace("_ip", " IP")
+    word = kind.replace("_ip", " IP").replace("_", " ")
     if _UUID.fullmatch(reference):
         return by_id(reference.lower())
     if not reference:

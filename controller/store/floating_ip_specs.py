@@ -20,16 +20,13 @@ The methods of `Store`:
     create_port_forwarding(floating_ip_id, spec: PortForwardingSpec, actor: str) -> Written[PortForwarding]
     delete_port_forwarding(floating_ip_id, id, actor: str) -> Written[PortForwarding]
 
-    get_quota(project_id) -> QuotaRecord
-    set_quota(project_id, floating_ips: int | None, actor: str) -> Written[QuotaRecord]     None: as configured
-
 Errors beside those of `specs`:
     NotFound  [404]  floating_ip_pool_unknown floating_ip_unknown port_forwarding_unknown
     Forbidden [403]  floating_ip_auto
     Invalid   [400]  address_outside_pool network_not_translated fixed_ip_unknown range_invalid port_range_invalid
     Conflict  [409]  pool_exists pool_overlap pool_in_use floating_ip_elsewhere floating_ip_associated
                      floating_ip_forwarded ports_in_use
-    Exhausted [409]  pool_exhausted quota_exceeded
+    Exhausted [409]  pool_exhausted quota_exceeded (see quota_specs)
 """
 
 from __future__ import annotations
@@ -39,8 +36,6 @@ from ipaddress import IPv4Address
 
 from controller.store.specs import AddressRange
 from flows.model import FloatingIp
-
-UNLIMITED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +95,3 @@ class PortForwardingSpec:
     port_id: str
     fixed_ip: IPv4Address | None = None
     to: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaRecord:
-    """`own`: the limit is set for this project. A limit of -1 is none."""
-
-    project_id: str
-    floating_ips: int
-    own: bool
-    floating_ips_used: int

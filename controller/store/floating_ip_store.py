@@ -1,39 +1,28 @@
-"""The store's methods for floating IPs and quotas. See `floating_ip_specs` for what they promise."""
+"""The store's methods for floating IPs. See `floating_ip_specs` for what they promise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
-from controller.store import floating_ip_pools, floating_ips, loader, port_forwardings, quotas, schema
-from controller.store.engine import Database
+from controller.store import floating_ip_pools, floating_ips, loader, port_forwardings, schema
 from controller.store.floating_ip_specs import (
     FloatingIpPoolRecord,
     FloatingIpPoolSpec,
     FloatingIpRecord,
     FloatingIpSpec,
     PortForwardingSpec,
-    QuotaRecord,
 )
 from controller.store.journal import Transaction
+from controller.store.quota_store import QuotaStore
 from controller.store.specs import Written
-from controller.store.writer import Writer, equal
+from controller.store.writer import equal
 from flows.model import PortForwarding
 
 
-class FloatingIpStore(Writer):
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], float],
-        on_commit: Callable[[int], None] | None,
-        floating_ip_quota: int,
-    ) -> None:
-        super().__init__(database, clock, on_commit)
-        self._floating_ip_quota = floating_ip_quota
-
+class FloatingIpStore(QuotaStore):
     # -- pools
 
     def create_floating_ip_pool(self, spec: FloatingIpPoolSpec, actor: str) -> Written[FloatingIpPoolRecord]:
@@ -66,7 +55,7 @@ class FloatingIpStore(Writer):
 
     def allocate_floating_ips(self, spec: FloatingIpSpec, actor: str) -> Written[list[FloatingIpRecord]]:
         def work(tx: Transaction) -> list[FloatingIpRecord]:
-            ids = floating_ips.allocate(tx, spec, self._floating_ip_quota)
+            ids = floating_ips.allocate(tx, spec, self._limits)
             return loader.load_floating_ips(tx.connection, ids)
 
         return self._write(actor, work)
@@ -151,18 +140,6 @@ class FloatingIpStore(Writer):
             last = port_forwardings.find(_floating_ip(tx.connection, floating_ip_id).floating_ip, id_)
             port_forwardings.delete_forwarding(tx, floating_ip_id, id_)
             return last
-
-        return self._write(actor, work)
-
-    # -- quotas
-
-    def get_quota(self, project_id: str) -> QuotaRecord:
-        return self._database.read(lambda connection: quotas.load(connection, project_id, self._floating_ip_quota))
-
-    def set_quota(self, project_id: str, floating_ip_limit: int | None, actor: str) -> Written[QuotaRecord]:
-        def work(tx: Transaction) -> QuotaRecord:
-            quotas.set_limit(tx, project_id, floating_ip_limit)
-            return quotas.load(tx.connection, project_id, self._floating_ip_quota)
 
         return self._write(actor, work)
 

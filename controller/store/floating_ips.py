@@ -14,6 +14,7 @@ from controller.store import floating_ip_pools, ipam, quotas
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpSpec
 from controller.store.journal import CREATE, DELETE, FLOATING_IP, UPDATE, Transaction, count_rows
+from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, floating_ips, networks, port_forwardings, ports
 from controller.store.specs import Conflict, Exhausted, Forbidden, Invalid, NotFound
 from flows.model import GatewayMode
@@ -65,7 +66,7 @@ def find(connection: Connection, floating_ip_id: str) -> AnyRow:
     return row
 
 
-def allocate(tx: Transaction, spec: FloatingIpSpec, default_quota: int) -> list[str]:
+def allocate(tx: Transaction, spec: FloatingIpSpec, limits: Limits) -> list[str]:
     """The ids of the new floating IPs.
 
     Raises NotFound `floating_ip_pool_unknown`, Exhausted `quota_exceeded` or `pool_exhausted`, and for chosen
@@ -74,7 +75,7 @@ def allocate(tx: Transaction, spec: FloatingIpSpec, default_quota: int) -> list[
     pool = floating_ip_pools.find(tx.connection, spec.pool, "pool")
     count = len(spec.addresses) or spec.count
     if spec.project_id is not None:
-        quotas.require(tx.connection, spec.project_id, count, default_quota)
+        quotas.require_floating_ips(tx.connection, spec.project_id, count, limits)
     chosen = _claim(tx, pool, spec.addresses) if spec.addresses else _choose(tx, pool, count)
     ids = _add(tx, pool, chosen, [_New(spec.project_id)] * count)
     if spec.port_id is not None:

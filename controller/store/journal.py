@@ -8,12 +8,25 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 
-from controller.store.schema import counters, floating_ips, journal, networks, nodes, port_forwardings, ports
+from controller.store.schema import (
+    counters,
+    floating_ips,
+    journal,
+    networks,
+    nodes,
+    port_forwardings,
+    ports,
+    provider_rules,
+    security_group_rules,
+    security_groups,
+)
 from controller.store.specs import Exhausted, JournalEntry
 
 NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
+SECURITY_GROUP, PROVIDER_RULE = "security_group", "provider_rule"
 # the model does not know these
-FLOATING_IP_POOL, QUOTA = "floating_ip_pool", "quota"
+FLOATING_IP_POOL, QUOTA, DEFAULT_RULE = "floating_ip_pool", "quota", "default_rule"
+MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE)
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 REVISION = "revision"
 
@@ -26,6 +39,9 @@ KEYS = {
     "node_key": (nodes.c.key, 2**16 - 1),
     "floating_ip_key": (floating_ips.c.key, 2**22 - 1),
     "port_forwarding_key": (port_forwardings.c.key, 2**22 - 1),
+    "security_group_key": (security_groups.c.key, 2**22 - 1),
+    "security_rule_key": (security_group_rules.c.key, 2**22 - 1),
+    "provider_rule_key": (provider_rules.c.key, 2**16 - 1),
 }
 
 # in one order, so that two writers cannot wait for each other
@@ -146,7 +162,7 @@ def entries(
 def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
     """The newest revision, and by kind the objects that changed since `after`."""
     newest = revision(connection)
-    changed: dict[str, list[str]] = {NETWORK: [], PORT: [], NODE: [], FLOATING_IP: []}
+    changed: dict[str, list[str]] = {kind: [] for kind in MODELLED}
     if newest > after:
         for kind, object_id in connection.execute(_CHANGED, {"after": after}):
             changed.setdefault(kind, []).append(object_id)

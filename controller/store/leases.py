@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from ipaddress import IPv4Address
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -44,3 +45,12 @@ def record(connection: Connection, batch: Iterable[LeaseRecord]) -> int:
     if changed:
         connection.execute(_UPDATE, changed)
     return len(fresh) + len(changed)
+
+
+def load(connection: Connection, port_id: str | None) -> list[LeaseRecord]:
+    query = select(leases).order_by(leases.c.port_id, leases.c.address)
+    if port_id is not None:
+        query = query.where(leases.c.port_id == port_id)
+    return [
+        LeaseRecord(**{**row, "address": IPv4Address(row["address"])}) for row in connection.execute(query).mappings()
+    ]

@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
-from controller.store import codec, ipam, journal
+from controller.store import codec, ipam, journal, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
+from controller.store.policy_specs import GroupName
 from controller.store.schema import (
     addresses,
     floating_ip_pools,
     floating_ips,
-    leases,
     neighbours,
     networks,
     node_uplinks,
@@ -29,7 +29,6 @@ from controller.store.specs import (
     AddressRange,
     HostAddress,
     Invalid,
-    LeaseRecord,
     NetworkRecord,
     NetworkSpec,
     NodeRecord,
@@ -57,6 +56,8 @@ from flows.model import (
     Port,
     PortChange,
     PortForwarding,
+    ProviderRuleChange,
+    SecurityGroupChange,
     SnatAddress,
     Subnet,
     Uplink,
@@ -69,7 +70,7 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _NETWORKS = select(networks).order_by(networks.c.key)
 _SUBNETS = select(subnets)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
-_PORTS = select(ports).order_by(ports.c.key)
+_PORTS = select(ports, networks.c.filtering).join(networks, networks.c.id == ports.c.network_id).order_by(ports.c.key)
 _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
@@ -159,6 +160,8 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
                 router=row.router,
+                allow_same_net_traffic=row.allow_same_net_traffic,
+                filtering=row.filtering,
             ),
             created_at=row.created_at,
             revision=row.revision,
@@ -186,7 +189,7 @@ def _subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> SubnetSpec:
 def network_of(record: NetworkRecord) -> Network:
     """The compiler's view of a network."""
     spec = record.spec
-    assert spec.gateway_mode is not None
+    assert spec.gateway_mode is not None and spec.allow_same_net_traffic is not None
     options = [DhcpOption(option.code, option.payload) for option in spec.dhcp_options]
     if spec.ntp_servers:
         options.insert(0, DhcpOption(NTP_SERVERS_OPTION, b"".join(server.packed for server in spec.ntp_servers)))
@@ -218,6 +221,7 @@ def network_of(record: NetworkRecord) -> Network:
         snat_exempt=spec.snat_exempt,
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
+        allow_same_net_traffic=spec.allow_same_net_traffic,
     )
 
 
@@ -225,10 +229,14 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
     fixed_ips: dict[str, list[FixedIp]] = {}
     for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
         fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
-    return [_port(row, tuple(fixed_ips.get(row.id, ()))) for row in _rows(connection, _PORTS, ids)]
+    groups = policy_loader.load_memberships(connection, ids)
+    return [
+        _port(row, tuple(fixed_ips.get(row.id, ())), tuple(groups.get(row.id, ())))
+        for row in _rows(connection, _PORTS, ids)
+    ]
 
 
-def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...]) -> PortRecord:
+def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...], groups: tuple[GroupName, ...]) -> PortRecord:
     options = codec.load_options(row.dhcp_options)
     port = Port(
         id=row.id,
@@ -243,9 +251,20 @@ def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...]) -> PortRecord:
         binding=None if row.bound_node is None else Binding(row.bound_node, row.ofport, row.zone),
         dhcp_options=tuple(DhcpOption(option.code, option.payload) for option in options),
         migration=_migration(row),
+        security_groups=tuple(group.id for group in groups) if row.filtering and row.port_security else None,
+        port_security=row.port_security,
+        address_pairs=policy_loader.load_pairs(row.address_pairs),
+        qos=policy_loader.load_qos(row.qos),
     )
     return PortRecord(
-        port, row.device_id, options, row.created_at, row.revision, row.binding_error, expected_on=row.other_node
+        port,
+        row.device_id,
+        options,
+        row.created_at,
+        row.revision,
+        row.binding_error,
+        expected_on=row.other_node,
+        security_groups=groups,
     )
 
 
@@ -351,6 +370,8 @@ def load_snapshot(connection: Connection) -> Snapshot:
         (record.port for record in load_ports(connection)),
         (record.node for record in load_nodes(connection)),
         (record.floating_ip for record in load_floating_ips(connection)),
+        (record.group for record in policy_loader.load_groups(connection)),
+        (record.rule for record in policy_loader.load_provider_rules(connection)),
     )
 
 
@@ -363,11 +384,16 @@ def changes_since(connection: Connection, revision: int) -> tuple[int, tuple[Cha
     nodes_now = {record.node.name: record.node for record in load_nodes(connection, names)}
     floating_ids = changed[journal.FLOATING_IP]
     floating_now = {record.floating_ip.id: record.floating_ip for record in load_floating_ips(connection, floating_ids)}
+    group_ids, rule_ids = changed[journal.SECURITY_GROUP], changed[journal.PROVIDER_RULE]
+    groups_now = {record.group.id: record.group for record in policy_loader.load_groups(connection, group_ids)}
+    rules_now = {record.rule.id: record.rule for record in policy_loader.load_provider_rules(connection, rule_ids)}
     return newest, (
         *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
         *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
         *(NodeChange(name, nodes_now.get(name)) for name in names),
         *(FloatingIpChange(id_, floating_now.get(id_)) for id_ in floating_ids),
+        *(SecurityGroupChange(id_, groups_now.get(id_)) for id_ in group_ids),
+        *(ProviderRuleChange(id_, rules_now.get(id_)) for id_ in rule_ids),
     )
 
 
@@ -387,12 +413,3 @@ def page(
             raise Invalid("marker_unknown", f"there is no {marker} to go on from", "marker")
         query = query.where(key_column > start)
     return list(connection.execute(query).scalars())
-
-
-def load_leases(connection: Connection, port_id: str | None) -> list[LeaseRecord]:
-    query = select(leases).order_by(leases.c.port_id, leases.c.address)
-    if port_id is not None:
-        query = query.where(leases.c.port_id == port_id)
-    return [
-        LeaseRecord(**{**row, "address": IPv4Address(row["address"])}) for row in connection.execute(query).mappings()
-    ]

@@ -8,11 +8,11 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN
 from controller.store import codec, floating_ip_pools, ipam, network_options, node_addresses, own_snat, routers
-from controller.store.journal import CREATE, DELETE, NETWORK, UPDATE, Transaction, count_rows
+from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
 from controller.store.network_options import TAKEN_RANGES, Frame
 from controller.store.schema import (
     addresses,
@@ -45,7 +45,11 @@ COLUMN_CHANGES: dict[str, Any] = {
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
     "router": str,
+    "allow_same_net_traffic": bool,
+    "filtering": bool,
 }
+
+_TOUCH_PORT = update(ports).where(ports.c.id == bindparam("port")).values(revision=bindparam("r"))
 
 
 def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> str:
@@ -59,6 +63,8 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> s
     carrier_nat = _overlaps(tx.connection, spec, subnet.cidr)
     segment = _segment(tx.connection, spec, vlan_range)
     private = not (spec.shared or spec.external)
+    if spec.allow_same_net_traffic is None:
+        spec = replace(spec, allow_same_net_traffic=private)
     member = routers.Member(None, spec.project_id, private, spec.external, subnet.cidr)
     key, router_key = routers.keys(tx, member, spec.router)
     id_, subnet_id = str(uuid4()), str(uuid4())
@@ -231,6 +237,11 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
     if changed.keys() & {"own_snat_address", "external_network_id"}:
         own_snat.settle(tx)
+    if "filtering" in values:
+        ids = tx.connection.execute(select(ports.c.id).where(ports.c.network_id == network_id)).scalars().all()
+        told = [{"port": id_, "r": tx.record(PORT, id_, UPDATE, {"filtering": values["filtering"]})} for id_ in ids]
+        if told:
+            tx.connection.execute(_TOUCH_PORT, told)
 
 
 def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, ...]) -> dict[str, Any]:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from controller.store import bindings, codec, floating_ips, ipam
+from controller.store import (
+    address_pairs,
+    bindings,
+    codec,
+    floating_ips,
+    ipam,
+    macs,
+    memberships,
+    policy_loader,
+    port_policy,
+    security_groups,
+)
 from controller.store.engine import chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
+from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, leases, nodes, ports
 from controller.store.specs import Conflict, Exhausted, FixedIpSpec, Invalid, NotFound, PortSpec, StoreError
 
 GENERATED_PREFIX = "fa:16:3e"
-# the addresses that flows speak with (gateways, nodes); a port that had one could impersonate them
-OWN_PREFIX = "02:54:4c"
 MAC_ATTEMPTS = 5
 
 COLUMN_CHANGES: dict[str, Any] = {
@@ -30,7 +39,11 @@ COLUMN_CHANGES: dict[str, Any] = {
     "device_id": str,
     "node": lambda value: value,
     "dhcp_options": codec.dump_options,
+    "qos": policy_loader.dump_qos,
 }
+
+# what changes with more than a column
+_OWN_WAY = frozenset({"fixed_ips", *port_policy.FIELDS})
 
 _INSERT = insert(ports)
 _IDS = select(ports.c.id).where(ports.c.id.in_(bindparam("ids", expanding=True)))
@@ -65,7 +78,11 @@ def _blaming(index: int) -> Iterator[None]:
 
 
 def create(
-    tx: Transaction, specs: Sequence[PortSpec], rng: random.Random, auto_assign_pool: str | None = None
+    tx: Transaction,
+    specs: Sequence[PortSpec],
+    rng: random.Random,
+    auto_assign_pool: str | None,
+    limits: Limits,
 ) -> list[str]:
     """The ids of the new ports, in order. Each that can have one gets a floating IP of `auto_assign_pool`."""
     if not specs:
@@ -73,7 +90,8 @@ def create(
     drafts: list[_Draft] = []
     for index, spec in enumerate(specs):
         with _blaming(index):
-            drafts.append(_Draft(_port_id(spec), spec, index))
+            pairs = port_policy.normal_pairs(spec.address_pairs)
+            drafts.append(_Draft(_port_id(spec), replace(spec, address_pairs=pairs), index))
     by_network: dict[str, list[_Draft]] = {}
     for draft in drafts:
         by_network.setdefault(draft.spec.network_id, []).append(draft)
@@ -88,19 +106,41 @@ def create(
         _give_macs(tx.connection, network_id, members, rng)
     # addresses point at ports, so the ports go first; their journal rows tell the addresses, so they come last
     keys = tx.new_keys("port_key", len(drafts))
-    rows = [
-        _row(tx, draft, key, known_subnets[draft.spec.network_id][0].project_id)
-        for draft, key in zip(drafts, keys, strict=True)
-    ]
+    owners = {draft.id: _owner(draft.spec, known_subnets[draft.spec.network_id][0].project_id) for draft in drafts}
+    # before the ports: their revision is that of the whole change then
+    lacking = {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
+    by_default = security_groups.defaults(tx, lacking)
+    rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
         _give_addresses(tx, known_subnets[network_id], members)
+    _give_policy(tx, drafts, owners, by_default, limits)
     for draft in drafts:
         tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
     if auto_assign_pool is not None:
         floating_ips.assign(tx, auto_assign_pool, [draft.id for draft in drafts])
     bindings.bind_new(tx, [draft.id for draft in drafts])
     return [draft.id for draft in drafts]
+
+
+def _give_policy(
+    tx: Transaction,
+    drafts: Sequence[_Draft],
+    owners: Mapping[str, str | None],
+    by_default: Mapping[str | None, str],
+    limits: Limits,
+) -> None:
+    """Their groups, and whether they can have their address pairs: last, for no pair may be another's address."""
+    wanted = []
+    for draft in drafts:
+        spec, project_id = draft.spec, owners[draft.id]
+        with _blaming(draft.index):
+            groups = port_policy.groups(spec)
+            if spec.address_pairs:
+                address_pairs.require_room(tx.connection, project_id, len(spec.address_pairs), limits)
+                address_pairs.check(tx.connection, spec.network_id, draft.id, spec.address_pairs)
+        wanted.append(memberships.Wanted(draft.id, project_id, groups, draft.index))
+    memberships.join(tx, wanted, by_default)
 
 
 def _port_id(spec: PortSpec) -> str:
@@ -131,25 +171,12 @@ def _refuse_unknown_nodes(connection: Connection, drafts: Sequence[_Draft]) -> N
                 raise NotFound("node_unknown", f"there is no node {draft.spec.node}", "node")
 
 
-def normal_mac(mac: str) -> str:
-    """Lower case with colons. Raises Invalid `mac_invalid` for what no VM may have."""
-    digits = re.sub(r"[:.\-]", "", mac).lower()
-    if not re.fullmatch(r"[0-9a-f]{12}", digits):
-        raise Invalid("mac_invalid", f"{mac!r} is not a MAC address", "mac")
-    normal = ":".join(digits[index : index + 2] for index in range(0, 12, 2))
-    if int(digits[:2], 16) & 1 or int(digits, 16) == 0:
-        raise Invalid("mac_invalid", f"{normal} is not a unicast address", "mac")
-    if normal.startswith(OWN_PREFIX):
-        raise Invalid("mac_invalid", f"{OWN_PREFIX}:* belongs to gateways and nodes", "mac")
-    return normal
-
-
 def _give_macs(connection: Connection, network_id: str, drafts: Sequence[_Draft], rng: random.Random) -> None:
     taken: set[str] = set()
     for draft in drafts:
         if draft.spec.mac is not None:
             with _blaming(draft.index):
-                draft.mac = normal_mac(draft.spec.mac)
+                draft.mac = macs.normal(draft.spec.mac)
                 if draft.mac in taken:
                     raise Conflict("mac_in_use", f"{draft.mac} is wanted twice", "mac", mac=draft.mac)
             taken.add(draft.mac)
@@ -180,15 +207,19 @@ def _random_mac(rng: random.Random) -> str:
     return f"{GENERATED_PREFIX}:{tail >> 16:02x}:{tail >> 8 & 0xFF:02x}:{tail & 0xFF:02x}"
 
 
-def _used_macs(connection: Connection, network_id: str, macs: Sequence[str]) -> set[str]:
+def _used_macs(connection: Connection, network_id: str, wanted: Sequence[str]) -> set[str]:
     return {
         mac
-        for part in chunks(macs)
+        for part in chunks(wanted)
         for mac in connection.execute(_MACS, {"network": network_id, "macs": part}).scalars()
     }
 
 
-def _row(tx: Transaction, draft: _Draft, key: int, network_project: str | None) -> dict[str, Any]:
+def _owner(spec: PortSpec, network_project: str | None) -> str | None:
+    return spec.project_id if spec.project_id is not None else network_project
+
+
+def _row(tx: Transaction, draft: _Draft, key: int, project_id: str | None) -> dict[str, Any]:
     spec = draft.spec
     payload = {"network_id": spec.network_id, "mac": draft.mac, "name": spec.name, "device_id": spec.device_id}
     return {
@@ -198,10 +229,13 @@ def _row(tx: Transaction, draft: _Draft, key: int, network_project: str | None) 
         "mac": draft.mac,
         "name": spec.name,
         "hostname": spec.hostname,
-        "project_id": spec.project_id if spec.project_id is not None else network_project,
+        "project_id": project_id,
         "device_id": spec.device_id,
         "node": spec.node,
         "dhcp_options": codec.dump_options(spec.dhcp_options),
+        "port_security": spec.port_security,
+        "address_pairs": address_pairs.dump(spec.address_pairs, draft.mac),
+        "qos": policy_loader.dump_qos(spec.qos),
         "created_at": tx.now,
         "revision": tx.record(PORT, draft.id, CREATE, payload),
     }
@@ -240,23 +274,26 @@ def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: 
     return (fitting or candidates)[0]
 
 
-def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any]) -> None:
+def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits) -> None:
     """Raises Invalid `immutable` for what is fixed at creation."""
     row = tx.connection.execute(select(ports).where(ports.c.id == port_id)).one_or_none()
     if row is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
     for name in changes:
-        if name != "fixed_ips" and name not in COLUMN_CHANGES:
+        if name not in _OWN_WAY and name not in COLUMN_CHANGES:
             known = name in PortSpec.__dataclass_fields__
             code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
             raise Invalid(code, f"{name} of a port {why}", name)
-    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "fixed_ips"}
+    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name not in _OWN_WAY}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     if values.get("node") is not None:
         _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
     changed = dict(values)
     if "fixed_ips" in changes:
         changed |= _update_fixed_ips(tx, port_id, row.network_id, changes["fixed_ips"])
+    columns, groups = port_policy.change(tx, row, changes, limits)
+    values |= columns
+    changed |= columns | groups
     if not changed:
         return
     values["revision"] = tx.record(PORT, port_id, UPDATE, changed)
@@ -298,5 +335,6 @@ def delete_port(tx: Transaction, port_id: str) -> None:
     released = ipam.release(tx, addresses.c.port_id == port_id)
     bindings.unbind(tx, port_id)
     tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
+    memberships.leave(tx, port_id)
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     tx.record(PORT, port_id, DELETE, {"released": [str(IPv4Address(row.address)) for row in released]})

@@ -2,39 +2,75 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
-from controller.store.floating_ip_specs import UNLIMITED, QuotaRecord
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
 from controller.store.journal import QUOTA, UPDATE, Transaction, count_rows
-from controller.store.schema import floating_ips, quotas
+from controller.store.policy_specs import DEFAULT_GROUP
+from controller.store.quota_specs import UNLIMITED, Limits, QuotaRecord
+from controller.store.schema import floating_ips, quotas, security_groups
 from controller.store.specs import Exhausted
 
+NAMES = tuple(field.name for field in fields(Limits))
 
-def load(connection: Connection, project_id: str, default: int) -> QuotaRecord:
-    own = connection.execute(select(quotas.c.floating_ips).where(quotas.c.project_id == project_id)).scalar()
-    used = count_rows(connection, floating_ips, floating_ips.c.project_id == project_id, ~floating_ips.c.auto)
-    return QuotaRecord(project_id, default if own is None else own, own is not None, used)
+_OWN = select(quotas.c.name, quotas.c.value).where(quotas.c.project_id == bindparam("project"))
 
 
-def require(connection: Connection, project_id: str, more: int, default: int) -> None:
-    """Raises Exhausted `quota_exceeded` when the project may not have so many floating IPs more."""
-    quota = load(connection, project_id, default)
-    limit, used = quota.floating_ips, quota.floating_ips_used
+def limits(connection: Connection, project_id: str, defaults: Limits) -> Limits:
+    """What the project may have: as set for it, else as configured."""
+    own = {name: value for name, value in connection.execute(_OWN, {"project": project_id})}
+    return replace(defaults, **own)
+
+
+def load(connection: Connection, project_id: str, defaults: Limits) -> QuotaRecord:
+    own = {name: value for name, value in connection.execute(_OWN, {"project": project_id})}
+    return QuotaRecord(
+        project_id,
+        replace(defaults, **own),
+        tuple(name for name in NAMES if name in own),
+        floating_ips_used(connection, project_id),
+        security_groups_used(connection, project_id),
+    )
+
+
+def floating_ips_used(connection: Connection, project_id: str) -> int:
+    return count_rows(connection, floating_ips, floating_ips.c.project_id == project_id, ~floating_ips.c.auto)
+
+
+def security_groups_used(connection: Connection, project_id: str) -> int:
+    """Those that somebody made: the group `default` makes itself."""
+    table = security_groups.c
+    return count_rows(connection, security_groups, table.project_id == project_id, table.name != DEFAULT_GROUP)
+
+
+def require(whose: str, what: str, limit: int, used: int, more: int, field: str | None = None) -> None:
+    """Raises Exhausted `quota_exceeded` when so many more are too many."""
     if limit != UNLIMITED and used + more > limit:
-        message = f"project {project_id} may have {limit} floating IPs, and has {used}"
-        raise Exhausted("quota_exceeded", message, limit=limit, used=used)
+        message = f"{whose} may have {limit} {what}, and has {used}"
+        raise Exhausted("quota_exceeded", message, field, limit=limit, used=used)
 
 
-def set_limit(tx: Transaction, project_id: str, limit: int | None) -> None:
+def require_floating_ips(connection: Connection, project_id: str, more: int, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when the project may not have so many floating IPs more."""
+    limit = limits(connection, project_id, defaults).floating_ips
+    used = floating_ips_used(connection, project_id)
+    require(f"project {project_id}", "floating IPs", limit, used, more)
+
+
+def set_limits(tx: Transaction, project_id: str, changes: Mapping[str, int | None]) -> None:
     """None: as configured. A project that has more keeps them."""
+    own = {name: value for name, value in tx.connection.execute(_OWN, {"project": project_id})}
     table = quotas.c
-    before = tx.connection.execute(select(table.floating_ips).where(table.project_id == project_id)).scalar()
-    if before == limit:
-        return
-    if limit is None:
-        tx.connection.execute(delete(quotas).where(table.project_id == project_id))
-    elif before is None:
-        tx.connection.execute(insert(quotas), {"project_id": project_id, "floating_ips": limit})
-    else:
-        tx.connection.execute(update(quotas).where(table.project_id == project_id).values(floating_ips=limit))
-    tx.record(QUOTA, project_id, UPDATE, {"floating_ips": limit})
+    for name, value in changes.items():
+        if own.get(name) == value:
+            continue
+        here = (table.project_id == project_id, table.name == name)
+        if value is None:
+            tx.connection.execute(delete(quotas).where(*here))
+        elif name in own:
+            tx.connection.execute(update(quotas).where(*here).values(value=value))
+        else:
+            tx.connection.execute(insert(quotas), {"project_id": project_id, "name": name, "value": value})
+        tx.record(QUOTA, project_id, UPDATE, {name: value})

@@ -20,6 +20,8 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
+    true,
 )
 
 metadata = MetaData(
@@ -89,6 +91,9 @@ networks = Table(
     Column("router", ID, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    # the defaults are those of rows from before there were security groups
+    Column("allow_same_net_traffic", Boolean, nullable=False, server_default=true()),
+    Column("filtering", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("physical_network", "segment"),
 )
 
@@ -179,6 +184,9 @@ ports = Table(
     Column("dhcp_options", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("port_security", Boolean, nullable=False, server_default=true()),
+    Column("address_pairs", JSON, nullable=False, server_default="[]"),
+    Column("qos", JSON, nullable=False, server_default="{}"),
     UniqueConstraint("network_id", "mac"),
     UniqueConstraint("bound_node", "zone"),
     UniqueConstraint("other_node", "other_zone"),
@@ -307,10 +315,100 @@ port_forwardings = Table(
     UniqueConstraint("floating_ip_id", "protocol", "first"),
 )
 
-# What a project may have, where that is not what the configuration says. -1: as many as it likes.
+# `project_id` "" is the operator's own: a NULL would escape the unique constraint.
+security_groups = Table(
+    "security_groups",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("project_id", NAME, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("description", NAME, nullable=False),
+    Column("stateful", Boolean, nullable=False),
+    Column("log_accepted", Boolean, nullable=False),
+    Column("log_dropped", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+# `matches` is all that a rule is about in one text, for NULLs escape a unique constraint (see service_rows).
+security_group_rules = Table(
+    "security_group_rules",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("group_id", ID, ForeignKey("security_groups.id"), nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("protocol", Integer),
+    Column("first", Integer),
+    Column("last", Integer),
+    Column("icmp_type", Integer),
+    Column("icmp_code", Integer),
+    Column("remote_cidr", String(18)),
+    Column("remote_group_id", ID, ForeignKey("security_groups.id"), index=True),
+    Column("log", Boolean, nullable=False),
+    Column("description", NAME, nullable=False),
+    Column("matches", String(128), nullable=False),
+    Column("created_at", Double, nullable=False),
+    CheckConstraint("remote_cidr IS NULL OR remote_group_id IS NULL", name="one_remote"),
+    UniqueConstraint("group_id", "matches"),
+)
+
+port_security_groups = Table(
+    "port_security_groups",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
+    Column("group_id", ID, ForeignKey("security_groups.id"), primary_key=True, index=True),
+)
+
+# What a new group begins with. `applies_to` is default, other or all; `own_group`: the remote is the group itself.
+default_rules = Table(
+    "default_rules",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("applies_to", String(16), nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("protocol", Integer),
+    Column("first", Integer),
+    Column("last", Integer),
+    Column("icmp_type", Integer),
+    Column("icmp_code", Integer),
+    Column("remote_cidr", String(18)),
+    Column("own_group", Boolean, nullable=False),
+    Column("description", NAME, nullable=False),
+    Column("matches", String(128), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("remote_cidr IS NULL OR NOT own_group", name="one_remote"),
+    UniqueConstraint("applies_to", "matches"),
+)
+
+# What the operator drops for all VMs. `direction` NULL: both ways.
+provider_rules = Table(
+    "provider_rules",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("direction", String(16)),
+    Column("protocol", Integer),
+    Column("first", Integer),
+    Column("last", Integer),
+    Column("icmp_type", Integer),
+    Column("icmp_code", Integer),
+    Column("cidr", String(18), nullable=False),
+    Column("description", NAME, nullable=False),
+    Column("matches", String(128), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+# What a project may have, where that is not what the configuration says. `name` is a field of specs.Limits, `value` -1
+# means as many as it likes.
 quotas = Table(
-    "quotas",
+    "project_quotas",
     metadata,
     Column("project_id", NAME, primary_key=True),
-    Column("floating_ips", Integer, nullable=False),
+    Column("name", String(32), primary_key=True),
+    Column("value", Integer, nullable=False),
 )

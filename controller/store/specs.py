@@ -4,7 +4,7 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 `Written(revision, value)`; `revision` is the journal revision after it (the current one when nothing had to change).
 `actor` is who asked.
 
-    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None)
+    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None, limits=Limits())
         url: SQLAlchemy URL; a new database gets its tables, one of another schema revision raises SchemaError.
         on_commit(revision) is called after each commit that wrote to the journal, outside of every lock.
     close() -> None
@@ -12,8 +12,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router (typed as in NetworkSpec) and subnets: a
-        tuple of one SubnetSpec with the same cidr and gateway (or None), whose
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering (typed
+        as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
         allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
@@ -22,7 +22,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 
     create_ports(specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]      all or none
     update_port(port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]
-        changes: name, hostname, device_id, node, dhcp_options, fixed_ips (typed as in PortSpec).
+        changes: name, hostname, device_id, node, dhcp_options, fixed_ips, security_groups, port_security,
+        address_pairs, qos (typed as in PortSpec).
     delete_port(port_id: str, actor: str) -> Written[PortRecord]
     prepare_binding, activate_binding, withdraw_binding(port_id: str, node: str, actor: str) -> Written[PortRecord]
         have another node expect the port, have it served there, have it expected no more
@@ -71,7 +72,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, StaticRoute
+from controller.store.policy_specs import AddressPairSpec, GroupName
+from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, Qos, StaticRoute
 
 T = TypeVar("T")
 
@@ -138,6 +140,9 @@ class NetworkSpec:
 
     `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model. `router`: `project` (with
     the project's other private networks), `isolated`, or the id of a network to be routed with.
+
+    `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
+    `filtering`: its ports obey their security groups.
     """
 
     name: str
@@ -162,6 +167,8 @@ class NetworkSpec:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     router: str = "project"
+    allow_same_net_traffic: bool | None = None
+    filtering: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +198,11 @@ class FixedIpSpec:
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled."""
+    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled.
+
+    `security_groups`: names or ids of groups of its project; None: the one called `default`, (): nothing is allowed.
+    Without `port_security` a port may send from any address; then it has no groups and no pairs.
+    """
 
     network_id: str
     name: str = ""
@@ -203,6 +214,10 @@ class PortSpec:
     node: str | None = None
     dhcp_options: tuple[DhcpOptionSpec, ...] = ()
     id: str | None = None
+    security_groups: tuple[str, ...] | None = None
+    port_security: bool = True
+    address_pairs: tuple[AddressPairSpec, ...] = ()
+    qos: Qos = Qos()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +226,7 @@ class PortRecord:
 
     `binding_error` says why it is bound nowhere though a node shows its interface. `floating_ips` are associated with
     it; the model's feed leaves them out. `expected_on` is the other node of a move, seen there or not.
+    `security_groups` are its groups by key, whether its network is filtered or not.
     """
 
     port: Port
@@ -221,6 +237,7 @@ class PortRecord:
     binding_error: str | None = None
     floating_ips: tuple[FloatingIp, ...] = ()
     expected_on: str | None = None
+    security_groups: tuple[GroupName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +301,10 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """`kind` is network, port, node, floating_ip, floating_ip_pool or quota; `object_id` is the name of a node, the
-    project of a quota; `action` is create, update or delete. A floating IP's payload has `events`: which of allocate,
-    associate, disassociate and release the change was.
+    """`kind` is network, port, node, floating_ip, security_group, provider_rule or what the model does not know:
+    floating_ip_pool, default_rule, quota. `object_id` is the name of a node, the project of a quota. `action` is
+    create, update or delete. A floating IP's payload has `events`: which of allocate, associate, disassociate and
+    release the change was.
     """
 
     revision: int

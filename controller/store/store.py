@@ -16,6 +16,8 @@ from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.migrations import prepare
+from controller.store.quota_specs import Limits
+from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
     InterfaceReport,
     JournalEntry,
@@ -34,7 +36,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore):
+class Store(FloatingIpStore, SecurityGroupStore):
     def __init__(
         self,
         url: str,
@@ -43,11 +45,11 @@ class Store(FloatingIpStore):
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         on_commit: Callable[[int], None] | None = None,
-        floating_ip_quota: int = 10,
         auto_assign_pool: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
         prepare(url)
-        super().__init__(Database(url), clock, on_commit, floating_ip_quota)
+        super().__init__(Database(url), clock, on_commit, limits or Limits())
         self._vlan_range = vlan_range
         self._rng = rng or random.SystemRandom()
         self._auto_assign_pool = auto_assign_pool
@@ -101,14 +103,14 @@ class Store(FloatingIpStore):
 
     def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
-            ids = ports.create(tx, specs, self._rng, self._auto_assign_pool)
+            ids = ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits)
             return _ports(tx.connection, ids)  # by key, which is the order of creation
 
         return self._write(actor, work)
 
     def update_port(self, port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
-            ports.update_port(tx, port_id, changes)
+            ports.update_port(tx, port_id, changes, self._limits)
             return _port(tx.connection, port_id)
 
         return self._write(actor, work)
@@ -226,7 +228,7 @@ class Store(FloatingIpStore):
         return self._database.write(lambda connection: leases.record(connection, kept)) if kept else 0
 
     def list_leases(self, *, port_id: str | None = None) -> list[LeaseRecord]:
-        return self._database.read(lambda connection: loader.load_leases(connection, port_id))
+        return self._database.read(lambda connection: leases.load(connection, port_id))
 
     def revision(self) -> int:
         return self._database.read(journal.revision)

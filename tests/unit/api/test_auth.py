@@ -54,6 +54,28 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("DELETE", "/v1/floating-ips/{floating}/port-forwardings/{forwarding}", None, {"admin", "member-a"}),
     ("GET", "/v1/quotas/a", None, {"admin", "member-a", "reader"}),
     ("PATCH", "/v1/quotas/a", {"floating_ips": 5}, {"admin"}),
+    ("GET", "/v1/security-groups", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/security-groups", {"name": "new"}, {"admin", "member-a"}),
+    ("GET", "/v1/security-groups/{group}", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/security-groups/{group}", {"name": "new"}, {"admin", "member-a"}),
+    ("DELETE", "/v1/security-groups/{group}", None, {"admin", "member-a"}),
+    ("GET", "/v1/security-group-rules", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/security-group-rules",
+        {"security_group_id": "{group}", "direction": "ingress"},
+        {"admin", "member-a"},
+    ),
+    ("GET", "/v1/security-group-rules/{rule}", None, {"admin", "member-a", "reader"}),
+    ("DELETE", "/v1/security-group-rules/{rule}", None, {"admin", "member-a"}),
+    ("GET", "/v1/default-security-group-rules", None, {"admin", "reader"}),
+    ("POST", "/v1/default-security-group-rules", {"direction": "ingress"}, {"admin"}),
+    ("GET", "/v1/default-security-group-rules/{template}", None, {"admin", "reader"}),
+    ("DELETE", "/v1/default-security-group-rules/{template}", None, {"admin"}),
+    ("GET", "/v1/provider-rules", None, {"admin", "reader"}),
+    ("POST", "/v1/provider-rules", {"cidr": "198.51.100.0/24"}, {"admin"}),
+    ("GET", "/v1/provider-rules/{dropped}", None, {"admin", "reader"}),
+    ("DELETE", "/v1/provider-rules/{dropped}", None, {"admin"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
@@ -84,6 +106,11 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     forwarding = {"protocol": "udp", "ports": "53", "port_id": names["port"]}
     made = world.ok("POST", f"/v1/floating-ips/{floating}/port-forwardings", forwarding)
     names |= {"external": external, "floating": floating, "forwarding": made["port_forwarding"]["id"]}
+    group = world.ok("POST", "/v1/security-groups", {"name": "web", "project_id": "a"})["security_group"]
+    template = world.ok("GET", "/v1/default-security-group-rules")["default_security_group_rules"][0]
+    dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
+    names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
+    names |= {"template": template["id"], "dropped": dropped["id"]}
     if body is not None:
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     reply = world.call(method, path.format(**names), body, token)

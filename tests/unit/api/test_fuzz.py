@@ -9,16 +9,39 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.api import models
+from controller.api import models, security_group_models
 from tests.unit.api.world import World, network_body
 
 FIELDS = sorted(
     {
         name
-        for model in (models.NetworkCreate, models.PortCreate, models.NodePut, models.InterfacesPut)
+        for model in (
+            models.NetworkCreate,
+            models.PortCreate,
+            models.NodePut,
+            models.InterfacesPut,
+            security_group_models.SecurityGroupCreate,
+            security_group_models.RuleCreate,
+            security_group_models.DefaultRuleCreate,
+            security_group_models.ProviderRuleCreate,
+        )
         for name in model.model_fields
     }
-    | {"ports", "cidr", "gateway", "address", "subnet_id", "code", "value", "type", "iface_id", "ofport", "first"}
+    | {
+        "ports",
+        "cidr",
+        "gateway",
+        "address",
+        "subnet_id",
+        "mac",
+        "rate_kbps",
+        "code",
+        "value",
+        "type",
+        "iface_id",
+        "ofport",
+        "first",
+    }
 )
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -36,6 +59,10 @@ VALUES = st.recursive(
 SOUND = {
     "networks": network_body(),
     "ports": {"network_id": "NETWORK"},
+    "security-groups": {"name": "web"},
+    "security-group-rules": {"security_group_id": "GROUP", "direction": "ingress"},
+    "default-security-group-rules": {"direction": "ingress"},
+    "provider-rules": {"cidr": "192.0.2.0/24"},
     "nodes/n1": {"datapath_id": "0000000000000001", "physical_networks": ["physnet1"]},
     "nodes/n1/interfaces": {"serial": 1, "uplinks": {}, "interfaces": []},
 }
@@ -45,6 +72,11 @@ TARGETS = st.sampled_from(
         ("PATCH", "networks"),
         ("POST", "ports"),
         ("PATCH", "ports"),
+        ("POST", "security-groups"),
+        ("PATCH", "security-groups"),
+        ("POST", "security-group-rules"),
+        ("POST", "default-security-group-rules"),
+        ("POST", "provider-rules"),
         ("PUT", "nodes/n1"),
         ("PUT", "nodes/n1/interfaces"),
     ]
@@ -53,7 +85,8 @@ TARGETS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def ids(shared_world: World, shared_network: str) -> dict[str, str]:
-    return {"networks": shared_network, "ports": shared_world.port(shared_network)["id"]}
+    group = shared_world.ok("POST", "/v1/security-groups", {"name": "fuzzed"})["security_group"]["id"]
+    return {"networks": shared_network, "ports": shared_world.port(shared_network)["id"], "security-groups": group}
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,6 +98,8 @@ def test_damaged_bodies(
     body = {} if method == "PATCH" else dict(SOUND[kind])
     if kind == "ports" and method == "POST":
         body["network_id"] = ids["networks"]
+    if kind == "security-group-rules":
+        body["security_group_id"] = ids["security-groups"]
     path = f"/v1/{kind}/{ids[kind]}" if method == "PATCH" else f"/v1/{kind}"
     reply = shared_world.call(method, path, {**body, **changes}, "agent" if method == "PUT" else "admin")
     assert reply.status < 500, reply.data

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import floating_ip_models, models
+from controller.api import floating_ip_models, models, quotas, security_group_models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -61,6 +61,8 @@ NETWORK = {
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
     "router": "isolated",
+    "allow_same_net_traffic": False,
+    "filtering": True,
     "subnets": [SUBNET],
 }
 PORT = {
@@ -70,7 +72,29 @@ PORT = {
     "fixed_ips": [{"address": "10.200.7.8", "subnet_id": "SUBNET"}],
     "node": "n1",
     "dhcp_options": [OPTION],
+    "security_groups": ["web"],
+    "port_security": True,
+    "address_pairs": [{"cidr": "10.200.9.0/28", "mac": "00:00:5e:00:01:07"}],
+    "qos": {
+        "egress": {"rate_kbps": 10000, "burst_kbits": 4000},
+        "ingress": {"rate_kbps": 20000, "burst_kbits": 8000},
+        "dscp": 46,
+    },
 }
+RULE = {
+    "security_group_id": "GROUP",
+    "direction": "ingress",
+    "protocol": "tcp",
+    "ports": "80-89",
+    "icmp_type": None,
+    "icmp_code": None,
+    "remote_cidr": "192.0.2.0/24",
+    "remote_group_id": None,
+    "log": True,
+    "description": "web",
+}
+QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs")
+SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
     "project_id": "a",
@@ -123,7 +147,39 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         floating_ip_models.PortForwardingCreate,
         {"protocol": "tcp", "ports": "80-89", "port_id": "TARGET", "fixed_ip": "FIXED", "to": 8080},
     ),
-    ("PATCH", "quotas/a"): (floating_ip_models.QuotaUpdate, {"floating_ips": 20}),
+    ("PATCH", "quotas/a"): (quotas.QuotaUpdate, {name: 20 for name in QUOTAS}),
+    ("POST", "security-groups"): (
+        security_group_models.SecurityGroupCreate,
+        {
+            "name": "db",
+            "project_id": "a",
+            "description": "databases",
+            "stateful": False,
+            "log_accepted": True,
+            "log_dropped": True,
+        },
+    ),
+    ("PATCH", "security-groups/RENAMED"): (
+        security_group_models.SecurityGroupUpdate,
+        {"name": "new", "description": "servers", "stateful": True, "log_accepted": True, "log_dropped": True},
+    ),
+    ("POST", "security-group-rules"): (security_group_models.RuleCreate, RULE),
+    ("POST", "security-group-rules?many"): (security_group_models.RuleBulk, {"security_group_rules": [RULE]}),
+    ("POST", "default-security-group-rules"): (
+        security_group_models.DefaultRuleCreate,
+        {
+            "direction": "ingress",
+            **SERVICE,
+            "remote_cidr": "192.0.2.0/24",
+            "own_group": False,
+            "applies_to": "other",
+            "description": "ping",
+        },
+    ),
+    ("POST", "provider-rules"): (
+        security_group_models.ProviderRuleCreate,
+        {"cidr": "192.0.2.0/24", **SERVICE, "direction": "ingress", "description": "no ping"},
+    ),
     ("PUT", "nodes/n2"): (
         models.NodePut,
         {
@@ -171,8 +227,26 @@ PORTS = OPTION_LISTS | {
     "fixed_ips.0": {"empty object"},
     "fixed_ips.address": {"null"},
     "fixed_ips.subnet_id": {"null"},
+    "security_groups": {"null", "empty list"},
+    "address_pairs": {"empty list"},
+    "address_pairs.mac": {"null"},
+    "qos": {"null", "empty object"},
+    "qos.egress": {"null"},
+    "qos.egress.burst_kbits": {"null"},
+    "qos.ingress": {"null"},
+    "qos.ingress.burst_kbits": {"null"},
+    "qos.dscp": {"null"},
 }
-NEW_PORTS = PORTS | {"project_id": {"null", "as text"}, "mac": {"null"}, "id": {"null"}}
+NEW_PORTS = PORTS | {"project_id": {"null"}, "mac": {"null"}, "id": {"null"}}
+RULES = {
+    "ports": {"as text", "null"},
+    "icmp_type": {"null"},
+    "icmp_code": {"null"},
+    "remote_cidr": {"null"},
+    "remote_group_id": {"null"},
+    "description": {"empty", *TEXT},
+}
+SERVICES = {"ports": {"null"}, "icmp_code": {"null"}, "description": {"empty", *TEXT}}
 # What is taken all the same: none of something, the default, free text.
 TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "networks"): NETWORKS
@@ -181,6 +255,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "project_id": {"as text"},
         "segment": {"null"},
         "lease_time": {"null"},
+        "allow_same_net_traffic": {"null"},
     },
     ("PATCH", "networks/OTHER"): NETWORKS,
     ("POST", "ports"): NEW_PORTS,
@@ -199,7 +274,17 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "fixed_ip": {"null"},
         "to": {"null"},
     },
-    ("PATCH", "quotas/a"): {"floating_ips": {"null", "negative"}},
+    ("PATCH", "quotas/a"): {name: {"null", "negative"} for name in QUOTAS},
+    ("POST", "security-groups"): {
+        "name": TEXT,
+        "project_id": {"null", "as text"},
+        "description": {"empty", *TEXT},
+    },
+    ("PATCH", "security-groups/RENAMED"): {"name": TEXT, "description": {"empty", *TEXT}},
+    ("POST", "security-group-rules"): RULES,
+    ("POST", "security-group-rules?many"): {f"security_group_rules.{name}": junk for name, junk in RULES.items()},
+    ("POST", "default-security-group-rules"): SERVICES | {"remote_cidr": {"null"}},
+    ("POST", "provider-rules"): SERVICES | {"direction": {"null"}},
     ("PUT", "nodes/n2"): {
         "physical_networks": {"empty list"},
         "physical_networks.0": {"as text"},
@@ -224,6 +309,19 @@ ELSEWHERE = {
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
     ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
     ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
+    # a group of that project is meant
+    ("POST", "ports", "project_id", "as text"): "security_groups.0",
+    ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",
+    ("POST", "security-group-rules", "protocol", "null"): "ports",
+    ("POST", "security-group-rules", "protocol", "number"): "ports",
+    ("POST", "security-group-rules?many", "security_group_rules.0.protocol", "null"): "security_group_rules.0.ports",
+    ("POST", "security-group-rules?many", "security_group_rules.0.protocol", "number"): "security_group_rules.0.ports",
+    ("POST", "default-security-group-rules", "protocol", "null"): "icmp_type",
+    ("POST", "default-security-group-rules", "protocol", "number"): "icmp_type",
+    ("POST", "default-security-group-rules", "icmp_type", "null"): "icmp_code",
+    ("POST", "provider-rules", "protocol", "null"): "icmp_type",
+    ("POST", "provider-rules", "protocol", "number"): "icmp_type",
+    ("POST", "provider-rules", "icmp_type", "null"): "icmp_code",
 }
 
 
@@ -251,7 +349,13 @@ def ids(shared_world: World) -> dict[str, str]:
     target = shared_world.port(network["id"])
     pool = {"name": "public", "network_id": external["id"], "ranges": ["203.0.113.200-203.0.113.209"]}
     shared_world.ok("POST", "/v1/floating-ip-pools", pool)
+    groups = [
+        shared_world.ok("POST", "/v1/security-groups", {"name": name, "project_id": "a"})["security_group"]
+        for name in ("web", "old")
+    ]
     return {
+        "GROUP": groups[0]["id"],
+        "RENAMED": groups[1]["id"],
         "WHOLE": shared_world.floating_ip(port_id=target["id"])["id"],
         "PARTED": shared_world.floating_ip()["id"],
         "TARGET": target["id"],

@@ -15,6 +15,7 @@ from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
 from controller.store import Store
+from controller.store.quota_specs import Limits
 from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
@@ -105,7 +106,7 @@ class World:
                 gateway_release_delay=600,
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
-                floating_ip_quota=10,
+                limits=Limits(),
                 log_format="console",
                 log_level="INFO",
             ),

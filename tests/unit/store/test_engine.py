@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -103,7 +104,8 @@ def _schema(connection: Any) -> dict[str, list[str]]:
     """Table or index -> its parts, in any order."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
     return {
-        name: sorted(line.strip().rstrip(",") for line in sql.splitlines())
+        # a column that came later is at the end of a line
+        name: sorted(filter(None, (part.strip() for part in re.split(r"[,\n]", sql.removesuffix(")")))))
         for name, sql in connection.exec_driver_sql(query)
     }
 

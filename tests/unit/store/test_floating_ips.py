@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from controller.store import Store
 from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpRecord, FloatingIpSpec
+from controller.store.quota_specs import Limits
 from controller.store.specs import (
     AddressRange,
     Conflict,
@@ -401,7 +402,7 @@ def test_lists(world: Any) -> None:
 
 
 def test_a_project_has_as_many_as_it_may(make_world: Callable[..., Any]) -> None:
-    world = make_world(floating_ip_quota=2)
+    world = make_world(limits=Limits(floating_ips=2))
     make_pool(world)
     made = take(world, 2)
     with pytest.raises(Exhausted) as full:
@@ -415,23 +416,23 @@ def test_a_project_has_as_many_as_it_may(make_world: Callable[..., Any]) -> None
 
 
 def test_a_quota_of_ones_own(make_world: Callable[..., Any]) -> None:
-    world = make_world(floating_ip_quota=0)
+    world = make_world(limits=Limits(floating_ips=0))
     make_pool(world)
     for limit, count in ((1, 1), (-1, 2)):
-        quota = world.store.set_quota("blue", limit, "tester").value
-        assert (quota.floating_ips, quota.own) == (limit, True)
+        quota = world.store.set_quota("blue", {"floating_ips": limit}, "tester").value
+        assert (quota.limits.floating_ips, quota.own) == (limit, ("floating_ips",))
         take(world, count)
-    quota = world.store.set_quota("blue", None, "tester").value
-    assert (quota.floating_ips, quota.own, quota.floating_ips_used) == (0, False, 3)
+    quota = world.store.set_quota("blue", {"floating_ips": None}, "tester").value
+    assert (quota.limits.floating_ips, quota.own, quota.floating_ips_used) == (0, (), 3)
     revision = world.store.revision()
-    assert world.store.set_quota("blue", None, "tester").revision == revision
+    assert world.store.set_quota("blue", {"floating_ips": None}, "tester").revision == revision
 
 
 @pytest.mark.parametrize("stores", [1, 4])
 def test_a_quota_is_exact_whoever_asks_at_once(make_world: Callable[..., Any], stores: int) -> None:
-    first = make_world(floating_ip_quota=7)
+    first = make_world(limits=Limits(floating_ips=7))
     make_pool(first, span("203.0.113.100", "203.0.113.149"))
-    workers = [first.store, *(make_world(floating_ip_quota=7).store for _ in range(stores - 1))]
+    workers = [first.store, *(make_world(limits=Limits(floating_ips=7)).store for _ in range(stores - 1))]
     errors: list[Any] = []
 
     def allocate(store: Store) -> None:
@@ -449,7 +450,7 @@ def test_a_quota_is_exact_whoever_asks_at_once(make_world: Callable[..., Any], s
 
 
 def test_a_port_comes_and_goes_with_a_floating_ip(make_world: Callable[..., Any]) -> None:
-    world = make_world(auto_assign_pool="public", floating_ip_quota=0)
+    world = make_world(auto_assign_pool="public", limits=Limits(floating_ips=0))
     make_pool(world)
     port = world.port(world.network())
     (given,) = port.floating_ips

@@ -81,9 +81,9 @@ def test_a_batch_is_all_or_nothing(world: Any) -> None:
     assert world.store.list_ports() == []
     written = world.store.create_ports(specs, "tester")
     assert [port.port.name for port in written.value] == ["0", "1", "2", "3", "4"]
-    assert [port.revision for port in written.value] == list(range(2, 7))
-    assert written.revision == 6
-    assert world.commits == [1, 6]
+    assert [port.revision for port in written.value] == list(range(3, 8))  # behind the project's group `default`
+    assert written.revision == 7
+    assert world.commits == [1, 7]
 
 
 def test_ids_may_be_chosen(world: Any) -> None:

@@ -1,0 +1,158 @@
+"""From rows to values for security groups and their kin, as `loader` does for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, select
+
+from controller.store import service_rows
+from controller.store.engine import AnyRow, chunks
+from controller.store.policy_specs import (
+    AppliesTo,
+    DefaultRuleRecord,
+    DefaultRuleSpec,
+    GroupName,
+    ProviderRuleRecord,
+    RuleRecord,
+    SecurityGroupRecord,
+)
+from controller.store.schema import (
+    default_rules,
+    port_security_groups,
+    provider_rules,
+    security_group_rules,
+    security_groups,
+)
+from flows.model import AddressPair, Bandwidth, Direction, ProviderRule, Qos, SecurityGroup, SecurityRule
+
+_GROUPS = select(security_groups).order_by(security_groups.c.key)
+_RULES = (
+    select(security_group_rules, security_groups.c.project_id)
+    .join(security_groups, security_groups.c.id == security_group_rules.c.group_id)
+    .order_by(security_group_rules.c.key)
+)
+_MEMBERSHIPS = (
+    select(port_security_groups.c.port_id, *security_groups.c["id", "name"])
+    .join(security_groups, security_groups.c.id == port_security_groups.c.group_id)
+    .order_by(security_groups.c.key)
+)
+_PROVIDER_RULES = select(provider_rules).order_by(provider_rules.c.key)
+_DEFAULT_RULES = select(default_rules)
+
+
+def _rows(
+    connection: Connection, query: Select[Any], column: ColumnElement[str], ids: Sequence[str] | None
+) -> Iterable[AnyRow]:
+    """The rows of these objects, or (None) of all."""
+    if ids is None:
+        return connection.execute(query).all()
+    return [row for part in chunks(ids) for row in connection.execute(query.where(column.in_(part)))]
+
+
+def load_groups(
+    connection: Connection, ids: Sequence[str] | None = None, *, with_rules: bool = True
+) -> list[SecurityGroupRecord]:
+    rules: dict[str, list[RuleRecord]] = {}
+    if with_rules:
+        for row in _rows(connection, _RULES, security_group_rules.c.group_id, ids):
+            rules.setdefault(row.group_id, []).append(_rule(row))
+    return [_group(row, rules.get(row.id, ())) for row in _rows(connection, _GROUPS, security_groups.c.id, ids)]
+
+
+def _group(row: AnyRow, rules: Iterable[RuleRecord]) -> SecurityGroupRecord:
+    records = tuple(rules)
+    group = SecurityGroup(
+        id=row.id,
+        key=row.key,
+        name=row.name,
+        project_id=row.project_id or None,
+        stateful=row.stateful,
+        rules=tuple(record.rule for record in records),
+        log_accepted=row.log_accepted,
+        log_dropped=row.log_dropped,
+    )
+    return SecurityGroupRecord(group, row.description, records, row.created_at, row.revision)
+
+
+def load_rules(connection: Connection, ids: Sequence[str]) -> list[RuleRecord]:
+    return [_rule(row) for row in _rows(connection, _RULES, security_group_rules.c.id, ids)]
+
+
+def _rule(row: AnyRow) -> RuleRecord:
+    rule = SecurityRule(
+        id=row.id,
+        key=row.key,
+        direction=Direction(row.direction),
+        service=service_rows.load(row),
+        remote_cidr=_cidr(row.remote_cidr),
+        remote_group_id=row.remote_group_id,
+        log=row.log,
+    )
+    return RuleRecord(rule, row.group_id, row.project_id or None, row.description, row.created_at)
+
+
+def load_memberships(connection: Connection, ids: Sequence[str] | None) -> dict[str, list[GroupName]]:
+    """The groups of ports, by key."""
+    found: dict[str, list[GroupName]] = {}
+    for port_id, id_, name in _rows(connection, _MEMBERSHIPS, port_security_groups.c.port_id, ids):
+        found.setdefault(port_id, []).append(GroupName(id_, name))
+    return found
+
+
+def load_provider_rules(connection: Connection, ids: Sequence[str] | None = None) -> list[ProviderRuleRecord]:
+    return [
+        ProviderRuleRecord(
+            ProviderRule(
+                id=row.id,
+                key=row.key,
+                cidr=IPv4Network(row.cidr),
+                service=service_rows.load(row),
+                direction=None if row.direction is None else Direction(row.direction),
+            ),
+            row.description,
+            row.created_at,
+            row.revision,
+        )
+        for row in _rows(connection, _PROVIDER_RULES, provider_rules.c.id, ids)
+    ]
+
+
+def load_default_rules(connection: Connection, ids: Sequence[str]) -> list[DefaultRuleRecord]:
+    """In the order of `ids`."""
+    rows = {row.id: row for row in _rows(connection, _DEFAULT_RULES, default_rules.c.id, ids)}
+    return [_default_rule(rows[id_]) for id_ in ids if id_ in rows]
+
+
+def _default_rule(row: AnyRow) -> DefaultRuleRecord:
+    spec = DefaultRuleSpec(
+        direction=Direction(row.direction),
+        service=service_rows.load(row),
+        remote_cidr=_cidr(row.remote_cidr),
+        own_group=row.own_group,
+        applies_to=AppliesTo(row.applies_to),
+        description=row.description,
+    )
+    return DefaultRuleRecord(row.id, spec, row.created_at, row.revision)
+
+
+def _cidr(text: str | None) -> IPv4Network | None:
+    return None if text is None else IPv4Network(text)
+
+
+def dump_qos(qos: Qos) -> dict[str, Any]:
+    """As a JSON column holds it: {} is none."""
+    ways = (("egress", qos.egress), ("ingress", qos.ingress))
+    dumped: dict[str, Any] = {name: {"rate": way.rate, "burst": way.burst} for name, way in ways if way is not None}
+    return dumped if qos.dscp is None else dumped | {"dscp": qos.dscp}
+
+
+def load_qos(column: dict[str, Any]) -> Qos:
+    ways = {name: Bandwidth(**column[name]) for name in ("egress", "ingress") if name in column}
+    return Qos(**ways, dscp=column.get("dscp"))
+
+
+def load_pairs(column: Iterable[dict[str, str]]) -> tuple[AddressPair, ...]:
+    return tuple(AddressPair(IPv4Network(pair["cidr"]), pair["mac"]) for pair in column)
