@@ -48,7 +48,9 @@ KILLS = 3
 LONGEST_DOUBLE = 1.0
 CONVERGED = 5.0
 FORGOTTEN = 2.0
+ONCE = 1.0
 SERVER = 7010
+NOBODY = "tcp:192.0.2.254:6653"
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +296,31 @@ def test_e12_one_owner_when_the_controller_dies_in_the_middle_of_a_move(lab: Lab
         assert claimants(lab, floating_ip) == [target.node.name]
         assert watched.longest_double() < LONGEST_DOUBLE
     assert talk(far(lab), at(vms["one2" if KILLS % 2 else "one1"]), floating_ip["address"], "tcp")
+    lift(lab, floating_ip)
+
+
+def test_e12_an_address_without_an_owner_is_claimed_when_a_controller_is_back(lab: Lab, vms: dict[str, Vm]) -> None:
+    """The old node has let go of it, the new one has not heard yet that it is to have it."""
+    floating_ip = give(lab, vms["one1"])
+    wait_owner(lab, floating_ip, lab.nodes[0])
+    old, new = lab.nodes
+    new.stop_agent()
+    new.ovs.vsctl("set-controller", "br-int", NOBODY)
+    wait_until(lambda: lab.client.get_node(new.name)["state"] == "disconnected", DEADLINE, "it is connected")
+    lead(lab, floating_ip, vms["one2"], confirm=False)
+    wait_until(lambda: not answering(lab, floating_ip["address"]), DEADLINE, "the old node has it still")
+    lab.control.kill()
+    with lab.outside_capture("arp") as seen:
+        lab.control.start()
+        new.restart_agent(lab.control)
+        lab.wait_connected()
+        claims = wait_until(
+            lambda: seen.seen(lambda frame: str(frame.src) == floating_ip["address"]), ONCE, "it does not claim it"
+        )
+        assert {frame.eth_src for frame in claims} == {mac_of(lab, new)}
+        announced(lab, seen, floating_ip, new)
+    assert claimants(lab, floating_ip) == [new.name]
+    assert talk(far(lab), at(vms["one2"]), floating_ip["address"], "tcp") == str(lab.fabric.far_host)
     lift(lab, floating_ip)
 
 
