@@ -137,7 +137,9 @@ class CtZone(IntEnum):
 
 
 class Priority(IntEnum):
-    """Priorities are compared within a table only. A route's is ROUTE plus its prefix length."""
+    """Priorities are compared within a table only. A route's is ROUTE plus its prefix length; FROM_OWN is for what has
+    the node's own address as its source, before all else that goes there.
+    """
 
     MISS = 0
     DEFAULT = 10
@@ -151,6 +153,7 @@ class Priority(IntEnum):
     FORWARDING = 310
     EXEMPT = 320
     TOO_LARGE = 330
+    FROM_OWN = 330
     ROUTE = 100
 
 
