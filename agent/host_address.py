@@ -65,6 +65,13 @@ def overlap(given: range, kept: Sequence[range]) -> str | None:
     )
 
 
+def _overlap_now() -> str | None:
+    try:
+        return overlap(*nics.local_ports())
+    except OSError as error:
+        return f"the ports that the host takes for its own connections cannot be read: {error}"
+
+
 class HostAddresses:
     """Asks the kernel at each `read`. `problems` are of the last one, a line each."""
 
@@ -78,15 +85,24 @@ class HostAddresses:
         problems = []
         for choice in self.choices:
             name = choice.network.name
-            address, problem = choose(choice, nics.addresses(choice.network.bridge), self._held.get(name))
+            address, problem = self._ask(choice, self._held.get(name))
             if address is not None:
                 self._held[name] = address
             if problem:
                 problems.append(problem)
-        if self.choices and (problem := overlap(*nics.local_ports())):
+        if self.choices and (problem := _overlap_now()):
             problems.append(problem)
         self.problems = tuple(problems)
         return dict(self._held)
+
+    @staticmethod
+    def _ask(choice: HostChoice, before: IPv4Address | None) -> tuple[IPv4Address | None, str | None]:
+        """What cannot be asked now has not changed: the next read is the next chance."""
+        try:
+            present = nics.addresses(choice.network.bridge)
+        except OSError as error:
+            return choice.named or before, f"the addresses of {choice.network.bridge} cannot be read: {error}"
+        return choose(choice, present, before)
 
     def to_report(self) -> dict[str, str]:
         """What to tell the controller, by physical network."""

@@ -58,7 +58,7 @@ class Agent:
         while not self._stopping:
             try:
                 delay = self.step()
-            except OvsdbError as error:
+            except (OvsdbError, OSError) as error:  # such as no file descriptor left to ask the kernel with
                 self._report_problems(frozenset({str(error)}))
                 delay = _RETRY_S
             if not self._stopping:

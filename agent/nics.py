@@ -46,7 +46,7 @@ def bring_up(device: str) -> bool:
 
 
 def addresses(device: str) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses of a device, all of them, in order."""
+    """The IPv4 addresses of a device, all of them, in order. Raises OSError when the kernel does not say."""
     buffer = ctypes.create_string_buffer(_MOST_ADDRESSES * _IFREQ_ADDRESS.size)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         answer = fcntl.ioctl(handle, _SIOCGIFCONF, _IFCONF.pack(len(buffer), ctypes.addressof(buffer)))
@@ -64,7 +64,7 @@ def mac(device: str) -> str | None:
 
 
 def local_ports() -> tuple[range, tuple[range, ...]]:
-    """The ports that the host gives its own connections, and those that it keeps free (ip(7))."""
+    """The ports that the host gives its own connections, and those that it keeps free (ip(7)). Raises OSError."""
     settings = Path("/proc/sys/net/ipv4")
     first, last = map(int, (settings / "ip_local_port_range").read_text().split())
     kept = (settings / "ip_local_reserved_ports").read_text().strip()

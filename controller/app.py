@@ -138,6 +138,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
             eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
+            eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
         ]
@@ -163,4 +164,5 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._api.stop()
         self._connections.close_all()
         self._lease_writer.write()
+        self.keeper.settle()
         self.store.close()

@@ -22,6 +22,9 @@ from flows.pipeline import node_mac
 from flows.snapshot import Snapshot
 
 LEASE_PERIOD: Final = 1.0
+SETTLE_PERIOD: Final = 0.2
+"""Seconds until what a switch has forgotten is written down. A controller that is killed before has it forget again."""
+
 GATEWAY_PERIOD: Final = 30.0
 TICK: Final = 1.0
 """Seconds between looks at the next hops."""

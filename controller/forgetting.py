@@ -1,7 +1,7 @@
 """Which connections a node's conntrack must forget, so that no port and no floating IP meets those of the one before.
 
-What a node owes is kept until its switch has done it, however long the switch is away, but in memory only: a
-controller that restarts meanwhile does not know of it.
+What a node owes is kept until its switch has done it, however long the switch is away. The store writes it down with
+the change that it comes from (`controller.store.debts`), so a controller that restarts meanwhile knows of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from flows import wire
-from flows.model import Binding, Change, FloatingIp, FloatingIpChange, Port, PortChange
+from flows.model import Binding, Change, FloatingIp, FloatingIpChange, Network, NetworkChange, Port, PortChange
 from flows.pipeline import CtZone, carrier_address, nat_zone
 from flows.snapshot import Snapshot
 
@@ -42,11 +42,20 @@ class Forget(NamedTuple):
         return wire.ct_flush(self.zone, **{self.end.value: self.address})
 
 
+class Debt(NamedTuple):
+    """What a node must forget, and from which revision on that makes sense: once its flows are there."""
+
+    node: str
+    what: Forget
+    revision: int
+
+
 class Owed:
-    """What is to be forgotten on each node, and from which revision on that makes sense: once its flows are there."""
+    """What is to be forgotten on each node, and what is done but still written down."""
 
     def __init__(self) -> None:
         self._owed: dict[str, dict[Forget, int]] = {}
+        self._paid: dict[tuple[str, Forget], int] = {}
 
     def add(self, node: str, what: Collection[Forget], revision: int) -> None:
         if not what:
@@ -69,8 +78,20 @@ class Owed:
         for each in what:
             if owed.get(each, revision + 1) <= revision:
                 del owed[each]
+                self._paid[node, each] = revision
         if not owed:
             self._owed.pop(node, None)
+
+    @property
+    def paid(self) -> list[Debt]:
+        """What is done, until it is `settled`."""
+        return [Debt(node, what, revision) for (node, what), revision in self._paid.items()]
+
+    def settled(self, paid: Iterable[Debt]) -> None:
+        """It is written down no more."""
+        for node, what, revision in paid:
+            if self._paid.get((node, what)) == revision:
+                del self._paid[node, what]
 
     def drop(self, node: str) -> None:
         """The node is gone."""
@@ -85,6 +106,9 @@ def left_behind(before: Snapshot, changes: Iterable[Change]) -> dict[str, set[Fo
             old = before.ports[change.id]
             for binding in old.bindings:
                 left.setdefault(binding.node, set()).update(_of_port(before, old, binding, change.new))
+        elif isinstance(change, NetworkChange) and change.new is not None and change.id in before.networks:
+            for binding, forget in _of_network(before, before.networks[change.id], change.new):
+                left.setdefault(binding.node, set()).add(forget)
         elif isinstance(change, FloatingIpChange) and change.id in before.floating_ips:
             for binding, forget in _of_floating_ip(before, before.floating_ips[change.id], change.new):
                 left.setdefault(binding.node, set()).add(forget)
@@ -111,6 +135,29 @@ def _sources(snapshot: Snapshot, port: Port) -> set[int]:
     carrier = {carrier_address(port.key)}
     # what comes from behind the next hop of a route is translated to the carrier address, too
     return carrier if network.carrier_nat else own | carrier if network.routes else own
+
+
+def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[Binding, Forget]]:
+    """What left by an address that is not the network's any more, and what came over a route that is gone."""
+    leaves_elsewhere = _way_out(before, old) != _way_out(before, new)
+    gone = {route.next_hop for route in set(old.routes) - set(new.routes)}
+    if not leaves_elsewhere and not gone:
+        return
+    for port in (before.ports[port_id] for port_id in before.ports_by_network.get(old.id, ())):
+        carrier = carrier_address(port.key)
+        # where the port itself has a carrier address, its own connections cannot be told from those over the route
+        over_route = not old.carrier_nat and any(fixed_ip.address in gone for fixed_ip in port.fixed_ips)
+        sources = _sources(before, port) if leaves_elsewhere else {carrier} if over_route else set()
+        for binding in port.bindings:
+            for address in sources:
+                yield binding, Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+            if over_route:
+                yield binding, Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
+
+
+def _way_out(snapshot: Snapshot, network: Network) -> tuple[str | None, bool]:
+    external = snapshot.external_network(network)
+    return None if external is None else external.id, network.own_snat_address
 
 
 def _of_floating_ip(before: Snapshot, old: FloatingIp, new: FloatingIp | None) -> Iterator[tuple[Binding, Forget]]:

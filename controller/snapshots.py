@@ -11,7 +11,7 @@ import eventlet
 import structlog
 
 from controller.claims import Claim, Claims
-from controller.forgetting import Forget, Owed, left_behind
+from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
@@ -37,6 +37,14 @@ class Journal(Protocol):
 
     def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
         """The last revision, and each object that has changed since `revision` as it is now."""
+        ...
+
+    def owed_since(self, revision: int) -> list[Debt]:
+        """What nodes have owed to forget since a revision, and still do."""
+        ...
+
+    def settle(self, paid: Sequence[Debt]) -> int:
+        """It is forgotten, and need not be known any more."""
         ...
 
 
@@ -91,6 +99,7 @@ class SnapshotKeeper:
         self._changed = Signal()
         self._log = structlog.get_logger()
         self.current = store.load_snapshot()
+        self._owe(store.owed_since(0))
         self._index_nodes()
         for name in self.current.nodes:
             first = self._first(self.current, name)
@@ -137,9 +146,9 @@ class SnapshotKeeper:
         after = before.apply(revision, changes)
         started = time.monotonic()
         computed = self._compute(before, after, changes)
-        left = left_behind(before, changes)
+        owed = self._store.owed_since(before.revision)
         # from here on nothing waits and nothing fails: sessions, packet_in handlers and waiters see one revision
-        work = self._take_over(before, after, changes, computed, left)
+        work = self._take_over(before, after, changes, computed, owed)
         self._deliver(work)
         self._changed.send()
         self._log.debug(
@@ -170,7 +179,7 @@ class SnapshotKeeper:
         after: Snapshot,
         changes: Iterable[Change],
         computed: Mapping[str, _Next],
-        left: Mapping[str, set[Forget]],
+        owed: Sequence[Debt],
     ) -> dict[str, Work]:
         """Puts what is computed in force. Returns what each node is to be sent."""
         first, revision = before.revision + 1, after.revision
@@ -185,16 +194,15 @@ class SnapshotKeeper:
             self._last_change[type(change), change.id] = revision
             if change.new is None:
                 del self._last_change[type(change), change.id]
+        indebted = {debt.node for debt in owed}
         for name, new in computed.items():
             state = self._nodes.get(name)
             if state is None:
                 state = self._nodes[name] = _NodeState(oldest=1, newest=revision)
             state.program, state.broken = new.program, new.broken
-            if new.delta or new.broken or name in left:
+            if new.delta or new.broken or name in indebted:
                 self._pending(state, first, revision)
-        for name, what in left.items():
-            if name in computed:
-                self._owed.add(name, what, revision)
+        self._owe(debt for debt in owed if debt.node in computed)
         deltas = {name: new.delta for name, new in computed.items() if new.delta}
         sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic())
         work = {}
@@ -312,6 +320,17 @@ class SnapshotKeeper:
 
     def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None:
         self._owed.done(node, what, revision)
+
+    def _owe(self, debts: Iterable[Debt]) -> None:
+        for node, what, revision in debts:
+            self._owed.add(node, [what], revision)
+
+    def settle(self) -> None:
+        """Takes off the store's list what is forgotten. What cannot be written now stays for the next time."""
+        paid = self._owed.paid
+        if paid:
+            self._store.settle(paid)
+            self._owed.settled(paid)
 
     @staticmethod
     def _pending(state: _NodeState, oldest: int, newest: int) -> None:

@@ -187,7 +187,9 @@ class CtZone(IntEnum):
 
 
 class Priority(IntEnum):
-    """Priorities are compared within a table only. A route's is ROUTE plus its prefix length."""
+    """Priorities are compared within a table only. A route's is ROUTE plus its prefix length; FROM_OWN is for what has
+    the node's own address as its source, before all else that goes there.
+    """
 
     MISS = 0
     DEFAULT = 10
@@ -201,6 +203,7 @@ class Priority(IntEnum):
     FORWARDING = 310
     EXEMPT = 320
     TOO_LARGE = 330
+    FROM_OWN = 330
     ROUTE = 100
     # of security rules: clauses about members and CIDRs, then what needs no clauses. The latter plus a prefix length.
     BY_MEMBER = 40

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,14 @@ class Transaction:
     def touch_node(self, name: str, **payload: Any) -> None:
         """Note that something the node holds (an address, a neighbour, an uplink) has changed."""
         self.record(NODE, name, UPDATE, payload)
+
+    def changed(self, kinds: Iterable[str]) -> dict[str, list[str]]:
+        """By kind, the objects that were there before and have been touched."""
+        found: dict[str, list[str]] = {kind: [] for kind in kinds}
+        for (kind, object_id), (action, _) in self._entries.items():
+            if kind in found and action != CREATE:
+                found[kind].append(object_id)
+        return found
 
     def finish(self) -> int:
         """Write the journal; the revision after this transaction. Call it last."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -378,16 +378,21 @@ def load_snapshot(connection: Connection) -> Snapshot:
 def changes_since(connection: Connection, revision: int) -> tuple[int, tuple[Change, ...]]:
     """The newest revision, and each object that changed since `revision` as it is now."""
     newest, changed = journal.changed_objects(connection, revision)
-    network_ids, port_ids, names = (changed[kind] for kind in (journal.NETWORK, journal.PORT, journal.NODE))
+    return newest, as_they_are(connection, changed)
+
+
+def as_they_are(connection: Connection, changed: Mapping[str, Sequence[str]]) -> tuple[Change, ...]:
+    """These objects (journal kind -> ids) as they are now."""
+    kinds = (journal.NETWORK, journal.PORT, journal.NODE, journal.FLOATING_IP)
+    network_ids, port_ids, names, floating_ids = (changed.get(kind, ()) for kind in kinds)
     networks_now = {record.id: network_of(record) for record in load_networks(connection, network_ids)}
     ports_now = {record.port.id: record.port for record in load_ports(connection, port_ids)}
     nodes_now = {record.node.name: record.node for record in load_nodes(connection, names)}
-    floating_ids = changed[journal.FLOATING_IP]
     floating_now = {record.floating_ip.id: record.floating_ip for record in load_floating_ips(connection, floating_ids)}
-    group_ids, rule_ids = changed[journal.SECURITY_GROUP], changed[journal.PROVIDER_RULE]
+    group_ids, rule_ids = (changed.get(kind, ()) for kind in (journal.SECURITY_GROUP, journal.PROVIDER_RULE))
     groups_now = {record.group.id: record.group for record in policy_loader.load_groups(connection, group_ids)}
     rules_now = {record.rule.id: record.rule for record in policy_loader.load_provider_rules(connection, rule_ids)}
-    return newest, (
+    return (
         *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
         *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
         *(NodeChange(name, nodes_now.get(name)) for name in names),

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.store import bindings, codec, ipam, moves, node_addresses
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
-from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, subnets
+from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, owed, subnets
 from controller.store.specs import Conflict, HostAddress, Invalid, NodeSpec, NotFound
 
 _NEIGHBOUR = (
@@ -109,6 +109,7 @@ def delete_node(tx: Transaction, name: str) -> None:
     _forget_reports(tx, name)
     moves.forget_node(tx, name)
     ipam.release(tx, addresses.c.node == name)
+    tx.connection.execute(delete(owed).where(owed.c.node == name))
     tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
     tx.connection.execute(delete(nodes).where(nodes.c.name == name))
     tx.record(NODE, name, DELETE, {})

@@ -403,6 +403,17 @@ provider_rules = Table(
     Column("revision", BigInteger, nullable=False),
 )
 
+# What the conntrack of nodes must still forget (`controller.forgetting.Debt`). "" is all of a zone.
+owed = Table(
+    "owed",
+    metadata,
+    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+    Column("zone", Integer, primary_key=True, autoincrement=False),
+    Column("end", String(32), primary_key=True),
+    Column("address", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False, index=True),
+)
+
 # What a project may have, where that is not what the configuration says. `name` is a field of specs.Limits, `value` -1
 # means as many as it likes.
 quotas = Table(

@@ -11,7 +11,20 @@ from typing import Any
 
 from sqlalchemy import Connection, or_
 
-from controller.store import bindings, journal, leases, loader, moves, networks, node_addresses, nodes, ports, schema
+from controller.forgetting import Debt
+from controller.store import (
+    bindings,
+    debts,
+    journal,
+    leases,
+    loader,
+    moves,
+    networks,
+    node_addresses,
+    nodes,
+    ports,
+    schema,
+)
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
@@ -238,6 +251,13 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
     def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
         return self._database.read(lambda connection: loader.changes_since(connection, revision))
+
+    def owed_since(self, revision: int) -> list[Debt]:
+        """What nodes have owed to forget since a revision, and still do."""
+        return self._database.read(lambda connection: debts.since(connection, revision))
+
+    def settle(self, paid: Sequence[Debt]) -> int:
+        return self._database.write(lambda connection: debts.settle(connection, paid)) if paid else 0
 
     def journal(
         self, *, after: int = 0, limit: int = 100, kind: str | None = None, object_id: str | None = None

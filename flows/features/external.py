@@ -142,7 +142,7 @@ def _to_host(view: View, network: Network, own: int) -> Iterator[Flow]:
     assert uplink is not None
     key, by_uplink = network.key, (*tag_on(network), Output(uplink))
     to_host = {"metadata": key, "eth_type": ETH_IP, "ip_dst": own}
-    yield drop(Rule.DROP_UNSOLICITED, Priority.TOO_LARGE, matching(**to_host, ip_src=own))
+    yield drop(Rule.DROP_UNSOLICITED, Priority.FROM_OWN, matching(**to_host, ip_src=own))
     yield flow(Rule.HOST_RETURN, Priority.FORWARDING, matching(**to_host), *by_uplink, key=key)
     from_wire = matching(**to_host, in_port=uplink)
     yield flow(Rule.HOST_RETURN, Priority.EXEMPT, from_wire, *tagged_back(network), key=key)

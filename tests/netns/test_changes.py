@@ -159,6 +159,20 @@ def test_e13_the_connections_of_what_goes_end_and_no_others(
         goes.delete()
 
 
+def test_a_network_that_gets_another_snat_address_ends_what_left_by_the_old(
+    lab: Lab, vms: dict[str, Vm], networks: dict[str, Object]
+) -> None:
+    """Its own, and back. The old address may be somebody else's next."""
+    node, id_ = lab.nodes[0], networks["b"]["id"]
+    for own in (True, False):
+        with session(lab, vms["a-1"], 7004) as other, session(lab, vms["b-1"], 7005) as ended:
+            lab.confirm(lab.client.update_network(id_, {"own_snat_address": own}).revision)
+            wait_until(lambda: not ended.tracked(node), DEADLINE, lambda: f"still there: {ended.tracked(node)}")
+            assert other.lives() and other.tracked(node)
+            with session(lab, vms["b-1"], 7006) as new:
+                assert (new.seen == other.seen) == (not own) and new.seen != ended.seen
+
+
 # E15: edits, and what they are not about
 
 

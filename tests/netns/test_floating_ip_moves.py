@@ -47,6 +47,10 @@ ROUNDS = 12
 KILLS = 3
 LONGEST_DOUBLE = 1.0
 CONVERGED = 5.0
+FORGOTTEN = 2.0
+ONCE = 1.0
+SERVER = 7010
+NOBODY = "tcp:192.0.2.254:6653"
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +299,81 @@ def test_e12_one_owner_when_the_controller_dies_in_the_middle_of_a_move(lab: Lab
     lift(lab, floating_ip)
 
 
+def test_e12_an_address_without_an_owner_is_claimed_when_a_controller_is_back(lab: Lab, vms: dict[str, Vm]) -> None:
+    """The old node has let go of it, the new one has not heard yet that it is to have it."""
+    floating_ip = give(lab, vms["one1"])
+    wait_owner(lab, floating_ip, lab.nodes[0])
+    old, new = lab.nodes
+    new.stop_agent()
+    new.ovs.vsctl("set-controller", "br-int", NOBODY)
+    wait_until(lambda: lab.client.get_node(new.name)["state"] == "disconnected", DEADLINE, "it is connected")
+    lead(lab, floating_ip, vms["one2"], confirm=False)
+    wait_until(lambda: not answering(lab, floating_ip["address"]), DEADLINE, "the old node has it still")
+    lab.control.kill()
+    with lab.outside_capture("arp") as seen:
+        lab.control.start()
+        new.restart_agent(lab.control)
+        lab.wait_connected()
+        claims = wait_until(
+            lambda: seen.seen(lambda frame: str(frame.src) == floating_ip["address"]), ONCE, "it does not claim it"
+        )
+        assert {frame.eth_src for frame in claims} == {mac_of(lab, new)}
+        announced(lab, seen, floating_ip, new)
+    assert claimants(lab, floating_ip) == [new.name]
+    assert talk(far(lab), at(vms["one2"]), floating_ip["address"], "tcp") == str(lab.fabric.far_host)
+    lift(lab, floating_ip)
+
+
 # F8, F12: a node goes and comes back
+
+
+@contextmanager
+def cut_off(lab: Lab, node: Node) -> Iterator[None]:
+    """From the controller alone: its VMs are reached as before."""
+    netns.configure(lab.control.namespace, f"link set {node.name}-mgmt down")
+    try:
+        yield
+    finally:
+        netns.configure(lab.control.namespace, f"link set {node.name}-mgmt up")
+
+
+def test_e13_what_ended_while_its_node_was_away_ends_when_it_is_back(lab: Lab, vms: dict[str, Vm]) -> None:
+    """Also when the controller that took the change is killed before it has told the node."""
+    floating_ip, second = give(lab, vms["one1"]), give(lab, vms["one1"])
+    node, address = lab.nodes[0], floating_ip["address"]
+    with ExitStack() as stack:
+        ended = Session(lab, stack, vms["one1"], address)
+        stays = [Session(lab, stack, vms["one1"], second["address"])]
+        with tcp(lab.fabric.far, port=SERVER) as server:
+            server.listen(1)
+            client = stack.enter_context(tcp(vms["other1"].namespace, vms["other1"].address))
+            client.connect((str(lab.fabric.far_host), SERVER))
+            served = stack.enter_context(server.accept()[0])
+        with cut_off(lab, node):
+            lead(lab, floating_ip, None, confirm=False)
+            lab.control.kill()
+            for session in (ended, *stays):
+                session.works()
+            lab.control.start()
+            assert connections(node, address)
+        lab.wait_connected()
+        wait_until(lambda: not connections(node, address), FORGOTTEN, "the connection is still known")
+        ended.is_cut()
+        for session in stays:
+            session.works()
+        client.sendall(b"still")
+        assert served.recv(100) == b"still"
+    # it is not forgotten again by the next controller
+    with ExitStack() as stack:
+        lead(lab, floating_ip, vms["one1"])
+        wait_owner(lab, floating_ip, node)
+        again = Session(lab, stack, vms["one1"], address)
+        lab.control.restart(kill=True)
+        lab.wait_connected()
+        again.works()
+        assert connections(node, address)
+    for one in (floating_ip, second):
+        lift(lab, one)
 
 
 @contextmanager

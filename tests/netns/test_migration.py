@@ -5,10 +5,12 @@ The VM is a namespace with an interface on each of the two nodes, both with its 
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,11 +19,13 @@ from controller.client import Object
 from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.node import Node
-from etc.lab.processes import wait_until
+from etc.lab.processes import start, wait_until
 from etc.lab.vm import Vm
 from tests.netns.cloud import ANYCAST_MAC, mac, make_network, make_outside, make_vms, tcp, want
 from tests.netns.floating import answering, give, mac_of, make_pool
+from tests.netns.frames import Tap, client_message
 from tests.netns.streams import Lost, Peer, Streams, streams
+from tests.unit.packet_in.wire import ACK, REQUEST, Reply
 
 pytestmark = pytest.mark.root
 
@@ -31,10 +35,14 @@ PASSED_ON = 18.0  # seconds within which a move is over
 ETH_RARP = b"\x80\x35"
 
 
+T = TypeVar("T", bound="Traveller")
+
+
 @dataclass
 class Cloud:
     lab: Lab
     network: Object
+    other: Object
     switched: Vm
     routed: Vm
     moving: list[Traveller] = field(default_factory=list)
@@ -136,6 +144,52 @@ class Traveller:
         wait_until(lambda: self.bindings() == [(node.name, "active", True)], PASSED_ON, "the move does not end")
 
 
+CARD = "card"
+KEEPS = """#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip address replace $ip/$mask dev $interface
+ip route replace default via $router dev $interface
+"""
+
+
+class Leased(Traveller):
+    """Its card is a bridge, joined to whichever interface is there: so its DHCP client goes on where it arrives. The
+    client leaves alone what a renewal does not change: nothing is lost but by the network.
+    """
+
+    def begin(self, stack: ExitStack) -> None:
+        where = self.vm.namespace
+        made = f"link add {CARD} address {self.vm.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        netns.configure(where, "address flush dev eth0", made, f"link set {CARD} up")
+        self.configure(self.device)
+        self.tap = Tap(where, CARD, outgoing=True)
+        stack.callback(self.tap.close)
+        script = self.vm.directory / "keeps.script"
+        script.write_text(KEEPS)
+        script.chmod(0o755)
+        command = ["udhcpc", "-f", "-i", CARD, "-s", str(script), "-A", "1", "-T", "1"]
+        self.client = start("udhcpc", netns.command(where, command), self.vm.directory / "keeps.log")
+        stack.callback(self.client.stop)
+        wait_until(lambda: netns.query(where, "-4", "route", "show", "default"), 20, self.client.tail)
+        wait_until(lambda: self.vm.ping(self.lab.fabric.far_host, count=1, wait=0.5).answered, 20, "no way out")
+
+    def configure(self, device: str) -> None:
+        netns.configure(self.vm.namespace, f"link set {device} master {CARD}", f"link set {device} up")
+
+    def renew(self) -> Reply:
+        """By unicast, to the server that it has its lease from."""
+        before = len(self.tap.asked())
+        self.client.signal(signal.SIGUSR1)
+        (asked, *_) = wait_until(lambda: self.tap.asked()[before:], 5, "it does not ask")
+        assert (asked.type, asked.unicast, asked.ciaddr) == (REQUEST, True, self.vm.address)
+        return wait_until(lambda: self.tap.dhcp(asked.xid)[-1:], 5, "no answer to a renewal")[0]
+
+    def rebind(self, xid: int) -> Reply:
+        """By broadcast, as when the server that it has its lease from does not answer any more."""
+        message = client_message(self.vm, REQUEST, ciaddr=self.vm.address, source=self.vm.address, xid=xid)
+        return self.tap.ask(message)
+
+
 @pytest.fixture(scope="module")
 def cloud(lab: Lab) -> Cloud:
     make_pool(lab, make_outside(lab))
@@ -144,28 +198,50 @@ def cloud(lab: Lab) -> Cloud:
     other = make_network(lab, "there", "10.31.0.0/24", segment=131)
     n2 = lab.nodes[1]
     made = make_vms(lab, want("switched", n2, network), want("routed", n2, other))
-    return Cloud(lab, network, made["switched"], made["routed"])
+    return Cloud(lab, network, other, made["switched"], made["routed"])
+
+
+def make_traveller(kind: type[T], lab: Lab, cloud: Cloud, network: Object) -> T:
+    """On n1, with an address and no DHCP client."""
+    name = f"t{len(cloud.moving)}"
+    n1 = lab.nodes[0]
+    vm = make_vms(lab, want(name, n1, network))[name]
+    vm.stop_client()
+    netns.set_sysctl(vm.namespace, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/all/arp_ignore": 1})
+    made = kind(lab, vm, give(lab, vm), cloud, n1)
+    cloud.moving.append(made)
+    return made
+
+
+def end(made: Traveller) -> None:
+    made.lab.client.delete_floating_ip(made.floating_ip["id"])
+    made.lab.client.delete_port(made.port)
+    netns.end_processes([made.vm.namespace])
+    netns.delete(made.vm.namespace)
 
 
 @pytest.fixture
-def traveller(lab: Lab, cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Traveller]:
-    """On n1."""
-    name = f"t{len(cloud.moving)}"
-    n1 = lab.nodes[0]
-    vm = make_vms(lab, want(name, n1, cloud.network))[name]
-    vm.stop_client()
-    netns.set_sysctl(vm.namespace, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/all/arp_ignore": 1})
-    made = Traveller(lab, vm, give(lab, vm), cloud, n1)
-    cloud.moving.append(made)
-    netns.configure(vm.namespace, "address flush dev eth0")
+def traveller(lab: Lab, cloud: Cloud) -> Iterator[Traveller]:
+    made = make_traveller(Traveller, lab, cloud, cloud.network)
+    netns.configure(made.vm.namespace, "address flush dev eth0")
     made.configure("eth0")
-    wait_until(lambda: vm.ping(lab.fabric.far_host, count=1, wait=0.5).answered, 20, "no way out")
-    wait_until(lambda: vm.ping(cloud.routed.address, count=1, wait=0.5).answered, 20, "no way to the other network")
+    wait_until(lambda: made.vm.ping(lab.fabric.far_host, count=1, wait=0.5).answered, 20, "no way out")
+    wait_until(
+        lambda: made.vm.ping(cloud.routed.address, count=1, wait=0.5).answered, 20, "no way to the other network"
+    )
     yield made
-    lab.client.delete_floating_ip(made.floating_ip["id"])
-    lab.client.delete_port(made.port)
-    netns.end_processes([vm.namespace])
-    netns.delete(vm.namespace)
+    end(made)
+
+
+@pytest.fixture(params=["shared", "per_host"])
+def leased(lab: Lab, cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Leased]:
+    """On a network whose gateway, and so whose DHCP server, is the same on each node, or each node's own."""
+    network = {"shared": cloud.network, "per_host": cloud.other}[request.param]
+    made = make_traveller(Leased, lab, cloud, network)
+    with ExitStack() as stack:
+        stack.callback(end, made)
+        made.begin(stack)
+        yield made
 
 
 def outside(lost: list[Lost], began: float, ended: float) -> list[Lost]:
@@ -254,6 +330,29 @@ def test_there_and_back(lab: Lab, traveller: Traveller) -> None:
         traffic.run(1)
     lost = outside(outside(traffic.lost(), *first), *second)
     assert lost == []
+
+
+def test_a_lease_is_renewed_in_the_middle_of_a_move(lab: Lab, leased: Leased) -> None:
+    """By whatever node the VM is on, whichever of them serves it, and nothing is lost by it."""
+    n3, address = lab.nodes[2], leased.vm.address
+    with streams(leased.vm.namespace, *leased.peers()) as traffic:
+        traffic.run(0.5)
+        answers = [leased.renew(), leased.rebind(0x100)]
+        leased.prepare(n3)
+        answers += [leased.renew(), leased.rebind(0x200)]
+        began = leased.pause(traffic)
+        leased.configure(leased.other_device())
+        answers.append(leased.rebind(0x300))  # the first that it says there: the other node still serves it
+        ended = leased.resume(traffic, n3)
+        answers.append(leased.renew())
+        leased.wait_served(n3)
+        answers += [leased.renew(), leased.rebind(0x400)]
+        leased.wait_over(n3)
+        answers += [leased.renew(), leased.rebind(0x500)]
+        traffic.run(0.5)
+    assert {(answer.type, answer.yiaddr) for answer in answers} == {(ACK, address)}
+    lost = outside(traffic.lost(), began, ended)
+    assert lost == [] and min(traffic.counts().values()) > 1000
 
 
 def _shown(node: Node, traveller: Traveller) -> bool:

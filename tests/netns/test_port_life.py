@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import time
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import pytest
 
 from agent import plugging
-from controller.client import Object
+from controller.client import ApiError, Object
 from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.node import Node
@@ -16,10 +21,14 @@ from etc.lab.vm import Vm
 from flows.rules import Rule, decode_cookie
 from tests.netns.cloud import installed, make_network, make_outside, make_vms, reset_address, status, wait_reached, want
 from tests.netns.floating import answering, give, mac_of, make_pool
+from tests.netns.frames import Tap
+from tests.unit.packet_in.wire import ACK, NAK
 
 pytestmark = pytest.mark.root
 
 GATEWAY = "10.40.0.1"
+LEASE = 20
+"""Seconds, over before their client, udhcpc, thinks of it: it takes anything below two minutes for two minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +109,53 @@ def test_the_port_of_a_dead_node_goes_where_an_operator_says(lab: Lab, network: 
     found: Any = lab.client.get_port(one.port["id"])
     assert (found["binding"]["node"], found["status"]) == ("n3", "active")
     netns.delete(namespace)
+
+
+# K8: away for longer than its lease
+
+
+def lease_end(lab: Lab, vm: Vm) -> float:
+    """As it is written down, in seconds since the epoch."""
+    with sqlite3.connect(f"file:{lab.control.directory}/trunkline.db?mode=ro", uri=True) as database:
+        rows = database.execute("select expires_at from leases where port_id = ?", (vm.port["id"],)).fetchall()
+    return float(rows[0][0]) if rows else float("inf")
+
+
+def test_a_vm_that_is_away_for_longer_than_its_lease_keeps_its_address(lab: Lab) -> None:
+    """One as if it were paused, one without its client. Their network has no other address to give, and gives none."""
+    two = [{"first": "10.41.0.20", "last": "10.41.0.21"}]
+    subnets = [{"cidr": "10.41.0.0/24", "gateway": "10.41.0.1", "allocation_ranges": two}]
+    fields = {"segment": 141, "gateway_mode": "shared", "lease_time": LEASE, "subnets": subnets}
+    network = make_network(lab, "brief", "10.41.0.0/24", **fields)
+    vms = make_vms(lab, want("paused", lab.nodes[0], network), want("killed", lab.nodes[1], network))
+    paused, killed = vms.values()
+    before = {vm.name: lab.client.get_port(vm.port["id"]) for vm in vms.values()}
+    with ExitStack() as stack:
+        taps = {name: stack.enter_context(closing(Tap(vm.namespace, outgoing=True))) for name, vm in vms.items()}
+        assert paused.client and killed.client
+        paused.client.signal(signal.SIGSTOP)
+        stack.callback(paused.client.signal, signal.SIGCONT)
+        killed.client.kill()
+        for vm in vms.values():
+            wait_until(lambda vm=vm: time.time() > lease_end(lab, vm), LEASE + 5, "the lease does not end")
+        for wanted, code in (
+            ({"fixed_ips": [{"address": str(paused.address)}]}, "address_in_use"),
+            ({}, "subnet_full"),
+        ):
+            with pytest.raises(ApiError) as refused:
+                lab.client.create_port({"network_id": network["id"], "project_id": "blue", **wanted})
+            assert (refused.value.status, refused.value.code) == (409, code)
+        assert {vm.name: lab.client.get_port(vm.port["id"]) for vm in vms.values()} == before
+        assert not paused.ping(killed.address).lost and not killed.ping(paused.address).lost
+        assert not any(tap.asked() for tap in taps.values()), "they are not away"
+        paused.client.signal(signal.SIGCONT)
+        paused.renew()
+        killed.start_client()
+        for name, tap in taps.items():
+            acks = partial(lambda tap: [reply for reply in tap.dhcp() if reply.type == ACK], tap)
+            assert wait_until(acks, 10, f"{name} has no answer")[0].yiaddr == vms[name].address
+            assert NAK not in {reply.type for reply in tap.dhcp()}
+            wait_until(lambda name=name: time.time() < lease_end(lab, vms[name]), 5, "it is not written down")
+            assert vms[name].wait_configured().address.ip == vms[name].address
+    for vm in vms.values():
+        lab.delete_vm(vm)

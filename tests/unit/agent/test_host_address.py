@@ -15,6 +15,7 @@ from agent.report import node_report
 from agent.state import OvsState
 
 EXT = PhysicalNetwork("ext", "eth1")
+ADDRESSES = nics.addresses
 ONE, TWO = IPv4Address("203.0.113.9"), IPv4Address("203.0.113.10")
 
 
@@ -97,6 +98,23 @@ def test_what_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nics, "local_ports", lambda: (range(32768, 65001), ()))
     reported()
     assert "the host takes ports 32768-65000" in hosts.problems[1]
+
+
+def test_a_kernel_that_does_not_say_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nics, "addresses", lambda device: (ONE,))
+    monkeypatch.setattr(nics, "local_ports", lambda: (range(32768, 61000), ()))
+    known, named, new = (HostAddresses(config(("ext", choice))) for choice in ("host", f"host:{ONE}", "host"))
+    assert known.read() == {"ext": ONE}
+
+    def fails(*_: object) -> object:
+        raise OSError(23, "Too many open files in system")
+
+    monkeypatch.setattr("agent.nics.socket.socket", fails)
+    monkeypatch.setattr(nics, "local_ports", fails)
+    monkeypatch.setattr(nics, "addresses", ADDRESSES)
+    assert (known.read(), named.read(), new.read()) == ({"ext": ONE}, {"ext": ONE}, {})
+    for hosts in (known, named, new):
+        assert len(hosts.problems) == 2 and all("Too many open files" in problem for problem in hosts.problems)
 
 
 def test_what_the_kernel_says() -> None:

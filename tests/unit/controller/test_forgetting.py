@@ -102,6 +102,38 @@ def test_a_port_is_known_by_its_carrier_address_where_it_has_one() -> None:
     assert Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier_address(10)) in with_routes and len(with_routes) == 4
 
 
+def test_a_network_that_leaves_elsewhere() -> None:
+    """What its ports have behind SNAT, on each node; that of other networks stays."""
+    snapshot = cloud(floating())
+    flat = snapshot.networks["net-flat"]
+    ports = [port for port in snapshot.ports.values() if port.network_id == flat.id and port.binding is not None]
+    expected: dict[str, set[Forget]] = {}
+    for port in ports:
+        source = Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, int(port.fixed_ips[0].address))
+        expected.setdefault(port.binding.node, set()).add(source)  # type: ignore[union-attr]
+    assert expected
+    for new in (replace(flat, own_snat_address=True), replace(flat, external_network_id="net-none")):
+        assert left_behind(snapshot, [NetworkChange(flat.id, new)]) == expected
+    same = (replace(flat, external_network_id=world.EXTERNAL), replace(flat, name="other"), None)
+    assert [left_behind(snapshot, [NetworkChange(flat.id, new)]) for new in same] == [{}, {}, {}]
+
+
+def test_a_route_that_goes() -> None:
+    """What came over it has the carrier address of its next hop, which that itself has only with `carrier_nat`."""
+    flat = cloud().networks["net-flat"]
+    other = StaticRoute(IPv4Network("10.98.0.0/16"), FIXED + 1)
+    with_both = replace(flat, routes=(StaticRoute(IPv4Network("10.99.0.0/16"), FIXED), other))
+    snapshot = cloud().apply(3, [NetworkChange(flat.id, with_both)])
+    carrier = carrier_address(10)
+    expected = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier), Forget(nat_zone(10), End.REPLY_DESTINATION, carrier)}
+    elsewhere = StaticRoute(IPv4Network("10.99.0.0/16"), FIXED + 1)
+    for routes in ((other,), (elsewhere, other)):
+        assert left_behind(snapshot, [NetworkChange(flat.id, replace(flat, routes=routes))]) == {"n1": expected}
+    carried = replace(with_both, carrier_nat=True)
+    snapshot = cloud().apply(3, [NetworkChange(flat.id, carried)])
+    assert left_behind(snapshot, [NetworkChange(flat.id, replace(carried, routes=()))]) == {}
+
+
 def test_changes_of_one_batch_go_together() -> None:
     changes: list[Change] = [PortChange("port-10", None), FloatingIpChange("fip-1", None), PortChange("port-11", None)]
     left = left_behind(cloud(floating()), changes)

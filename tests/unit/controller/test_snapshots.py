@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from controller import claims, snapshots
 from controller.claims import Claim
-from controller.forgetting import End, Forget
+from controller.forgetting import Debt, End, Forget, left_behind
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.snapshots import SnapshotKeeper
@@ -31,14 +31,19 @@ class FakeStore:
         self.revision = snapshot.revision
         self.log: list[tuple[int, Change]] = []
         self.failures = 0
+        self._now = snapshot
+        self.owed: dict[tuple[str, Forget], int] = {}
 
     def load_snapshot(self) -> Snapshot:
         return self.start
 
     def commit(self, *changes: Change) -> int:
+        left = left_behind(self._now, changes)
         for change in changes:
             self.revision += 1
             self.log.append((self.revision, change))
+        self._now = self._now.apply(self.revision, changes)
+        self.owed.update(((node, what), self.revision) for node in left for what in left[node])
         return self.revision
 
     def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
@@ -47,6 +52,18 @@ class FakeStore:
             raise OSError("database away")
         latest = {(type(change), change.id): change for number, change in self.log if number > revision}
         return self.revision, tuple(latest.values())
+
+    def owed_since(self, revision: int) -> list[Debt]:
+        return [Debt(*key, since) for key, since in self.owed.items() if since > revision]
+
+    def settle(self, paid: Sequence[Debt]) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("database away")
+        for node, what, revision in paid:
+            if self.owed.get((node, what), revision + 1) <= revision:
+                del self.owed[node, what]
+        return len(paid)
 
 
 class FakeSessions:
@@ -139,6 +156,23 @@ def test_what_a_port_leaves_behind_is_owed_until_it_is_done(world: World) -> Non
     world.confirm_all()
     last = world.follow(NodeChange("n2", None))
     assert world.keeper.to_forget("n2", last) == []
+
+
+def test_a_restart_does_not_pay_what_is_owed(world: World) -> None:
+    """A node is away when a port goes, and the controller is another one when it comes back."""
+    first = world.follow(unbound(world, "port-10"))
+    world.store.start = world.keeper.current
+    restarted = SnapshotKeeper(world.store, Counters())
+    owed = world.keeper.to_forget("n1", first)
+    assert len(owed) == 3 and sorted(restarted.to_forget("n1", first)) == sorted(owed)
+    restarted.forgotten("n1", owed, first)
+    world.store.failures = 1
+    with pytest.raises(OSError, match="away"):
+        restarted.settle()
+    assert len(world.store.owed) == 3
+    restarted.settle()
+    assert world.store.owed == {}
+    assert SnapshotKeeper(world.store, Counters()).to_forget("n1", first) == []
 
 
 def test_revisions_taken_in_together_are_all_unconfirmed(world: World) -> None:
@@ -368,7 +402,7 @@ def test_what_leads_nowhere_is_not_active(floating: World) -> None:
     assert restarted.floating_ip_active(again)
 
 
-@pytest.mark.parametrize("at", ["left_behind", "recompile", "apply"])
+@pytest.mark.parametrize("at", ["owed_since", "recompile", "apply"])
 def test_a_failure_half_way_changes_nothing(floating: World, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """Else the switches would never be sent what was already taken for theirs."""
     before, programs = floating.keeper.current, {name: floating.keeper.wanted(name)[0] for name in cloud_of.NODES}
@@ -383,7 +417,7 @@ def test_a_failure_half_way_changes_nothing(floating: World, monkeypatch: pytest
             raise BaseException("out of memory")
         return real(*args)
 
-    where: Any = Snapshot if at == "apply" else snapshots
+    where: Any = {"owed_since": FakeStore, "recompile": snapshots, "apply": Snapshot}[at]
     real = getattr(where, at)
     with monkeypatch.context() as patch:
         patch.setattr(where, at, broken)
