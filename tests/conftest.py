@@ -51,7 +51,7 @@ def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..
         labs: list[Lab] = []
 
         def build(**options: Any) -> Lab:
-            lab = Lab(free_prefix(PREFIX), **options)
+            lab = Lab(free_prefix(PREFIX), **{"open_groups": True, **options})
             labs.append(lab)
             stack.enter_context(lab)
             if options.get("controller", True):

@@ -32,7 +32,8 @@ class Lab:
     """`nodes` nodes n1, n2, ...; `controller` false leaves out the controller and the agents: Open vSwitch alone.
 
     `prefix` starts every namespace's name; two laboratories with different prefixes run side by side. `control_options`
-    go into the controller's configuration, `agent_options` into [agent] of each agent's.
+    go into the controller's configuration, `agent_options` into [agent] of each agent's. `open_groups`: new security
+    groups let in everything, by conntrack as ever.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Lab:
         projects: Iterable[str] = (),
         control_options: Mapping[str, Mapping[str, object]] | None = None,
         agent_options: Mapping[str, object] | None = None,
+        open_groups: bool = False,
         keep_files: bool = False,
     ) -> None:
         self.prefix = prefix
@@ -58,6 +60,7 @@ class Lab:
         self.vms: dict[str, Vm] = {}
         self._with_controller = controller
         self._agent_options = dict(agent_options or {})
+        self._open_groups = open_groups
         self._old_handlers: dict[signal.Signals, Any] = {}
 
     @property
@@ -148,6 +151,8 @@ class Lab:
         starts = [partial(node.start, self.fabric, control) for node in self.nodes]
         in_parallel([*starts, *([control.start] if control else [])])
         if control:
+            if self._open_groups:
+                self.client.create_default_rule({"direction": "ingress"})
             for node in self.nodes:
                 node.start_agent(control, self._agent_options)
 

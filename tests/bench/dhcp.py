@@ -31,7 +31,7 @@ class Run:
 
 def run() -> Iterator[Figure]:
     unlimited = {"packet_in": {"rate": 1_000_000, "burst": 1_000_000}}
-    with Lab("bench", nodes=1, control_options=unlimited) as lab:
+    with Lab("bench", nodes=1, control_options=unlimited, open_groups=True) as lab:
         lab.wait_connected()
         network = make_network(lab, "dhcp", 204)
         vm = lab.create_vm("d0", lab.nodes[0], network)

@@ -22,7 +22,7 @@ DEADLINE_S = 5.0
 
 
 def run() -> Iterator[Figure]:
-    with Lab("bench", nodes=3) as lab:
+    with Lab("bench", nodes=3, open_groups=True) as lab:
         lab.wait_connected()
         external = make_outside(lab)
         ranges = [f"{EXTERNAL_NETWORK[200]}-{EXTERNAL_NETWORK[250]}"]

@@ -44,7 +44,7 @@ class Way:
 
 
 def run() -> Iterator[Figure]:
-    with Lab("bench", nodes=1) as lab:
+    with Lab("bench", nodes=1, open_groups=True) as lab:
         lab.wait_connected()
         paths = _build(lab)
         plain = paths.pop(0)

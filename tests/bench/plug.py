@@ -28,7 +28,7 @@ DEADLINE_S = 5.0
 
 
 def run() -> Iterator[Figure]:
-    with Lab("bench", nodes=3) as lab:
+    with Lab("bench", nodes=3, open_groups=True) as lab:
         lab.wait_connected()
         network = make_network(lab, "plug", 202)
         first = lab.create_vm("p0", lab.nodes[0], network)

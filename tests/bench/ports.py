@@ -22,13 +22,13 @@ BATCH = 200
 
 
 def run() -> Iterator[Figure]:
-    with Lab("bench", nodes=NODES) as lab:
+    with Lab("bench", nodes=NODES, open_groups=True) as lab:
         lab.wait_connected()
         network = make_network(lab, "many", 200)
         yield from _one_more(lab, network, 100)
         yield from _one_more(lab, network, 1000)
         yield from _flows_per_port(lab)
-    with Lab("bench", nodes=NODES) as lab:
+    with Lab("bench", nodes=NODES, open_groups=True) as lab:
         lab.wait_connected()
         network = make_network(lab, "bulk", 201)
         yield from _bulk(lab, network)

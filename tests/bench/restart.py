@@ -16,7 +16,7 @@ RATE = 100
 
 
 def run() -> Iterator[Figure]:
-    with Lab("bench", nodes=3) as lab:
+    with Lab("bench", nodes=3, open_groups=True) as lab:
         lab.wait_connected()
         make_outside(lab)
         network = make_network(lab, "restart", 203)
