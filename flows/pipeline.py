@@ -21,7 +21,9 @@ class Table(IntEnum):
     SERVICES = 12
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
+    MEASURE = 29
     REMOTE_NEXT_HOP = 30
+    NAT_PREPARE = 31
     NAT_EGRESS = 32
     NODE_SNAT = 34
     EXTERNAL_OUT = 36
@@ -55,8 +57,11 @@ TABLE_DOC: dict[Table, str] = {
     Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are answered in place.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
+    Table.MEASURE: "Leaving for the outside: whether it is larger than that takes.",
     Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, "
     "never in the digest; without an entry the frame goes to the group of all nodes.",
+    Table.NAT_PREPARE: "What is too large goes no further. A fragment of a port that is forwarded to shows no ports: "
+    "conntrack says whose it is.",
     Table.NAT_EGRESS: "Leaving for the outside: exempt ranges as they are, a port with a floating IP from there, where "
     "ranges overlap from the carrier address, else at once from the node's SNAT address.",
     Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
@@ -96,8 +101,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (
         Reg.FLAGS,
         "flags",
-        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the external "
-        "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours; "
+        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the network "
+        "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
         "5: taken from the operator's router",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
@@ -120,6 +125,7 @@ TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32
