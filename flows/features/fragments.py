@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.size import own
+from flows.features.size import MatchValue, own
 from flows.ir import Action, Ct, Flow, Goto, SetField, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import Priority, Reg, Table, carrier_address, nat_zone
@@ -36,7 +36,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         for floating_ip in view.floating_ips(port, fixed_ip):
             sources[int(floating_ip.address)] = view.snapshot.networks[floating_ip.network_id]
     for protocol, fixed_ip in dict.fromkeys((forwarding.protocol, forwarding.fixed_ip) for forwarding, _ in led):
-        part = {"ip_proto": protocol, "ip_frag": ANY_FRAGMENT}
+        part: dict[str, MatchValue] = {"ip_proto": protocol, "ip_frag": ANY_FRAGMENT}
         smallest = view.outside_mtu(network, port, fixed_ip, protocol)
         if smallest is not None and smallest != view.outside_mtu(network, port, fixed_ip):
             yield own(network, port, fixed_ip, smallest, Priority.EXEMPT, part)

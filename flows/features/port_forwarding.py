@@ -180,14 +180,14 @@ def _portless(
     of_external = {"metadata": external.key, "eth_dst": view.mac}
     to_address: _Match = {"eth_type": ETH_IP, "ip_dst": int(floating_ip.address)}
     protocols = sorted({forwarding.protocol for forwarding in floating_ip.port_forwardings})
-    kinds: list[tuple[Rule, _Match]] = [
-        *((Rule.FORWARDING_ERROR, {"ip_proto": PROTO_ICMP, "icmp_type": icmp_type}) for icmp_type in _ERRORS),
-        *((Rule.FORWARDING_FRAGMENT, {"ip_proto": protocol, "ip_frag": ANY_FRAGMENT}) for protocol in protocols),
-    ]
-    for rule, kind in kinds:
+    errors: list[_Match] = [{"ip_proto": PROTO_ICMP, "icmp_type": icmp_type} for icmp_type in _ERRORS]
+    parts: list[_Match] = [{"ip_proto": protocol, "ip_frag": ANY_FRAGMENT} for protocol in protocols]
+    kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error) for error in errors]
+    kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part) for part in parts]
+    for rule, priority, kind in kinds:
         match = {**of_external, **to_address, **kind}
         by_node = matching(**match, **(asked if copies else {}))
-        yield flow(rule, Priority.FORWARDING, by_node, *here, key=floating_ip.key)
+        yield flow(rule, priority, by_node, *here, key=floating_ip.key)
         if copies:
             yield flow(rule, Priority.FLOATING, matching(**match), *copies, *here, key=floating_ip.key)
 
