@@ -1,4 +1,4 @@
-"""Tables 2, 31, 32 and 36: fragments of what is forwarded by ports.
+"""Tables 3, 31 and 32: fragments of what is forwarded by ports, beside `port_forwarding`.
 
 A fragment shows no ports, so conntrack is asked, which puts the parts together: inwards in the zone of every port that
 may be meant, as for ICMP errors, outwards in the zone of the sender. It knows connections that are there already. What
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.size import MatchValue, own
+from flows.features.size import MatchValue, measured, own
 from flows.ir import Action, Ct, Flow, Goto, SetField, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import Priority, Reg, Table, carrier_address, nat_zone
+from flows.pipeline import TO_FLOATING, Priority, Reg, Table, carrier_address, nat_zone
 from flows.protocols import ANY_FRAGMENT, CT_TRACKED, ETH_IP
 from flows.rules import Rule
 from flows.view import View
@@ -21,7 +21,7 @@ _TRACKED = (CT_TRACKED, CT_TRACKED)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
-    """Outwards."""
+    """Inwards only the size: the flow that asks for all ports could not tell their networks apart."""
     if not network.translated:
         return
     seat = view.seat(port)
@@ -45,6 +45,16 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Priority.NORMAL,
             matching(metadata=network.key, reg6=port.key, eth_type=ETH_IP, ip_src=int(fixed_ip), **part),
             Ct(Table.NAT_EGRESS, nat_zone(seat.zone), translate=True),
+            key=port.key,
+        )
+    for fixed_ip in dict.fromkeys(led_to.fixed_ip for led_to, external in led if external.mtu > network.mtu):
+        to_port = {"metadata": network.key, "eth_type": ETH_IP, "ip_dst": int(fixed_ip)}
+        yield flow(
+            Rule.FLOATING_TRANSLATED,
+            Priority.LOCAL,
+            matching(**to_port, reg0=TO_FLOATING, ip_frag=ANY_FRAGMENT),
+            *measured(network.mtu),
+            Goto(Table.ROUTING),
             key=port.key,
         )
     ways: dict[int, tuple[Action, ...]] = {
