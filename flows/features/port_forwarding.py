@@ -14,8 +14,8 @@ from flows.features import floating_ip as floating
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
 from flows.features.size import checks, own
-from flows.features.uplink_out import TO_UPLINK, tagged_back, untagged
-from flows.ir import Action, Ct, DecTtl, Flow, Nat, SetField, drop, flow, matching
+from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back, untagged
+from flows.ir import Action, Ct, DecTtl, Flow, Nat, Output, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
 from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, Priority, Reg, Table, nat_zone, node_mac
 from flows.protocols import ANY_FRAGMENT, ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
@@ -77,6 +77,8 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
             expired = matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IP, nw_ttl=ttl, ip_dst=address)
             yield drop(Rule.DROP_EXPIRED_FORWARDING, Priority.EXEMPT, expired, key=floating_ip.key)
     yield from _portless(view, external, floating_ip, list(macs), list(zones))
+    if owner and zones:
+        yield from _fragment_hairpins(view, external, floating_ip, list(macs))
 
 
 def _unremembered(view: View, external: Network, floating_ip: FloatingIp) -> Iterator[Flow]:
@@ -179,9 +181,8 @@ def _portless(
     asked = {"eth_src": (TEACHER_MAC_PREFIX, NODE_MAC_MASK)}
     of_external = {"metadata": external.key, "eth_dst": view.mac}
     to_address: _Match = {"eth_type": ETH_IP, "ip_dst": int(floating_ip.address)}
-    protocols = sorted({forwarding.protocol for forwarding in floating_ip.port_forwardings})
     errors: list[_Match] = [{"ip_proto": PROTO_ICMP, "icmp_type": icmp_type} for icmp_type in _ERRORS]
-    parts: list[_Match] = [{"ip_proto": protocol, "ip_frag": ANY_FRAGMENT} for protocol in protocols]
+    parts = _parts(floating_ip)
     kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error) for error in errors]
     kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part) for part in parts]
     for rule, priority, kind in kinds:
@@ -190,6 +191,30 @@ def _portless(
         yield flow(rule, priority, by_node, *here, key=floating_ip.key)
         if copies:
             yield flow(rule, Priority.FLOATING, matching(**match), *copies, *here, key=floating_ip.key)
+
+
+def _parts(floating_ip: FloatingIp) -> list[_Match]:
+    protocols = sorted({forwarding.protocol for forwarding in floating_ip.port_forwardings})
+    return [{"ip_proto": protocol, "ip_frag": ANY_FRAGMENT} for protocol in protocols]
+
+
+def _fragment_hairpins(view: View, external: Network, floating_ip: FloatingIp, macs: list[int]) -> Iterator[Flow]:
+    """From VMs of the node that has the address. Those of others send it here by the wire."""
+    uplink = view.uplink(external)
+    assert uplink is not None
+    copies: list[Action] = []
+    for mac in macs:
+        copies += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
+        copies += [*tag_on(external), Output(uplink), *untagged(external)]
+    for part in _parts(floating_ip):
+        yield flow(
+            Rule.FLOATING_HAIRPIN,
+            Priority.EXEMPT,
+            matching(eth_type=ETH_IP, ip_dst=int(floating_ip.address), **part),
+            *copies,
+            *hairpin(view, external),
+            key=floating_ip.key,
+        )
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
