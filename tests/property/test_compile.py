@@ -24,6 +24,7 @@ from flows.model import (
     MigrationPhase,
     Neighbour,
     NetworkChange,
+    NetworkKind,
     NodeChange,
     PortChange,
     PortForwarding,
@@ -32,9 +33,18 @@ from flows.model import (
 )
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
-from tests.world import EXTERNAL, NODES, cloud, floating_ip, networks, node, port
+from tests.world import EXTERNAL, NODES, cloud, floating_ip, networks, node, port, subnet
 
-NETWORKS = {net.id: net for net in networks()}
+SECOND = replace(
+    networks()[-1],
+    id="net-second",
+    key=10,
+    name="second",
+    kind=NetworkKind.VLAN,
+    segment=200,
+    subnets=(subnet("198.18.64.0/24", "198.18.64.1"),),
+)
+NETWORKS = {net.id: net for net in (*networks(), SECOND)}
 PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 2, start=50)}
 
 
@@ -46,6 +56,7 @@ EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 def floating_ips(draw: st.DrawFn) -> Change:
     key = draw(st.integers(1, 4))
     id_ = floating_ip(key).id
+    outside = draw(st.sampled_from([EXTERNAL, SECOND.id]))
     kind = draw(st.sampled_from(["gone", "free", "associated", "associated", "forwarding"]))
     if kind == "gone":
         return FloatingIpChange(id_, None)
@@ -53,7 +64,7 @@ def floating_ips(draw: st.DrawFn) -> Change:
     if kind == "free":
         return FloatingIpChange(id_, floating_ip(key))
     if kind == "associated":
-        return FloatingIpChange(id_, floating_ip(key, led_to[0]))
+        return FloatingIpChange(id_, replace(floating_ip(key, led_to[0]), network_id=outside))
     forwardings = tuple(
         PortForwarding(
             f"forwarding-{key}-{index}",
@@ -67,7 +78,7 @@ def floating_ips(draw: st.DrawFn) -> Change:
         )
         for index, one in enumerate(led_to, start=1)
     )
-    return FloatingIpChange(id_, replace(floating_ip(key), port_forwardings=forwardings))
+    return FloatingIpChange(id_, replace(floating_ip(key), network_id=outside, port_forwardings=forwardings))
 
 
 @st.composite
@@ -96,7 +107,7 @@ def edits(draw: st.DrawFn) -> Change:
             gateway_mode=draw(st.sampled_from(list(GatewayMode))),
             dhcp=draw(st.booleans()),
             arp_responder=draw(st.booleans()),
-            mtu=draw(st.sampled_from([1400, 1500])),
+            mtu=draw(st.sampled_from([1300, 1400, 1500])),
             routes=draw(st.sampled_from(ROUTES)),
             snat_exempt=draw(st.sampled_from(EXEMPT)),
             force_snat=draw(st.sampled_from(EXEMPT)),
@@ -137,10 +148,14 @@ def _apply(installed: dict[FlowKey, Flow], delta: Delta) -> None:
         installed[flow.key] = flow
 
 
+def _base() -> Snapshot:
+    return cloud().apply(1, [NetworkChange(SECOND.id, SECOND)])
+
+
 @settings(max_examples=150, deadline=None)
 @given(scripts)
 def test_incremental_is_full(script: list[list[Change]]) -> None:
-    snapshot = cloud()
+    snapshot = _base()
     programs = {name: compile_node(snapshot, name) for name in NODES}
     installed = {name: {flow.key: flow for flow in program.flows()} for name, program in programs.items()}
     for step, edit in enumerate(script, start=2):
@@ -160,7 +175,7 @@ def test_incremental_is_full(script: list[list[Change]]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(scripts)
 def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
-    before = cloud()
+    before = _base()
     changes = _coalesced(change for edit in script for change in edit)
     after = before.apply(2, changes)
     back: list[Change] = []
@@ -187,7 +202,7 @@ def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(scripts)
 def test_flows_are_well_formed(script: list[list[Change]]) -> None:
-    snapshot = cloud().apply(2, _coalesced(change for edit in script for change in edit))
+    snapshot = _base().apply(2, _coalesced(change for edit in script for change in edit))
     for name in snapshot.nodes:
         flows = list(compile_node(snapshot, name).flows())
         assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
@@ -293,11 +308,14 @@ def test_every_rule_is_used() -> None:
     changes = {"snat_exempt": EXEMPT[1], "force_snat": EXEMPT[1], "routes": (StaticRoute(EXEMPT[1][0], next_hop),)}
     lifted = replace(shared, gateway_mode=GatewayMode.EXTERNAL, **changes)  # type: ignore[arg-type]
     associated = FloatingIpChange(floating_ip(1).id, floating_ip(1, here))
+    by_second = FloatingIpChange(floating_ip(1).id, replace(floating_ip(1, here), network_id=SECOND.id))
     worlds = [
         base.apply(2, [NetworkChange(shared.id, replace(shared, **changes))]),  # type: ignore[arg-type]
         base.apply(2, [NetworkChange(shared.id, lifted), associated]),
         base.apply(2, [NetworkChange(external.id, replace(external, mtu=1400)), NodeChange("n1", host)]),
         base.apply(2, [FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))]),
+        base.apply(2, [NetworkChange(shared.id, replace(shared, mtu=1400))]),
+        base.apply(2, [NetworkChange(SECOND.id, replace(SECOND, mtu=1400)), by_second]),
         base,
         base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
