@@ -292,6 +292,23 @@ def test_what_hands_on_follows_the_node_that_it_hands_on_to(edit: dict[str, int]
     assert delta and program.digest == compile_node(after, "n1").digest
 
 
+@pytest.mark.parametrize(
+    ("changed", "mtu"), [(EXTERNAL, 1400), (SECOND.id, 1400), ("net-red", 1400), ("net-blue", 9000)]
+)
+def test_sizes_follow_the_mtu_of_every_network_that_they_compare(changed: str, mtu: int) -> None:
+    """Floating IPs and forwardings of another external network, a network with carrier addresses, two of one router."""
+    base = _base()
+    owner, led = base.ports["port-20"], base.ports["port-30"]
+    forwarding = PortForwarding("led", 1, 6, 2000, 2000, led.id, led.fixed_ips[0].address, 22)
+    held = [replace(floating_ip(1, owner), network_id=SECOND.id)]
+    held.append(replace(floating_ip(2), network_id=SECOND.id, port_forwardings=(forwarding,)))
+    before = base.apply(2, [FloatingIpChange(one.id, one) for one in held])
+    change = NetworkChange(changed, replace(before.networks[changed], mtu=mtu))
+    after = before.apply(3, [change])
+    program, delta = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+    assert delta and program.digest == compile_node(after, "n1").digest
+
+
 def test_every_rule_is_used() -> None:
     """A rule that no flow carries is a promise that is not kept."""
     seen = set()
