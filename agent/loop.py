@@ -14,6 +14,7 @@ from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import AddPort, WantedBridge, plan, wanted
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
+from agent.small_fragments import SmallFragments
 from agent.state import OvsState
 from agent.waker import Waker
 
@@ -39,6 +40,7 @@ class Agent:
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
+        self._small_fragments = SmallFragments(config)
         self._version = _version()
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
@@ -87,7 +89,7 @@ class Agent:
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
         self._report(state)
-        delay = self._host_flows.keep(state, held)
+        delay = min(self._host_flows.keep(state, held), self._small_fragments.keep(state))
         return min(delay, self._repair(self._ovsdb, state))
 
     def _report(self, state: OvsState) -> None:
@@ -102,7 +104,7 @@ class Agent:
         outside = self._nics - state.interfaces.keys()
         difference = plan(self._bridges, state, nics.addressed(outside))
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        self._report_problems(frozenset((*difference.problems, *about_host)))
+        self._report_problems(frozenset((*difference.problems, *about_host, *self._small_fragments.problems)))
         if not difference.steps:
             self._repairs = 0
             self._bring_up(self._nics & state.interfaces.keys())

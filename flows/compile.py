@@ -18,6 +18,7 @@ from flows.features import (
     classify,
     external,
     floating_ip,
+    fragments,
     l2,
     migration,
     nat,
@@ -28,6 +29,7 @@ from flows.features import (
     routing,
     security_groups,
     services,
+    size,
     static_routes,
     uplink_in,
 )
@@ -52,6 +54,7 @@ from flows.view import Role, View
 _STATIC = (
     classify.static,
     external.static,
+    size.static,
     nat.static,
     port_security.static,
     uplink_in.static,
@@ -65,6 +68,7 @@ _STATIC = (
 _NETWORK = (
     classify.network,
     external.network,
+    size.network,
     nat.network,
     port_security.network,
     uplink_in.network,
@@ -85,6 +89,8 @@ _PORT = (
     floating_ip.port,
     port_forwarding.port,
     policy.port,
+    fragments.port,
+    size.port,
     l2.port,
     migration.port,
 )
@@ -413,6 +419,8 @@ def _touched_by_network(
         touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
+            if old is None or new is None or old.mtu != new.mtu:
+                touch(Kind.PORT, sorted(after.ports_by_node.get(node, frozenset())))
             floating = {id_ for id_, one in snapshot.floating_ips.items() if one.network_id == network.id}
             _touch_floating_ips(before, after, floating, node, touch)
             touch(Kind.PORT, sorted({port_id for id_ in floating for port_id in snapshot.floating_ips[id_].port_ids}))

@@ -25,7 +25,9 @@ class Table(IntEnum):
     EGRESS_VERDICT = 22
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
+    MEASURE = 29
     REMOTE_NEXT_HOP = 30
+    NAT_PREPARE = 31
     NAT_EGRESS = 32
     NODE_SNAT = 34
     EXTERNAL_OUT = 36
@@ -69,8 +71,11 @@ TABLE_DOC: dict[Table, str] = {
     "is cut.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
+    Table.MEASURE: "Leaving for the outside: whether it is larger than that takes.",
     Table.REMOTE_NEXT_HOP: "Learned from traffic: which node a routed address was last seen behind. Not computed, "
     "never in the digest; without an entry the frame goes to the group of all nodes.",
+    Table.NAT_PREPARE: "What is too large goes no further. A fragment of a port that is forwarded to shows no ports: "
+    "conntrack says whose it is.",
     Table.NAT_EGRESS: "Leaving for the outside: exempt ranges as they are, a port with a floating IP from there, where "
     "ranges overlap from the carrier address, else at once from the node's SNAT address.",
     Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
@@ -117,8 +122,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (
         Reg.FLAGS,
         "flags",
-        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the external "
-        "network takes; 4: larger than any frame, so to be cut by the sender's kernel or ours; "
+        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the network "
+        "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
         "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
@@ -156,6 +161,7 @@ COPIED = (FLAG_COPY, FLAG_COPY)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32

@@ -108,6 +108,34 @@ class View:
             return None
         return self.node.snat_address(external.id, network.id if network.own_snat_address else None)
 
+    def outside_mtu(
+        self, network: Network, port: Port, source: IPv4Address, protocol: int = 0, source_port: int = 0
+    ) -> int | None:
+        """What the way out takes of a packet of a port: the external network of the floating IP that it leaves from
+        counts, else that of its network. None when there is no way out.
+
+        `source_port` is 0 for a fragment, which may be of any forwarding's connection. Both `flows` and the
+        controller ask here, so that what is cut to fit does fit.
+        """
+        external = self.way_out(network)
+        if external is None:
+            return None
+        own = self.floating_ips(port, source)
+        usual = external.mtu if not own else self.snapshot.networks[own[0].network_id].mtu
+        led = [(each, to) for each, to in self.forwarded(port) if each.fixed_ip == source and each.protocol == protocol]
+        if not source_port:
+            return min([usual, *(to.mtu for _, to in led)])
+        answering = (to.mtu for each, to in led if each.to <= source_port <= each.to + each.last - each.first)
+        return next(answering, usual)
+
+    def narrow(self, network: Network) -> bool:
+        """From other networks, or from outside, may come what is larger than a network's MTU."""
+        snapshot = self.snapshot
+        senders = [snapshot.networks[id_] for id_ in snapshot.external_networks.values()] if network.translated else []
+        if network.routed:
+            senders += snapshot.router_networks(network.router_key)
+        return any(sender.mtu > network.mtu for sender in senders)
+
     def local(self, port_id: str | None) -> Port | None:
         """A port that this node has flows for."""
         port = None if port_id is None else self.snapshot.ports.get(port_id)
@@ -137,6 +165,16 @@ class View:
         """The floating IP of a forwarding."""
         candidates = self.snapshot.floating_ips_of(forwarding.port_id)
         return next((one for one in candidates if forwarding in one.port_forwardings), None)
+
+    def forwarded(self, port: Port) -> list[tuple[PortForwarding, Network]]:
+        """Those forwardings of a port that this node can serve, the oldest first, with their external networks."""
+        found = []
+        for forwarding in self.forwardings(port):
+            floating_ip = self.forwarded_by(forwarding)
+            external = None if floating_ip is None else self.external_of(floating_ip)
+            if external is not None:
+                found.append((forwarding, external))
+        return found
 
     def routed_to(self, network: Network, port: Port) -> list[StaticRoute]:
         """The static routes whose next hop a port is."""

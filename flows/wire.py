@@ -377,9 +377,12 @@ def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) ->
     return _packet_out(_output(ofport), frame, in_port)
 
 
-def packet_out_resubmit(table: int, network_key: int, frame: bytes) -> bytes:
-    """Has a table decide about a frame that is on a network. xid 0."""
-    return _packet_out(_set_field(SetField(Reg.NETWORK, network_key)) + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
+def packet_out_resubmit(table: int, network_key: int, frame: bytes, port_key: int = 0) -> bytes:
+    """Has a table decide about a frame that is on a network, and from a port if one is given. xid 0."""
+    registers = _set_field(SetField(Reg.NETWORK, network_key))
+    if port_key:
+        registers += _set_field(SetField(Reg.SOURCE_PORT, port_key))
+    return _packet_out(registers + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
 
 
 def _packet_out(actions: bytes, frame: bytes, in_port: int) -> bytes:

@@ -49,6 +49,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_DHCP: port,
         Rule.PUNT_TTL_EXPIRED: port,
         Rule.PUNT_TOO_LARGE: port,
+        Rule.PUNT_TOO_LARGE_IN: port,
         Rule.PUNT_UNRESOLVED: port,
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
@@ -96,6 +97,7 @@ class Dispatcher:
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
             Rule.PUNT_TOO_LARGE: self._too_large,
+            Rule.PUNT_TOO_LARGE_IN: self._too_large_in,
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
             Rule.PUNT_ACTIVATE: self._arrived,
@@ -205,7 +207,23 @@ class Dispatcher:
         if isinstance(sender, str):
             return sender, ()
         network, node, port = sender
-        return too_large.answer(frame, in_port, port, network, node, snapshot)
+        return too_large.leaving(frame, in_port, port, network, node, snapshot)
+
+    def _too_large_in(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """Routed to a network, from a VM of this node or from outside to one."""
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        if network is None or node is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        sender = snapshot.port_at(self._node, in_port)
+        port = too_large.receiver(frame, network, node, snapshot) if sender is None else sender
+        if port is None:
+            return outcomes.NO_RECEIVER, ()
+        if not self._allowed(Rule.PUNT_TOO_LARGE_IN, port.key):
+            return outcomes.RATE_LIMITED, ()
+        if sender is None:
+            return too_large.arriving(frame, port, network, snapshot)
+        return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
 
     def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         """A packet without a way on: kept, and its next hop asked for."""

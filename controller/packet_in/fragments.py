@@ -15,22 +15,33 @@ _OFFSET: Final = 0x1FFF
 
 
 def fragments(datagram: bytes, mtu: int) -> list[bytes]:
-    """The parts of a sound datagram, none longer than `mtu` (68 at least). It may be a fragment itself."""
+    """The parts of a sound datagram, none longer than `mtu` (68 at least), and as few as possible.
+
+    It may be a fragment itself. One that others follow is cut into equal parts: what puts them together again may
+    refuse small ones, all but the last of a datagram.
+    """
     header_size = (datagram[0] & 0xF) * 4
     header, data = datagram[:header_size], datagram[header_size:]
     offset = int.from_bytes(header[6:8], "big")
     more_follow = offset & _MORE
     first, at = offset & _OFFSET, 0
+    even = _even(len(data), mtu - header_size & ~7) if more_follow else mtu
     parts: list[bytes] = []
     while at < len(data) or not parts:
         room = mtu - len(header)
-        end = len(data) if len(data) - at <= room else at + (room & ~7)
+        end = len(data) if len(data) - at <= min(room, even) else at + min(room & ~7, even)
         more = more_follow if end == len(data) else _MORE
         parts.append(_datagram(header, more | (first + at // 8) & _OFFSET, data[at:end]))
         if at == 0:
             header = header[:_FIXED] + _copied(header[_FIXED:])
         at = end
     return parts
+
+
+def _even(size: int, room: int) -> int:
+    """The size, in whole units of a fragment offset, of each of as few parts as there is room for."""
+    count = max(-(-size // room), 1)
+    return -(-size // count) + 7 & ~7
 
 
 def with_ttl(datagram: bytes, ttl: int) -> bytes:

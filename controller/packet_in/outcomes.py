@@ -49,6 +49,7 @@ DHCP_NO_STATE: Final = "drop_dhcp_no_state"
 # refused elsewhere
 NEIGHBOUR_UNWANTED: Final = "drop_neighbour_unwanted"
 TTL_SILENT: Final = "drop_ttl_silent"
+NO_RECEIVER: Final = "drop_no_receiver"
 TOO_LARGE_SILENT: Final = "drop_too_large_silent"
 NO_NEXT_HOP: Final = "drop_no_next_hop"
 

@@ -20,14 +20,15 @@ class Output(NamedTuple):
 
 
 class Resubmit(NamedTuple):
-    """Again through the tables from one on, as a packet that is on a network."""
+    """Again through the tables from one on, as a packet that is on a network, of a port if one is given."""
 
     table: Table
     network_key: int
     frame: bytes
+    port_key: int = 0
 
     def message(self) -> bytes:
-        return wire.packet_out_resubmit(self.table, self.network_key, self.frame)
+        return wire.packet_out_resubmit(self.table, self.network_key, self.frame, self.port_key)
 
 
-Outputs = tuple[Output, ...]
+Outputs = tuple[Output | Resubmit, ...]

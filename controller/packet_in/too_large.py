@@ -1,4 +1,4 @@
-"""A VM's packet that is larger than the external network takes: it is cut, or its sender told (RFC 1812, 4.2.2.7)."""
+"""A packet that is larger than the network where it goes takes: it is cut, or its sender told (RFC 1812, 4.2.2.7)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,111 @@ from ipaddress import IPv4Address
 from controller.packet_in import frames, icmp, outcomes
 from controller.packet_in.fragments import fragments, with_ttl
 from controller.packet_in.gateways import router_address
-from controller.packet_in.outputs import Output, Outputs
+from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import Network, Node, Port, Subnet
+from flows.pipeline import GATEWAY_MAC, Table
 from flows.snapshot import Snapshot
+from flows.view import View
 from flows.wire import TO_PIPELINE
 
+Answer = tuple[str, Outputs]
+_WITH_PORTS = frozenset({frames.PROTOCOL_TCP, frames.PROTOCOL_UDP})
 
-def answer(
-    frame: bytes, in_port: int, port: Port, network: Network, node: Node, snapshot: Snapshot
-) -> tuple[str, Outputs]:
-    """The frame is what the VM sent, with a TTL that is one less. `network` is the port's."""
-    ethernet = frames.parse_ethernet(frame)
-    packet = None if ethernet is None else frames.parse_ipv4(frame, ethernet.offset)
-    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or packet is None or packet.ttl == 0xFF:
+
+def leaving(frame: bytes, in_port: int, port: Port, network: Network, node: Node, snapshot: Snapshot) -> Answer:
+    """For the outside. The frame is what the VM sent, with a TTL that is one less. `network` is the port's."""
+    ethernet, packet = _parsed(frame)
+    if ethernet is None or packet is None:
         return outcomes.MALFORMED, ()
-    subnet = source_subnet(network, port, IPv4Address(packet.source))
-    if subnet is None or ethernet.source != frames.mac_bytes(port.mac):
+    if ethernet.source != frames.mac_bytes(port.mac):
         return outcomes.SPOOFED_SOURCE, ()
-    mtu = _mtu(snapshot, node, network, port, IPv4Address(packet.source))
-    start = ethernet.offset
-    if mtu is None or packet.end - start <= mtu:
+    source = IPv4Address(packet.source)
+    mtu = View(snapshot, node).outside_mtu(network, port, source, packet.protocol, _source_port(frame, packet))
+    return _from_vm(frame[: ethernet.offset], frame, packet, mtu, in_port, port, network, node)
+
+
+def crossing(frame: bytes, in_port: int, port: Port, network: Network, target: Network, node: Node) -> Answer:
+    """From a VM's network to another of its router, routed already."""
+    ethernet, packet = _parsed(frame)
+    if ethernet is None or packet is None:
+        return outcomes.MALFORMED, ()
+    link = frames.mac_bytes(GATEWAY_MAC) + frames.mac_bytes(port.mac) + frame[12 : ethernet.offset]
+    return _from_vm(link, frame, packet, target.mtu, in_port, port, network, node)
+
+
+def receiver(frame: bytes, network: Network, node: Node, snapshot: Snapshot) -> Port | None:
+    """The VM of this node that a packet is for, when it has been translated."""
+    ethernet = frames.parse_ethernet(frame)
+    ends = None if ethernet is None else frames.ipv4_addresses(frame, ethernet.offset)
+    port = None if ends is None else snapshot.port_with(network.id, IPv4Address(ends[1]))
+    here = port is not None and any(binding.node == node.name for binding in port.bindings)
+    return port if here else None
+
+
+def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> Answer:
+    """From outside, translated and routed already. Who sent it is told as if by the VM itself: by the connection."""
+    ethernet, packet = _parsed(frame)
+    if ethernet is None or packet is None:
+        return outcomes.MALFORMED, ()
+    datagram = frame[ethernet.offset : packet.end]
+    if len(datagram) <= network.mtu:
+        return outcomes.TOO_LARGE_SILENT, ()
+    gateway, vm = frames.mac_bytes(GATEWAY_MAC), frames.mac_bytes(port.mac)
+    ethertype = frame[12 : ethernet.offset]
+    if not packet.dont_fragment:
+        parts = fragments(datagram, network.mtu)
+        link = vm + gateway + ethertype
+        return outcomes.FRAGMENTED, tuple(Resubmit(Table.L2_FORWARD, network.key, link + part) for part in parts)
+    error = icmp.fragmentation_needed(vm + gateway + ethertype + datagram, IPv4Address(packet.destination), network.mtu)
+    if error is None:
+        return outcomes.TOO_LARGE_SILENT, ()
+    return outcomes.TOO_LARGE, tuple(
+        Resubmit(Table.NAT_EGRESS, network.key, error, as_port)
+        for as_port in _translated_as(port, IPv4Address(packet.destination), snapshot)
+    )
+
+
+def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
+    """The subnet of the port's address that a packet comes from, or by which a static route leads to where it does."""
+    for fixed_ip in port.fixed_ips:
+        routed = (source in route.destination for route in network.routes if route.next_hop == fixed_ip.address)
+        if source == fixed_ip.address or any(routed):
+            return network.subnet(fixed_ip.subnet_id)
+    return None
+
+
+def _parsed(frame: bytes) -> tuple[frames.Ethernet | None, frames.Ipv4 | None]:
+    ethernet = frames.parse_ethernet(frame)
+    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
+        return None, None
+    packet = frames.parse_ipv4(frame, ethernet.offset)
+    return ethernet, None if packet is None or packet.ttl == 0xFF else packet
+
+
+def _source_port(frame: bytes, packet: frames.Ipv4) -> int:
+    """0 where the switch sees none."""
+    if packet.protocol not in _WITH_PORTS or packet.fragment or packet.more_fragments:
+        return 0
+    return int.from_bytes(frame[packet.offset : packet.offset + 2], "big")
+
+
+def _from_vm(
+    link: bytes,
+    frame: bytes,
+    packet: frames.Ipv4,
+    mtu: int | None,
+    in_port: int,
+    port: Port,
+    network: Network,
+    node: Node,
+) -> Answer:
+    """`link` is the Ethernet header that the VM sent."""
+    subnet = source_subnet(network, port, IPv4Address(packet.source))
+    if subnet is None:
+        return outcomes.SPOOFED_SOURCE, ()
+    datagram = with_ttl(frame[len(link) : packet.end], packet.ttl + 1)
+    if mtu is None or len(datagram) <= mtu:
         return outcomes.TOO_LARGE_SILENT, ()  # the flow that sent it here is on its way out
-    link, datagram = frame[:start], with_ttl(frame[start : packet.end], packet.ttl + 1)
     if not packet.dont_fragment:
         cut = fragments(datagram, mtu)
         return outcomes.FRAGMENTED, tuple(Output(TO_PIPELINE, link + part, in_port) for part in cut)
@@ -41,23 +124,8 @@ def answer(
     return outcomes.TOO_LARGE, (Output(in_port, error),)
 
 
-def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
-    """The subnet of the port's address that a packet comes from, or by which a static route leads to where it does."""
-    for fixed_ip in port.fixed_ips:
-        routed = (source in route.destination for route in network.routes if route.next_hop == fixed_ip.address)
-        if source == fixed_ip.address or any(routed):
-            return network.subnet(fixed_ip.subnet_id)
-    return None
-
-
-def _mtu(snapshot: Snapshot, node: Node, network: Network, port: Port, source: IPv4Address) -> int | None:
-    """What the way out takes: never more than what the switch let through, or the parts would come back."""
-    external = snapshot.external_network(network)
-    if external is None:
-        return None
-    for floating_ip in snapshot.floating_ips_of(port.id):
-        own = snapshot.networks.get(floating_ip.network_id)
-        stands_for_it = floating_ip.port_id == port.id and floating_ip.fixed_ip == source
-        if stands_for_it and own is not None and node.uplink(own.physical_network) is not None:
-            return min(own.mtu, external.mtu)
-    return external.mtu
+def _translated_as(port: Port, address: IPv4Address, snapshot: Snapshot) -> list[int]:
+    """By which ways the connection may have come: as the port's own, as the node's (0). Conntrack knows one of them."""
+    led_to = snapshot.floating_ips_of(port.id)
+    own = any(one.port_id == port.id and one.fixed_ip == address for one in led_to)
+    return ([port.key] if led_to else []) + ([] if own else [0])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from flows.features.arp import answer, request_for
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
+from flows.features.size import checks
 from flows.features.uplink_out import tagged_back
 from flows.ir import Action, Ct, Flow, Goto, Nat, SetField, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port
@@ -72,6 +73,7 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
         Priority.HIGH,
         matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IP, ip_dst=address),
         *towards(network),
+        *checks(external.mtu, network.mtu),
         Ct(Table.EXTERNAL_ESTABLISHED, nat_zone(seat.zone), commit=True, nat=translation),
         key=floating_ip.key,
     )

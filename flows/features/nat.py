@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
+from flows.features.size import checks
+from flows.ir import Action, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port, SnatAddress
 from flows.pipeline import (
     CARRIER_BASE,
     CARRIER_MASK,
+    CONTROLLER_PORT,
     HOST_SNAT_PORTS,
-    TOO_LARGE,
     CtZone,
     Priority,
     Reg,
@@ -23,7 +24,7 @@ from flows.pipeline import (
     carrier_address,
     nat_zone,
 )
-from flows.protocols import CT_INVALID, CT_NEW, CT_TRACKED, ETH_IP, ICMP_ERRORS, PROTO_ICMP
+from flows.protocols import CT_INVALID, CT_NEW, CT_TRACKED, ETH_IP, ICMP_ERRORS, ICMP_UNREACHABLE, PROTO_ICMP
 from flows.rules import Rule
 from flows.view import View, cidr_match, range_match
 
@@ -51,12 +52,11 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     if external is None or not view.present(network):
         return
     key = network.key
-    too_large = matching(metadata=key, eth_type=ETH_IP, reg0=TOO_LARGE)
-    yield flow(Rule.PUNT_TOO_LARGE, Priority.TOO_LARGE, too_large, Controller(), key=key)
     yield from _exempt(network, external)
     held = view.snat(network)
     if held is None:
         return
+    yield from _tell(network, external)
     to_snat = _snat(external, held)
     if network.carrier_nat or network.routes:
         from_carrier = matching(metadata=key, eth_type=ETH_IP, ip_src=(CARRIER_BASE, CARRIER_MASK))
@@ -71,9 +71,26 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             matching(eth_type=ETH_IP, ip_dst=cidr, ct_state=_REPLY_OR_RELATED),
             SetField(Reg.NETWORK, key),
             SetField(Reg.ROUTER, network.router_key),
+            *checks(external.mtu, network.mtu),
             Goto(Table.ROUTING),
             key=key,
         )
+
+
+def _tell(network: Network, external: Network) -> Iterator[Flow]:
+    """What the controller says to a sender outside whose packet is too large: by the way of the connection itself."""
+    if external.mtu <= network.mtu or network.carrier_nat:
+        return
+    told = {"eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "icmp_type": ICMP_UNREACHABLE}
+    yield flow(
+        Rule.TELL_OUTSIDE,
+        Priority.FLOATING,
+        matching(in_port=CONTROLLER_PORT, metadata=network.key, reg6=0, **told),
+        CtClear(),
+        SetField(Reg.NETWORK, external.key),
+        Ct(Table.EXTERNAL_OUT, CtZone.SNAT, translate=True),
+        key=network.key,
+    )
 
 
 def _exempt(network: Network, external: Network) -> Iterator[Flow]:
@@ -90,6 +107,7 @@ def _exempt(network: Network, external: Network) -> Iterator[Flow]:
                 Rule.EXEMPT,
                 Priority.EXEMPT,
                 matching(metadata=key, eth_type=ETH_IP, ip_src=cidr, ip_dst=exempt),
+                CtClear(),
                 SetField(Reg.NETWORK, external.key),
                 Goto(Table.EXTERNAL_OUT),
                 key=key,
@@ -107,6 +125,7 @@ def _exempt(network: Network, external: Network) -> Iterator[Flow]:
                 matching(metadata=external.key, eth_type=ETH_IP, ip_src=exempt, ip_dst=cidr),
                 SetField(Reg.NETWORK, key),
                 SetField(Reg.ROUTER, network.router_key),
+                *checks(external.mtu, network.mtu),
                 Goto(Table.ROUTING),
                 key=key,
             )
@@ -125,7 +144,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     routed = view.routed_to(network, port)
     if not network.carrier_nat and not routed:
         return
-    seat = view.seat(port)
+    seat, external = view.seat(port), view.way_out(network)
     assert seat is not None
     carrier = carrier_address(port.key)
     zone = nat_zone(seat.zone)
@@ -148,6 +167,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         matching(eth_type=ETH_IP, ip_dst=carrier, ct_state=_REPLY_OR_RELATED),
         SetField(Reg.NETWORK, network.key),
         SetField(Reg.ROUTER, network.router_key),
+        *(() if external is None else checks(external.mtu, network.mtu)),
         Ct(Table.ROUTING, zone, translate=True),
         key=port.key,
     )

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from flows.features import floating_ip as floating
 from flows.features.external import hairpin
 from flows.features.routing import LIFT
-from flows.features.uplink_out import TO_UPLINK, tagged_back, untagged
-from flows.ir import Action, Ct, DecTtl, Flow, Nat, SetField, drop, flow, matching
+from flows.features.size import checks, own
+from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back, untagged
+from flows.ir import Action, Ct, DecTtl, Flow, Nat, Output, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
 from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, Priority, Reg, Table, nat_zone, node_mac
-from flows.protocols import ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
+from flows.protocols import ANY_FRAGMENT, ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
 from flows.rules import Rule
 from flows.view import Role, View, port_matches, range_match
 
@@ -75,7 +76,9 @@ def floating_ip(view: View, floating_ip: FloatingIp) -> Iterator[Flow]:
         for ttl in (0, 1):
             expired = matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IP, nw_ttl=ttl, ip_dst=address)
             yield drop(Rule.DROP_EXPIRED_FORWARDING, Priority.EXEMPT, expired, key=floating_ip.key)
-    yield from _errors(view, external, floating_ip, list(macs), list(zones))
+    yield from _portless(view, external, floating_ip, list(macs), list(zones))
+    if owner and zones:
+        yield from _fragment_hairpins(view, external, floating_ip, list(macs))
 
 
 def _unremembered(view: View, external: Network, floating_ip: FloatingIp) -> Iterator[Flow]:
@@ -111,6 +114,7 @@ def _arriving(view: View, external: Network, address: int, forwarding: PortForwa
             Priority.FORWARDING,
             matching(metadata=external.key, eth_dst=view.mac, ip_dst=address, **match),
             *floating.towards(network),
+            *checks(external.mtu, network.mtu),
             Ct(
                 Table.EXTERNAL_ESTABLISHED,
                 _zone(view, port),
@@ -157,10 +161,10 @@ def _handed_on(view: View, external: Network, address: int, forwarding: PortForw
         )
 
 
-def _errors(
+def _portless(
     view: View, external: Network, floating_ip: FloatingIp, macs: list[int], zones: list[tuple[str, int]]
 ) -> Iterator[Flow]:
-    """An ICMP error does not say whose it is: every node and port that could have caused it is asked.
+    """An ICMP error or a fragment does not say whose it is: every node and port that could be meant is asked.
 
     What another node has asked is not asked on: two that both take themselves for the owner would never end.
     """
@@ -172,27 +176,54 @@ def _errors(
     for port_id, zone in zones:
         network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
         here += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
+    if not here:
+        return
     asked = {"eth_src": (TEACHER_MAC_PREFIX, NODE_MAC_MASK)}
-    for icmp_type in _ERRORS:
-        error = {"metadata": external.key, "eth_dst": view.mac, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP}
-        to_address = {**error, "ip_dst": int(floating_ip.address), "icmp_type": icmp_type}
-        if here:
-            by_node = matching(**to_address, **(asked if copies else {}))
-            yield flow(Rule.FORWARDING_ERROR, Priority.FORWARDING, by_node, *here, key=floating_ip.key)
-        if here and copies:
-            yield flow(
-                Rule.FORWARDING_ERROR, Priority.FLOATING, matching(**to_address), *copies, *here, key=floating_ip.key
-            )
+    of_external = {"metadata": external.key, "eth_dst": view.mac}
+    to_address: _Match = {"eth_type": ETH_IP, "ip_dst": int(floating_ip.address)}
+    errors: list[_Match] = [{"ip_proto": PROTO_ICMP, "icmp_type": icmp_type} for icmp_type in _ERRORS]
+    parts = _parts(floating_ip)
+    kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error) for error in errors]
+    kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part) for part in parts]
+    for rule, priority, kind in kinds:
+        match = {**of_external, **to_address, **kind}
+        by_node = matching(**match, **(asked if copies else {}))
+        yield flow(rule, priority, by_node, *here, key=floating_ip.key)
+        if copies:
+            yield flow(rule, Priority.FLOATING, matching(**match), *copies, *here, key=floating_ip.key)
+
+
+def _parts(floating_ip: FloatingIp) -> list[_Match]:
+    protocols = sorted({forwarding.protocol for forwarding in floating_ip.port_forwardings})
+    return [{"ip_proto": protocol, "ip_frag": ANY_FRAGMENT} for protocol in protocols]
+
+
+def _fragment_hairpins(view: View, external: Network, floating_ip: FloatingIp, macs: list[int]) -> Iterator[Flow]:
+    """From VMs of the node that has the address. Those of others send it here by the wire."""
+    uplink = view.uplink(external)
+    assert uplink is not None
+    copies: list[Action] = []
+    for mac in macs:
+        copies += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
+        copies += [*tag_on(external), Output(uplink), *untagged(external)]
+    for part in _parts(floating_ip):
+        yield flow(
+            Rule.FLOATING_HAIRPIN,
+            Priority.EXEMPT,
+            matching(eth_type=ETH_IP, ip_dst=int(floating_ip.address), **part),
+            *copies,
+            *hairpin(view, external),
+            key=floating_ip.key,
+        )
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     """Replies leave from where the connection came in; what a VM begins from such a port, from the first forwarding."""
     yield from _errors_out(view, network, port)
     taken: dict[tuple[int, int], set[int]] = {}
-    for forwarding in view.forwardings(port):
+    for forwarding, external in view.forwarded(port):
         floating_ip = view.forwarded_by(forwarding)
-        external = None if floating_ip is None else view.external_of(floating_ip)
-        if floating_ip is None or external is None or not network.translated:
+        if floating_ip is None or not network.translated:
             continue
         fixed_ip = int(forwarding.fixed_ip)
         known = taken.setdefault((forwarding.protocol, fixed_ip), set())
@@ -203,6 +234,9 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         for inside, nat in _translations(forwarding, address, free):
             protocol: _Match = {"eth_type": ETH_IP, "ip_proto": forwarding.protocol}
             from_port = {**protocol, "reg6": port.key, "ip_src": fixed_ip, _field(forwarding, "src"): inside}
+            if external.mtu != view.outside_mtu(network, port, forwarding.fixed_ip):
+                answer: _Match = {"ip_proto": forwarding.protocol, _field(forwarding, "src"): inside}
+                yield own(network, port, forwarding.fixed_ip, external.mtu, Priority.FORWARDING, answer)
             if network.gateway_mode is GatewayMode.EXTERNAL:
                 lifted = matching(**from_port)
                 yield flow(Rule.LIFT_FLOATING, Priority.HIGH, lifted, *LIFT, key=port.key)

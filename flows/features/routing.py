@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features.size import checks
 from flows.features.uplink_out import tagged_back, untagged
-from flows.ir import Action, CheckLarger, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
+from flows.ir import Action, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
     FLAG_LIFTED,
@@ -20,10 +21,9 @@ from flows.pipeline import (
     LIFTED,
     NODE_MAC_MASK,
     ROUTED_GROUP_MAC,
-    SEGMENTED_BIT,
     TEACHER_MAC_PREFIX,
     TO_GROUP,
-    TOO_LARGE_BIT,
+    TOO_LARGE,
     Priority,
     Reg,
     Table,
@@ -32,7 +32,6 @@ from flows.protocols import ETH_IP, ETH_MULTICAST
 from flows.rules import Rule
 from flows.view import View, cidr_match, mac_to_int, range_match
 
-_ETHERNET_HEADER = 14  # bytes
 LIFT: tuple[Action, ...] = (SetField(Reg.FLAGS, FLAG_LIFTED), Goto(Table.ROUTING))
 
 # (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
@@ -60,21 +59,26 @@ def static() -> Iterator[Flow]:
 def network(view: View, network: Network) -> Iterator[Flow]:
     if view.present(network):
         yield from _outwards(view, network)
+    if view.narrow(network) and (view.present(network) or view.reachable(network)):
+        too_large = matching(metadata=network.key, reg0=TOO_LARGE)
+        yield flow(Rule.PUNT_TOO_LARGE_IN, Priority.GUARD, too_large, Controller(), key=network.key)
     if not view.reachable(network):
         return
-    for cidr, prefix in cidr_match(network):
-        yield flow(
-            Rule.ROUTE_SUBNET,
-            Priority.ROUTE + prefix,
-            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=cidr),
-            DecTtl(),
-            SetField("eth_src", GATEWAY_MAC),
-            SetField("eth_dst", ROUTED_GROUP_MAC),
-            SetField(Reg.NETWORK, network.key),
-            Resubmit(Table.REMOTE_NEXT_HOP),
-            Goto(Table.LOCAL_DELIVERY),
-            key=network.key,
-        )
+    for sender, measured in _senders(view, network):
+        for cidr, prefix in cidr_match(network):
+            yield flow(
+                Rule.ROUTE_SUBNET,
+                Priority.ROUTE + prefix,
+                matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=cidr, **sender),
+                DecTtl(),
+                *measured,
+                SetField("eth_src", GATEWAY_MAC),
+                SetField("eth_dst", ROUTED_GROUP_MAC),
+                SetField(Reg.NETWORK, network.key),
+                Resubmit(Table.REMOTE_NEXT_HOP),
+                Goto(Table.LOCAL_DELIVERY),
+                key=network.key,
+            )
     if view.uplink(network) is not None:
         yield flow(
             Rule.TEACH,
@@ -90,6 +94,18 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         )
 
 
+def _senders(view: View, network: Network) -> Iterator[tuple[dict[str, int | tuple[int, int]], tuple[Action, ...]]]:
+    """Who sends to a network, as a match, and how it is measured. What came in from outside has been, by where."""
+    members = [other for other in view.snapshot.router_networks(network.router_key) if other.routed]
+    if all(other.mtu <= network.mtu for other in members):
+        yield {}, ()
+        return
+    yield {"reg0": FROM_UPLINK}, ()
+    for other in members:
+        if view.present(other):
+            yield {"metadata": other.key, "reg0": (0, FROM_UPLINK[1])}, checks(other.mtu, network.mtu)
+
+
 def _outwards(view: View, network: Network) -> Iterator[Flow]:
     """From a network with ports here, and back to it."""
     key = network.key
@@ -99,20 +115,12 @@ def _outwards(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out(network)
     if external is None:
         return
-    too_large: tuple[Action, ...] = ()
-    if external.mtu < network.mtu:
-        # a frame larger than any of the network's own is to be cut into such that may fit, or be told one by one
-        too_large = (
-            CheckLarger(external.mtu + _ETHERNET_HEADER, Reg.FLAGS, TOO_LARGE_BIT),
-            CheckLarger(network.mtu + _ETHERNET_HEADER, Reg.FLAGS, SEGMENTED_BIT),
-        )
     yield flow(
         Rule.ROUTE_DEFAULT,
         Priority.ROUTE,
         matching(metadata=key, eth_type=ETH_IP, **({} if network.routed else {"reg0": LIFTED})),
         DecTtl(),
-        *too_large,
-        Goto(Table.NAT_EGRESS),
+        Goto(Table.MEASURE),
         key=key,
     )
     if network.gateway_mode is GatewayMode.EXTERNAL:

@@ -35,6 +35,8 @@ PUNTS = ((cookie(Rule.PUNT_DHCP, 10), 100),) + (
     (cookie(Rule.PUNT_TTL_EXPIRED, 1), 100),
     (cookie(Rule.PUNT_NEIGHBOUR, model.EXTERNAL_KEY), model.UPLINK),
     (cookie(Rule.PUNT_TOO_LARGE, 1), 100),
+    (cookie(Rule.PUNT_TOO_LARGE_IN, 1), 100),
+    (cookie(Rule.PUNT_TOO_LARGE_IN, 1), model.UPLINK),
     (cookie(Rule.PUNT_UNRESOLVED, model.EXTERNAL_KEY), 100),
     (cookie(Rule.PUNT_ON_LINK, model.EXTERNAL_KEY), 100),
 )

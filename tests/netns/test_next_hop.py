@@ -284,7 +284,7 @@ def second_capture(lab: Lab) -> Capture:
 @pytest.mark.parametrize("name", ["slim", "owner"])
 @pytest.mark.parametrize("size", [MTU - 28 + 1, 1472])
 def test_what_may_be_cut_is_cut(lab: Lab, vms: dict[str, Vm], forgetful: None, name: str, size: int) -> None:
-    """One packet of the guest's. What it has cut itself is not cut again: docs/parity.md, E2."""
+    """One packet of the guest's. What it has cut itself: test_sizes.py."""
     vm = vms[name]
     with second_capture(lab) as wire, udp(lab.fabric.outside, SECOND_ROUTER, 5000) as server:
         with udp(vm.namespace, vm.address) as sock:

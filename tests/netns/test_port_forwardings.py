@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -129,6 +130,41 @@ def test_a_forwarded_udp_range_reaches_vms_and_its_neighbours_do_not(
             assert talk(far(lab), at(ready[name]), (address, asked), "udp", inside) == str(lab.fabric.far_host)
         asked_for = {frame.dst_port for frame in saw(heard, lambda frame: frame.dst == ready["web2"].address, 3)}
     assert asked_for == {5000, 5063, 5099}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(
+    ("asked", "name", "inside"), [(53, "web1", 5353), (5063, "web2", 5063), (5200, "other2", 5200)]
+)
+def test_datagrams_in_fragments_are_forwarded_and_come_back(
+    lab: Lab, ready: dict[str, Vm], shared: dict[str, Object], pool: str, asked: int, name: str, inside: int
+) -> None:
+    client = far(lab).namespace, lab.fabric.far_host
+    assert in_fragments(client, ready[name], shared[pool]["address"], asked, inside) == str(lab.fabric.far_host)
+
+
+@pytest.mark.parametrize("client", ["client1", "client3", "web1", "web2"])
+@pytest.mark.parametrize(("asked", "name", "inside"), [(53, "web1", 5353), (5063, "web2", 5063)])
+def test_vms_reach_forwarded_ports_in_fragments_too(
+    lab: Lab, ready: dict[str, Vm], shared: dict[str, Object], client: str, asked: int, name: str, inside: int
+) -> None:
+    vm = ready[client]
+    seen = in_fragments((vm.namespace, vm.address), ready[name], shared["public"]["address"], asked, inside)
+    assert seen == str(vm.node.snat_address)
+
+
+def in_fragments(client: tuple[str, object], vm: Vm, address: str, asked: int, inside: int) -> str:
+    """A large question and its answer in a conversation that a small one began. By whom it was asked."""
+    with udp(vm.namespace, vm.address, inside) as server, udp(*client) as sock:
+        sock.connect((address, asked))  # so it hears this one only
+        for size in (20, 4000, 8000):
+            question = os.urandom(size)
+            sock.send(question)
+            heard, peer = server.recvfrom(65535)
+            assert heard == question
+            server.sendto(question[::-1], peer)
+            assert sock.recv(65535) == question[::-1]
+    return str(peer[0])
 
 
 def test_replies_leave_from_the_node_that_has_the_vm(lab: Lab, ready: dict[str, Vm], shared: dict[str, Object]) -> None:

@@ -278,6 +278,17 @@ def test_ovs_vswitchd_restarts(node: Node, agent: Process) -> None:
     assert node.api.ofports()[iface_id] == ofport and node.uplinks() == {"physnet1": 65001, "physnet2": 65002}
 
 
+@pytest.mark.skipif(datapath_type() != "netdev", reason="the kernel's datapath has no such limit")
+def test_the_userspace_datapath_takes_small_fragments(node: Node, agent: Process) -> None:
+    def taken() -> bool:
+        status = node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev")
+        return re.search(r"min v4 frag size: 400\b", status, re.IGNORECASE) is not None
+
+    wait_until(taken, 5, lambda: node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev"))
+    node.ovs.restart_switch(kill=True)
+    wait_until(taken, 15, lambda: node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev"))
+
+
 def test_the_agent_is_killed_and_starts_again(node: Node, agent: Process) -> None:
     _, iface_id = node.add_interface()
     node.api.wait_for({iface_id})

@@ -38,6 +38,10 @@ CONTROL = [
     (wire.packet_out(3, bytes(60)), "in_port=CONTROLLER actions=output:3 data_len=60"),
     (wire.packet_out(wire.TO_PIPELINE, bytes(60), 7), "in_port=7 actions=TABLE data_len=60"),
     (wire.packet_out_resubmit(37, 9, bytes(60)), "actions=set_field:0x9->metadata,resubmit(,37) data_len=60"),
+    (
+        wire.packet_out_resubmit(32, 9, bytes(60), 7),
+        "actions=set_field:0x9->metadata,set_field:0x7->reg6,resubmit(,32) data_len=60",
+    ),
     (wire.delete_ours(), "DEL table:255 priority=0 cookie:0x5400000000000000/0xff00000000000000"),
     (wire.delete_stamp(), "DEL table:250"),
     (wire.bundle_add(wire.delete_stamp(), 9), "OFPT_BUNDLE_ADD_MESSAGE (OF1.4) (xid=0x9)"),

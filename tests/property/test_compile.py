@@ -26,6 +26,7 @@ from flows.model import (
     MigrationPhase,
     Neighbour,
     NetworkChange,
+    NetworkKind,
     NodeChange,
     PortChange,
     PortForwarding,
@@ -50,9 +51,19 @@ from tests.world import (
     port,
     rule,
     security_group,
+    subnet,
 )
 
-NETWORKS = {net.id: net for net in networks()}
+SECOND = replace(
+    networks()[-1],
+    id="net-second",
+    key=10,
+    name="second",
+    kind=NetworkKind.VLAN,
+    segment=200,
+    subnets=(subnet("198.18.64.0/24", "198.18.64.1"),),
+)
+NETWORKS = {net.id: net for net in (*networks(), SECOND)}
 PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 2, start=50)}
 
 
@@ -64,6 +75,7 @@ EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 def floating_ips(draw: st.DrawFn) -> Change:
     key = draw(st.integers(1, 4))
     id_ = floating_ip(key).id
+    outside = draw(st.sampled_from([EXTERNAL, SECOND.id]))
     kind = draw(st.sampled_from(["gone", "free", "associated", "associated", "forwarding"]))
     if kind == "gone":
         return FloatingIpChange(id_, None)
@@ -71,7 +83,7 @@ def floating_ips(draw: st.DrawFn) -> Change:
     if kind == "free":
         return FloatingIpChange(id_, floating_ip(key))
     if kind == "associated":
-        return FloatingIpChange(id_, floating_ip(key, led_to[0]))
+        return FloatingIpChange(id_, replace(floating_ip(key, led_to[0]), network_id=outside))
     forwardings = tuple(
         PortForwarding(
             f"forwarding-{key}-{index}",
@@ -85,7 +97,7 @@ def floating_ips(draw: st.DrawFn) -> Change:
         )
         for index, one in enumerate(led_to, start=1)
     )
-    return FloatingIpChange(id_, replace(floating_ip(key), port_forwardings=forwardings))
+    return FloatingIpChange(id_, replace(floating_ip(key), network_id=outside, port_forwardings=forwardings))
 
 
 GROUPS = ("group-1", "group-2", "group-3")
@@ -157,7 +169,7 @@ def edits(draw: st.DrawFn) -> Change:
             gateway_mode=draw(st.sampled_from(list(GatewayMode))),
             dhcp=draw(st.booleans()),
             arp_responder=draw(st.booleans()),
-            mtu=draw(st.sampled_from([1400, 1500])),
+            mtu=draw(st.sampled_from([1300, 1400, 1500])),
             routes=draw(st.sampled_from(ROUTES)),
             snat_exempt=draw(st.sampled_from(EXEMPT)),
             force_snat=draw(st.sampled_from(EXEMPT)),
@@ -199,10 +211,14 @@ def _apply(installed: dict[FlowKey, Flow], delta: Delta) -> None:
         installed[flow.key] = flow
 
 
+def _base() -> Snapshot:
+    return cloud().apply(1, [NetworkChange(SECOND.id, SECOND)])
+
+
 @settings(max_examples=150, deadline=None)
 @given(scripts)
 def test_incremental_is_full(script: list[list[Change]]) -> None:
-    snapshot = cloud()
+    snapshot = _base()
     programs = {name: compile_node(snapshot, name) for name in NODES}
     installed = {name: {flow.key: flow for flow in program.flows()} for name, program in programs.items()}
     for step, edit in enumerate(script, start=2):
@@ -222,7 +238,7 @@ def test_incremental_is_full(script: list[list[Change]]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(scripts)
 def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
-    before = cloud()
+    before = _base()
     changes = _coalesced(change for edit in script for change in edit)
     after = before.apply(2, changes)
     back: list[Change] = []
@@ -253,7 +269,7 @@ def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(scripts)
 def test_flows_are_well_formed(script: list[list[Change]]) -> None:
-    snapshot = cloud().apply(2, _coalesced(change for edit in script for change in edit))
+    snapshot = _base().apply(2, _coalesced(change for edit in script for change in edit))
     for name in snapshot.nodes:
         flows = list(compile_node(snapshot, name).flows())
         assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
@@ -349,6 +365,23 @@ def test_what_hands_on_follows_the_node_that_it_hands_on_to(edit: dict[str, int]
     assert delta and program.digest == compile_node(after, "n1").digest
 
 
+@pytest.mark.parametrize(
+    ("changed", "mtu"), [(EXTERNAL, 1400), (SECOND.id, 1400), ("net-red", 1400), ("net-blue", 9000)]
+)
+def test_sizes_follow_the_mtu_of_every_network_that_they_compare(changed: str, mtu: int) -> None:
+    """Floating IPs and forwardings of another external network, a network with carrier addresses, two of one router."""
+    base = _base()
+    owner, led = base.ports["port-20"], base.ports["port-30"]
+    forwarding = PortForwarding("led", 1, 6, 2000, 2000, led.id, led.fixed_ips[0].address, 22)
+    held = [replace(floating_ip(1, owner), network_id=SECOND.id)]
+    held.append(replace(floating_ip(2), network_id=SECOND.id, port_forwardings=(forwarding,)))
+    before = base.apply(2, [FloatingIpChange(one.id, one) for one in held])
+    change = NetworkChange(changed, replace(before.networks[changed], mtu=mtu))
+    after = before.apply(3, [change])
+    program, delta = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+    assert delta and program.digest == compile_node(after, "n1").digest
+
+
 def test_every_rule_is_used() -> None:
     """A rule that no flow carries is a promise that is not kept."""
     seen = set()
@@ -365,11 +398,14 @@ def test_every_rule_is_used() -> None:
     changes = {"snat_exempt": EXEMPT[1], "force_snat": EXEMPT[1], "routes": (StaticRoute(EXEMPT[1][0], next_hop),)}
     lifted = replace(shared, gateway_mode=GatewayMode.EXTERNAL, **changes)  # type: ignore[arg-type]
     associated = FloatingIpChange(floating_ip(1).id, floating_ip(1, here))
+    by_second = FloatingIpChange(floating_ip(1).id, replace(floating_ip(1, here), network_id=SECOND.id))
     worlds = [
         base.apply(2, [NetworkChange(shared.id, replace(shared, **changes))]),  # type: ignore[arg-type]
         base.apply(2, [NetworkChange(shared.id, lifted), associated]),
         base.apply(2, [NetworkChange(external.id, replace(external, mtu=1400)), NodeChange("n1", host)]),
         base.apply(2, [FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))]),
+        base.apply(2, [NetworkChange(shared.id, replace(shared, mtu=1400))]),
+        base.apply(2, [NetworkChange(SECOND.id, replace(SECOND, mtu=1400)), by_second]),
         base,
         base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),

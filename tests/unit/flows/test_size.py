@@ -14,6 +14,7 @@ PER_UNFILTERED_PORT = 16
 PER_NETWORK = 25
 PER_NETWORK_ROUTED_TO = 14
 PER_GATEWAY = 6
+PER_NARROW_NETWORK = 2
 
 GROUP = SecurityGroup("group", 1, "group")
 
@@ -50,6 +51,13 @@ def test_a_network_costs_something_where_it_is_present_or_routed_to_and_nothing_
     assert present - absent <= PER_NETWORK + PER_LOCAL_PORT
     assert flows([shared(2, 2), shared(3, 3)], 1) == present
     assert flows([shared(2, 2), shared(3, 2)], 1) - present <= PER_NETWORK_ROUTED_TO
+
+
+def test_a_smaller_mtu_costs_little_more() -> None:
+    small, large = replace(shared(2, 2), mtu=1400), shared(3, 2)
+    same = flows([shared(2, 2), large], 1)
+    assert flows([small, large], 1) - same <= PER_NARROW_NETWORK
+    assert flows([large, small], 1) - same <= PER_NARROW_NETWORK
 
 
 def test_every_nodes_own_gateway_costs_something_where_the_network_is_present() -> None:

@@ -10,9 +10,18 @@ import pytest
 
 from controller.packet_in import frames, icmp, outcomes
 from controller.packet_in.fragments import fragments, with_ttl
-from controller.packet_in.outputs import Output
-from flows.model import FloatingIp, FloatingIpChange, GatewayMode, StaticRoute
-from flows.pipeline import GATEWAY_MAC
+from controller.packet_in.outputs import Output, Resubmit
+from flows.model import (
+    FixedIp,
+    FloatingIp,
+    FloatingIpChange,
+    GatewayMode,
+    NetworkChange,
+    PortChange,
+    PortForwarding,
+    StaticRoute,
+)
+from flows.pipeline import GATEWAY_MAC, Table
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
 from flows.wire import TO_PIPELINE
@@ -83,6 +92,14 @@ class TestFragments:
             parts = fragments(datagram, 500)
             assert joined(parts, 185 * 8) == datagram[20:]
             assert [read(part, 0)[2] for part in parts] == [True, True, last]
+
+    @pytest.mark.parametrize(("size", "mtu"), [(1480, 1400), (1480, 576), (1400, 1396), (1376, 1396)])
+    def test_no_part_of_what_others_follow_is_small(self, size: int, mtu: int) -> None:
+        """Conntrack takes a small fragment for an attack unless it is the last of its datagram."""
+        parts = fragments(large(size, fragment=MF)[14:], mtu)
+        assert joined(parts) == large(size)[34:] and max(map(len, parts)) <= mtu
+        assert max(map(len, parts)) - min(map(len, parts)) < 8 * len(parts)
+        assert len(parts) == -(-size // (mtu - 20 & ~7))
 
     @pytest.mark.parametrize(
         ("options", "later"),
@@ -169,10 +186,130 @@ def floating(mtu: int, network_mtu: int = MTU) -> Snapshot:
     return snapshot.apply(2, [FloatingIpChange("f", held)])
 
 
-def test_the_floating_ips_network_counts_where_it_takes_less() -> None:
+def test_the_floating_ips_network_counts_whatever_the_ports_own_takes() -> None:
     assert told(Bed(floating(500)).handle(TOO_LARGE, 100, large(fragment=DF)))[1] == 500
-    # else the switch would send the parts here again
-    assert told(Bed(floating(1500)).handle(TOO_LARGE, 100, large(fragment=DF)))[1] == MTU
+    assert told(Bed(floating(1000)).handle(TOO_LARGE, 100, large(fragment=DF)))[1] == 1000
+    assert Bed(floating(1500)).handle(TOO_LARGE, 100, large(fragment=DF)) is None
+
+
+def forwarded(mtu: int) -> Snapshot:
+    """UDP ports from 5000 on of a floating IP on a network with an MTU of its own lead to 53 and on."""
+    other = replace(model.external(), id="net-floating", key=51, mtu=mtu)
+    snapshot = model.cloud(networks=(replace(model.external(), mtu=MTU), other))
+    led = PortForwarding("fw", 1, 17, 5000, 5009, "port-per_host", FIXED, 53)
+    held = FloatingIp("f", 1, "net-floating", IPv4Address("203.0.113.50"), port_forwardings=(led,))
+    return snapshot.apply(2, [FloatingIpChange("f", held)])
+
+
+@pytest.mark.parametrize(("source_port", "mtu"), [(52, MTU), (53, 1000), (62, 1000), (63, MTU)])
+def test_a_forwarded_ports_answers_leave_by_the_network_of_its_floating_ip(source_port: int, mtu: int) -> None:
+    asked = large(fragment=DF, payload=source_port.to_bytes(2, "big") + bytes(1400))
+    assert told(Bed(forwarded(1000)).handle(TOO_LARGE, 100, asked))[1] == mtu
+
+
+@pytest.mark.parametrize(("other", "most"), [(500, 500), (1000, MTU)])
+def test_a_fragment_that_may_be_an_answer_of_a_forwarded_port_is_cut_for_both_ways(other: int, most: int) -> None:
+    asked = large(fragment=MF, payload=bytes((0, 53)) + bytes(1398))
+    parts = Bed(forwarded(other)).dispatcher.handle(TOO_LARGE, 100, asked)
+    assert most - 200 < max(len(each.frame) - 14 for each in parts) <= most
+
+
+INTO = cookie(Rule.PUNT_TOO_LARGE_IN, 1)
+ROUTED = frames.mac_bytes(GATEWAY_MAC)
+
+
+def narrow(*floating_ips: FloatingIp) -> Snapshot:
+    """A network with a small MTU, beside a larger one of its router; outside there is room."""
+    small = replace(model.network(), mtu=MTU)
+    wide = model.network(GatewayMode.SHARED, router_key=1, subnets=(replace(model.subnet(), id="s-shared", cidr=WIDE),))
+    fixed = FixedIp("s-shared", WIDE[5])
+    sender = replace(model.port(GatewayMode.SHARED), fixed_ips=(fixed,))
+    snapshot = model.cloud(networks=(model.external(), small, wide)).apply(2, [PortChange(sender.id, sender)])
+    return snapshot.apply(3, [FloatingIpChange(each.id, each) for each in floating_ips])
+
+
+WIDE = IPv4Network("10.1.0.0/24")
+
+
+def test_from_a_network_with_a_larger_mtu() -> None:
+    gateway = replace(model.subnet(), id="s-shared", cidr=WIDE, gateway=WIDE[1])
+    snapshot = narrow()
+    wide = replace(snapshot.networks["net-shared"], subnets=(gateway,))
+    bed = Bed(snapshot.apply(4, [NetworkChange(wide.id, wide)]))
+    sent = large(fragment=DF, source=WIDE[5].packed, destination=FIXED.packed, eth=bytes.fromhex("03544c000001"))
+    routed = sent[:6] + ROUTED + sent[12:]
+    (told_,) = bed.dispatcher.handle(INTO, 101, routed)
+    assert isinstance(told_, Output) and told_.ofport == 101
+    assert told_.frame[:12] == VM_MAC + ROUTED and told_.frame[26:34] == WIDE[1].packed + WIDE[5].packed
+    assert told_.frame[34:36] == b"\x03\x04" and int.from_bytes(told_.frame[40:42], "big") == MTU
+    sent = large(source=WIDE[5].packed, destination=FIXED.packed)
+    parts = bed.dispatcher.handle(INTO, 101, sent[:6] + ROUTED + sent[12:])
+    assert {(each.ofport, each.in_port, each.frame[:12]) for each in parts if isinstance(each, Output)} == {
+        (TO_PIPELINE, 101, ROUTED + VM_MAC)
+    }
+    assert joined([each.frame[14:] for each in parts]) == sent[34:]
+    assert bed.counters == {outcomes.TOO_LARGE: 1, outcomes.FRAGMENTED: 1}
+
+
+def from_outside(**fields: object) -> bytes:
+    return large(source=ip("198.51.100.9"), destination=FIXED.packed, **fields)
+
+
+OWN = FloatingIp("f", 1, "net-out", IPv4Address("203.0.113.50"), port_id="port-per_host", fixed_ip=FIXED)
+LED = replace(
+    OWN,
+    port_id=None,
+    fixed_ip=None,
+    port_forwardings=(PortForwarding("fw", 1, 17, 53, 53, "port-per_host", FIXED, 53),),
+)
+
+
+@pytest.mark.parametrize(("led", "as_ports"), [((), [0]), ((OWN,), [10]), ((LED,), [10, 0])])
+def test_a_sender_outside_is_told_by_the_ways_that_its_packet_may_have_come(
+    led: tuple[FloatingIp, ...], as_ports: list[int]
+) -> None:
+    bed = Bed(narrow(*led))
+    asked = from_outside(fragment=DF)
+    outputs = bed.dispatcher.handle(INTO, model.UPLINK, asked)
+    assert [(each.table, each.network_key, each.port_key) for each in outputs if isinstance(each, Resubmit)] == [
+        (Table.NAT_EGRESS, 1, key) for key in as_ports
+    ]
+    frame = outputs[0].frame
+    assert frame[:12] == ROUTED + VM_MAC and frame[26:34] == FIXED.packed + ip("198.51.100.9")
+    assert frame[34:36] == b"\x03\x04" and int.from_bytes(frame[40:42], "big") == MTU
+    assert frame[42:] == asked[14 : 14 + 548]
+
+
+def test_what_comes_from_outside_is_cut_behind_the_translation() -> None:
+    bed = Bed(narrow(OWN))
+    outputs = bed.dispatcher.handle(INTO, model.UPLINK, from_outside())
+    assert {(each.table, each.network_key, each.frame[:12]) for each in outputs if isinstance(each, Resubmit)} == {
+        (Table.L2_FORWARD, 1, VM_MAC + ROUTED)
+    }
+    assert joined([each.frame[14:] for each in outputs]) == from_outside()[34:] and len(outputs) == 3
+
+
+@pytest.mark.parametrize(
+    ("cookie_", "frame", "expected"),
+    [
+        (cookie(Rule.PUNT_TOO_LARGE_IN, 999), from_outside(), outcomes.UNKNOWN_OBJECT),
+        (INTO, large(destination=ip("10.0.0.77")), outcomes.NO_RECEIVER),
+        (INTO, b"", outcomes.NO_RECEIVER),
+        (INTO, from_outside(size=500), outcomes.TOO_LARGE_SILENT),
+        (INTO, from_outside(fragment=DF | 1), outcomes.TOO_LARGE_SILENT),
+        (INTO, from_outside()[:900], outcomes.MALFORMED),
+    ],
+)
+def test_what_comes_from_outside_and_is_not_answered(cookie_: int, frame: bytes, expected: str) -> None:
+    bed = Bed(narrow())
+    assert bed.dispatcher.handle(cookie_, model.UPLINK, frame) == () and bed.counters == {expected: 1}
+
+
+def test_cutting_is_rate_limited_by_the_port_that_gets_it() -> None:
+    bed = Bed(narrow())
+    for _ in range(110):
+        bed.dispatcher.handle(INTO, model.UPLINK, from_outside())
+    assert bed.counters == {outcomes.FRAGMENTED: 100, outcomes.RATE_LIMITED: 10}
 
 
 def test_from_behind_the_next_hop_of_a_route() -> None:
