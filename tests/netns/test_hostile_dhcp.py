@@ -28,21 +28,6 @@ DHCP_LIMIT = 45
 """Messages a second of one port that the controller is sure to look at."""
 
 
-@pytest.fixture(scope="module")
-def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
-    with build(make_lab(nodes=2)) as made:
-        yield made
-
-
-def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
-    """Waits until the controller has counted an outcome `by` times more."""
-    wait_until(
-        lambda: frames.outcomes(scene.lab)[name] >= before + by,
-        COUNTED,
-        lambda: f"{name} rose by {frames.outcomes(scene.lab)[name] - before}, not {by}",
-    )
-
-
 # 1, 2: servers and clients that are none
 
 
