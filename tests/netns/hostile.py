@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,9 @@ OTHER_VLAN = 130
 THEIR_VLAN = 131
 """The foreigner's network."""
 
+DHCP_LIMIT = 45
+"""Messages a second of one port that the controller is sure to look at."""
+
 COUNTED = 10.0
 """Seconds until the switch's statistics show what has passed; it updates them every half a second or so."""
 
@@ -44,8 +48,8 @@ class Scene:
     """`attacker` and the others are VMs without a DHCP client, with their addresses set by hand.
 
     `neighbour` is on the attacker's network and node, `remote` on its network elsewhere, `stranger` on its node in
-    another network of the same router, `foreigner` on its node in another project. `wire` is the rack's end of the node's
-    cable, `outside` that of its cable to the external network.
+    another network of the same router, `foreigner` on its node in another project. `wire` is the rack's end of the
+    node's cable, `outside` that of its cable to the external network.
     """
 
     lab: Lab
@@ -164,6 +168,14 @@ def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
         COUNTED,
         lambda: f"{name} rose by {frames.outcomes(scene.lab)[name] - before}, not {by}",
     )
+
+
+def leases(scene: Scene) -> dict[tuple[str, int], str]:
+    with sqlite3.connect(f"file:{scene.lab.control.directory}/trunkline.db?mode=ro", uri=True) as database:
+        return {
+            (port, address): state
+            for port, address, state in database.execute("select port_id, address, state from leases")
+        }
 
 
 def discover_until_answered(vm: Vm, tap: Tap, deadline: float = 5.0) -> wire.Reply:
