@@ -210,6 +210,32 @@ def test_damage_is_repaired_at_once(
     wait_until(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 5, "a report of both uplinks")
 
 
+def test_connections_are_limited(node: Node, agent: Process) -> None:
+    """As long as the node has its database, and whatever others do to it; what they set of other zones stays."""
+    get = node.ovs.vsctl
+    datapath = node.ovs.datapath
+
+    def limits() -> str:
+        return " ".join(get("list-zone-limits", datapath).split())
+
+    wanted = "Default limit: 65536 Zone: 65001, Limit: 1048576"
+    assert limits() == wanted
+    for damage in (("default", "7"), ("65001", "7")):
+        get("set-zone-limit", datapath, *damage)
+        wait_until(lambda: limits() == wanted, 5, limits)
+    get("set-zone-limit", datapath, "5", "9")
+    get("del-zone-limit", datapath, "65001")
+    wait_until(lambda: "Zone: 65001, Limit: 1048576" in limits() and "Zone: 5, Limit: 9" in limits(), 5, limits)
+    get("del-zone-limit", datapath, "5")
+    agent.stop()
+    get("clear", "Open_vSwitch", ".", "datapaths")
+    node.start_and_settle()
+    wait_until(lambda: limits() == wanted, 5, limits)
+    node.ovs.restart_switch(kill=True)
+    shown = "default limit=65536 zone=65001,limit=1048576,count=0"
+    wait_until(lambda: " ".join(node.ovs.appctl("dpctl/ct-get-limits").split()) == shown, 5, "limits in the switch")
+
+
 def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> None:
     took = []
     for _ in range(5):
