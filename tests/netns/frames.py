@@ -169,6 +169,11 @@ def udp(
     return frames.ethernet(eth_dst, eth_src or mac_of(vm), IPV4, packet)
 
 
+def packet(vm: Vm, target: IPv4Address | str, protocol: int, payload: bytes, **fields: bytes) -> bytes:
+    """Any IPv4 packet of a VM; `fields` are those of `raw`."""
+    return raw(vm, IPV4, frames.ipv4(vm.address.packed, IPv4Address(target).packed, protocol, payload), **fields)
+
+
 def fragment(frame: bytes, offset: int, *, more: bool, payload: bytes | None = None) -> bytes:
     """The datagram of a frame as a fragment at `offset` bytes, with another payload if one is given."""
     field = (offset // 8 | (0x2000 if more else 0)).to_bytes(2, "big")

@@ -35,6 +35,12 @@ THEIR_VLAN = 131
 DHCP_LIMIT = 45
 """Messages a second of one port that the controller is sure to look at."""
 
+SEGMENT = ("neighbour", "remote", "wire")
+"""Who hears what the attacker broadcasts."""
+
+PAYLOAD = slice(42, None)
+"""Of a datagram's frame: what is the same, whatever has become of its addresses."""
+
 COUNTED = 10.0
 """Seconds until the switch's statistics show what has passed; it updates them every half a second or so."""
 
@@ -69,6 +75,10 @@ class Scene:
     @property
     def key(self) -> int:
         return int(self.attacker.port["key"])
+
+    @property
+    def network_key(self) -> int:
+        return int(self.lab.client.get_network(self.attacker.port["network_id"])["key"])
 
     @property
     def tap(self) -> Tap:

@@ -14,14 +14,10 @@ from controller.packet_in import outcomes as outcome
 from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import ARP, BROADCAST, GATEWAY, IPV4, IPV6, arp, client_message, mac, mac_of, raw, sound, udp
-from tests.netns.hostile import Scene, rise
+from tests.netns.hostile import PAYLOAD, SEGMENT, Scene, rise
 from tests.unit.packet_in import wire
 
 FOREIGN_MAC = mac("02:aa:bb:cc:dd:ee")
-SEGMENT = ("neighbour", "remote", "wire")
-"""Who hears what the attacker broadcasts."""
-PAYLOAD = slice(42, None)
-"""Of a datagram, whatever has become of its addresses."""
 
 
 def test_an_honest_vm_is_heard(scene: Scene) -> None:
@@ -295,9 +291,8 @@ def test_threat_06_source_routes_and_other_options(scene: Scene, kind: int) -> N
     spoofed = udp(attacker, victim.address, source=scene.stranger.address, eth_dst=mac_of(victim))
     rogue = udp(attacker, "255.255.255.255", (67, 68))
     to_gateway = udp(attacker, scene.gateway, eth_dst=GATEWAY)
-    network = int(scene.lab.client.get_network(attacker.port["network_id"])["key"])
     scene.refused(Rule.DROP_SPOOFED, with_options(spoofed, options))
     scene.refused(Rule.DROP_DHCP_SERVER, with_options(rogue, options), key=0)
-    scene.refused(Rule.DROP_GATEWAY, with_options(to_gateway, options), key=network)
+    scene.refused(Rule.DROP_GATEWAY, with_options(to_gateway, options), key=scene.network_key)
     honest = udp(attacker, victim.address, eth_dst=mac_of(victim), payload=b"with options")
     scene.reaches("neighbour", sent=with_options(honest, options))

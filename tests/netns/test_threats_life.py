@@ -28,14 +28,11 @@ from tests.netns import cloud, frames
 from tests.netns.floating import connections, give
 from tests.netns.floating import mac_of as node_mac
 from tests.netns.frames import GATEWAY, IPV6, Tap, arp, client_message, mac_of, sound, udp
-from tests.netns.hostile import COUNTED, Scene, build, discover_until_answered, flood
+from tests.netns.hostile import COUNTED, PAYLOAD, Scene, build, discover_until_answered, flood
 from tests.unit.packet_in import wire
 
 LIMIT, SNAT_LIMIT = 500, 20_000
 """Connections of one zone, and of that which all ports share."""
-
-PAYLOAD = slice(42, None)
-"""Of a datagram, whatever has become of its addresses."""
 
 
 @pytest.fixture(scope="module")

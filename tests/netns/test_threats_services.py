@@ -16,7 +16,7 @@ from etc.lab.processes import wait_until
 from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import BROADCAST, GATEWAY, IPV6, arp, client_message, mac, mac_of, raw, sound, udp
-from tests.netns.hostile import DHCP_LIMIT, Scene, flood, leases, paced, rise, rogue_offer
+from tests.netns.hostile import DHCP_LIMIT, PAYLOAD, Scene, flood, leases, paced, rise, rogue_offer
 from tests.unit.packet_in import wire
 
 ALL_HOSTS = mac("01:00:5e:00:00:01")
@@ -67,7 +67,7 @@ def test_threat_01_rogue_dhcp_server_by_the_gateway(scene: Scene, name: str) -> 
     offer = GATEWAY + rogue_offer(scene, destination=to)[6:]
     scene.refused(Rule.DROP_DHCP_SERVER, offer, key=0)
     other = GATEWAY + rogue_offer(scene, destination=to, ports=(67, 1068))[6:]
-    scene.reaches(name, sent=other, part=slice(42, None))
+    scene.reaches(name, sent=other, part=PAYLOAD)
 
 
 # 7, 8: too much
@@ -186,7 +186,7 @@ def test_threat_07_packets_whose_ttl_ends_here(scene: Scene) -> None:
     answered = frames.outcomes(scene.lab) - before
     assert answered[outcome.TTL_EXPIRED] > 0 and answered[outcome.RATE_LIMITED] > answered[outcome.TTL_EXPIRED]
     scene.lab.delete_vm(late)
-    scene.reaches("stranger", sent=good, part=slice(42, None))
+    scene.reaches("stranger", sent=good, part=PAYLOAD)
 
 
 # 10: DNS, which the gateway does not offer yet
@@ -218,9 +218,10 @@ DNS_MESSAGES = {
 def test_threat_10_dns(scene: Scene, case: str) -> None:
     """To the gateway it comes to nothing, and no one is asked in another's name. To a server it arrives."""
     attacker, victim, message = scene.attacker, scene.neighbour, DNS_MESSAGES[case]
-    network = int(scene.lab.client.get_network(attacker.port["network_id"])["key"])
     for ports in ((5353, 53), (53, 53), (53, 5353)):
-        scene.refused(Rule.DROP_GATEWAY, udp(attacker, scene.gateway, ports, message, eth_dst=GATEWAY), key=network)
+        scene.refused(
+            Rule.DROP_GATEWAY, udp(attacker, scene.gateway, ports, message, eth_dst=GATEWAY), key=scene.network_key
+        )
         assert not [frame for frame in scene.tap.frames() if frame[23:24] == b"\x11"], "an answer"
     reflected = {"source": victim.address, "payload": message, "ports": (5353, 53)}
     scene.refused(
@@ -236,6 +237,6 @@ def test_threat_10_dns(scene: Scene, case: str) -> None:
         ("remote", scene.remote.address, mac_of(scene.remote)),
     ):
         asked = udp(attacker, to, (5353, 53), message + b"a server", eth_dst=eth_dst)
-        scene.reaches(name, sent=asked, part=slice(42, None))
+        scene.reaches(name, sent=asked, part=PAYLOAD)
     scene.answered()
     assert frames.outcomes(scene.lab)[outcome.INTERNAL_ERROR] == 0
