@@ -24,6 +24,8 @@ _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 _DATAPATH_ID = re.compile(r"[0-9a-f]{16}")
 _OVSDB = re.compile(r"unix:/\S+|(tcp|ssl):\S+:\d+")
 
+_MOST_CONNECTIONS = 0xFFFFFFFF  # what the columns take (ovs-vswitchd.conf.db(5), CT_Zone)
+
 _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt("node", help="Name of this node, unique in the cloud. Default: the host name."),
     cfg.StrOpt("ovsdb", default="unix:/run/openvswitch/db.sock", help="Where ovsdb-server listens."),
@@ -49,6 +51,20 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         help="PHYSICAL_NETWORK:ADDRESS, this node's own address for NAT there; or PHYSICAL_NETWORK:FIRST-LAST or "
         "PHYSICAL_NETWORK:CIDR, where it takes one from; or PHYSICAL_NETWORK:host, the host's own address on the "
         "bridge, PHYSICAL_NETWORK:host:ADDRESS where it has several. May be repeated.",
+    ),
+    cfg.IntOpt(
+        "conntrack_limit",
+        default=65536,
+        min=0,
+        max=_MOST_CONNECTIONS,
+        help="Connections that are tracked in one zone: of one port, as it sees them and as translated; 0: any.",
+    ),
+    cfg.IntOpt(
+        "snat_conntrack_limit",
+        default=1048576,
+        min=0,
+        max=_MOST_CONNECTIONS,
+        help="Connections in the zone that all ports without a floating IP share; 0: any.",
     ),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
     cfg.IntOpt(
@@ -84,7 +100,7 @@ class PhysicalNetwork:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds.
+    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds. Limits are connections, 0 is none.
 
     `snat_addresses`: by physical network an address, FIRST-LAST, `host` or `host:ADDRESS`.
     """
@@ -99,6 +115,8 @@ class AgentConfig:
     ovsdb: str = "unix:/run/openvswitch/db.sock"
     integration_bridge: str = "br-int"
     datapath_type: str = "system"
+    conntrack_limit: int = 65536
+    snat_conntrack_limit: int = 1048576
     heartbeat_interval: float = 10.0
     inactivity_probe: int = 30000
     log_format: str = "console"
@@ -166,6 +184,8 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         api_urls=_some("api_url", agent.api_url, _api_url),
         api_token=_token(agent.api_token),
         snat_addresses=_snat_addresses(agent.snat_address, {network.name for network in networks}),
+        conntrack_limit=agent.conntrack_limit,
+        snat_conntrack_limit=agent.snat_conntrack_limit,
         heartbeat_interval=agent.heartbeat_interval,
         inactivity_probe=agent.inactivity_probe,
         log_format=conf.logging.format,

@@ -11,7 +11,7 @@ from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
-from agent.plan import AddPort, WantedBridge, plan, wanted
+from agent.plan import AddPort, WantedBridge, plan, wanted, wanted_limits
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
 from agent.small_fragments import SmallFragments
@@ -37,6 +37,7 @@ class Agent:
         self._waker = waker
         self._reporter = reporter
         self._bridges: tuple[WantedBridge, ...] = wanted(config)
+        self._limits = wanted_limits(config)
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
@@ -102,7 +103,7 @@ class Agent:
 
     def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
         outside = self._nics - state.interfaces.keys()
-        difference = plan(self._bridges, state, nics.addressed(outside))
+        difference = plan(self._bridges, state, nics.addressed(outside), self._limits)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
         self._report_problems(frozenset((*difference.problems, *about_host, *self._small_fragments.problems)))
         if not difference.steps:

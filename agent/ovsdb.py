@@ -20,11 +20,11 @@ from ovsdbapp.exceptions import OvsdbAppException
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
 from agent import plan
-from agent.state import BridgeState, Columns, ControllerState, OvsState, PortState, Value
+from agent.state import BridgeState, Columns, ControllerState, DatapathState, OvsState, PortState, Value
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Open_vSwitch": ("bridges", "ovs_version"),
+        "Open_vSwitch": ("bridges", "ovs_version", "datapaths"),
         "Bridge": (
             "name",
             "ports",
@@ -38,10 +38,22 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Port": ("name", "interfaces", "external_ids"),
         "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
+        "Datapath": ("ct_zones", "ct_zone_default_limit"),
+        "CT_Zone": ("limit",),
     }
 )
 # References between rows: read as rows, not as values.
 _REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
+# The same as values of a map.
+_REFERENCE_MAPS = frozenset({"datapaths", "ct_zones"})
+# What the database of an older Open vSwitch does not have: without one of these, none of them is used.
+_LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "Open_vSwitch": frozenset({"datapaths"}),
+        "Datapath": frozenset({"ct_zones", "ct_zone_default_limit"}),
+        "CT_Zone": frozenset({"limit"}),
+    }
+)
 # The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
 _MAX_BACKOFF_MS = 1000
 _TIMEOUT_S = 5
@@ -81,7 +93,9 @@ class Ovsdb:
         self._rows: dict[str, dict[UUID, dict[str, Any]]] = {name: {} for name in _COLUMNS}
         try:
             helper = idlutils.get_schema_helper(target, "Open_vSwitch")
-            for table, columns in _COLUMNS.items():
+            self._has_limits = _has_limits(helper.schema_json)
+            self._columns = dict(_COLUMNS) if self._has_limits else _without_limits()
+            for table, columns in self._columns.items():
                 helper.register_columns(table, list(columns))
             idl = _Idl(target, helper, leader_only=False)
             idl.on_change = self._note
@@ -105,13 +119,15 @@ class Ovsdb:
             changed, self._changed = self._changed, set()
             for name, table in self._connection.idl.tables.items():
                 self._refresh(self._rows[name], table.rows, changed)
-        return _state(self._rows)
+        return _state(self._rows, self._has_limits)
 
     def _refresh(self, known: dict[UUID, dict[str, Any]], rows: Mapping[UUID, Row], changed: set[UUID]) -> None:
         """Reading a column costs microseconds, and there are thousands: only rows that have changed are read."""
         for row_id in changed:
             if row_id in rows:
-                known[row_id] = {column: _value(rows[row_id], column) for column in _COLUMNS[rows[row_id]._table.name]}
+                known[row_id] = {
+                    column: _value(rows[row_id], column) for column in self._columns[rows[row_id]._table.name]
+                }
             else:
                 known.pop(row_id, None)
         # All that is new has been told; what vanished while ovsdb-server was away has not.
@@ -128,10 +144,25 @@ class Ovsdb:
             raise OvsdbError(f"transaction failed: {error}") from error
 
 
+def _has_limits(schema: Mapping[str, Any]) -> bool:
+    columns = {name: table["columns"].keys() for name, table in schema["tables"].items()}
+    return all(needed <= columns.get(table, frozenset()) for table, needed in _LIMITS.items())
+
+
+def _without_limits() -> dict[str, tuple[str, ...]]:
+    kept = {
+        table: tuple(column for column in columns if column not in _LIMITS.get(table, ()))
+        for table, columns in _COLUMNS.items()
+    }
+    return {table: columns for table, columns in kept.items() if columns}
+
+
 def _value(row: Row, column: str) -> Any:
     if column in _REFERENCES:
         return tuple(referred.uuid for referred in getattr(row, column))
     value = getattr(row, column)
+    if column in _REFERENCE_MAPS:
+        return {key: referred.uuid for key, referred in value.items()}
     if isinstance(value, dict):
         return dict(value)
     if isinstance(value, list):
@@ -141,7 +172,18 @@ def _value(row: Row, column: str) -> Any:
     return value
 
 
-def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> OvsState:
+def _datapaths(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> dict[str, DatapathState]:
+    zones, rows = tables["CT_Zone"], tables["Datapath"]
+    found = {}
+    for root in tables["Open_vSwitch"].values():
+        for name, row_id in root["datapaths"].items():
+            if row_id in rows:
+                held = {zone: zones[i]["limit"] for zone, i in rows[row_id]["ct_zones"].items() if i in zones}
+                found[name] = DatapathState(rows[row_id]["ct_zone_default_limit"], held)
+    return found
+
+
+def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool) -> OvsState:
     bridges, ports = {}, {}
     for row in tables["Bridge"].values():
         held = [tables["Port"][port_id] for port_id in row["ports"] if port_id in tables["Port"]]
@@ -158,7 +200,7 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> OvsState:
         bridges[row["name"]] = BridgeState(row["name"], tuple(port["name"] for port in held), tuple(controllers), row)
     interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
-    return OvsState(bridges, ports, interfaces, version or "")
+    return OvsState(bridges, ports, interfaces, version or "", _datapaths(tables) if has_limits else None)
 
 
 class _Apply(BaseCommand):  # type: ignore[misc]
@@ -214,6 +256,23 @@ def _delete_controller(api: _Api, txn: IdlTransaction, step: plan.DeleteControll
     controller.delete()
 
 
+def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
+    """Of what may be there already only the limits are set: a zone's timeout policy is somebody else's."""
+    root = api._ovs
+    datapath = root.datapaths.get(step.datapath)
+    zones = {} if datapath is None else datapath.ct_zones
+    if datapath is None:
+        datapath = txn.insert(api.tables["Datapath"])
+        root.setkey("datapaths", step.datapath, datapath)
+    datapath.ct_zone_default_limit = step.default
+    for zone, limit in step.zones:
+        row = zones.get(zone)
+        if row is None:
+            row = txn.insert(api.tables["CT_Zone"])
+            datapath.setkey("ct_zones", zone, row)
+        row.limit = limit
+
+
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
     {
         plan.AddBridge: _add_bridge,
@@ -224,6 +283,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.AddController: _add_controller,
         plan.SetController: _set_controller,
         plan.DeleteController: _delete_controller,
+        plan.SetLimits: _set_limits,
     }
 )
 

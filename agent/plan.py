@@ -16,7 +16,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from agent.config import AgentConfig, PhysicalNetwork
-from agent.state import MARK_AGENT, MARK_KEY, NOTHING, BridgeState, OvsState, Value, lookup, marked
+from agent.state import (
+    MARK_AGENT,
+    MARK_KEY,
+    NOTHING,
+    BridgeState,
+    DatapathState,
+    OvsState,
+    Value,
+    lookup,
+    marked,
+)
+from flows.pipeline import CtZone
 
 # OpenFlow port numbers of the uplinks, in the order of configuration: above those that Open vSwitch gives out by
 # itself (1..32767) and below the reserved ones (65280 and up).
@@ -118,7 +129,29 @@ class DeleteController:
     id: str
 
 
-Step = AddBridge | SetBridge | DeletePort | AddPort | SetInterface | AddController | SetController | DeleteController
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """How many connections a datapath tracks in a zone: `default`, and (zone, limit) where it is another; 0: any.
+
+    Limits of other zones stay as they are.
+    """
+
+    datapath: str
+    default: int
+    zones: tuple[tuple[int, int], ...] = ()
+
+
+Step = (
+    AddBridge
+    | SetBridge
+    | DeletePort
+    | AddPort
+    | SetInterface
+    | AddController
+    | SetController
+    | DeleteController
+    | SetLimits
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +200,11 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
     return (integration, *(_physical_bridge(network, config) for network in config.physical_networks))
 
 
+def wanted_limits(config: AgentConfig) -> SetLimits:
+    """One VM must not use up what conntrack has room for. In the database, so Open vSwitch sets them when it starts."""
+    return SetLimits(config.datapath_type, config.conntrack_limit, ((CtZone.SNAT.value, config.snat_conntrack_limit),))
+
+
 def _physical_bridge(network: PhysicalNetwork, config: AgentConfig) -> WantedBridge:
     nic = (WantedPort(network.nic),) if network.nic else ()
     return WantedBridge(
@@ -185,8 +223,13 @@ def _patch(peer: str) -> Settings:
     return (Setting("type", "patch"), Setting("options", peer, "peer"))
 
 
-def plan(bridges: Sequence[WantedBridge], state: OvsState, addressed: AbstractSet[str] = frozenset()) -> Plan:
-    """The difference between `bridges` and `state`.
+def plan(
+    bridges: Sequence[WantedBridge],
+    state: OvsState,
+    addressed: AbstractSet[str] = frozenset(),
+    limits: SetLimits | None = None,
+) -> Plan:
+    """The difference between `bridges` with `limits` and `state`.
 
     `addressed` names the devices that hold addresses of the host: none of them is put into a bridge.
     """
@@ -201,7 +244,20 @@ def plan(bridges: Sequence[WantedBridge], state: OvsState, addressed: AbstractSe
             steps += _port_steps(bridge, port, state, addressed, problems)
     for bridge in usable:
         steps += _controller_steps(bridge, state.bridges.get(bridge.name), problems)
+    if limits is not None:
+        steps += _limit_steps(limits, state, problems)
     return Plan(tuple(steps), tuple(problems))
+
+
+def _limit_steps(limits: SetLimits, state: OvsState, problems: list[str]) -> Iterator[Step]:
+    if state.datapaths is None:
+        if limits.default or any(limit for _, limit in limits.zones):
+            problems.append("connections are not limited: Open vSwitch before 3.3 takes no limits from its database")
+        return
+    held = state.datapaths.get(limits.datapath, DatapathState())
+    zones_differ = any((held.zone_limits.get(zone, held.default_limit) or 0) != limit for zone, limit in limits.zones)
+    if zones_differ or (held.default_limit or 0) != limits.default:
+        yield limits
 
 
 def _differing(settings: Settings, columns: object) -> Settings:

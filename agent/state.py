@@ -48,13 +48,25 @@ class BridgeState:
 
 
 @dataclass(frozen=True, slots=True)
+class DatapathState:
+    """How many connections may be tracked in a zone: by default, and by zone. 0 is any number, as is None."""
+
+    default_limit: int | None = None
+    zone_limits: Mapping[int, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OvsState:
-    """All maps are by name, which OVSDB keeps unique in each table."""
+    """All maps are by name, which OVSDB keeps unique in each table; `datapaths` by datapath_type.
+
+    `datapaths` is None where the database has no place for limits (Open vSwitch before 3.3).
+    """
 
     bridges: Mapping[str, BridgeState] = field(default_factory=dict)
     ports: Mapping[str, PortState] = field(default_factory=dict)
     interfaces: Mapping[str, Columns] = field(default_factory=dict)
     ovs_version: str = ""
+    datapaths: Mapping[str, DatapathState] | None = field(default_factory=dict)
 
 
 def lookup(columns: Columns, column: str, key: str | None = None) -> Value:

@@ -61,6 +61,7 @@ class Rule(Enum):
     DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
     DROP_IPV6 = _RuleInfo(38, Table.PORT_SECURITY, True, "port", "IPv6: there is none yet, and every guest tries it")
     DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "network", "a VM sends to a MAC that only nodes use")
+    DROP_BRIDGE_GROUP = _RuleInfo(180, Table.PORT_SECURITY, True, "", "to a group that is for bridges: STP, LLDP, LACP")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
     UPLINK_TAUGHT = _RuleInfo(46, Table.UPLINK_IN, False, "network", "another node says what is behind it")
     DROP_UPLINK_GATEWAY = _RuleInfo(41, Table.UPLINK_IN, True, "network", "gateway ARP from the wire")

@@ -25,6 +25,7 @@ from flows.view import View, mac_to_int, range_match
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
 _BROADCAST_IP = 0xFFFFFFFF
+_BRIDGE_GROUP = (0x0180C2000000, 0xFFFFFFFFFFF0)  # value and mask: no bridge forwards these (IEEE 802.1Q-2018, 8.6.3)
 
 
 def static() -> Iterator[Flow]:
@@ -32,6 +33,8 @@ def static() -> Iterator[Flow]:
     yield drop(
         Rule.DROP_DHCP_SERVER, Priority.GUARD, matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_dst=DHCP_CLIENT_PORT)
     )
+    # whatever it says it is: who listens there looks at the address first
+    yield drop(Rule.DROP_BRIDGE_GROUP, Priority.GUARD, matching(eth_dst=_BRIDGE_GROUP))
     # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one. A client without an address takes
     # what is for everybody's IP address, whatever MAC address it was sent to.
     for everybody in ({"eth_dst": _BROADCAST_MAC}, {"ip_dst": _BROADCAST_IP}):

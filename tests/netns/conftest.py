@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from etc.lab.lab import Lab
 from tests.netns.floating import STATES, put_controller
+from tests.netns.hostile import Scene, build
 
 
 @pytest.fixture(scope="module", params=STATES)
@@ -17,3 +18,10 @@ def controller(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
     if request.param == "stopped":
         put_controller(lab, "restarted")
+
+
+@pytest.fixture(scope="module")
+def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
+    """A hostile VM and all who must not hear from it."""
+    with build(make_lab(nodes=2)) as made:
+        yield made

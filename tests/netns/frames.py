@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from controller.packet_in import frames
+from controller.packet_in import outcomes as outcome
 from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.node import Node
@@ -27,6 +28,7 @@ GATEWAY = frames.mac_bytes(GATEWAY_MAC)
 ETHERTYPE_ALL = 0x0003
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+),.* n_packets=(\d+),")
 _OUTCOME = re.compile(r'^trunkline_packet_in_outcomes_total\{outcome="(\w+)"\} ([\d.]+)', re.MULTILINE)
+_USUAL = (outcome.NEIGHBOUR_SEEN, outcome.NEIGHBOUR_UNWANTED)
 _SO_RCVBUFFORCE = 33  # linux/asm-generic/socket.h
 _RECEIVE_BUFFER = 8 << 20
 
@@ -167,6 +169,11 @@ def udp(
     return frames.ethernet(eth_dst, eth_src or mac_of(vm), IPV4, packet)
 
 
+def packet(vm: Vm, target: IPv4Address | str, protocol: int, payload: bytes, **fields: bytes) -> bytes:
+    """Any IPv4 packet of a VM; `fields` are those of `raw`."""
+    return raw(vm, IPV4, frames.ipv4(vm.address.packed, IPv4Address(target).packed, protocol, payload), **fields)
+
+
 def fragment(frame: bytes, offset: int, *, more: bool, payload: bytes | None = None) -> bytes:
     """The datagram of a frame as a fragment at `offset` bytes, with another payload if one is given."""
     field = (offset // 8 | (0x2000 if more else 0)).to_bytes(2, "big")
@@ -219,10 +226,11 @@ def _packets(node: Node, wanted: Callable[[Rule], bool]) -> Counter[tuple[Rule, 
 
 
 def outcomes(lab: Lab) -> Counter[str]:
-    """What the controller made of the packets that it got, since it started."""
+    """What the controller made of the packets that it got, since it started, but for what routers say of themselves."""
     status, text = lab.control.request("GET", "/metrics")
     assert status == 200, text
-    return Counter({name: int(float(value)) for name, value in _OUTCOME.findall(text)})
+    found = {name: int(float(value)) for name, value in _OUTCOME.findall(text)}
+    return Counter({name: value for name, value in found.items() if name not in _USUAL})
 
 
 def describe(seen: Iterable[bytes]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,18 +14,32 @@ from typing import Any
 
 from controller.packet_in import frames as product
 from etc.lab import netns
-from etc.lab.fabric import QUIET
+from etc.lab.fabric import FAR_HOST, QUIET
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
+from flows.pipeline import NODE_MAC_PREFIX
 from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.frames import Tap, client_message, drops, mac_of, sound
+from tests.netns.cloud import make_outside, wait_reached
+from tests.netns.floating import give, make_pool
+from tests.netns.frames import GATEWAY, Tap, client_message, drops, mac_of, sound
 from tests.unit.packet_in import wire
 
 OTHER_VLAN = 130
 """The stranger's network."""
+THEIR_VLAN = 131
+"""The foreigner's network."""
+
+DHCP_LIMIT = 45
+"""Messages a second of one port that the controller is sure to look at."""
+
+SEGMENT = ("neighbour", "remote", "wire")
+"""Who hears what the attacker broadcasts."""
+
+PAYLOAD = slice(42, None)
+"""Of a datagram's frame: what is the same, whatever has become of its addresses."""
 
 COUNTED = 10.0
 """Seconds until the switch's statistics show what has passed; it updates them every half a second or so."""
@@ -38,7 +53,8 @@ class Scene:
     """`attacker` and the others are VMs without a DHCP client, with their addresses set by hand.
 
     `neighbour` is on the attacker's network and node, `remote` on its network elsewhere, `stranger` on its node in
-    another network of the same router; `wire` is the rack's end of the node's cable.
+    another network of the same router, `foreigner` on its node in another project. `wire` is the rack's end of the
+    node's cable, `outside` what the node sends by its cable to the external network.
     """
 
     lab: Lab
@@ -46,6 +62,9 @@ class Scene:
     neighbour: Vm
     remote: Vm
     stranger: Vm
+    foreigner: Vm
+    public: IPv4Address = IPv4Address(0)
+    """The foreigner's floating IP."""
     taps: dict[str, Tap] = field(default_factory=dict)
     honest: bytes = field(default_factory=lambda: os.urandom(12))
 
@@ -58,6 +77,10 @@ class Scene:
         return int(self.attacker.port["key"])
 
     @property
+    def network_key(self) -> int:
+        return int(self.lab.client.get_network(self.attacker.port["network_id"])["key"])
+
+    @property
     def tap(self) -> Tap:
         return self.taps["attacker"]
 
@@ -66,11 +89,12 @@ class Scene:
         return {name: tap for name, tap in self.taps.items() if name != "attacker"}
 
     def open(self) -> None:
-        for name in ("attacker", "neighbour", "remote", "stranger"):
-            vm: Vm = getattr(self, name)
+        for vm in (self.attacker, self.neighbour, self.remote, self.stranger, self.foreigner):
             netns.set_sysctl(vm.namespace, {**QUIET, **PATIENT})  # what a kernel says by itself is not to be counted
-            self.taps[name] = Tap(vm.namespace)
+            self.taps[vm.name] = Tap(vm.namespace)
         self.taps["wire"] = Tap(self.lab.fabric.rack, self.node.cable("physnet1"), outgoing=True)
+        # not what comes from there: whatever was sent there before may be answered late
+        self.taps["outside"] = Tap(self.lab.fabric.rack, self.node.cable(self.lab.fabric.external))
 
     def close(self) -> None:
         for tap in self.taps.values():
@@ -91,16 +115,29 @@ class Scene:
         seen = {}
         for name, tap in self.watchers.items():
             tap.wait_for(lambda frame: mark in frame, what=f"the attacker's honest frame at {name}")
-            seen[name] = [frame for frame in tap.frames() if self.honest not in frame]
+            seen[name] = [frame for frame in tap.frames() if self.honest not in frame and not self._usual(name, frame)]
         return {name: found for name, found in seen.items() if found}
+
+    def _usual(self, name: str, frame: bytes) -> bool:
+        """A node asks for its neighbours on the external network now and then."""
+        by_node = frame[6:10] == NODE_MAC_PREFIX.to_bytes(6)[:4]
+        return name == "outside" and by_node and frame[12:14] == frames.ARP.to_bytes(2)
+
+    def reaches(self, *who: str, part: slice = slice(14, None), sent: bytes, tap: Tap | None = None) -> None:
+        """Sends what is allowed; asserts that each of `who` gets it: that part of it, as the rest may change."""
+        self.clear()
+        (tap or self.tap).send(sent)
+        for name in who:
+            self.taps[name].wait_for(lambda frame: sent[part] in frame, what=f"{frames.describe([sent])} at {name}")
 
     def _allowed(self, mark: bytes) -> list[bytes]:
         everybody = frames.udp(self.attacker, "255.255.255.255", payload=mark)
+        routed = [frames.udp(self.attacker, to, payload=mark, eth_dst=GATEWAY) for to in (self.public, FAR_HOST.ip)]
         # an echo reply that nobody asked for is ignored without a word
         reply = bytes(4) + mark
         reply = reply[:2] + product.checksum(reply).to_bytes(2) + reply[4:]
         packet = product.ipv4(self.attacker.address.packed, self.stranger.address.packed, product.PROTOCOL_ICMP, reply)
-        return [everybody, product.ethernet(frames.GATEWAY, frames.mac_of(self.attacker), frames.IPV4, packet)]
+        return [everybody, product.ethernet(GATEWAY, mac_of(self.attacker), frames.IPV4, packet), *routed]
 
     def refused(self, rule: Rule, *attack: bytes, key: int | None = None, tap: Tap | None = None) -> None:
         """Sends an attack; asserts that nobody heard of it and that the drop of this name counted each frame."""
@@ -127,6 +164,23 @@ class Scene:
     def answered(self, deadline: float = 5.0) -> wire.Reply:
         """A good DISCOVER of the attacker gets its OFFER; again and again, as its messages may be over the limit."""
         return discover_until_answered(self.attacker, self.tap, deadline)
+
+
+def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
+    """Waits until the controller has counted an outcome `by` times more."""
+    wait_until(
+        lambda: frames.outcomes(scene.lab)[name] >= before + by,
+        COUNTED,
+        lambda: f"{name} rose by {frames.outcomes(scene.lab)[name] - before}, not {by}",
+    )
+
+
+def leases(scene: Scene) -> dict[tuple[str, int], str]:
+    with sqlite3.connect(f"file:{scene.lab.control.directory}/trunkline.db?mode=ro", uri=True) as database:
+        return {
+            (port, address): state
+            for port, address, state in database.execute("select port_id, address, state from leases")
+        }
 
 
 def discover_until_answered(vm: Vm, tap: Tap, deadline: float = 5.0) -> wire.Reply:
@@ -184,14 +238,20 @@ def flood(tap: Tap, attack: bytes, rate: int) -> Iterator[Callable[[], int]]:
 @contextmanager
 def build(lab: Lab) -> Iterator[Scene]:
     """The scene on two nodes that have nothing yet."""
-    main = {"name": "main", "kind": "flat", "subnets": [{"cidr": "10.10.0.0/24"}]}
-    other = {"name": "other", "kind": "vlan", "segment": OTHER_VLAN, "subnets": [{"cidr": "10.30.0.0/24"}]}
+    make_pool(lab, make_outside(lab))
     networks = [
-        (lab.client.create_network({**fields, "project_id": "p", "physical_network": "physnet1"}).object or {})["id"]
-        for fields in (main, other)
+        _network(lab, "main", "p", "10.10.0.0/24"),
+        _network(lab, "other", "p", "10.30.0.0/24", OTHER_VLAN),
+        _network(lab, "theirs", "q", "10.31.0.0/24", THEIR_VLAN),
     ]
     first, second = lab.nodes
-    places = {"attacker": (first, 0), "neighbour": (first, 0), "remote": (second, 0), "stranger": (first, 1)}
+    places = {
+        "attacker": (first, 0),
+        "neighbour": (first, 0),
+        "remote": (second, 0),
+        "stranger": (first, 1),
+        "foreigner": (first, 2),
+    }
     vms = [lab.create_vm(name, node, networks[n], client=None) for name, (node, n) in places.items()]
     for vm in vms:
         vm.set_address(f"{vm.address}/24")
@@ -201,9 +261,20 @@ def build(lab: Lab) -> Iterator[Scene]:
         for vm in vms:
             offer = discover_until_answered(vm, scene.taps[vm.name], deadline=20)
             vm.set_address(f"{vm.address}/24", IPv4Address(offer.option(3)))
+        scene.public = IPv4Address(give(lab, scene.foreigner)["address"])
+        for address in (lab.fabric.far_host, scene.public):
+            wait_reached(scene.attacker, address)
         yield scene
     finally:
         scene.close()
+
+
+def _network(lab: Lab, name: str, project: str, cidr: str, vlan: int | None = None) -> str:
+    kind: dict[str, object] = {"kind": "flat"} if vlan is None else {"kind": "vlan", "segment": vlan}
+    place = {"project_id": project, "physical_network": "physnet1", "subnets": [{"cidr": cidr}]}
+    made = lab.client.create_network({"name": name, **kind, **place}).object
+    assert made
+    return str(made["id"])
 
 
 def rogue_offer(scene: Scene, **fields: Any) -> bytes:

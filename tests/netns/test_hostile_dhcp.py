@@ -1,153 +1,21 @@
 """A VM that is hostile to DHCP, with real frames on real Open vSwitch: nobody hears of them, each is counted by name.
 
-The numbers are those of the project's list of threats.
+The numbers are those of the project's list of threats. Who plays a server or floods one is in test_threats_services.py.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import uuid
-from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
 from controller.packet_in import outcomes as outcome
-from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
-from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.frames import BROADCAST, client_message, mac, mac_of, sound
-from tests.netns.hostile import COUNTED, Scene, build, discover_until_answered, flood, paced, rogue_offer
+from tests.netns.frames import client_message, mac_of, sound
+from tests.netns.hostile import COUNTED, DHCP_LIMIT, Scene, discover_until_answered, leases, paced, rise
 from tests.unit.packet_in import wire
-
-FOREIGN_MAC = mac("02:aa:bb:cc:dd:ee")
-ALL_HOSTS = mac("01:00:5e:00:00:01")
-DHCP_LIMIT = 45
-"""Messages a second of one port that the controller is sure to look at."""
-
-
-@pytest.fixture(scope="module")
-def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
-    with build(make_lab(nodes=2)) as made:
-        yield made
-
-
-def rise(scene: Scene, name: str, before: int, by: int = 1) -> None:
-    """Waits until the controller has counted an outcome `by` times more."""
-    wait_until(
-        lambda: frames.outcomes(scene.lab)[name] >= before + by,
-        COUNTED,
-        lambda: f"{name} rose by {frames.outcomes(scene.lab)[name] - before}, not {by}",
-    )
-
-
-# 1, 2: servers and clients that are none
-
-
-@pytest.mark.parametrize("target", ["broadcast", "neighbour", "remote", "multicast"])
-def test_threat_01_rogue_dhcp_server(scene: Scene, target: str) -> None:
-    """From any port: udhcpc, dhcpcd, dhclient and systemd-networkd take what comes to theirs."""
-    addresses = {
-        "broadcast": BROADCAST,
-        "multicast": ALL_HOSTS,
-        "neighbour": mac_of(scene.neighbour),
-        "remote": mac_of(scene.remote),
-    }
-    attack = [addresses[target] + rogue_offer(scene, ports=(source, 68))[6:] for source in (67, 68, 1067)]
-    scene.refused(Rule.DROP_DHCP_SERVER, *attack, key=0)
-
-
-@pytest.mark.parametrize("target", ["broadcast", "neighbour", "multicast"])
-def test_threat_01_rogue_dhcp_server_in_fragments(scene: Scene, target: str) -> None:
-    """To 255.255.255.255, which a client without an address takes, whatever the MAC address it was sent to."""
-    frame = {"broadcast": BROADCAST, "multicast": ALL_HOSTS, "neighbour": mac_of(scene.neighbour)}[target]
-    frame += rogue_offer(scene)[6:]
-    pieces = [
-        frames.fragment(frame, 0, more=True, payload=frame[34:82]),
-        frames.fragment(frame, 48, more=True, payload=frame[82:130]),
-        frames.fragment(frame, 96, more=False, payload=frame[130:]),
-    ]
-    scene.refused(Rule.DROP_BROADCAST_FRAGMENT, *pieces, key=0)
-
-
-def test_threat_02_forged_dhcp_request(scene: Scene) -> None:
-    """A client's ports are no way around the check of the source."""
-    victim = scene.neighbour
-    forged = [
-        client_message(scene.attacker, wire.DISCOVER, source=victim.address),
-        client_message(scene.attacker, wire.DISCOVER, source=IPv4Address("8.8.8.8")),
-        client_message(scene.attacker, wire.DISCOVER, eth_source=mac_of(victim)),
-        client_message(scene.attacker, wire.DISCOVER, eth_source=mac_of(victim), chaddr=mac_of(victim)),
-        client_message(scene.attacker, wire.DISCOVER, destination=victim.address),
-    ]
-    scene.refused(Rule.DROP_SPOOFED, *(sound(message.frame()) for message in forged))
-    assert scene.tap.dhcp() == []
-
-
-def test_threat_02_forged_chaddr(scene: Scene) -> None:
-    before = frames.outcomes(scene.lab)[outcome.DHCP_FOREIGN_CHADDR]
-    scene.clear()
-    for chaddr in (mac_of(scene.neighbour), FOREIGN_MAC):
-        for kind in (wire.DISCOVER, wire.REQUEST, wire.RELEASE):
-            wanted = ((50, scene.neighbour.address.packed),)
-            scene.tap.send(sound(client_message(scene.attacker, kind, chaddr=chaddr, options=wanted).frame()))
-    rise(scene, outcome.DHCP_FOREIGN_CHADDR, before, 6)
-    assert scene.leaked() == {}
-    assert scene.tap.dhcp() == []
-
-
-# 7, 8: too much
-
-
-def test_threat_07_dhcp_flood(scene: Scene) -> None:
-    """5,000 a second from one VM; another one, on the same node, has its lease within 2 s."""
-    late = scene.lab.create_vm("late", scene.node, scene.attacker.port["network_id"], client=None)
-    before = frames.outcomes(scene.lab)[outcome.RATE_LIMITED]
-    attack = sound(client_message(scene.attacker, wire.DISCOVER).frame())
-    scene.clear()
-    with late.capture("udp port 67 or udp port 68") as watched, flood(scene.tap, attack, 5000) as sent:
-        wait_until(lambda: sent() > 2000, 10, "the flood")
-        late.start_client()
-        late.wait_configured()
-        wait_until(lambda: sent() >= 10_000, 20, "2 s of flood")
-    seen = watched.seen()
-    first = next(frame.at for frame in seen if frame.src_port == 68)
-    answers = [frame.at for frame in seen if frame.src_port == 67]
-    assert len(answers) == 2 and answers[1] - first < 2
-    assert late.configured().address.ip == late.address  # type: ignore[union-attr]
-    rise(scene, outcome.RATE_LIMITED, before, 5000)
-    assert scene.leaked() == {}
-    scene.answered()
-    scene.lab.delete_vm(late)
-
-
-def leases(scene: Scene) -> dict[tuple[str, int], str]:
-    with sqlite3.connect(f"file:{scene.lab.control.directory}/trunkline.db?mode=ro", uri=True) as database:
-        return {
-            (port, address): state
-            for port, address, state in database.execute("select port_id, address, state from leases")
-        }
-
-
-def test_threat_08_dhcp_starvation(scene: Scene) -> None:
-    """Twenty clients in one VM get one address: the port's."""
-    before = frames.outcomes(scene.lab)
-    scene.clear()
-    attack = []
-    for number in range(20):
-        identity = uuid.UUID(int=number).bytes
-        message = client_message(scene.attacker, wire.DISCOVER, xid=number + 1, options=((61, b"\0" + identity),))
-        attack += [sound(each.frame()) for each in (message, message.change(chaddr=b"\x02\0" + identity[-4:]))]
-    paced(scene.tap, attack, DHCP_LIMIT)
-    rise(scene, outcome.DHCP_OFFER, before[outcome.DHCP_OFFER], 20)
-    rise(scene, outcome.DHCP_FOREIGN_CHADDR, before[outcome.DHCP_FOREIGN_CHADDR], 20)
-    replies = scene.tap.dhcp()
-    assert {reply.yiaddr for reply in replies} == {scene.attacker.address} and len(replies) == 20
-    assert scene.leaked() == {}
-    assert len([port for port, _ in leases(scene) if port == scene.attacker.port["id"]]) <= 1
-
 
 # 9: malformed DHCP
 

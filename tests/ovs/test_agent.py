@@ -210,6 +210,40 @@ def test_damage_is_repaired_at_once(
     wait_until(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 5, "a report of both uplinks")
 
 
+def test_connections_are_limited(node: Node, agent: Process) -> None:
+    """As long as the node has its database, and whatever others do to it; what they set of other zones stays."""
+    get = node.ovs.vsctl
+    datapath = node.ovs.datapath
+
+    def limits() -> str:
+        with suppress(CommandFailed):  # the datapath's record may not be there yet
+            return " ".join(get("list-zone-limits", datapath).split())
+        return ""
+
+    wanted = "Default, Limit: 65536 Zone: 65001, Limit: 1048576"
+    wait_until(lambda: limits() == wanted, 5, limits)
+    for damage in (("default", "7"), ("65001", "7")):
+        get("set-zone-limit", datapath, *damage)
+        wait_until(lambda: limits() == wanted, 5, limits)
+    get("set-zone-limit", datapath, "5", "9")
+    get("del-zone-limit", datapath, "65001")
+    wait_until(lambda: "Zone: 65001, Limit: 1048576" in limits() and "Zone: 5, Limit: 9" in limits(), 5, limits)
+    get("del-zone-limit", datapath, "5")
+    agent.stop()
+    get("clear", "Open_vSwitch", ".", "datapaths")
+    node.start_and_settle()
+    wait_until(lambda: limits() == wanted, 5, limits)
+    node.ovs.restart_switch(kill=True)
+    shown = ["default", "limit=65536", "zone=65001,limit=1048576,count=0"]
+
+    def in_switch() -> list[str]:
+        with suppress(CommandFailed):  # it has no such command before it has a bridge
+            return node.ovs.appctl("dpctl/ct-get-limits").split()
+        return []
+
+    wait_until(lambda: in_switch() == shown, 10, lambda: str(in_switch()))
+
+
 def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> None:
     took = []
     for _ in range(5):

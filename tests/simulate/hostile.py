@@ -14,7 +14,17 @@ Pick = Callable[[Sequence[int], int], int]
 """One of some interesting values, or any of so many bits (0: none but those)."""
 
 _MACS = [vm.mac for vm in VMS]
-_MACS += [node_mac(1), node_mac(2), GATEWAY_MAC, ROUTED_GROUP_MAC, BROADCAST, NEXT_HOP, 0x01005E000001, 0]
+_MACS += [
+    node_mac(1),
+    node_mac(2),
+    GATEWAY_MAC,
+    ROUTED_GROUP_MAC,
+    BROADCAST,
+    NEXT_HOP,
+    0x01005E000001,
+    0x0180C200000E,
+    0,
+]
 _ADDRESSES = [vm.ip for vm in VMS] + [carrier_address(vm.key) for vm in VMS]
 _ADDRESSES += [SERVER, ip("203.0.113.11"), ip("203.0.113.12")]
 _ADDRESSES += [int(held.address) for node in world().nodes.values() for held in node.gateways]

@@ -160,6 +160,14 @@ def test_what_is_not_ipv4_or_arp_is_dropped_by_name() -> None:
         assert send(BLUE_1, sent).hops[0].result.drop == Drop(rule, BLUE_1.key, Reason.RULE)
 
 
+@pytest.mark.parametrize("last", [0x0, 0x2, 0xE, 0xF])
+def test_nothing_goes_to_the_groups_of_bridges_even_if_it_is_ipv4(last: int) -> None:
+    group = 0x0180C2000000
+    for sent in (BLUE_1.udp(BLUE_2.ip, group | last), packet(eth_src=BLUE_1.mac, eth_dst=group | last, eth_type=38)):
+        assert send(BLUE_1, sent).hops[0].result.drop == Drop(Rule.DROP_BRIDGE_GROUP, 0, Reason.RULE)
+    assert send(BLUE_1, BLUE_1.udp(BLUE_2.ip, group | 0x10)).delivered  # the next one is a group as any other
+
+
 def test_unknown_unicast_from_the_wire_does_not_go_back() -> None:
     stray = BLUE_2.udp(ip("10.20.0.50"), 0x020000000001, vlan_vid=0x1000 | 102)
     result = fabric().send("n1", UPLINK, stray).hops[0].result

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent import plan as p
 from agent.config import AgentConfig, PhysicalNetwork
-from agent.state import BridgeState, ControllerState, OvsState, PortState, Value, lookup, marked
+from agent.state import BridgeState, ControllerState, DatapathState, OvsState, PortState, Value, lookup, marked
 
 OURS: dict[str, Value] = {"external_ids": {"trunkline": "agent"}}
 CONFIG = AgentConfig(
@@ -84,7 +84,11 @@ def after(state: OvsState, step: p.Step) -> OvsState:
             gone = [c for c in bridges[bridge].controllers if c.id == row_id]
             assert gone and marked(gone[0].columns), "deletes what is not ours"
             set_controllers(bridge, (c for c in bridges[bridge].controllers if c.id != row_id))
-    return OvsState(bridges, ports, interfaces)
+        case p.SetLimits(name, default, zones):
+            held = (state.datapaths or {}).get(name, DatapathState())
+            limited = DatapathState(default, {**held.zone_limits, **dict(zones)})
+            return replace(state, datapaths={**(state.datapaths or {}), name: limited})
+    return replace(state, bridges=bridges, ports=ports, interfaces=interfaces)
 
 
 def applied(state: OvsState, steps: Iterable[p.Step]) -> OvsState:
@@ -265,3 +269,40 @@ def test_no_number_of_controllers_passes_through_none(first: int, second: int) -
         state = after(state, step)
         assert state.bridges["br-int"].controllers
     assert targets(state) == sorted(config.controllers)
+
+
+def limited(state: OvsState, config: AgentConfig = CONFIG) -> p.Plan:
+    return p.plan(p.wanted(config), state, limits=p.wanted_limits(config))
+
+
+def test_connections_are_limited_once_and_what_others_limit_stays() -> None:
+    theirs = {7: 3, 65001: 9}
+    state = replace(settled(), datapaths={"netdev": DatapathState(5, theirs), "system": DatapathState()})
+    plan = limited(state)
+    assert plan.steps == (p.SetLimits("netdev", CONFIG.conntrack_limit, ((65001, CONFIG.snat_conntrack_limit),)),)
+    after = applied(state, plan.steps)
+    assert limited(after) == p.Plan()
+    assert after.datapaths == {
+        "netdev": DatapathState(CONFIG.conntrack_limit, {7: 3, 65001: CONFIG.snat_conntrack_limit}),
+        "system": DatapathState(),
+    }
+
+
+@pytest.mark.parametrize("held", [DatapathState(5), DatapathState(65536), DatapathState(65536, {65001: 65536})])
+def test_each_limit_is_put_right(held: DatapathState) -> None:
+    assert len(limited(replace(settled(), datapaths={"netdev": held})).steps) == 1
+
+
+def test_no_limit_wanted() -> None:
+    """0 is any number of connections, and so is nothing; an earlier limit goes."""
+    config = replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)
+    assert limited(settled(config), config) == p.Plan()
+    before = applied(settled(), limited(settled()).steps)
+    after = applied(before, limited(before, config).steps)
+    assert after.datapaths == {"netdev": DatapathState(0, {65001: 0})}
+
+
+def test_an_open_vswitch_without_limits_is_told_of() -> None:
+    old = replace(settled(), datapaths=None)
+    assert limited(old).steps == () and len(limited(old).problems) == 1
+    assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == p.Plan()

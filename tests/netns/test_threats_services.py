@@ -1,0 +1,242 @@
+"""A VM that plays a server, or asks too much of one: DHCP, ARP, DNS. Nobody hears of it, nobody else suffers.
+
+The numbers are those of the project's list of threats. DHCP that is malformed is in test_hostile_dhcp.py.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from controller.packet_in import outcomes as outcome
+from etc.lab.processes import wait_until
+from flows.rules import Rule
+from tests.netns import frames
+from tests.netns.frames import BROADCAST, GATEWAY, IPV6, arp, client_message, mac, mac_of, raw, sound, udp
+from tests.netns.hostile import DHCP_LIMIT, PAYLOAD, Scene, flood, leases, paced, rise, rogue_offer
+from tests.unit.packet_in import wire
+
+ALL_HOSTS = mac("01:00:5e:00:00:01")
+
+
+# 1: servers that are none
+
+
+@pytest.mark.parametrize("target", ["broadcast", "neighbour", "remote", "multicast"])
+def test_threat_01_rogue_dhcp_server(scene: Scene, target: str) -> None:
+    """From any port: udhcpc, dhcpcd, dhclient and systemd-networkd take what comes to theirs."""
+    addresses = {
+        "broadcast": BROADCAST,
+        "multicast": ALL_HOSTS,
+        "neighbour": mac_of(scene.neighbour),
+        "remote": mac_of(scene.remote),
+    }
+    attack = [addresses[target] + rogue_offer(scene, ports=(source, 68))[6:] for source in (67, 68, 1067)]
+    scene.refused(Rule.DROP_DHCP_SERVER, *attack, key=0)
+    who = {"neighbour": ("neighbour",), "remote": ("remote",)}.get(target, ("neighbour", "remote", "wire"))
+    # to any other port it is a datagram as others are
+    scene.reaches(*who, sent=addresses[target] + rogue_offer(scene, ports=(67, 1068))[6:])
+
+
+@pytest.mark.parametrize("target", ["broadcast", "neighbour", "multicast"])
+def test_threat_01_rogue_dhcp_server_in_fragments(scene: Scene, target: str) -> None:
+    """To 255.255.255.255, which a client without an address takes, whatever the MAC address it was sent to."""
+    frame = {"broadcast": BROADCAST, "multicast": ALL_HOSTS, "neighbour": mac_of(scene.neighbour)}[target]
+    frame += rogue_offer(scene)[6:]
+    pieces = [
+        frames.fragment(frame, 0, more=True, payload=frame[34:82]),
+        frames.fragment(frame, 48, more=True, payload=frame[82:130]),
+        frames.fragment(frame, 96, more=False, payload=frame[130:]),
+    ]
+    scene.refused(Rule.DROP_BROADCAST_FRAGMENT, *pieces, key=0)
+    scene.reaches("neighbour", sent=frame[:6] + rogue_offer(scene, ports=(67, 1068))[6:])
+
+
+@pytest.mark.parametrize("name", ["neighbour", "stranger", "foreigner", "outside"])
+def test_threat_01_rogue_dhcp_server_by_the_gateway(scene: Scene, name: str) -> None:
+    """A client that renews listens to whoever knows its address."""
+    to = {
+        "neighbour": scene.neighbour.address,
+        "stranger": scene.stranger.address,
+        "foreigner": scene.public,
+        "outside": scene.lab.fabric.far_host,
+    }[name]
+    offer = GATEWAY + rogue_offer(scene, destination=to)[6:]
+    scene.refused(Rule.DROP_DHCP_SERVER, offer, key=0)
+    other = GATEWAY + rogue_offer(scene, destination=to, ports=(67, 1068))[6:]
+    scene.reaches(name, sent=other, part=PAYLOAD)
+
+
+# 7, 8: too much
+
+
+def test_threat_07_dhcp_flood(scene: Scene) -> None:
+    """5,000 a second from one VM; another one, on the same node, has its lease within 2 s."""
+    late = scene.lab.create_vm("late", scene.node, scene.attacker.port["network_id"], client=None)
+    before = frames.outcomes(scene.lab)[outcome.RATE_LIMITED]
+    attack = sound(client_message(scene.attacker, wire.DISCOVER).frame())
+    scene.clear()
+    with late.capture("udp port 67 or udp port 68") as watched, flood(scene.tap, attack, 5000) as sent:
+        wait_until(lambda: sent() > 2000, 10, "the flood")
+        late.start_client()
+        late.wait_configured()
+        wait_until(lambda: sent() >= 10_000, 20, "2 s of flood")
+    seen = watched.seen()
+    first = next(frame.at for frame in seen if frame.src_port == 68)
+    answers = [frame.at for frame in seen if frame.src_port == 67]
+    assert len(answers) == 2 and answers[1] - first < 2
+    assert late.configured().address.ip == late.address  # type: ignore[union-attr]
+    rise(scene, outcome.RATE_LIMITED, before, 5000)
+    assert scene.leaked() == {}
+    scene.answered()
+    scene.lab.delete_vm(late)
+
+
+def test_threat_08_dhcp_starvation(scene: Scene) -> None:
+    """Twenty clients in one VM get one address: the port's."""
+    before = frames.outcomes(scene.lab)
+    scene.clear()
+    attack = []
+    for number in range(20):
+        identity = uuid.UUID(int=number).bytes
+        message = client_message(scene.attacker, wire.DISCOVER, xid=number + 1, options=((61, b"\0" + identity),))
+        attack += [sound(each.frame()) for each in (message, message.change(chaddr=b"\x02\0" + identity[-4:]))]
+    paced(scene.tap, attack, DHCP_LIMIT)
+    rise(scene, outcome.DHCP_OFFER, before[outcome.DHCP_OFFER], 20)
+    rise(scene, outcome.DHCP_FOREIGN_CHADDR, before[outcome.DHCP_FOREIGN_CHADDR], 20)
+    replies = scene.tap.dhcp()
+    assert {reply.yiaddr for reply in replies} == {scene.attacker.address} and len(replies) == 20
+    assert scene.leaked() == {}
+    late = scene.lab.create_vm("later", scene.node, scene.attacker.port["network_id"], client="udhcpc")
+    assert late.wait_configured().address.ip == late.address  # there is room for others
+    scene.lab.delete_vm(late)
+    assert len([port for port, _ in leases(scene) if port == scene.attacker.port["id"]]) <= 1
+
+
+def test_threat_07_arp_flood_for_the_gateway(scene: Scene) -> None:
+    """Answered in the switch, so that neither the controller nor anybody else hears of it."""
+    gateway = scene.gateway
+    before = frames.outcomes(scene.lab).total()
+    attack = arp(scene.attacker, 1, scene.attacker.address, gateway)
+    scene.clear()
+    with flood(scene.tap, attack, 5000) as sent:
+        wait_until(lambda: sent() > 1000, 10, "the flood")
+        pinged = scene.neighbour.ping(gateway, count=5)
+        wait_until(lambda: sent() >= 10_000, 20, "2 s of flood")
+    assert pinged.lost == 0
+    assert not {name: found for name, found in scene.leaked().items() if name != "neighbour"}
+    assert all(frame[6:12] == GATEWAY for frame in scene.taps["neighbour"].frames() if frame[12:14] == b"\x08\x06")
+    assert frames.outcomes(scene.lab).total() == before
+
+
+def neighbour_solicitation(scene: Scene) -> bytes:
+    header = (
+        bytes.fromhex("6000000000183aff") + bytes.fromhex("fe80" + "00" * 13 + "01") + bytes.fromhex("ff02") + bytes(14)
+    )
+    return raw(scene.attacker, IPV6, header + b"\x87" + bytes(23), eth_dst=mac("33:33:ff:00:00:01"))
+
+
+FLOODS: dict[str, tuple[Rule, Callable[[Scene], bytes]]] = {
+    "neighbour solicitations": (Rule.DROP_IPV6, neighbour_solicitation),
+    "ARP of another": (
+        Rule.DROP_SPOOFED,
+        lambda scene: arp(scene.attacker, 1, scene.neighbour.address, scene.remote.address),
+    ),
+    "DHCP of another": (
+        Rule.DROP_SPOOFED,
+        lambda scene: sound(client_message(scene.attacker, wire.DISCOVER, eth_source=mac_of(scene.neighbour)).frame()),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_threat_07_what_is_dropped_never_comes_to_the_controller(scene: Scene, kind: str) -> None:
+    """However much of it there is, and others go on."""
+    rule, make = FLOODS[kind]
+    before, dropped = frames.outcomes(scene.lab).total(), frames.drops(scene.node)[rule, scene.key]
+    attack = make(scene)
+    scene.clear()
+    with flood(scene.tap, attack, 5000) as sent:
+        wait_until(lambda: sent() > 1000, 10, "the flood")
+        pinged = scene.neighbour.ping(scene.remote.address, count=5)
+        wait_until(lambda: sent() >= 5_000, 20, "a second of flood")
+    wait_until(lambda: frames.drops(scene.node)[rule, scene.key] - dropped >= 4_000, 10, f"{rule.name} counts them")
+    assert pinged.lost == 0
+    assert not {name: found for name, found in scene.leaked().items() if name not in ("neighbour", "remote", "wire")}
+    assert not any(attack in scene.taps[name].frames() for name in ("neighbour", "remote", "wire"))
+    assert frames.outcomes(scene.lab).total() == before
+    scene.answered()
+
+
+def test_threat_07_packets_whose_ttl_ends_here(scene: Scene) -> None:
+    """The controller answers some; meanwhile a VM on the same node gets its lease, and packets are forwarded."""
+    good = udp(scene.attacker, scene.stranger.address, eth_dst=GATEWAY, payload=b"used up" * 2)
+    attack = sound(good[:22] + b"\x01" + good[23:])
+    late = scene.lab.create_vm("lately", scene.node, scene.neighbour.port["network_id"], client=None)
+    before = frames.outcomes(scene.lab)
+    with ExitStack() as stack:
+        sent = stack.enter_context(flood(scene.tap, attack, 3000))
+        wait_until(lambda: sent() > 1000, 10, "the flood")
+        late.start_client()
+        late.wait_configured()
+        assert late.ping(scene.stranger.address, count=3).lost == 0
+    answered = frames.outcomes(scene.lab) - before
+    assert answered[outcome.TTL_EXPIRED] > 0 and answered[outcome.RATE_LIMITED] > answered[outcome.TTL_EXPIRED]
+    scene.lab.delete_vm(late)
+    scene.reaches("stranger", sent=good, part=PAYLOAD)
+
+
+# 10: DNS, which the gateway does not offer yet
+
+
+def dns(flags: int, questions: int, body: bytes) -> bytes:
+    return b"\x12\x34" + flags.to_bytes(2) + questions.to_bytes(2) + bytes(6) + body
+
+
+QUERY = b"\x03www\x07example\0\0\x01\0\x01"
+DNS_MESSAGES = {
+    "a query": dns(0x0100, 1, QUERY),
+    "an answer": dns(0x8180, 1, QUERY),
+    "no question": dns(0x0100, 0, b""),
+    "two questions": dns(0x0100, 2, QUERY + QUERY),
+    "65535 questions": dns(0x0100, 65535, QUERY),
+    "a loop": dns(0x0100, 1, b"\xc0\x0c\0\x01\0\x01"),
+    "a chain": dns(0x0100, 1, b"".join(b"\xc0" + bytes((14 + 2 * n,)) for n in range(100)) + b"\0\0\x01\0\x01"),
+    "an unknown label": dns(0x0100, 1, b"\x80\0\0\x01\0\x01"),
+    "a long name": dns(0x0100, 1, (b"\x3f" + b"a" * 63) * 4 + b"\0\0\x01\0\x01"),
+    "AXFR": dns(0x0100, 1, QUERY[:-4] + b"\0\xfc\0\x01"),
+    "ANY": dns(0x0100, 1, QUERY[:-4] + b"\0\xff\0\x01"),
+    "empty": b"",
+    "large": dns(0x0100, 1, QUERY) + bytes(1300),
+}
+
+
+@pytest.mark.parametrize("case", DNS_MESSAGES)
+def test_threat_10_dns(scene: Scene, case: str) -> None:
+    """To the gateway it comes to nothing, and no one is asked in another's name. To a server it arrives."""
+    attacker, victim, message = scene.attacker, scene.neighbour, DNS_MESSAGES[case]
+    for ports in ((5353, 53), (53, 53), (53, 5353)):
+        scene.refused(
+            Rule.DROP_GATEWAY, udp(attacker, scene.gateway, ports, message, eth_dst=GATEWAY), key=scene.network_key
+        )
+        assert not [frame for frame in scene.tap.frames() if frame[23:24] == b"\x11"], "an answer"
+    reflected = {"source": victim.address, "payload": message, "ports": (5353, 53)}
+    scene.refused(
+        Rule.DROP_SPOOFED,
+        udp(attacker, scene.gateway, eth_dst=GATEWAY, **reflected),
+        udp(attacker, scene.stranger.address, eth_dst=GATEWAY, **reflected),
+        udp(attacker, scene.lab.fabric.far_host, eth_dst=GATEWAY, **reflected),
+        udp(attacker, scene.remote.address, eth_dst=mac_of(scene.remote), **reflected),
+    )
+    for name, to, eth_dst in (
+        ("stranger", scene.stranger.address, GATEWAY),
+        ("outside", scene.lab.fabric.far_host, GATEWAY),
+        ("remote", scene.remote.address, mac_of(scene.remote)),
+    ):
+        asked = udp(attacker, to, (5353, 53), message + b"a server", eth_dst=eth_dst)
+        scene.reaches(name, sent=asked, part=PAYLOAD)
+    scene.answered()
+    assert frames.outcomes(scene.lab)[outcome.INTERNAL_ERROR] == 0
