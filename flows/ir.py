@@ -129,6 +129,13 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """Drops what exceeds the meter with this id: all that would still happen to the packet, also after this flow."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Goto:
     table: Table
 
@@ -149,6 +156,7 @@ Action = (
     | NoInPort
     | CheckLarger
     | Learn
+    | Meter
     | Goto
 )
 
@@ -168,6 +176,18 @@ class Flow:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.table, self.priority, self.match))
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """A meter of a node (OpenFlow 1.4 §5.7): `rate` packets per second or kilobit/s, of which `burst` (packets or
+    kilobit) may come at once after a pause. One band, which drops.
+    """
+
+    id: int
+    rate: int
+    burst: int
+    packets: bool = False
 
 
 def matching(**fields: int | tuple[int, int]) -> Match:
@@ -210,6 +230,8 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
             raise ValueError(f"{rule.name}: {action} does not lead forward")
         if isinstance(action, Restart) and action.table > table:
             raise ValueError(f"{rule.name}: {action} does not lead back")
+        if isinstance(action, Meter) and position:
+            raise ValueError(f"{rule.name}: {action} must come first")
         if isinstance(action, (Goto, Restart)) and position != last:
             raise ValueError(f"{rule.name}: {action} must come last")
         # a copy goes to conntrack: what comes after it can only prepare another one

@@ -37,6 +37,7 @@ class Table(IntEnum):
     ACTIVATION = 51
     WAITING = 52
     OUTPUT = 56
+    ALLOWANCE = 60
     STAMP = 250
 
 
@@ -74,6 +75,8 @@ TABLE_DOC: dict[Table, str] = {
     Table.ACTIVATION: "Such a VM is reported to the controller, until the port is served here.",
     Table.WAITING: "For a VM that is expected here: to it once it has sent something, until then to where it is.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
+    Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
+    "nothing.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
 
@@ -136,6 +139,18 @@ class CtZone(IntEnum):
     SNAT = 65001
 
 
+# Meters are numbered by the conntrack zone of the port that they are for: deterministic, and unique on a node.
+# A port has up to three; one more is for what comes from no VM.
+_EGRESS_METERS = 30000
+_INGRESS_METERS = 60000
+SHARED_METER = 90001
+METERS = range(1, SHARED_METER + 1)
+
+# packet_ins per second, and at once: of one port, and of all that comes from no VM
+PORT_PACKET_INS = (50, 100)
+SHARED_PACKET_INS = (200, 400)
+
+
 class Priority(IntEnum):
     """Priorities are compared within a table only. A route's is ROUTE plus its prefix length."""
 
@@ -144,6 +159,7 @@ class Priority(IntEnum):
     LOW = 50
     LEARNED = 80
     NORMAL = 100
+    LIMITED = 120
     HIGH = 150
     LOCAL = 200
     GUARD = 250
@@ -151,6 +167,7 @@ class Priority(IntEnum):
     FORWARDING = 310
     EXEMPT = 320
     TOO_LARGE = 330
+    MUTED = 400
     ROUTE = 100
 
 
@@ -192,6 +209,21 @@ def copy_mac(port_key: int) -> int:
 def nat_zone(zone: int) -> int:
     """The zone in which a port's floating IPs and carrier address are translated, so that no two ports ever meet."""
     return _NAT_ZONES + zone
+
+
+def packet_in_meter(zone: int) -> int:
+    """Bounds what a port causes the controller to do."""
+    return zone
+
+
+def egress_meter(zone: int) -> int:
+    """Bounds what a VM sends."""
+    return _EGRESS_METERS + zone
+
+
+def ingress_meter(zone: int) -> int:
+    """Bounds what a VM receives."""
+    return _INGRESS_METERS + zone
 
 
 def carrier_address(port_key: int) -> int:

@@ -5,10 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from flows.pipeline import PORT_ZONES, REGISTER_DOC, TABLE_DOC, CtZone, Table, nat_zone
+from flows.pipeline import (
+    PORT_PACKET_INS,
+    PORT_ZONES,
+    REGISTER_DOC,
+    SHARED_METER,
+    SHARED_PACKET_INS,
+    TABLE_DOC,
+    CtZone,
+    Table,
+    egress_meter,
+    ingress_meter,
+    nat_zone,
+    packet_in_meter,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,9 @@ class Rule(Enum):
     DROP_ASLEEP = _RuleInfo(160, Table.WAITING, True, "port", "it is not here yet, and has this where it is")
     WAITING_ASLEEP = _RuleInfo(161, Table.WAITING, False, "port", "it is not here yet: to where it is")
     OUTPUT_COPY = _RuleInfo(162, Table.OUTPUT, False, "port", "out to a VM, and a copy to where it is expected")
+    ALLOWANCE = _RuleInfo(190, Table.ALLOWANCE, False, "port", "what a port may cause the controller to do")
+    ALLOWANCE_SHARED = _RuleInfo(191, Table.ALLOWANCE, False, "", "what all that comes from no VM may")
+    OUTPUT_LIMITED = _RuleInfo(192, Table.OUTPUT, False, "port", "out to a VM, at the rate that it may receive")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property
@@ -192,6 +209,10 @@ def decode_cookie(value: int) -> tuple[Rule, int] | None:
     return None if rule is None else (rule, value & 0xFFFFFFFF)
 
 
+def _meters(meter_of: Callable[[int], int]) -> str:
+    return f"{meter_of(PORT_ZONES[0])}-{meter_of(PORT_ZONES[-1])}"
+
+
 def document() -> str:
     """docs/pipeline.md."""
     lines = [
@@ -231,6 +252,19 @@ def document() -> str:
         f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port: its connections as it sees them |",
         f"| {nat_zone(PORT_ZONES[0])}-{nat_zone(PORT_ZONES[-1])} | one per local port: floating IPs, carrier address |",
         *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
+        "",
+        "## Meters",
+        "",
+        "Numbered by the conntrack zone of the port that they are for. A meter drops what exceeds it.",
+        "",
+        "| meter | for | bounds |",
+        "|---|---|---|",
+        f"| {_meters(packet_in_meter)} | every local port | what the controller is handed of it: "
+        f"{PORT_PACKET_INS[0]} packets a second, {PORT_PACKET_INS[1]} at once |",
+        f"| {_meters(egress_meter)} | ports with a limit | what the VM sends |",
+        f"| {_meters(ingress_meter)} | ports with a limit | what the VM receives |",
+        f"| {SHARED_METER} | the node | what the controller is handed of all that comes from no VM: "
+        f"{SHARED_PACKET_INS[0]} packets a second, {SHARED_PACKET_INS[1]} at once |",
         "",
     ]
     return "\n".join(lines)

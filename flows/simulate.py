@@ -28,6 +28,7 @@ from flows.ir import (
     Goto,
     Learn,
     Match,
+    Meter,
     Move,
     NoInPort,
     Output,
@@ -335,6 +336,9 @@ class _Run:
         if flow.key in self.learned or not action.limit or siblings < action.limit:
             self.learned = {**self.learned, flow.key: flow}
 
+    def meter(self, action: Meter, step: Step) -> None:
+        """Time does not pass here: nothing exceeds a rate."""
+
     def goto(self, action: Goto, step: Step) -> int:
         return action.table
 
@@ -357,5 +361,6 @@ _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     NoInPort: _Run.no_in_port,
     CheckLarger: _Run.check_larger,
     Learn: _Run.learn,
+    Meter: _Run.meter,
     Goto: _Run.goto,
 }

@@ -25,6 +25,8 @@ from flows.ir import (
     Goto,
     Learn,
     Match,
+    Meter,
+    MeterConfig,
     Move,
     Nat,
     NoInPort,
@@ -215,16 +217,17 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 
 def _instructions(actions: Iterable[Any]) -> bytes:
-    applied = b""
-    goto = b""
+    metered = applied = goto = b""
     for action in actions:
         if isinstance(action, Goto):
             goto = _pack("!HHB3x", ofp.OFPIT_GOTO_TABLE, 8, action.table)
+        elif isinstance(action, Meter):
+            metered = _pack("!HHI", ofp.OFPIT_METER, 8, action.id)
         else:
             applied += _ENCODERS[type(action)](action)
-    if not applied:
-        return goto
-    return _pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(applied)) + applied + goto
+    if applied:
+        applied = _pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(applied)) + applied
+    return metered + applied + goto
 
 
 def _flow_mod(command: int, table: int, priority: int, cookie: int, cookie_mask: int, body: bytes) -> bytes:
@@ -253,6 +256,23 @@ def delete_ours() -> bytes:
 def delete_stamp() -> bytes:
     """Empties the stamp's table: its cookie is a digest and carries no mark."""
     return _flow_mod(ofp.OFPFC_DELETE, Table.STAMP, 0, 0, 0, encode_match(()))
+
+
+def encode_meter(meter: MeterConfig, *, modify: bool = False) -> bytes:
+    """Adds a meter that is not there, or modifies one that is (OpenFlow 1.4 §7.3.4.5). xid 0. Not for bundles."""
+    unit = ofp.OFPMF_PKTPS if meter.packets else ofp.OFPMF_KBPS
+    flags = unit | ofp.OFPMF_BURST | ofp.OFPMF_STATS
+    band = _pack("!HHII4x", ofp.OFPMBT_DROP, 16, meter.rate, meter.burst)
+    return _meter_mod(ofp.OFPMC_MODIFY if modify else ofp.OFPMC_ADD, flags, meter.id, band)
+
+
+def delete_meter(meter_id: int) -> bytes:
+    """Deletes a meter, and with it every flow that uses it. xid 0."""
+    return _meter_mod(ofp.OFPMC_DELETE, 0, meter_id, b"")
+
+
+def _meter_mod(command: int, flags: int, meter_id: int, bands: bytes) -> bytes:
+    return _message(ofp.OFPT_METER_MOD, _pack("!HHI", command, flags, meter_id) + bands)
 
 
 def with_xid(message: bytes, xid: int) -> bytes:

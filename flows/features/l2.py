@@ -108,4 +108,4 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         )
     # Open vSwitch never sends a frame back to where it came from, but would not say so
     yield drop(Rule.DROP_TO_ITSELF, Priority.HIGH, matching(reg6=port.key, reg7=port.key), key=port.key)
-    yield migration.output(view, network, port)
+    yield from migration.output(view, network, port)

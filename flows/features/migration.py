@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import qos
 from flows.features.uplink_out import TO_UPLINK, tag_on
 from flows.ir import Action, Controller, Flow, Goto, Learn, NoInPort, Output, Resubmit, SetField, drop, flow, matching
 from flows.model import Binding, MigrationPhase, Network, Port
@@ -176,24 +177,22 @@ def _waiting(network: Network, port: Port) -> Iterator[Flow]:
     )
 
 
-def output(view: View, network: Network, port: Port) -> Flow:
+def output(view: View, network: Network, port: Port) -> Iterator[Flow]:
     """Out to the VM, and to where else it is expected."""
     seat = view.seat(port)
     assert seat is not None
-    to_vm = matching(reg7=port.key)
+    rule, out = Rule.OUTPUT_PORT, (Output(seat.ofport), *_copy(view, network, port))
+    if len(out) > 1:
+        rule = Rule.OUTPUT_COPY
+    yield flow(rule, Priority.NORMAL, matching(reg7=port.key), *out, key=port.key)
+    yield from qos.received(view, port, *out)
+
+
+def _copy(view: View, network: Network, port: Port) -> tuple[Action, ...]:
     migration, uplink = port.migration, view.uplink(network)
     if migration is None or migration.phase is MigrationPhase.MOVED or view.role(port) is not Role.ACTIVE:
-        return flow(Rule.OUTPUT_PORT, Priority.NORMAL, to_vm, Output(seat.ofport), key=port.key)
+        return ()
     target = view.snapshot.nodes.get(migration.other.node)
     if uplink is None or target is None:
-        return flow(Rule.OUTPUT_PORT, Priority.NORMAL, to_vm, Output(seat.ofport), key=port.key)
-    return flow(
-        Rule.OUTPUT_COPY,
-        Priority.NORMAL,
-        to_vm,
-        Output(seat.ofport),
-        *_towards(port, target.key),
-        *tag_on(network),
-        Output(uplink),
-        key=port.key,
-    )
+        return ()
+    return (*_towards(port, target.key), *tag_on(network), Output(uplink))

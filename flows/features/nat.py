@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
+from flows.features.allowance import punt
+from flows.ir import Action, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port, SnatAddress
 from flows.pipeline import (
     CARRIER_BASE,
@@ -52,7 +53,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         return
     key = network.key
     too_large = matching(metadata=key, eth_type=ETH_IP, reg0=TOO_LARGE)
-    yield flow(Rule.PUNT_TOO_LARGE, Priority.TOO_LARGE, too_large, Controller(), key=key)
+    yield flow(Rule.PUNT_TOO_LARGE, Priority.TOO_LARGE, too_large, *punt(), key=key)
     yield from _exempt(network, external)
     held = view.snat(network)
     if held is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features import migration
+from flows.features import migration, qos
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import NODE_MACS, Priority, Table
@@ -71,6 +71,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Rule.ALLOW_IP,
             Priority.NORMAL,
             matching(reg6=port.key, eth_src=mac, eth_type=ETH_IP, ip_src=address),
+            *qos.sent(view, port),
             *speaks,
             Goto(Table.SERVICES),
             key=port.key,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features.allowance import punt
 from flows.features.uplink_out import tagged_back, untagged
-from flows.ir import Action, CheckLarger, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
+from flows.ir import Action, CheckLarger, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
     FLAG_LIFTED,
@@ -95,7 +96,7 @@ def _outwards(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
     if network.routed:
         last_hop = matching(metadata=key, eth_type=ETH_IP, nw_ttl=1)
-        yield flow(Rule.PUNT_TTL_EXPIRED, Priority.LOCAL, last_hop, Controller(), key=key)
+        yield flow(Rule.PUNT_TTL_EXPIRED, Priority.LOCAL, last_hop, *punt(), key=key)
     external = view.way_out(network)
     if external is None:
         return

@@ -7,7 +7,7 @@ from flows.model import GatewayMode, Network
 from flows.snapshot import Snapshot
 from tests.world import NODES, network, node, port
 
-PER_LOCAL_PORT = 14
+PER_LOCAL_PORT = 15
 PER_NETWORK = 25
 PER_NETWORK_ROUTED_TO = 14
 PER_GATEWAY = 6
