@@ -7,7 +7,7 @@ objects. tests/unit/flows/test_wire.py holds it to Ryu's bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -326,23 +326,44 @@ def parse_stamp_reply(message: bytes) -> int | None:
 
     Raises ValueError for a message that is cut or of another kind.
     """
-    if len(message) < 16:
-        raise ValueError("multipart reply is cut")
-    kind, _flags = struct.unpack_from("!HH", message, 8)
-    if message[1] != ofp.OFPT_MULTIPART_REPLY or kind != ofp.OFPMP_FLOW:
-        raise ValueError("not a flow statistics reply")
     digests = []
-    offset = 16
-    while offset < len(message):
-        if len(message) - offset < _FLOW_STATS.size:
-            raise ValueError("flow statistics are cut")
-        length, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
-        if length < _FLOW_STATS.size:
-            raise ValueError("flow statistics of no length")
+    for offset in _entries(message, ofp.OFPMP_FLOW, _FLOW_STATS.size):
+        _, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
         if table == Table.STAMP:
             digests.append(cookie)
-        offset += length
     return digests[0] if len(digests) == 1 else None
+
+
+def meters_request(xid: int) -> bytes:
+    """Asks for the configuration of all meters."""
+    return _message(ofp.OFPT_MULTIPART_REQUEST, _pack("!HH4xI4x", ofp.OFPMP_METER_CONFIG, 0, ofp.OFPM_ALL), xid)
+
+
+_METER_CONFIG = struct.Struct("!HHI")
+
+
+def parse_meters_reply(message: bytes) -> list[int]:
+    """The meters in one part of a reply to meters_request. Raises ValueError as parse_stamp_reply does."""
+    found = []
+    for offset in _entries(message, ofp.OFPMP_METER_CONFIG, _METER_CONFIG.size):
+        _length, _flags, id_ = _METER_CONFIG.unpack_from(message, offset)
+        found.append(id_)
+    return found
+
+
+def _entries(message: bytes, wanted: int, size: int) -> Iterator[int]:
+    """Where the entries of a multipart reply begin, each with its length first and of at least `size` bytes."""
+    if len(message) < 16:
+        raise ValueError("multipart reply is cut")
+    if message[1] != ofp.OFPT_MULTIPART_REPLY or int.from_bytes(message[8:10]) != wanted:
+        raise ValueError("another kind of reply")
+    offset = 16
+    while offset < len(message):
+        length = int.from_bytes(message[offset : offset + 2])
+        if length < size or length > len(message) - offset:
+            raise ValueError(f"an entry of {length} bytes")
+        yield offset
+        offset += length
 
 
 def ct_flush_zone(zone: int, xid: int = 0) -> bytes:
