@@ -17,9 +17,9 @@ from pathlib import Path
 
 from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
 from etc.lab.processes import run, start, stop_all
-from flows.ir import Flow
+from flows.ir import Flow, Meter, MeterConfig
 from flows.packet import Packet
-from flows.wire import barrier_request, encode_add, with_xid
+from flows.wire import barrier_request, encode_add, encode_meter, with_xid
 from tests.ovs.frames import decode, encode
 
 _FRAME_DEADLINE = 5.0
@@ -125,6 +125,10 @@ class RealSwitch:
             connection.connect(str(self.directory / "br-int.mgmt"))
             connection.sendall(struct.pack("!BBHI", 5, _HELLO, 8, 0))
             sent = list(flows)
+            # wide ones: the simulator knows no time
+            used = {action.id for flow in sent for action in flow.actions if isinstance(action, Meter)}
+            for id_ in used:
+                connection.sendall(encode_meter(MeterConfig(id_, 1_000_000, 1_000_000, packets=True)))
             for xid, flow in enumerate(sent, start=1):
                 connection.sendall(with_xid(encode_add(flow), xid))
             connection.sendall(barrier_request(len(sent) + 1))
