@@ -19,12 +19,11 @@ from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
 from etc.lab.processes import run, start, stop_all
 from flows.ir import Flow, Meter, MeterConfig
 from flows.packet import Packet
-from flows.wire import barrier_request, encode_add, encode_meter, with_xid
+from tests.ovs import management
 from tests.ovs.frames import decode, encode
 
 _FRAME_DEADLINE = 5.0
 _PCAP_HEADER = 24
-_HELLO, _ERROR, _BARRIER_REPLY = 0, 1, 21
 # a lookup in the output of ofproto/trace; a cookie of 0 is not shown
 _STEP = re.compile(r"^ *(?P<table>\d+)\. (?:No match|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)", re.MULTILINE)
 
@@ -120,27 +119,11 @@ class RealSwitch:
 
     def _load(self, flows: Iterable[Flow]) -> None:
         """Raises ValueError with the flow that the switch refuses."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(START_DEADLINE)
-            connection.connect(str(self.directory / "br-int.mgmt"))
-            connection.sendall(struct.pack("!BBHI", 5, _HELLO, 8, 0))
-            sent = list(flows)
-            # wide ones: the simulator knows no time
-            used = {action.id for flow in sent for action in flow.actions if isinstance(action, Meter)}
-            for id_ in used:
-                connection.sendall(encode_meter(MeterConfig(id_, 1_000_000, 1_000_000, packets=True)))
-            for xid, flow in enumerate(sent, start=1):
-                connection.sendall(with_xid(encode_add(flow), xid))
-            connection.sendall(barrier_request(len(sent) + 1))
-            with connection.makefile("rb") as stream:
-                while True:
-                    header = stream.read(8)
-                    _, kind, length, xid = struct.unpack("!BBHI", header)
-                    body = stream.read(length - 8)
-                    if kind == _ERROR:
-                        raise ValueError(f"{sent[xid - 1]}: error {struct.unpack_from('!HH', body)}")
-                    if kind == _BARRIER_REPLY:
-                        return
+        sent = list(flows)
+        # wide ones: the simulator knows no time
+        used = {action.id for flow in sent for action in flow.actions if isinstance(action, Meter)}
+        meters = [MeterConfig(id_, 1_000_000, 1_000_000, packets=True) for id_ in sorted(used)]
+        management.load(self.directory / "br-int.mgmt", sent, meters)
 
     def command(self, method: str, *params: str) -> str:
         """What ovs-appctl(8) does: a JSON-RPC request on the control socket."""
