@@ -22,6 +22,7 @@ from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Mailbox, Quarantine, flow_name
 from controller.session_meters import Meters
+from controller.session_questions import Questions
 from flows import wire
 from flows.compile import Program
 from flows.diff import Delta
@@ -79,6 +80,7 @@ class DatapathSession:
         self.state = State.CONNECTING
         self.mailbox = Mailbox()
         self.quarantine = Quarantine()
+        self.questions = Questions(connection.send)
         self._programs = programs
         self._make_dispatcher = dispatcher
         self._all_counters = counters
@@ -110,6 +112,7 @@ class DatapathSession:
 
     def stop(self) -> None:
         """Hangs up. Never waits."""
+        self.questions.close()
         self.connection.close()
         if self._thread is not None:
             eventlet.spawn_n(self._thread.kill)  # a kill switches to its victim at once
@@ -249,6 +252,8 @@ class DatapathSession:
 
     def answer(self, kind: int, xid: int, message: bytes) -> None:
         if kind == receive.BUNDLE_CONTROL and receive.bundle_control_type(message) == receive.BUNDLE_OPEN_REPLY:
+            return
+        if self.questions.answer(kind, xid, message):
             return
         error = self._talk.answer(kind, xid, message)
         if error is not None:

@@ -18,6 +18,7 @@ from controller.connection import SESSION_XIDS
 from controller.forgetting import End, Forget
 from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
+from controller.session_questions import QUESTION_XIDS
 from flows import wire
 from flows.ir import Flow, stamp_flow
 
@@ -210,7 +211,7 @@ class Conversation:
 
     def _next_xids(self, count: int) -> int:
         """The first of `count` transaction ids in a row."""
-        if self._xid + count > 0xFFFFFFFF:
+        if self._xid + count > QUESTION_XIDS:
             self._xid = SESSION_XIDS
         first = self._xid
         self._xid += count

@@ -163,6 +163,9 @@ class Rule(Enum):
     ALLOWANCE = _RuleInfo(190, Table.ALLOWANCE, False, "port", "what a port may cause the controller to do")
     ALLOWANCE_SHARED = _RuleInfo(191, Table.ALLOWANCE, False, "", "what all that comes from no VM may")
     OUTPUT_LIMITED = _RuleInfo(192, Table.OUTPUT, False, "port", "out to a VM, at the rate that it may receive")
+    DROP_FLOOD_DHCP = _RuleInfo(193, Table.SERVICES, True, "port", "floods the controller with DHCP: for a while")
+    DROP_FLOOD_TTL = _RuleInfo(194, Table.ROUTING, True, "port", "with packets whose TTL is used up: for a while")
+    DROP_FLOOD_UNRESOLVED = _RuleInfo(195, Table.EXTERNAL_SEND, True, "port", "with next hops to find: for a while")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property
@@ -192,6 +195,8 @@ _RULES_BY_NUMBER: dict[int, Rule] = {rule.number: rule for rule in Rule}
 COOKIE_OURS = 0x54 << 56
 COOKIE_OURS_MASK = 0xFF << 56
 COOKIE_LEARNED = 0x4C << 56
+# added by the controller for a while, beside the computed ones (flows.features.mute)
+COOKIE_MUTED = 0x4D << 56
 # counted apart, so that asking for many leaves room for those who answer
 COOKIE_ASKED = COOKIE_LEARNED | 1
 
@@ -202,8 +207,8 @@ def cookie(rule: Rule, key: int = 0) -> int:
 
 
 def decode_cookie(value: int) -> tuple[Rule, int] | None:
-    """The rule and object key of a cookie, or None when it is not one of ours."""
-    if value & COOKIE_OURS_MASK != COOKIE_OURS:
+    """The rule and object key of a cookie, or None when it has none."""
+    if value & COOKIE_OURS_MASK not in (COOKIE_OURS, COOKIE_MUTED):
         return None
     rule = _RULES_BY_NUMBER.get(value >> 32 & 0xFFFFFF)
     return None if rule is None else (rule, value & 0xFFFFFFFF)

@@ -230,9 +230,11 @@ def _instructions(actions: Iterable[Any]) -> bytes:
     return metered + applied + goto
 
 
-def _flow_mod(command: int, table: int, priority: int, cookie: int, cookie_mask: int, body: bytes) -> bytes:
+def _flow_mod(
+    command: int, table: int, priority: int, cookie: int, cookie_mask: int, body: bytes, seconds: int = 0
+) -> bytes:
     fixed = _FLOW_MOD.pack(
-        cookie, cookie_mask, table, command, 0, 0, priority, _NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0
+        cookie, cookie_mask, table, command, 0, seconds, priority, _NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0
     )
     return _message(ofp.OFPT_FLOW_MOD, fixed + body)
 
@@ -241,6 +243,12 @@ def encode_add(flow: Flow) -> bytes:
     """An upsert with xid 0: ADD keeps the counters of an identical flow and updates its cookie, MODIFY would not."""
     body = encode_match(flow.match) + _instructions(flow.actions)
     return _flow_mod(ofp.OFPFC_ADD, flow.table, flow.priority, flow.cookie, 0, body)
+
+
+def encode_temporary(flow: Flow, seconds: int) -> bytes:
+    """The same for a flow that ends by itself."""
+    body = encode_match(flow.match) + _instructions(flow.actions)
+    return _flow_mod(ofp.OFPFC_ADD, flow.table, flow.priority, flow.cookie, 0, body, seconds)
 
 
 def encode_delete(flow: Flow) -> bytes:
@@ -311,11 +319,14 @@ def barrier_request(xid: int) -> bytes:
     return _message(ofp.OFPT_BARRIER_REQUEST, b"", xid)
 
 
+def multipart_request(kind: int, body: bytes, xid: int) -> bytes:
+    return _message(ofp.OFPT_MULTIPART_REQUEST, _pack("!HH4x", kind, 0) + body, xid)
+
+
 def stamp_request(xid: int) -> bytes:
     """A flow statistics request for the stamp's table."""
-    body = _pack("!HH4x", ofp.OFPMP_FLOW, 0)
-    body += _pack("!B3xII4xQQ", Table.STAMP, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0) + encode_match(())
-    return _message(ofp.OFPT_MULTIPART_REQUEST, body, xid)
+    body = _pack("!B3xII4xQQ", Table.STAMP, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0) + encode_match(())
+    return multipart_request(ofp.OFPMP_FLOW, body, xid)
 
 
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -327,7 +338,7 @@ def parse_stamp_reply(message: bytes) -> int | None:
     Raises ValueError for a message that is cut or of another kind.
     """
     digests = []
-    for offset in _entries(message, ofp.OFPMP_FLOW, _FLOW_STATS.size):
+    for offset in entries(message, ofp.OFPMP_FLOW, _FLOW_STATS.size):
         _, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
         if table == Table.STAMP:
             digests.append(cookie)
@@ -336,7 +347,7 @@ def parse_stamp_reply(message: bytes) -> int | None:
 
 def meters_request(xid: int) -> bytes:
     """Asks for the configuration of all meters."""
-    return _message(ofp.OFPT_MULTIPART_REQUEST, _pack("!HH4xI4x", ofp.OFPMP_METER_CONFIG, 0, ofp.OFPM_ALL), xid)
+    return multipart_request(ofp.OFPMP_METER_CONFIG, _pack("!I4x", ofp.OFPM_ALL), xid)
 
 
 _METER_CONFIG = struct.Struct("!HHI")
@@ -345,21 +356,24 @@ _METER_CONFIG = struct.Struct("!HHI")
 def parse_meters_reply(message: bytes) -> list[int]:
     """The meters in one part of a reply to meters_request. Raises ValueError as parse_stamp_reply does."""
     found = []
-    for offset in _entries(message, ofp.OFPMP_METER_CONFIG, _METER_CONFIG.size):
+    for offset in entries(message, ofp.OFPMP_METER_CONFIG, _METER_CONFIG.size):
         _length, _flags, id_ = _METER_CONFIG.unpack_from(message, offset)
         found.append(id_)
     return found
 
 
-def _entries(message: bytes, wanted: int, size: int) -> Iterator[int]:
-    """Where the entries of a multipart reply begin, each with its length first and of at least `size` bytes."""
+def entries(message: bytes, wanted: int, size: int, *, length_at: int = 0) -> Iterator[int]:
+    """Where the entries of a multipart reply begin, each of at least `size` bytes and with its length at `length_at`.
+
+    Raises ValueError for a message that is cut or of another kind.
+    """
     if len(message) < 16:
         raise ValueError("multipart reply is cut")
     if message[1] != ofp.OFPT_MULTIPART_REPLY or int.from_bytes(message[8:10]) != wanted:
         raise ValueError("another kind of reply")
     offset = 16
     while offset < len(message):
-        length = int.from_bytes(message[offset : offset + 2])
+        length = int.from_bytes(message[offset + length_at : offset + length_at + 2])
         if length < size or length > len(message) - offset:
             raise ValueError(f"an entry of {length} bytes")
         yield offset
