@@ -90,9 +90,9 @@ def test_limits_change_no_packet_but_its_mark() -> None:
     fabrics = [Fabric.of(snapshot) for snapshot in (world(), limited())]
     packet = BLUE_1.udp(BLUE_2.ip, BLUE_2.mac)
 
-    def seen(fabric: Fabric, sent: Packet) -> list[tuple[object, Packet]]:
+    def seen(fabric: Fabric, sent: Packet) -> list[tuple[str, int, Packet]]:
         journey = fabric.send(BLUE_1.node, BLUE_1.ofport, sent)
-        return [(place, got.but(ip_dscp=0)) for place, got in journey.delivered]
+        return [(node, ofport, got.but(ip_dscp=0)) for node, ofport, got in journey.delivered]
 
     assert seen(fabrics[0], packet) == seen(fabrics[1], packet) != []
     assert reply_to(packet)["ip_dscp"] == 0

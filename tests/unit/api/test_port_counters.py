@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
 from controller.port_counters import PortCounts, Traffic
@@ -21,14 +22,20 @@ def answering(world: World, counts: PortCounts | None, error: NoAnswer | None = 
             raise error
         return counts
 
-    world.services = replace(world.services, port_counters=counters, port_mutes=lambda node, key: {"punt_dhcp": 9})
+    world.services = replace(
+        world.services,
+        port_counters=counters,
+        port_mutes=lambda node, key: {"punt_dhcp": 9},
+        registry=CollectorRegistry(),
+    )
     world.app = make_app(world.services)
 
 
 def bound_port(world: World) -> str:
     world.node("n1")
     port = world.port(world.network(project_id="a")["id"], project_id="a")
-    world.bind(port["id"], "n1")
+    seen = {"serial": 1, "interfaces": [{"iface_id": port["id"], "ofport": 100}]}
+    world.ok("PUT", "/v1/nodes/n1/interfaces", seen, "agent")
     return str(port["id"])
 
 
@@ -54,5 +61,6 @@ def test_no_counters(world: World, error: NoAnswer | None, refusal: tuple[int, s
     port_id = bound_port(world)
     answering(world, None, error)
     assert world.call("GET", f"/v1/ports/{port_id}/counters").refusal[:2] == refusal
-    unbound = world.port(world.network(name="other")["id"])["id"]
+    network_id = world.ok("GET", f"/v1/ports/{port_id}")["port"]["network_id"]
+    unbound = world.port(network_id)["id"]
     assert world.call("GET", f"/v1/ports/{unbound}/counters").refusal[:2] == (409, "not_bound")
