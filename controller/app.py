@@ -33,10 +33,12 @@ from controller.api.services import Services
 from controller.arrivals import Arrivals
 from controller.background import LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.mutes import Mutes
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.unresolved import Unresolved
+from controller.port_counters import PortCollector, PortCounters
 from controller.receive import VERSION
 from controller.resolver import Resolver
 from controller.session_counters import Counters, SessionCollector
@@ -72,6 +74,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
         unresolved = Unresolved(self.counters.packet_in_outcomes)
         self._resolver = Resolver(unresolved, self.keeper.snapshot, lambda *packet: self.sessions.send(*packet))
+        self._mutes = Mutes(self.keeper.snapshot)
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
@@ -81,6 +84,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
+            mute=settings.packet_in_mute,
+            muted=self._mutes.muted,
         )
         self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters)
         self.keeper.attach(self.sessions)
@@ -92,6 +97,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
         )
+        port_counters = PortCounters(self.sessions.ask)
+        registry.register(self._mutes)
+        registry.register(PortCollector(port_counters, self.keeper.snapshot, self.sessions.nodes))
         services = Services(
             store=self.store,
             snapshot=self.keeper.snapshot,
@@ -102,6 +110,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             config=settings,
             registry=registry,
             datapaths=self.sessions.connections,
+            port_counters=port_counters.of_port,
+            port_mutes=self._mutes.of_port,
         )
         self._connections = ConnectionFactory(
             services.stats_waiters,

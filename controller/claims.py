@@ -8,7 +8,7 @@ that is stamped with it, until nothing stands against it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from flows.diff import Delta
@@ -75,7 +75,7 @@ class Claims:
             kept = self._take(node, delta, first, revision, now)
             digest = self.digest(node, delta.digest)
             if kept is not delta.upserts or gone[node] is not delta.deletes or digest != delta.digest:
-                delta = Delta(kept, gone[node], digest)
+                delta = replace(delta, upserts=kept, deletes=gone[node], digest=digest)
             sent[node] = delta
         return sent
 

@@ -121,6 +121,11 @@ class Client:
     def get_port(self, port_id: str) -> Object:
         return self._get("ports", "port", port_id)
 
+    def get_port_counters(self, port_id: str) -> Object:
+        """What has passed a port and what has not, as its switch has counted."""
+        counters: Object = _member(self._call("GET", _path("ports", port_id) + "/counters"), "counters", dict)
+        return counters
+
     def create_port(self, fields: Object) -> Written:
         return self._write("POST", "ports", "port", fields)
 

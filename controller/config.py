@@ -59,6 +59,13 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "packet_in": [
         cfg.IntOpt("rate", default=50, min=1, help="Packets a second that one port may send to the controller."),
         cfg.IntOpt("burst", default=100, min=1, help="Packets that one port may send at once above that rate."),
+        cfg.IntOpt(
+            "mute",
+            default=60,
+            min=0,
+            max=4000,
+            help="Seconds for which a port is not heard about what it floods the controller with; 0: always heard.",
+        ),
     ],
     "gateway": [
         cfg.IntOpt(
@@ -118,6 +125,7 @@ class ControllerConfig:
     lease_time: int
     packet_in_rate: int
     packet_in_burst: int
+    packet_in_mute: int
     gateway_release_delay: int
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
@@ -166,6 +174,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             lease_time=conf.dhcp.lease_time,
             packet_in_rate=conf.packet_in.rate,
             packet_in_burst=conf.packet_in.burst,
+            packet_in_mute=conf.packet_in.mute,
             gateway_release_delay=conf.gateway.release_delay,
             vlan_range=_vlan_range(conf.vlan.range),
             auto_assign_pool=conf.floating_ips.auto_assign_pool or None,

@@ -126,5 +126,10 @@ def error_of(message: bytes) -> tuple[int, int]:
     return int.from_bytes(message[8:10]), int.from_bytes(message[10:12])
 
 
+def more_follows(message: bytes) -> bool:
+    """Of a multipart reply: it is not the last of its parts."""
+    return bool(message[11] & 1)
+
+
 def bundle_control_type(message: bytes) -> int:
     return int.from_bytes(message[12:14])

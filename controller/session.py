@@ -21,8 +21,11 @@ from controller.packet_in.outputs import Output, Resubmit
 from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Mailbox, Quarantine, flow_name
+from controller.session_meters import Meters
+from controller.session_questions import Questions
 from flows import wire
 from flows.compile import Program
+from flows.diff import Delta
 from flows.ir import Flow
 
 _DESCRIBED = 20
@@ -77,6 +80,7 @@ class DatapathSession:
         self.state = State.CONNECTING
         self.mailbox = Mailbox()
         self.quarantine = Quarantine()
+        self.questions = Questions(connection.send)
         self._programs = programs
         self._make_dispatcher = dispatcher
         self._all_counters = counters
@@ -84,6 +88,7 @@ class DatapathSession:
         self._adopted = Signal()
         self._dispatcher: Dispatcher | None = None
         self._talk = Conversation(connection.write, self._counters)
+        self._meters = Meters(self._talk)
         self._log = structlog.get_logger().bind(datapath_id=f"{self.datapath_id:016x}")
         self._thread: Any = None
 
@@ -107,6 +112,7 @@ class DatapathSession:
 
     def stop(self) -> None:
         """Hangs up. Never waits."""
+        self.questions.close()
         self.connection.close()
         if self._thread is not None:
             eventlet.spawn_n(self._thread.kill)  # a kill switches to its victim at once
@@ -140,10 +146,13 @@ class DatapathSession:
         self.mailbox.clear()  # the program already is what that led to
         whole = stamp != program.digest
         if not whole:
+            self._meters.assume(meter.id for meter in program.meters())
             self._log.info("session_in_sync", flows=len(program), revision=revision)
         else:
             self._counters.resyncs += 1
-            self._install((), tuple(program.flows()), program.digest, wipe=True)
+            meters = tuple(program.meters())
+            stale = tuple(sorted(self._meters.ask() - {meter.id for meter in meters}))
+            self._install(Delta(tuple(program.flows()), (), program.digest, meters, stale), wipe=True)
             self._log.info("session_resynced", flows=len(program), revision=revision)
         self._forget(revision)
         self._programs.confirmed(self._name, revision, whole=whole)
@@ -155,7 +164,7 @@ class DatapathSession:
             work = self.mailbox.take()
             delta = self.quarantine.retry(work.delta)
             if delta:
-                self._install(delta.deletes, delta.upserts, delta.digest)
+                self._install(delta)
             self._forget(work.revision)
             self._programs.confirmed(self._name, work.revision, work.unclaimed)
 
@@ -170,11 +179,23 @@ class DatapathSession:
                 self._log.error("not_forgotten", error=error)
             self._programs.forgotten(self._name, piece, revision)
 
-    def _install(self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False) -> None:
-        """Applies all of it in one bundle but the flows that the switch refuses, which go into quarantine.
+    def _install(self, delta: Delta, *, wipe: bool = False) -> None:
+        """The meters that flows will use, the flows in one bundle, then away with the meters that none uses any more.
+        What the switch refuses goes into quarantine, with the flows of a meter that it refuses.
 
         Raises SessionEnd when the switch refuses without a flow to blame.
         """
+        refused = self._meters.put(delta.meters)
+        for id_, error in refused.items():
+            self._log.error("meter_quarantined", meter=id_, error=error)
+        self.quarantine.add_meters(meter for meter in delta.meters if meter.id in refused)
+        self._install_flows(delta.deletes, delta.upserts, delta.digest, wipe=wipe)
+        for id_, error in self._meters.remove(delta.gone_meters).items():
+            self._log.error("meter_not_deleted", meter=id_, error=error)
+
+    def _install_flows(
+        self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False
+    ) -> None:
         while True:
             refusal = self._talk.apply(Bundle(deletes, adds, self.quarantine.stamp(digest), wipe))
             if refusal is None:
@@ -231,6 +252,8 @@ class DatapathSession:
 
     def answer(self, kind: int, xid: int, message: bytes) -> None:
         if kind == receive.BUNDLE_CONTROL and receive.bundle_control_type(message) == receive.BUNDLE_OPEN_REPLY:
+            return
+        if self.questions.answer(kind, xid, message):
             return
         error = self._talk.answer(kind, xid, message)
         if error is not None:

@@ -18,6 +18,7 @@ from controller.connection import SESSION_XIDS
 from controller.forgetting import End, Forget
 from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
+from controller.session_questions import QUESTION_XIDS
 from flows import wire
 from flows.ir import Flow, stamp_flow
 
@@ -49,12 +50,15 @@ class Refusal:
 
 @dataclass(slots=True)
 class _Exchange:
-    """What is being waited for. Errors with an xid from `first` to `last` are about the bundle's messages."""
+    """What is being waited for. Errors with an xid from `first` to `last` are about the messages before it. `parts`:
+    those of a multipart reply that have come before its last.
+    """
 
     awaited: int
     first: int = 0
     last: int = -1
     errors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
     done: Event = field(default_factory=Event)
 
 
@@ -80,7 +84,10 @@ class Conversation:
         if error is not None and exchange.first <= xid <= exchange.last:
             exchange.errors[xid] = error
         elif xid == exchange.awaited and not exchange.done.ready():
-            exchange.done.send((kind, message))
+            if kind == receive.MULTIPART_REPLY and receive.more_follows(message):
+                exchange.parts.append(message)
+            else:
+                exchange.done.send((kind, message))
         else:
             return error
         return None
@@ -97,6 +104,31 @@ class Conversation:
             return wire.parse_stamp_reply(message)
         except ValueError as error:
             raise SessionEnd(f"stamp: {error}") from error
+
+    def meters(self) -> set[int]:
+        """The ids of the meters that the switch holds. Raises SessionEnd."""
+        exchange = _Exchange(self._next_xids(1))
+        kind, message = self._ask(exchange, [wire.meters_request(exchange.awaited)])
+        if kind != receive.MULTIPART_REPLY:
+            raise SessionEnd(f"meters refused: error {receive.error_of(message)}")
+        try:
+            return {id_ for part in (*exchange.parts, message) for id_ in wire.parse_meters_reply(part)}
+        except ValueError as error:
+            raise SessionEnd(f"meters: {error}") from error
+
+    def meter_mods(
+        self, ids: Sequence[int], messages: Sequence[bytes], *, unstamp: bool = False
+    ) -> dict[int, tuple[int, int]]:
+        """Sends a message about each meter, and waits until the switch has done it. Returns the errors by id. With
+        `unstamp` the stamp goes first. Raises SessionEnd.
+        """
+        self.counters.meter_mods += len(messages)
+        self.counters.flow_mods += unstamp
+        stamp = [wire.delete_stamp()] if unstamp else []
+        errors = self._all([*stamp, *messages])
+        if unstamp and 0 in errors:
+            raise SessionEnd(f"stamp not deleted: error {errors[0]}")
+        return {ids[index - len(stamp)]: error for index, error in errors.items()}
 
     def apply(self, bundle: Bundle) -> Refusal | None:
         """None when it is committed; else nothing has changed on the switch. Raises SessionEnd."""
@@ -129,11 +161,15 @@ class Conversation:
     def forget(self, what: Sequence[Forget]) -> list[tuple[int, int]]:
         """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd."""
         self.counters.zones_flushed += sum(each.end is End.ALL for each in what)
-        start = self._next_xids(len(what) + 1)
-        messages = [wire.with_xid(each.message(), xid) for xid, each in enumerate(what, start)]
-        exchange = _Exchange(start + len(what), start, start + len(what) - 1)
-        self._ask(exchange, [*messages, wire.barrier_request(exchange.awaited)])
-        return list(exchange.errors.values())
+        return list(self._all([each.message() for each in what]).values())
+
+    def _all(self, messages: Sequence[bytes]) -> dict[int, tuple[int, int]]:
+        """Sends messages that have no answer, and a barrier. The errors by the message's index."""
+        start = self._next_xids(len(messages) + 1)
+        exchange = _Exchange(start + len(messages), start, start + len(messages) - 1)
+        numbered = [wire.with_xid(message, xid) for xid, message in enumerate(messages, start)]
+        self._ask(exchange, [*numbered, wire.barrier_request(exchange.awaited)])
+        return {xid - start: error for xid, error in exchange.errors.items()}
 
     def _send_flows(self, wipes: Sequence[bytes], bundle: Bundle, stamps: Sequence[bytes], xid: int) -> None:
         """In pieces, so that the switch works while we encode, and other green threads get their turn."""
@@ -175,7 +211,7 @@ class Conversation:
 
     def _next_xids(self, count: int) -> int:
         """The first of `count` transaction ids in a row."""
-        if self._xid + count > 0xFFFFFFFF:
+        if self._xid + count > QUESTION_XIDS:
             self._xid = SESSION_XIDS
         first = self._xid
         self._xid += count

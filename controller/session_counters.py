@@ -23,6 +23,7 @@ class NodeCounters:
     packet_ins: int = 0
     packet_ins_malformed: int = 0
     zones_flushed: int = 0
+    meter_mods: int = 0
 
 
 # metric, its value, its text
@@ -39,6 +40,7 @@ _PER_NODE: Final[tuple[tuple[str, Callable[[NodeCounters], int], str], ...]] = (
         lambda node: node.packet_ins_malformed,
         "Packet_ins that could not be read, by node.",
     ),
+    ("trunkline_meter_mods", lambda node: node.meter_mods, "Meter-mod messages sent, by node."),
     ("trunkline_zones_flushed", lambda node: node.zones_flushed, "Conntrack zones flushed, by node."),
 )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from controller.green import Signal
 from flows.diff import Delta
-from flows.digest import flow_digest
-from flows.ir import Flow, FlowKey
+from flows.digest import flow_digest, meter_digest
+from flows.ir import Flow, FlowKey, Meter, MeterConfig
 from flows.rules import decode_cookie
 
 
@@ -50,10 +50,11 @@ class Mailbox:
 
 
 class Quarantine:
-    """Flows that a switch refused, until the object that they are about changes."""
+    """Flows that a switch refused, until the object that they are about changes, and meters that it refused."""
 
     def __init__(self) -> None:
         self._flows: dict[FlowKey, Flow] = {}
+        self._meters: dict[int, MeterConfig] = {}
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -64,11 +65,13 @@ class Quarantine:
     def add(self, flows: Iterable[Flow]) -> None:
         self._flows.update((flow.key, flow) for flow in flows)
 
-    def clear(self) -> None:
-        self._flows.clear()
+    def add_meters(self, meters: Iterable[MeterConfig]) -> None:
+        self._meters.update((meter.id, meter) for meter in meters)
 
     def retry(self, delta: Delta) -> Delta:
         """The delta with those flows that it gives a reason to try again; they are forgotten here."""
+        for id_ in (*delta.gone_meters, *(meter.id for meter in delta.meters)):
+            self._meters.pop(id_, None)
         if not self._flows:
             return delta
         for flow in (*delta.deletes, *delta.upserts):
@@ -77,12 +80,16 @@ class Quarantine:
         again = tuple(flow for flow in self._flows.values() if _about(flow) in changed)
         for flow in again:
             del self._flows[flow.key]
-        return replace(delta, upserts=delta.upserts + again)
+        used = [action.id for flow in again for action in flow.actions if isinstance(action, Meter)]
+        meters = tuple(self._meters.pop(id_) for id_ in dict.fromkeys(used) if id_ in self._meters)
+        return replace(delta, upserts=delta.upserts + again, meters=delta.meters + meters)
 
     def stamp(self, digest: int) -> int:
         """The digest of what is really installed when `digest` is wanted: a restart then sees that something lacks."""
         for flow in self._flows.values():
             digest ^= flow_digest(flow)
+        for meter in self._meters.values():
+            digest ^= meter_digest(meter)
         return digest
 
     def by_rule(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from controller.packet_in.outputs import Output, Resubmit
 from controller.session import DatapathSession, Programs, State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
+from controller.session_questions import NoAnswer
 
 MAX_PARKED: Final = 64
 """Connections of unknown switches that are kept; one more closes the oldest."""
@@ -91,6 +92,13 @@ class SessionRegistry:
         session = self.of_node(node)
         return session is not None and session.send(output)
 
+    def ask(self, node: str, request: Callable[[int], bytes], timeout_s: float) -> list[bytes]:
+        """All parts of a node's reply to a multipart request. Raises NoAnswer."""
+        session = self.of_node(node)
+        if session is None:
+            raise NoAnswer("not connected")
+        return session.questions.ask(request, timeout_s)
+
     def serves(self, node: str, datapath_id: int) -> bool:
         """Work that is delivered now will be installed, if nothing goes wrong."""
         session = self._sessions.get(datapath_id)
@@ -108,6 +116,10 @@ class SessionRegistry:
 
     def live(self) -> Iterator[DatapathSession]:
         return (session for session in self if session.state is State.LIVE)
+
+    def nodes(self) -> Iterator[str]:
+        """The nodes that are connected."""
+        return (session.node for session in self if session.node is not None)
 
     def of_node(self, node: str) -> DatapathSession | None:
         return next((session for session in self._sessions.values() if session.node == node), None)

@@ -258,7 +258,7 @@ class SnapshotKeeper:
             self._compile_failed(name)
             return _Next(Program(), Delta((), (), 0), broken=True)
         self._report_failures(name, Program(), program)
-        return _Next(program, Delta(tuple(program.flows()), (), program.digest))
+        return _Next(program, Delta(tuple(program.flows()), (), program.digest, tuple(program.meters())))
 
     def _recompile(self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> _Next:
         """The next program of a node. A fault of the compiler leaves this node as it is, and no other."""
@@ -269,7 +269,13 @@ class SnapshotKeeper:
         try:
             if state.broken:
                 program = compile_node(after, name)
-                delta = diff(old.flows(), program.flows(), program.digest)
+                delta = diff(
+                    old.flows(),
+                    program.flows(),
+                    program.digest,
+                    meters_installed=old.meters(),
+                    meters_desired=program.meters(),
+                )
             else:
                 program, delta = recompile(old, before, after, changes, name)
         except Exception:

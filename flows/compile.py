@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from flows.diff import Delta
-from flows.digest import flow_digest
+from flows.diff import Delta, diff
+from flows.digest import digest
 from flows.features import (
+    allowance,
     arp,
     classify,
     external,
@@ -26,6 +27,7 @@ from flows.features import (
     port_forwarding,
     port_security,
     provider,
+    qos,
     routing,
     security_groups,
     services,
@@ -33,7 +35,7 @@ from flows.features import (
     static_routes,
     uplink_in,
 )
-from flows.ir import Flow, FlowKey
+from flows.ir import Flow, MeterConfig
 from flows.model import (
     Change,
     FloatingIpChange,
@@ -64,6 +66,7 @@ _STATIC = (
     routing.static,
     l2.static,
     migration.static,
+    allowance.static,
 )
 _NETWORK = (
     classify.network,
@@ -93,9 +96,11 @@ _PORT = (
     size.port,
     l2.port,
     migration.port,
+    allowance.port,
 )
 # of a port whose VM has left for another node: what still comes for it
 _PORT_LEFT = (routing.port, nat.port, floating_ip.port, port_forwarding.port, policy.port, migration.port)
+_PORT_METERS = (allowance.port_meters, qos.meters)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
 
@@ -119,11 +124,17 @@ SegmentKey = tuple[Kind, str]
 class Segment:
     flows: tuple[Flow, ...]
     digest: int
+    meters: tuple[MeterConfig, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.flows or self.meters)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """All flows of one node. `failures` says why a segment could not be made: it has no flows, and stops no other."""
+    """All flows and meters of one node. `size` counts flows. `failures` says why a segment could not be made: it has
+    none, and stops no other.
+    """
 
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
     digest: int = 0
@@ -133,6 +144,10 @@ class Program:
     def flows(self) -> Iterator[Flow]:
         for segment in self.segments.values():
             yield from segment.flows
+
+    def meters(self) -> Iterator[MeterConfig]:
+        for segment in self.segments.values():
+            yield from segment.meters
 
     def __len__(self) -> int:
         return self.size
@@ -240,13 +255,28 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
 }
 
 
+def _static_meters(view: View, _id: str) -> Iterator[MeterConfig]:
+    yield from allowance.static_meters()
+
+
+def _port_meters(view: View, port_id: str) -> Iterator[MeterConfig]:
+    port = view.snapshot.ports.get(port_id)
+    if port is not None and view.role(port) in (Role.ACTIVE, Role.WAITING):
+        for generate in _PORT_METERS:
+            yield from generate(view, port)
+
+
+_METERS: dict[Kind, Callable[[View, str], Iterator[MeterConfig]]] = {
+    Kind.STATIC: _static_meters,
+    Kind.PORT: _port_meters,
+}
+
+
 def _segment(view: View, key: SegmentKey) -> Segment:
     kind, id_ = key
     flows = tuple(_GENERATORS[kind](view, id_))
-    digest = 0
-    for flow in flows:
-        digest ^= flow_digest(flow)
-    return Segment(flows, digest)
+    meters = tuple(_METERS[kind](view, id_)) if kind in _METERS else ()
+    return Segment(flows, digest(flows, meters), meters)
 
 
 def compile_node(snapshot: Snapshot, node: str) -> Program:
@@ -274,10 +304,10 @@ def recompile(
     and everything is made; for one that is gone, everything is deleted.
     """
     if node not in after.nodes:
-        return Program(), Delta((), tuple(program.flows()), 0)
+        return Program(), Delta((), tuple(program.flows()), 0, (), tuple(meter.id for meter in program.meters()))
     if node not in before.nodes or not program.segments:
         whole = compile_node(after, node)
-        return whole, Delta(tuple(whole.flows()), (), whole.digest)
+        return whole, Delta(tuple(whole.flows()), (), whole.digest, tuple(whole.meters()))
     touched = _touched(before, after, changes, node)
     if not touched:
         return program, Delta((), (), program.digest)
@@ -286,11 +316,11 @@ def recompile(
 
 def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[Program, Delta]:
     segments = dict(program.segments)
-    digest = program.digest
+    value = program.digest
     size = program.size
     failures = dict(program.failures)
-    old_flows: dict[FlowKey, Flow] = {}
-    new_flows: dict[FlowKey, Flow] = {}
+    replaced: list[Segment] = []
+    made: list[Segment] = []
     for key in keys:
         old = segments.get(key)
         failures.pop(key, None)
@@ -299,22 +329,30 @@ def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[
         except Exception as error:  # one bad object must not stop the others
             failures[key] = f"{type(error).__name__}: {error}"
             new = Segment((), 0)
+        if old == new:
+            continue
         if old is not None:
-            if old.flows == new.flows:
-                continue
-            digest ^= old.digest
+            value ^= old.digest
             size -= len(old.flows)
-            old_flows.update((flow.key, flow) for flow in old.flows)
-        if new.flows:
+            replaced.append(old)
+        if new:
             segments[key] = new
-            digest ^= new.digest
+            value ^= new.digest
             size += len(new.flows)
-            new_flows.update((flow.key, flow) for flow in new.flows)
+            made.append(new)
         else:
             segments.pop(key, None)
-    upserts = tuple(flow for key, flow in new_flows.items() if old_flows.get(key) != flow)
-    deletes = tuple(flow for key, flow in old_flows.items() if key not in new_flows)
-    return Program(segments, digest, size, failures), Delta(upserts, deletes, digest)
+    return Program(segments, value, size, failures), _delta(replaced, made, value)
+
+
+def _delta(replaced: Iterable[Segment], made: Iterable[Segment], value: int) -> Delta:
+    return diff(
+        (flow for segment in replaced for flow in segment.flows),
+        (flow for segment in made for flow in segment.flows),
+        value,
+        meters_installed=(meter for segment in replaced for meter in segment.meters),
+        meters_desired=(meter for segment in made for meter in segment.meters),
+    )
 
 
 def _touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node: str) -> list[SegmentKey]:

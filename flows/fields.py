@@ -40,6 +40,7 @@ _TABLE: tuple[tuple[str, int, int, int, int, str], ...] = (
     ("eth_type", OXM, 5, 2, 16, "eth_type"),
     ("ip_frag", NXM1, 26, 1, 2, "ip_frag"),
     ("nw_ttl", NXM1, 29, 1, 8, "nw_ttl"),
+    ("ip_dscp", OXM, 8, 1, 6, "ip_dscp"),
     ("ip_proto", OXM, 10, 1, 8, "nw_proto"),
     ("ip_src", OXM, 11, 4, 32, "nw_src"),
     ("ip_dst", OXM, 12, 4, 32, "nw_dst"),

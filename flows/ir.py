@@ -146,6 +146,13 @@ class Conjunction:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """Drops what exceeds the meter with this id: all that would still happen to the packet, also after this flow."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Goto:
     table: Table
 
@@ -167,6 +174,7 @@ Action = (
     | CheckLarger
     | Learn
     | Conjunction
+    | Meter
     | Goto
 )
 
@@ -186,6 +194,18 @@ class Flow:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.table, self.priority, self.match))
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """A meter of a node (OpenFlow 1.4 §5.7): `rate` packets per second or kilobit/s, of which `burst` (packets or
+    kilobit) may come at once after a pause. One band, which drops.
+    """
+
+    id: int
+    rate: int
+    burst: int
+    packets: bool = False
 
 
 def matching(**fields: int | tuple[int, int]) -> Match:
@@ -228,6 +248,8 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
             raise ValueError(f"{rule.name}: {action} does not lead forward")
         if isinstance(action, Restart) and action.table > table:
             raise ValueError(f"{rule.name}: {action} does not lead back")
+        if isinstance(action, Meter) and position:
+            raise ValueError(f"{rule.name}: {action} must come first")
         if isinstance(action, (Goto, Restart)) and position != last:
             raise ValueError(f"{rule.name}: {action} must come last")
         # a copy goes to conntrack: what comes after it can only prepare another one

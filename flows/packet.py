@@ -14,7 +14,7 @@ _PIPELINE_FIELDS = frozenset(
 _UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64}
 # field -> the field and value that a packet must have for it to exist (ovs-fields(7), "Prerequisites")
 PREREQUISITES: dict[str, tuple[str, int]] = {
-    **dict.fromkeys(("ip_frag", "nw_ttl", "ip_proto", "ip_src", "ip_dst"), ("eth_type", ETH_IP)),
+    **dict.fromkeys(("ip_frag", "nw_ttl", "ip_dscp", "ip_proto", "ip_src", "ip_dst"), ("eth_type", ETH_IP)),
     **dict.fromkeys(("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"), ("eth_type", ETH_ARP)),
     **dict.fromkeys(("tcp_src", "tcp_dst"), ("ip_proto", PROTO_TCP)),
     **dict.fromkeys(("udp_src", "udp_dst"), ("ip_proto", PROTO_UDP)),

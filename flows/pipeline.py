@@ -47,6 +47,8 @@ class Table(IntEnum):
     INGRESS_VERDICT = 55
     OUTPUT = 56
     INGRESS_RULES = 58
+    ALLOWANCE = 60
+    REPORT = 62
     STAMP = 250
 
 
@@ -97,6 +99,9 @@ TABLE_DOC: dict[Table, str] = {
     Table.INGRESS_VERDICT: "As egress_verdict.",
     Table.INGRESS_RULES: "As egress_rules; looked up by ingress_policy.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
+    Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
+    "nothing.",
+    Table.REPORT: "Looked up before anything is reported to the controller: the meter that bounds reports.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
 
@@ -192,6 +197,21 @@ class CtZone(IntEnum):
     SNAT = 65001
 
 
+# Meters are numbered by the conntrack zone of the port that they are for: deterministic, and unique on a node.
+# A port has up to three; more are for what comes from no VM, and for what
+# security groups want reported.
+_EGRESS_METERS = 30000
+_INGRESS_METERS = 60000
+SHARED_METER = 90001
+LOG_METER = 90002
+METERS = range(1, LOG_METER + 1)
+
+# packet_ins per second, and at once: of one port, and of all that comes from no VM
+PORT_PACKET_INS = (50, 100)
+SHARED_PACKET_INS = (200, 400)
+LOG_PACKET_INS = (100, 200)
+
+
 class Priority(IntEnum):
     """Priorities are compared within a table only. A route's is ROUTE plus its prefix length; FROM_OWN is for what has
     the node's own address as its source, before all else that goes there.
@@ -202,6 +222,7 @@ class Priority(IntEnum):
     LOW = 50
     LEARNED = 80
     NORMAL = 100
+    LIMITED = 120
     HIGH = 150
     LOCAL = 200
     GUARD = 250
@@ -210,13 +231,14 @@ class Priority(IntEnum):
     EXEMPT = 320
     TOO_LARGE = 330
     FROM_OWN = 330
+    MUTED = 400
     ROUTE = 100
     # of security rules: clauses about members and CIDRs, then what needs no clauses. The latter plus a prefix length.
     BY_MEMBER = 40
     BY_CIDR = 50
     ALL_OF_CIDR = 150
     ALL_OF_MEMBER = 200
-    PROVIDER = 400
+    PROVIDER = 410
 
 
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
@@ -261,6 +283,21 @@ def copy_mac(port_key: int, *, reply: bool = False) -> int:
 def nat_zone(zone: int) -> int:
     """The zone in which a port's floating IPs and carrier address are translated, so that no two ports ever meet."""
     return _NAT_ZONES + zone
+
+
+def packet_in_meter(zone: int) -> int:
+    """Bounds what a port causes the controller to do."""
+    return zone
+
+
+def egress_meter(zone: int) -> int:
+    """Bounds what a VM sends."""
+    return _EGRESS_METERS + zone
+
+
+def ingress_meter(zone: int) -> int:
+    """Bounds what a VM receives."""
+    return _INGRESS_METERS + zone
 
 
 def carrier_address(port_key: int) -> int:

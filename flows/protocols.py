@@ -10,6 +10,7 @@ ETH_ARP: Final = 0x0806
 ETH_RARP: Final = 0x8035
 ETH_IPV6: Final = 0x86DD
 ETH_MULTICAST_BIT: Final = 0x010000000000
+ETH_UNICAST: Final = (0, ETH_MULTICAST_BIT)
 ETH_MULTICAST: Final = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)  # value and mask
 
 # vlan_vid of a frame without a tag, and the bit that a tag adds to its VLAN id (OpenFlow 1.4 §7.2.3.7)

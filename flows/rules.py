@@ -5,10 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from flows.pipeline import PORT_ZONES, REGISTER_DOC, TABLE_DOC, CtZone, Table, nat_zone
+from flows.pipeline import (
+    PORT_PACKET_INS,
+    PORT_ZONES,
+    REGISTER_DOC,
+    SHARED_METER,
+    SHARED_PACKET_INS,
+    TABLE_DOC,
+    CtZone,
+    Table,
+    egress_meter,
+    ingress_meter,
+    nat_zone,
+    packet_in_meter,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +217,13 @@ class Rule(Enum):
     DROP_NOT_IP = _RuleInfo(252, Table.INGRESS_CONNTRACK, True, "", "neither IPv4 nor ARP, to a port that is filtered")
     INGRESS_COPIED = _RuleInfo(253, Table.INGRESS_CONNTRACK, False, "", "allowed where the VM comes from")
     REDIRECT_OUT = _RuleInfo(164, Table.OUTPUT, False, "port", "allowed, and on to the node where the VM is now")
+    ALLOWANCE = _RuleInfo(190, Table.ALLOWANCE, False, "port", "what a port may cause the controller to do")
+    ALLOWANCE_SHARED = _RuleInfo(191, Table.ALLOWANCE, False, "", "what all that comes from no VM may")
+    REPORT_ALLOWANCE = _RuleInfo(196, Table.REPORT, False, "", "what security groups may have reported")
+    OUTPUT_LIMITED = _RuleInfo(192, Table.OUTPUT, False, "port", "out to a VM, at the rate that it may receive")
+    DROP_FLOOD_DHCP = _RuleInfo(193, Table.SERVICES, True, "port", "floods the controller with DHCP: for a while")
+    DROP_FLOOD_TTL = _RuleInfo(194, Table.ROUTING, True, "port", "with packets whose TTL is used up: for a while")
+    DROP_FLOOD_UNRESOLVED = _RuleInfo(195, Table.EXTERNAL_SEND, True, "port", "with next hops to find: for a while")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property
@@ -232,6 +253,8 @@ _RULES_BY_NUMBER: dict[int, Rule] = {rule.number: rule for rule in Rule}
 COOKIE_OURS = 0x54 << 56
 COOKIE_OURS_MASK = 0xFF << 56
 COOKIE_LEARNED = 0x4C << 56
+# added by the controller for a while, beside the computed ones (flows.features.mute)
+COOKIE_MUTED = 0x4D << 56
 # counted apart, so that asking for many leaves room for those who answer
 COOKIE_ASKED = COOKIE_LEARNED | 1
 
@@ -242,11 +265,15 @@ def cookie(rule: Rule, key: int = 0) -> int:
 
 
 def decode_cookie(value: int) -> tuple[Rule, int] | None:
-    """The rule and object key of a cookie, or None when it is not one of ours."""
-    if value & COOKIE_OURS_MASK != COOKIE_OURS:
+    """The rule and object key of a cookie, or None when it has none."""
+    if value & COOKIE_OURS_MASK not in (COOKIE_OURS, COOKIE_MUTED):
         return None
     rule = _RULES_BY_NUMBER.get(value >> 32 & 0xFFFFFF)
     return None if rule is None else (rule, value & 0xFFFFFFFF)
+
+
+def _meters(meter_of: Callable[[int], int]) -> str:
+    return f"{meter_of(PORT_ZONES[0])}-{meter_of(PORT_ZONES[-1])}"
 
 
 def document() -> str:
@@ -288,6 +315,19 @@ def document() -> str:
         f"| {PORT_ZONES[0]}-{PORT_ZONES[-1]} | one per local port: its connections as it sees them |",
         f"| {nat_zone(PORT_ZONES[0])}-{nat_zone(PORT_ZONES[-1])} | one per local port: floating IPs, carrier address |",
         *(f"| {zone.value} | {zone.name} |" for zone in CtZone),
+        "",
+        "## Meters",
+        "",
+        "Numbered by the conntrack zone of the port that they are for. A meter drops what exceeds it.",
+        "",
+        "| meter | for | bounds |",
+        "|---|---|---|",
+        f"| {_meters(packet_in_meter)} | every local port | what the controller is handed of it: "
+        f"{PORT_PACKET_INS[0]} packets a second, {PORT_PACKET_INS[1]} at once |",
+        f"| {_meters(egress_meter)} | ports with a limit | what the VM sends |",
+        f"| {_meters(ingress_meter)} | ports with a limit | what the VM receives |",
+        f"| {SHARED_METER} | the node | what the controller is handed of all that comes from no VM: "
+        f"{SHARED_PACKET_INS[0]} packets a second, {SHARED_PACKET_INS[1]} at once |",
         "",
     ]
     return "\n".join(lines)

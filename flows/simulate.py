@@ -30,6 +30,7 @@ from flows.ir import (
     Goto,
     Learn,
     Match,
+    Meter,
     Move,
     NoInPort,
     Output,
@@ -385,6 +386,9 @@ class _Run:
         if flow.key in self.learned or not action.limit or siblings < action.limit:
             self.learned = {**self.learned, flow.key: flow}
 
+    def meter(self, action: Meter, step: Step) -> None:
+        """Time does not pass here: nothing exceeds a rate."""
+
     def goto(self, action: Goto, step: Step) -> int:
         return action.table
 
@@ -408,5 +412,6 @@ _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     CheckLarger: _Run.check_larger,
     Learn: _Run.learn,
     Conjunction: _Run.conjunction,
+    Meter: _Run.meter,
     Goto: _Run.goto,
 }

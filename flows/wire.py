@@ -7,7 +7,7 @@ objects. tests/unit/flows/test_wire.py holds it to Ryu's bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from flows.ir import (
     Goto,
     Learn,
     Match,
+    Meter,
+    MeterConfig,
     Move,
     Nat,
     NoInPort,
@@ -231,21 +233,24 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 
 def _instructions(actions: Iterable[Any]) -> bytes:
-    applied = b""
-    goto = b""
+    metered = applied = goto = b""
     for action in actions:
         if isinstance(action, Goto):
             goto = _pack("!HHB3x", ofp.OFPIT_GOTO_TABLE, 8, action.table)
+        elif isinstance(action, Meter):
+            metered = _pack("!HHI", ofp.OFPIT_METER, 8, action.id)
         else:
             applied += _ENCODERS[type(action)](action)
-    if not applied:
-        return goto
-    return _pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(applied)) + applied + goto
+    if applied:
+        applied = _pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(applied)) + applied
+    return metered + applied + goto
 
 
-def _flow_mod(command: int, table: int, priority: int, cookie: int, cookie_mask: int, body: bytes) -> bytes:
+def _flow_mod(
+    command: int, table: int, priority: int, cookie: int, cookie_mask: int, body: bytes, seconds: int = 0
+) -> bytes:
     fixed = _FLOW_MOD.pack(
-        cookie, cookie_mask, table, command, 0, 0, priority, _NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0
+        cookie, cookie_mask, table, command, 0, seconds, priority, _NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0
     )
     return _message(ofp.OFPT_FLOW_MOD, fixed + body)
 
@@ -254,6 +259,12 @@ def encode_add(flow: Flow) -> bytes:
     """An upsert with xid 0: ADD keeps the counters of an identical flow and updates its cookie, MODIFY would not."""
     body = encode_match(flow.match) + _instructions(flow.actions)
     return _flow_mod(ofp.OFPFC_ADD, flow.table, flow.priority, flow.cookie, 0, body)
+
+
+def encode_temporary(flow: Flow, seconds: int) -> bytes:
+    """The same for a flow that ends by itself."""
+    body = encode_match(flow.match) + _instructions(flow.actions)
+    return _flow_mod(ofp.OFPFC_ADD, flow.table, flow.priority, flow.cookie, 0, body, seconds)
 
 
 def encode_delete(flow: Flow) -> bytes:
@@ -269,6 +280,23 @@ def delete_ours() -> bytes:
 def delete_stamp() -> bytes:
     """Empties the stamp's table: its cookie is a digest and carries no mark."""
     return _flow_mod(ofp.OFPFC_DELETE, Table.STAMP, 0, 0, 0, encode_match(()))
+
+
+def encode_meter(meter: MeterConfig, *, modify: bool = False) -> bytes:
+    """Adds a meter that is not there, or modifies one that is (OpenFlow 1.4 §7.3.4.5). xid 0. Not for bundles."""
+    unit = ofp.OFPMF_PKTPS if meter.packets else ofp.OFPMF_KBPS
+    flags = unit | ofp.OFPMF_BURST | ofp.OFPMF_STATS
+    band = _pack("!HHII4x", ofp.OFPMBT_DROP, 16, meter.rate, meter.burst)
+    return _meter_mod(ofp.OFPMC_MODIFY if modify else ofp.OFPMC_ADD, flags, meter.id, band)
+
+
+def delete_meter(meter_id: int) -> bytes:
+    """Deletes a meter, and with it every flow that uses it. xid 0."""
+    return _meter_mod(ofp.OFPMC_DELETE, 0, meter_id, b"")
+
+
+def _meter_mod(command: int, flags: int, meter_id: int, bands: bytes) -> bytes:
+    return _message(ofp.OFPT_METER_MOD, _pack("!HHI", command, flags, meter_id) + bands)
 
 
 def with_xid(message: bytes, xid: int) -> bytes:
@@ -307,11 +335,14 @@ def barrier_request(xid: int) -> bytes:
     return _message(ofp.OFPT_BARRIER_REQUEST, b"", xid)
 
 
+def multipart_request(kind: int, body: bytes, xid: int) -> bytes:
+    return _message(ofp.OFPT_MULTIPART_REQUEST, _pack("!HH4x", kind, 0) + body, xid)
+
+
 def stamp_request(xid: int) -> bytes:
     """A flow statistics request for the stamp's table."""
-    body = _pack("!HH4x", ofp.OFPMP_FLOW, 0)
-    body += _pack("!B3xII4xQQ", Table.STAMP, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0) + encode_match(())
-    return _message(ofp.OFPT_MULTIPART_REQUEST, body, xid)
+    body = _pack("!B3xII4xQQ", Table.STAMP, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0) + encode_match(())
+    return multipart_request(ofp.OFPMP_FLOW, body, xid)
 
 
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -322,23 +353,47 @@ def parse_stamp_reply(message: bytes) -> int | None:
 
     Raises ValueError for a message that is cut or of another kind.
     """
-    if len(message) < 16:
-        raise ValueError("multipart reply is cut")
-    kind, _flags = struct.unpack_from("!HH", message, 8)
-    if message[1] != ofp.OFPT_MULTIPART_REPLY or kind != ofp.OFPMP_FLOW:
-        raise ValueError("not a flow statistics reply")
     digests = []
-    offset = 16
-    while offset < len(message):
-        if len(message) - offset < _FLOW_STATS.size:
-            raise ValueError("flow statistics are cut")
-        length, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
-        if length < _FLOW_STATS.size:
-            raise ValueError("flow statistics of no length")
+    for offset in entries(message, ofp.OFPMP_FLOW, _FLOW_STATS.size):
+        _, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
         if table == Table.STAMP:
             digests.append(cookie)
-        offset += length
     return digests[0] if len(digests) == 1 else None
+
+
+def meters_request(xid: int) -> bytes:
+    """Asks for the configuration of all meters."""
+    return multipart_request(ofp.OFPMP_METER_CONFIG, _pack("!I4x", ofp.OFPM_ALL), xid)
+
+
+_METER_CONFIG = struct.Struct("!HHI")
+
+
+def parse_meters_reply(message: bytes) -> list[int]:
+    """The meters in one part of a reply to meters_request. Raises ValueError as parse_stamp_reply does."""
+    found = []
+    for offset in entries(message, ofp.OFPMP_METER_CONFIG, _METER_CONFIG.size):
+        _length, _flags, id_ = _METER_CONFIG.unpack_from(message, offset)
+        found.append(id_)
+    return found
+
+
+def entries(message: bytes, wanted: int, size: int, *, length_at: int = 0) -> Iterator[int]:
+    """Where the entries of a multipart reply begin, each of at least `size` bytes and with its length at `length_at`.
+
+    Raises ValueError for a message that is cut or of another kind.
+    """
+    if len(message) < 16:
+        raise ValueError("multipart reply is cut")
+    if message[1] != ofp.OFPT_MULTIPART_REPLY or int.from_bytes(message[8:10]) != wanted:
+        raise ValueError("another kind of reply")
+    offset = 16
+    while offset < len(message):
+        length = int.from_bytes(message[offset + length_at : offset + length_at + 2])
+        if length < size or length > len(message) - offset:
+            raise ValueError(f"an entry of {length} bytes")
+        yield offset
+        offset += length
 
 
 def ct_flush_zone(zone: int, xid: int = 0) -> bytes:

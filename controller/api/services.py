@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from controller.config import ControllerConfig
+from controller.port_counters import PortCounts
 from controller.store import Store
 from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
@@ -24,6 +25,14 @@ class Confirmations(Protocol):
         ...
 
 
+def _no_counters(port: Port) -> PortCounts | None:
+    return None
+
+
+def _no_mutes(node: str, port_key: int) -> Mapping[str, int]:
+    return {}
+
+
 def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
@@ -31,8 +40,9 @@ def _no_datapaths() -> Mapping[int, Any]:
 @dataclass(frozen=True, slots=True)
 class Services:
     """`node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
-    `datapaths` are the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to
-    /stats are waited for: pass each multipart and role reply to `controller.api.stats.deliver`.
+    `port_counters` asks a port's switch, and raises NoAnswer; `port_mutes` says for how many seconds more a port is not
+    heard about what. `datapaths` are the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where
+    their answers to /stats are waited for: pass each multipart and role reply to `controller.api.stats.deliver`.
     """
 
     store: Store
@@ -44,4 +54,6 @@ class Services:
     config: ControllerConfig
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
+    port_counters: Callable[[Port], PortCounts | None] = _no_counters
+    port_mutes: Callable[[str, int], Mapping[str, int]] = _no_mutes
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""`trunkline port`: create, list, show, set, delete, xml."""
+"""`trunkline port`: create, list, show, set, delete, counters, xml."""
 
 from __future__ import annotations
 
@@ -207,6 +207,13 @@ def delete(
     """Delete ports, and give their addresses back."""
     session = Session.of(context)
     session.finish_deletes(ports, session.port_id, session.client.delete_port, output, wait, timeout)
+
+
+@app.command()
+def counters(context: typer.Context, port: PortArgument, output: Output = Format.TABLE) -> None:
+    """Show what a port has sent and received, and what of that was dropped, and why."""
+    session = Session.of(context)
+    render.show_object(session.client.get_port_counters(session.port_id(port)), output)
 
 
 @app.command()

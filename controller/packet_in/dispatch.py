@@ -17,12 +17,14 @@ from typing import Final
 from controller.packet_in import activation, connection_log, frames, icmp, neighbours, outcomes, too_large
 from controller.packet_in.connection_log import ConnectionLog
 from controller.packet_in.dhcp import DhcpServer
+from controller.packet_in.floods import Floods, Mute
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
-from controller.packet_in.outputs import Output, Outputs
+from controller.packet_in.outputs import Output, Outputs, Temporary
 from controller.packet_in.too_large import source_subnet
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
+from flows.features.mute import muted
 from flows.model import Neighbour, Network, Node, Port
 from flows.pipeline import GATEWAY_MAC, node_mac
 from flows.rules import Rule, decode_cookie
@@ -68,6 +70,8 @@ class Services:
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
     `log_connection` gets what security groups want reported.
+    `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
+    first.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
     """
 
@@ -80,6 +84,8 @@ class Services:
     arrived: Callable[[str, str], None] = lambda port_id, node: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
+    mute: int = 60
+    muted: Callable[[str, Mute], None] = lambda node, mute: None
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
     monotonic: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -91,6 +97,8 @@ class Dispatcher:
     def __init__(self, node: str, services: Services) -> None:
         self._node = node
         self._services = services
+        self._floods = Floods(services.mute)
+        self._mutes: list[Temporary] = []
         self._buckets = {rule: TokenBuckets(limit.rate, limit.burst) for rule, limit in services.limits.items()}
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
@@ -114,6 +122,8 @@ class Dispatcher:
             outcome, outputs = outcomes.INTERNAL_ERROR, ()
         counters = self._services.counters
         counters[outcome] = counters.get(outcome, 0) + 1
+        if self._mutes:
+            outputs, self._mutes = (*outputs, *self._mutes), []
         return outputs
 
     def _result(self, cookie: int, in_port: int, frame: bytes) -> Result:
@@ -124,7 +134,16 @@ class Dispatcher:
         return handler(decoded[1], in_port, frame, self._services.snapshot())
 
     def _allowed(self, rule: Rule, key: int) -> bool:
+        """`key` is that of the port, or of the network where the rule is about one."""
         return self._buckets[rule].allow(key, self._services.monotonic())
+
+    def _port_allowed(self, rule: Rule, port_key: int) -> bool:
+        for mute in self._floods.saw(rule, port_key, self._services.monotonic()):
+            flow = muted(mute.rule, port_key)
+            if flow is not None:
+                self._mutes.append(Temporary(flow, mute.seconds))
+                self._services.muted(self._node, mute)
+        return self._allowed(rule, port_key)
 
     def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         port_id = snapshot.ports_by_key.get(key)
@@ -134,7 +153,7 @@ class Dispatcher:
         seat = port.seat(self._node)
         if seat is None or seat.ofport != in_port:
             return outcomes.WRONG_IN_PORT, ()
-        if not self._allowed(Rule.PUNT_DHCP, key):
+        if not self._port_allowed(Rule.PUNT_DHCP, key):
             return outcomes.RATE_LIMITED, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
         if answer.lease is not None:
@@ -182,7 +201,7 @@ class Dispatcher:
         port = snapshot.port_at(self._node, in_port)
         if port is None or port.network_id != network.id:
             return outcomes.WRONG_IN_PORT
-        return (network, node, port) if self._allowed(rule, port.key) else outcomes.RATE_LIMITED
+        return (network, node, port) if self._port_allowed(rule, port.key) else outcomes.RATE_LIMITED
 
     def _ttl_expired(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         sender = self._sender(Rule.PUNT_TTL_EXPIRED, key, in_port, snapshot)
@@ -241,7 +260,8 @@ class Dispatcher:
             return outcomes.UNKNOWN_OBJECT, ()
         port = snapshot.port_at(self._node, in_port)
         # what we have sent again ourselves has been counted
-        if in_port != FROM_CONTROLLER and not self._allowed(rule, 0 if port is None else port.key):
+        again = in_port == FROM_CONTROLLER
+        if not again and not (self._allowed(rule, 0) if port is None else self._port_allowed(rule, port.key)):
             return outcomes.RATE_LIMITED, ()
         ethernet = frames.parse_ethernet(frame)
         if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
@@ -255,7 +275,7 @@ class Dispatcher:
         hop, now = Hop(self._node, network.id, address), self._services.monotonic()
         if rule is Rule.PUNT_UNRESOLVED:
             outcome = outcomes.PACKET_KEPT
-            ask = self._services.unresolved.keep(hop, key, frame, now, again=in_port == FROM_CONTROLLER)
+            ask = self._services.unresolved.keep(hop, key, frame, now, again=again)
             self._services.packet_kept()
         else:
             ask = self._services.unresolved.ask(hop, key, now)

@@ -1,10 +1,11 @@
-"""What a packet_in handler has sent: frames, each with the way it is to go."""
+"""What a packet_in handler has sent: frames, each with the way it is to go, and flows that end by themselves."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from flows import wire
+from flows.ir import Flow
 from flows.pipeline import Table
 
 
@@ -31,4 +32,14 @@ class Resubmit(NamedTuple):
         return wire.packet_out_resubmit(self.table, self.network_key, self.frame, self.port_key)
 
 
-Outputs = tuple[Output | Resubmit, ...]
+class Temporary(NamedTuple):
+    """A flow that ends by itself."""
+
+    flow: Flow
+    seconds: int
+
+    def message(self) -> bytes:
+        return wire.encode_temporary(self.flow, self.seconds)
+
+
+Outputs = tuple[Output | Resubmit | Temporary, ...]

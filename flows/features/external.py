@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features.allowance import punt
 from flows.features.arp import answer, request_for
-from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back
+from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back, untagged
 from flows.ir import (
     Action,
-    Controller,
     Ct,
     CtClear,
     Flow,
@@ -32,6 +32,7 @@ from flows.pipeline import (
     FLAG_FROM_UPLINK,
     NODE_MAC_MASK,
     TEACHER_MAC_PREFIX,
+    UPLINK_PORT,
     CtZone,
     Priority,
     Reg,
@@ -112,7 +113,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         exempt = matching(metadata=network.key, eth_type=ETH_IP)
         yield from _to_router(view, network, exempt, Priority.LOW, gateways[0][1])
     unresolved = matching(metadata=network.key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC)
-    yield flow(Rule.PUNT_UNRESOLVED, Priority.NORMAL, unresolved, Controller(), key=network.key)
+    yield flow(Rule.PUNT_UNRESOLVED, Priority.NORMAL, unresolved, *punt(), key=network.key)
 
 
 def _router(view: View, network: Network, subnet: Subnet) -> int | None:
@@ -163,13 +164,13 @@ def _incoming(view: View, network: Network, subnet: Subnet, router: int | None) 
     if subnet.gateway is None:
         return
     hop = int(subnet.gateway)
-    to_ports = (Goto(Table.UPLINK_IN),) if view.present(network) else ()
+    to_ports = (Resubmit(Table.UPLINK_IN),) if view.present(network) else ()
     # an answer, and what the router announces to all (RFC 5227 §3) when its MAC has changed
     for claim in (
         matching(metadata=key, eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_spa=hop),
         matching(metadata=key, eth_type=ETH_ARP, arp_spa=hop, arp_tpa=hop),
     ):
-        yield flow(Rule.PUNT_NEIGHBOUR, Priority.HIGH, claim, Controller(), *to_ports, key=key)
+        yield flow(Rule.PUNT_NEIGHBOUR, Priority.HIGH, claim, *to_ports, *punt(), key=key)
 
 
 def _on_link(view: View, network: Network, subnet: Subnet, router: int | None) -> Iterator[Flow]:
@@ -194,8 +195,10 @@ def _on_link(view: View, network: Network, subnet: Subnet, router: int | None) -
             matching(metadata=key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC, ip_dst=cidr),
             SetField("eth_dst", router),
             _ASKED,
-            Controller(_COPIED_BYTES),
-            *TO_UPLINK,
+            SetField(Reg.TARGET_PORT, UPLINK_PORT),
+            Resubmit(Table.OUTPUT),
+            *untagged(network),
+            *punt(_COPIED_BYTES),
             key=key,
         )
 

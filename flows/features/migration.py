@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features import policy
+from flows.features import policy, qos
 from flows.features.uplink_out import TO_UPLINK, tag_on
 from flows.ir import (
     Action,
@@ -56,6 +56,11 @@ _AWAKE_FOR = 300  # seconds since it was last heard or sent to: without a contro
 _REPORTED_FOR = 2  # seconds; the report may get lost, so there is another one
 _LEARNED_LIMIT = 20000
 _COPIED_BYTES = 64
+# of what a VM gets, whether it answers something that the VM began; priority and match of its copy
+_KINDS: tuple[tuple[bool, Priority, dict[str, tuple[int, int]]], ...] = (
+    (False, Priority.NORMAL, {}),
+    (True, Priority.HIGH, {"ct_state": (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_REPLY)}),
+)
 
 
 def static() -> Iterator[Flow]:
@@ -211,16 +216,24 @@ def _waiting(view: View, network: Network, port: Port, seat: Binding) -> Iterato
 
 def output(view: View, network: Network, port: Port, seat: Binding) -> Iterator[Flow]:
     """Out to the VM, and to where else it is expected, where what is for everybody comes by itself."""
-    to_vm = Output(seat.ofport)
-    migration, uplink = port.migration, view.uplink(network)
-    copied = migration is not None and migration.phase is MigrationPhase.PREPARED and view.role(port) is Role.ACTIVE
-    target = view.snapshot.nodes.get(migration.other.node) if migration is not None and copied else None
-    if uplink is None or target is None:
-        yield flow(Rule.OUTPUT_PORT, Priority.NORMAL, matching(reg7=port.key), to_vm, key=port.key)
+    of_port, to_vm = matching(reg7=port.key), Output(seat.ofport)
+    copies = [(kind, _copy(view, network, port, kind[0])) for kind in _KINDS]
+    if not copies[0][1]:
+        yield flow(Rule.OUTPUT_PORT, Priority.NORMAL, of_port, to_vm, key=port.key)
+        yield from qos.received(view, port, Priority.LIMITED, {}, to_vm)
         return
-    for reply, priority in ((False, Priority.NORMAL), (True, Priority.HIGH)):
-        state = {"ct_state": (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_REPLY)} if reply else {}
-        copy = (*_towards(port, target.key, reply=reply), *tag_on(network), Output(uplink))
+    for (reply, priority, state), copy in copies:
         yield flow(Rule.OUTPUT_COPY, priority, matching(reg7=port.key, **state), to_vm, *copy, key=port.key)
+        yield from qos.received(view, port, Priority.LIMITED + reply, state, to_vm, *copy)
     to_many = matching(reg7=port.key, eth_dst=ETH_MULTICAST)
     yield flow(Rule.OUTPUT_PORT, Priority.LOCAL, to_many, to_vm, key=port.key)
+
+
+def _copy(view: View, network: Network, port: Port, reply: bool) -> tuple[Action, ...]:
+    migration, uplink = port.migration, view.uplink(network)
+    if migration is None or migration.phase is MigrationPhase.MOVED or view.role(port) is not Role.ACTIVE:
+        return ()
+    target = view.snapshot.nodes.get(migration.other.node)
+    if uplink is None or target is None:
+        return ()
+    return (*_towards(port, target.key, reply=reply), *tag_on(network), Output(uplink))

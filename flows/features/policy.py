@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flows.ir import Action, Controller, Ct, CtClear, Flow, Goto, Resubmit, SetField, drop, flow, matching
+from flows.features.allowance import report
+from flows.ir import Action, Ct, CtClear, Flow, Goto, Resubmit, SetField, drop, flow, matching
 from flows.model import Binding, Direction, Network, Port, SecurityGroup
 from flows.pipeline import (
     COPIED,
@@ -244,19 +245,19 @@ def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[
     )
     refused = matching(**of_port, **{Reg.ALLOWED_BY: 0})
     if any(group.log_dropped for group in groups):
-        yield flow(side.log_refused, Priority.NORMAL, refused, Controller(_LOGGED_BYTES), key=port.key)
+        yield flow(side.log_refused, Priority.NORMAL, refused, *report(_LOGGED_BYTES), key=port.key)
     else:
         yield drop(side.refused, Priority.NORMAL, refused, key=port.key)
 
 
 def logged(side: Side, allowed_by: int, service: dict[str, int | tuple[int, int]], key: int) -> Flow:
-    """Reports what begins because of a rule, beside letting it begin. `key` is the rule's."""
+    """Reports what begins because of a rule, after it has gone on. `key` is the rule's."""
     return flow(
         side.log_accepted,
         Priority.NORMAL,
         matching(**{Reg.ALLOWED_BY: allowed_by}, ct_state=_NEW, **service),
-        Controller(_LOGGED_BYTES),
         Ct(None, side.zone, commit=True),
-        *side.passed,
+        *(Resubmit(action.table) if isinstance(action, Goto) else action for action in side.passed),
+        *report(_LOGGED_BYTES),
         key=key,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 
-from flows.features import migration
+from flows.features import migration, qos
 from flows.ir import Flow, Goto, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, NODE_MACS, Priority, Table
@@ -80,6 +80,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Rule.ALLOW_IP,
             Priority.NORMAL,
             matching(reg6=port.key, eth_src=sender, eth_type=ETH_IP, ip_src=addresses),
+            *qos.sent(view, port),
             *speaks,
             Goto(Table.SERVICES),
             key=port.key,
@@ -126,9 +127,12 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
 def _anything(view: View, port: Port) -> Iterator[Flow]:
     """Whatever MAC, address and protocol, but for what only nodes send."""
     speaks = migration.speaks(view, port)
-    for ethertype, onward in ((ETH_ARP, Table.ARP_RESPONDER), (ETH_IP, Table.SERVICES)):
+    for ethertype, limited, onward in (
+        (ETH_ARP, (), Table.ARP_RESPONDER),
+        (ETH_IP, qos.sent(view, port), Table.SERVICES),
+    ):
         of_type = matching(reg6=port.key, eth_type=ethertype)
-        yield flow(Rule.ALLOW_ANY, Priority.NORMAL, of_type, *speaks, Goto(onward), key=port.key)
+        yield flow(Rule.ALLOW_ANY, Priority.NORMAL, of_type, *limited, *speaks, Goto(onward), key=port.key)
     yield flow(Rule.ALLOW_ANY, Priority.LOW, matching(reg6=port.key), *speaks, Goto(Table.L2_FORWARD), key=port.key)
     for own in (GATEWAY_MAC, *NODE_MACS):
         yield drop(Rule.DROP_SPOOFED, Priority.GUARD, matching(reg6=port.key, eth_src=own), key=port.key)

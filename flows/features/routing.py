@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features.allowance import punt
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back, untagged
-from flows.ir import Action, Controller, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
+from flows.ir import Action, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
 from flows.pipeline import (
     FLAG_LIFTED,
@@ -61,7 +62,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield from _outwards(view, network)
     if view.narrow(network) and (view.present(network) or view.reachable(network)):
         too_large = matching(metadata=network.key, reg0=TOO_LARGE)
-        yield flow(Rule.PUNT_TOO_LARGE_IN, Priority.GUARD, too_large, Controller(), key=network.key)
+        yield flow(Rule.PUNT_TOO_LARGE_IN, Priority.GUARD, too_large, *punt(), key=network.key)
     if not view.reachable(network):
         return
     for sender, measured in _senders(view, network):
@@ -111,7 +112,7 @@ def _outwards(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
     if network.routed:
         last_hop = matching(metadata=key, eth_type=ETH_IP, nw_ttl=1)
-        yield flow(Rule.PUNT_TTL_EXPIRED, Priority.LOCAL, last_hop, Controller(), key=key)
+        yield flow(Rule.PUNT_TTL_EXPIRED, Priority.LOCAL, last_hop, *punt(), key=key)
     external = view.way_out(network)
     if external is None:
         return

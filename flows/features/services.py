@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Controller, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
+from flows.features.allowance import punt
+from flows.ir import Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import (
@@ -67,6 +68,6 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 udp_src=DHCP_CLIENT_PORT,
                 udp_dst=DHCP_SERVER_PORT,
             ),
-            Controller(),
+            *punt(),
             key=port.key,
         )

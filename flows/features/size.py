@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 
-from flows.ir import Action, CheckLarger, Controller, Flow, Goto, flow, matching
+from flows.features.allowance import punt
+from flows.ir import Action, CheckLarger, Flow, Goto, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import SEGMENTED_BIT, TOO_LARGE, TOO_LARGE_BIT, Priority, Reg, Table
 from flows.protocols import ETH_IP
@@ -49,7 +50,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         leaving = matching(metadata=key, eth_type=ETH_IP)
         yield flow(Rule.MEASURE, Priority.NORMAL, leaving, *measured, Goto(Table.NAT_PREPARE), key=key)
     too_large = matching(metadata=key, eth_type=ETH_IP, reg0=TOO_LARGE)
-    yield flow(Rule.PUNT_TOO_LARGE, Priority.TOO_LARGE, too_large, Controller(), key=key)
+    yield flow(Rule.PUNT_TOO_LARGE, Priority.TOO_LARGE, too_large, *punt(), key=key)
 
 
 def own(

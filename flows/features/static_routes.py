@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features import migration
+from flows.features import migration, qos
 from flows.ir import DecTtl, Flow, Goto, SetField, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, Priority, Reg, Table
@@ -44,6 +44,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             matching(
                 reg6=port.key, eth_src=mac_to_int(port.mac), eth_type=ETH_IP, ip_src=range_match(route.destination)
             ),
+            *qos.sent(view, port),
             *migration.speaks(view, port),
             Goto(Table.SERVICES),
             key=port.key,

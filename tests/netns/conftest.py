@@ -23,5 +23,6 @@ def controller(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
     """A hostile VM and all who must not hear from it."""
-    with build(make_lab(nodes=2)) as made:
+    # test_floods.py has what comes of a flood that goes on
+    with build(make_lab(nodes=2, control_options={"packet_in": {"mute": 0}})) as made:
         yield made

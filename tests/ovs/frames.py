@@ -45,7 +45,12 @@ def _ip(made: Packet) -> bytes:
     body = bytes(32) if made["ip_frag"] & 1 else _layer4(made)
     fragment = (0, _MORE_FRAGMENTS, 0, _LATER)[made["ip_frag"]]
     ends = struct.pack("!II", made["ip_src"], made["ip_dst"])
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, fragment, made["nw_ttl"], made["ip_proto"], 0) + ends
+    header = (
+        struct.pack(
+            "!BBHHHBBH", 0x45, made["ip_dscp"] << 2, 20 + len(body), 1, fragment, made["nw_ttl"], made["ip_proto"], 0
+        )
+        + ends
+    )
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
 
 
@@ -92,6 +97,7 @@ def decode(frame: bytes) -> Packet:
 
 def _decode_ip(body: bytes, fields: dict[str, int], *, quoted: bool = False) -> Packet:
     assert checksum(body[:20]) == 0
+    fields["ip_dscp"] = body[1] >> 2
     total, _, fragment, fields["nw_ttl"], protocol, _, source, target = struct.unpack_from("!HHHBBHII", body, 2)
     fields |= {"eth_type": ETH_IP, "ip_proto": protocol, "ip_src": source, "ip_dst": target}
     fields["ip_frag"] = 3 if fragment & 0x1FFF else 1 if fragment & _MORE_FRAGMENTS else 0

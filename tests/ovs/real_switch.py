@@ -11,21 +11,21 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
 from etc.lab.processes import run, start, stop_all
 from flows.diff import diff
-from flows.ir import Flow
+from flows.ir import Flow, Meter, MeterConfig
 from flows.packet import Packet
-from flows.wire import barrier_request, encode_add, encode_delete, with_xid
+from flows.wire import encode_add, encode_delete
+from tests.ovs import management
 from tests.ovs.frames import decode, encode
 
 _FRAME_DEADLINE = 5.0
 _PCAP_HEADER = 24
-_HELLO, _ERROR, _BARRIER_REPLY = 0, 1, 21
 # a lookup in the output of ofproto/trace; a cookie of 0 is not shown
 _STEP = re.compile(r"^ *(?P<table>\d+)\. (?:No match|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)", re.MULTILINE)
 
@@ -122,30 +122,17 @@ class RealSwitch:
     def replace(self, before: Iterable[Flow], after: Iterable[Flow]) -> None:
         """Other flows; what conntrack knows stays."""
         delta = diff(before, after, 0)
-        self._send([*((flow, encode_delete(flow)) for flow in delta.deletes), *_added(delta.upserts)])
+        messages = [*map(encode_delete, delta.deletes), *map(encode_add, delta.upserts)]
+        management.send(self.directory / "br-int.mgmt", messages)
         self.forget_cached()
 
     def _load(self, flows: Iterable[Flow]) -> None:
         """Raises ValueError with the flow that the switch refuses."""
-        self._send(list(_added(flows)))
-
-    def _send(self, sent: Sequence[tuple[Flow, bytes]]) -> None:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(START_DEADLINE)
-            connection.connect(str(self.directory / "br-int.mgmt"))
-            connection.sendall(struct.pack("!BBHI", 5, _HELLO, 8, 0))
-            for xid, (_, message) in enumerate(sent, start=1):
-                connection.sendall(with_xid(message, xid))
-            connection.sendall(barrier_request(len(sent) + 1))
-            with connection.makefile("rb") as stream:
-                while True:
-                    header = stream.read(8)
-                    _, kind, length, xid = struct.unpack("!BBHI", header)
-                    body = stream.read(length - 8)
-                    if kind == _ERROR:
-                        raise ValueError(f"{sent[xid - 1][0]}: error {struct.unpack_from('!HH', body)}")
-                    if kind == _BARRIER_REPLY:
-                        return
+        sent = list(flows)
+        # wide ones: the simulator knows no time
+        used = {action.id for flow in sent for action in flow.actions if isinstance(action, Meter)}
+        meters = [MeterConfig(id_, 1_000_000, 1_000_000, packets=True) for id_ in sorted(used)]
+        management.load(self.directory / "br-int.mgmt", sent, meters)
 
     def command(self, method: str, *params: str) -> str:
         """What ovs-appctl(8) does: a JSON-RPC request on the control socket."""
@@ -194,8 +181,3 @@ class RealSwitch:
         traced = self.command("ofproto/trace", "br-int", f"in_port={in_port}", encode(made).hex())
         found = _STEP.finditer(traced)
         return [(int(step["table"]), int(step["cookie"], 16) if step["cookie"] else None) for step in found]
-
-
-def _added(flows: Iterable[Flow]) -> Iterator[tuple[Flow, bytes]]:
-    for flow in flows:
-        yield flow, encode_add(flow)

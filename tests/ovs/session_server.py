@@ -1,8 +1,9 @@
 """A controller of sessions alone: real connections, flows made up by the test instead of compiled.
 
 Run as `python -m tests.ovs.session_server PORT` with commands as JSON lines on standard input; each is answered by a
-line of JSON: {"flows": [[key, good], ...]} sets the program, {"state": true} only asks, {"forget": [[zone, end or null,
-address], ...]} has conntrack forget, {"send": [table, network, frame]} resubmits a frame. It ends with its input.
+line of JSON: {"flows": [[key, good], ...]} sets the program, with "meters": [[id, rate, burst, key], ...] too,
+{"state": true} only asks, {"forget": [[zone, end or null, address], ...]} has conntrack forget, {"send": [table,
+network, frame]} resubmits a frame. It ends with its input.
 """
 
 from __future__ import annotations
@@ -34,40 +35,53 @@ from controller.session_registry import SessionRegistry
 from flows.compile import Kind, Program, Segment
 from flows.diff import diff
 from flows.digest import digest
-from flows.ir import Flow, Output, SetField, flow, matching
+from flows.ir import Flow, Meter, MeterConfig, Output, SetField, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
 
 DATAPATH_ID = 0x77
 
 
-def made_up(key: int, good: bool) -> Flow:
+def made_up(key: int, good: bool, meter: tuple[Meter, ...]) -> Flow:
     """A flow of about the size of ours. The bad one sets an IPv4 field without matching IPv4: OpenFlow forbids it."""
     fields: dict[str, int] = {"metadata": 7, "eth_dst": key}
     if good:
         fields |= {"eth_type": 0x0800, "ip_src": 0x0A000000 + key}
-    actions = SetField("ip_dst", key), SetField("reg7", key), SetField("eth_src", 2), Output(1)
+    actions = *meter, SetField("ip_dst", key), SetField("reg7", key), SetField("eth_src", 2), Output(1)
     return flow(Rule.L2_LOCAL, Priority.LOCAL, matching(**fields), *actions, key=key)
 
 
 class Programs:
     def __init__(self) -> None:
-        self.program = self._program(())
+        self.program = self._program((), ())
         self.revision = 1
         self.confirmed_revision = 0
         self.owed = Owed()
         self.wanted_now: list[tuple[int, bool]] = []
 
     @staticmethod
-    def _program(flows: tuple[Flow, ...]) -> Program:
-        value = digest(flows)
-        return Program({(Kind.STATIC, ""): Segment(flows, value)}, value, len(flows))
+    def _program(flows: tuple[Flow, ...], meters: tuple[MeterConfig, ...]) -> Program:
+        value = digest(flows, meters)
+        return Program({(Kind.STATIC, ""): Segment(flows, value, meters)}, value, len(flows))
 
-    def change(self, wanted: list[tuple[int, bool]]) -> Work:
+    def change(self, wanted: list[tuple[int, bool]], metered: list[tuple[int, int, int, int]]) -> Work:
+        """`metered`: meters as id, rate, burst and the key of the flow that uses it."""
         before, self.wanted_now = self.program, wanted
-        self.program = self._program(tuple(made_up(key, good) for key, good in wanted))
+        used = {key: (Meter(id_),) for id_, _, _, key in metered}
+        self.program = self._program(
+            tuple(made_up(key, good, used.get(key, ())) for key, good in wanted),
+            tuple(MeterConfig(id_, rate, burst) for id_, rate, burst, _ in metered),
+        )
         self.revision += 1
-        return Work(diff(before.flows(), self.program.flows(), self.program.digest), self.revision)
+        after = self.program
+        delta = diff(
+            before.flows(),
+            after.flows(),
+            after.digest,
+            meters_installed=before.meters(),
+            meters_desired=after.meters(),
+        )
+        return Work(delta, self.revision)
 
     def node_of(self, datapath_id: int) -> str | None:
         return "n1" if datapath_id == DATAPATH_ID else None
@@ -126,7 +140,7 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
                 table, network, frame = command["send"]
                 self.registry.send("n1", outputs.Resubmit(Table(table), network, bytes.fromhex(frame)))
             if "flows" in command:
-                work = self.programs.change(command["flows"])
+                work = self.programs.change(command["flows"], command.get("meters", []))
                 started = time.monotonic()
                 self.registry.deliver("n1", DATAPATH_ID, work)
                 while self.registry.of_node("n1") and self.programs.confirmed_revision < work.revision:
@@ -137,6 +151,7 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
                 **self.registry.describe("n1"),
                 "confirmed": self.programs.confirmed_revision,
                 "flow_mods": node.flow_mods,
+                "meter_mods": node.meter_mods,
                 "resyncs": node.resyncs,
                 "connections": node.connections,
                 "parked": self.registry.parked(),

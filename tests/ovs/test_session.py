@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -52,8 +52,11 @@ class Server:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def flows(self, *keys: int, bad: tuple[int, ...] = ()) -> dict[str, Any]:
-        return self.ask(flows=[[key, key not in bad] for key in keys])
+    def flows(
+        self, *keys: int, bad: tuple[int, ...] = (), meters: Sequence[tuple[int, int, int, int]] = ()
+    ) -> dict[str, Any]:
+        """`meters`: id, rate, burst, and the key of the flow that uses it."""
+        return self.ask(flows=[[key, key not in bad] for key in keys], meters=meters)
 
     def live(self) -> dict[str, Any]:
         return wait_until(lambda: (answer := self.ask())["state"] == "live" and answer, 20, "session live")
@@ -91,6 +94,12 @@ class Setup:
     def installed(self) -> set[int]:
         """The keys of the made-up flows that the switch holds."""
         return {int(key, 16) for key in re.findall(r"cookie=0x54[0-9a-f]{6}([0-9a-f]{8})", self.dump())}
+
+    def meters(self) -> dict[int, tuple[int, int]]:
+        """Rate and burst of the meters that the switch holds."""
+        dumped = self.ovs.ofctl("dump-meters", "br-int")
+        found = re.findall(r"meter=(\d+) kbps burst stats bands=\s+type=drop rate=(\d+) burst_size=(\d+)", dumped)
+        return {int(id_): (int(rate), int(burst)) for id_, rate, burst in found}
 
     def dump(self) -> str:
         return self.ovs.ofctl("dump-flows", "br-int")
@@ -226,6 +235,36 @@ def test_garbage_leaves_the_controller_responsive(setup: Setup) -> None:
     for connection in open_ones:
         connection.close()
     flood.close()
+
+
+def test_meters_through_changes_restarts_and_a_refusal(setup: Setup) -> None:
+    server = setup.serve()
+    server.flows(1, 2, 3, meters=[(30_001, 10_000, 2000, 1), (60_001, 5000, 1000, 2)])
+    assert setup.meters() == {30_001: (10_000, 2000), 60_001: (5000, 1000)} and setup.installed() == {1, 2, 3}
+    # one changes, one goes while its flow stays, one comes
+    before = server.ask()
+    after = server.flows(1, 2, 3, meters=[(30_001, 20_000, 3000, 1), (30_003, 1, 1, 3)])
+    assert setup.meters() == {30_001: (20_000, 3000), 30_003: (1, 1)} and setup.installed() == {1, 2, 3}
+    assert after["meter_mods"] - before["meter_mods"] == 3
+
+    setup.reconnect()
+    wait_until(lambda: server.ask()["connections"] == 2, 20, "second connection")
+    state = server.live()
+    assert (state["flow_mods"], state["meter_mods"]) == (after["flow_mods"], after["meter_mods"])
+
+    setup.ovs.restart_switch(kill=True)
+    wait_until(lambda: server.ask()["resyncs"] == 2 and server.live(), 20, "resync")
+    assert setup.meters() == {30_001: (20_000, 3000), 30_003: (1, 1)} and setup.installed() == {1, 2, 3}
+
+    # another controller, that wants other meters: what the first one left goes, what is nobody's stays
+    setup.ovs.ofctl("add-meter", "br-int", "meter=200000,kbps,burst,stats,band=type=drop,rate=7,burst_size=7")
+    server.kill()
+    again = setup.serve()
+    assert setup.meters() == {200_000: (7, 7)} and setup.installed() == set()
+    state = again.flows(1, 2, meters=[(30_001, 1, 1, 1), (0xFFFF0001, 1, 1, 2)])  # no such number
+    assert setup.meters() == {30_001: (1, 1), 200_000: (7, 7)} and setup.installed() == {1}
+    assert state["quarantined"] == [{"table": 44, "priority": 200, "rule": "l2_local", "port_key": 2}]
+    assert again.live()["state"] == "live"
 
 
 def datagram(source: str, destination: str) -> str:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from flows.compile import Kind, Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
-from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, Restart, Resubmit
+from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, Meter, MeterConfig, Restart, Resubmit
 from flows.model import (
     AddressPair,
+    Bandwidth,
     Binding,
     Change,
     Direction,
@@ -32,6 +33,7 @@ from flows.model import (
     PortForwarding,
     ProviderRule,
     ProviderRuleChange,
+    Qos,
     SecurityGroupChange,
     Service,
     SnatAddress,
@@ -69,6 +71,14 @@ PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.value
 
 ROUTES = [(), (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address("10.20.0.51")),)]
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
+
+
+QOS = [
+    Qos(),
+    Qos(egress=Bandwidth(10_000, 2000), dscp=46),
+    Qos(Bandwidth(10_000, 4000), Bandwidth(5000, 2000)),
+    Qos(dscp=0),
+]
 
 
 @st.composite
@@ -147,6 +157,7 @@ def edits(draw: st.DrawFn) -> Change:
         if draw(st.booleans()):
             return PortChange(id_, None)
         made = port(key, net, key, draw(st.sampled_from([None, *NODES])))
+        made = replace(made, qos=draw(st.sampled_from(QOS)))
         if made.binding is not None and draw(st.booleans()):
             made = replace(made, binding=Binding(made.binding.node, 300 + key, 900 + key))
         if made.binding is not None and draw(st.booleans()):
@@ -215,21 +226,31 @@ def _base() -> Snapshot:
     return cloud().apply(1, [NetworkChange(SECOND.id, SECOND)])
 
 
+def _apply_meters(installed: dict[int, MeterConfig], delta: Delta) -> None:
+    for id_ in delta.gone_meters:
+        del installed[id_]
+    for meter in delta.meters:
+        installed[meter.id] = meter
+
+
 @settings(max_examples=150, deadline=None)
 @given(scripts)
 def test_incremental_is_full(script: list[list[Change]]) -> None:
     snapshot = _base()
     programs = {name: compile_node(snapshot, name) for name in NODES}
     installed = {name: {flow.key: flow for flow in program.flows()} for name, program in programs.items()}
+    meters = {name: {meter.id: meter for meter in program.meters()} for name, program in programs.items()}
     for step, edit in enumerate(script, start=2):
         changes = _coalesced(edit)
         after = snapshot.apply(step, changes)
         for name in NODES:
             programs[name], delta = recompile(programs[name], snapshot, after, changes, name)
             _apply(installed[name], delta)
+            _apply_meters(meters[name], delta)
             whole = compile_node(after, name) if name in after.nodes else Program()
             assert set(installed[name].values()) == set(whole.flows())
-            assert programs[name].digest == whole.digest == delta.digest == digest(whole.flows())
+            assert programs[name].digest == whole.digest == delta.digest == digest(whole.flows(), whole.meters())
+            assert set(meters[name].values()) == set(whole.meters())
             assert len(programs[name]) == len(whole) == len(installed[name])
             assert not whole.failures, whole.failures
         snapshot = after
@@ -273,6 +294,9 @@ def test_flows_are_well_formed(script: list[list[Change]]) -> None:
     for name in snapshot.nodes:
         flows = list(compile_node(snapshot, name).flows())
         assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
+        meters = [meter.id for meter in compile_node(snapshot, name).meters()]
+        used = {action.id for flow in flows for action in flow.actions if isinstance(action, Meter)}
+        assert used == set(meters) and len(used) == len(meters), "a meter that is missing, not used, or there twice"
         tables = {flow.table for flow in flows}
         for flow in flows:
             decoded = decode_cookie(flow.cookie)
@@ -411,6 +435,7 @@ def test_every_rule_is_used() -> None:
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
         *_policed(base),
+        base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
     ]
     for snapshot in worlds:
         for flow in compile_node(snapshot, "n1").flows():
@@ -418,7 +443,8 @@ def test_every_rule_is_used() -> None:
             assert decoded is not None
             seen.add(decoded[0])
     learned = {Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE}
-    assert set(Rule) - seen == {Rule.STAMP, *learned}
+    muted = {Rule.DROP_FLOOD_DHCP, Rule.DROP_FLOOD_TTL, Rule.DROP_FLOOD_UNRESOLVED}
+    assert set(Rule) - seen == {Rule.STAMP, *learned, *muted}
 
 
 def _policed(base: Snapshot) -> Iterator[Snapshot]:

@@ -131,7 +131,7 @@ def test_a_port_shows_its_groups_and_limits(world: World) -> None:
     port = world.port(network["id"], security_groups=["web", "default"], qos=qos)
     assert {one["name"]: one["id"] for one in port["security_groups"]}["web"] == group["id"]
     assert port["qos"] == {
-        "egress": {"rate_kbps": 20000, "burst_kbits": 4000},
+        "egress": {"rate_kbps": 20000, "burst_kbits": 8000},
         "ingress": {"rate_kbps": 64, "burst_kbits": 7},
         "dscp": None,
     }

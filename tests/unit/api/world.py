@@ -103,6 +103,7 @@ class World:
                 lease_time=7200,
                 packet_in_rate=50,
                 packet_in_burst=100,
+                packet_in_mute=60,
                 gateway_release_delay=600,
                 vlan_range=(100, 109),
                 auto_assign_pool=None,

@@ -108,3 +108,12 @@ def test_xml_in_other_formats_and_for_another_bridge(stub: Stub, run: Any) -> No
     source = ElementTree.fromstring(answer["xml"]).find("source")
     assert answer["id"] == PORT_ID
     assert source is not None and source.attrib == {"bridge": "br-'x'&"}
+
+
+def test_counters(stub: Stub, run: Any) -> None:
+    traffic = {"packets": 5, "bytes": 500, "dropped": 0}
+    found = {"port_id": PORT_ID, "node": "n1", "received": traffic, "sent": traffic, "drops": {"drop_spoofed": 7}}
+    stub.on("GET /v1/ports", (200, {"ports": [port()]}))
+    stub.on(f"GET /v1/ports/{PORT_ID}/counters", (200, {"counters": found}))
+    assert json.loads(run("port", "counters", "vm1", "-o", "json").stdout) == found
+    assert "drop_spoofed" in run("port", "counters", "vm1").stdout

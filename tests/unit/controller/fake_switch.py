@@ -15,6 +15,9 @@ from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 from flows.wire import encode_match
 
 FLOW_MOD, STATS_REQUEST, EXPERIMENTER, PACKET_OUT, BARRIER, BUNDLE_CONTROL, BUNDLE_ADD = 14, 18, 4, 13, 20, 33, 34
+METER_MOD, METER_CONFIG = 29, 10
+METER_ADD, METER_MODIFY, METER_DELETE = 0, 1, 2
+EXISTS, UNKNOWN, INVALID = (12, 2), (12, 3), (12, 1)
 ADD, DELETE, DELETE_STRICT = 0, 3, 4
 
 Key = tuple[int, int, bytes]
@@ -26,7 +29,9 @@ def key_of(flow: Flow) -> Key:
 
 @dataclass
 class FakeSwitch:
-    """Stands for the connection too. `refuse_add`: error when added; `refuse_commit`: error at the commit, unnamed."""
+    """Stands for the connection too. `refuse_add`: error when added; `refuse_commit`: error at the commit, unnamed.
+    `meters`: (rate, burst) by id; `users`: the meter of a flow. `dies_at`: the kind of message that it does not get.
+    """
 
     id: int = 1
     address: tuple[str, int] = ("192.0.2.11", 40000)
@@ -39,6 +44,10 @@ class FakeSwitch:
     kinds: list[int] = field(default_factory=list)
     commits: int = 0
     refuse_forget: bool = False
+    meters: dict[int, tuple[int, int]] = field(default_factory=dict)
+    refuse_meters: set[int] = field(default_factory=set)
+    users: dict[Key, int] = field(default_factory=dict)
+    dies_at: int | None = None
     flushed: list[bytes] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
     _bundle: list[bytes] | None = None
@@ -81,9 +90,17 @@ class FakeSwitch:
     def _receive(self, message: bytes) -> None:
         kind, xid = message[1], int.from_bytes(message[4:8])
         self.kinds.append(kind)
-        if self.silent:
+        if self.silent or self.closed:
             return
-        if kind == STATS_REQUEST:
+        if kind == self.dies_at:
+            self.close()
+        elif kind == STATS_REQUEST and int.from_bytes(message[8:10]) == METER_CONFIG:
+            self._meter_config(xid)
+        elif kind == METER_MOD:
+            self._meter_mod(xid, message)
+        elif kind == FLOW_MOD:
+            self._flow_mod(message)
+        elif kind == STATS_REQUEST:
             self._answer(receive.MULTIPART_REPLY, xid, struct.pack("!HH4x", 1, 0) + self._stamp_stats())
         elif kind == BARRIER:
             self._answer(receive.BARRIER_REPLY, xid, b"")
@@ -92,8 +109,11 @@ class FakeSwitch:
         elif kind == BUNDLE_ADD:
             inner = message[16:]
             assert self._bundle is not None and inner[4:8] == message[4:8]
+            meter = self._meter(inner)
             if self._key(inner) in self.refuse_add and inner[25] == ADD:
                 self._error(xid, 2, 4)
+            elif inner[25] == ADD and meter is not None and meter not in self.meters:
+                self._error(xid, *INVALID)
             else:
                 self._bundle.append(inner)
         elif kind == EXPERIMENTER:
@@ -126,12 +146,45 @@ class FakeSwitch:
         key = self._key(message)
         if command == ADD:
             self.flows[key] = cookie
+            self.users.pop(key, None)
+            meter = self._meter(message)
+            if meter is not None:
+                self.users[key] = meter
         elif command == DELETE_STRICT:
             self.flows.pop(key, None)
         else:
             assert command == DELETE
             for other in [k for k, c in self.flows.items() if table in (0xFF, k[0]) and c & mask == cookie & mask]:
                 del self.flows[other]
+        self.users = {key: meter for key, meter in self.users.items() if key in self.flows}
+
+    def _meter_config(self, xid: int) -> None:
+        """In two parts."""
+        entries = [struct.pack("!HHI", 24, 5, id_) + bytes(16) for id_ in sorted(self.meters)]
+        half = len(entries) // 2
+        for flags, part in ((1, entries[:half]), (0, entries[half:])):
+            self._answer(receive.MULTIPART_REPLY, xid, struct.pack("!HH4x", METER_CONFIG, flags) + b"".join(part))
+
+    def _meter_mod(self, xid: int, message: bytes) -> None:
+        command, _flags, id_ = struct.unpack_from("!HHI", message, 8)
+        if command == METER_DELETE:
+            self.meters.pop(id_, None)
+            for key in [key for key, meter in self.users.items() if meter == id_]:
+                self.flows.pop(key, None)
+                del self.users[key]
+        elif id_ in self.refuse_meters:
+            self._error(xid, 12, 9)
+        elif (command == METER_ADD) == (id_ in self.meters):
+            self._error(xid, *(EXISTS if command == METER_ADD else UNKNOWN))
+        else:
+            rate, burst = struct.unpack_from("!II", message, 20)
+            self.meters[id_] = rate, burst
+
+    @staticmethod
+    def _meter(flow_mod: bytes) -> int | None:
+        (length,) = struct.unpack_from("!H", flow_mod, 50)
+        instructions = flow_mod[48 + length + (-length % 8) :]
+        return int.from_bytes(instructions[4:8]) if instructions[:2] == bytes.fromhex("0006") else None
 
     @staticmethod
     def _key(message: bytes) -> Key:

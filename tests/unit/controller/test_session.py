@@ -20,7 +20,7 @@ from flows import wire
 from flows.compile import Kind, Program, Segment
 from flows.diff import Delta
 from flows.digest import digest, flow_digest
-from flows.ir import Flow, Goto, drop, flow, matching
+from flows.ir import Flow, Goto, MeterConfig, drop, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
 from flows.wire import TO_PIPELINE
@@ -33,9 +33,9 @@ def output(key: int, variant: int = 0) -> Flow:
     )
 
 
-def program(*flows: Flow) -> Program:
-    value = digest(flows)
-    return Program({(Kind.STATIC, ""): Segment(flows, value)}, value, len(flows))
+def program(*flows: Flow, meters: tuple[MeterConfig, ...] = ()) -> Program:
+    value = digest(flows, meters)
+    return Program({(Kind.STATIC, ""): Segment(flows, value, meters)}, value, len(flows))
 
 
 class FakePrograms:
@@ -99,12 +99,16 @@ class World:
         deletes: tuple[Flow, ...] = (),
         forget: Sequence[Forget] = (),
         unclaimed: int | None = None,
+        meters: tuple[MeterConfig, ...] = (),
+        gone_meters: tuple[int, ...] = (),
     ) -> int:
         gone = {each.key for each in (*upserts, *deletes)}
         kept = tuple(each for each in self.programs.program.flows() if each.key not in gone)
-        self.programs.program = program(*kept, *upserts)
+        changed = {*gone_meters, *(meter.id for meter in meters)}
+        left = tuple(meter for meter in self.programs.program.meters() if meter.id not in changed)
+        self.programs.program = program(*kept, *upserts, meters=left + meters)
         self.programs.revision += 1
-        delta = Delta(upserts, deletes, self.programs.program.digest)
+        delta = Delta(upserts, deletes, self.programs.program.digest, meters, gone_meters)
         self.programs.owed.add("n1", forget, self.programs.revision)
         self.registry.deliver("n1", 1, Work(delta, self.programs.revision, unclaimed))
         return self.programs.revision

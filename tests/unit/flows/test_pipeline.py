@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.ir import Goto, drop, flow, matching
-from flows.pipeline import Priority, Table, carrier_address, node_mac
+from flows.ir import Goto, Meter, SetField, drop, flow, matching
+from flows.pipeline import (
+    METERS,
+    PORT_ZONES,
+    SHARED_METER,
+    Priority,
+    Table,
+    carrier_address,
+    egress_meter,
+    ingress_meter,
+    node_mac,
+    packet_in_meter,
+)
 from flows.rules import Rule, cookie, decode_cookie, document
 
 
@@ -30,6 +41,11 @@ def test_rule_numbers_are_unique() -> None:
 def test_macs_and_carriers_are_unique_to_their_key() -> None:
     assert node_mac(1) != node_mac(2)
     assert carrier_address(1) == 0x64400001
+
+
+def test_no_two_meters_have_one_number() -> None:
+    made = [meter_of(zone) for meter_of in (packet_in_meter, egress_meter, ingress_meter) for zone in PORT_ZONES]
+    assert len(set(made)) == len(made) and set(made) | {SHARED_METER} <= set(METERS) and SHARED_METER not in made
 
 
 @pytest.mark.parametrize(
@@ -56,6 +72,8 @@ def test_a_flow_that_breaks_the_pipeline_is_refused() -> None:
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.CLASSIFY))
     with pytest.raises(ValueError, match="must come last"):
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.ROUTING), Goto(Table.OUTPUT))
+    with pytest.raises(ValueError, match="must come first"):
+        flow(Rule.ROUTE, Priority.NORMAL, (), SetField("metadata", 1), Meter(1), Goto(Table.ROUTING))
     with pytest.raises(ValueError, match="a drop has no actions"):
         flow(Rule.ROUTE, Priority.NORMAL, ())
     with pytest.raises(ValueError, match="is about port"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
@@ -16,6 +18,8 @@ from flows.ir import (
     DecTtl,
     Flow,
     Goto,
+    Meter,
+    MeterConfig,
     Move,
     Nat,
     Output,
@@ -48,6 +52,10 @@ def _ryu(match: dict[str, object], actions: list[object], goto: int | None, **va
         out_group=ofp.OFPG_ANY,
         **values,
     )
+    return _serialized(message)
+
+
+def _serialized(message: Any) -> bytes:
     message.serialize()
     data = bytes(message.buf)
     return data[:4] + bytes(4) + data[8:]
@@ -106,6 +114,37 @@ def test_match_and_goto_are_byte_identical_to_ryu() -> None:
         "arp_spa": "10.0.0.1",
     }
     assert wire.encode_add(flow) == _ryu(match, [], Table.ARP_RESPONDER, table_id=4, priority=7, cookie=1)
+
+
+def test_a_meter_comes_before_the_actions_byte_identical_to_ryu() -> None:
+    actions = Meter(60_007), SetField("ip_dscp", 46), Goto(Table.SERVICES)
+    flow = Flow(Table.PORT_SECURITY, 7, matching(reg6=3, eth_type=0x0800, ip_dscp=1), actions, 1)
+    message = parser.OFPFlowMod(
+        _Datapath,
+        match=parser.OFPMatch(reg6=3, eth_type=0x0800, ip_dscp=1),
+        instructions=[
+            parser.OFPInstructionMeter(60_007),
+            parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, [parser.OFPActionSetField(ip_dscp=46)]),
+            parser.OFPInstructionGotoTable(Table.SERVICES),
+        ],
+        out_port=ofp.OFPP_ANY,
+        out_group=ofp.OFPG_ANY,
+        table_id=4,
+        priority=7,
+        cookie=1,
+    )
+    assert wire.encode_add(flow) == _serialized(message)
+
+
+@pytest.mark.parametrize("packets", [False, True])
+@pytest.mark.parametrize("modify", [False, True])
+def test_a_meter_is_byte_identical_to_ryu(packets: bool, modify: bool) -> None:
+    unit = ofp.OFPMF_PKTPS if packets else ofp.OFPMF_KBPS
+    band = parser.OFPMeterBandDrop(rate=10_000, burst_size=4000)
+    command = ofp.OFPMC_MODIFY if modify else ofp.OFPMC_ADD
+    theirs = parser.OFPMeterMod(_Datapath, command, unit | ofp.OFPMF_BURST | ofp.OFPMF_STATS, 30_001, [band])
+    assert wire.encode_meter(MeterConfig(30_001, 10_000, 4000, packets), modify=modify) == _serialized(theirs)
+    assert wire.delete_meter(7) == _serialized(parser.OFPMeterMod(_Datapath, ofp.OFPMC_DELETE, 0, 7))
 
 
 def _packet_in(frame: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -9,6 +10,7 @@ import pytest
 
 from controller.packet_in import frames, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
+from controller.packet_in.floods import Mute
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output
@@ -38,6 +40,7 @@ class Bed:
     seen: list[tuple[str, Neighbour]] = field(default_factory=list)
     unresolved: Unresolved = field(default_factory=Unresolved)
     kept: int = 0
+    muted: Callable[[str, Mute], None] = lambda node, mute: None
 
     def __post_init__(self) -> None:
         services = Services(
@@ -47,6 +50,7 @@ class Bed:
             unresolved=self.unresolved,
             packet_kept=self._packet_kept,
             counters=self.counters,
+            muted=self.muted,
             limits={**DEFAULT_LIMITS, Rule.PUNT_DHCP: Limit(rate=2, burst=4)},
             monotonic=lambda: self.now,
             wall_clock=lambda: 1_000_000.0,

@@ -1,0 +1,60 @@
+"""Tables 60 and 62: what a port may cause the controller to do, so that no VM takes it from the others.
+
+Every flow that hands a packet to the controller looks here first. The meter that is found drops the packet for
+whatever comes after it, which is therefore nothing but the controller: a packet that also goes on has gone on before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.ir import Action, Controller, Flow, Meter, MeterConfig, Resubmit, flow, matching
+from flows.model import Network, Port
+from flows.pipeline import (
+    LOG_METER,
+    LOG_PACKET_INS,
+    PORT_PACKET_INS,
+    SHARED_METER,
+    SHARED_PACKET_INS,
+    Priority,
+    Reg,
+    Table,
+    packet_in_meter,
+)
+from flows.rules import Rule
+from flows.view import View
+
+_WHOLE = 0xFFFF
+
+
+def punt(max_len: int = _WHOLE) -> tuple[Action, ...]:
+    """To the controller, if the port that the packet comes from still may. The last actions of their flow."""
+    return (Resubmit(Table.ALLOWANCE), Controller(max_len))
+
+
+def report(max_len: int) -> tuple[Action, ...]:
+    """To the controller, as far as reports of all kinds may go there. The last actions of their flow."""
+    return (Resubmit(Table.REPORT), Controller(max_len))
+
+
+def static() -> Iterator[Flow]:
+    yield flow(Rule.ALLOWANCE_SHARED, Priority.MISS, (), Meter(SHARED_METER))
+    yield flow(Rule.REPORT_ALLOWANCE, Priority.MISS, (), Meter(LOG_METER))
+
+
+def static_meters() -> Iterator[MeterConfig]:
+    yield MeterConfig(SHARED_METER, *SHARED_PACKET_INS, packets=True)
+    yield MeterConfig(LOG_METER, *LOG_PACKET_INS, packets=True)
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    seat = view.seat(port)
+    assert seat is not None
+    from_port = matching(**{Reg.SOURCE_PORT: port.key})
+    yield flow(Rule.ALLOWANCE, Priority.NORMAL, from_port, Meter(packet_in_meter(seat.zone)), key=port.key)
+
+
+def port_meters(view: View, port: Port) -> Iterator[MeterConfig]:
+    seat = view.seat(port)
+    assert seat is not None
+    yield MeterConfig(packet_in_meter(seat.zone), *PORT_PACKET_INS, packets=True)

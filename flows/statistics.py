@@ -1,0 +1,73 @@
+"""What a switch has counted: requests and their answers, as OpenFlow 1.4 bytes (§7.3.5)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from ryu.ofproto import ofproto_v1_4 as ofp
+
+from flows.wire import encode_match, entries, multipart_request
+
+_FLOW: Final = struct.Struct("!HBxIIHHHH4xQQQ")
+_PORT: Final = struct.Struct("!H2xI8x8Q")
+_METER: Final = struct.Struct("!IH6xIQQII")
+_BAND: Final = struct.Struct("!QQ")
+_OF_KEY: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class PortStats:
+    """As the switch sees it: `received` is what has come in by the port. `dropped` are packets, too."""
+
+    received_packets: int
+    sent_packets: int
+    received_bytes: int
+    sent_bytes: int
+    received_dropped: int
+    sent_dropped: int
+
+
+def ports_request(xid: int) -> bytes:
+    """Asks for the counters of all ports."""
+    return multipart_request(ofp.OFPMP_PORT_STATS, struct.pack("!I4x", ofp.OFPP_ANY), xid)
+
+
+def parse_ports(message: bytes) -> dict[int, PortStats]:
+    """By port number, from one part of a reply. Raises ValueError for a message that is cut or of another kind."""
+    found = {}
+    for offset in entries(message, ofp.OFPMP_PORT_STATS, _PORT.size):
+        _length, number, *counts, _, _ = _PORT.unpack_from(message, offset)
+        # a counter that the port does not have is all ones
+        found[number] = PortStats(*(0 if count == 0xFFFFFFFFFFFFFFFF else count for count in counts))
+    return found
+
+
+def flows_request(key: int, xid: int) -> bytes:
+    """Asks for the flows whose cookie has this key of an object, of whatever rule and mark."""
+    body = struct.pack("!B3xII4xQQ", ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, key, _OF_KEY)
+    return multipart_request(ofp.OFPMP_FLOW, body + encode_match(()), xid)
+
+
+def parse_flows(message: bytes) -> list[tuple[int, int]]:
+    """(cookie, packets) of each flow, from one part of a reply. Raises ValueError as parse_ports does."""
+    found = []
+    for offset in entries(message, ofp.OFPMP_FLOW, _FLOW.size):
+        *_, cookie, packets, _bytes = _FLOW.unpack_from(message, offset)
+        found.append((cookie, packets))
+    return found
+
+
+def meters_request(xid: int) -> bytes:
+    """Asks for the counters of all meters."""
+    return multipart_request(ofp.OFPMP_METER, struct.pack("!I4x", ofp.OFPM_ALL), xid)
+
+
+def parse_meters(message: bytes) -> dict[int, int]:
+    """Packets that exceeded each meter, by its id, from one part of a reply. Raises ValueError as parse_ports does."""
+    found = {}
+    for offset in entries(message, ofp.OFPMP_METER, _METER.size + _BAND.size, length_at=4):
+        packets, _bytes = _BAND.unpack_from(message, offset + _METER.size)
+        found[int.from_bytes(message[offset : offset + 4])] = packets
+    return found

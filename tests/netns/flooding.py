@@ -1,0 +1,62 @@
+"""Sends raw frames as fast as they go, in a process of its own.
+
+Run as `python -m tests.netns.flooding INTERFACE SECONDS FILE` in a namespace: FILE has a frame in hexadecimal digits on
+each line, which are sent in turn. Prints how many were sent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from etc.lab import netns
+from etc.lab.control import PROJECT_ROOT
+from etc.lab.vm import INTERFACE, Vm
+
+_BATCH = 64
+
+
+def main(interface: str, seconds: float, file: Path) -> None:
+    frames = [bytes.fromhex(line) for line in file.read_text().splitlines()]
+    sent, end = 0, time.monotonic() + seconds
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0))
+        around = itertools.cycle(frames)
+        while time.monotonic() < end:
+            for frame in itertools.islice(around, _BATCH):
+                raw.send(frame)
+            sent += _BATCH
+    print(sent)
+
+
+class Flood:
+    """`sent` is known at the end."""
+
+    sent = 0
+
+
+@contextmanager
+def flooding(vm: Vm, frames: Sequence[bytes], seconds: float) -> Iterator[Flood]:
+    """A VM sends frames in turn meanwhile, for at most so many seconds."""
+    file = vm.directory / "flood"
+    file.write_text("".join(f"{frame.hex()}\n" for frame in frames))
+    line = [sys.executable, "-m", "tests.netns.flooding", INTERFACE, str(seconds), str(file)]
+    flood = Flood()
+    process = subprocess.Popen(netns.command(vm.namespace, line), stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT)
+    try:
+        yield flood
+        printed, _ = process.communicate(timeout=seconds + 10)
+        flood.sent = int(printed)
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))
