@@ -214,6 +214,7 @@ class Rule(Enum):
     INGRESS_BEGINS = _RuleInfo(248, Table.INGRESS_VERDICT, False, "", "allowed: a connection begins")
     INGRESS_MENDED = _RuleInfo(249, Table.INGRESS_VERDICT, False, "", "allowed again")
     INGRESS_GOES_ON = _RuleInfo(250, Table.INGRESS_VERDICT, False, "", "allowed")
+    DROP_EGRESS_OTHER = _RuleInfo(254, Table.EGRESS_CONNTRACK, True, "", "neither IPv4 nor ARP: nothing sends it here")
     DROP_NOT_IP = _RuleInfo(252, Table.INGRESS_CONNTRACK, True, "", "neither IPv4 nor ARP, to a port that is filtered")
     INGRESS_COPIED = _RuleInfo(253, Table.INGRESS_CONNTRACK, False, "", "allowed where the VM comes from")
     REDIRECT_OUT = _RuleInfo(164, Table.OUTPUT, False, "port", "allowed, and on to the node where the VM is now")

@@ -6,8 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from ryu.ofproto import ofproto_v1_4 as ofp
-
+from flows import wire
 from flows.wire import encode_match, entries, multipart_request
 
 _FLOW: Final = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -31,13 +30,13 @@ class PortStats:
 
 def ports_request(xid: int) -> bytes:
     """Asks for the counters of all ports."""
-    return multipart_request(ofp.OFPMP_PORT_STATS, struct.pack("!I4x", ofp.OFPP_ANY), xid)
+    return multipart_request(wire.PORT_STATS, struct.pack("!I4x", wire.ANY_PORT), xid)
 
 
 def parse_ports(message: bytes) -> dict[int, PortStats]:
     """By port number, from one part of a reply. Raises ValueError for a message that is cut or of another kind."""
     found = {}
-    for offset in entries(message, ofp.OFPMP_PORT_STATS, _PORT.size):
+    for offset in entries(message, wire.PORT_STATS, _PORT.size):
         _length, number, *counts, _, _ = _PORT.unpack_from(message, offset)
         # a counter that the port does not have is all ones
         found[number] = PortStats(*(0 if count == 0xFFFFFFFFFFFFFFFF else count for count in counts))
@@ -46,14 +45,14 @@ def parse_ports(message: bytes) -> dict[int, PortStats]:
 
 def flows_request(key: int, xid: int) -> bytes:
     """Asks for the flows whose cookie has this key of an object, of whatever rule and mark."""
-    body = struct.pack("!B3xII4xQQ", ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, key, _OF_KEY)
-    return multipart_request(ofp.OFPMP_FLOW, body + encode_match(()), xid)
+    body = struct.pack("!B3xII4xQQ", wire.ALL_TABLES, wire.ANY_PORT, wire.ANY_GROUP, key, _OF_KEY)
+    return multipart_request(wire.FLOW_STATS, body + encode_match(()), xid)
 
 
 def parse_flows(message: bytes) -> list[tuple[int, int]]:
     """(cookie, packets) of each flow, from one part of a reply. Raises ValueError as parse_ports does."""
     found = []
-    for offset in entries(message, ofp.OFPMP_FLOW, _FLOW.size):
+    for offset in entries(message, wire.FLOW_STATS, _FLOW.size):
         *_, cookie, packets, _bytes = _FLOW.unpack_from(message, offset)
         found.append((cookie, packets))
     return found
@@ -61,13 +60,13 @@ def parse_flows(message: bytes) -> list[tuple[int, int]]:
 
 def meters_request(xid: int) -> bytes:
     """Asks for the counters of all meters."""
-    return multipart_request(ofp.OFPMP_METER, struct.pack("!I4x", ofp.OFPM_ALL), xid)
+    return multipart_request(wire.METER_STATS, struct.pack("!I4x", wire.ALL_METERS), xid)
 
 
 def parse_meters(message: bytes) -> dict[int, int]:
     """Packets that exceeded each meter, by its id, from one part of a reply. Raises ValueError as parse_ports does."""
     found = {}
-    for offset in entries(message, ofp.OFPMP_METER, _METER.size + _BAND.size, length_at=4):
+    for offset in entries(message, wire.METER_STATS, _METER.size + _BAND.size, length_at=4):
         packets, _bytes = _BAND.unpack_from(message, offset + _METER.size)
         found[int.from_bytes(message[offset : offset + 4])] = packets
     return found

@@ -7,7 +7,7 @@ objects. tests/unit/flows/test_wire.py holds it to Ryu's bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ from flows.ir import (
     Resubmit,
     SetField,
 )
-from flows.pipeline import Reg, Table
+from flows.pipeline import Table
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 
 BUNDLE_ID = 1
@@ -57,6 +57,8 @@ _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
 TO_PIPELINE = ofp.OFPP_TABLE
 FROM_CONTROLLER = ofp.OFPP_CONTROLLER
+PORT_STATS, FLOW_STATS, METER_STATS = ofp.OFPMP_PORT_STATS, ofp.OFPMP_FLOW, ofp.OFPMP_METER
+ANY_PORT, ANY_GROUP, ALL_TABLES, ALL_METERS = ofp.OFPP_ANY, ofp.OFPG_ANY, ofp.OFPTT_ALL, ofp.OFPM_ALL
 _VLAN_ETHERTYPE = 0x8100
 _LEARN_IMMEDIATE = 1 << 13
 _LEARN_LOAD = 1 << 11
@@ -432,12 +434,10 @@ def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) ->
     return _packet_out(_output(ofport), frame, in_port)
 
 
-def packet_out_resubmit(table: int, network_key: int, frame: bytes, port_key: int = 0) -> bytes:
-    """Has a table decide about a frame that is on a network, and from a port if one is given. xid 0."""
-    registers = _set_field(SetField(Reg.NETWORK, network_key))
-    if port_key:
-        registers += _set_field(SetField(Reg.SOURCE_PORT, port_key))
-    return _packet_out(registers + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
+def packet_out_resubmit(table: int, registers: Mapping[str, int], frame: bytes) -> bytes:
+    """Has a table decide about a frame, with what the tables before it would have put into registers. xid 0."""
+    known = b"".join(_set_field(SetField(name, value)) for name, value in registers.items())
+    return _packet_out(known + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
 
 
 def _packet_out(actions: bytes, frame: bytes, in_port: int) -> bytes:

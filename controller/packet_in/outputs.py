@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flows import wire
 from flows.ir import Flow
-from flows.pipeline import Table
+from flows.pipeline import Reg, Table
 
 
 class Output(NamedTuple):
@@ -21,15 +21,27 @@ class Output(NamedTuple):
 
 
 class Resubmit(NamedTuple):
-    """Again through the tables from one on, as a packet that is on a network, of a port if one is given."""
+    """Again through the tables from one on, as a packet that is on a network, of a port if one is given.
+
+    `router_key` and `flags` are what the tables before it would have put into their registers.
+    """
 
     table: Table
     network_key: int
     frame: bytes
     port_key: int = 0
+    router_key: int = 0
+    flags: int = 0
 
     def message(self) -> bytes:
-        return wire.packet_out_resubmit(self.table, self.network_key, self.frame, self.port_key)
+        registers = {
+            Reg.NETWORK: self.network_key,
+            Reg.SOURCE_PORT: self.port_key,
+            Reg.ROUTER: self.router_key,
+            Reg.FLAGS: self.flags,
+        }
+        known = {name: value for name, value in registers.items() if value}
+        return wire.packet_out_resubmit(self.table, known, self.frame)
 
 
 class Temporary(NamedTuple):

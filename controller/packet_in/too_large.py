@@ -9,10 +9,9 @@ from controller.packet_in.fragments import fragments, with_ttl
 from controller.packet_in.gateways import router_address
 from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import Network, Node, Port, Subnet
-from flows.pipeline import GATEWAY_MAC, Table
+from flows.pipeline import FLAG_LIFTED, GATEWAY_MAC, Table
 from flows.snapshot import Snapshot
 from flows.view import View
-from flows.wire import TO_PIPELINE
 
 Answer = tuple[str, Outputs]
 _WITH_PORTS = frozenset({frames.PROTOCOL_TCP, frames.PROTOCOL_UDP})
@@ -114,7 +113,11 @@ def _from_vm(
         return outcomes.TOO_LARGE_SILENT, ()  # the flow that sent it here is on its way out
     if not packet.dont_fragment:
         cut = fragments(datagram, mtu)
-        return outcomes.FRAGMENTED, tuple(Output(TO_PIPELINE, link + part, in_port) for part in cut)
+        # routed anew, behind the port's security groups: conntrack there has seen the datagram as a whole
+        router_key, flags = (network.router_key, 0) if network.routed else (0, FLAG_LIFTED)
+        return outcomes.FRAGMENTED, tuple(
+            Resubmit(Table.ROUTING, network.key, link + part, port.key, router_key, flags) for part in cut
+        )
     gateway = router_address(network, subnet, node)
     if gateway is None:
         return outcomes.NO_GATEWAY, ()

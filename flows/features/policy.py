@@ -160,6 +160,7 @@ def static() -> Iterator[Flow]:
         yield from _tracking(side)
         yield from _connections(side)
         yield from _verdicts(side)
+    yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 

@@ -133,10 +133,10 @@ class Scene:
     def _allowed(self, mark: bytes) -> list[bytes]:
         everybody = frames.udp(self.attacker, "255.255.255.255", payload=mark)
         routed = [frames.udp(self.attacker, to, payload=mark, eth_dst=GATEWAY) for to in (self.public, FAR_HOST.ip)]
-        # an echo reply that nobody asked for is ignored without a word
-        reply = bytes(4) + mark
-        reply = reply[:2] + product.checksum(reply).to_bytes(2) + reply[4:]
-        packet = product.ipv4(self.attacker.address.packed, self.stranger.address.packed, product.PROTOCOL_ICMP, reply)
+        # what answers carries the mark, too
+        echo = bytes((8, 0, 0, 0)) + mark
+        echo = echo[:2] + product.checksum(echo).to_bytes(2) + echo[4:]
+        packet = product.ipv4(self.attacker.address.packed, self.stranger.address.packed, product.PROTOCOL_ICMP, echo)
         return [everybody, product.ethernet(GATEWAY, mac_of(self.attacker), frames.IPV4, packet), *routed]
 
     def refused(self, rule: Rule, *attack: bytes, key: int | None = None, tap: Tap | None = None) -> None:

@@ -291,10 +291,11 @@ def test_each_drop_has_a_name_and_each_table_an_end(lab: Lab, vms: dict[str, Vm]
             assert rule, f"{flow} has no name"
             assert (rule[0].table, rule[0].drop) == (flow.table, flow.actions == "drop"), flow
         used = {flow.table for flow in flows}
+        looked_up = {Table.EGRESS_RULES, Table.INGRESS_RULES}
         assert used == set(Table) - set(LEARNED) - {Table.ACTIVATION, Table.WAITING}  # no VM is on its way
         ends = {flow.table for flow in flows if flow.priority == 0 and not flow.match}
         # to the first only ports come, and each has an end of its own; from the others every packet comes back
-        assert used - ends == {Table.PORT_SECURITY, Table.TEACH, Table.FLOOD_PART}
+        assert used - ends == {Table.PORT_SECURITY, Table.TEACH, Table.FLOOD_PART, *looked_up}
         of_port = {rule: {flow.cookie & 0xFFFFFFFF for flow in flows if _is(flow, rule)} for rule in EACH_PORTS}
         assert of_port[Rule.DROP_SPOOFED] == of_port[Rule.CLASSIFY_PORT] != set()
 

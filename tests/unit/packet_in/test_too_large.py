@@ -10,7 +10,7 @@ import pytest
 
 from controller.packet_in import frames, icmp, outcomes
 from controller.packet_in.fragments import fragments, with_ttl
-from controller.packet_in.outputs import Output, Resubmit
+from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import (
     FixedIp,
     FloatingIp,
@@ -24,7 +24,6 @@ from flows.model import (
 from flows.pipeline import GATEWAY_MAC, Table
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
-from flows.wire import TO_PIPELINE
 from tests.unit.packet_in import model
 from tests.unit.packet_in.test_dispatch import Bed
 from tests.unit.packet_in.test_frames import VM_MAC, packet
@@ -130,10 +129,18 @@ class TestFragments:
         assert with_ttl(datagram, 64)[12:] == datagram[12:]
 
 
-def test_what_may_be_cut_is_cut_and_goes_in_again_where_it_came_from() -> None:
+def again(outputs: Outputs) -> set[tuple[int, ...]]:
+    """Where parts go in again: table, network, port, router, flags."""
+    assert all(isinstance(each, Resubmit) for each in outputs)
+    return {(one.table, *one[1:2], *one[3:]) for one in outputs if isinstance(one, Resubmit)}
+
+
+def test_what_may_be_cut_is_cut_and_is_routed_again() -> None:
     bed = Bed(cloud())
+    network = bed.snapshot.networks["net-per_host"]
     outputs = bed.dispatcher.handle(TOO_LARGE, 100, large() + b"padding")
-    assert len(outputs) == 3 and {(each.ofport, each.in_port) for each in outputs} == {(TO_PIPELINE, 100)}
+    assert len(outputs) == 3
+    assert again(outputs) == {(Table.ROUTING, network.key, 10, network.router_key, 0)}
     assert {each.frame[:14] for each in outputs} == {large()[:14]}
     assert {each.frame[22] for each in outputs} == {64}, "table 28 takes one off again"
     assert joined([each.frame[14:] for each in outputs]) == large()[34:]
@@ -244,9 +251,8 @@ def test_from_a_network_with_a_larger_mtu() -> None:
     assert told_.frame[34:36] == b"\x03\x04" and int.from_bytes(told_.frame[40:42], "big") == MTU
     sent = large(source=WIDE[5].packed, destination=FIXED.packed)
     parts = bed.dispatcher.handle(INTO, 101, sent[:6] + ROUTED + sent[12:])
-    assert {(each.ofport, each.in_port, each.frame[:12]) for each in parts if isinstance(each, Output)} == {
-        (TO_PIPELINE, 101, ROUTED + VM_MAC)
-    }
+    assert again(parts) == {(Table.ROUTING, wide.key, 11, wide.router_key, 0)}
+    assert {each.frame[:12] for each in parts} == {ROUTED + VM_MAC}
     assert joined([each.frame[14:] for each in parts]) == sent[34:]
     assert bed.counters == {outcomes.TOO_LARGE: 1, outcomes.FRAGMENTED: 1}
 
