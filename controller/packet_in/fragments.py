@@ -50,6 +50,12 @@ def with_ttl(datagram: bytes, ttl: int) -> bytes:
     return _summed(datagram[:8] + bytes((ttl,)) + datagram[9:size]) + datagram[size:]
 
 
+def without_fragment(datagram: bytes) -> bytes:
+    """A sound datagram as if it were not a fragment."""
+    size = (datagram[0] & 0xF) * 4
+    return _summed(datagram[:6] + bytes(2) + datagram[8:size]) + datagram[size:]
+
+
 def _copied(options: bytes) -> bytes:
     """Those options that every fragment carries, padded. Ends at the first that is not sound."""
     copied, at = b"", 0

@@ -29,12 +29,12 @@ def time_exceeded(frame: bytes, source: IPv4Address, gateway_mac: int) -> bytes 
 
 
 def fragmentation_needed(frame: bytes, source: IPv4Address, mtu: int) -> bytes | None:
-    """The same for an IPv4 frame that is larger than the `mtu` of its next hop, and not to be fragmented (RFC 1191).
+    """The same for an IPv4 frame that is larger than the `mtu` of its next hop (RFC 1191).
 
     It comes from the very MAC that the frame was sent to: where a router of the operator's is the gateway, from its.
     """
     asked = _answerable(frame)
-    if asked is None or not asked[1].dont_fragment:
+    if asked is None:
         return None
     return _error(frame, *asked, source, asked[0].destination, _UNREACHABLE, _FRAGMENTATION_NEEDED, mtu)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from controller.packet_in import frames, icmp, outcomes
-from controller.packet_in.fragments import fragments, with_ttl
+from controller.packet_in.fragments import fragments, with_ttl, without_fragment
 from controller.packet_in.gateways import router_address
 from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import Network, Node, Port, Subnet
@@ -55,19 +55,28 @@ def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> 
     datagram = frame[ethernet.offset : packet.end]
     if len(datagram) <= network.mtu:
         return outcomes.TOO_LARGE_SILENT, ()
-    gateway, vm = frames.mac_bytes(GATEWAY_MAC), frames.mac_bytes(port.mac)
-    ethertype = frame[12 : ethernet.offset]
-    if not packet.dont_fragment:
-        parts = fragments(datagram, network.mtu)
-        link = vm + gateway + ethertype
-        return outcomes.FRAGMENTED, tuple(Resubmit(Table.L2_FORWARD, network.key, link + part) for part in parts)
-    error = icmp.fragmentation_needed(vm + gateway + ethertype + datagram, IPv4Address(packet.destination), network.mtu)
-    if error is None:
-        return outcomes.TOO_LARGE_SILENT, ()
-    return outcomes.TOO_LARGE, tuple(
-        Resubmit(Table.NAT_EGRESS, network.key, error, as_port)
-        for as_port in _translated_as(port, IPv4Address(packet.destination), snapshot)
-    )
+    gateway, vm, ethertype = frames.mac_bytes(GATEWAY_MAC), frames.mac_bytes(port.mac), frame[12 : ethernet.offset]
+    address = IPv4Address(packet.destination)
+    # conntrack translates no error that quotes a fragment; of the later ones nobody is told anything
+    first_part = packet.more_fragments and not packet.fragment
+    quoted = without_fragment(datagram) if first_part else datagram
+    error = icmp.fragmentation_needed(vm + gateway + ethertype + quoted, address, network.mtu)
+    told: Outputs = ()
+    if error is not None and (packet.dont_fragment or _is_part(packet)):
+        ways = _translated_as(port, address, snapshot)
+        told = tuple(Resubmit(Table.NAT_EGRESS, network.key, error, as_port) for as_port in ways)
+    if packet.dont_fragment:
+        return (outcomes.TOO_LARGE if told else outcomes.TOO_LARGE_SILENT), told
+    link = vm + gateway + ethertype
+    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part) for part in fragments(datagram, network.mtu))
+    return outcomes.FRAGMENTED, (*parts, *told)
+
+
+def _is_part(packet: frames.Ipv4) -> bool:
+    """Cut by its sender, who may learn to cut smaller: the userspace datapath puts parts together by where they come
+    from, so ours may not find those that were small enough to go on by themselves.
+    """
+    return bool(packet.fragment or packet.more_fragments)
 
 
 def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
@@ -111,20 +120,18 @@ def _from_vm(
     datagram = with_ttl(frame[len(link) : packet.end], packet.ttl + 1)
     if mtu is None or len(datagram) <= mtu:
         return outcomes.TOO_LARGE_SILENT, ()  # the flow that sent it here is on its way out
-    if not packet.dont_fragment:
-        cut = fragments(datagram, mtu)
-        # routed anew, behind the port's security groups: conntrack there has seen the datagram as a whole
-        router_key, flags = (network.router_key, 0) if network.routed else (0, FLAG_LIFTED)
-        return outcomes.FRAGMENTED, tuple(
-            Resubmit(Table.ROUTING, network.key, link + part, port.key, router_key, flags) for part in cut
-        )
     gateway = router_address(network, subnet, node)
-    if gateway is None:
-        return outcomes.NO_GATEWAY, ()
-    error = icmp.fragmentation_needed(link + datagram, gateway, mtu)
-    if error is None:
-        return outcomes.TOO_LARGE_SILENT, ()
-    return outcomes.TOO_LARGE, (Output(in_port, error),)
+    error = None if gateway is None else icmp.fragmentation_needed(link + datagram, gateway, mtu)
+    told: Outputs = () if error is None else (Output(in_port, error),)
+    if packet.dont_fragment:
+        if gateway is None:
+            return outcomes.NO_GATEWAY, ()
+        return (outcomes.TOO_LARGE if told else outcomes.TOO_LARGE_SILENT), told
+    # routed anew, behind the port's security groups: conntrack there has seen the datagram as a whole
+    router_key, flags = (network.router_key, 0) if network.routed else (0, FLAG_LIFTED)
+    cut = fragments(datagram, mtu)
+    parts = (Resubmit(Table.ROUTING, network.key, link + part, port.key, router_key, flags) for part in cut)
+    return outcomes.FRAGMENTED, (*parts, *(told if _is_part(packet) else ()))
 
 
 def _translated_as(port: Port, address: IPv4Address, snapshot: Snapshot) -> list[int]:
