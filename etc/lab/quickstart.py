@@ -129,7 +129,7 @@ It is yours until Ctrl-C. All files: {lab.directory}
                               {lab.directory}/trunkline floating-ip list
   security groups             {lab.directory}/trunkline security-group list
                               {lab.directory}/trunkline security-group show web --project blue
-                              {lab.directory}/trunkline port counters {next(iter(lab.vms))}
+                              {lab.directory}/trunkline port counters blue-{node.name}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
   the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
   without a controller        kill {controller}    then try everything again
