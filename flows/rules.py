@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flows.pipeline import (
+    LOG_METER,
+    LOG_PACKET_INS,
     PORT_PACKET_INS,
     PORT_ZONES,
     REGISTER_DOC,
@@ -329,6 +331,8 @@ def document() -> str:
         f"| {_meters(ingress_meter)} | ports with a limit | what the VM receives |",
         f"| {SHARED_METER} | the node | what the controller is handed of all that comes from no VM: "
         f"{SHARED_PACKET_INS[0]} packets a second, {SHARED_PACKET_INS[1]} at once |",
+        f"| {LOG_METER} | the node | what security groups have reported: "
+        f"{LOG_PACKET_INS[0]} packets a second, {LOG_PACKET_INS[1]} at once |",
         "",
     ]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,12 @@ from etc.lab.capture import Seen
 from etc.lab.fabric import OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.probes import Pinged
-from etc.lab.processes import CommandFailed, DeadlineMissed
-from etc.lab.scenario import Scenario, give_floating_ip
+from etc.lab.processes import CommandFailed, DeadlineMissed, wait_until
+from etc.lab.scenario import HTTP, Scenario, give_floating_ip, give_web_group, group_ids, let_in
 from etc.lab.vm import Configured, Vm
+from flows.rules import Rule, cookie
 
+OTHER_PORT = 8080
 ICMP_ECHO_REQUEST = 8
 LEASE_DEADLINE = 20.0
 WORKERS = 6
@@ -44,9 +47,15 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     leases, checks = _leases(scenario)
     checks += _all("gateway", scenario.all_vms(), lambda vm: _gateway(vm, leases.get(vm.name)))
     checks += _across_nodes(lab, scenario)
-    checks += _isolation(lab, scenario)
     checks += _outside(lab, scenario)
-    checks += _floating_ips(lab, scenario)  # last: from here on two VMs have other addresses outside
+    # from here on two VMs have other addresses outside
+    blue, red = scenario.vms["blue"][lab.nodes[0].name], scenario.vms["red"][lab.nodes[1].name]
+    addresses: dict[str, IPv4Address] = {}
+    checks += _security_group(lab, blue, addresses)
+    for vm in (blue, red):  # so that no security group hides what comes next
+        let_in(lab, group_ids(vm)[0], {"protocol": "icmp"})
+    checks += _floating_ips(lab, blue, red, addresses)
+    checks += _isolation(lab, scenario)
     return checks
 
 
@@ -162,14 +171,55 @@ def _outside(lab: Lab, scenario: Scenario) -> list[Check]:
         return _all("outside", vms, reach)
 
 
-def _floating_ips(lab: Lab, scenario: Scenario) -> list[Check]:
+def _security_group(lab: Lab, vm: Vm, addresses: dict[str, IPv4Address]) -> list[Check]:
+    """A VM with a floating IP: nothing comes in from outside, until it is in a group that says what may."""
+    far = lab.fabric.far
+
+    def asked() -> tuple[list[int], Pinged]:
+        address = addresses[vm.name]
+        answered = [port for port in (HTTP, OTHER_PORT) if probes.connects(far, address, port, wait=0.8)]
+        return answered, probes.ping(probes.into(far), address, wait=0.5)
+
+    def refused() -> Outcome:
+        addresses[vm.name] = give_floating_ip(lab, vm)
+        before = _refused(vm)
+        answered, pinged = asked()
+        if answered or pinged.answered:
+            return False, _said(answered, pinged)
+        expected = pinged.sent + 2
+        counted = wait_until(lambda: found if (found := _refused(vm) - before) >= expected else 0, 5, "a counted drop")
+        return True, _said(answered, pinged) + f"; {counted} counted as drop_ingress"
+
+    def let_in_by_web() -> Outcome:
+        give_web_group(lab, vm)
+        answered, pinged = asked()
+        return answered == [HTTP] and not pinged.lost, _said(answered, pinged)
+
+    def _said(answered: list[int], pinged: Pinged) -> str:
+        ports = ", ".join(f"port {port} {'open' if port in answered else 'shut'}" for port in (HTTP, OTHER_PORT))
+        return f"{addresses[vm.name]} from {lab.fabric.far_host}: ping {_count(pinged)}, {ports}"
+
+    with probes.listening(vm.namespace, HTTP, OTHER_PORT):
+        return [
+            _attempt("security group", f"{_place(vm)}: default", refused),
+            _attempt("security group", f"{_place(vm)}: default, web", let_in_by_web),
+        ]
+
+
+def _refused(vm: Vm) -> int:
+    """Packets that no security group of the VM has let in, as its node counts them."""
+    name = f"cookie={cookie(Rule.DROP_INGRESS, vm.port['key']):#x}/-1"
+    dump = vm.node.ovs.ofctl("dump-flows", "br-int", name)
+    return sum(int(count) for count in re.findall(r"n_packets=(\d+)", dump))
+
+
+def _floating_ips(lab: Lab, blue: Vm, red: Vm, addresses: dict[str, IPv4Address]) -> list[Check]:
     """One VM of each project, on different nodes: reached from outside, seen outside, and by each other."""
-    blue = scenario.vms["blue"][lab.nodes[0].name]
-    red = scenario.vms["red"][lab.nodes[1].name]
-    addresses: dict[str, IPv4Address] = {}
 
     def reached(vm: Vm) -> Outcome:
-        address = addresses[vm.name] = give_floating_ip(lab, vm)
+        if vm.name not in addresses:
+            addresses[vm.name] = give_floating_ip(lab, vm)
+        address = addresses[vm.name]
         pinged = probes.ping(probes.into(lab.fabric.far), address)
         owners = probes.arping(probes.into(lab.fabric.outside), OUTSIDE_INTERFACE, address)
         saw = f"{address} from {lab.fabric.far_host}: {_count(pinged)}, {len(owners)} node answers ARP"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,6 +89,28 @@ def arping(enter: Sequence[str], interface: str, address: object, *, count: int 
     """The MAC addresses that answer ARP for an address."""
     line = ["busybox", "arping", "-I", interface, "-c", str(count), "-w", str(wait), str(address)]
     return {mac.lower() for mac in _ARP_REPLY.findall(run([*enter, *line], check=False, deadline=wait + 10))}
+
+
+@contextmanager
+def listening(namespace: str, *ports: int) -> Iterator[None]:
+    """Take TCP connections to these ports inside a namespace during a `with`."""
+    with ExitStack() as stack:
+        for port in ports:
+            with netns.inside(namespace):
+                server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("0.0.0.0", port))
+            server.listen()
+        yield
+
+
+def connects(namespace: str, address: object, port: int, *, wait: float = 1.0) -> bool:
+    """Whether a TCP connection to there is taken within `wait` seconds."""
+    with netns.inside(namespace):
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with client:
+        client.settimeout(wait)
+        return client.connect_ex((str(address), port)) == 0
 
 
 def tcp_throughput(

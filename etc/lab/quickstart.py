@@ -127,6 +127,9 @@ It is yours until Ctrl-C. All files: {lab.directory}
                               {lab.directory}/{node.name}/on ovs-ofctl -O OpenFlow14 dump-flows br-int
   a floating IP               {lab.directory}/trunkline floating-ip create --pool public --project blue
                               {lab.directory}/trunkline floating-ip list
+  security groups             {lab.directory}/trunkline security-group list
+                              {lab.directory}/trunkline security-group show web --project blue
+                              {lab.directory}/trunkline port counters blue-{node.name}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
   the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
   without a controller        kill {controller}    then try everything again

@@ -14,6 +14,7 @@ from etc.lab.processes import in_parallel
 from etc.lab.vm import Vm
 
 PROJECTS = ("blue", "red")
+HTTP = 80
 
 EXTERNAL: Object = {
     "name": "outside",
@@ -98,9 +99,31 @@ def give_floating_ip(lab: Lab, vm: Vm) -> IPv4Address:
     return IPv4Address(floating_ip["address"])
 
 
+def group_ids(vm: Vm) -> list[str]:
+    """The security groups that a VM's port was made with."""
+    return [group["id"] for group in vm.port["security_groups"]]
+
+
+def let_in(lab: Lab, group_id: str, *rules: Object) -> None:
+    """More rules for a security group; returns when the nodes have confirmed them."""
+    fields = [{"security_group_id": group_id, "direction": "ingress", **rule} for rule in rules]
+    lab.confirm(lab.client.create_security_group_rules(fields)[1])
+
+
+def give_web_group(lab: Lab, vm: Vm) -> None:
+    """A group `web` beside those that a VM is in: HTTP and ping, from anybody."""
+    group = lab.client.create_security_group({"name": "web", "project_id": vm.port["project_id"]}).object
+    assert group
+    let_in(lab, group["id"], {"protocol": "tcp", "ports": str(HTTP)}, {"protocol": "icmp"})
+    groups = [*group_ids(vm), group["id"]]
+    lab.confirm(lab.client.update_port(vm.port["id"], {"security_groups": groups}).revision)
+
+
 def populate(lab: Lab) -> Scenario:
     """Create the networks, and a port and a VM with a DHCP client for each network on each node."""
     client = lab.client
+    # nothing comes in from elsewhere until somebody says so; members of a project's group default reach each other
+    client.create_default_rule({"direction": "ingress", "own_group": True, "applies_to": "default"})
     networks = create_networks(client)
     wanted = [
         (
