@@ -16,9 +16,11 @@ from controller.session_questions import NoAnswer
 from flows import statistics
 from flows.model import Binding, Port
 from flows.pipeline import egress_meter, ingress_meter, packet_in_meter
-from flows.rules import decode_cookie
+from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 
+# what is reported, too, is dropped all the same
+_LOGGED_DROPS: Final = {Rule.LOG_EGRESS_DROPPED: Rule.DROP_EGRESS, Rule.LOG_INGRESS_DROPPED: Rule.DROP_INGRESS}
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds that a switch has for an answer; a silent one must not hold up the metrics of the others."""
 
@@ -93,6 +95,7 @@ class PortCounters:
         for part in self._ask(seat.node, lambda xid: statistics.flows_request(port.key, xid), ANSWER_TIMEOUT):
             for cookie, packets in _parsed(statistics.parse_flows, part):
                 rule, key = decode_cookie(cookie) or (None, 0)
+                rule = _LOGGED_DROPS.get(rule, rule) if rule is not None else None
                 if rule is not None and rule.drop and rule.about == "port" and key == port.key:
                     drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + packets
         received, sent = _traffic(counts, seat)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
@@ -215,6 +215,19 @@ def talk(client: Place, server: Place, target: object, kind: str, port: int = 0)
         if kind in ("udp", "fragments"):
             return _by_udp(stack, client, server, str(address), port, asked, _BIG if kind == "fragments" else 16)
         return _by_raw(stack, client, server, str(address), kind)
+
+
+def wait_talk(client: Place, server: Place, target: object, kind: str, seen: object) -> None:
+    """Wait until a conversation works and the server hears it from `seen`: what is confirmed is installed, but the
+    cache of the datapath may know the old way for a moment longer.
+    """
+
+    def heard() -> str:
+        with suppress(OSError, AssertionError):
+            return talk(client, server, target, kind)
+        return ""
+
+    wait_until(lambda: heard() == str(seen), 20, f"not heard from {seen}")
 
 
 def talks(*each: tuple[Place, Place, object, str]) -> list[str]:

@@ -34,7 +34,7 @@ from tests.netns.cloud import (
     wait_outside,
     want,
 )
-from tests.netns.floating import Place, at, far, give, make_pool, talk
+from tests.netns.floating import Place, at, far, give, make_pool, talk, wait_talk
 
 pytestmark = pytest.mark.root
 
@@ -169,9 +169,9 @@ def test_e3_what_is_forced_is_what_it_says_now(lab: Lab, vms: dict[str, Vm], net
         lab.confirm(lab.client.update_network(networks["hw"]["id"], {"force_snat": list(ranges)}).revision)
 
     force()
-    assert talk(at(vm), forced(lab), FORCED, "tcp") == str(vm.address)
+    wait_talk(at(vm), forced(lab), FORCED, "tcp", vm.address)
     force(FORCED_RANGE)
-    assert talk(at(vm), forced(lab), FORCED, "tcp") == str(vm.node.snat_address)
+    wait_talk(at(vm), forced(lab), FORCED, "tcp", vm.node.snat_address)
     assert [program(node) for node in lab.nodes] == before
 
 

@@ -39,7 +39,7 @@ from tests.netns.cloud import (
     wait_reached,
     want,
 )
-from tests.netns.floating import Place, at, far, give, mac_of, make_pool, talk
+from tests.netns.floating import Place, at, far, give, mac_of, make_pool, talk, wait_talk
 
 pytestmark = pytest.mark.root
 
@@ -319,5 +319,5 @@ def test_a_route_that_is_taken_away_leads_nowhere(
         wait_dropped(lab.nodes[0], dropped, Rule.DROP_SPOOFED, 2, vms["gate"].port["key"])
         assert not heard.seen(lambda frame: frame.src == vm.address)
     set_routes(routes)
-    assert talk(at(vm), behind, behind.address, "tcp") == str(vm.address)
+    wait_talk(at(vm), behind, behind.address, "tcp", vm.address)
     assert [program(node) for node in lab.nodes] == before
