@@ -32,12 +32,13 @@ from controller.packet_in import outputs
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import SessionRegistry
-from flows.compile import Kind, Program, Segment
+from flows.compile import Program, Segment
 from flows.diff import diff
 from flows.digest import digest
 from flows.ir import Flow, Meter, MeterConfig, Output, SetField, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
+from flows.segments import Kind
 
 DATAPATH_ID = 0x77
 

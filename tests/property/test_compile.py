@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.compile import Kind, Program, compile_node, recompile
+from flows.compile import Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, Meter, MeterConfig, Restart, Resubmit
@@ -40,6 +40,7 @@ from flows.model import (
     StaticRoute,
 )
 from flows.rules import Rule, decode_cookie
+from flows.segments import Kind
 from flows.snapshot import Snapshot
 from tests.world import (
     EXTERNAL,

@@ -17,12 +17,13 @@ from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import MAX_PARKED, SessionRegistry
 from flows import wire
-from flows.compile import Kind, Program, Segment
+from flows.compile import Program, Segment
 from flows.diff import Delta
 from flows.digest import digest, flow_digest
 from flows.ir import Flow, Goto, MeterConfig, drop, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
+from flows.segments import Kind
 from flows.wire import TO_PIPELINE
 from tests.unit.controller.fake_switch import FakeSwitch, key_of
 
