@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import bundle, dhcp, floating, nat, plug, ports, restart
+from tests.bench import bundle, dhcp, floating, flood, groups, nat, plug, policy, ports, restart, rules
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -17,6 +17,10 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "dhcp": dhcp.run,
     "nat": nat.run,
     "floating": floating.run,
+    "policy": policy.run,
+    "groups": groups.run,
+    "rules": rules.run,
+    "flood": flood.run,
 }
 
 

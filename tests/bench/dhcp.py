@@ -18,7 +18,7 @@ from tests.bench.ports import make_network
 WINDOW = 64
 RUNS = 5
 SECONDS = 3.0
-_XID = 14 + 20 + 8 + 4  # where the xid stands in a frame
+XID = 14 + 20 + 8 + 4  # where the xid stands in a frame
 _LOST_AFTER_S = 0.5
 
 
@@ -81,7 +81,7 @@ def _closed_loop(raw: socket.socket, frame: bytearray, window: int, seconds: flo
     def send() -> None:
         nonlocal xid
         xid += 1
-        frame[_XID : _XID + 4] = xid.to_bytes(4)
+        frame[XID : XID + 4] = xid.to_bytes(4)
         sent[xid] = now()
         raw.send(frame)
 
@@ -100,7 +100,7 @@ def _closed_loop(raw: socket.socket, frame: bytearray, window: int, seconds: flo
             continue
         if reply[34:36] != b"\x00\x43":  # our own requests are seen too
             continue
-        asked = sent.pop(int.from_bytes(reply[_XID : _XID + 4]), None)
+        asked = sent.pop(int.from_bytes(reply[XID : XID + 4]), None)
         if asked is not None:
             latencies.append(now() - asked)
             send()
