@@ -16,7 +16,9 @@ from ipaddress import IPv4Address
 
 from etc.lab import netns
 from etc.lab.lab import Lab
+from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
+from flows.rules import Rule
 from tests.bench.dhcp import XID, discover
 from tests.bench.echo import Echo
 from tests.bench.figures import Figure, median_ms, percentile_ms
@@ -32,6 +34,8 @@ DHCP_EVERY = 10  # echo requests
 LOST_AFTER_S = 0.5
 UNKNOWN = bytes.fromhex("fa163effff01")
 CLOSED_PORT = 9
+TAKEN = 0.5
+"""Of the frames that are sent: with fewer the switch was not flooded, and nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +103,40 @@ def run() -> Iterator[Figure]:
         scene = _scene(lab)
         observe(scene, 1.0)
         for kind, make in KINDS.items():
-            yield from _compared(kind, scene, make(scene))
+            before = _taken(scene)
+            figures, sent = _compared(kind, scene, make(scene))
+            _require_flooded(kind, scene, before, sent)
+            yield from figures
 
 
-def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> Iterator[Figure]:
-    quiet, flooded, rates = [], [], []
+def _taken(scene: Scene) -> int:
+    """Frames of the attacker's port that have come to the switch's tables so far."""
+    return frames.packets(scene.attacker.node)[Rule.CLASSIFY_PORT, int(scene.attacker.port["key"])]
+
+
+def _require_flooded(kind: str, scene: Scene, before: int, sent: int) -> None:
+    def taken() -> float:
+        return (_taken(scene) - before) / sent
+
+    wait_until(lambda: taken() > TAKEN, 5, lambda: f"{kind}: the switch took only {taken():.0%} of {sent} frames")
+    print(f"   {kind}: {sent} frames, of which the switch took at least {taken():.0%}")
+
+
+def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> tuple[list[Figure], int]:
+    """The figures, and how many frames were sent for them."""
+    quiet, flooded, sent = [], [], []
     for _ in range(ROUNDS):
         for seen, what in ((quiet, nullcontext()), (flooded, flooding(scene.attacker, attack, SECONDS + 1, RATE))):
             with what as flood:
                 seen.append(observe(scene, SECONDS))
             if flood is not None:
-                rates.append(flood.sent / (SECONDS + 1))
+                sent.append(flood.sent)
     ratios = [
         percentile_ms(there.pings, 99) / percentile_ms(base.pings, 99)
         for base, there in zip(quiet, flooded, strict=True)
     ]
-    for name, all_seen in (("quiet", quiet), (f"{statistics.median(rates):.0f} frames a second", flooded)):
+    rate = statistics.median(sent) / (SECONDS + 1)
+    for name, all_seen in (("quiet", quiet), (f"{rate:.0f} frames a second", flooded)):
         p50, p99 = (statistics.median(percentile_ms(seen.pings, part) for seen in all_seen) for part in (50, 99))
         answers = [took for seen in all_seen for took in seen.dhcp]
         print(
@@ -122,8 +144,11 @@ def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> Iterator[Figu
             f"p99 {percentile_ms(answers, 99):.2f} ms; lost {sum(seen.lost for seen in all_seen)}"
         )
     print(f"   {kind}: p99 ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    yield Figure(f"flood_ping_p99_ratio_{kind}", statistics.median(ratios), "ratio")
-    yield Figure(f"flood_dhcp_ms_{kind}", median_ms([took for seen in flooded for took in seen.dhcp]), "ms")
+    answers = [took for seen in flooded for took in seen.dhcp]
+    return [
+        Figure(f"flood_ping_p99_ratio_{kind}", statistics.median(ratios), "ratio"),
+        Figure(f"flood_dhcp_ms_{kind}", median_ms(answers), "ms"),
+    ], sum(sent)
 
 
 def observe(scene: Scene, seconds: float) -> Seen:

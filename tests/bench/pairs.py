@@ -7,9 +7,11 @@ ratios. Throughput gaps below 30 % are noise on a shared machine, so the switch'
 from __future__ import annotations
 
 import os
+import socket
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from tests.bench.figures import Figure
 PAIRS = 9
 PINGS = 400
 TCP_SECONDS = 2.0
+UDP_PORT = 4000
+UDP_RATE = 30_000
+UDP_SECONDS = 2.0
 PLAIN_BRIDGE = "br-plain"
 PLAIN_CIDR = "192.0.2"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -63,8 +68,10 @@ def wait_works(*ways: Way) -> None:
 
 
 def ping_ratios(plain: Way, way: Way) -> list[float]:
-    ratios = [1 / _p50(plain) * _p50(way) for _ in range(PAIRS)]
-    print(f"   {way.name}: ping ratios {_spread(ratios)}")
+    pairs = [(_p50(plain), _p50(way)) for _ in range(PAIRS)]
+    ratios = [there / base for base, there in pairs]
+    base, there = (statistics.median(each) * 1000 for each in zip(*pairs, strict=True))
+    print(f"   {way.name}: ping p50 {there:.3f} ms, plain {base:.3f} ms; ratios {_spread(ratios)}")
     return ratios
 
 
@@ -80,6 +87,17 @@ def tcp_ratios(node: Node, log: Path, plain: Way, way: Way) -> tuple[list[float]
     print(f"   {way.name}: {megabits:.0f} Mbit/s, {seconds:.2f} CPU s/GB; rate ratios {_spread(rates)}")
     print(f"   {way.name}: CPU ratios {_spread(costs)}")
     return rates, costs
+
+
+def packet_ratios(node: Node, plain: Way, way: Way) -> list[float]:
+    """Of the switch's CPU seconds for each of many small datagrams: what it does with a packet, apart from copying."""
+    assert node.ovs.switch
+    pid = node.ovs.switch.pid
+    pairs = [(_datagrams(plain, pid), _datagrams(way, pid)) for _ in range(PAIRS)]
+    ratios = [there / base for base, there in pairs]
+    base, there = (statistics.median(each) * 1e6 for each in zip(*pairs, strict=True))
+    print(f"   {way.name}: {there:.2f} CPU us a datagram, plain {base:.2f} us; ratios {_spread(ratios)}")
+    return ratios
 
 
 def ratio(name: str, values: Sequence[float]) -> Figure:
@@ -122,6 +140,39 @@ def _tcp(log: Path, way: Way, pid: int) -> tuple[float, float]:
         probes.into(way.server), probes.into(way.client), way.address, log, seconds=TCP_SECONDS
     )
     return rate, (_cpu_seconds(pid) - before) / (rate * TCP_SECONDS / 8000)
+
+
+def _datagrams(way: Way, pid: int) -> float:
+    """The switch's CPU seconds for one small datagram, at a rate that it keeps up with."""
+    with netns.inside(way.server):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.inside(way.client):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with receiver, sender:
+        receiver.bind(("", UDP_PORT))
+        receiver.setblocking(False)
+        sender.connect((str(way.address), UDP_PORT))
+        sent = received = 0
+        before, began = _cpu_seconds(pid), time.monotonic()
+        while (passed := time.monotonic() - began) < UDP_SECONDS:
+            while sent < passed * UDP_RATE:
+                sender.send(bytes(16))
+                sent += 1
+            received += _drain(receiver)
+            time.sleep(0.0005)
+        spent = _cpu_seconds(pid) - before
+        received += _drain(receiver)
+    assert received > 0.9 * sent, f"{way.name} lost {sent - received} of {sent} datagrams"
+    return spent / sent
+
+
+def _drain(receiver: socket.socket) -> int:
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            receiver.recv(64)
+            count += 1
+    return count
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,15 +1,17 @@
 """What security groups cost between two VMs of one node, beside a plain bridge of the same Open vSwitch.
 
-Both ways by conntrack: the sender's group lets it send anything, the receiver's lets in iperf3 and echo requests.
+Both ways by conntrack: the sender's group lets it send anything, the receiver's lets in iperf3, a UDP port and echo
+requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.client import Object
 from etc.lab.lab import Lab
 from tests.bench.figures import Figure
-from tests.bench.pairs import Way, ping_ratios, plain_bridge, ratio, tcp_ratios, wait_works
+from tests.bench.pairs import UDP_PORT, Way, packet_ratios, ping_ratios, plain_bridge, ratio, tcp_ratios, wait_works
 from tests.bench.ports import make_network
 
 IPERF3_PORT = 5201
@@ -24,6 +26,7 @@ def run() -> Iterator[Figure]:
         rates, costs = tcp_ratios(lab.nodes[0], lab.directory / "iperf3", plain, filtered)
         yield ratio("tcp_vm_vm_ratio", rates)
         yield ratio("cpu_sg_ratio", costs)
+        yield ratio("cpu_sg_packet_ratio", packet_ratios(lab.nodes[0], plain, filtered))
 
 
 def _filtered(lab: Lab) -> Way:
@@ -31,7 +34,8 @@ def _filtered(lab: Lab) -> Way:
     group = lab.client.create_security_group({"name": "server", "project_id": "bench"}).object
     assert group
     let_in = {"security_group_id": group["id"], "direction": "ingress"}
-    services = {"protocol": "tcp", "ports": str(IPERF3_PORT)}, {"protocol": "icmp"}
+    services: list[Object] = [{"protocol": "icmp"}]
+    services += [{"protocol": name, "ports": str(port)} for name, port in (("tcp", IPERF3_PORT), ("udp", UDP_PORT))]
     lab.client.create_security_group_rules([{**let_in, **service} for service in services])
     groups = [group["id"]]
     client = lab.create_vm("client", lab.nodes[0], network, project_id="bench")
