@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such bench: {', '.join(unknown)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
+    gc.freeze()  # that this process goes through all its modules is not to be measured
     figures: list[Figure] = []
     for name in names or BENCHES:
         print(f"== {name}", flush=True)

@@ -119,7 +119,7 @@ def _require_flooded(kind: str, scene: Scene, before: int, sent: int) -> None:
         return (_taken(scene) - before) / sent
 
     wait_until(lambda: taken() > TAKEN, 5, lambda: f"{kind}: the switch took only {taken():.0%} of {sent} frames")
-    print(f"   {kind}: {sent} frames, of which the switch took at least {taken():.0%}")
+    print(f"   {kind}: {sent} frames, of which the switch took about {taken():.0%}")
 
 
 def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> tuple[list[Figure], int]:
