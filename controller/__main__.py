@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -36,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         log.error("cannot_start", error=f"{type(error).__name__}: {error}", exc_info=settings.log_level == "DEBUG")
         return 1
+    # else the garbage collector goes through all modules again and again, and everything stops for 60 ms (gc.freeze)
+    gc.collect()
+    gc.freeze()
     for service in services:
         service.link(lambda _thread: events.service_ended())
     log.info("started", openflow_port=settings.openflow_port, api_port=settings.api_port)

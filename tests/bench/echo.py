@@ -30,6 +30,9 @@ class Echo:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def send(self, number: int) -> None:

@@ -34,7 +34,7 @@ def run() -> Iterator[Figure]:
         yield from _bulk(lab, network)
 
 
-def make_network(lab: Lab, name: str, vlan: int) -> str:
+def make_network(lab: Lab, name: str, vlan: int, **fields: object) -> str:
     written = lab.client.create_network(
         {
             "name": name,
@@ -43,6 +43,7 @@ def make_network(lab: Lab, name: str, vlan: int) -> str:
             "segment": vlan,
             "physical_network": "physnet1",
             "subnets": [{"cidr": f"10.{vlan}.0.0/16"}],
+            **fields,
         }
     )
     assert written.object
@@ -50,7 +51,7 @@ def make_network(lab: Lab, name: str, vlan: int) -> str:
     return str(written.object["id"])
 
 
-def _interfaces(node: Node, ids: list[str]) -> None:
+def make_interfaces(node: Node, ids: list[str]) -> None:
     """Interfaces for ports that do not exist yet."""
     for start in range(0, len(ids), BATCH):
         arguments: list[str] = []
@@ -61,14 +62,15 @@ def _interfaces(node: Node, ids: list[str]) -> None:
         node.ovs.vsctl(*arguments[1:])
 
 
-def _fill(lab: Lab, network: str, total: int) -> None:
+def fill(lab: Lab, network: str, total: int, **fields: object) -> None:
+    """As many ports on a network, those that it has included, spread over the nodes. `fields` are of the new ones."""
     have = len(lab.client.list_ports(network_id=network))
     ids = [str(uuid.uuid4()) for _ in range(total - have)]
     for index, node in enumerate(lab.nodes):
-        _interfaces(node, ids[index :: len(lab.nodes)])
+        make_interfaces(node, ids[index :: len(lab.nodes)])
     revision = None
     for start in range(0, len(ids), 500):
-        ports = [{"id": id_, "network_id": network} for id_ in ids[start : start + 500]]
+        ports = [{"id": id_, "network_id": network, **fields} for id_ in ids[start : start + 500]]
         _, revision = lab.client.create_ports(ports)
     lab.confirm(revision)
     wait_until(
@@ -79,11 +81,11 @@ def _fill(lab: Lab, network: str, total: int) -> None:
 
 
 def _one_more(lab: Lab, network: str, ports: int) -> Iterator[Figure]:
-    _fill(lab, network, ports)
+    fill(lab, network, ports)
     ids = [str(uuid.uuid4()) for _ in range(SAMPLES)]
     for index, node in enumerate(lab.nodes):
-        _interfaces(node, ids[index :: len(lab.nodes)])
-    _settle(lab, network)
+        make_interfaces(node, ids[index :: len(lab.nodes)])
+    settle(lab, network)
     client = lab.client
     took = []
     with netns.inside(lab.control.namespace):
@@ -97,11 +99,11 @@ def _one_more(lab: Lab, network: str, ports: int) -> Iterator[Figure]:
     yield Figure(f"port_ready_ms_{ports}", median_ms(took), "ms")
 
 
-def _settle(lab: Lab, network: str) -> None:
+def settle(lab: Lab, network: str) -> None:
     """Wait until reported interfaces are known: a port made for a last one on each node is bound at birth."""
     for node in lab.nodes:
         id_ = str(uuid.uuid4())
-        _interfaces(node, [id_])
+        make_interfaces(node, [id_])
 
         def bound(id_: str = id_) -> bool:
             return lab.client.get_port(id_)["binding"] is not None
@@ -120,8 +122,8 @@ def _bulk(lab: Lab, network: str) -> Iterator[Figure]:
     total = 1000
     ids = [str(uuid.uuid4()) for _ in range(total)]
     for index, node in enumerate(lab.nodes):
-        _interfaces(node, ids[index :: len(lab.nodes)])
-    _settle(lab, network)
+        make_interfaces(node, ids[index :: len(lab.nodes)])
+    settle(lab, network)
     client = lab.client
     with netns.inside(lab.control.namespace):
         began = time.perf_counter()

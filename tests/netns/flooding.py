@@ -1,12 +1,13 @@
-"""Sends raw frames as fast as they go, in a process of its own.
+"""Sends raw frames as fast as they go, or at a rate, in a process of its own.
 
-Run as `python -m tests.netns.flooding INTERFACE SECONDS FILE` in a namespace: FILE has a frame in hexadecimal digits on
-each line, which are sent in turn. Prints how many were sent.
+Run as `python -m tests.netns.flooding INTERFACE SECONDS FILE [RATE]` in a namespace: FILE has a frame in hexadecimal
+digits on each line, which are sent in turn, RATE a second. Prints how many were sent.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 import subprocess
 import sys
@@ -22,13 +23,17 @@ from etc.lab.vm import INTERFACE, Vm
 _BATCH = 64
 
 
-def main(interface: str, seconds: float, file: Path) -> None:
+def main(interface: str, seconds: float, file: Path, rate: float = math.inf) -> None:
     frames = [bytes.fromhex(line) for line in file.read_text().splitlines()]
-    sent, end = 0, time.monotonic() + seconds
+    sent, began = 0, time.monotonic()
+    end = began + seconds
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind((interface, 0))
         around = itertools.cycle(frames)
-        while time.monotonic() < end:
+        while (now := time.monotonic()) < end:
+            ahead = sent / rate - (now - began)
+            if ahead > 0:
+                time.sleep(ahead)
             for frame in itertools.islice(around, _BATCH):
                 raw.send(frame)
             sent += _BATCH
@@ -42,11 +47,11 @@ class Flood:
 
 
 @contextmanager
-def flooding(vm: Vm, frames: Sequence[bytes], seconds: float) -> Iterator[Flood]:
-    """A VM sends frames in turn meanwhile, for at most so many seconds."""
+def flooding(vm: Vm, frames: Sequence[bytes], seconds: float, rate: float = math.inf) -> Iterator[Flood]:
+    """A VM sends frames in turn meanwhile, for at most so many seconds; `rate` of them a second."""
     file = vm.directory / "flood"
     file.write_text("".join(f"{frame.hex()}\n" for frame in frames))
-    line = [sys.executable, "-m", "tests.netns.flooding", INTERFACE, str(seconds), str(file)]
+    line = [sys.executable, "-m", "tests.netns.flooding", INTERFACE, str(seconds), str(file), str(rate)]
     flood = Flood()
     process = subprocess.Popen(netns.command(vm.namespace, line), stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT)
     try:
@@ -59,4 +64,4 @@ def flooding(vm: Vm, frames: Sequence[bytes], seconds: float) -> Iterator[Flood]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), *map(float, sys.argv[4:5]))
