@@ -127,7 +127,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (
         Reg.FLAGS,
         "flags",
-        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: to a floating IP; 3: larger than the network "
+        "bit 0: came in by an uplink; 1: to the group of all nodes; 2: from outside, to a floating IP or untranslated; "
+        "3: larger than the network "
         "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
         "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
     ),
@@ -139,7 +140,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
     (
         Reg.GROUP,
         "group",
-        "key of the security group whose rules are asked; with bit 31 the network, for what comes from itself",
+        "key of the security group whose rules are asked; with bit 31 the network, for what comes from itself; before "
+        "that 0: conntrack was asked, 1: it was not",
     ),
     (
         Reg.ALLOWED_BY,
@@ -178,7 +180,8 @@ class CtMark(IntFlag):
     """Bits of the ct_mark of a connection in a port's zone."""
 
     CUT = 1  # no rule allows it any more
-    BEGUN_HERE = 2  # by the port, though conntrack here saw a reply first
+    BEGUN = 2  # it is known, answered or not
+    BEGUN_HERE = 4  # by the port, though conntrack here saw a reply first
 
 
 # ct_mark, value and mask, in a match
@@ -204,12 +207,14 @@ _EGRESS_METERS = 30000
 _INGRESS_METERS = 60000
 SHARED_METER = 90001
 LOG_METER = 90002
-METERS = range(1, LOG_METER + 1)
+TOO_LARGE_METER = 90003
+METERS = range(1, TOO_LARGE_METER + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
 SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
+TOO_LARGE_PACKET_INS = (50, 100)
 
 
 class Priority(IntEnum):

@@ -19,6 +19,7 @@ MAX_GROUPS = 64
 MAX_PAIRS = 256
 MAX_RATE = 100_000_000
 MIN_RATE = 64
+MIN_BURST = 600  # kbit; less would drop each frame of 64 KiB, which a guest leaves to its card to cut
 MAX_BURST = 2**31 - 1
 LEAST_BURST = 4000
 """kbit: what a pause lets a slow port send at once. A fast one gets what it sends in 0.4 s: with less, one TCP
@@ -102,7 +103,7 @@ class AddressPairIn(RequestModel):
 
 class BandwidthIn(RequestModel):
     rate_kbps: Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)]
-    burst_kbits: Annotated[int, Field(ge=1, le=MAX_BURST)] | None = None
+    burst_kbits: Annotated[int, Field(ge=MIN_BURST, le=MAX_BURST)] | None = None
 
     def limit(self) -> Bandwidth:
         usual = max(LEAST_BURST, self.rate_kbps * 2 // 5)

@@ -23,6 +23,9 @@ RATE: Final = 10.0
 BURST: Final = 20.0
 """Lines a second, and at once: for each rule that lets in, and each port that is refused something."""
 
+MOST_COUNTED: Final = 65536
+"""Rules and ports of which it is known how many lines were left out."""
+
 _DIRECTIONS: Final = {
     Rule.LOG_EGRESS_ACCEPTED: (Direction.EGRESS, True),
     Rule.LOG_EGRESS_DROPPED: (Direction.EGRESS, False),
@@ -52,8 +55,11 @@ class ConnectionLog:
     def log(self, rule: Rule, key: int, frame: bytes, snapshot: Snapshot, now: float) -> str:
         """The outcome. `key` is that of the security rule, or of the port; `now` in seconds of a steady clock."""
         direction, accepted = _DIRECTIONS[rule]
-        if not self._buckets.allow(key << 2 | list(_DIRECTIONS).index(rule), now):
-            self._left_out[key] = self._left_out.get(key, 0) + 1
+        about = key << 2 | LOGGED.index(rule)
+        if not self._buckets.allow(about, now):
+            if len(self._left_out) >= MOST_COUNTED:
+                self._left_out.clear()
+            self._left_out[about] = self._left_out.get(about, 0) + 1
             return outcomes.RATE_LIMITED
         packet = _packet(frame)
         if packet is None:
@@ -62,7 +68,7 @@ class ConnectionLog:
         who = (_of_rule if accepted else _of_port)(key, IPv4Address(str(own)), self._node, snapshot)
         if who is None:
             return outcomes.UNKNOWN_OBJECT
-        left_out = self._left_out.pop(key, 0)
+        left_out = self._left_out.pop(about, 0)
         more = {"left_out": left_out} if left_out else {}
         name = "connection_accepted" if accepted else "connection_dropped"
         self._sink(name, {"node": self._node, "direction": direction.value, **who, **packet, **more})

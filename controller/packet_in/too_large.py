@@ -9,11 +9,12 @@ from controller.packet_in.fragments import fragments, with_ttl, without_fragment
 from controller.packet_in.gateways import router_address
 from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import Network, Node, Port, Subnet
-from flows.pipeline import FLAG_LIFTED, GATEWAY_MAC, Table
+from flows.pipeline import FLAG_FLOATING, FLAG_FROM_UPLINK, FLAG_LIFTED, GATEWAY_MAC, Table
 from flows.snapshot import Snapshot
 from flows.view import View
 
 Answer = tuple[str, Outputs]
+_FROM_OUTSIDE = FLAG_FROM_UPLINK | FLAG_FLOATING  # whose source could be anybody's
 _WITH_PORTS = frozenset({frames.PROTOCOL_TCP, frames.PROTOCOL_UDP})
 
 
@@ -68,7 +69,8 @@ def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> 
     if packet.dont_fragment:
         return (outcomes.TOO_LARGE if told else outcomes.TOO_LARGE_SILENT), told
     link = vm + gateway + ethertype
-    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part) for part in fragments(datagram, network.mtu))
+    cut = fragments(datagram, network.mtu)
+    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part, flags=_FROM_OUTSIDE) for part in cut)
     return outcomes.FRAGMENTED, (*parts, *told)
 
 

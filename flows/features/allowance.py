@@ -16,6 +16,9 @@ from flows.pipeline import (
     PORT_PACKET_INS,
     SHARED_METER,
     SHARED_PACKET_INS,
+    TOO_LARGE,
+    TOO_LARGE_METER,
+    TOO_LARGE_PACKET_INS,
     Priority,
     Reg,
     Table,
@@ -39,12 +42,16 @@ def report(max_len: int) -> tuple[Action, ...]:
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.ALLOWANCE_SHARED, Priority.MISS, (), Meter(SHARED_METER))
+    # what neighbours say must be heard, however much else comes from outside
+    too_large = matching(reg6=0, reg0=TOO_LARGE)
+    yield flow(Rule.ALLOWANCE_SHARED, Priority.LOW, too_large, Meter(TOO_LARGE_METER))
     yield flow(Rule.REPORT_ALLOWANCE, Priority.MISS, (), Meter(LOG_METER))
 
 
 def static_meters() -> Iterator[MeterConfig]:
     yield MeterConfig(SHARED_METER, *SHARED_PACKET_INS, packets=True)
     yield MeterConfig(LOG_METER, *LOG_PACKET_INS, packets=True)
+    yield MeterConfig(TOO_LARGE_METER, *TOO_LARGE_PACKET_INS, packets=True)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

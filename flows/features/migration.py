@@ -222,9 +222,9 @@ def output(view: View, network: Network, port: Port, seat: Binding) -> Iterator[
         yield flow(Rule.OUTPUT_PORT, Priority.NORMAL, of_port, to_vm, key=port.key)
         yield from qos.received(view, port, Priority.LIMITED, {}, to_vm)
         return
-    for (reply, priority, state), copy in copies:
+    for (_reply, priority, state), copy in copies:
         yield flow(Rule.OUTPUT_COPY, priority, matching(reg7=port.key, **state), to_vm, *copy, key=port.key)
-        yield from qos.received(view, port, Priority.LIMITED + reply, state, to_vm, *copy)
+        yield from qos.received(view, port, priority + Priority.LIMITED - Priority.NORMAL, state, to_vm, *copy)
     to_many = matching(reg7=port.key, eth_dst=ETH_MULTICAST)
     yield flow(Rule.OUTPUT_PORT, Priority.LOCAL, to_many, to_vm, key=port.key)
 

@@ -39,6 +39,7 @@ from flows.protocols import (
     ETH_IP,
     ETH_MULTICAST,
     ETH_RARP,
+    ETH_UNICAST,
 )
 from flows.rules import Rule
 from flows.snapshot import Snapshot
@@ -50,6 +51,8 @@ _REPLY = (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_REPLY)
 _RELATED = (CT_TRACKED | CT_RELATED, CT_TRACKED | CT_RELATED)
 _NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_ESTABLISHED)
 _GOING_ON = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED)
+_UNTRACKED = (0, CT_TRACKED)
+_BY_CONNTRACK, _WITHOUT = 0, 1  # of Reg.GROUP, before any group is asked
 _NO_REPLY = (CT_TRACKED, CT_TRACKED | CT_REPLY)
 _ONWARD = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED | CT_REPLY)
 # (value, mask): begun by the other end, as conntrack saw it; begun by the port after all
@@ -79,6 +82,7 @@ class Side:
     unfiltered: Rule
     other: Rule
     invalid: Rule
+    lost: Rule
     known: Rule
     cut: Rule
     groups: Rule
@@ -110,6 +114,7 @@ EGRESS = Side(
     unfiltered=Rule.EGRESS_UNFILTERED,
     other=Rule.EGRESS_OTHER,
     invalid=Rule.DROP_EGRESS_INVALID,
+    lost=Rule.DROP_EGRESS_UNTRACKED,
     known=Rule.EGRESS_KNOWN,
     cut=Rule.DROP_EGRESS_CUT,
     groups=Rule.EGRESS_GROUPS,
@@ -139,6 +144,7 @@ INGRESS = Side(
     unfiltered=Rule.INGRESS_UNFILTERED,
     other=Rule.INGRESS_OTHER,
     invalid=Rule.DROP_INGRESS_INVALID,
+    lost=Rule.DROP_INGRESS_UNTRACKED,
     known=Rule.INGRESS_KNOWN,
     cut=Rule.DROP_INGRESS_CUT,
     groups=Rule.INGRESS_GROUPS,
@@ -167,16 +173,22 @@ def static() -> Iterator[Flow]:
 
 def _tracking(side: Side) -> Iterator[Flow]:
     by_conntrack = Ct(side.policy, side.zone)
-    yield flow(side.tracked, Priority.NORMAL, matching(eth_type=ETH_IP), CtClear(), by_conntrack)
+    track = (CtClear(), SetField(Reg.GROUP, _BY_CONNTRACK), by_conntrack)
+    yield flow(side.tracked, Priority.NORMAL, matching(eth_type=ETH_IP), *track)
     # what goes to many has no replies that conntrack could tell
     for untracked in ({side.zone: 0}, {"eth_dst": ETH_MULTICAST}):
-        yield flow(side.untracked, Priority.HIGH, matching(eth_type=ETH_IP, **untracked), Goto(side.policy))
+        # what another zone said of it is nothing to this port
+        ask = (CtClear(), SetField(Reg.GROUP, _WITHOUT), Goto(side.policy))
+        yield flow(side.untracked, Priority.HIGH, matching(eth_type=ETH_IP, **untracked), *ask)
     for ethertype in (ETH_ARP, ETH_RARP):
         yield flow(side.other, Priority.DEFAULT, matching(eth_type=ethertype), *side.passed)
 
 
 def _connections(side: Side) -> Iterator[Flow]:
     yield drop(side.invalid, Priority.GUARD, matching(ct_state=_INVALID))
+    # the userspace datapath lets go of fragments that have waited too long among the packets of somebody else
+    lost = matching(ct_state=_UNTRACKED, **{Reg.GROUP: _BY_CONNTRACK})
+    yield drop(side.lost, Priority.GUARD, lost)
     for state, cut, known in side.answers:
         yield drop(side.cut, Priority.HIGH, matching(ct_state=state, ct_mark=cut))
         yield flow(side.known, Priority.HIGH, matching(ct_state=state, ct_mark=known), *side.passed)
@@ -190,13 +202,20 @@ def _connections(side: Side) -> Iterator[Flow]:
 def _verdicts(side: Side) -> Iterator[Flow]:
     refused = {Reg.ALLOWED_BY: 0}
     cut, mended = (Ct(None, side.zone, commit=True, mark=(mark, CtMark.CUT)) for mark in (CtMark.CUT, 0))
+    unanswered = matching(**refused, eth_type=ETH_IP, ct_state=_NEW, ct_mark=(CtMark.BEGUN, CtMark.BEGUN))
+    yield flow(side.cutting, Priority.HIGH, unanswered, cut)
     going_on: dict[str, int | _Bits] = {"eth_type": ETH_IP, "ct_state": _GOING_ON}
     yield flow(side.cutting, Priority.HIGH, matching(**refused, **going_on), cut)
     yield drop(side.refused_unknown, Priority.LOW, matching(**refused))
-    begun = Ct(None, side.zone, commit=True)
+    begun = _begin(side)
     yield flow(side.begins, Priority.DEFAULT, matching(eth_type=ETH_IP, ct_state=_NEW), begun, *side.passed)
     yield flow(side.mended, Priority.DEFAULT, matching(**going_on, ct_mark=CUT), mended, *side.passed)
     yield flow(side.goes_on, Priority.MISS, (), *side.passed)
+
+
+def _begin(side: Side) -> Ct:
+    """Also of one that was cut before it was answered, and is allowed again."""
+    return Ct(None, side.zone, commit=True, mark=(CtMark.BEGUN, CtMark.BEGUN | CtMark.CUT))
 
 
 def groups_of(snapshot: Snapshot, port: Port) -> list[SecurityGroup]:
@@ -228,9 +247,9 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
 
 def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[Flow]:
     groups = groups_of(view.snapshot, port)
-    asked = [group.key for group in groups]
-    if side is INGRESS and network.allow_same_net_traffic:
-        asked.append(SAME_NETWORK | network.key)
+    # the last that allows it is named: rather a rule, which may be one that reports
+    asked = [SAME_NETWORK | network.key] if side is INGRESS and network.allow_same_net_traffic else []
+    asked += [group.key for group in groups]
     lookups: list[Action] = []
     for key in asked:
         lookups += [SetField(Reg.GROUP, key), Resubmit(side.rules)]
@@ -245,10 +264,11 @@ def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[
         key=port.key,
     )
     refused = matching(**of_port, **{Reg.ALLOWED_BY: 0})
+    yield drop(side.refused, Priority.NORMAL, refused, key=port.key)
     if any(group.log_dropped for group in groups):
-        yield flow(side.log_refused, Priority.NORMAL, refused, *report(_LOGGED_BYTES), key=port.key)
-    else:
-        yield drop(side.refused, Priority.NORMAL, refused, key=port.key)
+        # a meter drops a packet for all that are still to get it, so nothing that goes to many
+        alone = matching(**of_port, **{Reg.ALLOWED_BY: 0}, eth_dst=ETH_UNICAST)
+        yield flow(side.log_refused, Priority.LIMITED, alone, *report(_LOGGED_BYTES), key=port.key)
 
 
 def logged(side: Side, allowed_by: int, service: dict[str, int | tuple[int, int]], key: int) -> Flow:
@@ -257,7 +277,7 @@ def logged(side: Side, allowed_by: int, service: dict[str, int | tuple[int, int]
         side.log_accepted,
         Priority.NORMAL,
         matching(**{Reg.ALLOWED_BY: allowed_by}, ct_state=_NEW, **service),
-        Ct(None, side.zone, commit=True),
+        _begin(side),
         *(Resubmit(action.table) if isinstance(action, Goto) else action for action in side.passed),
         *report(_LOGGED_BYTES),
         key=key,

@@ -33,10 +33,13 @@ def _of_rule(rule: ProviderRule) -> Iterator[Flow]:
         if rule.direction not in (None, side.direction):
             continue
         remote = {side.remote: range_match(rule.cidr)} if rule.cidr.prefixlen else {}
+        named = service.first is not None or service.icmp_type is not None
         for match in service_matches((service,)):
             dropped = matching(**match, **remote)
             yield drop(_WHOLE[side.direction], Priority.PROVIDER, dropped, key=rule.key)
-        if service.first is not None or service.icmp_type is not None:
+            if named:  # the kernel's conntrack puts fragments together, which were nothing that could be named
+                yield drop(_PART[side.direction], Priority.PROVIDER, dropped, key=rule.key)
+        if named:
             # a fragment shows neither: of what is known to conntrack, the first packet was looked at
             assert service.protocol is not None
             part = matching(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,7 +97,11 @@ class Session(NamedTuple):
         """What conntrack knows of it, in whatever zone, or in those that translate."""
         dump = node.ovs.appctl("dpctl/dump-conntrack")
         known = [line for line in dump.splitlines() if f"dport={self.port})" in line]
-        return [line for line in known if not translated or int(line.rpartition("zone=")[2]) not in PORT_ZONES]
+        return [line for line in known if not translated or _zone(line) not in PORT_ZONES]
+
+
+def _zone(line: str) -> int:
+    return int(re.search(r"zone=(\d+)", line)[1])  # type: ignore[index]
 
 
 @contextmanager

@@ -175,8 +175,9 @@ def test_threat_16_icmp_errors_to_the_outside(scene: Scene, kind: int) -> None:
         body = body[:2] + product.checksum(body).to_bytes(2) + body[4:]
         return frames.packet(scene.attacker, target, product.PROTOCOL_ICMP, body, eth_dst=eth_dst)
 
-    scene.refused(Rule.DROP_ICMP_ERROR, error(far_host, GATEWAY), key=0)
-    scene.reaches("neighbour", sent=error(scene.neighbour.address, mac_of(scene.neighbour)))
+    near = error(scene.neighbour.address, mac_of(scene.neighbour))
+    scene.refused(Rule.DROP_EGRESS_INVALID, error(far_host, GATEWAY), near, key=0)
+    scene.reaches("neighbour", sent=udp(scene.attacker, scene.neighbour.address, eth_dst=mac_of(scene.neighbour)))
 
 
 def test_threat_16_answers_of_a_gateway_from_the_wire(scene: Scene) -> None:

@@ -12,7 +12,7 @@ from flows.fabric import Fabric
 from flows.ir import Meter
 from flows.model import Bandwidth, PortChange, Qos
 from flows.packet import Packet
-from flows.pipeline import LOG_METER, SHARED_METER, egress_meter, ingress_meter, packet_in_meter
+from flows.pipeline import LOG_METER, SHARED_METER, TOO_LARGE_METER, egress_meter, ingress_meter, packet_in_meter
 from flows.rules import Rule
 from flows.simulate import Result, Switch
 from flows.snapshot import Snapshot
@@ -81,7 +81,12 @@ def test_who_has_no_limits_has_no_meters_but_for_the_controller() -> None:
         return {meter.id for meter in compile_node(snapshot, "n1").meters()}
 
     assert used(limited()) - used(world()) == {egress_meter(ZONE), ingress_meter(ZONE)}
-    assert used(world()) == {SHARED_METER, LOG_METER, *(packet_in_meter(key) for key in (10, 20, 30, 40))}
+    assert used(world()) == {
+        SHARED_METER,
+        LOG_METER,
+        TOO_LARGE_METER,
+        *(packet_in_meter(key) for key in (10, 20, 30, 40)),
+    }
     before, after = ({flow.key for flow in compile_node(each, "n1").flows()} for each in (world(), limited()))
     assert before < after and len(after - before) == 1
 

@@ -25,7 +25,7 @@ from flows.model import (
     Service,
 )
 from flows.packet import Packet, packet
-from flows.pipeline import copy_mac, node_mac
+from flows.pipeline import CtZone, Table, copy_mac, node_mac
 from flows.protocols import ETH_IP, ETH_IPV6, PROTO_ICMP, PROTO_TCP, PROTO_UDP, VLAN_PRESENT
 from flows.rules import Rule
 from flows.simulate import Switch
@@ -444,3 +444,55 @@ def test_a_change_of_members_costs_each_node_one_flow() -> None:
         assert (len(delta.upserts), len(delta.deletes)) == (1, 0)
     leaves = SecurityGroupChange(group.id, group)
     assert not recompile(compile_node(after, "n1"), after, after, [leaves], "n1")[1]
+
+
+def test_a_stateless_port_takes_nothing_from_what_other_zones_know() -> None:
+    """What NAT calls a reply is held to the rules of the port, and no connection begins."""
+    nothing_in = replace(security_group(15, egress(151)), stateful=False)
+    fabric = Fabric.of(cloud(nothing_in, members=(BLUE_1.key,)))
+    asked = send(BLUE_1, BLUE_1.udp(SERVER), fabric)
+    back_ = reply_to(asked.heard[0].packet, eth_src=NEXT_HOP, eth_dst=node_mac(1))
+    answered = asked.after.send_from_outside(EXTERNAL_PHYSNET, back_)
+    assert not arrived(answered, BLUE_1) and Rule.DROP_INGRESS in why(answered)
+    assert {zone for zone, _ in answered.after.states["n1"].conntrack.entries} == {CtZone.SNAT}
+
+
+def test_a_connection_that_nobody_has_answered_is_cut_too() -> None:
+    two, one = (
+        security_group(6, rule(62, PROTO_UDP, 7), egress(61, PROTO_TCP)),
+        security_group(6, egress(61, PROTO_TCP)),
+    )
+    before = cloud(two, members=(BLUE_1.key,))
+    asked = send(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), Fabric.of(before))
+    fabric = changed(asked.after, filtered(before, one, members=(BLUE_1.key,)))
+    refused = send(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), fabric)
+    assert not arrived(refused, BLUE_1)
+    late = send(BLUE_1, reply_to(asked.delivered[0].packet), refused.after)
+    assert not arrived(late, BLUE_2) and why(late) == {Rule.DROP_EGRESS_CUT}
+    again = send(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), changed(late.after, before))
+    assert arrived(send(BLUE_1, reply_to(again.delivered[0].packet), again.after), BLUE_2)
+
+
+def test_from_an_exempt_range_nobody_is_a_neighbour() -> None:
+    base = cloud(CLOSED, members=(BLUE_1.key,), same_net=True)
+    wide = replace(base.networks["net-blue"], snat_exempt=(IPv4Network("10.0.0.0/8"),))
+    fabric = Fabric.of(base.apply(base.revision + 1, [NetworkChange(wide.id, wide)]))
+    forged = packet(
+        eth_src=NEXT_HOP,
+        eth_dst=node_mac(1),
+        eth_type=ETH_IP,
+        ip_proto=PROTO_TCP,
+        ip_src=ip("10.20.0.99"),
+        ip_dst=BLUE_1.ip,
+        tcp_dst=80,
+    )
+    assert Rule.DROP_INGRESS in why(fabric.send_from_outside(EXTERNAL_PHYSNET, forged))
+
+
+def test_what_is_put_together_of_fragments_meets_the_drop_list_as_well() -> None:
+    """As the kernel's conntrack shows it: whole, in the table after it."""
+    base = cloud()
+    listed = ProviderRule("p", 1, IPv4Network("0.0.0.0/0"), Service(PROTO_UDP, 53, 53), Direction.EGRESS)
+    flows = compile_node(base.apply(base.revision + 1, [ProviderRuleChange("p", listed)]), "n1").flows()
+    after_conntrack = [flow for flow in flows if flow.table == Table.EGRESS_POLICY and not flow.actions]
+    assert any(("udp_dst", 53, None) in flow.match for flow in after_conntrack)

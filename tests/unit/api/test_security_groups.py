@@ -127,12 +127,12 @@ def test_address_pairs_stay_within_ones_own_network(world: World) -> None:
 def test_a_port_shows_its_groups_and_limits(world: World) -> None:
     network = world.network(project_id="a")
     group = make(world)
-    qos = {"egress": {"rate_kbps": 20000}, "ingress": {"rate_kbps": 64, "burst_kbits": 7}}
+    qos = {"egress": {"rate_kbps": 20000}, "ingress": {"rate_kbps": 64, "burst_kbits": 700}}
     port = world.port(network["id"], security_groups=["web", "default"], qos=qos)
     assert {one["name"]: one["id"] for one in port["security_groups"]}["web"] == group["id"]
     assert port["qos"] == {
         "egress": {"rate_kbps": 20000, "burst_kbits": 8000},
-        "ingress": {"rate_kbps": 64, "burst_kbits": 7},
+        "ingress": {"rate_kbps": 64, "burst_kbits": 700},
         "dscp": None,
     }
     path = f"/v1/ports/{port['id']}"
