@@ -108,10 +108,10 @@ def test_threat_13_dhcp_requests_are_not_read_from_fragments(scene: Scene) -> No
 
 
 def test_threat_13_fragment_flood(scene: Scene) -> None:
-    """Datagrams that never end, to be translated: conntrack keeps some, the rest is dropped by name.
+    """Datagrams that never end: conntrack keeps some, the rest is dropped by name.
 
-    Others' fragments go on within the cloud, and all that is whole to the outside. What is in fragments and translated
-    waits with the userspace datapath, which keeps 1000 fragments of all VMs together.
+    All that is whole goes on for others. What is in fragments waits with the userspace datapath, which keeps 1000
+    fragments of all VMs together.
     """
     far_host = scene.lab.fabric.far_host
     whole = udp(scene.attacker, far_host, eth_dst=GATEWAY, payload=bytes(1400))
@@ -123,14 +123,14 @@ def test_threat_13_fragment_flood(scene: Scene) -> None:
         scene.node.ovs.appctl("version")  # the switch has other things to do as well
     if scene.lab.datapath == "netdev":  # the kernel has room for more, and forgets the oldest
         wait_until(
-            lambda: (frames.drops(scene.node) - before)[Rule.DROP_INVALID_OUT, 0] >= 500,
+            lambda: (frames.drops(scene.node) - before)[Rule.DROP_EGRESS_INVALID, 0] >= 500,
             COUNTED,
             lambda: str(frames.drops(scene.node) - before),
         )
     assert not [frame for frame in scene.taps["outside"].frames() if frame[26:30] == scene.attacker.address.packed]
-    for target in (scene.remote.address, scene.stranger.address, scene.gateway):
-        assert scene.neighbour.ping(target, count=2, size=4000).lost == 0
-    assert scene.neighbour.ping(far_host, count=3).lost == 0
+    assert scene.neighbour.ping(scene.gateway, count=2, size=4000).lost == 0
+    for target in (scene.remote.address, scene.stranger.address, far_host):
+        assert scene.neighbour.ping(target, count=3).lost == 0
 
 
 # 15: packets that should not be
