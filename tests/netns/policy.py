@@ -313,13 +313,13 @@ class Probes:
         self._sending = self._running = True
         self._heard = time.monotonic()
         self._rounds = 0
-        self._servers: dict[int, tuple[socket.socket, list[Path]]] = {}
+        self._servers: dict[int, socket.socket] = {}
         self._clients: dict[int, tuple[socket.socket, Path]] = {}
         self._poll = select.epoll()
-        for path in paths:
-            server = self._stack.enter_context(udp(path.server.namespace, path.server.address, path.port))
+        for place, port in dict.fromkeys((path.server, path.port) for path in paths):
+            server = self._stack.enter_context(udp(place.namespace, place.address, port))
             server.setblocking(False)
-            self._servers[server.fileno()] = (server, [path])
+            self._servers[server.fileno()] = server
             self._poll.register(server.fileno(), select.EPOLLIN)
         self._asking = {path.name: self._client(path) for path in paths if not path.fresh}
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
@@ -339,10 +339,10 @@ class Probes:
     def _send(self) -> None:
         due, kept = time.monotonic(), []
         while self._sending:
-            for path in self.paths:
+            for index, path in enumerate(self.paths):
                 sock = self._client(path) if path.fresh else self._asking[path.name]
                 with suppress(OSError):  # what came back as an ICMP error
-                    sock.send(path.sent.to_bytes(4))
+                    sock.send(bytes([index]) + path.sent.to_bytes(4))
                 path.sent += 1
                 kept += [sock] if path.fresh else []
             while len(kept) > _KEPT * len(self.paths):  # until its answer must have come
@@ -358,13 +358,12 @@ class Probes:
             for descriptor, _ in self._poll.poll(0.1):
                 with suppress(OSError, KeyError):
                     if descriptor in self._servers:
-                        sock, (path,) = self._servers[descriptor]
-                        data, peer = sock.recvfrom(64)
-                        path.arrived[int.from_bytes(data)] += 1
-                        sock.sendto(data, peer)
+                        data, peer = self._servers[descriptor].recvfrom(64)
+                        self.paths[data[0]].arrived[int.from_bytes(data[1:])] += 1
+                        self._servers[descriptor].sendto(data, peer)
                     else:
                         sock, path = self._clients[descriptor]
-                        path.answered.add(int.from_bytes(sock.recv(64)))
+                        path.answered.add(int.from_bytes(sock.recv(64)[1:]))
                     self._heard = time.monotonic()
 
     def run(self, seconds: float) -> None:
