@@ -136,7 +136,7 @@ def test_h6_on_a_shared_network_a_rule_is_needed_unless_the_operator_says_otherw
 
 
 def test_h7_a_vm_that_is_allowed_nothing_gets_its_lease_and_no_rogue_gives_one(lab: Lab, vms: dict[str, Vm]) -> None:
-    """Neither a neighbour without port security, nor one on the wire."""
+    """Neither a neighbour on its node nor one on another."""
     victim, rogue, remote = vms["a1"], vms["a1b"], vms["a2"]
     with grouped(lab, victim), ExitStack() as stack:
         (victim.directory / "lease").unlink()
