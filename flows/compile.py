@@ -245,7 +245,7 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.STATIC: _static,
     Kind.NETWORK: _of_network(*_NETWORK),
     Kind.PORT: _port,
-    Kind.FLOOD: _of_network(l2.flood),
+    Kind.FLOOD: _of_network(l2.flood, l2.shared_macs),
     Kind.KNOWN_ARP: _of_network(arp.known_ports),
     Kind.FLOOD_PART: _flood_part,
     Kind.FLOATING_IP: _floating_ip,
@@ -444,6 +444,8 @@ def _touched_by_group(
         touch(Kind.PORT, sorted(members))
         # a broadcast names the zones of those that it goes to
         touch(Kind.FLOOD_PART, sorted({_part_id(after.ports[port_id]) for port_id in members}))
+        # so does what goes to a MAC that several share
+        touch(Kind.FLOOD, sorted({after.ports[port_id].network_id for port_id in members}))
 
 
 def _touched_by_network(
@@ -491,6 +493,7 @@ def _touched_by_node(
     if (old.key, old.uplinks) != (new.key, new.uplinks):
         here = after.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, here)
+        touch(Kind.FLOOD, sorted({after.ports[port_id].network_id for port_id in here}))
         touch(Kind.FLOATING_IP, sorted(_floating_ips(after, here)))
 
 

@@ -143,6 +143,7 @@ class Rule(Enum):
     DROP_TAUGHT = _RuleInfo(104, Table.TEACH, True, "", "a frame that was only to be learned from")
     TEACH = _RuleInfo(103, Table.TEACH, False, "network", "to the sender of a frame to the group")
     L2_LOCAL = _RuleInfo(110, Table.L2_FORWARD, False, "port", "local port by MAC")
+    L2_SHARED_MAC = _RuleInfo(254, Table.L2_FORWARD, False, "network", "a MAC of address pairs: to all that may use it")
     L2_FLOOD = _RuleInfo(111, Table.L2_FORWARD, False, "network", "broadcast and multicast")
     L2_UPLINK = _RuleInfo(112, Table.L2_FORWARD, False, "network", "unknown unicast from a VM")
     DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here")
