@@ -11,6 +11,7 @@ import pytest
 
 from controller.client import ApiError, Object
 from etc.lab import netns
+from etc.lab.capture import Seen
 from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
@@ -56,6 +57,7 @@ from tests.unit.packet_in import wire
 pytestmark = pytest.mark.root
 
 VIP = "10.20.0.200"
+VIRTUAL_MAC = "00:00:5e:00:01:07"
 FAR_RANGE = "198.51.100.0/24"
 WEB = Service("tcp", 80)
 _FIELD = re.compile(r"(\w+)=(\S+)")
@@ -277,6 +279,19 @@ def test_h12_what_the_operator_drops_is_dropped_for_all_at_once(lab: Lab, vms: d
 # extra 6: address pairs
 
 
+def heard_from(sender: Vm, frame: bytes, receiver: Vm, is_it: Callable[[Seen], bool]) -> None:
+    heard = Heard(receiver)
+
+    def arrives() -> bool:
+        send_frames(sender, frame)
+        return bool(heard.frames(is_it))
+
+    try:
+        wait_until(arrives, SOON, f"{sender.name} does not reach {receiver.name}")
+    finally:
+        heard.close()
+
+
 def hold(vm: Vm, *, holds: bool) -> None:
     """The guest takes the shared address, and says so, or gives it up."""
     netns.configure(vm.namespace, f"address {'replace' if holds else 'delete'} {VIP}/24 dev eth0")
@@ -313,6 +328,23 @@ def test_x6_an_address_moves_between_two_vms_and_no_third_claims_it(
             put(lab, vm, opened, address_pairs=[])
     before = drops(master.node)
     wait_until(lambda: spoofed(master, arp_frame(master, VIP, sender=VIP), before) > 0, SOON, "it still claims it")
+
+
+def test_x6_a_virtual_mac_is_reached_wherever_it_is(lab: Lab, vms: dict[str, Vm], opened: Object) -> None:
+    """VRRP's (RFC 9568, 7.3): from the same node and from the other, while two may have it."""
+    for vm in (vms["a1"], vms["a2"]):
+        put(lab, vm, opened, address_pairs=[{"cidr": VIP, "mac": VIRTUAL_MAC}])
+    try:
+        for holder in (vms["a1"], vms["a2"]):
+            for client in (vms["a1b"], vms["a2b"]):
+                # who has it now speaks first, as a new master does: switches on the way learn where it is
+                answer = udp_frame(holder, client.address, eth_dst=client.mac, eth_src=VIRTUAL_MAC, source=VIP)
+                heard_from(holder, answer, client, lambda seen: seen.eth_src == VIRTUAL_MAC)
+                asked = udp_frame(client, VIP, eth_dst=VIRTUAL_MAC)
+                heard_from(client, asked, holder, lambda seen: seen.eth_dst == VIRTUAL_MAC)
+    finally:
+        for vm in (vms["a1"], vms["a2"]):
+            put(lab, vm, opened, address_pairs=[])
 
 
 # the log
