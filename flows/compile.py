@@ -190,7 +190,7 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.STATIC: _static,
     Kind.NETWORK: _of_network(*_NETWORK),
     Kind.PORT: _port,
-    Kind.FLOOD: _of_network(l2.flood),
+    Kind.FLOOD: _of_network(l2.flood, l2.shared_macs),
     Kind.KNOWN_ARP: _of_network(arp.known_ports),
     Kind.FLOOD_PART: _flood_part,
     Kind.FLOATING_IP: _floating_ip,

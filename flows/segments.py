@@ -149,6 +149,8 @@ def _touched_by_group(
         touch(Kind.PORT, sorted(members))
         # a broadcast names the zones of those that it goes to
         touch(Kind.FLOOD_PART, sorted({flood_part_of(after.ports[port_id]) for port_id in members}))
+        # so does what goes to a MAC that several share
+        touch(Kind.FLOOD, sorted({after.ports[port_id].network_id for port_id in members}))
 
 
 def _touched_by_network(
@@ -196,6 +198,7 @@ def _touched_by_node(
     if (old.key, old.uplinks) != (new.key, new.uplinks):
         here = after.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, here)
+        touch(Kind.FLOOD, sorted({after.ports[port_id].network_id for port_id in here}))
         touch(Kind.FLOATING_IP, sorted(floating_ips_of(after, here)))
 
 

@@ -82,6 +82,26 @@ def flood(view: View, network: Network) -> Iterator[Flow]:
         yield flow(Rule.FLOOD_LOCAL, Priority.NORMAL, matching(metadata=network.key), *to_parts, key=network.key)
 
 
+def shared_macs(view: View, network: Network) -> Iterator[Flow]:
+    """The MACs of address pairs, as VRRP has them: to all local ports that may use them, and to the other nodes.
+
+    Whose guest has it now is for the guests to say; the others do not listen to it.
+    """
+    users: dict[int, list[Port]] = {}
+    for port in sorted(view.members(network), key=lambda port: port.key):
+        for mac in dict.fromkeys(pair.mac for pair in port.address_pairs if pair.mac != port.mac):
+            users.setdefault(mac_to_int(mac), []).append(port)
+    uplink: tuple[Action, ...] = () if view.uplink(network) is None else TO_UPLINK
+    for shared, ports in sorted(users.items()):
+        outputs = [action for port in ports for action in _to_member(view, port)]
+        for priority, where, onward in (
+            (Priority.NORMAL, matching(metadata=network.key, eth_dst=shared), uplink),
+            (Priority.HIGH, matching(metadata=network.key, eth_dst=shared, reg0=FROM_UPLINK), ()),
+        ):
+            if outputs or onward:
+                yield flow(Rule.L2_SHARED_MAC, priority, where, *outputs, *onward, key=network.key)
+
+
 def flood_part(view: View, network: Network, part: int) -> Iterator[Flow]:
     """The local ports of one part."""
     members = sorted((port for port in view.members(network) if part_of(port) == part), key=lambda port: port.key)

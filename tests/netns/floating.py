@@ -280,7 +280,7 @@ def _by_raw(stack: ExitStack, client: Place, server: Place, target: str, kind: s
     protocol = {"icmp": socket.IPPROTO_ICMP, "gre": GRE, "esp": ESP}[kind]
     token = os.urandom(16)
     question, answer = {
-        "icmp": (_echo(8, token), lambda: _echo(0, token)),
+        "icmp": (echo_message(8, token), lambda: echo_message(0, token)),
         "gre": (b"\0\0\x08\0" + token, lambda: b"\0\0\x08\0" + token[::-1]),
         "esp": (token, lambda: token[::-1]),
     }[kind]
@@ -305,8 +305,8 @@ def _receive(heard: socket.socket, is_it: Callable[[bytes], bool]) -> str:
             return str(source)
 
 
-def _echo(kind: int, token: bytes) -> bytes:
-    """With the first bytes of the token as id, so that no two conversations share one."""
+def echo_message(kind: int, token: bytes) -> bytes:
+    """An ICMP message of a type. With the first bytes of the token as id, so that no two conversations share one."""
     body = token[:2] + b"\0\1" + token
     total = sum(int.from_bytes(part) for part in (bytes([kind, 0]), *(body[i : i + 2] for i in range(0, len(body), 2))))
     while total > 0xFFFF:

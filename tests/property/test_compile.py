@@ -74,6 +74,7 @@ ROUTES = [(), (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address("10.20.0.51"
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 
 
+VIRTUAL = AddressPair(IPv4Network("10.20.0.99"), "00:00:5e:00:01:07")
 QOS = [
     Qos(),
     Qos(egress=Bandwidth(10_000, 2000), dscp=46),
@@ -171,7 +172,7 @@ def edits(draw: st.DrawFn) -> Change:
             made = replace(
                 made,
                 port_security=draw(st.booleans()),
-                address_pairs=(AddressPair(IPv4Network("10.20.0.99"), made.mac),),
+                address_pairs=(draw(st.sampled_from([AddressPair(VIRTUAL.cidr, made.mac), VIRTUAL])),),
             )
         return PortChange(id_, made)
     if kind == "network":
@@ -437,6 +438,7 @@ def test_every_rule_is_used() -> None:
         base.apply(2, list(_moving())),
         *_policed(base),
         base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
+        base.apply(2, [PortChange(here.id, replace(here, address_pairs=(VIRTUAL,)))]),
     ]
     for snapshot in worlds:
         for flow in compile_node(snapshot, "n1").flows():

@@ -239,6 +239,26 @@ def test_an_address_pair_is_a_members_address() -> None:
     assert why(send(BLUE_2, tcp(BLUE_2, BLUE_1, ip_src=ip("10.20.0.201")), fabric)) == {Rule.DROP_SPOOFED}
 
 
+def test_what_is_sent_to_the_mac_of_an_address_pair_reaches_all_that_may_have_it() -> None:
+    """VRRP's virtual MAC: whose it is now only the guests know."""
+    base, pair = cloud(), AddressPair(IPv4Network("10.20.0.200"), "00:00:5e:00:01:07")
+    for name in ("port-20", "port-21"):
+        shared = replace(base.ports[name], address_pairs=(pair,))
+        before, change = base, PortChange(name, shared)
+        base = before.apply(before.revision + 1, [change])
+        for node in base.nodes:  # a change of a pair alone is seen by who follows it
+            assert set(recompile(compile_node(before, node), before, base, [change], node)[0].flows()) == set(
+                compile_node(base, node).flows()
+            )
+    neighbour, fabric = vm(22, base), Fabric.of(base)
+    for client in (neighbour, BLUE_1, BLUE_2):
+        journey = send(client, client.echo(ip("10.20.0.200"), 0x00005E000107), fabric)
+        wanted = {(one.node, one.ofport) for one in (BLUE_1, BLUE_2) if one is not client}
+        assert {(one.node, one.ofport) for one in journey.delivered} == wanted
+    closed = Fabric.of(filtered(base, CLOSED, members=(BLUE_1.key,)))
+    assert not arrived(send(neighbour, neighbour.echo(ip("10.20.0.200"), 0x00005E000107), closed), BLUE_1)
+
+
 def from_outside(base: Snapshot, source: int) -> Journey:
     associated = base.apply(base.revision + 1, [FloatingIpChange("floating-1", floating_ip(1, base.ports["port-20"]))])
     sent = packet(

@@ -9,12 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _ROW = re.compile(r"^\| ([A-Z]+\d+(?:, [A-Z]+\d+)*) \|", re.MULTILINE)
-_LAST = {"E": 15, "F": 15, "K": 8}
+_LAST = {"E": 15, "F": 15, "H": 12, "K": 8}
 WANTED = {
     "A7",
     "A8",
     "A14",
     "B24",
+    "L1",
+    "X4",
+    "X6",
     *(f"{group}{number}" for group, last in _LAST.items() for number in range(1, last + 1)),
 }
 
