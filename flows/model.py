@@ -58,7 +58,7 @@ class Direction(StrEnum):
 class Service:
     """What a rule is about. `protocol`: an IP protocol number, None for all.
 
-    `first` to `last`: destination ports of TCP, UDP and SCTP. `icmp_type` and `icmp_code`: of ICMP. None means any.
+    `first` to `last`: destination ports of TCP and UDP. `icmp_type` and `icmp_code`: of ICMP. None means any.
     """
 
     protocol: int | None = None
