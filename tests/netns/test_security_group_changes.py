@@ -16,6 +16,7 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
+from flows.pipeline import CtMark
 from flows.rules import Rule
 from tests.netns.cloud import drops, make_network, make_vms, metric, program, wait_dropped, want
 from tests.netns.floating import at
@@ -174,8 +175,10 @@ def test_h10_a_rule_that_goes_cuts_what_it_alone_allowed(
         wait_dropped(server.node, before, Rule.DROP_EGRESS_CUT, 1)
         assert twice.lives() and only.lives()
         assert not heard.frames(lambda frame: frame.dst_port == 6000)
-        assert marks and all("mark=" in line for line in marks), marks
-        assert not any("mark=" in line for each in (twice, only) for line in each.tracked(server, zone))
+        known, gone = CtMark.BEGUN, CtMark.BEGUN | CtMark.CUT
+        assert marks and all(f"mark={gone:d}," in line for line in marks), marks
+        others = [line for each in (twice, only) for line in each.tracked(server, zone)]
+        assert others and all(f"mark={known:d}," in line for line in others), others
         again = add(lab, groups["edited"], ingress("tcp", 6000))
         wait_until(cut.lives, 30, "the connection is not back")  # TCP itself tries again ever more seldom
         assert twice.lives() and only.lives()

@@ -314,13 +314,18 @@ def test_ovs_vswitchd_restarts(node: Node, agent: Process) -> None:
 
 @pytest.mark.skipif(datapath_type() != "netdev", reason="the kernel's datapath has no such limit")
 def test_the_userspace_datapath_takes_small_fragments(node: Node, agent: Process) -> None:
-    def taken() -> bool:
-        status = node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev")
-        return re.search(r"min v4 frag size: 400\b", status, re.IGNORECASE) is not None
+    def status() -> str:
+        try:
+            return node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev")
+        except CommandFailed as failed:  # a switch that has just started knows no commands yet
+            return str(failed)
 
-    wait_until(taken, 5, lambda: node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev"))
+    def taken() -> bool:
+        return re.search(r"min v4 frag size: 400\b", status(), re.IGNORECASE) is not None
+
+    wait_until(taken, 15, status)
     node.ovs.restart_switch(kill=True)
-    wait_until(taken, 15, lambda: node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev"))
+    wait_until(taken, 15, status)
 
 
 def test_the_agent_is_killed_and_starts_again(node: Node, agent: Process) -> None:
