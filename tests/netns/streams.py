@@ -58,6 +58,7 @@ class Streams:
         self._sending = self._running = True
         self._rounds = 0
         self._heard = time.monotonic()
+        self._flowing = 0.0
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
@@ -114,8 +115,14 @@ class Streams:
         end = self._rounds + count
         wait_until(lambda: self._rounds >= end, 10 + 2 * count / RATE, "nothing is sent")
 
+    def wait_flowing(self) -> None:
+        """Until each stream arrives. Both ends begin one connection at once, which conntrack may take for two."""
+        wait_until(lambda: all(stream.seen for stream in self._streams), 10, "a stream does not arrive")
+        self._flowing = time.monotonic()
+
     def lost(self, since: float = 0.0) -> list[Lost]:
-        """What was sent after a moment and has not been seen. What is on its way still counts as lost."""
+        """What was sent after a moment, once all arrived, and has not been seen. What is on its way counts as lost."""
+        since = max(since, self._flowing)
         return [
             Lost(stream.name, number, sent)
             for stream in self._streams
@@ -146,6 +153,7 @@ def streams(vm_namespace: str, *peers: Peer) -> Iterator[Streams]:
             made.append(_Stream(f"from the VM, {peer.name}", ours, theirs, (peer.address, port)))
         running = Streams(made)
         try:
+            running.wait_flowing()
             yield running
         finally:
             running.stop()
