@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import bundle, dhcp, floating, flood, groups, nat, plug, policy, ports, restart, rules
+from tests.bench import bundle, dhcp, floating, flood, groups, leases, nat, plug, policy, ports, restart, rules, scale
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -16,6 +16,8 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "restart": restart.run,
     "bundle": bundle.run,
     "dhcp": dhcp.run,
+    "leases": leases.run,
+    "scale": scale.run,
     "nat": nat.run,
     "floating": floating.run,
     "policy": policy.run,

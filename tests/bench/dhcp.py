@@ -44,7 +44,7 @@ def run() -> Iterator[Figure]:
         vm = lab.create_vm("d0", lab.nodes[0], network)
         vm.wait_configured()
         vm.stop_client()
-        _open_meters(lab.nodes[0])
+        open_meters(lab.nodes[0])
         runs = [exchange(vm, WINDOW, SECONDS) for _ in range(RUNS)]
         for each in runs:
             print(f"   {each.rate:.0f} a second, p50 {percentile_ms(each.latencies, 50):.2f} ms, lost {each.lost}")
@@ -54,7 +54,7 @@ def run() -> Iterator[Figure]:
         yield Figure("dhcp_offer_p99_ms", percentile_ms(middle.latencies, 99), "ms")
 
 
-def _open_meters(node: Node) -> None:
+def open_meters(node: Node) -> None:
     """The controller does not ask again for what it has sent."""
     meters = re.findall(r"meter=(\d+)", node.ovs.ofctl("dump-meters", "br-int"))
     assert meters

@@ -136,10 +136,10 @@ def _bulk(lab: Lab, network: str) -> Iterator[Figure]:
         took = time.perf_counter() - began
     yield Figure("bulk_1000_s", took, "s")
     assert lab.control.process
-    yield Figure("bulk_1000_rss_mb", _rss_mb(lab.control.process.pid), "MB")
+    yield Figure("bulk_1000rss_mb", rss_mb(lab.control.process.pid), "MB")
 
 
-def _rss_mb(pid: int) -> float:
+def rss_mb(pid: int) -> float:
     """The resident memory of a process and its children (`ip netns exec` replaces itself)."""
     with open(f"/proc/{pid}/status") as status:
         for line in status:
