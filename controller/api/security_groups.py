@@ -46,7 +46,9 @@ def update_group(services: Services, request: Request) -> Answer:
 
 def delete_group(services: Services, request: Request) -> Answer:
     record = owned(services, request.caller, request.params["id"])
-    return _written(services.store.delete_security_group(record.group.id, request.caller.actor))
+    caller = request.caller
+    any_user = caller.role is Role.ADMIN
+    return _written(services.store.delete_security_group(record.group.id, caller.actor, any_user=any_user))
 
 
 def owned(services: Services, caller: Identity, group_id: str, field: str | None = None) -> SecurityGroupRecord:

@@ -6,7 +6,8 @@ The methods of `Store`:
         begins with the rules of the template
     update_security_group(id, changes: Mapping[str, Any], actor: str) -> Written[SecurityGroupRecord]
         changes: name, description, stateful, log_accepted, log_dropped
-    delete_security_group(id, actor: str) -> Written[SecurityGroupRecord]
+    delete_security_group(id, actor: str, *, any_user=False) -> Written[SecurityGroupRecord]
+        any_user: a refusal names what uses it of other projects, too
     get_security_group(id) -> SecurityGroupRecord
     list_security_groups(*, name=None, project_id=None, limit=None, marker=None) -> list[...]     without their rules
     ensure_default_group(project_id: str | None, actor: str) -> None     makes it if there is none yet

@@ -47,10 +47,12 @@ class SecurityGroupStore(QuotaStore):
 
         return self._write(actor, work)
 
-    def delete_security_group(self, group_id: str, actor: str) -> Written[SecurityGroupRecord]:
+    def delete_security_group(
+        self, group_id: str, actor: str, *, any_user: bool = False
+    ) -> Written[SecurityGroupRecord]:
         def work(tx: Transaction) -> SecurityGroupRecord:
             last = _group(tx.connection, group_id)
-            security_groups.delete_group(tx, group_id)
+            security_groups.delete_group(tx, group_id, any_user)
             return last
 
         return self._write(actor, work)

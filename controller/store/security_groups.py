@@ -43,7 +43,7 @@ _MEMBERS = (
     .order_by(ports.c.key)
 )
 _REFERRERS = (
-    select(_G.id, _G.name)
+    select(_G.id, _G.name, _G.project_id)
     .join(security_group_rules, _R.group_id == _G.id)
     .where(_R.remote_group_id == bindparam("group"), _G.id != bindparam("group"))
     .distinct()
@@ -163,26 +163,34 @@ def touch(tx: Transaction, group_id: str, **payload: Any) -> None:
     tx.connection.execute(_TOUCH, {"group": group_id, "r": revision})
 
 
-def delete_group(tx: Transaction, group_id: str) -> None:
-    """Raises Forbidden `security_group_default`, Conflict `security_group_in_use` that names the users."""
+def delete_group(tx: Transaction, group_id: str, any_user: bool) -> None:
+    """Raises Forbidden `security_group_default`, Conflict `security_group_in_use` that names the users; those of other
+    projects only with `any_user`.
+    """
     row = find(tx.connection, group_id)
     if row.name == DEFAULT_GROUP:
         raise Forbidden("security_group_default", "the group default cannot be deleted")
     members = tx.connection.execute(_MEMBERS, {"group": group_id}).all()
     if members:
-        message = f"{_named('port', members)} in the group"
+        names, one = _named("port", members)
+        message = f"{names} {'is' if one else 'are'} in the group"
         raise Conflict("security_group_in_use", message, ports=[member.id for member in members[:NAMED_USERS]])
     referrers = tx.connection.execute(_REFERRERS, {"group": group_id}).all()
     if referrers:
-        message = f"rules of {_named('group', referrers)} about its members"
-        ids = [referrer.id for referrer in referrers[:NAMED_USERS]]
+        shown = [one for one in referrers if any_user or one.project_id == row.project_id]
+        whose = [_named("group", shown)[0]] if shown else []
+        whose += ["another project"] if len(shown) < len(referrers) else []
+        ids = [referrer.id for referrer in shown[:NAMED_USERS]]
+        message = f"rules of {' and of '.join(whose)} are about its members"
         raise Conflict("security_group_in_use", message, security_groups=ids)
     tx.connection.execute(delete(security_group_rules).where(_R.group_id == group_id))
     tx.connection.execute(delete(security_groups).where(_G.id == group_id))
     tx.record(SECURITY_GROUP, group_id, DELETE, {})
 
 
-def _named(what: str, users: Sequence[AnyRow]) -> str:
+def _named(what: str, users: Sequence[AnyRow]) -> tuple[str, bool]:
+    """The users by name, and whether it is one."""
     shown = ", ".join(user.name or user.id for user in users[:NAMED_USERS])
     more = f" and {len(users) - NAMED_USERS} more" if len(users) > NAMED_USERS else ""
-    return f"{what} {shown} is" if len(users) == 1 else f"{what}s {shown}{more} are"
+    one = len(users) == 1
+    return f"{what} {shown}" if one else f"{what}s {shown}{more}", one

@@ -38,6 +38,32 @@ def test_a_member_sees_what_is_its_projects(world: World) -> None:
     assert world.call("POST", "/v1/security-groups", {"name": "x", "project_id": "b"}, "member-a").refusal == refusal
 
 
+def test_who_uses_a_group_of_ones_own_is_not_told_of_other_projects(world: World) -> None:
+    web, own, foreign = make(world), make(world, "db"), make(world, "secret", "member-b")
+    path = f"/v1/security-groups/{web['id']}"
+
+    def about(group: dict[str, Any]) -> dict[str, Any]:
+        body = {"security_group_id": group["id"], "direction": "ingress", "remote_group_id": web["id"]}
+        made: dict[str, Any] = world.ok("POST", "/v1/security-group-rules", body)["security_group_rule"]
+        return made
+
+    def refused(token: str) -> tuple[str, list[str]]:
+        reply = world.call("DELETE", path, token=token)
+        assert reply.refusal == (409, "security_group_in_use", None)
+        assert token == "admin" or foreign["id"] not in str(reply.error)
+        return reply.error["message"], reply.error["details"]["security_groups"]
+
+    about(foreign)
+    assert refused("member-a") == ("rules of another project are about its members", [])
+    named = about(own)
+    message = "rules of group db and of another project are about its members"
+    assert refused("member-a") == (message, [own["id"]])
+    message = "rules of groups db, secret are about its members"
+    assert refused("admin") == (message, [own["id"], foreign["id"]])
+    world.ok("DELETE", f"/v1/security-group-rules/{named['id']}")
+    assert refused("admin") == ("rules of group secret are about its members", [foreign["id"]])
+
+
 def test_rules_are_answered_as_they_were_written(world: World) -> None:
     group = make(world)
     written = [
