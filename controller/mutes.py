@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from controller.packet_in.floods import Mute
+from flows.features.mute import MUTABLE
 from flows.rules import Rule
 from flows.snapshot import Snapshot
 
@@ -40,11 +41,8 @@ class Mutes(Collector):
     def of_port(self, node: str, port_key: int) -> dict[str, int]:
         """Rule -> seconds that are left."""
         now = self._clock()
-        return {
-            rule.name.lower(): max(1, round(end - now))
-            for (name, key, rule), end in self._ends.items()
-            if name == node and key == port_key and end > now
-        }
+        ends = {rule: self._ends.get((node, port_key, rule), now) for rule in MUTABLE}
+        return {rule.name.lower(): max(1, round(end - now)) for rule, end in ends.items() if end > now}
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         yield from ()

@@ -13,7 +13,14 @@ from controller.api.services import Services
 from controller.store.address_pairs import WIDEST
 from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
 
-_IMMUTABLE = frozenset(PortCreate.model_fields) | {"key", "binding", "binding_error", "status", "floating_ips"}
+_IMMUTABLE = frozenset(PortCreate.model_fields) | {
+    "key",
+    "binding",
+    "binding_error",
+    "muted",
+    "status",
+    "floating_ips",
+}
 
 
 def list_ports(services: Services, request: Request) -> Answer:
@@ -144,7 +151,9 @@ def _refuse_pairs(caller: Identity, network: NetworkRecord, body: PortCreate | P
 def _view(services: Services, record: PortRecord) -> views.Json:
     # the sessions know nothing yet of a change the snapshot has not followed: no news from them is not a confirmation
     followed = record.revision <= services.snapshot().revision
-    return views.port(record, followed and services.port_active(record.port))
+    it = record.port
+    muted = {} if it.binding is None else services.port_mutes(it.binding.node, it.key)
+    return views.port(record, followed and services.port_active(it), muted)
 
 
 def _written(services: Services, written: Written[PortRecord], status: int = 200) -> Answer:

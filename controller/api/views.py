@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,7 +72,8 @@ def _route(route: HostRoute | StaticRoute) -> Json:
     return {"destination": str(route.destination), "next_hop": str(route.next_hop)}
 
 
-def port(record: PortRecord, active: bool) -> Json:
+def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
+    """`muted`: for how many seconds more the controller does not hear it about what."""
     it = record.port
     binding = it.binding
     return {
@@ -95,6 +97,7 @@ def port(record: PortRecord, active: bool) -> Json:
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
         "status": port_status(it, active),
         "binding_error": record.binding_error,
+        "muted": dict(muted),
         "dhcp_options": _options(record.dhcp_options),
         "created_at": time_of(record.created_at),
         "revision": record.revision,

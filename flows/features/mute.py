@@ -27,6 +27,9 @@ _MUTES: Final[Mapping[Rule, tuple[Rule, Mapping[str, int]]]] = {
     Rule.PUNT_UNRESOLVED: (Rule.DROP_FLOOD_UNRESOLVED, {"eth_type": ETH_IP, "eth_dst": _UNKNOWN_MAC}),
 }
 
+MUTABLE: Final = tuple(_MUTES)
+"""The rules by which a port may hand up so much that it is not heard for a while."""
+
 
 def muted(rule: Rule, port_key: int) -> Flow | None:
     """The flow that drops what a port has the controller handed by a rule; None where that is not to be dropped."""

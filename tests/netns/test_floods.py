@@ -109,6 +109,7 @@ def test_threat_07_who_goes_on_is_heard_no_more_for_a_while(scene: Scene) -> Non
         wait_until(lambda: drops(node)[rule, scene.key] > 1000, 18, "the drop is there, and counts", interval=0.2)
         counters = lab.client.get_port_counters(attacker.port["id"])
         assert 0 < counters["muted"]["punt_dhcp"] <= MUTE and counters["drops"]["drop_flood_dhcp"] > 0, counters
+        assert 0 < lab.client.get_port(attacker.port["id"])["muted"]["punt_dhcp"] <= MUTE
         packet_ins = scene.packet_ins()
         assert attacker.ping(lab.fabric.far_host, count=5).lost == 0, "its other traffic goes on"
         assert scene.packet_ins() - packet_ins < 20

@@ -56,6 +56,20 @@ def test_counters(world: World) -> None:
     assert world.call("GET", f"/v1/ports/{port_id}/counters", token="member-b").refusal[:2] == (404, "port_unknown")
 
 
+def test_a_port_shows_that_it_is_muted(world: World) -> None:
+    port_id = bound_port(world)
+    assert world.ok("GET", f"/v1/ports/{port_id}")["port"]["muted"] == {}
+    answering(world, COUNTS)
+    for shown in (
+        world.ok("GET", f"/v1/ports/{port_id}")["port"],
+        world.ok("GET", "/v1/ports")["ports"][0],
+        world.ok("PATCH", f"/v1/ports/{port_id}", {"name": "x"})["port"],
+    ):
+        assert shown["muted"] == {"punt_dhcp": 9}
+    assert world.port(shown["network_id"])["muted"] == {}, "on no node"
+    assert world.call("PATCH", f"/v1/ports/{port_id}", {"muted": {}}).refusal == (400, "immutable", "muted")
+
+
 @pytest.mark.parametrize(("error", "refusal"), [(None, (409, "not_bound")), (NoAnswer("x"), (503, "node_silent"))])
 def test_no_counters(world: World, error: NoAnswer | None, refusal: tuple[int, str]) -> None:
     port_id = bound_port(world)
