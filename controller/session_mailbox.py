@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from controller.green import Signal
 from flows.diff import Delta
 from flows.digest import flow_digest, meter_digest
-from flows.ir import Flow, FlowKey, Meter, MeterConfig
+from flows.ir import Flow, FlowKey, MeterConfig, meters_used
 from flows.rules import decode_cookie
 
 
@@ -80,7 +80,7 @@ class Quarantine:
         again = tuple(flow for flow in self._flows.values() if _about(flow) in changed)
         for flow in again:
             del self._flows[flow.key]
-        used = [action.id for flow in again for action in flow.actions if isinstance(action, Meter)]
+        used = [meter for flow in again for meter in meters_used(flow)]
         meters = tuple(self._meters.pop(id_) for id_ in dict.fromkeys(used) if id_ in self._meters)
         return replace(delta, upserts=delta.upserts + again, meters=delta.meters + meters)
 

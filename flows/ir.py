@@ -41,7 +41,10 @@ class OutputInPort:
 
 @dataclass(frozen=True, slots=True)
 class Controller:
+    """With a `meter`, what exceeds it is not handed up; the packet goes on (ovs-actions(7), "controller")."""
+
     max_len: int = 0xFFFF
+    meter: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,13 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
         if isinstance(action, Conjunction) != isinstance(actions[0], Conjunction):
             raise ValueError(f"{rule.name}: a conjunction does nothing else")
     return Flow(table, priority, match, actions, cookie(rule, key))
+
+
+def meters_used(flow: Flow) -> tuple[int, ...]:
+    """The ids of the meters that a flow needs."""
+    return tuple(action.id for action in flow.actions if isinstance(action, Meter)) + tuple(
+        action.meter for action in flow.actions if isinstance(action, Controller) and action.meter
+    )
 
 
 def drop(rule: Rule, priority: int, match: Match = (), *, key: int = 0) -> Flow:

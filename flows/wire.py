@@ -48,6 +48,8 @@ _NXT_CT_FLUSH_ZONE = 29
 _NXT_CT_FLUSH = 32
 _CT_ORIGINAL, _CT_REPLY, _CT_ZONE = 0, 1, 2
 _CT_SOURCE, _CT_DESTINATION = 0, 1
+_NXAST_CONTROLLER2 = 37
+_CONTROLLER2_MAX_LEN, _CONTROLLER2_METER_ID = 0, 5
 _NXAST_LEARN2 = 45
 _NXAST_CHECK_PKT_LARGER = 49
 _NXM_IN_PORT = 0x00000002
@@ -115,6 +117,15 @@ def _move(action: Move) -> bytes:
 
 def _output(port: int, max_len: int = 0) -> bytes:
     return _pack("!HHIH6x", ofp.OFPAT_OUTPUT, 16, port, max_len)
+
+
+def _controller(action: Controller) -> bytes:
+    if not action.meter:
+        return _output(ofp.OFPP_CONTROLLER, action.max_len)
+    # struct nx_action_controller2 of Open vSwitch's ofp-actions.c, and its properties
+    properties = _pack("!HHH2x", _CONTROLLER2_MAX_LEN, 6, action.max_len)
+    properties += _pack("!HHI", _CONTROLLER2_METER_ID, 8, action.meter)
+    return _nicira(_NXAST_CONTROLLER2, _pack("!6x") + properties)
 
 
 def _conjunction(action: Conjunction) -> bytes:
@@ -219,7 +230,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Move: _move,
     Output: lambda action: _output(action.port),
     OutputInPort: lambda action: _output(ofp.OFPP_IN_PORT),
-    Controller: lambda action: _output(ofp.OFPP_CONTROLLER, action.max_len),
+    Controller: _controller,
     PushVlan: _push_vlan,
     PopVlan: lambda action: _pack("!HH4x", ofp.OFPAT_POP_VLAN, 8),
     DecTtl: lambda action: _pack("!HH4x", ofp.OFPAT_DEC_NW_TTL, 8),

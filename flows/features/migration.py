@@ -45,6 +45,7 @@ from flows.pipeline import (
     Table,
     copy_mac,
     node_mac,
+    packet_in_meter,
 )
 from flows.protocols import CT_REPLY, CT_TRACKED, ETH_ARP, ETH_IP, ETH_MULTICAST, ETH_RARP
 from flows.rules import COOKIE_LEARNED, Rule
@@ -182,14 +183,16 @@ def _waiting(view: View, network: Network, port: Port, seat: Binding) -> Iterato
     key = port.key
     # A guest asks or announces now and then. Of a continuous stream only the first packet is reported, which may get
     # lost: Open vSwitch learns anew from its counters, so what was learned there never ends.
+    # The packet itself goes on, however many are reported: the meter is the controller's alone.
+    reported = Controller(_COPIED_BYTES, packet_in_meter(seat.zone))
     for announcing in (ETH_ARP, ETH_RARP):
         announced = matching(reg6=key, eth_type=announcing)
-        yield flow(Rule.PUNT_ACTIVATE, Priority.HIGH, announced, Controller(_COPIED_BYTES), key=key)
+        yield flow(Rule.PUNT_ACTIVATE, Priority.HIGH, announced, reported, key=key)
     yield flow(
         Rule.PUNT_ACTIVATE,
         Priority.NORMAL,
         matching(reg6=key, reg15=0),
-        Controller(_COPIED_BYTES),
+        reported,
         _remember((Reg.SOURCE_PORT, key), (Reg.TARGET_PORT, 0), hard=_REPORTED_FOR),
         key=key,
     )

@@ -18,9 +18,9 @@ from pathlib import Path
 from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
 from etc.lab.processes import run, start, stop_all
 from flows.diff import diff
-from flows.ir import Flow, Meter, MeterConfig
+from flows.ir import Flow, MeterConfig, meters_used
 from flows.packet import Packet
-from flows.wire import encode_add, encode_delete
+from flows.wire import encode_add, encode_delete, encode_meter
 from tests.ovs import management
 from tests.ovs.frames import decode, encode
 
@@ -130,9 +130,20 @@ class RealSwitch:
         """Raises ValueError with the flow that the switch refuses."""
         sent = list(flows)
         # wide ones: the simulator knows no time
-        used = {action.id for flow in sent for action in flow.actions if isinstance(action, Meter)}
+        used = {meter for flow in sent for meter in meters_used(flow)}
         meters = [MeterConfig(id_, 1_000_000, 1_000_000, packets=True) for id_ in sorted(used)]
         management.load(self.directory / "br-int.mgmt", sent, meters)
+
+    def limit(self, meter: MeterConfig) -> None:
+        """A meter as it is meant; all are wide at first."""
+        management.send(self.directory / "br-int.mgmt", [encode_meter(meter, modify=True)])
+
+    def exceeded(self, meter: int) -> int:
+        """Packets that a meter has dropped."""
+        line = ["ovs-ofctl", "-O", "OpenFlow14", "meter-stats", f"unix:{self.directory}/br-int.mgmt", f"meter={meter}"]
+        counted = re.search(r"^0: packet_count:(\d+)", run(line), re.MULTILINE)
+        assert counted
+        return int(counted[1])
 
     def command(self, method: str, *params: str) -> str:
         """What ovs-appctl(8) does: a JSON-RPC request on the control socket."""
@@ -155,7 +166,11 @@ class RealSwitch:
 
     def receive(self, made: Packet, in_port: int, expected: int = 0) -> list[tuple[int, Packet]]:
         """What comes out of which port. Waits for `expected` frames, or until it is clear that they will not come."""
-        self.command("netdev-dummy/receive", f"p{in_port}", encode(made).hex())
+        return self.receive_many([made], in_port, expected)
+
+    def receive_many(self, made: Iterable[Packet], in_port: int, expected: int) -> list[tuple[int, Packet]]:
+        """The same for frames that come at once: 100 at most, more do not fit into the queue."""
+        self.command("netdev-dummy/receive", f"p{in_port}", *(encode(one).hex() for one in made))
         seen: list[tuple[int, Packet]] = []
         deadline = time.monotonic() + _FRAME_DEADLINE
         # each command waits for a turn of the main loop, which forwards what is queued

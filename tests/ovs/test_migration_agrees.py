@@ -8,15 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from flows.compile import compile_node
+from flows.ir import MeterConfig
 from flows.model import MigrationPhase
 from flows.packet import Packet
-from flows.pipeline import COPY_MAC_PREFIX, node_mac
+from flows.pipeline import COPY_MAC_PREFIX, node_mac, packet_in_meter
 from flows.rules import Rule
 from flows.simulate import Switch
 from tests.ovs.pair import Pair
 from tests.ovs.real_switch import RealSwitch
 from tests.simulate.cloud import BLUE2_1, BLUE_2, EXTERNAL_UPLINK, SERVER, UPLINK, reply_to
 from tests.simulate.test_migration import (
+    ARRIVED,
     BYSTANDER,
     FIP,
     HERE,
@@ -115,3 +117,15 @@ def test_a_connection_of_a_floating_ip_goes_on_where_conntrack_has_not_seen_its_
             assert (port, left["ip_src"], left["udp_src"]) == (EXTERNAL_UPLINK, FIP, 7)
             _, ((port, seen),) = pair.receive(came, EXTERNAL_UPLINK)
             assert (port, seen["ip_dst"], seen["udp_dst"]) == (THERE.ofport, MOVER.ip, 7)
+
+
+def test_a_vm_that_floods_where_it_arrives_is_reported_within_its_meter_and_loses_nothing() -> None:
+    """Nobody has moved the port: without a controller that lasts."""
+    with on("n3", MigrationPhase.PREPARED) as pair:
+        meter = MeterConfig(packet_in_meter(THERE.zone), 1, 10, packets=True)
+        pair.real.limit(meter)
+        for kind in (rarp(), ARRIVED.arp(BYSTANDER.ip)):
+            before = pair.real.exceeded(meter.id)
+            out = [port for port, _ in pair.real.receive_many([kind] * 90, THERE.ofport, 180)]
+            assert out.count(UPLINK) == 90, "each goes on, there and to the bystander"
+            assert pair.real.exceeded(meter.id) - before > 70

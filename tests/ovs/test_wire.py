@@ -8,7 +8,7 @@ import pytest
 
 from flows import wire
 from flows.compile import compile_node
-from flows.ir import MeterConfig, stamp_flow
+from flows.ir import Controller, Flow, MeterConfig, Resubmit, stamp_flow
 from tests.world import cloud
 
 
@@ -20,6 +20,14 @@ def test_open_vswitch_understands_every_flow() -> None:
                 ["ovs-ofctl", "ofp-print", message.hex()], capture_output=True, text=True, check=True, timeout=10
             )
             assert "OFPT_FLOW_MOD" in printed.stdout and "error" not in printed.stdout + printed.stderr, (flow, printed)
+
+
+def test_open_vswitch_understands_a_meter_of_the_controllers_own() -> None:
+    flow = Flow(51, 7, (), (Controller(64, 9), Resubmit(52)), 5)
+    printed = subprocess.run(
+        ["ovs-ofctl", "ofp-print", wire.encode_add(flow).hex()], capture_output=True, text=True, check=True, timeout=10
+    )
+    assert "actions=controller(max_len=64,meter_id=9),resubmit(,52)" in printed.stdout
 
 
 CONTROL = [

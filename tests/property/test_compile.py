@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flows.compile import Program, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
-from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, Meter, MeterConfig, Restart, Resubmit
+from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, MeterConfig, Restart, Resubmit, meters_used
 from flows.model import (
     AddressPair,
     Bandwidth,
@@ -297,7 +297,7 @@ def test_flows_are_well_formed(script: list[list[Change]]) -> None:
         flows = list(compile_node(snapshot, name).flows())
         assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
         meters = [meter.id for meter in compile_node(snapshot, name).meters()]
-        used = {action.id for flow in flows for action in flow.actions if isinstance(action, Meter)}
+        used = {meter for flow in flows for meter in meters_used(flow)}
         assert used == set(meters) and len(used) == len(meters), "a meter that is missing, not used, or there twice"
         tables = {flow.table for flow in flows}
         for flow in flows:
