@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import eventlet
-from eventlet.semaphore import Semaphore
+from eventlet.event import Event
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -26,6 +26,9 @@ ANSWER_TIMEOUT: Final = 2.0
 
 FRESH: Final = 5.0
 """Seconds for which a node's answer is good: a node is asked once, however many want to know."""
+
+FRESH_DROPS: Final = 1.0
+"""The same of one port's drops. Open vSwitch itself brings them up to date about twice a second."""
 
 METERS: Final[tuple[tuple[str, Callable[[int], int]], ...]] = (
     ("packet_in", packet_in_meter),
@@ -67,39 +70,88 @@ class PortCounts:
     exceeded: Mapping[str, int]
 
 
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class _Asked(Generic[_V]):
+    """A question: `at` is None until there is an answer."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        self._answered = Event()
+
+    def answer(self, value: _V, at: float) -> None:
+        self.at = at
+        self._answered.send(value)
+
+    def fail(self, error: NoAnswer) -> None:
+        self._answered.send_exception(error)
+
+    def wait(self) -> _V:
+        value: _V = self._answered.wait()
+        return value
+
+
+class Answers(Generic[_K, _V]):
+    """An answer is good for `fresh` seconds; who wants to know while it is asked for waits with the asker."""
+
+    def __init__(self, fresh: float, clock: Callable[[], float]) -> None:
+        self._fresh = fresh
+        self._clock = clock
+        self._asked: dict[_K, _Asked[_V]] = {}
+
+    def get(self, key: _K, ask: Callable[[], _V]) -> _V:
+        """Raises NoAnswer as `ask` does."""
+        now = self._clock()
+        self._asked = {
+            known: asked for known, asked in self._asked.items() if asked.at is None or now - asked.at < self._fresh
+        }
+        found = self._asked.get(key)
+        if found is not None:
+            return found.wait()
+        asked = self._asked[key] = _Asked()
+        try:
+            value = ask()
+        except BaseException as error:
+            self._asked.pop(key, None)
+            asked.fail(error if isinstance(error, NoAnswer) else NoAnswer("the question was given up"))
+            raise
+        asked.answer(value, self._clock())
+        return value
+
+
 class PortCounters:
     """`ask` asks a node's switch, and raises NoAnswer."""
 
     def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
-        self._clock = clock
-        self._known: dict[str, tuple[float, NodeCounts]] = {}
-        self._asking: dict[str, Semaphore] = {}
+        self._nodes: Answers[str, NodeCounts] = Answers(FRESH, clock)
+        self._drops: Answers[tuple[str, int], Mapping[str, int]] = Answers(FRESH_DROPS, clock)
 
     def of_node(self, node: str) -> NodeCounts:
         """At most FRESH seconds old. Raises NoAnswer."""
-        with self._asking.setdefault(node, Semaphore()):
-            at, counts = self._known.get(node, (-FRESH, NodeCounts()))
-            if self._clock() - at >= FRESH:
-                counts = self._node(node)
-                self._known[node] = self._clock(), counts
-            return counts
+        return self._nodes.get(node, lambda: self._node(node))
 
     def of_port(self, port: Port) -> PortCounts | None:
-        """None when the port is on no node. Raises NoAnswer."""
+        """Drops at most FRESH_DROPS seconds old, the rest FRESH. None when the port is on no node. Raises NoAnswer."""
         seat = port.binding
         if seat is None:
             return None
         counts = self.of_node(seat.node)
-        drops: dict[str, int] = {}
-        for part in self._ask(seat.node, lambda xid: statistics.flows_request(port.key, xid), ANSWER_TIMEOUT):
-            for cookie, packets in _parsed(statistics.parse_flows, part):
-                rule, key = decode_cookie(cookie) or (None, 0)
-                rule = _LOGGED_DROPS.get(rule, rule) if rule is not None else None
-                if rule is not None and rule.drop and rule.about == "port" and key == port.key:
-                    drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + packets
+        drops = self._drops.get((seat.node, port.key), lambda: self._dropped(seat.node, port.key))
         received, sent = _traffic(counts, seat)
         return PortCounts(seat.node, received, sent, drops, _exceeded(counts, seat))
+
+    def _dropped(self, node: str, key: int) -> Mapping[str, int]:
+        drops: dict[str, int] = {}
+        for part in self._ask(node, lambda xid: statistics.flows_request(key, xid), ANSWER_TIMEOUT):
+            for cookie, packets in _parsed(statistics.parse_flows, part):
+                rule, about = decode_cookie(cookie) or (None, 0)
+                rule = _LOGGED_DROPS.get(rule, rule) if rule is not None else None
+                if rule is not None and rule.drop and rule.about == "port" and about == key:
+                    drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + packets
+        return drops
 
     def _node(self, node: str) -> NodeCounts:
         ports: dict[int, statistics.PortStats] = {}

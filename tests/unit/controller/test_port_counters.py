@@ -8,7 +8,7 @@ import eventlet
 import pytest
 
 from controller import receive
-from controller.port_counters import FRESH, PortCollector, PortCounters, Traffic
+from controller.port_counters import FRESH, FRESH_DROPS, PortCollector, PortCounters, Traffic
 from controller.session_questions import QUESTION_XIDS, NoAnswer, Questions
 from flows import statistics
 from flows.model import Port
@@ -67,6 +67,7 @@ class Switches:
     def ask(self, node: str, request: Callable[[int], bytes], timeout_s: float) -> list[bytes]:
         kind = int.from_bytes(request(0)[8:10])
         self.asked.append(f"{node} {kind}")
+        eventlet.sleep(0.01)  # as long as an answer takes, others may ask
         if node in self.silent:
             raise NoAnswer("silence")
         if kind == 4:
@@ -111,6 +112,39 @@ def test_a_node_is_asked_once_however_many_want_to_know() -> None:
     now[0] = FRESH
     counters.of_node("n1")
     assert len(switches.asked) == 4
+
+
+def test_a_port_is_asked_about_once_a_second_however_many_want_to_know() -> None:
+    now, switches = [0.0], Switches()
+    counters = PortCounters(switches.ask, lambda: now[0])
+    others = port(8, networks()[1], 8, "n1")
+
+    def flows_asked() -> int:
+        pool = eventlet.GreenPool()
+        found = list(pool.imap(counters.of_port, [one_port()] * 20))
+        assert all(counts is not None and counts.drops["drop_spoofed"] == 5 for counts in found)
+        return switches.asked.count("n1 1")
+
+    assert flows_asked() == 1
+    now[0] = FRESH_DROPS / 2
+    assert flows_asked() == 1
+    asked_about_other = counters.of_port(others)
+    assert asked_about_other is not None and asked_about_other.drops == {"drop_spoofed": 6}
+    now[0] = FRESH_DROPS
+    assert flows_asked() == 3
+
+
+def test_who_waits_together_hears_together_that_there_is_no_answer() -> None:
+    switches = Switches()
+    switches.silent.add("n1")
+    counters = PortCounters(switches.ask)
+    threads = [eventlet.spawn(counters.of_port, one_port()) for _ in range(20)]
+    for thread in threads:
+        with pytest.raises(NoAnswer, match="silence"):
+            thread.wait()
+    assert switches.asked == ["n1 4"]
+    switches.silent.clear()
+    assert counters.of_port(one_port()) is not None, "a silence is not remembered"
 
 
 def test_metrics_leave_out_who_does_not_answer() -> None:
