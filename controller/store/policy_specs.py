@@ -32,7 +32,7 @@ A project of None is the operator: its ports have groups of their own, and no qu
 Errors beside those of `specs`:
     NotFound  [404]  security_group_unknown security_group_rule_unknown default_rule_unknown provider_rule_unknown
     Forbidden [403]  security_group_default
-    Invalid   [400]  rule_invalid address_pair_invalid
+    Invalid   [400]  rule_invalid log_stateless address_pair_invalid
     Conflict  [409]  security_group_exists security_group_in_use security_groups_mixed rule_exists
                      address_pair_in_use port_security_off
     Exhausted [409]  quota_exceeded (see quota_specs)

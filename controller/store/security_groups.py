@@ -65,7 +65,10 @@ def find(connection: Connection, group_id: str, field: str | None = None) -> Any
 
 
 def create(tx: Transaction, spec: SecurityGroupSpec, limits: Limits) -> str:
-    """The id of the new group. Raises Conflict `security_group_exists`, Exhausted `quota_exceeded`."""
+    """The id of the new group. Raises Invalid `log_stateless`, Conflict `security_group_exists`, Exhausted
+    `quota_exceeded`.
+    """
+    refuse_log(spec.stateful, spec.log_accepted, "log_accepted")
     defaults(tx, [spec.project_id])
     _refuse_taken(tx.connection, spec.project_id, spec.name)
     if spec.project_id is not None:
@@ -73,6 +76,13 @@ def create(tx: Transaction, spec: SecurityGroupSpec, limits: Limits) -> str:
         used = quotas.security_groups_used(tx.connection, spec.project_id)
         quotas.require(f"project {spec.project_id}", "security groups", limit, used, 1)
     return _add(tx, spec)
+
+
+def refuse_log(stateful: bool, log_accepted: bool, field: str) -> None:
+    """Raises Invalid `log_stateless`: without connections nobody can tell which packet begins one."""
+    if log_accepted and not stateful:
+        message = f"{field}: what a stateless group accepts is not reported, as it knows no connections"
+        raise Invalid("log_stateless", message, field)
 
 
 def _refuse_taken(connection: Connection, project_id: str | None, name: str) -> None:
@@ -119,8 +129,8 @@ def has_default(connection: Connection, project_id: str | None) -> bool:
 
 
 def update_group(tx: Transaction, group_id: str, changes: Mapping[str, Any]) -> None:
-    """Raises Forbidden for another name of the group `default`, Conflict `security_group_exists`, or
-    `security_groups_mixed` when `stateful` would differ from that of another group of a port.
+    """Raises Forbidden for another name of the group `default`, Invalid `log_stateless`, Conflict
+    `security_group_exists`, or `security_groups_mixed` when `stateful` would differ from another group's of a port.
     """
     row = find(tx.connection, group_id)
     for name in changes:
@@ -134,11 +144,19 @@ def update_group(tx: Transaction, group_id: str, changes: Mapping[str, Any]) -> 
         if row.name == DEFAULT_GROUP:
             raise Forbidden("security_group_default", "the group default keeps its name", "name")
         _refuse_taken(tx.connection, row.project_id, values["name"])
+    if values.get("log_accepted"):
+        refuse_log(values.get("stateful", row.stateful), True, "log_accepted")
     if "stateful" in values:
+        reported = values.get("log_accepted", row.log_accepted) or _a_rule_logs(tx.connection, group_id)
+        refuse_log(values["stateful"], reported, "stateful")
         _refuse_mixed(tx.connection, group_id, values["stateful"])
     if values:
         touch(tx, group_id, **values)
         tx.connection.execute(update(security_groups).where(_G.id == group_id).values(**values))
+
+
+def _a_rule_logs(connection: Connection, group_id: str) -> bool:
+    return connection.execute(select(_R.id).where(_R.group_id == group_id, _R.log).limit(1)).first() is not None
 
 
 def _refuse_mixed(connection: Connection, group_id: str, stateful: bool) -> None:

@@ -30,8 +30,8 @@ def find(connection: Connection, rule_id: str) -> AnyRow:
 def create(tx: Transaction, specs: Sequence[RuleSpec], limits: Limits) -> list[str]:
     """The ids of the new rules, in order; all or none.
 
-    Raises NotFound `security_group_unknown`, Invalid `rule_invalid`, Conflict `rule_exists`, Exhausted
-    `quota_exceeded`.
+    Raises NotFound `security_group_unknown`, Invalid `rule_invalid` or `log_stateless`, Conflict `rule_exists`,
+    Exhausted `quota_exceeded`.
     """
     groups: dict[str, AnyRow] = {}
     rows: list[dict[str, Any]] = []
@@ -58,6 +58,7 @@ def create(tx: Transaction, specs: Sequence[RuleSpec], limits: Limits) -> list[s
 
 def _row(tx: Transaction, group: AnyRow, spec: RuleSpec) -> dict[str, Any]:
     service_rows.check(spec.service)
+    security_groups.refuse_log(group.stateful, spec.log, "log")
     cidr = service_rows.remote(spec.remote_cidr)
     if spec.remote_group_id is not None:
         if spec.remote_cidr is not None:

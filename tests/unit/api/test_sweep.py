@@ -154,7 +154,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "name": "db",
             "project_id": "a",
             "description": "databases",
-            "stateful": False,
+            "stateful": True,
             "log_accepted": True,
             "log_dropped": True,
         },

@@ -131,9 +131,9 @@ def test_the_operators_own_groups_have_no_quota(make_world: Callable[..., Any]) 
 
 def test_a_groups_fields(world: Any) -> None:
     made = group(world, description="servers", log_dropped=True)
-    changes = {"name": "www", "stateful": False, "log_accepted": True}
+    changes = {"name": "www", "log_accepted": True}
     changed = world.store.update_security_group(made.group.id, changes, "tester").value
-    assert (changed.group.name, changed.group.stateful, changed.group.log_accepted) == ("www", False, True)
+    assert (changed.group.name, changed.group.stateful, changed.group.log_accepted) == ("www", True, True)
     assert (changed.description, changed.group.log_dropped) == ("servers", True)
     revision = world.store.revision()
     assert world.store.update_security_group(made.group.id, changes, "tester").revision == revision
@@ -147,6 +147,27 @@ def test_a_groups_fields(world: Any) -> None:
     other = group(world, "other").group.id
     assert refused(lambda: world.store.update_security_group(other, {"name": "www"}, "t"))[0] == "security_group_exists"
     assert group(world, "www", project_id="red").group.project_id == "red"
+
+
+def test_what_a_stateless_group_accepts_cannot_be_reported(world: Any) -> None:
+    """It would be refused nowhere and reported never."""
+    why = "log_stateless"
+    assert refused(lambda: group(world, stateful=False, log_accepted=True)) == (why, "log_accepted")
+    made = group(world, stateful=False, log_dropped=True).group.id
+
+    def change(**changes: Any) -> Any:
+        return lambda: world.store.update_security_group(made, changes, "tester")
+
+    assert refused(change(log_accepted=True)) == (why, "log_accepted")
+    assert refused(lambda: rule(world, made, log=True)) == (why, "log")
+    assert change(stateful=True, log_accepted=True)().value.group.log_accepted
+    assert refused(change(stateful=False)) == (why, "stateful")
+    assert not change(stateful=False, log_accepted=False)().value.group.stateful
+    change(stateful=True)()
+    logging = rule(world, made, log=True)
+    assert refused(change(stateful=False)) == (why, "stateful")
+    world.store.delete_security_group_rule(logging.rule.id, "tester")
+    assert not change(stateful=False)().value.group.stateful
 
 
 def test_what_is_used_cannot_be_deleted(world: Any) -> None:
