@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 # Ethernet (IEEE 802): EtherTypes, and the bit of a group address
@@ -35,6 +36,24 @@ ICMP_REDIRECT: Final = 5
 ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
+
+# as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
+PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
+    "icmp": PROTO_ICMP,
+    "igmp": 2,
+    "tcp": PROTO_TCP,
+    "udp": PROTO_UDP,
+    "dccp": 33,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "ospf": 89,
+    "pim": 103,
+    "vrrp": 112,
+    "sctp": 132,
+    "udplite": 136,
+}
+PROTOCOL_NAMES: Final[Mapping[int, str]] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 # conntrack state bits (ovs-fields(7), ct_state)
 CT_NEW: Final = 1

@@ -57,7 +57,6 @@ _NAT_SOURCE = 1 << 0
 _NAT_DESTINATION = 1 << 1
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
-TO_PIPELINE = ofp.OFPP_TABLE
 FROM_CONTROLLER = ofp.OFPP_CONTROLLER
 PORT_STATS, FLOW_STATS, METER_STATS = ofp.OFPMP_PORT_STATS, ofp.OFPMP_FLOW, ofp.OFPMP_METER
 ANY_PORT, ANY_GROUP, ALL_TABLES, ALL_METERS = ofp.OFPP_ANY, ofp.OFPG_ANY, ofp.OFPTT_ALL, ofp.OFPM_ALL
@@ -440,19 +439,19 @@ def _ct_tuple(kind: int, source: int | None, destination: int | None) -> bytes:
     return _pack("!HH4x", kind, 8 + len(addresses)) + addresses if addresses else b""
 
 
-def packet_out(ofport: int, frame: bytes, in_port: int = ofp.OFPP_CONTROLLER) -> bytes:
-    """Sends a frame out of a port, or with TO_PIPELINE through all tables as if it came from `in_port`. xid 0."""
-    return _packet_out(_output(ofport), frame, in_port)
+def packet_out(ofport: int, frame: bytes) -> bytes:
+    """Sends a frame out of a port. xid 0."""
+    return _packet_out(_output(ofport), frame)
 
 
 def packet_out_resubmit(table: int, registers: Mapping[str, int], frame: bytes) -> bytes:
     """Has a table decide about a frame, with what the tables before it would have put into registers. xid 0."""
     known = b"".join(_set_field(SetField(name, value)) for name, value in registers.items())
-    return _packet_out(known + _resubmit(table), frame, ofp.OFPP_CONTROLLER)
+    return _packet_out(known + _resubmit(table), frame)
 
 
-def _packet_out(actions: bytes, frame: bytes, in_port: int) -> bytes:
-    return _message(ofp.OFPT_PACKET_OUT, _pack("!IIH6x", _NO_BUFFER, in_port, len(actions)) + actions + frame)
+def _packet_out(actions: bytes, frame: bytes) -> bytes:
+    return _message(ofp.OFPT_PACKET_OUT, _pack("!IIH6x", _NO_BUFFER, FROM_CONTROLLER, len(actions)) + actions + frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from controller.api.fields import (
     RequestModel,
 )
 from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpSpec, PortForwardingSpec
+from flows.protocols import PROTOCOL_NUMBERS
 
 MAX_FLOATING_IPS = 1000
 
-# IANA protocol numbers
-PROTOCOLS: Mapping[str, int] = {"tcp": 6, "udp": 17}
+# those that have ports to forward
+PROTOCOLS: Mapping[str, int] = {name: PROTOCOL_NUMBERS[name] for name in ("tcp", "udp")}
 
 _PORTS = re.compile(r"(0|[1-9][0-9]{0,4})(?:-(0|[1-9][0-9]{0,4}))?")
 

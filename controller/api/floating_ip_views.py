@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from controller.api.floating_ip_models import PROTOCOLS
 from controller.api.views import Json, time_of
 from controller.store.floating_ip_specs import FloatingIpPoolRecord, FloatingIpRecord
 from flows.model import PortForwarding
-
-_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+from flows.protocols import PROTOCOL_NAMES
 
 
 def pool(record: FloatingIpPoolRecord) -> Json:
@@ -48,7 +46,7 @@ def port_forwarding(it: PortForwarding) -> Json:
     return {
         "id": it.id,
         "key": it.key,
-        "protocol": _PROTOCOL_NAMES[it.protocol],
+        "protocol": PROTOCOL_NAMES[it.protocol],
         "ports": str(it.first) if it.first == it.last else f"{it.first}-{it.last}",
         "port_id": it.port_id,
         "fixed_ip": str(it.fixed_ip),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from controller.api.floating_ip_models import Ports
 from controller.store.policy_specs import AddressPairSpec
 from controller.store.service_rows import LAST_PROTOCOL
 from flows.model import Bandwidth, Qos, Service
+from flows.protocols import PROTOCOL_NUMBERS
 
 MAX_GROUPS = 64
 MAX_PAIRS = 256
@@ -26,33 +26,15 @@ LEAST_BURST = 4000
 connection stays well below its rate, since a meter drops and does not delay.
 """
 
-# IANA protocol numbers; every other is given as a number
-PROTOCOLS: Mapping[str, int] = {
-    "icmp": 1,
-    "igmp": 2,
-    "tcp": 6,
-    "udp": 17,
-    "dccp": 33,
-    "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "ospf": 89,
-    "pim": 103,
-    "vrrp": 112,
-    "sctp": 132,
-    "udplite": 136,
-}
-PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
-
 _CIDR = re.compile(r"([0-9.]{7,15})/(0|[1-9][0-9]?)")
 
 
 def _protocol(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_PROTOCOL:
         return value
-    if isinstance(value, str) and value in PROTOCOLS:
-        return PROTOCOLS[value]
-    raise ValueError(f"must be a number from 0 to {LAST_PROTOCOL} or one of {', '.join(PROTOCOLS)}")
+    if isinstance(value, str) and value in PROTOCOL_NUMBERS:
+        return PROTOCOL_NUMBERS[value]
+    raise ValueError(f"must be a number from 0 to {LAST_PROTOCOL} or one of {', '.join(PROTOCOL_NUMBERS)}")
 
 
 def _range(value: object) -> IPv4Network:

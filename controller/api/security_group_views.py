@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from controller.api.policy_fields import PROTOCOL_NAMES
 from controller.api.views import Json, time_of
 from controller.store.policy_specs import DefaultRuleRecord, ProviderRuleRecord, RuleRecord, SecurityGroupRecord
 from flows.model import Service
+from flows.protocols import PROTOCOL_NAMES
 
 
 def security_group(record: SecurityGroupRecord) -> Json:

@@ -14,6 +14,7 @@ import structlog
 from controller.packet_in import frames, outcomes
 from controller.packet_in.limits import TokenBuckets
 from flows.model import Direction, Port
+from flows.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from flows.rules import Rule
 from flows.snapshot import Snapshot
 
@@ -35,8 +36,7 @@ _DIRECTIONS: Final = {
 LOGGED: Final = tuple(_DIRECTIONS)
 """The rules whose packets come here."""
 
-_PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
-_WITH_PORTS: Final = (6, 17, 132)
+_WITH_PORTS: Final = tuple(PROTOCOL_NUMBERS[name] for name in ("tcp", "udp", "sctp"))
 
 
 def write(event: str, fields: Event) -> None:
@@ -102,7 +102,7 @@ def _packet(frame: bytes) -> dict[str, str | int] | None:
     if header is None:
         return None
     found: dict[str, str | int] = {
-        "protocol": _PROTOCOLS.get(header.protocol, str(header.protocol)),
+        "protocol": PROTOCOL_NAMES.get(header.protocol, str(header.protocol)),
         "source": str(IPv4Address(header.source)),
         "destination": str(IPv4Address(header.destination)),
     }

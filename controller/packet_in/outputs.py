@@ -10,14 +10,13 @@ from flows.pipeline import Reg, Table
 
 
 class Output(NamedTuple):
-    """Out of a port; or with `wire.TO_PIPELINE` through all tables, as if it had just come in by `in_port`."""
+    """Out of a port."""
 
     ofport: int
     frame: bytes
-    in_port: int = wire.FROM_CONTROLLER
 
     def message(self) -> bytes:
-        return wire.packet_out(self.ofport, self.frame, self.in_port)
+        return wire.packet_out(self.ofport, self.frame)
 
 
 class Resubmit(NamedTuple):

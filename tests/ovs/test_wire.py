@@ -54,7 +54,6 @@ CONTROL = [
     (wire.ct_flush(30010, original_destination=0xCB007132), "zone=30010 'ct_nw_src=::,ct_nw_dst=203.0.113.50,"),
     (wire.ct_flush(30010, reply_destination=0xCB007132), "' 'ct_nw_src=::,ct_nw_dst=203.0.113.50,"),
     (wire.packet_out(3, bytes(60)), "in_port=CONTROLLER actions=output:3 data_len=60"),
-    (wire.packet_out(wire.TO_PIPELINE, bytes(60), 7), "in_port=7 actions=TABLE data_len=60"),
     (
         wire.packet_out_resubmit(37, {"metadata": 9}, bytes(60)),
         "actions=set_field:0x9->metadata,resubmit(,37) data_len=60",

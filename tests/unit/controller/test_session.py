@@ -24,7 +24,6 @@ from flows.ir import Flow, Goto, MeterConfig, drop, flow, matching
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
 from flows.segments import Kind
-from flows.wire import TO_PIPELINE
 from tests.unit.controller.fake_switch import FakeSwitch, key_of
 
 
@@ -72,7 +71,7 @@ class FakeDispatcher:
         self.node = node
 
     def handle(self, cookie: int, in_port: int, frame: bytes) -> Outputs:
-        return Output(in_port, frame[::-1]), Output(TO_PIPELINE, frame, in_port)
+        return Output(in_port, frame[::-1]), Output(in_port + 1, frame)
 
 
 class World:
@@ -328,7 +327,7 @@ def test_packet_in_from_bytes_to_bytes(world: World) -> None:
     body = b"\xff" * 4 + bytes.fromhex("00020000") + bytes(8) + match + b"\0\0ab"
     message = bytes.fromhex("050a") + (8 + len(body)).to_bytes(2) + bytes(4) + body
     answer = world.session.packet_in(message)
-    assert answer == wire.packet_out(11, b"ba") + wire.packet_out(TO_PIPELINE, b"ab", 11)
+    assert answer == wire.packet_out(11, b"ba") + wire.packet_out(12, b"ab")
     assert world.session.packet_in(message[:41]) is None
     assert world.counters.node("n1").packet_ins_malformed == 1
 
