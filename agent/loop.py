@@ -12,9 +12,9 @@ from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import AddPort, WantedBridge, plan, wanted, wanted_limits
+from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
-from agent.small_fragments import SmallFragments
 from agent.state import OvsState
 from agent.waker import Waker
 
@@ -41,7 +41,7 @@ class Agent:
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
-        self._small_fragments = SmallFragments(config)
+        self._reassembly = Reassembly(config)
         self._version = _version()
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
@@ -90,7 +90,7 @@ class Agent:
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
         self._report(state)
-        delay = min(self._host_flows.keep(state, held), self._small_fragments.keep(state))
+        delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state))
         return min(delay, self._repair(self._ovsdb, state))
 
     def _report(self, state: OvsState) -> None:
@@ -105,7 +105,7 @@ class Agent:
         outside = self._nics - state.interfaces.keys()
         difference = plan(self._bridges, state, nics.addressed(outside), self._limits)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        self._report_problems(frozenset((*difference.problems, *about_host, *self._small_fragments.problems)))
+        self._report_problems(frozenset((*difference.problems, *about_host, *self._reassembly.problems)))
         if not difference.steps:
             self._repairs = 0
             self._bring_up(self._nics & state.interfaces.keys())

@@ -313,7 +313,7 @@ def test_ovs_vswitchd_restarts(node: Node, agent: Process) -> None:
 
 
 @pytest.mark.skipif(datapath_type() != "netdev", reason="the kernel's datapath has no such limit")
-def test_the_userspace_datapath_takes_small_fragments(node: Node, agent: Process) -> None:
+def test_the_userspace_datapath_takes_small_fragments_and_many(node: Node, agent: Process) -> None:
     def status() -> str:
         try:
             return node.ovs.appctl("dpctl/ipf-get-status", "netdev@ovs-netdev")
@@ -321,7 +321,9 @@ def test_the_userspace_datapath_takes_small_fragments(node: Node, agent: Process
             return str(failed)
 
     def taken() -> bool:
-        return re.search(r"min v4 frag size: 400\b", status(), re.IGNORECASE) is not None
+        said = status()
+        wanted = (r"min v4 frag size: 400\b", r"max num frags \(v4/v6\): 5000\b")
+        return all(re.search(one, said, re.IGNORECASE) for one in wanted)
 
     wait_until(taken, 15, status)
     node.ovs.restart_switch(kill=True)

@@ -1,8 +1,10 @@
-"""The smallest fragment that the userspace datapath of Open vSwitch takes.
+"""Which fragments the userspace datapath of Open vSwitch takes, and for how many it has room until the rest comes.
 
 Its conntrack takes any but the last of a datagram for invalid below 1200 bytes. Fragments that a guest made for its own
-MTU, and that were cut again for a smaller one outside, may be smaller. The kernel's datapath knows no such limit.
-The setting is forgotten when ovs-vswitchd ends (ovs-vswitchd(8), "dpctl/ipf-set-min-frag").
+MTU, and that were cut again for a smaller one outside, may be smaller. It keeps 1000 of incomplete datagrams, of all
+guests together, for some 15 seconds: a guest that sends 67 such a second leaves no room for others. The kernel's
+datapath knows neither limit. Both settings are forgotten when ovs-vswitchd ends (ovs-vswitchd(8),
+"dpctl/ipf-set-min-frag" and "dpctl/ipf-set-max-nfrags").
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from agent.state import OvsState, lookup
 SMALLEST = 400
 """Bytes; Open vSwitch takes no less."""
 
+MOST = 5000
+"""Fragments; Open vSwitch takes no more."""
+
 _DATAPATH = "netdev@ovs-netdev"
+_SETTINGS = (
+    ("dpctl/ipf-set-min-frag", ("v4", str(SMALLEST))),
+    ("dpctl/ipf-set-max-nfrags", (str(MOST),)),
+)
 _RUN_DIRECTORY = "/run/openvswitch"
 _TIMEOUT_S = 2.0
 _RETRY_S = 0.5
@@ -64,7 +73,7 @@ def _reply(connection: socket.socket) -> dict[str, object]:
     raise ValueError("no reply")
 
 
-class SmallFragments:
+class Reassembly:
     """Use from one thread. `problems` are of the last `keep`, a line each."""
 
     def __init__(self, config: AgentConfig) -> None:
@@ -90,7 +99,8 @@ class SmallFragments:
         try:
             if path is None or identity is None:
                 raise CommandFailed(f"ovs-vswitchd has no control socket in {self._directories[0]}")
-            command(path, "dpctl/ipf-set-min-frag", _DATAPATH, "v4", str(SMALLEST))
+            for method, arguments in _SETTINGS:
+                command(path, method, _DATAPATH, *arguments)
         except CommandFailed as error:
             return self._failed(error)
         self._settled, self._failing_since, self.problems = identity, None, ()
@@ -102,7 +112,7 @@ class SmallFragments:
             self._failing_since = now
         if now - self._failing_since < _PATIENCE_S:
             return _RETRY_S
-        self.problems = (f"fragments below 1200 bytes are lost: {error}",)
+        self.problems = (f"fragments below 1200 bytes are lost, and many at once: {error}",)
         return self._heartbeat
 
     def _socket(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""The smallest fragment of the userspace datapath: said once to each Open vSwitch that starts."""
+"""What the userspace datapath takes of fragments: said once to each Open vSwitch that starts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import small_fragments
+from agent import reassembly
 from agent.config import AgentConfig, PhysicalNetwork
-from agent.small_fragments import SmallFragments
+from agent.reassembly import Reassembly
 from agent.state import BridgeState, OvsState
 
 STATE = OvsState({"br-int": BridgeState("br-int", columns={"datapath_type": "netdev"})})
@@ -62,23 +62,26 @@ def switch(path: Path, error: str | None = None) -> Iterator[list[tuple[str, lis
         thread.join()
 
 
-SAID = ("dpctl/ipf-set-min-frag", ["netdev@ovs-netdev", "v4", "400"])
+SAID = [
+    ("dpctl/ipf-set-min-frag", ["netdev@ovs-netdev", "v4", "400"]),
+    ("dpctl/ipf-set-max-nfrags", ["netdev@ovs-netdev", "5000"]),
+]
 
 
 def test_it_is_said_once_to_each_that_starts(tmp_path: Path) -> None:
-    kept = SmallFragments(config(tmp_path))
+    kept = Reassembly(config(tmp_path))
     for pid in ("17", "18"):
         (tmp_path / "ovs-vswitchd.pid").write_text(f"{pid}\n")
         with switch(tmp_path / f"ovs-vswitchd.{pid}.ctl") as heard:
             assert [kept.keep(STATE), kept.keep(STATE)] == [10.0, 10.0]
-            assert heard == [SAID] and not kept.problems
+            assert heard == SAID and not kept.problems
 
 
 def test_without_a_pid_the_newest_socket_counts(tmp_path: Path) -> None:
-    kept = SmallFragments(config(tmp_path))
+    kept = Reassembly(config(tmp_path))
     with switch(tmp_path / "old-vswitchd.ctl") as old, switch(tmp_path / "vswitchd.ctl") as new:
         kept.keep(STATE)
-        assert (old, new) == ([], [SAID])
+        assert (old, new) == ([], SAID)
 
 
 @pytest.mark.parametrize(
@@ -86,28 +89,28 @@ def test_without_a_pid_the_newest_socket_counts(tmp_path: Path) -> None:
     [("system", STATE), ("netdev", OvsState()), ("netdev", OvsState({"br-int": BridgeState("br-int")}))],
 )
 def test_nothing_is_said_where_there_is_no_such_datapath(tmp_path: Path, datapath_type: str, state: OvsState) -> None:
-    kept = SmallFragments(config(tmp_path, datapath_type))
+    kept = Reassembly(config(tmp_path, datapath_type))
     with switch(tmp_path / "vswitchd.ctl") as heard:
         assert kept.keep(state) == 10.0 and not heard
 
 
 def test_a_refusal_that_stays_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(small_fragments.time, "monotonic", lambda: now)
-    kept = SmallFragments(config(tmp_path))
+    monkeypatch.setattr(reassembly.time, "monotonic", lambda: now)
+    kept = Reassembly(config(tmp_path))
     assert kept.keep(STATE) == 0.5 and not kept.problems, "it may not have started yet"
     with switch(tmp_path / "vswitchd.ctl", error="no such\ndatapath"):
         now = 106.0
         assert kept.keep(STATE) == 10.0
-        assert kept.problems == ("fragments below 1200 bytes are lost: no such datapath",)
+        assert kept.problems == ("fragments below 1200 bytes are lost, and many at once: no such datapath",)
     with switch(tmp_path / "vswitchd.ctl") as heard:
         kept.keep(STATE)
-        assert heard == [SAID] and not kept.problems
+        assert heard == SAID and not kept.problems
 
 
 def test_a_switch_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_fragments, "_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(reassembly, "_TIMEOUT_S", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(str(tmp_path / "vswitchd.ctl"))
         server.listen()
-        assert SmallFragments(config(tmp_path)).keep(STATE) == 0.5
+        assert Reassembly(config(tmp_path)).keep(STATE) == 0.5
