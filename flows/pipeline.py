@@ -22,6 +22,7 @@ class Table(IntEnum):
     EGRESS_CONNTRACK = 16
     EGRESS_POLICY = 18
     EGRESS_RULES = 20
+    EGRESS_CUT = 21
     EGRESS_VERDICT = 22
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
@@ -47,6 +48,7 @@ class Table(IntEnum):
     INGRESS_VERDICT = 55
     OUTPUT = 56
     INGRESS_RULES = 58
+    INGRESS_CUT = 59
     ALLOWANCE = 60
     REPORT = 62
     STAMP = 250
@@ -69,8 +71,8 @@ TABLE_DOC: dict[Table, str] = {
     Table.EGRESS_POLICY: "Replies and what belongs to a connection pass, as long as it is not cut; the rest is up "
     "to the rules of each of the port's security groups.",
     Table.EGRESS_RULES: "Looked up for each group (reg10): which rule allows it (reg11).",
-    Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; what none allows any more "
-    "is cut.",
+    Table.EGRESS_CUT: "Looked up when all groups were asked: a connection that none allows any more is marked.",
+    Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; anything else is dropped.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
     Table.MEASURE: "Leaving for the outside: whether it is larger than that takes.",
@@ -98,6 +100,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.INGRESS_POLICY: "As egress_policy, for what a VM receives.",
     Table.INGRESS_VERDICT: "As egress_verdict.",
     Table.INGRESS_RULES: "As egress_rules; looked up by ingress_policy.",
+    Table.INGRESS_CUT: "As egress_cut; looked up by ingress_policy.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",

@@ -1,9 +1,10 @@
-"""Tables 16, 18 and 22, and 53 to 55: whether what a VM sends, and what goes to it, is allowed.
+"""Tables 16, 18, 21 and 22, and 53 to 55 and 59: whether what a VM sends, and what goes to it, is allowed.
 
 Conntrack, in a zone of the port's own, says what belongs to a connection. Replies pass as long as their connection
 does. Whatever comes from who began it is held to the rules each time, so that a rule that is gone cuts what it alone
 allowed: such a connection is marked in conntrack, and nothing passes in either direction. Each of a port's security
-groups is asked (flows/features/security_groups.py); what none allows is dropped in the port's name.
+groups is asked (flows/features/security_groups.py); what none allows is dropped in the port's name, also of a
+connection that is cut by it.
 
 Fragments show no ports. Those of a known connection pass with it; others are held to the rules like any packet, so
 only a rule that names no port lets them in. (The kernel's conntrack puts them together first.)
@@ -70,6 +71,7 @@ class Side:
     conntrack: Table
     policy: Table
     rules: Table
+    cuts: Table
     verdict: Table
     port: str
     zone: str
@@ -102,6 +104,7 @@ EGRESS = Side(
     conntrack=Table.EGRESS_CONNTRACK,
     policy=Table.EGRESS_POLICY,
     rules=Table.EGRESS_RULES,
+    cuts=Table.EGRESS_CUT,
     verdict=Table.EGRESS_VERDICT,
     port=Reg.SOURCE_PORT,
     zone=Reg.SOURCE_ZONE,
@@ -133,6 +136,7 @@ INGRESS = Side(
     conntrack=Table.INGRESS_CONNTRACK,
     policy=Table.INGRESS_POLICY,
     rules=Table.INGRESS_RULES,
+    cuts=Table.INGRESS_CUT,
     verdict=Table.INGRESS_VERDICT,
     port=Reg.TARGET_PORT,
     zone=Reg.TARGET_ZONE,
@@ -165,6 +169,7 @@ def static() -> Iterator[Flow]:
     for side in SIDES:
         yield from _tracking(side)
         yield from _connections(side)
+        yield from _cuts(side)
         yield from _verdicts(side)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
@@ -199,17 +204,21 @@ def _connections(side: Side) -> Iterator[Flow]:
     yield drop(side.no_policy, Priority.MISS)
 
 
+def _cuts(side: Side) -> Iterator[Flow]:
+    refused: dict[str, int | _Bits] = {Reg.ALLOWED_BY: 0, "eth_type": ETH_IP}
+    cut = Ct(None, side.zone, commit=True, mark=(CtMark.CUT, CtMark.CUT))
+    yield flow(side.cutting, Priority.NORMAL, matching(**refused, ct_state=_GOING_ON), cut)
+    unanswered = matching(**refused, ct_state=_NEW, ct_mark=(CtMark.BEGUN, CtMark.BEGUN))
+    yield flow(side.cutting, Priority.NORMAL, unanswered, cut)
+
+
 def _verdicts(side: Side) -> Iterator[Flow]:
-    refused = {Reg.ALLOWED_BY: 0}
-    cut, mended = (Ct(None, side.zone, commit=True, mark=(mark, CtMark.CUT)) for mark in (CtMark.CUT, 0))
-    unanswered = matching(**refused, eth_type=ETH_IP, ct_state=_NEW, ct_mark=(CtMark.BEGUN, CtMark.BEGUN))
-    yield flow(side.cutting, Priority.HIGH, unanswered, cut)
-    going_on: dict[str, int | _Bits] = {"eth_type": ETH_IP, "ct_state": _GOING_ON}
-    yield flow(side.cutting, Priority.HIGH, matching(**refused, **going_on), cut)
-    yield drop(side.refused_unknown, Priority.LOW, matching(**refused))
+    yield drop(side.refused_unknown, Priority.LOW, matching(**{Reg.ALLOWED_BY: 0}))
     begun = _begin(side)
     yield flow(side.begins, Priority.DEFAULT, matching(eth_type=ETH_IP, ct_state=_NEW), begun, *side.passed)
-    yield flow(side.mended, Priority.DEFAULT, matching(**going_on, ct_mark=CUT), mended, *side.passed)
+    going_on = matching(eth_type=ETH_IP, ct_state=_GOING_ON, ct_mark=CUT)
+    mended = Ct(None, side.zone, commit=True, mark=(0, CtMark.CUT))
+    yield flow(side.mended, Priority.DEFAULT, going_on, mended, *side.passed)
     yield flow(side.goes_on, Priority.MISS, (), *side.passed)
 
 
@@ -260,6 +269,7 @@ def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[
         matching(**of_port),
         SetField(Reg.ALLOWED_BY, 0),
         *lookups,
+        Resubmit(side.cuts),
         Goto(side.verdict),
         key=port.key,
     )

@@ -173,6 +173,7 @@ def test_h10_a_rule_that_goes_cuts_what_it_alone_allowed(
         cut.client.send(b"hello?")
         cut.served.send(b"who is there?")
         wait_dropped(server.node, before, Rule.DROP_EGRESS_CUT, 1)
+        wait_dropped(server.node, before, Rule.DROP_INGRESS, 1, int(server.port["key"]))
         assert twice.lives() and only.lives()
         assert not heard.frames(lambda frame: frame.dst_port == 6000)
         known, gone = CtMark.BEGUN, CtMark.BEGUN | CtMark.CUT

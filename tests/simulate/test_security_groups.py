@@ -308,6 +308,8 @@ def test_a_rule_that_goes_cuts_what_it_alone_allowed() -> None:
         assert arrived(answered, BLUE_2) is goes_on
         if not goes_on:
             assert why(answered) == {Rule.DROP_EGRESS_CUT}
+            dropped = {(drop.rule, drop.key) for hop in more.hops if (drop := hop.result.drop)}
+            assert (Rule.DROP_INGRESS, BLUE_1.key) in dropped
         fabric = answered.after
     again = send(BLUE_2, tcp(BLUE_2, BLUE_1, 80), changed(fabric, before))
     assert arrived(again, BLUE_1)
