@@ -24,7 +24,7 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, background, config, logs
+from controller import arrivals, background, config, holders, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
@@ -33,6 +33,7 @@ from controller.api.services import Services
 from controller.arrivals import Arrivals
 from controller.background import LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.holders import Holders
 from controller.mutes import Mutes
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
@@ -82,6 +83,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
+            holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
             mute=settings.packet_in_mute,
@@ -92,6 +94,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
         self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
+        self._holders = Holders(
+            self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
+        )
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -145,6 +150,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(self._resolver.run, self.counters),
             eventlet.spawn(self._announcer.run, self.counters),
             eventlet.spawn(self._arrivals.run, self.counters),
+            eventlet.spawn(self._holders.run, self.counters),
+            eventlet.spawn(every, holders.TELL_PERIOD, self._holders.tell, self.counters),
+            eventlet.spawn(every, holders.TICK, self._holders.ask, self.counters),
             eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
             eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),

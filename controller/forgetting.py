@@ -124,12 +124,25 @@ def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Ite
     kept = _sources(before, new) if new is not None and stays else set()
     for address in _sources(before, old) - kept:
         yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+    if new is not None and stays:
+        lost = {one.address for one in old.held} - {one.address for one in new.held}
+        network = before.networks.get(old.network_id)
+        if network is not None and any(route.next_hop in lost for route in network.routes):
+            yield from _over_route(network, old, was)
+
+
+def _over_route(network: Network, port: Port, binding: Binding) -> Iterator[Forget]:
+    """What came by the routes that lead to a port. With `carrier_nat` it cannot be told from the port's own."""
+    if not network.carrier_nat:
+        carrier = carrier_address(port.key)
+        yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier)
+        yield Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
 
 
 def _sources(snapshot: Snapshot, port: Port) -> set[int]:
     """The addresses from which a port's connections enter the SNAT zone of its node."""
     network = snapshot.networks.get(port.network_id)
-    own = {int(fixed_ip.address) for fixed_ip in port.fixed_ips}
+    own = {int(one.address) for one in port.own}
     if network is None:
         return own
     carrier = {carrier_address(port.key)}
@@ -146,7 +159,7 @@ def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[
     for port in (before.ports[port_id] for port_id in before.ports_by_network.get(old.id, ())):
         carrier = carrier_address(port.key)
         # where the port itself has a carrier address, its own connections cannot be told from those over the route
-        over_route = not old.carrier_nat and any(fixed_ip.address in gone for fixed_ip in port.fixed_ips)
+        over_route = not old.carrier_nat and any(one.address in gone for one in port.own)
         sources = _sources(before, port) if leaves_elsewhere else {carrier} if over_route else set()
         for binding in port.bindings:
             for address in sources:

@@ -125,6 +125,14 @@ class AddressPair:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address that is sent to a port, and the port's MAC for it."""
+
+    address: IPv4Address
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bandwidth:
     """A limit in kilobit/s, and how much more, in kilobit, may pass at once after a pause."""
 
@@ -209,6 +217,15 @@ class Network:
                 return subnet
         raise KeyError(subnet_id)
 
+    def subnet_with(self, address: IPv4Address) -> Subnet | None:
+        return next((subnet for subnet in self.subnets if address in subnet.cidr), None)
+
+    def virtual(self, pair: AddressPair) -> IPv4Address | None:
+        """The address of a pair, if it is one that traffic from elsewhere follows to whichever port holds it."""
+        address = pair.cidr.network_address
+        single = pair.cidr.prefixlen == address.max_prefixlen
+        return address if single and self.translated and self.subnet_with(address) is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class FixedIp:
@@ -243,7 +260,8 @@ class Port:
     """`mac` is lower case with colons. `node` is where the port is scheduled, `binding` where it has been seen.
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
-    says so), and () means that nothing is allowed. `port_security` False: it may send from any address.
+    says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
+    of its pairs it has now, as far as it has said so.
     """
 
     id: str
@@ -261,6 +279,7 @@ class Port:
     security_groups: tuple[str, ...] | None = None
     port_security: bool = True
     address_pairs: tuple[AddressPair, ...] = ()
+    held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
 
     @property
@@ -269,6 +288,16 @@ class Port:
         if self.binding is None:
             return ()
         return (self.binding,) if self.migration is None else (self.binding, self.migration.other)
+
+    @property
+    def own(self) -> tuple[OwnAddress, ...]:
+        """What is sent to the port, but for what is behind a static route: its fixed IPs, and what it holds."""
+        return (*(OwnAddress(fixed_ip.address, self.mac) for fixed_ip in self.fixed_ips), *self.held)
+
+    @property
+    def macs(self) -> frozenset[str]:
+        """What the port may send from."""
+        return frozenset({self.mac, *(pair.mac for pair in self.address_pairs)})
 
     @property
     def addresses(self) -> tuple[IPv4Network, ...]:

@@ -50,6 +50,9 @@ class Snapshot:
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
     ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # (network, address): who holds it beside its fixed IPs, and who may by an address pair
+    holders: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    ports_by_pair: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     networks_by_key: Mapping[int, str] = field(default_factory=dict)
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
     external_networks: Mapping[int, str] = field(default_factory=dict)
@@ -131,8 +134,14 @@ class Snapshot:
         return self.networks[self.external_networks[min(self.external_networks)]]
 
     def port_with(self, network_id: str, address: IPv4Address) -> Port | None:
-        """The port that has an address on a network."""
-        port_id = self.ports_by_address.get((network_id, int(address)))
+        """The port that has an address on a network: who holds it, before who has reserved it."""
+        held = self.holder(network_id, address)
+        port_id = self.ports_by_address.get((network_id, int(address))) if held is None else held.id
+        return None if port_id is None else self.ports[port_id]
+
+    def holder(self, network_id: str, address: IPv4Address) -> Port | None:
+        """The port that has an address of its pairs now."""
+        port_id = self.holders.get((network_id, int(address)))
         return None if port_id is None else self.ports[port_id]
 
     def floating_ips_of(self, port_id: str) -> list[FloatingIp]:
@@ -228,6 +237,11 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
+            for held in port.held:
+                self._own("holders", base.holders, (port.network_id, int(held.address)), id_, add)
+            for cidr in {pair.cidr for pair in port.address_pairs if pair.cidr.num_addresses == 1}:
+                address = (port.network_id, int(cidr.network_address))
+                self._index("ports_by_pair", base.ports_by_pair, address, id_, add)
             groups = port.security_groups or ()
             for group_id in groups:
                 self._index("ports_by_group", base.ports_by_group, group_id, id_, add)

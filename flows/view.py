@@ -178,7 +178,7 @@ class View:
 
     def routed_to(self, network: Network, port: Port) -> list[StaticRoute]:
         """The static routes whose next hop a port is."""
-        own = {fixed_ip.address for fixed_ip in port.fixed_ips}
+        own = {one.address for one in port.own}
         return [route for route in network.routes if route.next_hop in own] if network.routed else []
 
     def first_with(self, network: Network, destination: IPv4Network) -> bool:

@@ -20,6 +20,7 @@ _IMMUTABLE = frozenset(PortCreate.model_fields) | {
     "muted",
     "status",
     "floating_ips",
+    "held_addresses",
 }
 
 

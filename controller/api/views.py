@@ -92,6 +92,7 @@ def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
         "security_groups": [{"id": group.id, "name": group.name} for group in record.security_groups],
         "port_security": it.port_security,
         "address_pairs": [{"cidr": str(pair.cidr), "mac": pair.mac} for pair in it.address_pairs],
+        "held_addresses": [str(held.address) for held in it.held],
         "qos": _qos(it.qos),
         "node": it.node,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},

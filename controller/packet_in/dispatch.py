@@ -14,7 +14,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import activation, connection_log, frames, icmp, neighbours, outcomes, too_large
+from controller.packet_in import activation, connection_log, frames, holding, icmp, neighbours, outcomes, too_large
 from controller.packet_in.connection_log import ConnectionLog
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.floods import Floods, Mute
@@ -56,6 +56,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
         Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
+        Rule.PUNT_HOLDER: port,
     }
 
 
@@ -69,6 +70,7 @@ class Services:
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
+    `holds` gets an address that a port says it has, of those that its pairs allow.
     `log_connection` gets what security groups want reported.
     `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
     first.
@@ -82,6 +84,7 @@ class Services:
     unresolved: Unresolved = field(default_factory=Unresolved)
     packet_kept: Callable[[], None] = lambda: None
     arrived: Callable[[str, str], None] = lambda port_id, node: None
+    holds: Callable[[holding.Place, holding.Claim], None] = lambda place, claim: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
     mute: int = 60
@@ -109,6 +112,7 @@ class Dispatcher:
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
             Rule.PUNT_ACTIVATE: self._arrived,
+            Rule.PUNT_HOLDER: self._holds,
             **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
         }
         self._connections = ConnectionLog(node, services.log_connection)
@@ -171,6 +175,14 @@ class Dispatcher:
             self._services.arrived(port_id, self._node)
         return outcome, ()
 
+    def _holds(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        if not self._allowed(Rule.PUNT_HOLDER, key):
+            return outcomes.RATE_LIMITED, ()
+        outcome, said = holding.said(key, self._node, in_port, frame, snapshot)
+        if said is not None:
+            self._services.holds(*said)
+        return outcome, ()
+
     def _logged(self, rule: Rule, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         return self._connections.log(rule, key, frame, snapshot, self._services.monotonic()), ()
 
@@ -213,7 +225,7 @@ class Dispatcher:
         if ethernet is None or packet is None:
             return outcomes.MALFORMED, ()
         subnet = source_subnet(network, port, IPv4Address(packet.source))
-        if subnet is None or ethernet.source != frames.mac_bytes(port.mac):
+        if subnet is None or frames.mac_text(ethernet.source) not in port.macs:
             return outcomes.SPOOFED_SOURCE, ()
         gateway = router_address(network, subnet, node) if network.routed else None
         if gateway is None:

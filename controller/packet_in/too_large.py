@@ -23,7 +23,7 @@ def leaving(frame: bytes, in_port: int, port: Port, network: Network, node: Node
     ethernet, packet = _parsed(frame)
     if ethernet is None or packet is None:
         return outcomes.MALFORMED, ()
-    if ethernet.source != frames.mac_bytes(port.mac):
+    if frames.mac_text(ethernet.source) not in port.macs:
         return outcomes.SPOOFED_SOURCE, ()
     source = IPv4Address(packet.source)
     mtu = View(snapshot, node).outside_mtu(network, port, source, packet.protocol, _source_port(frame, packet))
@@ -83,10 +83,10 @@ def _is_part(packet: frames.Ipv4) -> bool:
 
 def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
     """The subnet of the port's address that a packet comes from, or by which a static route leads to where it does."""
-    for fixed_ip in port.fixed_ips:
-        routed = (source in route.destination for route in network.routes if route.next_hop == fixed_ip.address)
-        if source == fixed_ip.address or any(routed):
-            return network.subnet(fixed_ip.subnet_id)
+    for own in port.own:
+        routed = (source in route.destination for route in network.routes if route.next_hop == own.address)
+        if source == own.address or any(routed):
+            return network.subnet_with(own.address)
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from controller.store import moves, node_addresses, own_snat, zones
+from controller.store import address_holders, moves, node_addresses, own_snat, zones
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import interfaces, networks, node_uplinks, nodes, ports
@@ -177,6 +177,7 @@ def _place(tx: Transaction, places: Sequence[tuple[AnyRow, str | None, int | Non
         changes.append({"port": row.id, "at": node, "o": ofport, "z": zone, "r": revision})
     if changes:
         tx.connection.execute(_PLACE, changes)
+        address_holders.give_back(tx, [row.id for row, node, *_ in places if node is not None])
 
 
 def _unbind(tx: Transaction, rows: Sequence[AnyRow]) -> None:

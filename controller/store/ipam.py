@@ -21,6 +21,7 @@ from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
 from flows.model import GatewayMode
 
 PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, FLOATING_IP_OWNER = "port", "gateway", "snat", "floating_ip"
+PAIR_OWNER = "pair"  # of ports that may all use it (`virtual_addresses`)
 ALLOCATION, RESERVED = "allocation", "reserved"
 
 _A = addresses.c
@@ -325,6 +326,13 @@ def claim(
     if reserved:
         raise Invalid("address_reserved", f"{address} is reserved in {cidr}", field)
     _claim(tx, subnet.id, int(address), owner, field)
+
+
+def keep(tx: Transaction, subnet_id: str, address: int) -> None:
+    """Nobody is given an address which has no owner, until it is released."""
+    row = tx.connection.execute(_LOOK, {"s": subnet_id, "a": address}).one_or_none()
+    if row is None or row.owner is None:
+        _claim(tx, subnet_id, address, Owner(PAIR_OWNER))
 
 
 def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str | None = None) -> None:

@@ -201,7 +201,8 @@ ports = Table(
 )
 
 # The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL),
-# snat (of a node) or floating_ip; NULL means released, at the journal revision `released_at`, and free to be claimed.
+# snat (of a node), floating_ip or pair (see virtual_addresses); NULL means released, at the journal revision
+# `released_at`, and free to be claimed.
 addresses = Table(
     "addresses",
     metadata,
@@ -220,6 +221,27 @@ addresses = Table(
     # one gateway and one SNAT address for a node, and one more for each network that has its own
     UniqueConstraint("subnet_id", "node", "owner", "for_network"),
     Index(None, "subnet_id", "released_at", "address"),
+)
+
+# Which ports may use an address by their pairs, if it is a single one of the network's subnets, and which of them holds
+# it. It is the address of a port, or nobody's: then its owner in `addresses` is `pair`.
+virtual_addresses = Table(
+    "virtual_addresses",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
+    Column("address", BigInteger, primary_key=True, autoincrement=False),
+    Column("mac", String(17), primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False),
+    Column("held", Boolean, nullable=False),
+    Index(None, "network_id", "address"),
+)
+Index(
+    "one_holder",
+    virtual_addresses.c.network_id,
+    virtual_addresses.c.address,
+    unique=True,
+    sqlite_where=virtual_addresses.c.held,
+    postgresql_where=virtual_addresses.c.held,
 )
 
 # Next hops on external networks, as nodes resolved them.

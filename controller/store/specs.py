@@ -28,6 +28,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     prepare_binding, activate_binding, withdraw_binding(port_id: str, node: str, actor: str) -> Written[PortRecord]
         have another node expect the port, have it served there, have it expected no more
     end_moves(older_than_s: float) -> Written[int]                   value: how many are over
+    hold_address(port_id: str, address: IPv4Address, mac: str) -> Written[bool]
+        the port has this address of its pairs, and what leads to it leads there; value: it was news
     get_port(port_id: str) -> PortRecord
     list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, limit=None, marker=None)
         -> list[PortRecord]      node: bound to it, or scheduled on it and bound nowhere
@@ -52,7 +54,7 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     journal(*, after=0, limit=100, kind=None, object_id=None) -> list[JournalEntry]
 
 Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
-    NotFound [404]   network_unknown port_unknown node_unknown binding_unknown
+    NotFound [404]   network_unknown port_unknown node_unknown binding_unknown address_pair_unknown
     Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid
                      gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved

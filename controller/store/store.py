@@ -13,6 +13,7 @@ from sqlalchemy import Connection, or_
 
 from controller.forgetting import Debt
 from controller.store import (
+    address_holders,
     bindings,
     debts,
     journal,
@@ -154,6 +155,9 @@ class Store(FloatingIpStore, SecurityGroupStore):
             return _port(tx.connection, port_id)
 
         return self._write(actor, work)
+
+    def hold_address(self, port_id: str, address: IPv4Address, mac: str) -> Written[bool]:
+        return self._write(SYSTEM, lambda tx: address_holders.claim(tx, port_id, address, mac))
 
     def end_moves(self, older_than_s: float) -> Written[int]:
         return self._write(SYSTEM, lambda tx: moves.end_old(tx, older_than_s))

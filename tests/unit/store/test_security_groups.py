@@ -389,7 +389,9 @@ def test_a_port_without_security_has_nothing(world: Any) -> None:
 def test_pairs_are_nobody_elses(world: Any, cidr: str, mac: str | None, code: str, field: str) -> None:
     network = world.network(gateway_mode=GatewayMode.SHARED, gateway=IPv4Address("10.0.0.254"))
     port = world.port(network)
-    world.port(network, mac="02:00:00:00:00:02", fixed_ips=(FixedIpSpec(IPv4Address("10.0.0.2")),))
+    other = world.port(network, mac="02:00:00:00:00:02", fixed_ips=(FixedIpSpec(IPv4Address("10.0.0.2")),))
+    world.node()
+    world.report("n1", other)  # were it on no node, it would only reserve the address
     pairs = (AddressPairSpec(IPv4Network("10.0.0.201/32")), AddressPairSpec(IPv4Network(cidr), mac))
     for work in (
         lambda: world.store.update_port(port.port.id, {"address_pairs": pairs}, "tester"),
