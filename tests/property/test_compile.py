@@ -29,6 +29,7 @@ from flows.model import (
     NetworkChange,
     NetworkKind,
     NodeChange,
+    OwnAddress,
     PortChange,
     PortForwarding,
     ProviderRule,
@@ -70,11 +71,15 @@ NETWORKS = {net.id: net for net in (*networks(), SECOND)}
 PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 2, start=50)}
 
 
-ROUTES = [(), (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address("10.20.0.51")),)]
+ROUTES = [
+    (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address(next_hop)),) if next_hop else ()
+    for next_hop in (None, "10.20.0.51", "10.20.0.99")
+]
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 
 
 VIRTUAL = AddressPair(IPv4Network("10.20.0.99"), "00:00:5e:00:01:07")
+HOLDERS = (51, 53)  # of blue, and of red: an address has one holder on a network
 QOS = [
     Qos(),
     Qos(egress=Bandwidth(10_000, 2000), dscp=46),
@@ -172,7 +177,10 @@ def edits(draw: st.DrawFn) -> Change:
             made = replace(
                 made,
                 port_security=draw(st.booleans()),
-                address_pairs=(draw(st.sampled_from([AddressPair(VIRTUAL.cidr, made.mac), VIRTUAL])),),
+                address_pairs=(pair := draw(st.sampled_from([AddressPair(VIRTUAL.cidr, made.mac), VIRTUAL])),),
+                held=draw(st.sampled_from([(), (OwnAddress(pair.cidr.network_address, pair.mac),)]))
+                if key in HOLDERS
+                else (),
             )
         return PortChange(id_, made)
     if kind == "network":
