@@ -30,7 +30,7 @@ _HERE = (
 _RESERVED_BY = (
     select(addresses.c.port_id, ports.c.bound_node).join(ports, ports.c.id == addresses.c.port_id).where(*_HERE)
 )
-# first who has it, then who has reserved it, then who is there at all
+# first who has it, then who is on a node
 _HEIRS = (
     select(ports.c.id)
     .where(ports.c.network_id == bindparam("network"), ports.c.id != bindparam("but"))

@@ -12,7 +12,7 @@ import pytest
 from controller.client import Object
 from etc.lab import netns
 from etc.lab.lab import Lab
-from etc.lab.processes import wait_until
+from etc.lab.processes import Process, start, wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule
 from tests.netns.cloud import drops, make_network, make_outside, make_vms, program, send_frames, wait_dropped, want
@@ -193,6 +193,61 @@ def test_who_says_nothing_is_asked(lab: Lab, vms: dict[str, Vm]) -> None:
     finally:
         drop_address(vm)
         allow(lab, vms["a1"], vm, macs=())
+
+
+@contextmanager
+def keepalived(vm: Vm, priority: int) -> Iterator[Process]:
+    """One of two VRRP routers (RFC 9568), with adverts five times a second."""
+    config = vm.directory / "keepalived.conf"
+    config.write_text(_KEEPALIVED.format(name=vm.name, priority=priority, address=VIP))
+    files = [f"--{name}={vm.directory / name}.pid" for name in ("pid", "vrrp_pid")]
+    command = ["keepalived", "--dont-fork", "--log-console", "--vrrp", f"--use-file={config}", *files]
+    started = start("keepalived", netns.command(vm.namespace, command), vm.directory / "keepalived.log")
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+_KEEPALIVED = """
+global_defs {{
+    router_id {name}
+    vrrp_version 3
+}}
+vrrp_instance vip {{
+    state BACKUP
+    interface eth0
+    virtual_router_id 7
+    priority {priority}
+    advert_int 0.2
+    virtual_ipaddress {{
+        {address}/32 dev eth0
+    }}
+}}
+"""
+
+
+def test_x6_keepalived(lab: Lab, vms: dict[str, Vm], pair: tuple[Vm, Vm]) -> None:
+    """The master's interface goes down, and comes back: within three seconds its address is there for all."""
+    master, backup = pair
+    ways = [(at(vms[name]), VIP) for name in (*ON_LINK, *ROUTED)]
+    with keepalived(master, 150) as first, keepalived(backup, 100) as second:
+        first.wait_for(lambda: held(lab, master), FOUND, "it becomes master")
+        public = give(lab, backup, fixed_ip=VIP)
+        ways.append((far(lab), public["address"]))
+        for client, target in ways:
+            wait_reachable(client, target, PING)
+        try:
+            for state, holder in (("down", backup), ("up", master)):
+                with within(FAIL_OVER) as left:
+                    netns.configure(master.node.namespace, f"link set {master.device} {state}")
+                    second.wait_for(lambda it=holder: held(lab, it), left(), f"{holder.name} has it")
+                    for client, target in ways:
+                        wait_reachable(client, target, PING, left())
+                assert led_to(lab, public) == holder.port["id"]
+        finally:
+            netns.configure(master.node.namespace, f"link set {master.device} up")
+            lab.confirm(lab.client.delete_floating_ip(public["id"]).revision)
 
 
 def test_a_virtual_mac_gets_what_is_routed_to_its_address(lab: Lab, vms: dict[str, Vm]) -> None:
