@@ -99,7 +99,10 @@ class Holders:
         return 0
 
     def _is_news(self, place: Place, claim: Claim) -> bool:
-        holder = self._snapshot().holder(*place)
+        snapshot = self._snapshot()
+        holder = snapshot.holder(*place)
+        if snapshot.owner_at_work(*place):
+            return False
         return holder is None or holder.id != claim.port_id or OwnAddress(place.address, claim.mac) not in holder.held
 
     def _write(self, place: Place, claim: Claim, now: float, counters: Counters) -> None:
@@ -131,6 +134,8 @@ class Holders:
         asked, doubted = {}, {}
         for (network_id, number), port_ids in snapshot.ports_by_pair.items():
             place = Place(network_id, IPv4Address(number))
+            if snapshot.owner_at_work(*place):
+                continue
             holder = snapshot.holder(*place)
             last = self._asked.get(place, 0.0)
             if holder is None or holder.binding is None:

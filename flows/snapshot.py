@@ -144,6 +144,11 @@ class Snapshot:
         port_id = self.holders.get((network_id, int(address)))
         return None if port_id is None else self.ports[port_id]
 
+    def owner_at_work(self, network_id: str, address: IPv4Address) -> bool:
+        """A port that has the address as its own is on a node: then nobody holds it beside."""
+        port_id = self.ports_by_address.get((network_id, int(address)))
+        return port_id is not None and self.ports[port_id].binding is not None
+
     def floating_ips_of(self, port_id: str) -> list[FloatingIp]:
         """Those that lead to a port, by key."""
         found = (self.floating_ips[id_] for id_ in self.floating_ips_by_port.get(port_id, _NONE))

@@ -18,12 +18,14 @@ from flows.model import (
     OwnAddress,
     Port,
     PortChange,
+    StaticRoute,
 )
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, node_mac
 from flows.protocols import ARP_REQUEST, ETH_ARP
 from flows.rules import Rule, cookie
 from flows.simulate import Drop, Reason
+from flows.snapshot import Snapshot
 from flows.view import mac_to_int
 from tests.simulate.cloud import (
     BLUE2_1,
@@ -47,18 +49,20 @@ VIRTUAL_MAC = "00:00:5e:00:01:07"
 FLOATING = ip("203.0.113.101")
 
 
-def shared(
-    holder: Vm | None, mac: str | None = None, changes: dict[str, object] | None = None, more: tuple[Port, ...] = ()
-) -> Fabric:
+def shared(holder: Vm | None, mac: str | None = None, *more: Port, **changes: object) -> Fabric:
+    return Fabric.of(sharing(holder, mac, *more, **changes))
+
+
+def sharing(holder: Vm | None, mac: str | None = None, *more: Port, **changes: object) -> Snapshot:
     """The address may be used on n1 and n2, by the port's own MAC or another one."""
     ports = [world().ports[f"port-{one.key}"] for one in (BLUE_1, BLUE_2)]
     made = [_may_use(each, mac, holder is not None and each.key == holder.key) for each in ports]
-    moved = [replace(each, **(changes or {}) if each.key == BLUE_1.key else {}) for each in made]  # type: ignore[arg-type]
+    moved = [replace(each, **changes if each.key == BLUE_1.key else {}) for each in made]  # type: ignore[arg-type]
     snapshot = world().apply(2, [PortChange(each.id, each) for each in (*moved, *more)])
     if holder is not None:
         led = replace(floating_ip(1, snapshot.ports[f"port-{holder.key}"]), fixed_ip=VIP)
         snapshot = snapshot.apply(3, [FloatingIpChange(led.id, led)])
-    return Fabric.of(snapshot)
+    return snapshot
 
 
 def _may_use(port: Port, mac: str | None, holds: bool) -> Port:
@@ -122,7 +126,7 @@ def test_who_holds_it_is_not_heard_of_again() -> None:
 def test_a_third_is_dropped() -> None:
     third = port(22, networks()[1], 12, "n1")
     claimant = replace(BLUE_1, key=third.key, ofport=122, mac=mac_to_int(third.mac))
-    journey = send(claimant, gratuitous(claimant), shared(BLUE_1, more=(third,)))
+    journey = send(claimant, gratuitous(claimant), shared(BLUE_1, None, third))
     (hop,) = journey.hops
     assert hop.result.drop == Drop(Rule.DROP_SPOOFED, third.key, Reason.RULE)
 
@@ -135,13 +139,27 @@ def test_the_gateway_answers_who_asks_from_it() -> None:
     assert len(journey.punts) == 1
 
 
+@pytest.mark.parametrize("holder", [BLUE_1, BLUE_2])
+def test_a_static_route_by_it_leads_to_the_holder(holder: Vm) -> None:
+    """Which alone may send from what is behind it."""
+    behind = ip("10.99.0.7")
+    snapshot = sharing(holder)
+    blue = replace(snapshot.networks["net-blue"], routes=(StaticRoute(IPv4Network("10.99.0.0/16"), VIP),))
+    through = Fabric.of(snapshot.apply(9, [NetworkChange(blue.id, blue)]))
+    (came,) = send(BLUE2_1, BLUE2_1.udp(behind), through).delivered
+    assert (came.node, came.ofport, came.packet["eth_dst"]) == (holder.node, holder.ofport, holder.mac)
+    for sender in (BLUE_1, BLUE_2):
+        journey = send(sender, sender.udp(BLUE2_2.ip, ip_src=behind), through)
+        assert bool(journey.delivered) == (sender is holder)
+
+
 def test_while_its_vm_moves_both_nodes_know_it() -> None:
     """Where it has left, what still comes goes on to where it is."""
     there = Binding("n3", 520, 70)
     binding = world().ports["port-20"].binding
     assert binding is not None
     migration = Migration(MigrationPhase.MOVED, binding)
-    through = shared(BLUE_1, changes={"binding": there, "migration": migration})
+    through = shared(BLUE_1, binding=there, migration=migration)
     journey = send(BLUE2_1, BLUE2_1.udp(int(VIP)), through)
     assert [(one.node, one.ofport) for one in journey.delivered] == [("n3", 520)]
 

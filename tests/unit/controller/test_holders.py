@@ -157,6 +157,21 @@ def test_all_who_may_have_it_are_asked_until_one_says_so(bed: Bed, clock: list[f
     assert bed.asked() == both[1:]
 
 
+def test_the_own_address_of_a_port_on_a_node_is_nobody_elses(bed: Bed, clock: list[float]) -> None:
+    """While it is there nobody is asked, and who says that he has it has said nothing."""
+    owner = port(70, networks()[1], 99, "n3")
+    bed.snapshot = bed.snapshot.apply(3, [PortChange(owner.id, owner)])
+    bed.it.ask()
+    bed.says(FIRST)
+    bed.write(clock[0])
+    assert not bed.asked() and not bed.written
+    bed.snapshot = bed.snapshot.apply(4, [PortChange(owner.id, replace(owner, binding=None))])
+    bed.it.ask()
+    bed.says(FIRST)
+    bed.write(clock[0])
+    assert bed.asked() and bed.written == [FIRST.id]
+
+
 def test_where_the_nodes_are_no_gateway_nobody_asks_in_its_name(bed: Bed, clock: list[float]) -> None:
     blue = replace(bed.snapshot.networks["net-blue"], gateway_mode=GatewayMode.EXTERNAL)
     bed.snapshot = bed.snapshot.apply(3, [NetworkChange(blue.id, blue)])
@@ -210,7 +225,7 @@ def test_after_a_change_they_are_asked_once_more_but_not_after_an_answer(bed: Be
 
 def test_a_tick_asks_so_many_and_the_next_one_the_others(clock: list[float]) -> None:
     blue = networks()[1]
-    many = [port(1000 + index, blue, 20 + index, "n1") for index in range(2 * BATCH)]
+    many = [port(1000 + index, blue, 1000 + index, "n1") for index in range(2 * BATCH)]
     pairs = [
         replace(one, address_pairs=(AddressPair(IPv4Network(f"10.20.0.{200 + index % 50}"), one.mac),))
         for index, one in enumerate(many)
