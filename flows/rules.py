@@ -67,7 +67,7 @@ class Rule(Enum):
     CARRIER_REPLY = _RuleInfo(22, Table.EXTERNAL_ESTABLISHED, False, "port", "reply to a port's carrier address")
     DROP_INVALID = _RuleInfo(23, Table.EXTERNAL_ESTABLISHED, True, "", "conntrack finds the packet invalid")
     ALLOW_ARP = _RuleInfo(30, Table.PORT_SECURITY, False, "port", "ARP with the port's own addresses")
-    PUNT_HOLDER = _RuleInfo(181, Table.PORT_SECURITY, False, "port", "the same of a pair that it holds from now on")
+    PUNT_HOLDER = _RuleInfo(181, Table.PORT_SECURITY, False, "port", "the same, from a pair that it holds from now on")
     ALLOW_ARP_PROBE = _RuleInfo(31, Table.PORT_SECURITY, False, "port", "ARP probe (RFC 5227)")
     ALLOW_IP = _RuleInfo(32, Table.PORT_SECURITY, False, "port", "IPv4 from the port's own addresses")
     ALLOW_ROUTED = _RuleInfo(39, Table.PORT_SECURITY, False, "port", "from behind the next hop of a static route")

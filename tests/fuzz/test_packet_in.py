@@ -40,6 +40,7 @@ PUNTS = ((cookie(Rule.PUNT_DHCP, 10), 100),) + (
     (cookie(Rule.PUNT_TOO_LARGE_IN, 1), model.UPLINK),
     (cookie(Rule.PUNT_UNRESOLVED, model.EXTERNAL_KEY), 100),
     (cookie(Rule.PUNT_ON_LINK, model.EXTERNAL_KEY), 100),
+    (cookie(Rule.PUNT_HOLDER, 10), 100),
 )
 ADDRESS = IPv4Address("10.0.0.5")
 SEEDS = (
