@@ -211,7 +211,10 @@ def test_the_address_of_a_port_on_a_node_is_its_own(world: Any, network: Any, tw
     world.report("n1", two[0])
     assert claim(world, two[1])
     world.store.delete_port(reserving.port.id, "tester")
-    assert held(world, two[1]) and VIP not in {world.port(network).port.fixed_ips[0].address for _ in range(9)}
+    assert held(world, two[1])
+    with pytest.raises(Conflict) as refused:  # it is kept for the pairs again
+        world.port(network, fixed_ips=(FixedIpSpec(VIP),), project_id="red")
+    assert refused.value.code == "address_in_use"
 
 
 def test_pairs_that_are_there_already_are_kept_from_allocation(url: str) -> None:
