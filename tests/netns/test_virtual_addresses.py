@@ -26,23 +26,23 @@ VIP = "10.20.0.200"
 VIRTUAL_MAC = "00:00:5e:00:01:07"
 FAIL_OVER = 3.0
 FOUND = 15.0
-ON_LINK, ROUTED = ("a3",), ("b1", "b2")
+ON_LINK, ROUTED = ("a3",), ("b1", "b2", "b3")
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(nodes=2)
+    return make_lab(nodes=3)
 
 
 @pytest.fixture(scope="module")
 def vms(lab: Lab) -> dict[str, Vm]:
-    """`a1` and `a2`, on a node each, may have the address, `a3` may not; `b1` and `b2` are routed to it."""
+    """`a1` and `a2`, on a node each, may have the address, `a3` may not; `b1` to `b3`, on a node each, are routed to it."""
     make_pool(lab, make_outside(lab))
     networks = {
         "a": make_network(lab, "a", "10.20.0.0/24", segment=120),
         "b": make_network(lab, "b", "10.21.0.0/24", segment=121),
     }
-    places = {"a1": 0, "a2": 1, "a3": 0, "b1": 0, "b2": 1}
+    places = {"a1": 0, "a2": 1, "a3": 0, "b1": 0, "b2": 1, "b3": 2}
     return make_vms(lab, *(want(name, lab.nodes[node], networks[name[0]]) for name, node in places.items()))
 
 
@@ -124,14 +124,14 @@ def test_x6_routed_traffic_and_a_floating_ip_follow_the_address(
         before = drops(third.node)
         send_frames(third, arp(third, 1, VIP, VIP), 3)
         wait_dropped(third.node, before, Rule.DROP_SPOOFED, 3, int(third.port["key"]))
-        assert held(lab, loses) and reachable(clients["b2"], VIP, PING)
+        assert held(lab, loses) and reachable(clients["b3"], VIP, PING)
         with gains.capture("icmp") as seen, within(FAIL_OVER) as left:
             drop_address(loses)
             take_address(gains)
             for client in clients.values():
                 wait_reachable(client, VIP, PING, left())
             wait_reachable(far(lab), address, PING, left())
-            for source in ("b1", "b2"):
+            for source in ROUTED:
                 seen.wait_for(lambda frame, at=source: frame.src == vms[at].address and str(frame.dst) == VIP)
             seen.wait_for(lambda frame: frame.src == lab.fabric.far_host and str(frame.dst) == VIP)
         assert held(lab, gains) and not held(lab, loses)
@@ -270,8 +270,8 @@ def test_a_virtual_mac_gets_what_is_routed_to_its_address(lab: Lab, vms: dict[st
 
                     wait_until(arrives, FAIL_OVER, f"{name} does not reach {holder.name}")
                 unheard.clear()
-                reachable(at(vms["b1"]), VIP, PING)
-                reachable(at(vms["b2"]), VIP, PING)
+                for name in ROUTED:
+                    reachable(at(vms[name]), VIP, PING)
                 assert not unheard.frames(lambda frame: str(frame.dst) == VIP)
             finally:
                 heard.close()
