@@ -36,7 +36,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 
 @pytest.fixture(scope="module")
 def vms(lab: Lab) -> dict[str, Vm]:
-    """`a1` and `a2`, on a node each, may have the address, `a3` may not; `b1` to `b3`, on a node each, are routed to it."""
+    """`a1` and `a2` may have the address, `a3` may not; `b1` to `b3`, on a node each, are routed to it."""
     make_pool(lab, make_outside(lab))
     networks = {
         "a": make_network(lab, "a", "10.20.0.0/24", segment=120),
