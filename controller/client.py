@@ -126,6 +126,10 @@ class Client:
         counters: Object = _member(self._call("GET", _path("ports", port_id) + "/counters"), "counters", dict)
         return counters
 
+    def get_network_data(self, port_id: str) -> Object:
+        """`network_data` and `network_config`: what the port's machine is configured with when it has no DHCP."""
+        return self._call("GET", _path("ports", port_id) + "/network-data")
+
     def create_port(self, fields: Object) -> Written:
         return self._write("POST", "ports", "port", fields)
 

@@ -1,9 +1,10 @@
-"""`trunkline port`: create, list, show, set, delete, counters, xml."""
+"""`trunkline port`: create, list, show, set, delete, counters, network-data, xml."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 from xml.sax.saxutils import quoteattr
 
@@ -29,6 +30,11 @@ COLUMNS = (
     Column("status", "status"),
     Column("binding error", "binding_error"),
 )
+
+
+class DataForm(StrEnum):
+    NETWORK_DATA = "network-data"
+    NETWORK_CONFIG = "network-config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +220,20 @@ def counters(context: typer.Context, port: PortArgument, output: Output = Format
     """Show what a port has sent and received, and what of that was dropped, and why."""
     session = Session.of(context)
     render.show_object(session.client.get_port_counters(session.port_id(port)), output)
+
+
+@app.command("network-data")
+def network_data(
+    context: typer.Context,
+    port: PortArgument,
+    form: Annotated[
+        DataForm, typer.Option("--format", help="OpenStack's network_data.json, or cloud-init's network config 2.")
+    ] = DataForm.NETWORK_DATA,
+) -> None:
+    """Print what the port's machine is configured with when there is no DHCP, all its ports included."""
+    session = Session.of(context)
+    document = session.client.get_network_data(session.port_id(port))[form.value.replace("-", "_")]
+    render.show_data(document, Format.JSON if form is DataForm.NETWORK_DATA else Format.YAML)
 
 
 @app.command()
