@@ -80,7 +80,7 @@ def test_with_dhcp_that_is_all_there_is_to_say(world: World) -> None:
 
 
 def test_all_ports_of_a_machine_in_their_order_and_no_others(world: World) -> None:
-    network, other = still(world), world.network(name="moving", project_id="a")
+    network, other = still(world), world.network(name="moving", project_id="a", subnets=[{"cidr": "10.1.0.0/24"}])
     first = world.port(network["id"], device_id="vm-1", project_id="a")
     second = world.port(other["id"], device_id="vm-1", project_id="a")
     world.port(network["id"], device_id="vm-2", project_id="a")
