@@ -110,7 +110,7 @@ def unplug(
     if delete_namespace and namespace is None:
         raise CliError("--delete-namespace needs --namespace", ExitCode.USAGE)
     inside = None if namespace is None else _namespace(namespace)
-    port_id = Session.of(context).port_id(port)
+    port_id = _port_id(context, port)
     from agent import namespaces, plugging
 
     with _refusals():
@@ -122,6 +122,17 @@ def unplug(
             namespaces.remove(inside)
             changed = True
     render.show_object({"id": port_id, "namespace": inside, "changed": changed}, output)
+
+
+def _port_id(context: typer.Context, port: str) -> str:
+    try:
+        return Session.of(context).port_id(port)
+    except ApiError as error:
+        if error.code != "port_unknown":
+            raise
+        raise CliError(
+            f"no port is called {port!r}; one that is deleted is unplugged by its id", ExitCode.REFUSED
+        ) from None
 
 
 def _plug(port: Object, mtu: int, namespace: str | None, **how: Any) -> plugging.Plugged:

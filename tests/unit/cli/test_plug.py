@@ -179,6 +179,12 @@ def test_a_port_that_is_to_move_here_may_be_elsewhere(
     assert run("plug", "vm1", "--wait").exit_code == 0
 
 
+def test_unplug_of_a_deleted_port_tells_the_way(stub: Stub, run: Any, calls: Calls) -> None:
+    stub.on("GET /v1/ports", (200, {"ports": []}))
+    result = run("unplug", "vm1")
+    assert (result.exit_code, calls) == (1, []) and "is unplugged by its id" in result.stderr
+
+
 def test_unplug_by_id_needs_no_server(stub: Stub, run: Any, calls: Calls) -> None:
     answer = json.loads(run("unplug", PORT_ID, "-o", "json").stdout)
     assert answer == {"id": PORT_ID, "namespace": None, "changed": True}
