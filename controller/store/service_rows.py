@@ -16,6 +16,24 @@ LAST_PORT: Final = 2**16 - 1
 LAST_PROTOCOL: Final = 2**8 - 1
 LAST_TYPE: Final = 2**8 - 1
 
+# IANA protocol numbers; every other is given as a number
+PROTOCOLS: Final[Mapping[str, int]] = {
+    "icmp": 1,
+    "igmp": 2,
+    "tcp": 6,
+    "udp": 17,
+    "dccp": 33,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "ospf": 89,
+    "pim": 103,
+    "vrrp": 112,
+    "sctp": 132,
+    "udplite": 136,
+}
+PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
+
 _PROTO_SCTP: Final = 132  # RFC 9260
 # a protocol with ports -> its name, and the field of flows that its destination port is in
 _PORTED: Final[Mapping[int, tuple[str, str]]] = {
@@ -37,7 +55,8 @@ def check(service: Service) -> None:
         raise _invalid("ports", "a range needs both ends")
     if first is not None and last is not None:
         if protocol not in WITH_PORTS:
-            whose = "a rule for all protocols" if protocol is None else f"protocol {protocol}"
+            name = f" {PROTOCOL_NAMES[protocol]}" if protocol in PROTOCOL_NAMES else ""
+            whose = "a rule for all protocols" if protocol is None else f"protocol{name} ({protocol})"
             raise _invalid("ports", f"{whose} cannot have ports: {_NAMES} have")
         if first > last:
             raise _invalid("ports", f"{first} is behind {last}")
