@@ -132,7 +132,8 @@ It is yours until Ctrl-C. All files: {lab.directory}
                               {lab.directory}/trunkline security-group show web --project blue
                               {lab.directory}/trunkline port counters blue-{node.name}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
-  the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
+  the REST API (docs/api.md)  ip netns exec {lab.control.namespace} \\
+                              curl -H "Authorization: Bearer {ADMIN_TOKEN}" {lab.control.url}/v1
   without a controller        kill {controller}    then try again all but DHCP and changes
   with one again              {lab.control.starter} &
 """,
