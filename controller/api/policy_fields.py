@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator
 from controller.api.fields import Mac, Name, RequestModel
 from controller.api.floating_ip_models import Ports
 from controller.store.policy_specs import AddressPairSpec
-from controller.store.service_rows import LAST_PROTOCOL, PROTOCOLS
+from controller.store.service_rows import LAST_PROTOCOL
 from flows.model import Bandwidth, Qos, Service
 from flows.protocols import PROTOCOL_NUMBERS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from controller.api.views import Json, time_of
 from controller.store.policy_specs import DefaultRuleRecord, ProviderRuleRecord, RuleRecord, SecurityGroupRecord
-from controller.store.service_rows import PROTOCOL_NAMES
 from flows.model import Service
 from flows.protocols import PROTOCOL_NAMES
 

@@ -10,29 +10,11 @@ from controller.store.engine import AnyRow
 from controller.store.specs import Invalid
 from flows.fields import FIELDS
 from flows.model import Direction, Service
-from flows.protocols import PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from flows.protocols import PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTOCOL_NAMES
 
 LAST_PORT: Final = 2**16 - 1
 LAST_PROTOCOL: Final = 2**8 - 1
 LAST_TYPE: Final = 2**8 - 1
-
-# IANA protocol numbers; every other is given as a number
-PROTOCOLS: Final[Mapping[str, int]] = {
-    "icmp": 1,
-    "igmp": 2,
-    "tcp": 6,
-    "udp": 17,
-    "dccp": 33,
-    "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "ospf": 89,
-    "pim": 103,
-    "vrrp": 112,
-    "sctp": 132,
-    "udplite": 136,
-}
-PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
 
 _PROTO_SCTP: Final = 132  # RFC 9260
 # a protocol with ports -> its name, and the field of flows that its destination port is in
@@ -55,8 +37,7 @@ def check(service: Service) -> None:
         raise _invalid("ports", "a range needs both ends")
     if first is not None and last is not None:
         if protocol not in WITH_PORTS:
-            name = f" {PROTOCOL_NAMES[protocol]}" if protocol in PROTOCOL_NAMES else ""
-            whose = "a rule for all protocols" if protocol is None else f"protocol{name} ({protocol})"
+            whose = "a rule for all protocols" if protocol is None else _called(protocol)
             raise _invalid("ports", f"{whose} cannot have ports: {_NAMES} have")
         if first > last:
             raise _invalid("ports", f"{first} is behind {last}")
@@ -71,6 +52,11 @@ def check(service: Service) -> None:
             raise _invalid(name, f"{value} is not within 0..{LAST_TYPE}")
     if service.icmp_code is not None and service.icmp_type is None:
         raise _invalid("icmp_code", "means nothing without icmp_type")
+
+
+def _called(protocol: int) -> str:
+    name = PROTOCOL_NAMES.get(protocol)
+    return f"protocol {protocol}" if name is None else f"protocol {name} ({protocol})"
 
 
 def _invalid(field: str, why: str) -> Invalid:
