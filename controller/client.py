@@ -72,11 +72,16 @@ class Unconfirmed(ClientError):
 class Written:
     """The answer to a write: the object as it is now (None after a delete) and the revision that holds it."""
 
-    __slots__ = ("object", "revision")
+    __slots__ = ("kind", "object", "path", "revision")
 
-    def __init__(self, object_: Object | None, revision: int | None) -> None:
+    def __init__(
+        self, object_: Object | None, revision: int | None, path: str | None = None, kind: str = "object"
+    ) -> None:
+        """`path` is where the object can be had again, if it can, and `kind` what the answer calls it then."""
         self.object = object_
         self.revision = revision
+        self.path = path
+        self.kind = kind
 
 
 class Client:
@@ -282,6 +287,18 @@ class Client:
 
     # the rest
 
+    def read_again(self, written: Written) -> Object | None:
+        """The object as it is by now; as it was written where it cannot be had again, or is gone."""
+        if written.path is None:
+            return written.object
+        try:
+            found: Object = _member(self._call("GET", written.path), written.kind, dict)
+        except ApiError as error:
+            if error.status == 404:
+                return written.object
+            raise
+        return found
+
     def health(self) -> Object:
         return self._call("GET", "health")
 
@@ -325,7 +342,9 @@ class Client:
 
     def _write(self, method: str, path: str, kind: str, fields: Object | None = None) -> Written:
         answer = self._call(method, path, fields)
-        return Written(answer.get(kind), answer.get("revision"))
+        made = answer.get(kind)
+        where = {"PATCH": path, "POST": _path(path, str(made["id"])) if made and "id" in made else None}.get(method)
+        return Written(made, answer.get("revision"), where, kind)
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
         headers = dict(self._headers)

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
@@ -19,6 +22,7 @@ from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
 from controller.store.quota_specs import Limits
 
+PROGRAM = "trunkline-controller"
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
 GROUPS: dict[str, list[cfg.Opt]] = {
@@ -140,14 +144,54 @@ def register(conf: cfg.ConfigOpts) -> None:
         conf.register_opts(options, group=group)
 
 
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see --help)")
+
+
+def _arguments(argv: Sequence[str]) -> list[str]:
+    """Our command line, in oslo.config's words. Of Ryu's own options, which it would show and take, some would undo
+    what `apply_to_ryu` sets. Raises ConfigError, SystemExit after --help and --version.
+    """
+    parser = _Arguments(
+        prog=PROGRAM,
+        description="Trunkline's controller: computes all flows and puts them on every node's Open vSwitch.",
+        epilog="All settings are in the file; etc/trunkline-controller.conf.sample shows them with their defaults. "
+        "It logs to stderr. SIGTERM ends it; a changed file needs a restart.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"default: {DEFAULT_FILE}, if there is one; of several, a later one wins",
+    )
+    parser.add_argument(
+        "--config-dir", action="append", default=[], metavar="DIR", help="also all *.conf in there, by name"
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    given = parser.parse_args(argv)
+    files = [word for file in given.config_file for word in ("--config-file", file)]
+    return files + [word for directory in given.config_dir for word in ("--config-dir", directory)]
+
+
+def _version() -> str:
+    try:
+        return version("trunkline")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "of a checkout"
+
+
 def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     """Parses the command line and its configuration files. A mistake is printed on one line and exits with code 2."""
     register(conf)
     try:
+        arguments = _arguments(argv)
         try:
             conf(
-                args=list(argv),
-                prog="trunkline-controller",
+                args=arguments,
+                prog=PROGRAM,
                 project="trunkline",
                 default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
             )
@@ -155,7 +199,7 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> Controller
             raise ConfigError(str(error)) from error
         return read(conf)
     except ConfigError as error:
-        print(f"trunkline-controller: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

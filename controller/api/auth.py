@@ -39,6 +39,7 @@ class Resource(StrEnum):
     DEFAULT_RULE = "default_security_group_rule"
     PROVIDER_RULE = "provider_rule"
     REVISION = "revision"
+    INDEX = "index"
     HEALTH = "health"
     METRICS = "metrics"
     STATS = "stats"
@@ -112,6 +113,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PROVIDER_RULE, Verb.CREATE): _ADMINS,
     (Resource.PROVIDER_RULE, Verb.DELETE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
+    (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,
 }

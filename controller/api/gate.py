@@ -20,6 +20,7 @@ from controller.api import (
     floating_ip_pools,
     floating_ips,
     health,
+    index,
     metrics,
     network_data,
     networks,
@@ -180,7 +181,7 @@ def make_app(services: Services) -> Gate:
     """The API as a WSGI application. `compat.already_handled` must have run before this module is imported."""
     ryu_stats = WSGIApplication()
     stats.connect(ryu_stats, services)
-    routes = (
+    resources = (
         *health.ROUTES,
         *networks.ROUTES,
         *ports.ROUTES,
@@ -198,6 +199,7 @@ def make_app(services: Services) -> Gate:
         *stats.routes(ryu_stats),
     )
     services.registry.register(metrics.ModelCollector(services))
-    resources = WSGIApplication()
-    resources.register(ResourceController)
-    return Gate(services, routes, resources, metrics.request_counter(services.registry))
+    ryu_wsgi = WSGIApplication()
+    ryu_wsgi.register(ResourceController)
+    routes = (*index.routes(resources), *resources)
+    return Gate(services, routes, ryu_wsgi, metrics.request_counter(services.registry))

@@ -181,9 +181,22 @@ def create(
         str | None, typer.Option("--vlan", metavar="ID|auto", help="Tagged with this VLAN id, or the next free one.")
     ] = None,
     flat: Annotated[bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed.")] = False,
-    gateway: Annotated[str | None, typer.Option("--gateway", metavar="ADDRESS")] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            metavar="ADDRESS",
+            help="With mode external your router, which must be given; with shared the nodes' address, else the first "
+            "of the range; with the others there is none to give.",
+        ),
+    ] = None,
     gateway_mode: Annotated[
-        GatewayMode | None, typer.Option("--gateway-mode", help="Who routes for the network.")
+        GatewayMode | None,
+        typer.Option(
+            "--gateway-mode",
+            help="Who routes: per_host (the default): each node, with an address of its own; shared: each node, all "
+            "with one address; external (always so with --external): a router of yours; none: nobody.",
+        ),
     ] = None,
     external: Annotated[bool, typer.Option("--external", help="The nodes reach the outside world here.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="Every project may use it.")] = False,
@@ -192,7 +205,11 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a network with one subnet."""
+    """Create a network with one subnet.
+
+    Its range, gateway and gateway mode, VLAN, physical network and project, --shared and --external cannot be changed
+    afterwards.
+    """
     if flat == (vlan is not None):
         raise CliError("give one of --flat and --vlan ID|auto", ExitCode.USAGE)
     session = Session.of(context)

@@ -86,6 +86,8 @@ def each(option: str, texts: Sequence[str] | None, parse: Callable[[str], T]) ->
         return None
     if list(texts) == [NONE]:
         return []
+    if NONE in texts:
+        raise typer.BadParameter(f"'{NONE}' stands alone: leave the others out, or it", param_hint=option)
     values = []
     for text in texts:
         try:

@@ -67,15 +67,21 @@ class Changeable:
         bool | None,
         typer.Option(
             "--port-security/--no-port-security",
-            help="Without, it may send from any address, and has neither groups nor pairs (administrators).",
+            help="Without, it may send from any address, and its groups and pairs are taken away (administrators); "
+            "with it again, give --security-group anew, or it is in group default.",
         ),
     ] = None
     qos_egress: Annotated[
         str | None,
-        typer.Option("--qos-egress", metavar="KBPS[:KBIT]|none", help="What it may send, and at once after a pause."),
+        typer.Option(
+            "--qos-egress",
+            metavar="RATE[:BURST]|none",
+            help="What it may send, in kbit/s (64 and up), and how many kbit at once after a pause (600 and up).",
+        ),
     ] = None
     qos_ingress: Annotated[
-        str | None, typer.Option("--qos-ingress", metavar="KBPS[:KBIT]|none", help="What it may receive.")
+        str | None,
+        typer.Option("--qos-ingress", metavar="RATE[:BURST]|none", help="What it may receive, in the same units."),
     ] = None
     dscp: Annotated[
         str | None, typer.Option("--dscp", metavar="0-63|none", help="The mark of what it sends (RFC 2474).")
@@ -298,10 +304,10 @@ def _part(option: str, text: str | None, parse: Callable[[str], object]) -> obje
 
 
 def _bandwidth(text: str) -> dict[str, int]:
-    """`KBPS` or `KBPS:KBIT`."""
+    """`RATE` or `RATE:BURST`, in kbit/s and kbit."""
     rate, separator, burst = text.partition(":")
     if not rate.isdecimal() or separator and not burst.isdecimal():
-        raise ValueError("not of the form KBPS or KBPS:KBIT")
+        raise ValueError("not of the form RATE or RATE:BURST, in kbit/s and kbit")
     return {"rate_kbps": int(rate), **({"burst_kbits": int(burst)} if separator else {})}
 
 

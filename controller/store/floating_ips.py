@@ -31,7 +31,7 @@ _LEAD = (
     .values(port_id=bindparam("to_port"), fixed_ip=bindparam("to_fixed"), revision=bindparam("r"))
 )
 _TARGET = (
-    select(*networks.c["id", "name", "external", "gateway_mode"], addresses.c.address)
+    select(*networks.c["id", "name", "external", "gateway_mode"], addresses.c.address, ports.c.project_id)
     .select_from(ports)
     .join(networks, networks.c.id == ports.c.network_id)
     .join(addresses, addresses.c.port_id == ports.c.id)
@@ -155,11 +155,12 @@ def _add(tx: Transaction, pool: AnyRow, places: Sequence[tuple[str, IPv4Address]
     return [row["id"] for row in rows]
 
 
-def target(connection: Connection, port_id: str, fixed_ip: IPv4Address | None) -> tuple[str, int]:
+def target(connection: Connection, floating_ip: AnyRow, port_id: str, fixed_ip: IPv4Address | None) -> tuple[str, int]:
     """The port and its address that a floating IP may lead to: this one, or its first.
 
-    It may be one of several ports that may use the address; then it is the one that has it now.
-    Raises NotFound `port_unknown`, Invalid `network_not_translated` or `fixed_ip_unknown`.
+    It may be one of several ports that may use the address; then it is the one that has it now. One of a project leads
+    to its own ports only, whoever asks: an administrator names the wrong port, too.
+    Raises NotFound `port_unknown`, Invalid `network_not_translated` or `fixed_ip_unknown`, Conflict `projects_differ`.
     """
     rows = connection.execute(_TARGET, {"port": port_id}).all()
     if not rows:
@@ -167,6 +168,11 @@ def target(connection: Connection, port_id: str, fixed_ip: IPv4Address | None) -
     if rows[0].external or rows[0].gateway_mode == GatewayMode.NONE:
         message = f"the nodes do not translate for network {rows[0].name}: it is external or its gateway mode is none"
         raise Invalid("network_not_translated", message, "port_id")
+    if floating_ip.project_id not in (None, rows[0].project_id):
+        whose = "no project" if rows[0].project_id is None else f"project {rows[0].project_id}"
+        address = IPv4Address(floating_ip.address)
+        message = f"{address} is of project {floating_ip.project_id}, but the port is of {whose}"
+        raise Conflict("projects_differ", message, "port_id")
     own = [int(row.address) for row in rows]
     wanted = own[0] if fixed_ip is None else int(fixed_ip)
     if wanted not in own and wanted not in virtual_addresses.of_port(connection, port_id):
@@ -188,7 +194,7 @@ def associate(
     """
     row = find(tx.connection, floating_ip_id)
     _require_free_to_move(row, expected_port_id)
-    port_id, fixed = target(tx.connection, port_id, fixed_ip)
+    port_id, fixed = target(tx.connection, row, port_id, fixed_ip)
     if count_rows(tx.connection, port_forwardings, port_forwardings.c.floating_ip_id == floating_ip_id):
         message = f"ports of {IPv4Address(row.address)} are forwarded"
         raise Conflict("floating_ip_forwarded", message, "port_id")

@@ -279,14 +279,14 @@ def delete_network(tx: Transaction, network_id: str) -> None:
         raise NotFound("network_unknown", f"there is no network {network_id}")
     used = count_rows(connection, ports, ports.c.network_id == network_id)
     if used:
-        raise Conflict("network_in_use", f"the network has {used} ports", ports=used)
+        raise Conflict("network_in_use", f"the network has ports: {used}", ports=used)
     users = count_rows(connection, networks, networks.c.external_network_id == network_id)
     if users:
-        raise Conflict("network_in_use", f"{users} networks leave through this one", networks=users)
+        raise Conflict("network_in_use", f"networks leave through this one: {users}", networks=users)
     routers.require_unnamed(connection, network_id)
     held = count_rows(connection, floating_ip_pool_rows, floating_ip_pool_rows.c.network_id == network_id)
     if held:
-        raise Conflict("network_in_use", f"the network has {held} floating IP pools", floating_ip_pools=held)
+        raise Conflict("network_in_use", f"the network has floating IP pools: {held}", floating_ip_pools=held)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())

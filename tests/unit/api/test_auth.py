@@ -77,6 +77,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/provider-rules/{dropped}", None, {"admin", "reader"}),
     ("DELETE", "/v1/provider-rules/{dropped}", None, {"admin"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
     ("GET", "/v1/health", None, set(TOKENS)),

@@ -264,7 +264,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "floating-ip-pools"): {"name": TEXT},
     ("POST", "floating-ips"): {
         "address": {"null"},
-        "project_id": {"null", "as text"},
+        "project_id": {"null"},
         "fixed_ip": {"null"},
     },
     ("POST", "floating-ips?many"): {"project_id": {"null", "as text"}, "count": {"null"}, "addresses": {"null"}},
@@ -309,6 +309,8 @@ ELSEWHERE = {
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
     ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
     ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
+    # the port is of another project
+    ("POST", "floating-ips", "project_id", "as text"): "port_id",
     # a group of that project is meant
     ("POST", "ports", "project_id", "as text"): "security_groups.0",
     ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",

@@ -212,10 +212,11 @@ def test_delete_shows_what_is_gone_even_when_the_next_is_refused(stub: Stub, run
 
 
 def test_ambiguous_name_lists_the_ids(stub: Stub, run: Any) -> None:
-    stub.on("GET /v1/networks", lists_by_name(network(), network(id=OTHER_NETWORK_ID)))
+    stub.on("GET /v1/networks", lists_by_name(network(), network(id=OTHER_NETWORK_ID, project_id=None)))
     result = run("network", "delete", "blue")
     assert result.exit_code == 2
-    assert result.stderr == (f"trunkline: 2 networks are called 'blue', give an id: {NETWORK_ID}, {OTHER_NETWORK_ID}\n")
+    ids = f"{NETWORK_ID} (project p1), {OTHER_NETWORK_ID} (of no project)"
+    assert result.stderr == f"trunkline: 2 networks are called 'blue', give an id: {ids}\n"
     assert not any(request.method == "DELETE" for request in stub.requests)
 
 

@@ -68,6 +68,22 @@ def test_a_port_is_in_its_projects_default_group(world: Any) -> None:
     assert [(one.direction, one.service, one.remote_cidr) for one in default.rules] == [(OUT, Service(), None)]
 
 
+def test_the_default_group_is_made_when_it_is_named(world: Any) -> None:
+    network = world.network()
+    port = world.port(network, security_groups=("default",))
+    assert [found.name for found in port.security_groups] == ["default"]
+    assert refused(lambda: world.port(network, security_groups=("web",))) == (
+        "security_group_unknown",
+        "security_groups.0",
+    )
+
+
+def test_a_protocol_without_ports_is_called_by_its_name(world: Any) -> None:
+    made = group(world)
+    with pytest.raises(StoreError, match=r"^protocol sctp \(132\) cannot have ports: tcp and udp have$"):
+        rule(world, made.group.id, service=Service(132, 80, 80))
+
+
 @pytest.mark.parametrize("stores", [1, 4])
 def test_the_default_group_is_made_once_whoever_asks(make_world: Callable[..., Any], stores: int) -> None:
     first = make_world()
