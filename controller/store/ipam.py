@@ -72,13 +72,14 @@ _CLAIM = (
 
 @dataclass(frozen=True, slots=True)
 class SubnetRow:
-    """What allocation needs to know of a subnet."""
+    """What allocation needs to know of a subnet. `free`: of a network that waits for a project."""
 
     id: str
     network_id: str
     project_id: str | None
     cidr: IPv4Network
     gateway: IPv4Address | None
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Span:
 
 
 _SUBNETS_OF = (
-    select(subnets.c.id, subnets.c.network_id, networks.c.project_id, subnets.c.cidr, subnets.c.gateway)
+    select(*subnets.c["id", "network_id", "cidr", "gateway"], *networks.c["project_id", "assignable"])
     .join(networks, networks.c.id == subnets.c.network_id)
     .where(subnets.c.network_id.in_(bindparam("ids", expanding=True)))
 )
@@ -111,9 +112,11 @@ _SUBNETS_OF = (
 def subnets_of(connection: Connection, network_ids: Iterable[str]) -> dict[str, list[SubnetRow]]:
     """The subnets of some networks, by network."""
     found: dict[str, list[SubnetRow]] = {}
-    for id_, network_id, project_id, cidr, gateway in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
-        address = None if gateway is None else IPv4Address(gateway)
-        found.setdefault(network_id, []).append(SubnetRow(id_, network_id, project_id, IPv4Network(cidr), address))
+    for row in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
+        gateway = None if row.gateway is None else IPv4Address(row.gateway)
+        free = row.assignable and row.project_id is None
+        subnet = SubnetRow(row.id, row.network_id, row.project_id, IPv4Network(row.cidr), gateway, free)
+        found.setdefault(row.network_id, []).append(subnet)
     return found
 
 

@@ -170,6 +170,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
+                assignable=row.assignable,
             ),
             created_at=row.created_at,
             revision=row.revision,

@@ -102,6 +102,10 @@ def create(
         if network_id not in known_subnets:
             with _blaming(members[0].index):
                 raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
+        if known_subnets[network_id][0].free:
+            with _blaming(members[0].index):
+                message = "the network is free, for whichever project is given it: associate it first"
+                raise Conflict("network_unassociated", message, "network_id")
     _refuse_known_ids(tx.connection, drafts)
     _refuse_unknown_nodes(tx.connection, drafts)
     for network_id, members in by_network.items():

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from controller.store.journal import QUOTA, UPDATE, Transaction, count_rows
 from controller.store.policy_specs import DEFAULT_GROUP
 from controller.store.quota_specs import UNLIMITED, Limits, QuotaRecord
-from controller.store.schema import floating_ips, quotas, security_groups
+from controller.store.schema import floating_ips, networks, quotas, security_groups
 from controller.store.specs import Exhausted
 
 NAMES = tuple(field.name for field in fields(Limits))
@@ -32,6 +32,7 @@ def load(connection: Connection, project_id: str, defaults: Limits) -> QuotaReco
         tuple(name for name in NAMES if name in own),
         floating_ips_used(connection, project_id),
         security_groups_used(connection, project_id),
+        networks_used(connection, project_id),
     )
 
 
@@ -43,6 +44,12 @@ def security_groups_used(connection: Connection, project_id: str) -> int:
     """Those that somebody made: the group `default` makes itself."""
     table = security_groups.c
     return count_rows(connection, security_groups, table.project_id == project_id, table.name != DEFAULT_GROUP)
+
+
+def networks_used(connection: Connection, project_id: str) -> int:
+    """Those of its own: not what it was given, and can be taken from it."""
+    table = networks.c
+    return count_rows(connection, networks, table.project_id == project_id, ~table.assignable, ~table.external)
 
 
 def require(whose: str, what: str, limit: int, used: int, more: int, field: str | None = None) -> None:
@@ -57,6 +64,12 @@ def require_floating_ips(connection: Connection, project_id: str, more: int, def
     limit = limits(connection, project_id, defaults).floating_ips
     used = floating_ips_used(connection, project_id)
     require(f"project {project_id}", "floating IPs", limit, used, more)
+
+
+def require_network(connection: Connection, project_id: str, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when the project may not have one more network of its own."""
+    limit = limits(connection, project_id, defaults).networks
+    require(f"project {project_id}", "networks of its own", limit, networks_used(connection, project_id), 1)
 
 
 def set_limits(tx: Transaction, project_id: str, changes: Mapping[str, int | None]) -> None:

@@ -94,6 +94,8 @@ networks = Table(
     # the defaults are those of rows from before there were security groups
     Column("allow_same_net_traffic", Boolean, nullable=False, server_default=true()),
     Column("filtering", Boolean, nullable=False, server_default=false()),
+    # to be given to a project, and taken back
+    Column("assignable", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("physical_network", "segment"),
 )
 

@@ -9,12 +9,14 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         on_commit(revision) is called after each commit that wrote to the journal, outside of every lock.
     close() -> None
 
-    create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
+    create_network(spec: NetworkSpec, actor: str, *, by_project=False) -> Written[NetworkRecord]
+        by_project: one more of those that a project may make itself (Exhausted `quota_exceeded`)
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering (typed
-        as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
-        allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering,
+        assignable (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or
+        None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid
+        `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -144,7 +146,8 @@ class NetworkSpec:
     the project's other private networks), `isolated`, or the id of a network to be routed with.
 
     `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
-    `filtering`: its ports obey their security groups.
+    `filtering`: its ports obey their security groups. `assignable`: the operator's, to be given to a project and taken
+    back; without a project it is free.
     """
 
     name: str
@@ -171,6 +174,7 @@ class NetworkSpec:
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
+    assignable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

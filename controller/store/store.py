@@ -24,12 +24,16 @@ from controller.store import (
     node_addresses,
     nodes,
     ports,
+    project_networks,
+    quotas,
     schema,
 )
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.migrations import prepare
+from controller.store.network_specs import Carving
+from controller.store.project_network_store import ProjectNetworkStore, network
 from controller.store.quota_specs import Limits
 from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
@@ -50,7 +54,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore):
+class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
     def __init__(
         self,
         url: str,
@@ -72,26 +76,38 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
     # -- networks
 
-    def create_network(self, spec: NetworkSpec, actor: str) -> Written[NetworkRecord]:
-        return self._write(actor, lambda tx: _network(tx.connection, networks.create(tx, spec, self._vlan_range)))
+    def create_network(self, spec: NetworkSpec, actor: str, *, by_project: bool = False) -> Written[NetworkRecord]:
+        def work(tx: Transaction) -> NetworkRecord:
+            if by_project:
+                assert spec.project_id is not None, "who makes a network of its own is a project"
+                quotas.require_network(tx.connection, spec.project_id, self._limits)
+            return network(tx.connection, networks.create(tx, spec, self._vlan_range))
+
+        return self._write(actor, work)
+
+    def create_networks(self, spec: NetworkSpec, carving: Carving, actor: str) -> Written[list[NetworkRecord]]:
+        def work(tx: Transaction) -> list[NetworkRecord]:
+            return loader.load_networks(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
+
+        return self._write(actor, work)
 
     def update_network(self, network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
             networks.update_network(tx, network_id, changes)
-            return _network(tx.connection, network_id)
+            return network(tx.connection, network_id)
 
         return self._write(actor, work)
 
     def delete_network(self, network_id: str, actor: str) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
-            last = _network(tx.connection, network_id)
+            last = network(tx.connection, network_id)
             networks.delete_network(tx, network_id)
             return last
 
         return self._write(actor, work)
 
     def get_network(self, network_id: str) -> NetworkRecord:
-        return self._database.read(lambda connection: _network(connection, network_id))
+        return self._database.read(lambda connection: network(connection, network_id))
 
     def list_networks(
         self,
@@ -119,6 +135,13 @@ class Store(FloatingIpStore, SecurityGroupStore):
         def work(tx: Transaction) -> list[PortRecord]:
             ids = ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits)
             return _ports(tx.connection, ids)  # by key, which is the order of creation
+
+        return self._write(actor, work)
+
+    def create_device_ports(self, project_id: str, template: PortSpec, actor: str) -> Written[list[PortRecord]]:
+        def work(tx: Transaction) -> list[PortRecord]:
+            specs = project_networks.device_ports(tx, project_id, template)
+            return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
 
         return self._write(actor, work)
 
@@ -267,12 +290,6 @@ class Store(FloatingIpStore, SecurityGroupStore):
         self, *, after: int = 0, limit: int = 100, kind: str | None = None, object_id: str | None = None
     ) -> list[JournalEntry]:
         return self._database.read(lambda connection: journal.entries(connection, after, limit, kind, object_id))
-
-
-def _network(connection: Connection, network_id: str) -> NetworkRecord:
-    for record in loader.load_networks(connection, [network_id]):
-        return record
-    raise NotFound("network_unknown", f"there is no network {network_id}")
 
 
 def _port(connection: Connection, port_id: str) -> PortRecord:
