@@ -111,11 +111,29 @@ class Client:
     def create_network(self, fields: Object) -> Written:
         return self._write("POST", "networks", "network", fields)
 
+    def create_networks(self, fields: Object) -> tuple[list[Object], int]:
+        """Many of one range, by `count` and `network_size`: all or none. Returns them and their revision."""
+        answer = self._call("POST", "networks", fields)
+        return _member(answer, "networks", list), _member(answer, "revision", int)
+
     def update_network(self, network_id: str, fields: Object) -> Written:
         return self._write("PATCH", _path("networks", network_id), "network", fields)
 
     def delete_network(self, network_id: str) -> Written:
         return self._write("DELETE", _path("networks", network_id), "network")
+
+    def associate_network(self, network_id: str, project_id: str) -> Written:
+        return self._write("PUT", f"{_path('networks', network_id)}/project", "network", {"project_id": project_id})
+
+    def associate_free_network(self, project_id: str) -> Written:
+        return self._write("POST", f"{_path('projects', project_id)}/networks", "network", {})
+
+    def disassociate_network(self, network_id: str) -> Written:
+        return self._write("DELETE", f"{_path('networks', network_id)}/project", "network")
+
+    def scrub_project(self, project_id: str) -> Written:
+        """`object`: the ids of what it has no more, in `networks` and `security_groups`."""
+        return self._write("POST", f"{_path('projects', project_id)}/scrub", "scrubbed")
 
     # ports
 
@@ -141,6 +159,11 @@ class Client:
     def create_ports(self, ports: Sequence[Object]) -> tuple[list[Object], int]:
         """Up to 1000 ports in one transaction: all or none. Returns them and their revision."""
         answer = self._call("POST", "ports", {"ports": list(ports)})
+        return _member(answer, "ports", list), _member(answer, "revision", int)
+
+    def create_device_ports(self, fields: Object) -> tuple[list[Object], int]:
+        """The ports of a machine (`device_id`) that names no network: all or none. Returns them and their revision."""
+        answer = self._call("POST", "ports", fields)
         return _member(answer, "ports", list), _member(answer, "revision", int)
 
     def update_port(self, port_id: str, fields: Object) -> Written:

@@ -98,6 +98,19 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "security_group_rules", default=100, min=-1, help="Rules that a security group may have; -1: any number."
         ),
         cfg.IntOpt("address_pairs", default=10, min=-1, help="Address pairs that a port may have; -1: any number."),
+        cfg.IntOpt(
+            "networks",
+            default=3,
+            min=-1,
+            help="Networks that a project may have beside those that it was given; -1: any number.",
+        ),
+    ],
+    "project_networks": [
+        cfg.StrOpt(
+            "physical_network",
+            default="",
+            help="Physical network on which projects make VLAN networks of their own; empty: they make none.",
+        ),
     ],
     "vlan": [
         cfg.StrOpt("range", default="100:4000", help="FIRST:LAST VLAN id given to networks that name no segment."),
@@ -134,6 +147,7 @@ class ControllerConfig:
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
     limits: Limits
+    project_physical_network: str | None
     log_format: str
     log_level: str
 
@@ -227,7 +241,9 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 security_groups=conf.quota.security_groups,
                 security_group_rules=conf.quota.security_group_rules,
                 address_pairs=conf.quota.address_pairs,
+                networks=conf.quota.networks,
             ),
+            project_physical_network=conf.project_networks.physical_network or None,
             log_format=conf.logging.format,
             log_level=conf.logging.level,
         )

@@ -26,6 +26,8 @@ class Resource(StrEnum):
     """Also the `resource` label of the request metrics."""
 
     NETWORK = "network"
+    NETWORK_PROJECT = "network_project"
+    PROJECT = "project"
     PORT = "port"
     PORT_BINDING = "port_binding"
     NODE = "node"
@@ -66,6 +68,10 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NETWORK, Verb.CREATE): _WRITERS,
     (Resource.NETWORK, Verb.UPDATE): _WRITERS,
     (Resource.NETWORK, Verb.DELETE): _WRITERS,
+    (Resource.NETWORK_PROJECT, Verb.CREATE): _ADMINS,
+    (Resource.NETWORK_PROJECT, Verb.UPDATE): _ADMINS,
+    (Resource.NETWORK_PROJECT, Verb.DELETE): _ADMINS,
+    (Resource.PROJECT, Verb.UPDATE): _ADMINS,
     (Resource.PORT, Verb.LIST): _USERS,
     (Resource.PORT, Verb.SHOW): _USERS,
     (Resource.PORT, Verb.CREATE): _WRITERS,
@@ -123,7 +129,9 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
 # network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
 # without port security could send as anybody, and limits are what the operator sells.
-ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering"})
+ADMIN_NETWORK_FIELDS = frozenset(
+    {"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering", "assignable"}
+)
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 
 
@@ -149,6 +157,11 @@ class Identity:
 
     def owns(self, project_id: str | None) -> bool:
         return self.project is None or project_id == self.project
+
+    @property
+    def operates(self) -> bool:
+        """Whether how the cloud is built is its business."""
+        return self.role in _OPERATORS
 
     def sees_network(self, network: NetworkSpec) -> bool:
         return network.shared or network.external or self.owns(network.project_id)

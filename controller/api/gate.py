@@ -27,6 +27,7 @@ from controller.api import (
     nodes,
     port_counters,
     ports,
+    project_networks,
     quotas,
     revisions,
     security_group_rules,
@@ -184,6 +185,7 @@ def make_app(services: Services) -> Gate:
     resources = (
         *health.ROUTES,
         *networks.ROUTES,
+        *project_networks.ROUTES,
         *ports.ROUTES,
         *bindings.ROUTES,
         *port_counters.ROUTES,

@@ -27,6 +27,7 @@ class QuotaUpdate(RequestModel):
     security_groups: Limit = None
     security_group_rules: Limit = None
     address_pairs: Limit = None
+    networks: Limit = None
 
     def changes(self) -> dict[str, int | None]:
         """What was sent."""
@@ -49,7 +50,11 @@ def update_quota(services: Services, request: Request) -> Answer:
 
 
 def _view(record: QuotaRecord) -> Json:
-    used = {"floating_ips_used": record.floating_ips_used, "security_groups_used": record.security_groups_used}
+    used = {
+        "floating_ips_used": record.floating_ips_used,
+        "security_groups_used": record.security_groups_used,
+        "networks_used": record.networks_used,
+    }
     return {"project_id": record.project_id, **asdict(record.limits), **used, "own": list(record.own)}
 
 

@@ -12,7 +12,19 @@ from flows.model import Bandwidth, HostRoute, NetworkAddress, Port, Qos, SnatAdd
 Json = dict[str, Any]
 
 
-def network(record: NetworkRecord) -> Json:
+# How the cloud is built, and what is nobody's business but its operator's: members do not see it.
+OPERATOR_NETWORK_FIELDS = frozenset(
+    {"key", "router_key", "physical_network", "segment", "carrier_nat", "assignable", "problems"}
+)
+
+
+def network(record: NetworkRecord, whole: bool) -> Json:
+    """`whole`: with what is for operators."""
+    shown = _network(record)
+    return shown if whole else {name: value for name, value in shown.items() if name not in OPERATOR_NETWORK_FIELDS}
+
+
+def _network(record: NetworkRecord) -> Json:
     spec = record.spec
     return {
         "id": record.id,
@@ -41,6 +53,7 @@ def network(record: NetworkRecord) -> Json:
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,
+        "assignable": spec.assignable,
         "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
         "problems": _problems(record),

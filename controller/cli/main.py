@@ -10,6 +10,7 @@ from controller.cli import (
     floating_ip,
     floating_ip_pool,
     network,
+    network_project,
     node,
     plug,
     port,
@@ -49,6 +50,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(network.app, name="network")
+network.app.command()(network_project.associate)
+network.app.command()(network_project.disassociate)
+app.add_typer(network_project.project, name="project")
 app.add_typer(port.app, name="port")
 app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")

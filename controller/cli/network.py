@@ -1,4 +1,4 @@
-"""`trunkline network`: create, list, show, set, delete."""
+"""`trunkline network`: create, list, show, set, delete. See `network_project` for the rest."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from controller.bounds import LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST
 from controller.cli import options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
+from controller.cli.network_ranges import Ranges
 from controller.cli.options import NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object
+from controller.client import Object, Written
 
 app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
 
@@ -40,6 +41,7 @@ COLUMNS = (
     Column("project", "project_id"),
     Column("shared", "shared"),
     Column("external", "external"),
+    Column("assignable", "assignable"),
     Column("problems", "problems"),
 )
 
@@ -140,6 +142,14 @@ class Changeable:
         typer.Option("--filtering/--no-filtering", help="Ports obey their security groups (they do by default)."),
     ] = None
 
+    assignable: Annotated[
+        bool | None,
+        typer.Option(
+            "--assignable/--no-assignable",
+            help="To be given to a project, and taken back; free while it has none (administrators).",
+        ),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
         return options.given(
@@ -157,6 +167,7 @@ class Changeable:
             router=self.router,
             allow_same_net_traffic=self.allow_same_net,
             filtering=self.filtering,
+            assignable=self.assignable,
         )
 
     def subnet_lists(self) -> dict[str, Any]:
@@ -175,12 +186,18 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
     cidr: Annotated[str, typer.Option("--cidr", help="Range of the subnet, e.g. 10.0.1.0/24.")],
-    physical_network: Annotated[str, typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1.")],
     changeable: Changeable,
+    ranges: Ranges,
+    physical_network: Annotated[
+        str | None,
+        typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1; not for a network of one's own."),
+    ] = None,
     vlan: Annotated[
         str | None, typer.Option("--vlan", metavar="ID|auto", help="Tagged with this VLAN id, or the next free one.")
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed.")] = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed with --physical-network.")
+    ] = False,
     gateway: Annotated[
         str | None,
         typer.Option(
@@ -205,17 +222,18 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a network with one subnet.
+    """Create a network with one subnet, or many of one range. A user's own is placed where the operator wants it.
 
     Its range, gateway and gateway mode, VLAN, physical network and project, --shared and --external cannot be changed
     afterwards.
     """
-    if flat == (vlan is not None):
+    tagged = vlan is not None
+    if flat and tagged or physical_network and not (flat or tagged):
         raise CliError("give one of --flat and --vlan ID|auto", ExitCode.USAGE)
     session = Session.of(context)
     fields = options.given(
         name=name,
-        kind="flat" if flat else "vlan",
+        kind="flat" if flat else "vlan" if tagged else None,
         physical_network=physical_network,
         segment=options.segment(vlan),
         gateway_mode=gateway_mode.value if gateway_mode else None,
@@ -224,11 +242,17 @@ def create(
         project_id=project,
     )
     fields |= changeable.fields()
-    subnet = options.given(cidr=cidr, gateway=gateway)
-    fields["subnets"] = [subnet | changeable.subnet_lists()]
+    shared_gateway = gateway_mode is GatewayMode.SHARED and gateway is None
+    subnet = options.given(cidr=cidr, gateway=gateway) | changeable.subnet_lists()
+    fields["subnets"] = [ranges.narrow(subnet, shared_gateway)]
     if changeable.external_network is not None:
         fields["external_network_id"] = session.network_id(changeable.external_network)
-    session.finish(session.client.create_network(fields), output, wait, timeout)
+    if not ranges.many:
+        session.finish(session.client.create_network(fields), output, wait, timeout)
+        return
+    made, revision = session.client.create_networks(fields | ranges.many)
+    render.show_list(made, COLUMNS, output)
+    session.wait([Written(None, revision)], wait, timeout)
 
 
 @app.command("list")

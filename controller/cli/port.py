@@ -16,7 +16,7 @@ from controller.cli.group import Commands
 from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object
+from controller.client import Object, Written
 
 app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines.", rich_markup_mode=None)
 
@@ -140,8 +140,13 @@ def node_of(port: render.Object) -> object:
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
-    network: Annotated[str, typer.Option("--network", metavar="NETWORK", help="Name or id.")],
     changeable: Changeable,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="NETWORK", help="Name or id; by default a port on each that its project is on."
+        ),
+    ] = None,
     mac: Annotated[str | None, typer.Option("--mac", help="Made up by default.")] = None,
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
@@ -152,11 +157,20 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a port."""
+    """Create a port, or without --network all the ports of a machine."""
     session = Session.of(context)
     fields = options.given(name=name, mac=mac, project_id=project, node=node, id=port_id) | changeable.fields()
-    fields |= {"network_id": session.network_id(network), **changeable.qos(None)}
-    session.finish(session.client.create_port(fields), output, wait, timeout)
+    fields |= changeable.qos(None)
+    if network is not None:
+        fields["network_id"] = session.network_id(network)
+        session.finish(session.client.create_port(fields), output, wait, timeout)
+        return
+    if mac or port_id or changeable.fixed_ip or changeable.address_pair:
+        raise CliError("--mac, --id, --fixed-ip and --address-pair need --network", ExitCode.USAGE)
+    fields.pop("address_pairs", None)  # of --no-port-security
+    made, revision = session.client.create_device_ports({"device_id": name} | fields)
+    render.show_list(made, COLUMNS, output)
+    session.wait([Written(None, revision)], wait, timeout)
 
 
 @app.command("list")

@@ -14,6 +14,10 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/networks", network_body(subnets=[{"cidr": "10.7.0.0/24"}]), {"admin", "member-a"}),
     ("PATCH", "/v1/networks/{own}", {"name": "x"}, {"admin", "member-a"}),
     ("DELETE", "/v1/networks/{spare}", None, {"admin", "member-a"}),
+    ("PUT", "/v1/networks/{free}/project", {"project_id": "a"}, {"admin"}),
+    ("DELETE", "/v1/networks/{free}/project", None, {"admin"}),
+    ("POST", "/v1/projects/a/networks", {"network_id": "{free}"}, {"admin"}),
+    ("POST", "/v1/projects/b/scrub", None, {"admin"}),
     ("GET", "/v1/ports", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/ports/{port}", None, {"admin", "member-a", "reader"}),
     ("POST", "/v1/ports", {"network_id": "{own}"}, {"admin", "member-a"}),
@@ -96,6 +100,7 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     names = {
         "own": own,
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
+        "free": world.network(assignable=True, subnets=[{"cidr": "10.9.0.0/24"}])["id"],
         "port": world.port(own)["id"],
         "moving": world.moving(own, "n2", "n3")["id"],
     }

@@ -39,6 +39,10 @@ lease_time = 600
 release_delay = 0
 [vlan]
 range = 200:300
+[quota]
+networks = 7
+[project_networks]
+physical_network = physnet2
 [logging]
 format = json
 level = DEBUG
@@ -52,6 +56,7 @@ level = DEBUG
         Identity(Role.MEMBER, "project-a"),
     ]
     assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
+    assert (loaded.limits.networks, loaded.project_physical_network) == (7, "physnet2")
     assert (loaded.log_format, loaded.log_level) == ("json", "DEBUG")
     assert "s3cret" not in repr(loaded)
 

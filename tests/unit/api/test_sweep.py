@@ -63,6 +63,7 @@ NETWORK = {
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
+    "assignable": False,
     "subnets": [SUBNET],
 }
 PORT = {
@@ -81,6 +82,8 @@ PORT = {
         "dscp": 46,
     },
 }
+ALONE = ("fixed_ips", "address_pairs")
+DEVICE = {name: value for name, value in PORT.items() if name not in ALONE} | {"project_id": "a"}
 RULE = {
     "security_group_id": "GROUP",
     "direction": "ingress",
@@ -93,7 +96,7 @@ RULE = {
     "log": True,
     "description": "web",
 }
-QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs")
+QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks")
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
@@ -102,24 +105,23 @@ NEW_PORT = PORT | {
     "fixed_ips": [{"address": "10.200.7.7", "subnet_id": "SUBNET"}],
     "id": "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a077",
 }
+NEW_NETWORK = NETWORK | {
+    "kind": "vlan",
+    "physical_network": "physnet1",
+    "project_id": "a",
+    "shared": False,
+    "external": False,
+    "segment": 105,
+    "gateway_mode": "shared",
+}
 # (method, path) -> the model, and a body with every field
 SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
-    ("POST", "networks"): (
-        models.NetworkCreate,
-        NETWORK
-        | {
-            "kind": "vlan",
-            "physical_network": "physnet1",
-            "project_id": "a",
-            "shared": False,
-            "external": False,
-            "segment": 105,
-            "gateway_mode": "shared",
-        },
-    ),
+    ("POST", "networks"): (models.NetworkCreate, NEW_NETWORK),
+    ("POST", "networks?many"): (models.NetworkCarve, NEW_NETWORK | {"count": 1, "network_size": 256}),
     ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK),
     ("POST", "ports"): (models.PortCreate, NEW_PORT),
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
+    ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
     ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
     ("POST", "floating-ip-pools"): (
         floating_ip_models.FloatingIpPoolCreate,
@@ -247,19 +249,23 @@ RULES = {
     "description": {"empty", *TEXT},
 }
 SERVICES = {"ports": {"null"}, "icmp_code": {"null"}, "description": {"empty", *TEXT}}
+NEW_NETWORKS = NETWORKS | {
+    "physical_network": {"as text"},
+    "project_id": {"as text"},
+    "segment": {"null"},
+    "lease_time": {"null"},
+    "allow_same_net_traffic": {"null"},
+}
 # What is taken all the same: none of something, the default, free text.
 TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
-    ("POST", "networks"): NETWORKS
-    | {
-        "physical_network": {"as text"},
-        "project_id": {"as text"},
-        "segment": {"null"},
-        "lease_time": {"null"},
-        "allow_same_net_traffic": {"null"},
-    },
+    ("POST", "networks"): NEW_NETWORKS,
+    ("POST", "networks?many"): NEW_NETWORKS | {"network_size": {"null"}},
     ("PATCH", "networks/OTHER"): NETWORKS,
     ("POST", "ports"): NEW_PORTS,
     ("POST", "ports?many"): {f"ports.{name}": junk for name, junk in NEW_PORTS.items()},
+    ("POST", "ports?device"): {
+        name: junk - {"empty"} if name == "device_id" else junk for name, junk in PORTS.items() if name not in ALONE
+    },
     ("PATCH", "ports/PORT"): PORTS,
     ("POST", "floating-ip-pools"): {"name": TEXT},
     ("POST", "floating-ips"): {
@@ -307,10 +313,13 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
 ELSEWHERE = {
     ("POST", "networks", "gateway_mode", "null"): "subnets.0.gateway",
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
+    ("POST", "networks?many", "gateway_mode", "null"): "subnets.0.gateway",
+    ("POST", "networks?many", "project_id", "null"): "subnets.0.cidr",
     ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
     ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
     # the port is of another project
     ("POST", "floating-ips", "project_id", "as text"): "port_id",
+    ("POST", "ports?device", "project_id", "as text"): "network_id",  # that project has none
     # a group of that project is meant
     ("POST", "ports", "project_id", "as text"): "security_groups.0",
     ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",
@@ -383,11 +392,11 @@ def send(world: World, ids: dict[str, str], method: str, path: str, body: Any) -
     """What is made is deleted again, so that the next one finds the world as it was."""
     for name, id_ in ids.items():
         path = path.replace(name, id_)
-    reply = world.call(method, f"/v1/{path.removesuffix('?many')}", body, "agent" if method == "PUT" else "admin")
+    reply = world.call(method, f"/v1/{path.partition('?')[0]}", body, "agent" if method == "PUT" else "admin")
     if reply.status == 201:
         made = next(value for name, value in reply.json.items() if name != "revision")
         for one in made if isinstance(made, list) else [made]:
-            world.ok("DELETE", f"/v1/{path.removesuffix('?many')}/{one['id']}")
+            world.ok("DELETE", f"/v1/{path.partition('?')[0]}/{one['id']}")
     return reply
 
 

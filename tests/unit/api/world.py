@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -108,6 +108,7 @@ class World:
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
                 limits=Limits(),
+                project_physical_network="physnet1",
                 log_format="console",
                 log_level="INFO",
             ),
@@ -118,6 +119,10 @@ class World:
 
     def close(self) -> None:
         self.store.close()
+
+    def forbid_own_networks(self) -> None:
+        config = replace(self.services.config, project_physical_network=None)
+        self.app = make_app(replace(self.services, config=config, registry=CollectorRegistry()))
 
     def follow(self) -> None:
         self.commits += 1

@@ -66,9 +66,7 @@ def test_silence(run: Any) -> None:
             client.list_networks()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--foo"], ["netwrk"], ["network", "list", "-o", "xml"], ["port", "create", "x"]]
-)
+@pytest.mark.parametrize("arguments", [["--foo"], ["netwrk"], ["network", "list", "-o", "xml"], ["port", "create"]])
 def test_usage(stub: Stub, run: Any, arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2

@@ -128,7 +128,7 @@ def test_list_in_three_formats(stub: Stub, run: Any) -> None:
     lines = run("network", "list").stdout.splitlines()
     assert lines[0].split() == [
         "id", "name", "kind", "physical", "network", "segment", "cidr", "gateway", "mode", "project", "shared",
-        "external", "problems",
+        "external", "assignable", "problems",
     ]  # fmt: skip
     rows = [line.split() for line in lines[2:]]
     assert rows[0] == [NETWORK_ID, "blue", "vlan", "physnet1", "101", "10.0.1.0/24", "per_host", "p1", "no", "no"]
