@@ -52,6 +52,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_TTL_EXPIRED: port,
         Rule.PUNT_TOO_LARGE: port,
         Rule.PUNT_TOO_LARGE_IN: port,
+        Rule.PUNT_LARGE_ECHO: port,
         Rule.PUNT_UNRESOLVED: port,
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
@@ -109,6 +110,7 @@ class Dispatcher:
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
             Rule.PUNT_TOO_LARGE: self._too_large,
             Rule.PUNT_TOO_LARGE_IN: self._too_large_in,
+            Rule.PUNT_LARGE_ECHO: self._large_echo,
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
             Rule.PUNT_ACTIVATE: self._arrived,
@@ -255,6 +257,13 @@ class Dispatcher:
         if sender is None:
             return too_large.arriving(frame, port, network, snapshot)
         return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
+
+    def _large_echo(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        sender = self._sender(Rule.PUNT_LARGE_ECHO, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, _, port = sender
+        return too_large.to_gateway(frame, in_port, port, network)
 
     def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         """A packet without a way on: kept, and its next hop asked for."""

@@ -81,6 +81,27 @@ def _is_part(packet: frames.Ipv4) -> bool:
     return bool(packet.fragment or packet.more_fragments)
 
 
+def to_gateway(frame: bytes, in_port: int, port: Port, network: Network) -> Answer:
+    """An echo request to a gateway. It is told what fits, or answered in parts, as a host would."""
+    ethernet = frames.parse_ethernet(frame)
+    packet = None if ethernet is None else frames.parse_ipv4(frame, ethernet.offset)
+    if ethernet is None or packet is None or packet.offset == packet.end:
+        return outcomes.MALFORMED, ()
+    known = source_subnet(network, port, IPv4Address(packet.source)) is not None
+    if not known or ethernet.source != frames.mac_bytes(port.mac):
+        return outcomes.SPOOFED_SOURCE, ()
+    datagram = frame[ethernet.offset : packet.end]
+    if len(datagram) <= network.mtu:
+        return outcomes.TOO_LARGE_SILENT, ()
+    if packet.dont_fragment:
+        asked = frame[: packet.end]
+        error = icmp.fragmentation_needed(asked, IPv4Address(packet.destination), network.mtu)
+        return (outcomes.TOO_LARGE_SILENT, ()) if error is None else (outcomes.TOO_LARGE, (Output(in_port, error),))
+    link = ethernet.source + ethernet.destination + frame[12 : ethernet.offset]
+    answer = icmp.echo_reply(datagram, packet.offset - ethernet.offset)
+    return outcomes.FRAGMENTED, tuple(Output(in_port, link + part) for part in fragments(answer, network.mtu))
+
+
 def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
     """The subnet of the port's address that a packet comes from, or by which a static route leads to where it does."""
     for own in port.own:

@@ -1,4 +1,4 @@
-"""Flat networks, networks that projects are given with their first machine, and what nodes have of them: in one cloud."""
+"""Flat networks, networks that projects are given by their first machine, and what nodes have of them, in one cloud."""
 
 from __future__ import annotations
 
@@ -277,6 +277,30 @@ def test_b7_a_network_is_deleted_when_nobody_has_it(lab: Lab, tenants: dict[str,
     subnets = [{"cidr": network["subnets"][0]["cidr"]}]
     again = make_network(lab, "again", "", segment=network["segment"], subnets=subnets)
     client.delete_network(str(again["id"]))
+
+
+# -- sizes
+
+
+def test_a10_the_mtu_of_a_network_is_handed_out_and_its_gateway_keeps_to_it(lab: Lab, pool: list[Object]) -> None:
+    network = make_network(lab, "small", "10.91.0.0/24", segment=901, mtu=1400)
+    vm = make_vms(lab, want("small", lab.nodes[0], network))["small"]
+    assert vm.configured().mtu == 1400  # type: ignore[union-attr]
+    assert vm.lease()["mtu"] == "1400"  # option 26
+    # a guest that pays no heed to it
+    netns.configure(vm.namespace, "link set eth0 mtu 1500")
+    router = str(vm.configured().router)  # type: ignore[union-attr]
+
+    def ping(size: int, fragment: str) -> str:
+        """A datagram of `size` bytes."""
+        return vm.execute("ping", "-n", "-c1", "-W2", f"-M{fragment}", f"-s{size - 28}", router, check=False)
+
+    assert "1 received" in ping(1400, "do")
+    assert f"From {router} icmp_seq=1 Frag needed and DF set (mtu = 1400)" in ping(1401, "do")
+    with vm.capture(f"icmp and src host {router}") as heard:
+        assert "1 received" in ping(1401, "dont")
+        assert max(frame.length for frame in saw(heard, lambda frame: frame.src is not None, 2)) <= 1414
+    lab.delete_vm(vm)
 
 
 # -- what a node has of them

@@ -186,6 +186,58 @@ def test_a_router_of_the_operators_answers_by_its_own_mac() -> None:
     assert got.frame[6:12].hex() == "020000000099"
 
 
+# to the gateway itself
+
+ECHO = cookie(Rule.PUNT_LARGE_ECHO, 1)
+GATEWAY = IPv4Address("10.0.0.2")
+
+
+def small(mtu: int = 1400) -> Bed:
+    """A network whose VMs were told an MTU that this one pays no heed to."""
+    return Bed(model.cloud(networks=(model.external(), model.network(GatewayMode.PER_HOST, mtu=mtu))))
+
+
+def large_echo(size: int = 1401, **fields: object) -> bytes:
+    """An echo request to the gateway, a datagram of `size` bytes."""
+    message = b"\x08\0\0\0" + b"\x12\x34\0\x01" + bytes(range(256)) * 6
+    values = {"payload": message[: size - 20], "protocol": 1, "ttl": 255, "destination": GATEWAY.packed} | fields
+    return packet(**values)  # type: ignore[arg-type]
+
+
+def test_a10_the_gateway_tells_what_fits() -> None:
+    bed = small()
+    assert told(bed.handle(ECHO, 100, large_echo(fragment=DF))) == (GATEWAY, 1400)
+    assert bed.counters == {outcomes.TOO_LARGE: 1}
+
+
+def test_a10_the_gateway_answers_in_parts_who_may_be_cut() -> None:
+    bed = small()
+    outputs = bed.dispatcher.handle(ECHO, 100, large_echo() + b"padding")
+    assert all(isinstance(each, Output) and each.ofport == 100 for each in outputs)
+    parts = [each.frame for each in outputs]
+    assert {part[:14] for part in parts} == {VM_MAC + frames.mac_bytes(GATEWAY_MAC) + b"\x08\0"}
+    assert {(part[22], part[26:30], part[30:34]) for part in parts} == {(64, GATEWAY.packed, FIXED.packed)}
+    assert [len(part) - 14 <= 1400 for part in parts] == [True, True]
+    message = joined([part[14:] for part in parts])
+    assert message[:2] == bytes(2) and message[4:] == large_echo()[38:] and internet_sum(message + b"\0") == 0xFFFF
+    assert bed.counters == {outcomes.FRAGMENTED: 1}
+
+
+@pytest.mark.parametrize(
+    ("frame", "outcome"),
+    [
+        (large_echo(1400), outcomes.TOO_LARGE_SILENT),  # the flow that sent it here is on its way out
+        (large_echo(source=ip("10.0.0.99")), outcomes.SPOOFED_SOURCE),
+        (large_echo()[:400], outcomes.MALFORMED),
+        (large_echo(fragment=DF, payload=b"\x03" + bytes(1400)), outcomes.TOO_LARGE_SILENT),
+    ],
+)
+def test_a10_what_gets_no_answer(frame: bytes, outcome: str) -> None:
+    bed = small()
+    assert bed.dispatcher.handle(ECHO, 100, frame) == ()
+    assert bed.counters == {outcome: 1}
+
+
 def floating(mtu: int, network_mtu: int = MTU) -> Snapshot:
     other = replace(model.external(), id="net-floating", key=51, mtu=mtu)
     snapshot = model.cloud(networks=(replace(model.external(), mtu=network_mtu), other))
