@@ -11,7 +11,7 @@ import pytest
 
 from controller.client import ApiError, Object
 from etc.lab import netns
-from etc.lab.capture import Capture
+from etc.lab.capture import ETHERTYPE_IPV4, Capture
 from etc.lab.fabric import QUIET
 from etc.lab.lab import Lab
 from etc.lab.node import Node
@@ -32,12 +32,14 @@ from tests.netns.cloud import (
     saw,
     status,
     udp,
+    unbroken,
     wait_outside,
     wait_reached,
     want,
 )
 from tests.netns.frames import Tap, client_message, sound
-from tests.unit.packet_in.wire import DISCOVER
+from tests.netns.test_faults import vanished
+from tests.unit.packet_in.wire import ACK, DISCOVER
 
 pytestmark = pytest.mark.root
 
@@ -48,6 +50,7 @@ POOL = {
     "network_size": 16,
     "assignable": True,
 }
+FLOATING = "203.0.113.200-203.0.113.209"
 EXISTING = 100
 """Networks, of which a node has ports on few."""
 GONE = 30
@@ -277,6 +280,45 @@ def test_b7_a_network_is_deleted_when_nobody_has_it(lab: Lab, tenants: dict[str,
     subnets = [{"cidr": network["subnets"][0]["cidr"]}]
     again = make_network(lab, "again", "", segment=network["segment"], subnets=subnets)
     client.delete_network(str(again["id"]))
+
+
+# -- a node that is dead
+
+
+def test_a4_a_dead_node_is_missed_by_its_own_vms_alone(lab: Lab, tenants: dict[str, list[Vm]]) -> None:
+    client, (n1, n2) = lab.client, lab.nodes
+    plain, led, neighbour = tenants["p1"][1], tenants["p2"][1], tenants["p2"][0]
+    (outside,) = client.list_networks(name="outside")
+    client.create_floating_ip_pool({"name": "public", "network_id": outside["id"], "ranges": [FLOATING]})
+    floating_ip = client.create_floating_ip({"pool": "public", "port_id": led.port["id"]}).object
+    assert floating_ip
+    address = str(floating_ip["address"])
+    wait_outside(lab, plain, led)
+
+    def served() -> None:
+        """By DHCP, NAT and a floating IP."""
+        with closing(Tap(plain.namespace)) as tap:
+            plain.renew()
+            wait_until(lambda: [reply for reply in tap.dhcp() if reply.type == ACK], 10, "the lease is not renewed")
+        assert not plain.ping(lab.fabric.far_host).lost
+        assert not plain.ping(plain.configured().router).lost  # type: ignore[union-attr]
+        told = netns.execute(lab.fabric.far, "ping", "-n", "-c3", "-i0.2", "-W1", address, check=False)
+        assert "3 received" in told, told
+
+    theirs = {str(plain.address), str(led.address), str(n2.snat_address), address}
+    with cable(lab, n1) as inside, cable(lab, n1, lab.fabric.external) as outer:
+        served()
+        assert not neighbour.ping(lab.fabric.far_host).lost  # what n1 sends is seen
+        saw(outer, request)
+        for wire in (inside, outer):
+            assert not wire.seen(lambda frame: frame.ethertype == ETHERTYPE_IPV4 and str(frame.src) in theirs)
+            assert not wire.seen(lambda frame: frame.ethertype == ETHERTYPE_IPV4 and str(frame.dst) in theirs)
+            assert not wire.seen(lambda frame: {frame.src_port, frame.dst_port} & {67, 68})
+    with vanished(lab, n1), unbroken((plain, lab.fabric.far_host)):
+        served()
+    lab.wait_connected()
+    wait_reached(neighbour, led.address, 30)
+    client.delete_floating_ip(str(floating_ip["id"]))
 
 
 # -- sizes
