@@ -130,6 +130,8 @@ def test_b2_ranges_of_other_projects_are_free_unless_somebody_else_is_there(worl
     # one that can be given to anybody is in the way of everybody
     pooled = carve(world, "10.0.0.0/16", 2, 256, assignable=True)
     assert cidrs(pooled) == ["10.0.2.0/24", "10.0.3.0/24"]
+    # whoever has it now
+    assert cidrs(carve(world, "10.0.0.0/16", size=256, assignable=True, project_id="green")) == ["10.0.4.0/24"]
     with pytest.raises(Conflict, match="another project"):
         world.network("10.0.2.0/24", project_id="green")
     world.store.associate_network(pooled[0].id, "red", "tester")
