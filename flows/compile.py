@@ -19,6 +19,7 @@ from flows.features import (
     external,
     floating_ip,
     fragments,
+    gateway_node,
     l2,
     migration,
     nat,
@@ -70,11 +71,13 @@ _NETWORK = (
     routing.network,
     static_routes.network,
     l2.network,
+    gateway_node.network,
     security_groups.network,
 )
 _PORT = (
     classify.port,
     port_security.port,
+    gateway_node.port,
     static_routes.port,
     services.port,
     routing.port,

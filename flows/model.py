@@ -19,8 +19,12 @@ class NetworkKind(StrEnum):
 class GatewayMode(StrEnum):
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
+
+
+ROUTED_MODES = frozenset({GatewayMode.PER_HOST, GatewayMode.SHARED, GatewayMode.SINGLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Qos:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """`gateway` is the address of gateway mode `shared` and `external`, and of an external network's next hop."""
+    """`gateway` is the address of gateway mode `shared`, `single` and `external`, and of an external network's next hop."""
 
     id: str
     cidr: IPv4Network
@@ -172,6 +176,8 @@ class Network:
     node has an SNAT address for this network alone.
 
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
+
+    `gateway_node`: with gateway mode `single`, the one node by which the network's traffic to the outside leaves.
     """
 
     id: str
@@ -199,6 +205,7 @@ class Network:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     allow_same_net_traffic: bool = True
+    gateway_node: str | None = None
 
     @property
     def translated(self) -> bool:
@@ -208,7 +215,12 @@ class Network:
     @property
     def routed(self) -> bool:
         """True when the nodes themselves are the network's gateway."""
-        return self.gateway_mode in (GatewayMode.PER_HOST, GatewayMode.SHARED)
+        return self.gateway_mode in ROUTED_MODES
+
+    @property
+    def single(self) -> bool:
+        """True when one node alone is the way out."""
+        return self.gateway_mode is GatewayMode.SINGLE
 
     def subnet(self, subnet_id: str) -> Subnet:
         """Raises KeyError when the subnet is not of this network."""

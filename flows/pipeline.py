@@ -133,7 +133,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "bit 0: came in by an uplink; 1: to the group of all nodes; 2: from outside, to a floating IP or untranslated; "
         "3: larger than the network "
         "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
-        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
+        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already; "
+        "7: from outside, for a port of whatever node",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
@@ -161,6 +162,7 @@ FLAG_TO_GROUP = 2
 FLAG_FLOATING = 4
 FLAG_LIFTED = 32
 FLAG_COPY = 64
+FLAG_ONWARD = 128
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
@@ -168,6 +170,7 @@ TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
 NOT_FLOATING = (0, FLAG_FLOATING)
 COPIED = (FLAG_COPY, FLAG_COPY)
+ONWARD = (FLAG_ONWARD, FLAG_ONWARD)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
@@ -255,6 +258,7 @@ ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
+GATEWAY_NODE_MAC_PREFIX = 0x02544C030000
 COPY_MAC_PREFIX = 0x02544C800000
 COPY_MAC_MASK = 0xFFFFFF800000
 _REPLY_COPY = 0x400000
@@ -278,6 +282,13 @@ def node_mac(node_key: int) -> int:
 def teacher_mac(node_key: int) -> int:
     """A second MAC of a node: what comes from it is to be learned from and not to be delivered."""
     return TEACHER_MAC_PREFIX | node_key
+
+
+def gateway_node_mac(node_key: int) -> int:
+    """A third MAC of a node: what comes there is to leave by this node for the outside. Only networks of gateway mode
+    `single` know it.
+    """
+    return GATEWAY_NODE_MAC_PREFIX | node_key
 
 
 def copy_mac(port_key: int, *, reply: bool = False) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flows.features.allowance import punt
-from flows.ir import Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
+from flows.ir import Action, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, Priority, Table
 from flows.protocols import (
@@ -28,21 +28,25 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.EGRESS_CONNTRACK))
 
 
+def echoed(mac: int, address: int) -> tuple[Action, ...]:
+    """Turns an echo request to an address into its reply (RFC 792) without sending it."""
+    return (
+        Move("eth_src", "eth_dst"),
+        SetField("eth_src", mac),
+        Move("ip_src", "ip_dst"),
+        SetField("ip_src", address),
+        SetField("icmp_type", ICMP_ECHO_REPLY),
+        SetField("nw_ttl", _TTL),
+    )
+
+
 def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
         return
     for address in map(int, view.gateways(network)):
         to_gateway = {"reg5": network.router_key, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": address}
-        turned_round = (
-            Move("eth_src", "eth_dst"),
-            SetField("eth_src", GATEWAY_MAC),
-            Move("ip_src", "ip_dst"),
-            SetField("ip_src", address),
-            SetField("icmp_type", ICMP_ECHO_REPLY),
-            SetField("nw_ttl", _TTL),
-            OutputInPort(),
-        )
+        turned_round = (*echoed(GATEWAY_MAC, address), OutputInPort())
         asked = matching(**to_gateway, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
         yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, asked, *turned_round, key=network.key)
         # no fragment shows its type, and only the first has one
