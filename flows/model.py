@@ -155,7 +155,9 @@ class Qos:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """`gateway` is the address of gateway mode `shared`, `single` and `external`, and of an external network's next hop."""
+    """`gateway` is the address of gateway modes `shared`, `single` and `external`, and of an external network's next
+    hop.
+    """
 
     id: str
     cidr: IPv4Network

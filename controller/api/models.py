@@ -198,6 +198,7 @@ class NetworkCreate(RequestModel):
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
+    gateway_node: NodeName | None = None
 
     def spec(self, lease_time: int, project_id: str | None, router: str) -> NetworkSpec:
         """`lease_time` is the configured default in seconds, `project_id` and `router` are what was settled."""
@@ -226,6 +227,7 @@ class NetworkCreate(RequestModel):
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
+            gateway_node=self.gateway_node,
         )
 
 
@@ -278,6 +280,7 @@ class NetworkUpdate(UpdateModel):
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True
+    gateway_node: NodeName | None = None
     subnets: Subnets = []
 
 

@@ -12,17 +12,17 @@ from controller.store import routers
 from controller.store.specs import NetworkRecord, NotFound, Written
 from flows.model import NetworkKind
 
-_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems"}
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
 
 
 def list_networks(services: Services, request: Request) -> Answer:
     records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
-    return Answer.json({"networks": [views.network(record) for record in records]})
+    return Answer.json({"networks": [_view(services, record) for record in records]})
 
 
 def show_network(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"network": views.network(visible(services, request.caller, request.params["id"]))})
+    return Answer.json({"network": _view(services, visible(services, request.caller, request.params["id"]))})
 
 
 def create_network(services: Services, request: Request) -> Answer:
@@ -32,7 +32,7 @@ def create_network(services: Services, request: Request) -> Answer:
         visible(services, request.caller, body.external_network_id, field="external_network_id")
     router = _router(services, request.caller, body.router)
     spec = body.spec(services.config.lease_time, project_id, router)
-    return _written(services.store.create_network(spec, request.caller.actor), 201)
+    return _written(services, services.store.create_network(spec, request.caller.actor), 201)
 
 
 def update_network(services: Services, request: Request) -> Answer:
@@ -48,12 +48,12 @@ def update_network(services: Services, request: Request) -> Answer:
     changes = body.changes()
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
-    return _written(services.store.update_network(record.id, changes, request.caller.actor))
+    return _written(services, services.store.update_network(record.id, changes, request.caller.actor))
 
 
 def delete_network(services: Services, request: Request) -> Answer:
     record = changeable(services, request.caller, request.params["id"])
-    return _written(services.store.delete_network(record.id, request.caller.actor))
+    return _written(services, services.store.delete_network(record.id, request.caller.actor))
 
 
 def visible(services: Services, caller: Identity, network_id: str, field: str | None = None) -> NetworkRecord:
@@ -105,8 +105,12 @@ def _router(services: Services, caller: Identity, wanted: str) -> str:
     return record.id
 
 
-def _written(written: Written[NetworkRecord], status: int = 200) -> Answer:
-    return Answer.json({"network": views.network(written.value), "revision": written.revision}, status)
+def _view(services: Services, record: NetworkRecord) -> views.Json:
+    return views.network(record, services.node_state)
+
+
+def _written(services: Services, written: Written[NetworkRecord], status: int = 200) -> Answer:
+    return Answer.json({"network": _view(services, written.value), "revision": written.revision}, status)
 
 
 ROUTES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from flows.model import Bandwidth, HostRoute, NetworkAddress, Port, Qos, SnatAdd
 Json = dict[str, Any]
 
 
-def network(record: NetworkRecord) -> Json:
+def network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
+    """`node_state` is what the sessions say of a node."""
     spec = record.spec
     return {
         "id": record.id,
@@ -41,19 +42,25 @@ def network(record: NetworkRecord) -> Json:
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,
+        "gateway_node": record.gateway_node,
+        "gateway_node_pinned": spec.gateway_node is not None,
         "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
-        "problems": _problems(record),
+        "problems": _problems(record, node_state),
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
 
-def _problems(record: NetworkRecord) -> list[str]:
+def _problems(record: NetworkRecord, node_state: Callable[[str], Json]) -> list[str]:
     """What is no error, as nodes may register later, but keeps the network from working as it is."""
-    if record.reached:
-        return []
-    return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    if not record.reached:
+        return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    found = list(record.problems)
+    if record.gateway_node is not None and node_state(record.gateway_node).get("state") == "disconnected":
+        why = "pinned, so none takes over" if record.spec.gateway_node is not None else "none has taken over"
+        found.append(f"its gateway node {record.gateway_node} is not connected ({why})")
+    return found
 
 
 def _subnet(subnet: SubnetSpec) -> Json:

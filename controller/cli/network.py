@@ -20,11 +20,15 @@ from controller.client import Object
 app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
 
 
+AUTO = "auto"
+
+
 class GatewayMode(StrEnum):
     """As flows.model.GatewayMode; written here again because the command does not load the model."""
 
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
 
@@ -140,9 +144,19 @@ class Changeable:
         typer.Option("--filtering/--no-filtering", help="Ports obey their security groups (they do by default)."),
     ] = None
 
+    gateway_node: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway-node",
+            metavar="NODE|auto",
+            help="With gateway mode single: the way out is this node, lost or not; auto: one that is elected.",
+        ),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
-        return options.given(
+        pin = options.nullable("gateway_node", self.gateway_node, AUTO)
+        return pin | options.given(
             dhcp=self.dhcp,
             dhcp_options=options.dhcp_options(self.dhcp_option),
             ntp_servers=options.each("--ntp-server", self.ntp_server, str),

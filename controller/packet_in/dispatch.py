@@ -253,7 +253,7 @@ class Dispatcher:
         if not self._allowed(Rule.PUNT_TOO_LARGE_IN, port.key):
             return outcomes.RATE_LIMITED, ()
         if sender is None:
-            return too_large.arriving(frame, port, network, snapshot)
+            return too_large.arriving(frame, port, network, node, snapshot)
         return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
 
     def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:

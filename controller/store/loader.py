@@ -170,10 +170,12 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
+                gateway_node=row.gateway_node if row.gateway_node_pinned else None,
             ),
             created_at=row.created_at,
             revision=row.revision,
             reached=row.physical_network in reached,
+            gateway_node=row.gateway_node,
         )
         for row in _rows(connection, _NETWORKS, ids)
     ]
@@ -230,6 +232,7 @@ def network_of(record: NetworkRecord) -> Network:
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
         allow_same_net_traffic=spec.allow_same_net_traffic,
+        gateway_node=record.gateway_node,
     )
 
 

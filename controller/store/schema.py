@@ -94,6 +94,9 @@ networks = Table(
     # the defaults are those of rows from before there were security groups
     Column("allow_same_net_traffic", Boolean, nullable=False, server_default=true()),
     Column("filtering", Boolean, nullable=False, server_default=false()),
+    # with gateway mode `single`; `pinned`: the operator's choice
+    Column("gateway_node", NAME),
+    Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("physical_network", "segment"),
 )
 

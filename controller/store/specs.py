@@ -145,6 +145,8 @@ class NetworkSpec:
 
     `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
     `filtering`: its ports obey their security groups.
+
+    `gateway_node`: with gateway mode `single`, the operator's choice of the node that is the way out; None: elected.
     """
 
     name: str
@@ -171,13 +173,15 @@ class NetworkSpec:
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
+    gateway_node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecord:
     """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in.
 
-    `reached`: a registered node has its physical network.
+    `reached`: a registered node has its physical network. `gateway_node`: that of mode `single`, chosen or elected.
+    `problems`: why it has none that serves, one line each. The model's feed leaves them out.
     """
 
     id: str
@@ -188,6 +192,8 @@ class NetworkRecord:
     created_at: float
     revision: int
     reached: bool
+    gateway_node: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -16,6 +16,7 @@ from controller.store import (
     address_holders,
     bindings,
     debts,
+    gateway_nodes,
     journal,
     leases,
     loader,
@@ -46,7 +47,7 @@ from controller.store.specs import (
     Written,
 )
 from controller.store.writer import SYSTEM, equal
-from flows.model import Change
+from flows.model import Change, GatewayMode
 from flows.snapshot import Snapshot
 
 
@@ -90,6 +91,10 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
         return self._write(actor, work)
 
+    def replace_gateway_nodes(self, lost: Collection[str]) -> Written[list[tuple[str, str]]]:
+        """Other nodes become the ways out that lost ones were; (network's name, node) of each."""
+        return self._write(SYSTEM, lambda tx: gateway_nodes.replace(tx, lost))
+
     def get_network(self, network_id: str) -> NetworkRecord:
         return self._database.read(lambda connection: _network(connection, network_id))
 
@@ -109,7 +114,7 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
         def work(connection: Connection) -> list[NetworkRecord]:
             ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return loader.load_networks(connection, ids)
+            return _networks(connection, ids)
 
         return self._database.read(work)
 
@@ -270,9 +275,16 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
 
 def _network(connection: Connection, network_id: str) -> NetworkRecord:
-    for record in loader.load_networks(connection, [network_id]):
+    for record in _networks(connection, [network_id]):
         return record
     raise NotFound("network_unknown", f"there is no network {network_id}")
+
+
+def _networks(connection: Connection, ids: Sequence[str]) -> list[NetworkRecord]:
+    records = loader.load_networks(connection, ids)
+    single = [record.id for record in records if record.spec.gateway_mode is GatewayMode.SINGLE]
+    found = gateway_nodes.problems(connection, single) if single else {}
+    return [replace(record, problems=(found[record.id],)) if record.id in found else record for record in records]
 
 
 def _port(connection: Connection, port_id: str) -> PortRecord:

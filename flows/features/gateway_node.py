@@ -2,8 +2,8 @@
 
 Every node still answers its own VMs' ARP, echo requests and DHCP, routes them to the other networks of the router, and
 translates their floating IPs. What would leave by the node's SNAT address goes to the gateway node instead, on the
-network's own segment; what comes back goes from there to the node that has the VM, as any routed frame does. Machines on
-the segment that are not ours may use that node as their gateway, too.
+network's own segment; what comes back goes from there to the node that has the VM, as any routed frame does. Machines
+on the segment that are not ours may use that node as their gateway, too.
 """
 
 from __future__ import annotations

@@ -466,9 +466,7 @@ def test_every_rule_is_used() -> None:
 
 def _single(gateway_node: str | None) -> Network:
     net = NETWORKS["net-blue"]
-    return replace(
-        net, gateway_mode=GatewayMode.SINGLE, gateway_node=gateway_node, subnets=(SINGLE_SUBNETS[net.id],)
-    )
+    return replace(net, gateway_mode=GatewayMode.SINGLE, gateway_node=gateway_node, subnets=(SINGLE_SUBNETS[net.id],))
 
 
 @pytest.mark.parametrize("edit", [None, {"key": 77}, {"uplinks": ()}])
