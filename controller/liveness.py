@@ -34,8 +34,8 @@ MEMORY: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`suspects` are the nodes whose hosts are to be asked. `held`: more are lost than left, so it may be our own fault,
-    and none is called lost.
+    """`suspects` are the nodes whose hosts are to be asked. `held`: more are lost than left, so it may be our own
+    fault, and none is called lost.
     """
 
     lost: frozenset[str] = frozenset()

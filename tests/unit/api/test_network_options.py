@@ -73,3 +73,27 @@ def test_a_name_that_several_have_is_no_name(world: World) -> None:
     path = f"/v1/networks/{world.network(subnets=range_(2))['id']}"
     assert world.call("PATCH", path, {"router": "twin"}).refusal == (400, "invalid_field", "router")
     assert world.ok("PATCH", path, {"router": twins[1]["id"]})["network"]["router"] == twins[1]["id"]
+
+
+def test_a_gateway_node_is_shown_pinned_and_let_go(world: World) -> None:
+    world.node("n1")
+    world.node("n2", 2)
+    made = world.network(gateway_mode="single")
+    assert (made["gateway_node"], made["gateway_node_pinned"], made["problems"]) == (None, False, [])
+    assert made["subnets"][0]["gateway"] is not None
+    path = f"/v1/networks/{made['id']}"
+    for sent, pinned in (("n2", True), (None, False)):
+        changed = world.ok("PATCH", path, {"gateway_node": sent})["network"]
+        assert (changed["gateway_node"], changed["gateway_node_pinned"]) == ("n2", pinned)
+    assert world.call("PATCH", path, {"gateway_node": "n9"}).refusal == (404, "node_unknown", "gateway_node")
+    assert world.call("PATCH", path, {"gateway_node_pinned": True}).refusal[:2] == (400, "immutable")
+    body = network_body(gateway_mode="single", gateway_node="n1")
+    assert world.call("POST", "/v1/networks", body, "member-a").refusal == (403, "forbidden", "gateway_node")
+
+
+def test_a_gateway_node_that_is_away_is_a_problem(world: World) -> None:
+    world.node("n1")
+    made = world.network(gateway_mode="single", gateway_node="n1")
+    world.disconnected = {"n1"}
+    (line,) = world.ok("GET", f"/v1/networks/{made['id']}")["network"]["problems"]
+    assert line == "its gateway node n1 is not connected (pinned, so none takes over)"

@@ -63,6 +63,7 @@ NETWORK = {
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
+    "gateway_node": None,  # not together with routes
     "subnets": [SUBNET],
 }
 PORT = {

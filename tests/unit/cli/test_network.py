@@ -100,7 +100,7 @@ def test_create_with_everything(stub: Stub, run: Any) -> None:
         (["--flat", "--mtu", "60"], "--mtu"),
         (["--flat", "--lease-time", str(LEAST_LEASE_TIME - 1)], "--lease-time"),
         (["--flat", "--lease-time", str(MOST_LEASE_TIME + 1)], "--lease-time"),
-        (["--flat", "--gateway-mode", "single"], "--gateway-mode"),
+        (["--flat", "--gateway-mode", "double"], "--gateway-mode"),
     ],
 )
 def test_wrong_values_are_usage_errors(stub: Stub, run: Any, arguments: list[str], complaint: str) -> None:
@@ -232,6 +232,7 @@ OPTIONS = {
     "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
     "--own-snat-address": {"own_snat_address": True},
     "--router=isolated": {"router": "isolated"},
+    "--gateway-node=n2": {"gateway_node": "n2"},
 }
 
 
@@ -251,6 +252,7 @@ def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dic
         (("--route", "none"), {"routes": []}),
         (("--snat-exempt", "none"), {"snat_exempt": []}),
         (("--no-own-snat-address",), {"own_snat_address": False}),
+        (("--gateway-node", "auto"), {"gateway_node": None}),
     ],
 )
 def test_options_of_routing_and_nat_are_taken_back(stub: Stub, run: Any, arguments: Any, sent: Any) -> None:
