@@ -13,7 +13,7 @@ from etc.lab import netns, probes
 from etc.lab.fabric import QUIET
 from etc.lab.lab import Lab
 from etc.lab.node import Node
-from etc.lab.processes import wait_until
+from etc.lab.processes import CommandFailed, wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule, cookie
 from tests.netns.cloud import (
@@ -87,7 +87,14 @@ def serving(lab: Lab, network: Object) -> list[str]:
 
 def back(lab: Lab, node: Node) -> None:
     """Wait until a node that was lost has its flows again: until its old session is known to be over, it seems live."""
-    wait_until(lambda: len(program(node)) == lab.client.get_node(node.name)["flows"] + 1, 40, "it is not back")
+
+    def has_its_flows() -> bool:
+        try:
+            return len(program(node)) == lab.client.get_node(node.name)["flows"] + 1  # and the stamp
+        except CommandFailed:  # its Open vSwitch is on its way up
+            return False
+
+    wait_until(has_its_flows, 40, f"{node.name} is not back")
     lab.wait_connected()
 
 
