@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from controller.store import ipam
-from controller.store.engine import AnyRow
+from controller.store.engine import AnyRow, chunks
 from controller.store.journal import NETWORK, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
 from controller.store.specs import Conflict, Invalid, NotFound
@@ -24,6 +24,7 @@ _N = networks.c
 _SINGLE = _N.gateway_mode == GatewayMode.SINGLE.value
 _ANY = select(_N.id).where(_SINGLE).limit(1)
 _COLUMNS = _N["id", "name", "physical_network", "external_network_id", "gateway_node", "gateway_node_pinned"]
+_NETWORKS = select(*_COLUMNS).where(_SINGLE).order_by(_N.key)
 _EXTERNALS = select(*_N["id", "physical_network"]).where(_N.external).order_by(_N.key)
 _UPLINKS = select(*node_uplinks.c["node", "physical_network"])
 _SNAT = (
@@ -31,7 +32,10 @@ _SNAT = (
     .join(subnets, subnets.c.id == addresses.c.subnet_id)
     .where(addresses.c.owner == ipam.SNAT_OWNER, addresses.c.for_network == "")
 )
-_SEATED = or_(ports.c.bound_node.is_not(None), ports.c.other_node.is_not(None))
+_SEATED = exists().where(
+    ports.c.network_id == _N.id, or_(ports.c.bound_node.is_not(None), ports.c.other_node.is_not(None))
+)
+_MISSING = select(_N.id).where(_SINGLE, _N.gateway_node.is_(None), _SEATED).limit(1)
 _SET = (
     update(networks)
     .where(_N.id == bindparam("network"))
@@ -90,15 +94,18 @@ def ensure(tx: Transaction, network_id: str, node: str) -> None:
             _set(tx, network, chosen)
 
 
-def settle(tx: Transaction) -> None:
-    """Nodes, or the ways out of networks, are others now: whoever cannot be a gateway node any more is none."""
+def settle(tx: Transaction, *, missing: bool = False) -> None:
+    """Nodes, or the ways out of networks, are others now: whoever cannot be a gateway node any more is none.
+
+    `missing`: only if a network that has ports has none.
+    """
     connection = tx.connection
-    if connection.execute(_ANY).first() is None:
+    if connection.execute(_MISSING if missing else _ANY).first() is None:
         return
     field = _Field.of(connection)
-    for network in connection.execute(select(*_COLUMNS).where(_SINGLE).order_by(_N.key)).all():
+    for network in connection.execute(_NETWORKS.add_columns(_SEATED.label("seated"))).all():
         current = network.gateway_node
-        if current is None and not count_rows(connection, ports, ports.c.network_id == network.id, _SEATED):
+        if current is None and not network.seated:
             continue
         gone = current is not None and current not in field.keys
         if not gone and current is not None and (network.gateway_node_pinned or field.fit(current, network)):
@@ -111,13 +118,12 @@ def settle(tx: Transaction) -> None:
 
 def replace(tx: Transaction, lost: Collection[str]) -> list[tuple[str, str]]:
     """Other nodes take over from those that are lost, but for what the operator has pinned there. (network, node)"""
-    query = select(*_COLUMNS).where(_SINGLE, _N.gateway_node.in_(lost), ~_N.gateway_node_pinned).order_by(_N.key)
-    found = tx.connection.execute(query).all()
+    query = _NETWORKS.where(_N.gateway_node.in_(lost), ~_N.gateway_node_pinned)
     taken = []
-    field = _Field.of(tx.connection) if found else None
-    for network in found:
-        chosen = field.best(network, without=lost) if field is not None else None
-        if field is not None and chosen is not None:
+    field = _Field.of(tx.connection)
+    for network in tx.connection.execute(query).all():
+        chosen = field.best(network, without=lost)
+        if chosen is not None:
             _set(tx, network, chosen, lost=network.gateway_node)
             field.served[chosen] += 1
             taken.append((network.name, chosen))
@@ -151,15 +157,15 @@ def pin(tx: Transaction, network_id: str, node: str | None) -> None:
 
 def problems(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
     """Networks that have ports and no node that could be their way out, and why."""
-    query = select(*_COLUMNS).where(_SINGLE, _N.id.in_(list(ids)))
     found: dict[str, str] = {}
-    for network in connection.execute(query).all():
-        seated = count_rows(connection, ports, ports.c.network_id == network.id, _SEATED)
-        if network.gateway_node is None:
-            if seated:
+    field = _Field.of(connection)
+    for part in chunks(list(ids)):
+        for network in connection.execute(_NETWORKS.add_columns(_SEATED.label("seated")).where(_N.id.in_(part))).all():
+            current = network.gateway_node
+            if current is None and network.seated:
                 found[network.id] = "no gateway node: none is on its segment with an SNAT address where it leaves"
-        elif not _Field.of(connection).fit(network.gateway_node, network):
-            found[network.id] = f"its gateway node {network.gateway_node} has no way out, and no other has one"
+            if current is not None and not field.fit(current, network):
+                found[network.id] = f"its gateway node {current} has no SNAT address where the network leaves"
     return found
 
 

@@ -203,6 +203,7 @@ def follow_uplinks(tx: Transaction, name: str) -> None:
     )
     _release(tx, name, addresses.c.subnet_id.not_in(reached))
     settle_snat(tx, name)
+    gateway_nodes.settle(tx)
 
 
 def settle_snat(tx: Transaction, name: str) -> None:
@@ -210,7 +211,7 @@ def settle_snat(tx: Transaction, name: str) -> None:
     for place in _places(tx.connection, node_uplinks.c.node == name):
         _settle(tx, place)
     own_snat.settle(tx, name)
-    gateway_nodes.settle(tx)
+    gateway_nodes.settle(tx, missing=True)
 
 
 def _settle(tx: Transaction, place: _Place) -> None:

@@ -39,6 +39,7 @@ from tests.world import NODES, floating_ip, subnet
 GATEWAY = ip("10.20.0.254")
 SNAT = {f"n{key}": ip(f"203.0.113.{10 + key}") for key in (1, 2, 3)}
 VLAN, BLUE_ROUTER = 102, 2
+ETHERNET_HEADER = 14
 MACHINE, MACHINE_IP = 0x020000000077, ip("10.20.0.77")
 
 
@@ -281,3 +282,29 @@ def test_networks_of_other_modes_have_the_flows_that_they_had(name: str) -> None
 
     assert of_others(world()) == of_others(single("n3"))
     assert of_others(world())
+
+
+# what is too large
+
+
+def sized(network: int, outside: int) -> Fabric:
+    base = world()
+    external = replace(base.networks["net-external"], mtu=outside)
+    return Fabric.of(single("n3", base.apply(2, [NetworkChange(external.id, external)]), mtu=network))
+
+
+@pytest.mark.parametrize(("size", "too_large"), [(1400, False), (1401, True)])
+def test_what_is_too_large_for_the_outside_is_told_by_the_vms_own_node(size: int, too_large: bool) -> None:
+    journey = send(BLUE_1, BLUE_1.udp(SERVER, size=size + ETHERNET_HEADER), sized(1500, 1400))
+    punts = [(node, punt.rule) for node, punt in journey.punts if punt.rule is Rule.PUNT_TOO_LARGE]
+    assert punts == ([("n1", Rule.PUNT_TOO_LARGE)] if too_large else [])
+    assert bool(on_segment(journey)) is not too_large
+
+
+@pytest.mark.parametrize(("size", "too_large"), [(1400, False), (1401, True)])
+def test_what_is_too_large_for_the_network_is_told_by_the_gateway_node(size: int, too_large: bool) -> None:
+    journey = send(BLUE_1, BLUE_1.udp(SERVER), sized(1400, 1500))
+    answer = reply_to(heard_outside(journey)).but(size=size + ETHERNET_HEADER)
+    back = journey.after.send_from_outside(EXTERNAL_PHYSNET, answer)
+    assert [(node, punt.rule) for node, punt in back.punts] == ([("n3", Rule.PUNT_TOO_LARGE_IN)] if too_large else [])
+    assert reached(back) == ([] if too_large else [(BLUE_1.node, BLUE_1.ofport)])
