@@ -11,7 +11,7 @@ import pytest
 from flows.compile import compile_node
 from flows.fabric import Fabric, Journey
 from flows.ir import Flow
-from flows.model import FloatingIpChange, GatewayMode, NetworkChange, NodeChange, Uplink
+from flows.model import Binding, FloatingIpChange, GatewayMode, NetworkChange, NodeChange, PortChange, Uplink
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, gateway_node_mac, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_UDP
@@ -219,6 +219,18 @@ def test_without_a_gateway_node_nothing_leaves(gateway_node: str | None) -> None
     journey = send(BLUE_1, BLUE_1.udp(SERVER), through)
     assert not journey.wire
     assert [hop.result.drop and hop.result.drop.rule for hop in journey.hops] == [Rule.DROP_NO_ROUTE]
+
+
+def test_a_vm_that_moves_keeps_its_connections() -> None:
+    snapshot = single("n3")
+    journey = send(BLUE_1, BLUE_1.udp(SERVER), Fabric.of(snapshot))
+    seen = heard_outside(journey)
+    port = snapshot.ports[f"port-{BLUE_1.key}"]
+    moved = snapshot.apply(9, [PortChange(port.id, replace(port, binding=Binding("n2", 777, 777), node="n2"))])
+    after = replace(Fabric.of(moved), states=journey.after.states, stations=journey.after.stations)
+    again = after.send("n2", 777, BLUE_1.udp(SERVER))
+    assert heard_outside(again) == seen
+    assert reached(again.after.send_from_outside(EXTERNAL_PHYSNET, reply_to(seen))) == [("n2", 777)]
 
 
 # machines on the segment
