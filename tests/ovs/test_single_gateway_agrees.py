@@ -29,8 +29,8 @@ def on(gateway_node: str, *frames: tuple[Packet, int]) -> list[list[tuple[int, P
 
 
 def by_node(number: int, **fields: int) -> Packet:
-    """What another node sends out by n1."""
-    return BLUE_2.udp(SERVER, OUT, eth_src=node_mac(number), vlan_vid=BLUE_TAG, **fields)
+    """What another node sends out by n1. An echo request: each switch chooses ports of its own."""
+    return BLUE_2.echo(SERVER, OUT, eth_src=node_mac(number), vlan_vid=BLUE_TAG, **fields)
 
 
 @pytest.mark.parametrize("made", [by_node(2), from_machine(ip_dst=SERVER, eth_dst=OUT)], ids=["node", "machine"])
