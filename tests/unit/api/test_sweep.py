@@ -206,6 +206,7 @@ TEXT = {"Arabic digits", "as text"}
 ANY_TEXT = {name for name, make in JUNK.items() if isinstance(make("x"), str)}
 OPTION_LISTS = {"dhcp_options": {"empty list"}, "dhcp_options.value": {"as text"}}
 NETWORKS = OPTION_LISTS | {
+    "gateway_node": {"null"},
     "name": TEXT,
     "dns_domain": {"empty", "as text"},
     "external_network_id": {"null"},
