@@ -54,7 +54,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def _guard(network: Network) -> Iterator[Flow]:
-    """No VM sends past its own node, whose security groups it would not escape, but which answers for the gateway."""
+    """Only nodes send there: what a VM sent would leave without having been routed, measured and counted down."""
     to_gateway_node = matching(metadata=network.key, eth_dst=_GATEWAY_NODES)
     yield drop(Rule.DROP_NODE_MAC, Priority.GUARD, to_gateway_node, key=network.key)
 

@@ -1,8 +1,9 @@
 """Tables 2, 3, 32, 34 and 36: out to an external network behind the node's SNAT address, and the replies back in.
 
-Every node translates for its own VMs: no packet visits another node. Where two networks use one range, the later one's
-ports are first translated to their carrier address in the port's own zone, so that no tuple stands for two ports. So is
-what comes from behind a port that a static route leads to, since its addresses are anybody's.
+Every node translates for its own VMs, and no packet visits another node, unless gateway mode `single` says so. Where
+two networks use one range, the later one's ports are first translated to their carrier address in the port's own zone,
+so that no tuple stands for two ports. So is what comes from behind a port that a static route leads to, since its
+addresses are anybody's.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from tests.netns.cloud import (
     who_has,
 )
 from tests.netns.floating import put_controller
-from tests.netns.test_faults import vanished
+from tests.netns.test_faults import set_management, vanished
 
 pytestmark = pytest.mark.root
 
@@ -197,6 +197,42 @@ def test_a12_another_takes_over_in_time_and_the_lost_one_serves_no_more(
     wait_outside(lab, *vms.values())
     assert sources(lab, *vms.values()) == {str(new.snat_address)}
     assert gateway_node(lab, network) is new and new is not lost
+
+
+def test_one_that_hears_no_controller_is_sent_nothing_any_more(lab: Lab, network: Object, vms: dict[str, Vm]) -> None:
+    """It is on the wire all the time and does not know better: only its own VMs leave by it."""
+    old = gateway_node(lab, network)
+    own = next(vm for vm in vms.values() if vm.node is old)
+    others = [vm for vm in vms.values() if vm is not own]
+    set_management(lab, old, "down")
+    try:
+        wait_until(lambda: gateway_node(lab, network) is not old, TAKE_OVER, "nobody takes over")
+        new = gateway_node(lab, network)
+        wait_outside(lab, *others)
+        assert sources(lab, *others) == {str(new.snat_address)}
+        assert sources(lab, own) == {str(old.snat_address)}
+    finally:
+        set_management(lab, old, "up")
+    wait_until(lambda: serving(lab, network) == [new.name], 40, "it has not heard of it")
+    wait_outside(lab, *vms.values())
+    assert sources(lab, *vms.values()) == {str(new.snat_address)}
+
+
+def test_one_whose_open_vswitch_is_dead_is_lost_too(lab: Lab, network: Object, vms: dict[str, Vm]) -> None:
+    lost = gateway_node(lab, network)
+    others = [vm for vm in vms.values() if vm.node is not lost]
+    assert lost.ovs.switch
+    lost.ovs.switch.kill()
+    began = time.monotonic()
+    try:
+        for vm in others:
+            wait_reached(vm, lab.fabric.far_host, max(TAKE_OVER - (time.monotonic() - began), 0.0))
+        print(f"figure take_over_of_switch_s {time.monotonic() - began:.1f} s")
+        assert gateway_node(lab, network) is not lost
+    finally:
+        lost.ovs.restart_switch(kill=True)
+    back(lab, lost)
+    wait_outside(lab, *vms.values())
 
 
 def test_b8_what_is_pinned_stays_until_it_is_told_otherwise(lab: Lab, network: Object, vms: dict[str, Vm]) -> None:
