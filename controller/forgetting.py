@@ -123,11 +123,10 @@ def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Ite
     if now is None or now.zone != was.zone:
         yield Forget(was.zone)
         yield Forget(nat_zone(was.zone))
-    if _gateway_node(before, old) is not None:
-        return
-    kept = _sources(before, new) if new is not None and stays else set()
-    for address in _sources(before, old) - kept:
-        yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+    if _gateway_node(before, old) is None:
+        kept = _sources(before, new) if new is not None and stays else set()
+        for address in _sources(before, old) - kept:
+            yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
     if new is not None and stays:
         lost = {one.address for one in old.held} - {one.address for one in new.held}
         network = before.networks.get(old.network_id)
