@@ -45,7 +45,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
-    list_leases(*, port_id=None) -> list[LeaseRecord]
+    list_leases(*, port_id=None, network_id=None, project_id=None, address=None, state=None, limit=None, marker=None)
+        -> list[Lease]           as they are now, by port; marker is the id of the last one seen
 
     revision() -> int
     load_snapshot() -> flows.model.Snapshot
@@ -299,6 +300,25 @@ class LeaseRecord:
     expires_at: float
     client_id: str = ""
     hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row of the lease table and whose it is. `id` names the row; `state` is that of now: a lease that nobody has
+    renewed is `expired`. `node`: where the port is bound.
+    """
+
+    id: str
+    port_id: str
+    address: IPv4Address
+    state: str
+    updated_at: float
+    expires_at: float
+    network_id: str
+    project_id: str | None
+    mac: str
+    hostname: str
+    node: str | None
 
 
 @dataclass(frozen=True, slots=True)
