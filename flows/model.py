@@ -261,7 +261,7 @@ class Port:
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
     says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
-    of its pairs it has now, as far as it has said so.
+    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has said.
     """
 
     id: str
@@ -281,6 +281,7 @@ class Port:
     address_pairs: tuple[AddressPair, ...] = ()
     held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
+    device_id: str = ""
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

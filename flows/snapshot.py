@@ -49,6 +49,8 @@ class Snapshot:
     ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
     ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # of one project: a device id is a word of the user's
+    ports_by_device: Mapping[tuple[str | None, str], frozenset[str]] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
     # (network, address): who holds it beside its fixed IPs, and who may by an address pair
     holders: Mapping[tuple[str, int], str] = field(default_factory=dict)
@@ -177,6 +179,11 @@ class Snapshot:
         port_id = self.ports_by_ofport.get((node, ofport))
         return None if port_id is None else self.ports[port_id]
 
+    def first_of_device(self, port: Port) -> bool:
+        """True when no port of the same machine was made before it, or it says of no machine."""
+        others = self.ports_by_device.get((port.project_id, port.device_id), _NONE) if port.device_id else _NONE
+        return all(self.ports[id_].key >= port.key for id_ in others)
+
 
 class _Draft:
     """Copies each map of a snapshot, and each set of an index, once: when it is first written."""
@@ -247,6 +254,9 @@ class _Draft:
             for cidr in {pair.cidr for pair in port.address_pairs if pair.cidr.num_addresses == 1}:
                 address = (port.network_id, int(cidr.network_address))
                 self._index("ports_by_pair", base.ports_by_pair, address, id_, add)
+            if port.device_id:
+                device = (port.project_id, port.device_id)
+                self._index("ports_by_device", base.ports_by_device, device, id_, add)
             groups = port.security_groups or ()
             for group_id in groups:
                 self._index("ports_by_group", base.ports_by_group, group_id, id_, add)

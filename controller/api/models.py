@@ -27,6 +27,7 @@ from controller.api.fields import (
     HostName,
     LeaseTime,
     Mac,
+    MachineName,
     Mtu,
     Name,
     NodeName,
@@ -284,7 +285,7 @@ class NetworkUpdate(UpdateModel):
 class PortCreate(RequestModel):
     network_id: ObjectId
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     project_id: ProjectId | None = None
     device_id: Text = ""
     mac: Mac | None = None
@@ -323,7 +324,7 @@ class PortBulk(RequestModel):
 
 class PortUpdate(UpdateModel):
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     device_id: Text = ""
     node: NodeName | None = None
     fixed_ips: FixedIps = []

@@ -130,10 +130,14 @@ _DECIDE: Final[Mapping[int, Callable[[PortTemplate, Options, bytes], Decision]]]
 
 
 class DhcpServer:
-    """Answers, and keeps what it has prepared for at most `capacity` ports."""
+    """Answers, and keeps what it has prepared for at most `capacity` ports.
 
-    def __init__(self, capacity: int = 65536) -> None:
+    `single_default_gateway`: of the ports of one machine only the one made first gets a default route.
+    """
+
+    def __init__(self, capacity: int = 65536, *, single_default_gateway: bool = False) -> None:
         self._capacity = capacity
+        self._single_default_gateway = single_default_gateway
         self._templates: dict[int, PortTemplate] = {}
 
     def answer(self, frame: bytes, port: Port, snapshot: Snapshot) -> Answer:
@@ -183,10 +187,11 @@ class DhcpServer:
         node = snapshot.nodes.get(port.binding.node) if port.binding is not None else None
         if network is None or node is None:
             return outcomes.UNKNOWN_OBJECT
+        leads_out = not self._single_default_gateway or snapshot.first_of_device(port)
         template = self._templates.get(port.key)
-        if template and template.port is port and template.network is network and template.node is node:
+        if template and template.made_from(port, network, node, leads_out):
             return template
-        built = build(port, network, node)
+        built = build(port, network, node, leads_out)
         if isinstance(built, str):
             self._templates.pop(port.key, None)
             return built

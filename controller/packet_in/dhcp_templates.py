@@ -74,17 +74,21 @@ class PreparedReply:
 
 
 class PortTemplate:
-    """All that DHCP says to one port, derived from three objects of the snapshot and good as long as they are."""
+    """All that DHCP says to one port, derived from three objects of the snapshot and good as long as they are.
+
+    `leads_out` False: without a default route.
+    """
 
     __slots__ = (
-        "port",
-        "network",
-        "node",
         "mac",
         "address",
         "sources",
         "server_id",
         "prepared",
+        "_port",
+        "_network",
+        "_node",
+        "_leads_out",
         "_fixed_ip",
         "_options",
         "_lease_time",
@@ -93,23 +97,36 @@ class PortTemplate:
         "_boot_file",
     )
 
-    def __init__(self, port: Port, network: Network, node: Node, subnet: Subnet, router: IPv4Address | None) -> None:
-        self.port = port
-        self.network = network
-        self.node = node
+    def __init__(
+        self,
+        port: Port,
+        network: Network,
+        node: Node,
+        subnet: Subnet,
+        router: IPv4Address | None,
+        leads_out: bool = True,
+    ) -> None:
+        self._port = port
+        self._network = network
+        self._node = node
+        self._leads_out = leads_out
         self.mac = frames.mac_bytes(port.mac)
         self._fixed_ip: FixedIp = port.fixed_ips[0]
         self.address = self._fixed_ip.address.packed
         self.sources = frozenset({frames.NO_IP, *(fixed_ip.address.packed for fixed_ip in port.fixed_ips)})
         self.server_id = (router or LINK_LOCAL_SERVER).packed
         self.prepared: dict[tuple[bytes, bytes], PreparedReply] = {}
-        self._options = option.payloads(port, network, subnet, router)
+        self._options = option.payloads(port, network, subnet, router if leads_out else None)
         self._lease_time = option.lease_seconds(network)
         self._max_datagram = max(_MIN_DATAGRAM, network.mtu)
         # network boot from ROM reads these two from the header, not from the options
         self._next_server = _ip_literal(self._options.get(option.TFTP_SERVER, b""))
         boot_file = self._options.get(option.BOOT_FILE, b"")
         self._boot_file = boot_file if len(boot_file) < 128 else b""
+
+    def made_from(self, port: Port, network: Network, node: Node, leads_out: bool) -> bool:
+        same = self._port is port and self._network is network and self._node is node
+        return same and self._leads_out is leads_out
 
     def remember(self, key: tuple[bytes, bytes], reply: PreparedReply) -> None:
         if len(self.prepared) >= _MAX_PREPARED:
@@ -177,7 +194,7 @@ class PortTemplate:
         return min(max(client, _MIN_DATAGRAM), self._max_datagram) - _HEADERS - _FIXED_MESSAGE - 1
 
 
-def build(port: Port, network: Network, node: Node) -> PortTemplate | str:
+def build(port: Port, network: Network, node: Node, leads_out: bool = True) -> PortTemplate | str:
     """The template of a port, or the name of the reason why there is none."""
     if not network.dhcp:
         return outcomes.DHCP_DISABLED
@@ -188,7 +205,7 @@ def build(port: Port, network: Network, node: Node) -> PortTemplate | str:
     router = router_address(network, subnet, node)
     if router is None and network.routed:
         return outcomes.NO_GATEWAY  # the node is about to get one: a lease without a router would last a day
-    return PortTemplate(port, network, node, subnet, router)
+    return PortTemplate(port, network, node, subnet, router, leads_out)
 
 
 def _ip_literal(text: bytes) -> bytes:

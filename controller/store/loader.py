@@ -271,6 +271,7 @@ def _port(
         address_pairs=policy_loader.load_pairs(row.address_pairs),
         held=held,
         qos=policy_loader.load_qos(row.qos),
+        device_id=row.device_id,
     )
     return PortRecord(
         port,
