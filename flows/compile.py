@@ -16,6 +16,7 @@ from flows.features import (
     allowance,
     arp,
     classify,
+    dhcp_relay,
     external,
     floating_ip,
     fragments,
@@ -61,6 +62,7 @@ _STATIC = (
 _NETWORK = (
     classify.network,
     external.network,
+    dhcp_relay.network,
     size.network,
     nat.network,
     port_security.network,
@@ -202,6 +204,7 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
 
 def _static_meters(view: View, _id: str) -> Iterator[MeterConfig]:
     yield from allowance.static_meters()
+    yield from dhcp_relay.static_meters()
 
 
 def _port_meters(view: View, port_id: str) -> Iterator[MeterConfig]:

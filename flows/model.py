@@ -171,6 +171,8 @@ class Network:
     `external` the nodes leave frames to the router alone but for those to `force_snat`. With `own_snat_address` each
     node has an SNAT address for this network alone.
 
+    `dhcp_relays`: from where relays hand on what machines on the wire say by DHCP, to the nodes' addresses outside.
+
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
     """
 
@@ -199,6 +201,7 @@ class Network:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     allow_same_net_traffic: bool = True
+    dhcp_relays: tuple[IPv4Address, ...] = ()
 
     @property
     def translated(self) -> bool:

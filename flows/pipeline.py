@@ -211,13 +211,15 @@ _INGRESS_METERS = 60000
 SHARED_METER = 90001
 LOG_METER = 90002
 TOO_LARGE_METER = 90003
-METERS = range(1, TOO_LARGE_METER + 1)
+RELAY_METER = 90004
+METERS = range(1, RELAY_METER + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
 SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
+RELAY_PACKET_INS = (200, 400)
 
 
 class Priority(IntEnum):

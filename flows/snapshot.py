@@ -58,6 +58,8 @@ class Snapshot:
     networks_by_key: Mapping[int, str] = field(default_factory=dict)
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
     external_networks: Mapping[int, str] = field(default_factory=dict)
+    # those that have DHCP relays
+    relayed: Mapping[str, Network] = field(default_factory=dict)
     floating_ips_by_port: Mapping[str, frozenset[str]] = field(default_factory=dict)
     migrating: Mapping[str, Port] = field(default_factory=dict)
     security_groups: Mapping[str, SecurityGroup] = field(default_factory=dict)
@@ -134,6 +136,11 @@ class Snapshot:
         if not self.external_networks:
             return None
         return self.networks[self.external_networks[min(self.external_networks)]]
+
+    def relayed_by(self, external: Network) -> list[Network]:
+        """The networks whose DHCP relays ask the nodes at their addresses on an external network, by key."""
+        found = [each for each in self.relayed.values() if each.dhcp and self.external_network(each) is external]
+        return sorted(found, key=lambda network: network.key)
 
     def port_with(self, network_id: str, address: IPv4Address) -> Port | None:
         """The port that has an address on a network: who holds it, before who has reserved it."""
@@ -235,6 +242,8 @@ class _Draft:
             if isinstance(network, Network):
                 self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)
                 self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)
+                if network.dhcp_relays:
+                    self._store("relayed", base.relayed, id_, network if add else None)
                 if network.external:
                     self._store("external_networks", base.external_networks, network.key, id_ if add else None)
 

@@ -125,7 +125,9 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
 # network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
 # without port security could send as anybody, and limits are what the operator sells.
-ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering"})
+ADMIN_NETWORK_FIELDS = frozenset(
+    {"shared", "external", "segment", "snat_exempt", "own_snat_address", "dhcp_relays", "filtering"}
+)
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 
 

@@ -196,6 +196,7 @@ class NetworkCreate(RequestModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
@@ -224,6 +225,7 @@ class NetworkCreate(RequestModel):
             snat_exempt=tuple(self.snat_exempt),
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=tuple(self.dhcp_relays),
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
@@ -246,6 +248,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
+    "dhcp_relays": tuple,
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
@@ -276,6 +279,7 @@ class NetworkUpdate(UpdateModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True

@@ -30,6 +30,7 @@ CLIENT_ID: Final = 61
 TFTP_SERVER: Final = 66
 BOOT_FILE: Final = 67
 RELAY_INFORMATION: Final = 82
+SUBNET_SELECTION: Final = 118
 DOMAIN_SEARCH: Final = 119
 CLASSLESS_ROUTES: Final = 121
 MICROSOFT_ROUTES: Final = 249
@@ -60,14 +61,21 @@ RESERVED: Final[Mapping[int, str]] = {
     RELAY_INFORMATION: "added by relays only",
     90: "authentication",
     116: "sent by clients only",
-    118: "sent by relays only",
+    SUBNET_SELECTION: "sent by relays only",
     END: "the end mark",
 }
 # sent even to a client that did not ask: it would guess otherwise
 _UNASKED: Final = (RENEWAL_TIME, REBINDING_TIME)
 _LEASE_ONLY: Final = frozenset({RENEWAL_TIME, REBINDING_TIME})
 # exact payload sizes of what we read from a client
-_READ_SIZES: Final = {REQUESTED_ADDRESS: 4, OVERLOAD: 1, MESSAGE_TYPE: 1, SERVER_ID: 4, MAX_MESSAGE_SIZE: 2}
+_READ_SIZES: Final = {
+    REQUESTED_ADDRESS: 4,
+    OVERLOAD: 1,
+    MESSAGE_TYPE: 1,
+    SERVER_ID: 4,
+    MAX_MESSAGE_SIZE: 2,
+    SUBNET_SELECTION: 4,
+}
 
 
 def read(options: bytes, file: bytes, sname: bytes) -> dict[int, bytes] | None:

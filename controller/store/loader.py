@@ -167,6 +167,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 snat_exempt=codec.load_ranges(row.snat_exempt),
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
+                dhcp_relays=codec.load_addresses(row.dhcp_relays),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
@@ -229,6 +230,7 @@ def network_of(record: NetworkRecord) -> Network:
         snat_exempt=spec.snat_exempt,
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
+        dhcp_relays=spec.dhcp_relays,
         allow_same_net_traffic=spec.allow_same_net_traffic,
     )
 

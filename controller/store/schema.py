@@ -94,6 +94,7 @@ networks = Table(
     # the defaults are those of rows from before there were security groups
     Column("allow_same_net_traffic", Boolean, nullable=False, server_default=true()),
     Column("filtering", Boolean, nullable=False, server_default=false()),
+    Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 

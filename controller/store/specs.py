@@ -12,9 +12,10 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering (typed
-        as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
-        allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
+        filtering (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or
+        None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid
+        `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -169,6 +170,7 @@ class NetworkSpec:
     snat_exempt: tuple[IPv4Network, ...] = ()
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
+    dhcp_relays: tuple[IPv4Address, ...] = ()
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True

@@ -75,6 +75,7 @@ ROUTES = [
     (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address(next_hop)),) if next_hop else ()
     for next_hop in (None, "10.20.0.51", "10.20.0.99")
 ]
+RELAYS = (IPv4Address("203.0.113.1"), IPv4Address("10.99.0.1"))
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 
 
@@ -195,6 +196,8 @@ def edits(draw: st.DrawFn) -> Change:
             snat_exempt=draw(st.sampled_from(EXEMPT)),
             force_snat=draw(st.sampled_from(EXEMPT)),
             own_snat_address=draw(st.booleans()),
+            dhcp_relays=draw(st.sampled_from([(), RELAYS[:1], RELAYS])),
+            external_network_id=draw(st.sampled_from([None, EXTERNAL])),
             allow_same_net_traffic=draw(st.booleans()),
         )
         return NetworkChange(net.id, edited)
