@@ -204,7 +204,6 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
 
 def _static_meters(view: View, _id: str) -> Iterator[MeterConfig]:
     yield from allowance.static_meters()
-    yield from dhcp_relay.static_meters()
 
 
 def _port_meters(view: View, port_id: str) -> Iterator[MeterConfig]:

@@ -133,7 +133,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "bit 0: came in by an uplink; 1: to the group of all nodes; 2: from outside, to a floating IP or untranslated; "
         "3: larger than the network "
         "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
-        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
+        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already; "
+        "7: DHCP that a relay has handed on",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
@@ -161,6 +162,7 @@ FLAG_TO_GROUP = 2
 FLAG_FLOATING = 4
 FLAG_LIFTED = 32
 FLAG_COPY = 64
+FLAG_RELAYED = 128
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
@@ -169,6 +171,7 @@ TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
 NOT_FLOATING = (0, FLAG_FLOATING)
 COPIED = (FLAG_COPY, FLAG_COPY)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
+RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ir import Controller, Flow, Meter, MeterConfig, flow, matching
+from flows.features.allowance import punt
+from flows.ir import Flow, SetField, flow, matching
 from flows.model import Network
-from flows.pipeline import RELAY_METER, RELAY_PACKET_INS, Priority
+from flows.pipeline import FLAG_FROM_UPLINK, FLAG_RELAYED, Priority, Reg
 from flows.protocols import DHCP_SERVER_PORT, ETH_IP, PROTO_UDP
 from flows.rules import Rule
 from flows.view import View, range_match
 
-_WHOLE = 0xFFFF
 _HOST_MASK = 0xFFFFFFFF
 
 
@@ -35,11 +35,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
                 Rule.PUNT_RELAYED_DHCP,
                 Priority.GUARD,
                 matching(metadata=network.key, ip_src=sender, ip_dst=int(held.address), **to_server),
-                Meter(RELAY_METER),
-                Controller(_WHOLE),
+                SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_RELAYED),
+                *punt(),
                 key=network.key,
             )
-
-
-def static_meters() -> Iterator[MeterConfig]:
-    yield MeterConfig(RELAY_METER, *RELAY_PACKET_INS, packets=True)

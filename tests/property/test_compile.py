@@ -448,6 +448,7 @@ def test_every_rule_is_used() -> None:
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
         *_policed(base),
+        base.apply(2, [NetworkChange(shared.id, replace(shared, dhcp_relays=RELAYS))]),
         base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
         base.apply(2, [PortChange(here.id, replace(here, address_pairs=(VIRTUAL,)))]),
     ]
