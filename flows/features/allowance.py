@@ -49,7 +49,7 @@ def static() -> Iterator[Flow]:
     too_large = matching(reg6=0, reg0=TOO_LARGE)
     yield flow(Rule.ALLOWANCE_SHARED, Priority.LOW, too_large, Meter(TOO_LARGE_METER))
     relayed = matching(reg6=0, reg0=RELAYED)
-    yield flow(Rule.ALLOWANCE_SHARED, Priority.LOW, relayed, Meter(RELAY_METER))
+    yield flow(Rule.ALLOWANCE_SHARED, Priority.NORMAL, relayed, Meter(RELAY_METER))
     yield flow(Rule.REPORT_ALLOWANCE, Priority.MISS, (), Meter(LOG_METER))
 
 
