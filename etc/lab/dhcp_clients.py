@@ -70,7 +70,9 @@ def _udhcpc(guest: Guest) -> list[str]:
     script = guest.directory / "udhcpc.script"
     script.write_text(_UDHCPC_SCRIPT.format(lease=guest.lease_file))
     script.chmod(0o755)
-    options = [flag for name in ("mtu", "search", "ntpsrv", "staticroutes") for flag in ("-O", name)]
+    options = [
+        flag for name in ("mtu", "search", "ntpsrv", "staticroutes", "tftp", "bootfile") for flag in ("-O", name)
+    ]
     return [
         "udhcpc",
         "-f",

@@ -219,3 +219,19 @@ def test_c10_a_vm_more_among_a_thousand_ports(cloud: Cloud) -> None:
     assert renewals.end() == {}
     added.tap.close()
     first.tap.close()
+
+
+def test_c11_a_deleted_port_is_answered_no_more(cloud: Cloud) -> None:
+    """And its lease is gone before another can get its address, although its VM goes on as if nothing had been."""
+    lab, gone = cloud.lab, cloud.clients[-1]
+    assert gone.renewed(0x6000)
+    address, network = str(gone.vm.address), gone.vm.port["network_id"]
+    lab.confirm(lab.client.delete_port(gone.vm.port["id"]).revision)
+    assert gone.vm.port["id"] not in cloud.leases()
+    gone.tap.clear()
+    gone.tap.send(sound(client_message(gone.vm, wire.DISCOVER, xid=0x6001).frame()))
+    gone.tap.send(sound(gone.renewal(0x6002).frame()))
+    heir = bound(lab, lab.create_vm("heir", lab.nodes[0], network, client=None, fixed_ips=[{"address": address}]))
+    assert str(heir.vm.address) == address and heir.renewed(0x6003)
+    assert gone.tap.dhcp() == []
+    heir.tap.close()
