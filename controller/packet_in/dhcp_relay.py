@@ -101,6 +101,8 @@ def _read(frame: bytes) -> _Message | str:
     ethernet = frames.parse_ethernet(frame)
     if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
         return outcomes.MALFORMED
+    if ethernet.source[0] & 1:  # the answer would go to a group
+        return outcomes.MALFORMED
     packet = frames.parse_ipv4(frame, ethernet.offset)
     if packet is None or packet.protocol != frames.PROTOCOL_UDP or packet.fragment or packet.more_fragments:
         return outcomes.MALFORMED

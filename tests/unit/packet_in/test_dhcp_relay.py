@@ -152,6 +152,7 @@ def test_the_relay_says_which_network(options: tuple[wire.Option, ...], giaddr: 
         (RELAYED.change(cookie=bytes(4)), outcomes.DHCP_BOOTP),
         (RELAYED.change(type=wire.OFFER), outcomes.DHCP_BAD_TYPE),
         (RELAYED.change(op=2), outcomes.MALFORMED),
+        (RELAYED.change(eth_source=b"\x03" + bytes(5)), outcomes.MALFORMED),
         (RELAYED.change(hlen=16), outcomes.MALFORMED),
         (RELAYED.change(ports=(67, 69)), outcomes.MALFORMED),
     ],
