@@ -399,10 +399,12 @@ def test_c17_renewals_are_by_unicast_for_ever(cloud: Cloud) -> None:
     """Ten of udhcpc, which renews whenever it is told to, and three more of each other client in its own time."""
     vm, tap = cloud.clients["udhcpc"], cloud.taps["udhcpc"]
     vm.wait_configured(30)
+    taken = vm.directory / "lease"  # written anew with each lease; who is told again before that begins from nothing
     for _ in range(10):
-        before = len(tap.asked())
+        before, last = len(tap.asked()), taken.stat().st_ino
         vm.renew()
-        wait_until(lambda before=before: acknowledged(tap, vm.address, before), 10, "a renewal")
+        wait_until(lambda last=last: taken.stat().st_ino != last, 10, "a renewal")
+        assert acknowledged(tap, vm.address, before)
         assert {asked.unicast for asked in tap.asked()[before:]} == {True}
     for name in CLIENTS[1:]:
         vm, tap = cloud.clients[name], cloud.taps[name]
