@@ -264,7 +264,8 @@ class Port:
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
     says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
-    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has said.
+    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has
+    said.
     """
 
     id: str
