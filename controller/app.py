@@ -36,6 +36,7 @@ from controller.connection import ConnectionFactory
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.mutes import Mutes
+from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
@@ -80,6 +81,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
+            dhcp=DhcpServer(single_default_gateway=settings.single_default_gateway),
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,

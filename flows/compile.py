@@ -16,6 +16,7 @@ from flows.features import (
     allowance,
     arp,
     classify,
+    dhcp_relay,
     external,
     floating_ip,
     fragments,
@@ -62,6 +63,7 @@ _STATIC = (
 _NETWORK = (
     classify.network,
     external.network,
+    dhcp_relay.network,
     size.network,
     nat.network,
     port_security.network,

@@ -177,6 +177,8 @@ class Network:
     `external` the nodes leave frames to the router alone but for those to `force_snat`. With `own_snat_address` each
     node has an SNAT address for this network alone.
 
+    `dhcp_relays`: from where relays hand on what machines on the wire say by DHCP, to the nodes' addresses outside.
+
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
 
     `gateway_node`: with gateway mode `single`, the one node by which the network's traffic to the outside leaves.
@@ -208,6 +210,7 @@ class Network:
     own_snat_address: bool = False
     allow_same_net_traffic: bool = True
     gateway_node: str | None = None
+    dhcp_relays: tuple[IPv4Address, ...] = ()
 
     @property
     def translated(self) -> bool:
@@ -275,7 +278,8 @@ class Port:
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
     says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
-    of its pairs it has now, as far as it has said so.
+    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has
+    said.
     """
 
     id: str
@@ -295,6 +299,7 @@ class Port:
     address_pairs: tuple[AddressPair, ...] = ()
     held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
+    device_id: str = ""
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

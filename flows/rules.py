@@ -15,6 +15,8 @@ from flows.pipeline import (
     PORT_PACKET_INS,
     PORT_ZONES,
     REGISTER_DOC,
+    RELAY_METER,
+    RELAY_PACKET_INS,
     SHARED_METER,
     SHARED_PACKET_INS,
     TABLE_DOC,
@@ -58,6 +60,9 @@ class Rule(Enum):
     DROP_EXPIRED_FORWARDING = _RuleInfo(26, Table.EXTERNAL_IN, True, "floating_ip", "TTL used up, not to be handed on")
     FORWARDING_ERROR = _RuleInfo(19, Table.EXTERNAL_IN, False, "floating_ip", "ICMP error about a forwarded port")
     FORWARDING_FRAGMENT = _RuleInfo(178, Table.EXTERNAL_IN, False, "floating_ip", "fragment to a forwarded port")
+    PUNT_RELAYED_DHCP = _RuleInfo(
+        27, Table.EXTERNAL_IN, False, "network", "DHCP that a relay hands on: to the controller"
+    )
     EXEMPT_IN = _RuleInfo(8, Table.EXTERNAL_IN, False, "network", "from a range that is not translated")
     DROP_REDIRECT = _RuleInfo(9, Table.EXTERNAL_IN, True, "", "ICMP redirect: nodes route by what they know")
     FLOATING_TRANSLATED = _RuleInfo(24, Table.EXTERNAL_ESTABLISHED, False, "port", "from a floating IP to its port")
@@ -346,6 +351,8 @@ def document() -> str:
         f"{SHARED_PACKET_INS[0]} packets a second, {SHARED_PACKET_INS[1]} at once |",
         f"| {LOG_METER} | the node | what security groups have reported: "
         f"{LOG_PACKET_INS[0]} packets a second, {LOG_PACKET_INS[1]} at once |",
+        f"| {RELAY_METER} | the node | what DHCP relays hand on: "
+        f"{RELAY_PACKET_INS[0]} packets a second, {RELAY_PACKET_INS[1]} at once |",
         "",
     ]
     return "\n".join(lines)

@@ -162,6 +162,8 @@ def _touched_by_network(
         for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP):
             touch(kind, (network.id,))
         touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
+        if network.dhcp_relays:
+            touch(Kind.NETWORK, snapshot.external_networks.values())
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
             if old is None or new is None or old.mtu != new.mtu:

@@ -27,6 +27,7 @@ from controller.api.fields import (
     HostName,
     LeaseTime,
     Mac,
+    MachineName,
     Mtu,
     Name,
     NodeName,
@@ -195,6 +196,7 @@ class NetworkCreate(RequestModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
@@ -224,6 +226,7 @@ class NetworkCreate(RequestModel):
             snat_exempt=tuple(self.snat_exempt),
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=tuple(self.dhcp_relays),
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
@@ -247,6 +250,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
+    "dhcp_relays": tuple,
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
@@ -277,6 +281,7 @@ class NetworkUpdate(UpdateModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True
@@ -287,7 +292,7 @@ class NetworkUpdate(UpdateModel):
 class PortCreate(RequestModel):
     network_id: ObjectId
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     project_id: ProjectId | None = None
     device_id: Text = ""
     mac: Mac | None = None
@@ -326,7 +331,7 @@ class PortBulk(RequestModel):
 
 class PortUpdate(UpdateModel):
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     device_id: Text = ""
     node: NodeName | None = None
     fixed_ips: FixedIps = []

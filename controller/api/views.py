@@ -39,6 +39,7 @@ def network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
         "snat_exempt": [str(part) for part in spec.snat_exempt],
         "force_snat": [str(part) for part in spec.force_snat],
         "own_snat_address": spec.own_snat_address,
+        "dhcp_relays": [str(address) for address in spec.dhcp_relays],
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,

@@ -123,6 +123,14 @@ class Changeable:
             "--own-snat-address/--no-own-snat-address", help="Each node leaves with an address for this network alone."
         ),
     ] = None
+    dhcp_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dhcp-relay",
+            metavar="ADDRESS",
+            help="A relay of yours that hands on what machines on the wire say by DHCP (may be repeated).",
+        ),
+    ] = None
     router: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +176,7 @@ class Changeable:
             snat_exempt=options.each("--snat-exempt", self.snat_exempt, str),
             force_snat=options.each("--force-snat", self.force_snat, str),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=options.each("--dhcp-relay", self.dhcp_relay, str),
             router=self.router,
             allow_same_net_traffic=self.allow_same_net,
             filtering=self.filtering,

@@ -167,6 +167,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 snat_exempt=codec.load_ranges(row.snat_exempt),
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
+                dhcp_relays=codec.load_addresses(row.dhcp_relays),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
@@ -231,6 +232,7 @@ def network_of(record: NetworkRecord) -> Network:
         snat_exempt=spec.snat_exempt,
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
+        dhcp_relays=spec.dhcp_relays,
         allow_same_net_traffic=spec.allow_same_net_traffic,
         gateway_node=record.gateway_node,
     )
@@ -274,6 +276,7 @@ def _port(
         address_pairs=policy_loader.load_pairs(row.address_pairs),
         held=held,
         qos=policy_loader.load_qos(row.qos),
+        device_id=row.device_id,
     )
     return PortRecord(
         port,

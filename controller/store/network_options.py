@@ -52,6 +52,10 @@ _WHERE: Mapping[str, tuple[Callable[[Frame], bool], str]] = {
         lambda frame: frame.translated and not frame.routed,
         "where a router of the operator's routes: gateway mode external, and not an external network",
     ),
+    "dhcp_relays": (
+        lambda frame: not frame.routed and not frame.external,
+        "where a router of the operator's relays: gateway mode external or none, and not an external network",
+    ),
     "own_snat_address": (lambda frame: frame.everywhere, "where every node routes: gateway mode per_host or shared"),
 }
 

@@ -53,6 +53,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "snat_exempt": codec.dump_ranges,
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
+    "dhcp_relays": codec.dump_addresses,
     "router": str,
     "allow_same_net_traffic": bool,
     "filtering": bool,

@@ -97,6 +97,7 @@ networks = Table(
     # with gateway mode `single`; `pinned`: the operator's choice
     Column("gateway_node", NAME),
     Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
+    Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 

@@ -36,6 +36,7 @@ from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
     InterfaceReport,
     JournalEntry,
+    Lease,
     LeaseRecord,
     NetworkRecord,
     NetworkSpec,
@@ -249,8 +250,23 @@ class Store(FloatingIpStore, SecurityGroupStore):
         kept = list(batch)
         return self._database.write(lambda connection: leases.record(connection, kept)) if kept else 0
 
-    def list_leases(self, *, port_id: str | None = None) -> list[LeaseRecord]:
-        return self._database.read(lambda connection: leases.load(connection, port_id))
+    def list_leases(
+        self,
+        *,
+        port_id: str | None = None,
+        network_id: str | None = None,
+        project_id: str | None = None,
+        address: IPv4Address | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[Lease]:
+        table = schema.ports.c
+        wanted = {table.id: port_id, table.network_id: network_id, table.project_id: project_id}
+        now = self._clock()
+        return self._database.read(
+            lambda connection: leases.page(connection, wanted, address, state, now, limit, marker)
+        )
 
     def revision(self) -> int:
         return self._database.read(journal.revision)

@@ -77,6 +77,7 @@ ROUTES = [
     (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address(next_hop)),) if next_hop else ()
     for next_hop in (None, "10.20.0.51", "10.20.0.99")
 ]
+RELAYS = (IPv4Address("203.0.113.1"), IPv4Address("10.99.0.1"))
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 
 
@@ -197,6 +198,8 @@ def edits(draw: st.DrawFn) -> Change:
             snat_exempt=draw(st.sampled_from(EXEMPT)),
             force_snat=draw(st.sampled_from(EXEMPT)),
             own_snat_address=draw(st.booleans()),
+            dhcp_relays=draw(st.sampled_from([(), RELAYS[:1], RELAYS])),
+            external_network_id=draw(st.sampled_from([None, EXTERNAL])),
             allow_same_net_traffic=draw(st.booleans()),
         )
         if edited.single:
@@ -450,6 +453,7 @@ def test_every_rule_is_used() -> None:
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
         *_policed(base),
+        base.apply(2, [NetworkChange(shared.id, replace(shared, dhcp_relays=RELAYS))]),
         base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
         base.apply(2, [PortChange(here.id, replace(here, address_pairs=(VIRTUAL,)))]),
         *(base.apply(2, [NetworkChange(shared.id, _single(way_out))]) for way_out in ("n1", "n2")),

@@ -60,6 +60,7 @@ NETWORK = {
     "snat_exempt": ["192.0.2.0/24"],
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
+    "dhcp_relays": [],  # not where nodes route
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
@@ -219,6 +220,7 @@ NETWORKS = OPTION_LISTS | {
     "routes": {"empty list"},
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
+    "dhcp_relays": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},

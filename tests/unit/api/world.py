@@ -102,6 +102,7 @@ class World:
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),
                 lease_time=7200,
+                single_default_gateway=False,
                 packet_in_rate=50,
                 packet_in_burst=100,
                 packet_in_mute=60,

@@ -231,6 +231,7 @@ OPTIONS = {
     "--snat-exempt=192.0.2.0/24": {"snat_exempt": ["192.0.2.0/24"]},
     "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
     "--own-snat-address": {"own_snat_address": True},
+    "--dhcp-relay=203.0.113.1": {"dhcp_relays": ["203.0.113.1"]},
     "--router=isolated": {"router": "isolated"},
     "--gateway-node=n2": {"gateway_node": "n2"},
 }
@@ -251,6 +252,7 @@ def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dic
     [
         (("--route", "none"), {"routes": []}),
         (("--snat-exempt", "none"), {"snat_exempt": []}),
+        (("--dhcp-relay", "none"), {"dhcp_relays": []}),
         (("--no-own-snat-address",), {"own_snat_address": False}),
         (("--gateway-node", "auto"), {"gateway_node": None}),
     ],
