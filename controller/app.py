@@ -24,7 +24,7 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, background, config, holders, logs
+from controller import arrivals, background, config, gateway_watch, holders, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
@@ -33,8 +33,10 @@ from controller.api.services import Services
 from controller.arrivals import Arrivals
 from controller.background import LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.mutes import Mutes
+from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
@@ -79,6 +81,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
+            dhcp=DhcpServer(single_default_gateway=settings.single_default_gateway),
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
@@ -96,6 +99,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
         self._holders = Holders(
             self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
+        )
+        self._gateway_watch = GatewayWatch(
+            self.store, self.keeper.snapshot, lambda: iter(self.sessions), self.sessions.send
         )
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
@@ -156,6 +162,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
             eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
+            eventlet.spawn(every, gateway_watch.PERIOD, self._gateway_watch.look, self.counters),
+            eventlet.spawn(every, gateway_watch.ANNOUNCE_PERIOD, self._gateway_watch.announce, self.counters),
             eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),

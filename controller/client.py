@@ -248,6 +248,12 @@ class Client:
     def delete_port_forwarding(self, floating_ip_id: str, forwarding_id: str) -> Written:
         return self._write("DELETE", _path(_forwardings(floating_ip_id), forwarding_id), "port_forwarding")
 
+    # leases
+
+    def list_leases(self, **filters: str | None) -> list[Object]:
+        """All leases of ports that the token may see. Filters: project_id, network_id, port_id, address, state."""
+        return self._list("leases", filters)
+
     # quotas
 
     def get_quota(self, project_id: str) -> Object:

@@ -59,6 +59,11 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             max=MOST_LEASE_TIME,
             help="Seconds; for networks that set none.",
         ),
+        cfg.BoolOpt(
+            "use_single_default_gateway",
+            default=False,
+            help="Of the ports of one machine (device_id) only the one made first gets a default route.",
+        ),
     ],
     "packet_in": [
         cfg.IntOpt("rate", default=50, min=1, help="Packets a second that one port may send to the controller."),
@@ -140,6 +145,7 @@ class ControllerConfig:
     openflow_port: int
     credentials: tuple[Credential, ...]
     lease_time: int
+    single_default_gateway: bool
     packet_in_rate: int
     packet_in_burst: int
     packet_in_mute: int
@@ -230,6 +236,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             openflow_port=conf.openflow.port,
             credentials=_credentials(conf.auth.token),
             lease_time=conf.dhcp.lease_time,
+            single_default_gateway=conf.dhcp.use_single_default_gateway,
             packet_in_rate=conf.packet_in.rate,
             packet_in_burst=conf.packet_in.burst,
             packet_in_mute=conf.packet_in.mute,

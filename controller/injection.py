@@ -70,6 +70,7 @@ def _nobody(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -
 _ROUTER: Mapping[GatewayMode, Callable[[NetworkRecord, SubnetSpec, Sequence[Node]], IPv4Address | None]] = {
     GatewayMode.PER_HOST: _first_held,
     GatewayMode.SHARED: _own,
+    GatewayMode.SINGLE: _own,
     GatewayMode.EXTERNAL: _own,
     GatewayMode.NONE: _nobody,
 }

@@ -19,8 +19,12 @@ class NetworkKind(StrEnum):
 class GatewayMode(StrEnum):
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
+
+
+ROUTED_MODES = frozenset({GatewayMode.PER_HOST, GatewayMode.SHARED, GatewayMode.SINGLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,9 @@ class Qos:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """`gateway` is the address of gateway mode `shared` and `external`, and of an external network's next hop."""
+    """`gateway` is the address of gateway modes `shared`, `single` and `external`, and of an external network's next
+    hop.
+    """
 
     id: str
     cidr: IPv4Network
@@ -171,7 +177,11 @@ class Network:
     `external` the nodes leave frames to the router alone but for those to `force_snat`. With `own_snat_address` each
     node has an SNAT address for this network alone.
 
+    `dhcp_relays`: from where relays hand on what machines on the wire say by DHCP, to the nodes' addresses outside.
+
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
+
+    `gateway_node`: with gateway mode `single`, the one node by which the network's traffic to the outside leaves.
     """
 
     id: str
@@ -199,6 +209,8 @@ class Network:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     allow_same_net_traffic: bool = True
+    gateway_node: str | None = None
+    dhcp_relays: tuple[IPv4Address, ...] = ()
 
     @property
     def translated(self) -> bool:
@@ -208,7 +220,12 @@ class Network:
     @property
     def routed(self) -> bool:
         """True when the nodes themselves are the network's gateway."""
-        return self.gateway_mode in (GatewayMode.PER_HOST, GatewayMode.SHARED)
+        return self.gateway_mode in ROUTED_MODES
+
+    @property
+    def single(self) -> bool:
+        """True when one node alone is the way out."""
+        return self.gateway_mode is GatewayMode.SINGLE
 
     def subnet(self, subnet_id: str) -> Subnet:
         """Raises KeyError when the subnet is not of this network."""
@@ -261,7 +278,8 @@ class Port:
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
     says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
-    of its pairs it has now, as far as it has said so.
+    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has
+    said.
     """
 
     id: str
@@ -281,6 +299,7 @@ class Port:
     address_pairs: tuple[AddressPair, ...] = ()
     held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
+    device_id: str = ""
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

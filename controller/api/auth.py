@@ -35,6 +35,7 @@ class Resource(StrEnum):
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
+    LEASE = "lease"
     QUOTA = "quota"
     SECURITY_GROUP = "security_group"
     SECURITY_GROUP_RULE = "security_group_rule"
@@ -99,6 +100,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PORT_FORWARDING, Verb.SHOW): _USERS,
     (Resource.PORT_FORWARDING, Verb.CREATE): _WRITERS,
     (Resource.PORT_FORWARDING, Verb.DELETE): _WRITERS,
+    (Resource.LEASE, Verb.LIST): _USERS,
     (Resource.QUOTA, Verb.SHOW): _USERS,
     (Resource.QUOTA, Verb.UPDATE): _ADMINS,
     (Resource.SECURITY_GROUP, Verb.LIST): _USERS,
@@ -130,7 +132,17 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
 # without port security could send as anybody, and limits are what the operator sells.
 ADMIN_NETWORK_FIELDS = frozenset(
-    {"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering", "assignable"}
+    {
+        "shared",
+        "external",
+        "segment",
+        "snat_exempt",
+        "own_snat_address",
+        "dhcp_relays",
+        "filtering",
+        "gateway_node",
+        "assignable",
+    }
 )
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 

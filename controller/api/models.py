@@ -28,6 +28,7 @@ from controller.api.fields import (
     HostName,
     LeaseTime,
     Mac,
+    MachineName,
     Mtu,
     Name,
     NodeName,
@@ -199,10 +200,12 @@ class NetworkCreate(RequestModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
     assignable: bool = False
+    gateway_node: NodeName | None = None
 
     def spec(self, lease_time: int, project_id: str | None, router: str, place: tuple[NetworkKind, str]) -> NetworkSpec:
         """`lease_time` is the configured default in seconds; `project_id`, `router` and `place` (kind and physical
@@ -231,10 +234,12 @@ class NetworkCreate(RequestModel):
             snat_exempt=tuple(self.snat_exempt),
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=tuple(self.dhcp_relays),
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
             assignable=self.assignable,
+            gateway_node=self.gateway_node,
         )
 
 
@@ -261,6 +266,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
+    "dhcp_relays": tuple,
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
@@ -291,10 +297,12 @@ class NetworkUpdate(UpdateModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True
     assignable: bool = False
+    gateway_node: NodeName | None = None
     subnets: Subnets = []
 
 
@@ -302,7 +310,7 @@ class _PortFields(RequestModel):
     """What is the same for all ports of a machine."""
 
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     project_id: ProjectId | None = None
     device_id: Text = ""
     node: NodeName | None = None
@@ -360,7 +368,7 @@ class PortBulk(RequestModel):
 
 class PortUpdate(UpdateModel):
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     device_id: Text = ""
     node: NodeName | None = None
     fixed_ips: FixedIps = []

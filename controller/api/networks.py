@@ -13,18 +13,18 @@ from controller.store.network_specs import Carving
 from controller.store.specs import NetworkRecord, NetworkSpec, NotFound, Written
 from flows.model import NetworkKind
 
-_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems"}
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
 _MANY = frozenset({"count", "network_size"})
 
 
 def list_networks(services: Services, request: Request) -> Answer:
     records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
-    return Answer.json({"networks": [_view(request, record) for record in records]})
+    return Answer.json({"networks": [_view(services, request, record) for record in records]})
 
 
 def show_network(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"network": _view(request, visible(services, request.caller, request.params["id"]))})
+    return Answer.json({"network": _view(services, request, visible(services, request.caller, request.params["id"]))})
 
 
 def create_networks(services: Services, request: Request) -> Answer:
@@ -33,13 +33,15 @@ def create_networks(services: Services, request: Request) -> Answer:
     if not many:
         spec = _spec(services, caller, request.parse(NETWORK_CREATE))
         own = caller.role is not Role.ADMIN
-        return written(request, services.store.create_network(spec, caller.actor, by_project=own), 201)
+        return written(services, request, services.store.create_network(spec, caller.actor, by_project=own), 201)
     if caller.role is not Role.ADMIN:
         raise forbidden("many at once are for administrators", min(many))
     body = request.parse(NETWORK_CARVE)
     carving = Carving(body.count, body.network_size)
     made = services.store.create_networks(_spec(services, caller, body), carving, caller.actor)
-    return Answer.json({"networks": [_view(request, one) for one in made.value], "revision": made.revision}, 201)
+    return Answer.json(
+        {"networks": [_view(services, request, one) for one in made.value], "revision": made.revision}, 201
+    )
 
 
 def _spec(services: Services, caller: Identity, body: NetworkCreate) -> NetworkSpec:
@@ -63,12 +65,12 @@ def update_network(services: Services, request: Request) -> Answer:
     changes = body.changes()
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
-    return written(request, services.store.update_network(record.id, changes, request.caller.actor))
+    return written(services, request, services.store.update_network(record.id, changes, request.caller.actor))
 
 
 def delete_network(services: Services, request: Request) -> Answer:
     record = changeable(services, request.caller, request.params["id"])
-    return written(request, services.store.delete_network(record.id, request.caller.actor))
+    return written(services, request, services.store.delete_network(record.id, request.caller.actor))
 
 
 def visible(services: Services, caller: Identity, network_id: str, field: str | None = None) -> NetworkRecord:
@@ -138,12 +140,12 @@ def _router(services: Services, caller: Identity, wanted: str) -> str:
     return record.id
 
 
-def written(request: Request, done: Written[NetworkRecord], status: int = 200) -> Answer:
-    return Answer.json({"network": _view(request, done.value), "revision": done.revision}, status)
+def written(services: Services, request: Request, done: Written[NetworkRecord], status: int = 200) -> Answer:
+    return Answer.json({"network": _view(services, request, done.value), "revision": done.revision}, status)
 
 
-def _view(request: Request, record: NetworkRecord) -> views.Json:
-    return views.network(record, request.caller.operates)
+def _view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
+    return views.network(record, services.node_state, request.caller.operates)
 
 
 ROUTES = (

@@ -31,20 +31,20 @@ def associate(services: Services, request: Request) -> Answer:
     body = request.parse(NETWORK_PROJECT)
     record = networks.visible(services, request.caller, request.params["id"])
     written = services.store.associate_network(record.id, body.project_id, request.caller.actor)
-    return networks.written(request, written)
+    return networks.written(services, request, written)
 
 
 def disassociate(services: Services, request: Request) -> Answer:
     record = networks.visible(services, request.caller, request.params["id"])
-    return networks.written(request, services.store.disassociate_network(record.id, request.caller.actor))
+    return networks.written(services, request, services.store.disassociate_network(record.id, request.caller.actor))
 
 
 def add(services: Services, request: Request) -> Answer:
     body, project_id, actor = request.parse(PROJECT_NETWORK), _project(request), request.caller.actor
     if body.network_id is None:
-        return networks.written(request, services.store.associate_free_network(project_id, actor))
+        return networks.written(services, request, services.store.associate_free_network(project_id, actor))
     record = networks.visible(services, request.caller, body.network_id, field="network_id")
-    return networks.written(request, services.store.associate_network(record.id, project_id, actor))
+    return networks.written(services, request, services.store.associate_network(record.id, project_id, actor))
 
 
 def scrub(services: Services, request: Request) -> Answer:

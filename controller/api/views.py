@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,17 +14,27 @@ Json = dict[str, Any]
 
 # How the cloud is built, and what is nobody's business but its operator's: members do not see it.
 OPERATOR_NETWORK_FIELDS = frozenset(
-    {"key", "router_key", "physical_network", "segment", "carrier_nat", "assignable", "problems"}
+    {
+        "key",
+        "router_key",
+        "physical_network",
+        "segment",
+        "carrier_nat",
+        "assignable",
+        "problems",
+        "gateway_node",
+        "gateway_node_pinned",
+    }
 )
 
 
-def network(record: NetworkRecord, whole: bool) -> Json:
-    """`whole`: with what is for operators."""
-    shown = _network(record)
+def network(record: NetworkRecord, node_state: Callable[[str], Json], whole: bool) -> Json:
+    """`node_state` is what the sessions say of a node. `whole`: with what is for operators."""
+    shown = _network(record, node_state)
     return shown if whole else {name: value for name, value in shown.items() if name not in OPERATOR_NETWORK_FIELDS}
 
 
-def _network(record: NetworkRecord) -> Json:
+def _network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
     spec = record.spec
     return {
         "id": record.id,
@@ -50,23 +60,30 @@ def _network(record: NetworkRecord) -> Json:
         "snat_exempt": [str(part) for part in spec.snat_exempt],
         "force_snat": [str(part) for part in spec.force_snat],
         "own_snat_address": spec.own_snat_address,
+        "dhcp_relays": [str(address) for address in spec.dhcp_relays],
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,
         "assignable": spec.assignable,
+        "gateway_node": record.gateway_node,
+        "gateway_node_pinned": spec.gateway_node is not None,
         "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
-        "problems": _problems(record),
+        "problems": _problems(record, node_state),
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
 
-def _problems(record: NetworkRecord) -> list[str]:
+def _problems(record: NetworkRecord, node_state: Callable[[str], Json]) -> list[str]:
     """What is no error, as nodes may register later, but keeps the network from working as it is."""
-    if record.reached:
-        return []
-    return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    if not record.reached:
+        return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    found = list(record.problems)
+    if record.gateway_node is not None and node_state(record.gateway_node).get("state") == "disconnected":
+        why = "pinned, so none takes over" if record.spec.gateway_node is not None else "none has taken over"
+        found.append(f"its gateway node {record.gateway_node} is not connected ({why})")
+    return found
 
 
 def _subnet(subnet: SubnetSpec) -> Json:

@@ -9,6 +9,7 @@ import typer
 from controller.cli import (
     floating_ip,
     floating_ip_pool,
+    lease,
     network,
     network_project,
     node,
@@ -58,6 +59,7 @@ app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
 app.add_typer(floating_ip.app, name="floating-ip")
 app.add_typer(port_forwarding.app, name="port-forwarding")
+app.add_typer(lease.app, name="lease")
 app.add_typer(quota.app, name="quota")
 app.add_typer(security_group.app, name="security-group")
 app.add_typer(security_rule.default_rule, name="default-rule")

@@ -21,11 +21,15 @@ from controller.client import Object, Written
 app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
 
 
+AUTO = "auto"
+
+
 class GatewayMode(StrEnum):
     """As flows.model.GatewayMode; written here again because the command does not load the model."""
 
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
 
@@ -121,6 +125,14 @@ class Changeable:
             "--own-snat-address/--no-own-snat-address", help="Each node leaves with an address for this network alone."
         ),
     ] = None
+    dhcp_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dhcp-relay",
+            metavar="ADDRESS",
+            help="A relay of yours that hands on what machines on the wire say by DHCP (may be repeated).",
+        ),
+    ] = None
     router: Annotated[
         str | None,
         typer.Option(
@@ -149,10 +161,19 @@ class Changeable:
             help="To be given to a project, and taken back; free while it has none (administrators).",
         ),
     ] = None
+    gateway_node: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway-node",
+            metavar="NODE|auto",
+            help="With gateway mode single: the way out is this node, lost or not; auto: one that is elected.",
+        ),
+    ] = None
 
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
-        return options.given(
+        pin = options.nullable("gateway_node", self.gateway_node, AUTO)
+        return pin | options.given(
             dhcp=self.dhcp,
             dhcp_options=options.dhcp_options(self.dhcp_option),
             ntp_servers=options.each("--ntp-server", self.ntp_server, str),
@@ -164,6 +185,7 @@ class Changeable:
             snat_exempt=options.each("--snat-exempt", self.snat_exempt, str),
             force_snat=options.each("--force-snat", self.force_snat, str),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=options.each("--dhcp-relay", self.dhcp_relay, str),
             router=self.router,
             allow_same_net_traffic=self.allow_same_net,
             filtering=self.filtering,

@@ -14,9 +14,20 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import activation, connection_log, frames, holding, icmp, neighbours, outcomes, too_large
+from controller.packet_in import (
+    activation,
+    connection_log,
+    dhcp_relay,
+    frames,
+    holding,
+    icmp,
+    neighbours,
+    outcomes,
+    too_large,
+)
 from controller.packet_in.connection_log import ConnectionLog
-from controller.packet_in.dhcp import DhcpServer
+from controller.packet_in.dhcp import Answer, DhcpServer
+from controller.packet_in.dhcp_relay import RelayedMachines
 from controller.packet_in.floods import Floods, Mute
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
@@ -26,7 +37,7 @@ from controller.packet_in.too_large import source_subnet
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
 from flows.features.mute import muted
 from flows.model import Neighbour, Network, Node, Port
-from flows.pipeline import GATEWAY_MAC, node_mac
+from flows.pipeline import GATEWAY_MAC, RELAY_PACKET_INS, node_mac
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from flows.wire import FROM_CONTROLLER
@@ -58,6 +69,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
         Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
         Rule.PUNT_HOLDER: port,
+        Rule.PUNT_RELAYED_DHCP: Limit(*RELAY_PACKET_INS),
     }
 
 
@@ -106,6 +118,7 @@ class Dispatcher:
         self._buckets = {rule: TokenBuckets(limit.rate, limit.burst) for rule, limit in services.limits.items()}
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
+            Rule.PUNT_RELAYED_DHCP: self._relayed_dhcp,
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
             Rule.PUNT_TOO_LARGE: self._too_large,
@@ -117,6 +130,7 @@ class Dispatcher:
             Rule.PUNT_HOLDER: self._holds,
             **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
         }
+        self._machines = RelayedMachines()
         self._connections = ConnectionLog(node, services.log_connection)
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
@@ -162,11 +176,29 @@ class Dispatcher:
         if not self._port_allowed(Rule.PUNT_DHCP, key):
             return outcomes.RATE_LIMITED, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
-        if answer.lease is not None:
-            address, state, seconds = answer.lease
-            new = self._services.leases.record(LeaseEvent(key, address, state, self._services.wall_clock() + seconds))
-            if state is LeaseState.DECLINED and new:  # said once until the event has been stored
-                _log.warning("port %s declined its address %s: something else uses it", port.id, address)
+        self._record(answer, port)
+        return answer.outcome, _back(in_port, answer.frame)
+
+    def _record(self, answer: Answer, port: Port) -> None:
+        if answer.lease is None:
+            return
+        address, state, seconds = answer.lease
+        new = self._services.leases.record(LeaseEvent(port.key, address, state, self._services.wall_clock() + seconds))
+        if state is LeaseState.DECLINED and new:  # said once until the event has been stored
+            _log.warning("port %s declined its address %s: something else uses it", port.id, address)
+
+    def _relayed_dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        if network is None or node is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        if node.uplink(network.physical_network) != in_port:
+            return outcomes.WRONG_IN_PORT, ()
+        if not self._allowed(Rule.PUNT_RELAYED_DHCP, key):
+            return outcomes.RATE_LIMITED, ()
+        answer, port = dhcp_relay.answer(frame, network, node, snapshot, self._services.dhcp, self._machines)
+        if port is not None:
+            self._record(answer, port)
         return answer.outcome, _back(in_port, answer.frame)
 
     def _arrived(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
@@ -255,7 +287,7 @@ class Dispatcher:
         if not self._allowed(Rule.PUNT_TOO_LARGE_IN, port.key):
             return outcomes.RATE_LIMITED, ()
         if sender is None:
-            return too_large.arriving(frame, port, network, snapshot)
+            return too_large.arriving(frame, port, network, node, snapshot)
         return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
 
     def _large_echo(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:

@@ -40,15 +40,18 @@ def crossing(frame: bytes, in_port: int, port: Port, network: Network, target: N
 
 
 def receiver(frame: bytes, network: Network, node: Node, snapshot: Snapshot) -> Port | None:
-    """The VM of this node that a packet is for, when it has been translated."""
+    """The VM of this node, or of one whose way out this one is, that a packet is for when it has been translated."""
     ethernet = frames.parse_ethernet(frame)
     ends = None if ethernet is None else frames.ipv4_addresses(frame, ethernet.offset)
     port = None if ends is None else snapshot.port_with(network.id, IPv4Address(ends[1]))
-    here = port is not None and any(binding.node == node.name for binding in port.bindings)
-    return port if here else None
+    return port if port is not None and (_is_here(port, node) or network.gateway_node == node.name) else None
 
 
-def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> Answer:
+def _is_here(port: Port, node: Node) -> bool:
+    return any(binding.node == node.name for binding in port.bindings)
+
+
+def arriving(frame: bytes, port: Port, network: Network, node: Node, snapshot: Snapshot) -> Answer:
     """From outside, translated and routed already. Who sent it is told as if by the VM itself: by the connection."""
     ethernet, packet = _parsed(frame)
     if ethernet is None or packet is None:
@@ -70,7 +73,9 @@ def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> 
         return (outcomes.TOO_LARGE if told else outcomes.TOO_LARGE_SILENT), told
     link = vm + gateway + ethertype
     cut = fragments(datagram, network.mtu)
-    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part, flags=_FROM_OUTSIDE) for part in cut)
+    # to another node it is switched, as what one VM sends another
+    flags = _FROM_OUTSIDE if _is_here(port, node) else 0
+    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part, flags=flags) for part in cut)
     return outcomes.FRAGMENTED, (*parts, *told)
 
 

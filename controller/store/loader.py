@@ -167,14 +167,17 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 snat_exempt=codec.load_ranges(row.snat_exempt),
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
+                dhcp_relays=codec.load_addresses(row.dhcp_relays),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
                 assignable=row.assignable,
+                gateway_node=row.gateway_node if row.gateway_node_pinned else None,
             ),
             created_at=row.created_at,
             revision=row.revision,
             reached=row.physical_network in reached,
+            gateway_node=row.gateway_node,
         )
         for row in _rows(connection, _NETWORKS, ids)
     ]
@@ -230,7 +233,9 @@ def network_of(record: NetworkRecord) -> Network:
         snat_exempt=spec.snat_exempt,
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
+        dhcp_relays=spec.dhcp_relays,
         allow_same_net_traffic=spec.allow_same_net_traffic,
+        gateway_node=record.gateway_node,
     )
 
 
@@ -272,6 +277,7 @@ def _port(
         address_pairs=policy_loader.load_pairs(row.address_pairs),
         held=held,
         qos=policy_loader.load_qos(row.qos),
+        device_id=row.device_id,
     )
     return PortRecord(
         port,

@@ -12,7 +12,17 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN
-from controller.store import codec, floating_ip_pools, ipam, network_options, node_addresses, own_snat, ranges, routers
+from controller.store import (
+    codec,
+    floating_ip_pools,
+    gateway_nodes,
+    ipam,
+    network_options,
+    node_addresses,
+    own_snat,
+    ranges,
+    routers,
+)
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
 from controller.store.network_options import TAKEN_RANGES, Frame
 from controller.store.network_specs import Carving
@@ -46,6 +56,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "snat_exempt": codec.dump_ranges,
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
+    "dhcp_relays": codec.dump_addresses,
     "router": str,
     "allow_same_net_traffic": bool,
     "filtering": bool,
@@ -53,6 +64,8 @@ COLUMN_CHANGES: dict[str, Any] = {
 }
 
 MAX_NAME = 255
+# what may change and is not a column, or not one alone
+_APART = frozenset({"subnets", "gateway_node"})
 
 _TOUCH_PORT = update(ports).where(ports.c.id == bindparam("port")).values(revision=bindparam("r"))
 
@@ -68,6 +81,10 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     if spec.external_network_id is not None:
         _require_external(tx.connection, spec.external_network_id)
     carrier_nat = ranges.overlaps(tx.connection, spec, subnet.cidr)
+    if carrier_nat and mode is GatewayMode.SINGLE:
+        # carrier addresses are undone where the port is
+        message = f"another network uses {subnet.cidr}: gateway mode single needs a range of its own"
+        raise Conflict("cidr_overlap", message, "subnets.0.cidr")
     segment = _segment(tx.connection, spec, vlan_range) if segment is None else segment
     private = not (spec.shared or spec.external)
     if spec.allow_same_net_traffic is None:
@@ -114,6 +131,9 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     if spec.external:
         node_addresses.give_snat_to_all(tx, id_)
         own_snat.settle(tx)
+        gateway_nodes.settle(tx)
+    if spec.gateway_node is not None:
+        gateway_nodes.pin(tx, id_, spec.gateway_node)
     return id_
 
 
@@ -171,7 +191,7 @@ def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
         if cidr.overlaps(taken):
             raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.0.cidr", range=str(taken))
     gateway = subnet.gateway
-    if mode is GatewayMode.SHARED and gateway is None:
+    if mode in (GatewayMode.SHARED, GatewayMode.SINGLE) and gateway is None:
         gateway = cidr[1]
     if mode is GatewayMode.EXTERNAL and gateway is None:
         raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.0.gateway")
@@ -254,13 +274,13 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
     if row is None:
         raise NotFound("network_unknown", f"there is no network {network_id}")
     for name in changes:
-        if name != "subnets" and name not in COLUMN_CHANGES:
+        if name not in _APART and name not in COLUMN_CHANGES:
             known = name in NetworkSpec.__dataclass_fields__
             code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
             raise Invalid(code, f"{name} of a network {why}", name)
     if changes.get("external_network_id") is not None:
         _require_external(tx.connection, changes["external_network_id"])
-    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "subnets"}
+    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name not in _APART}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     subnet = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
     cidr, gateway = IPv4Network(subnet.cidr), None if subnet.gateway is None else IPv4Address(subnet.gateway)
@@ -282,6 +302,10 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
     if changed.keys() & {"own_snat_address", "external_network_id"}:
         own_snat.settle(tx)
+    if "external_network_id" in changed:
+        gateway_nodes.settle(tx)
+    if "gateway_node" in changes:
+        gateway_nodes.pin(tx, network_id, changes["gateway_node"])
     if "filtering" in values:
         ids = tx.connection.execute(select(ports.c.id).where(ports.c.network_id == network_id)).scalars().all()
         told = [{"port": id_, "r": tx.record(PORT, id_, UPDATE, {"filtering": values["filtering"]})} for id_ in ids]
@@ -355,3 +379,4 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})
     own_snat.settle(tx)  # nothing is for this network any more, and others may leave elsewhere now
+    gateway_nodes.settle(tx)

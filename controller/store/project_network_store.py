@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
-from controller.store import loader, project_networks
+from controller.store import gateway_nodes, loader, project_networks
 from controller.store.journal import Transaction
 from controller.store.network_specs import Scrubbed
 from controller.store.quota_store import QuotaStore
 from controller.store.specs import NetworkRecord, NotFound, Written
+from flows.model import GatewayMode
 
 
 class ProjectNetworkStore(QuotaStore):
@@ -35,6 +39,14 @@ class ProjectNetworkStore(QuotaStore):
 
 def network(connection: Connection, network_id: str) -> NetworkRecord:
     """Raises NotFound `network_unknown`."""
-    for record in loader.load_networks(connection, [network_id]):
+    for record in load_networks(connection, [network_id]):
         return record
     raise NotFound("network_unknown", f"there is no network {network_id}")
+
+
+def load_networks(connection: Connection, ids: Sequence[str]) -> list[NetworkRecord]:
+    """With what is wrong with their gateway nodes."""
+    records = loader.load_networks(connection, ids)
+    single = [record.id for record in records if record.spec.gateway_mode is GatewayMode.SINGLE]
+    found = gateway_nodes.problems(connection, single) if single else {}
+    return [replace(record, problems=(found[record.id],)) if record.id in found else record for record in records]

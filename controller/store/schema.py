@@ -96,6 +96,10 @@ networks = Table(
     Column("filtering", Boolean, nullable=False, server_default=false()),
     # to be given to a project, and taken back
     Column("assignable", Boolean, nullable=False, server_default=false()),
+    # with gateway mode `single`; `pinned`: the operator's choice
+    Column("gateway_node", NAME),
+    Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
+    Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 

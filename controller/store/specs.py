@@ -13,10 +13,10 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         by_project: one more of those that a project may make itself (Exhausted `quota_exceeded`)
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering,
-        assignable (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or
-        None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid
-        `immutable`.
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
+        filtering, assignable (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and
+        gateway (or None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else
+        Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -47,7 +47,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
-    list_leases(*, port_id=None) -> list[LeaseRecord]
+    list_leases(*, port_id=None, network_id=None, project_id=None, address=None, state=None, limit=None, marker=None)
+        -> list[Lease]           as they are now, by port; marker is the id of the last one seen
 
     revision() -> int
     load_snapshot() -> flows.model.Snapshot
@@ -148,6 +149,8 @@ class NetworkSpec:
     `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
     `filtering`: its ports obey their security groups. `assignable`: the operator's, to be given to a project and taken
     back; without a project it is free.
+
+    `gateway_node`: with gateway mode `single`, the operator's choice of the node that is the way out; None: elected.
     """
 
     name: str
@@ -171,17 +174,20 @@ class NetworkSpec:
     snat_exempt: tuple[IPv4Network, ...] = ()
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
+    dhcp_relays: tuple[IPv4Address, ...] = ()
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
     assignable: bool = False
+    gateway_node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecord:
     """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in.
 
-    `reached`: a registered node has its physical network.
+    `reached`: a registered node has its physical network. `gateway_node`: that of mode `single`, chosen or elected.
+    `problems`: why it has none that serves, one line each. The model's feed leaves them out.
     """
 
     id: str
@@ -192,6 +198,8 @@ class NetworkRecord:
     created_at: float
     revision: int
     reached: bool
+    gateway_node: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +311,25 @@ class LeaseRecord:
     expires_at: float
     client_id: str = ""
     hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row of the lease table and whose it is. `id` names the row; `state` is that of now: a lease that nobody has
+    renewed is `expired`. `node`: where the port is bound.
+    """
+
+    id: str
+    port_id: str
+    address: IPv4Address
+    state: str
+    updated_at: float
+    expires_at: float
+    network_id: str
+    project_id: str | None
+    mac: str
+    hostname: str
+    node: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -16,6 +16,7 @@ from controller.store import (
     address_holders,
     bindings,
     debts,
+    gateway_nodes,
     journal,
     leases,
     loader,
@@ -33,12 +34,13 @@ from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.migrations import prepare
 from controller.store.network_specs import Carving
-from controller.store.project_network_store import ProjectNetworkStore, network
+from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
 from controller.store.quota_specs import Limits
 from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
     InterfaceReport,
     JournalEntry,
+    Lease,
     LeaseRecord,
     NetworkRecord,
     NetworkSpec,
@@ -87,7 +89,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
 
     def create_networks(self, spec: NetworkSpec, carving: Carving, actor: str) -> Written[list[NetworkRecord]]:
         def work(tx: Transaction) -> list[NetworkRecord]:
-            return loader.load_networks(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
+            return load_networks(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
 
         return self._write(actor, work)
 
@@ -105,6 +107,10 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
             return last
 
         return self._write(actor, work)
+
+    def replace_gateway_nodes(self, lost: Collection[str]) -> Written[list[tuple[str, str]]]:
+        """Other nodes become the ways out that lost ones were; (network's name, node) of each."""
+        return self._write(SYSTEM, lambda tx: gateway_nodes.replace(tx, lost))
 
     def get_network(self, network_id: str) -> NetworkRecord:
         return self._database.read(lambda connection: network(connection, network_id))
@@ -125,7 +131,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
 
         def work(connection: Connection) -> list[NetworkRecord]:
             ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return loader.load_networks(connection, ids)
+            return load_networks(connection, ids)
 
         return self._database.read(work)
 
@@ -267,8 +273,23 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
         kept = list(batch)
         return self._database.write(lambda connection: leases.record(connection, kept)) if kept else 0
 
-    def list_leases(self, *, port_id: str | None = None) -> list[LeaseRecord]:
-        return self._database.read(lambda connection: leases.load(connection, port_id))
+    def list_leases(
+        self,
+        *,
+        port_id: str | None = None,
+        network_id: str | None = None,
+        project_id: str | None = None,
+        address: IPv4Address | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[Lease]:
+        table = schema.ports.c
+        wanted = {table.id: port_id, table.network_id: network_id, table.project_id: project_id}
+        now = self._clock()
+        return self._database.read(
+            lambda connection: leases.page(connection, wanted, address, state, now, limit, marker)
+        )
 
     def revision(self) -> int:
         return self._database.read(journal.revision)

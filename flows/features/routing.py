@@ -59,7 +59,7 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
-    if view.present(network):
+    if view.attends(network):
         yield from _outwards(view, network)
     if view.narrow(network) and (view.present(network) or view.reachable(network)):
         too_large = matching(metadata=network.key, reg0=TOO_LARGE)

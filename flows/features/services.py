@@ -30,6 +30,18 @@ def static() -> Iterator[Flow]:
     yield drop(Rule.DROP_ECHO, Priority.MISS)
 
 
+def echoed(mac: int, address: int) -> tuple[Action, ...]:
+    """Turns an echo request to an address into its reply (RFC 792) without sending it."""
+    return (
+        Move("eth_src", "eth_dst"),
+        SetField("eth_src", mac),
+        Move("ip_src", "ip_dst"),
+        SetField("ip_src", address),
+        SetField("icmp_type", ICMP_ECHO_REPLY),
+        SetField("nw_ttl", _TTL),
+    )
+
+
 def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
@@ -40,15 +52,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield flow(Rule.PUNT_LARGE_ECHO, Priority.GUARD, too_large, *punt(), key=network.key)
     for address in gateways:
         to_gateway = {"reg5": network.router_key, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": address}
-        turned_round = (
-            Move("eth_src", "eth_dst"),
-            SetField("eth_src", GATEWAY_MAC),
-            Move("ip_src", "ip_dst"),
-            SetField("ip_src", address),
-            SetField("icmp_type", ICMP_ECHO_REPLY),
-            SetField("nw_ttl", _TTL),
-            OutputInPort(),
-        )
+        turned_round = (*echoed(GATEWAY_MAC, address), OutputInPort())
         for sender, measure in _senders(view, network):
             asked = matching(**to_gateway, **sender, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
             yield flow(Rule.TO_GATEWAY, Priority.NORMAL, asked, *measure, Goto(Table.GATEWAY), key=network.key)

@@ -42,7 +42,7 @@ def static() -> Iterator[Flow]:
 
 def network(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out(network)
-    if external is None or not view.present(network):
+    if external is None or not view.attends(network):
         return
     key = network.key
     measured = checks(network.mtu, external.mtu)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.unit.api.world import World
 
 SUBNET = {
@@ -109,6 +111,12 @@ def test_the_gateway_is_its_own_nodes_else_anothers(world: World) -> None:
         held[number] = world.ok("GET", f"/v1/nodes/n{number}")["node"]["gateways"][0]["address"]
     gateways = [data(world, port)[1]["ethernets"]["eth0"]["routes"][0]["via"] for port in ports]
     assert gateways == [held[1], held[2], held[1]]
+
+
+@pytest.mark.parametrize("mode", ["shared", "single", "external"])
+def test_the_gateway_is_the_networks_own(world: World, mode: str) -> None:
+    port = world.port(still(world, gateway_mode=mode)["id"])
+    assert data(world, port)[1]["ethernets"]["eth0"]["routes"][0]["via"] == "10.0.0.254"
 
 
 def test_without_a_gateway_there_is_no_default_route(world: World) -> None:

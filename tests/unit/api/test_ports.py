@@ -107,7 +107,7 @@ def test_bulk_names_the_port_that_the_store_refuses(world: World, ports: list[An
         ({"name": "a\u2028b"}, "name"),
         ({"hostname": "a b"}, "hostname"),
         ({"hostname": "vm/../1"}, "hostname"),
-        ({"hostname": "x" * 64}, "hostname"),
+        ({"hostname": "x" * 254}, "hostname"),
         ({"device_id": "\x7f"}, "device_id"),
         ({"mac": "02:00:00:00:00"}, "mac"),
         ({"mac": "01:00:00:00:00:01"}, "mac"),

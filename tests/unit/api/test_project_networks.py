@@ -48,6 +48,7 @@ MEMBERS_VIEW = {
     "snat_exempt": [],
     "force_snat": [],
     "own_snat_address": False,
+    "dhcp_relays": [],
     "router": "project",
     "allow_same_net_traffic": True,
     "filtering": True,
@@ -69,6 +70,8 @@ OPERATORS_VIEW = MEMBERS_VIEW | {
     "segment": 100,
     "carrier_nat": False,
     "assignable": False,
+    "gateway_node": None,
+    "gateway_node_pinned": False,
     "problems": ["no registered node has the physical network 'physnet1'"],
 }
 

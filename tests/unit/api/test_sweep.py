@@ -60,10 +60,12 @@ NETWORK = {
     "snat_exempt": ["192.0.2.0/24"],
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
+    "dhcp_relays": [],  # not where nodes route
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
     "assignable": False,
+    "gateway_node": None,  # not together with routes
     "subnets": [SUBNET],
 }
 PORT = {
@@ -207,6 +209,7 @@ TEXT = {"Arabic digits", "as text"}
 ANY_TEXT = {name for name, make in JUNK.items() if isinstance(make("x"), str)}
 OPTION_LISTS = {"dhcp_options": {"empty list"}, "dhcp_options.value": {"as text"}}
 NETWORKS = OPTION_LISTS | {
+    "gateway_node": {"null"},
     "name": TEXT,
     "dns_domain": {"empty", "as text"},
     "external_network_id": {"null"},
@@ -219,6 +222,7 @@ NETWORKS = OPTION_LISTS | {
     "routes": {"empty list"},
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
+    "dhcp_relays": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},

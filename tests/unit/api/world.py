@@ -84,6 +84,7 @@ class World:
         self.commits = 0
         self.following = True  # False: the snapshot lags behind
         self.active: set[str] = set()
+        self.disconnected: set[str] = set()
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
         self.services = Services(
@@ -92,7 +93,7 @@ class World:
             confirmations=self.confirmed,
             port_active=self._port_active,
             floating_ip_active=self._floating_ip_active,
-            node_state=lambda name: {"state": "live", "name": "cannot hide the name"},
+            node_state=self._node_state,
             config=ControllerConfig(
                 database_url=url,
                 api_listen="127.0.0.1",
@@ -101,6 +102,7 @@ class World:
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),
                 lease_time=7200,
+                single_default_gateway=False,
                 packet_in_rate=50,
                 packet_in_burst=100,
                 packet_in_mute=60,
@@ -130,6 +132,9 @@ class World:
             return
         revision, changes = self.store.changes_since(self._snapshot.revision)
         self._snapshot = self._snapshot.apply(revision, changes)
+
+    def _node_state(self, name: str) -> dict[str, Any]:
+        return {"state": "disconnected" if name in self.disconnected else "live", "name": "cannot hide the name"}
 
     def _port_active(self, port: Port) -> bool:
         return port.id in self.active

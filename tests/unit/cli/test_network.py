@@ -100,7 +100,7 @@ def test_create_with_everything(stub: Stub, run: Any) -> None:
         (["--flat", "--mtu", "60"], "--mtu"),
         (["--flat", "--lease-time", str(LEAST_LEASE_TIME - 1)], "--lease-time"),
         (["--flat", "--lease-time", str(MOST_LEASE_TIME + 1)], "--lease-time"),
-        (["--flat", "--gateway-mode", "single"], "--gateway-mode"),
+        (["--flat", "--gateway-mode", "double"], "--gateway-mode"),
     ],
 )
 def test_wrong_values_are_usage_errors(stub: Stub, run: Any, arguments: list[str], complaint: str) -> None:
@@ -231,7 +231,9 @@ OPTIONS = {
     "--snat-exempt=192.0.2.0/24": {"snat_exempt": ["192.0.2.0/24"]},
     "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
     "--own-snat-address": {"own_snat_address": True},
+    "--dhcp-relay=203.0.113.1": {"dhcp_relays": ["203.0.113.1"]},
     "--router=isolated": {"router": "isolated"},
+    "--gateway-node=n2": {"gateway_node": "n2"},
 }
 
 
@@ -250,7 +252,9 @@ def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dic
     [
         (("--route", "none"), {"routes": []}),
         (("--snat-exempt", "none"), {"snat_exempt": []}),
+        (("--dhcp-relay", "none"), {"dhcp_relays": []}),
         (("--no-own-snat-address",), {"own_snat_address": False}),
+        (("--gateway-node", "auto"), {"gateway_node": None}),
     ],
 )
 def test_options_of_routing_and_nat_are_taken_back(stub: Stub, run: Any, arguments: Any, sent: Any) -> None:

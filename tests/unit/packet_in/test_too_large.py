@@ -12,6 +12,7 @@ from controller.packet_in import frames, icmp, outcomes
 from controller.packet_in.fragments import fragments, with_ttl
 from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import (
+    Binding,
     FixedIp,
     FloatingIp,
     FloatingIpChange,
@@ -426,3 +427,18 @@ def test_rate_limited_by_port() -> None:
     for _ in range(110):
         bed.dispatcher.handle(TOO_LARGE, 100, large())
     assert bed.counters == {outcomes.FRAGMENTED: 100, outcomes.RATE_LIMITED: 10}
+
+
+def test_what_comes_in_by_a_networks_only_way_out_is_cut_for_a_port_of_another_node() -> None:
+    small = replace(model.network(GatewayMode.SINGLE), mtu=MTU, gateway_node="n1")
+    elsewhere = replace(model.port(GatewayMode.SINGLE), binding=Binding("n2", 101, 1))
+    into = cookie(Rule.PUNT_TOO_LARGE_IN, small.key)
+    for gateway_node, expected in (("n1", {(Table.L2_FORWARD, small.key, 0, 0, 0)}), ("n2", set())):
+        networks = (model.external(), replace(small, gateway_node=gateway_node))
+        bed = Bed(model.cloud(networks=networks, ports=(elsewhere,)))
+        outputs = bed.dispatcher.handle(into, model.UPLINK, from_outside())
+        assert again(outputs) == expected
+        assert {each.frame[:12] for each in outputs} == ({VM_MAC + ROUTED} if expected else set())
+    bed = Bed(model.cloud(networks=(model.external(), small), ports=(elsewhere,)))
+    (told_,) = bed.dispatcher.handle(into, model.UPLINK, from_outside(fragment=DF))
+    assert again((told_,)) == {(Table.NAT_EGRESS, small.key, 0, 0, 0)}
