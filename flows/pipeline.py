@@ -20,6 +20,7 @@ class Table(IntEnum):
     ARP_RESPONDER = 8
     SERVICES = 12
     GATEWAY = 13
+    EGRESS_PARTS = 14
     EGRESS_CONNTRACK = 16
     EGRESS_POLICY = 18
     EGRESS_RULES = 20
@@ -69,6 +70,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
     Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
+    Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
     Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
     Table.EGRESS_POLICY: "Replies and what belongs to a connection pass, as long as it is not cut; the rest is up "
     "to the rules of each of the port's security groups.",

@@ -5,9 +5,11 @@ The numbers are those of the project's list of threats. DHCP that is malformed i
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -53,6 +55,73 @@ def test_threat_01_rogue_dhcp_server_in_fragments(scene: Scene, target: str) -> 
     ]
     scene.refused(Rule.DROP_BROADCAST_FRAGMENT, *pieces, key=0)
     scene.reaches("neighbour", sent=frame[:6] + rogue_offer(scene, ports=(67, 1068))[6:])
+
+
+@pytest.fixture(scope="module", params=["filtered", "stateless", "unfiltered"])
+def attackers_port(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
+    """What is known of the connections of the attacker's port."""
+    client, port_id = scene.lab.client, scene.attacker.port["id"]
+    groups = [group["id"] for group in client.get_port(port_id)["security_groups"]]
+    network_id = scene.attacker.port["network_id"]
+    if request.param == "stateless":
+        made = client.create_security_group({"name": "loose", "project_id": "p", "stateful": False}).object
+        assert made
+        scene.lab.confirm(client.update_port(port_id, {"security_groups": [made["id"]]}).revision)
+    if request.param == "unfiltered":
+        scene.lab.confirm(client.update_network(network_id, {"filtering": False}).revision)
+    yield request.param
+    scene.lab.confirm(client.update_port(port_id, {"security_groups": groups}).revision)
+    scene.lab.confirm(client.update_network(network_id, {"filtering": True}).revision)
+
+
+def in_two(frame: bytes) -> list[bytes]:
+    """All of a short datagram in the first fragment, and nothing but padding in the second."""
+    size = 480  # above what the userspace datapath takes for an attack
+    ident, datagram = os.urandom(2), frame[34:38] + (size + 8).to_bytes(2) + b"\0\0" + frame[42:]
+    whole = frame[:18] + ident + frame[20:34] + datagram.ljust(size + 8, b"\0")
+    return [
+        frames.fragment(whole, 0, more=True, payload=whole[34 : 34 + size]),
+        frames.fragment(whole, size, more=False, payload=whole[34 + size :]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["neighbour", "remote", "stranger", "foreigner", "multicast"])
+def test_threat_01_rogue_dhcp_server_in_a_first_fragment(scene: Scene, attackers_port: str, name: str) -> None:
+    """Clients that look at the frames of an interface take the first fragment, whose header names any address.
+
+    From whatever port, and in an answer to what the victim began from its port 68; to another port it arrives.
+    """
+    eth_dst, to = {
+        "neighbour": (mac_of(scene.neighbour), scene.neighbour.address),
+        "remote": (mac_of(scene.remote), scene.remote.address),
+        "stranger": (GATEWAY, scene.stranger.address),
+        "foreigner": (GATEWAY, scene.public),
+        "multicast": (ALL_HOSTS, IPv4Address("224.0.0.1")),
+    }[name]
+
+    def offer(*ports: int) -> list[bytes]:
+        return in_two(eth_dst + rogue_offer(scene, destination=to, ports=ports)[6:])
+
+    for source in (67, 1067):
+        scene.refused(Rule.DROP_DHCP_SERVER_PART, *offer(source, 68), key=0)
+    scene.clear()
+    scene.tap.send(offer(67, 68)[0])  # and the second never comes
+    assert not scene.leaked()
+    scene.clear()
+    harmless = offer(67, 1068)
+    scene.tap.send(*harmless)
+    for who in ("neighbour", "remote") if name == "multicast" else (name,):
+        for part in (harmless[0][42:], harmless[1][34:42]):
+            scene.taps[who].wait_for(lambda frame, part=part: part in frame, what=f"a part at {who}")
+
+
+def test_threat_01_an_answer_to_a_clients_port_in_fragments(scene: Scene) -> None:
+    """Even if the victim has sent something from its port 68: the connection is its own, the answer a rogue's."""
+    asked = udp(scene.neighbour, scene.attacker.address, (68, 4567), b"question", eth_dst=mac_of(scene.attacker))
+    scene.taps["neighbour"].send(asked)
+    scene.tap.wait_for(lambda frame: frame[42:50] == b"question", what="the victim's question")
+    answer = mac_of(scene.neighbour) + rogue_offer(scene, destination=scene.neighbour.address, ports=(4567, 68))[6:]
+    scene.refused(Rule.DROP_DHCP_SERVER_PART, *in_two(answer), key=0)
 
 
 @pytest.mark.parametrize("name", ["neighbour", "stranger", "foreigner", "outside"])

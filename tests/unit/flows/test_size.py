@@ -10,7 +10,7 @@ from flows.snapshot import Snapshot
 from tests.world import NODES, network, node, port, subnet
 
 PER_LOCAL_PORT = 19
-PER_UNFILTERED_PORT = 17
+PER_UNFILTERED_PORT = 18
 PER_NETWORK = 25
 PER_NETWORK_ROUTED_TO = 14
 PER_GATEWAY = 7
