@@ -15,6 +15,8 @@ from typing import Any
 from controller import compat
 
 APPLICATION = "controller.app"
+_GC_THRESHOLD = 10_000
+"""Objects made since the last collection of garbage: one request, or one change of the model, makes thousands."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # else the garbage collector goes through all modules again and again, and everything stops for 60 ms (gc.freeze)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
     for service in services:
         service.link(lambda _thread: events.service_ended())
     log.info("started", openflow_port=settings.openflow_port, api_port=settings.api_port)

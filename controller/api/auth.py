@@ -252,7 +252,7 @@ class Authenticator:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        offered = token.strip().encode("utf-8", "surrogateescape")
+        offered = token.strip().encode("utf-8", "replace")
         found = None
         for known, identity in self._known:
             if hmac.compare_digest(known, offered):

@@ -181,7 +181,7 @@ ROUTES = (
     Route(
         "/v1/floating-ips",
         Resource.FLOATING_IP,
-        {"GET": Endpoint(Verb.LIST, list_floating_ips), "POST": Endpoint(Verb.CREATE, create_floating_ips)},
+        {"GET": Endpoint(Verb.LIST, list_floating_ips), "POST": Endpoint(Verb.CREATE, create_floating_ips, many=True)},
     ),
     # not a DELETE of /v1/floating-ips: the body of a DELETE has no meaning (RFC 9110, 9.3.5), and proxies drop it
     Route(

@@ -37,7 +37,17 @@ from controller.api import (
 )
 from controller.api.auth import Authenticator, Identity
 from controller.api.errors import ApiError, forbidden, from_exception
-from controller.api.http import Answer, Endpoint, Request, Route, Router, StartResponse, body_length, parse_query
+from controller.api.http import (
+    Answer,
+    Endpoint,
+    Request,
+    Route,
+    Router,
+    StartResponse,
+    body_length,
+    check_size,
+    parse_query,
+)
 from controller.api.services import Services
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -110,7 +120,7 @@ class Gate:
             path=path,
             params=params,
             query=parse_query(environ.get("QUERY_STRING", "")),
-            body=_body(environ),
+            body=_body(environ, endpoint),
             identity=identity,
             request_id=trace.request_id,
             environ=environ,
@@ -167,8 +177,8 @@ def _path(environ: Mapping[str, Any]) -> str:
     return path
 
 
-def _body(environ: Mapping[str, Any]) -> bytes:
-    """The request's body, bounded before it is read."""
+def _body(environ: Mapping[str, Any], endpoint: Endpoint) -> bytes:
+    """The request's body, bounded before it is read, and again before it is parsed."""
     given = environ.get("CONTENT_LENGTH")
     length = body_length(environ.get("HTTP_TRANSFER_ENCODING"), [given] if given else [])
     if not length:
@@ -176,6 +186,7 @@ def _body(environ: Mapping[str, Any]) -> bytes:
     body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
         raise ApiError(400, "body_cut", "the body is shorter than its Content-Length")
+    check_size(body, many=endpoint.many)
     return body
 
 

@@ -95,5 +95,7 @@ ROUTES = (
             "DELETE": Endpoint(Verb.DELETE, delete_node),
         },
     ),
-    Route("/v1/nodes/{name}/interfaces", Resource.INTERFACES, {"PUT": Endpoint(Verb.REPORT, put_interfaces)}),
+    Route(
+        "/v1/nodes/{name}/interfaces", Resource.INTERFACES, {"PUT": Endpoint(Verb.REPORT, put_interfaces, many=True)}
+    ),
 )

@@ -187,7 +187,7 @@ ROUTES = (
     Route(
         "/v1/ports",
         Resource.PORT,
-        {"GET": Endpoint(Verb.LIST, list_ports), "POST": Endpoint(Verb.CREATE, create_ports)},
+        {"GET": Endpoint(Verb.LIST, list_ports), "POST": Endpoint(Verb.CREATE, create_ports, many=True)},
     ),
     Route(
         "/v1/ports/{id}",

@@ -141,7 +141,7 @@ ROUTES = (
     Route(
         "/v1/security-group-rules",
         Resource.SECURITY_GROUP_RULE,
-        {"GET": Endpoint(Verb.LIST, list_rules), "POST": Endpoint(Verb.CREATE, create_rules)},
+        {"GET": Endpoint(Verb.LIST, list_rules), "POST": Endpoint(Verb.CREATE, create_rules, many=True)},
     ),
     Route(
         "/v1/security-group-rules/{id}",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from controller.api.http import MAX_BODY
+from controller.api.http import MAX_BODY, MAX_PARTS, MAX_SMALL_BODY, MAX_SMALL_PARTS, Request
 from tests.unit.api.world import World
 
 
@@ -80,8 +80,8 @@ def test_strange_ids_are_only_unknown(shared_world: World, path: str) -> None:
         b"\x00",
         b"\xef\xbb\xbf{}",
         b'{"a": 1} {"b": 2}',
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
+        b"[" * 4_000,
+        b'{"a":' * 4_000,
         b"[]",
         b"null",
         b"7",
@@ -115,10 +115,51 @@ def test_a_field_that_is_given_twice(shared_world: World, raw: bytes, field: str
 def test_body_that_is_too_large(shared_world: World) -> None:
     reply = shared_world.call("POST", "/v1/networks", raw=b" " * (MAX_BODY + 1))
     assert reply.refusal == (413, "body_too_large", None)
-    assert shared_world.call("POST", "/v1/networks", raw=b" " * MAX_BODY).refusal[:2] == (400, "bad_json")
+    assert shared_world.call("POST", "/v1/ports", raw=b" " * MAX_BODY).refusal[:2] == (400, "bad_json")
+    assert shared_world.call("POST", "/v1/networks", raw=b" " * (MAX_SMALL_BODY + 1)).refusal == reply.refusal
+    assert shared_world.call("POST", "/v1/networks", raw=b" " * MAX_SMALL_BODY).refusal[:2] == (400, "bad_json")
     # refused by what the header says, without reading
     unread: dict[str, Any] = {"wsgi.input": None, "CONTENT_LENGTH": "9" * 30}
     assert shared_world.call("POST", "/v1/networks", **unread).status == 413
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"network_id":[' + b",".join([b"[]"] * 340_000) + b"]}",
+        b'{"network_id":[' + b",".join([b'{"a":{}}'] * 110_000) + b"]}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"," * (MAX_PARTS + 1),
+    ],
+    ids=["lists", "objects", "deep lists", "deep objects", "commas"],
+)
+@pytest.mark.parametrize("path", ["/v1/ports", "/v1/security-group-rules", "/v1/floating-ips"])
+def test_body_with_more_in_it_than_any_call_needs(
+    shared_world: World, monkeypatch: pytest.MonkeyPatch, raw: bytes, path: str
+) -> None:
+    """It would take seconds to read, so nobody does."""
+
+    def read(_request: Request) -> None:
+        raise AssertionError("it is read")
+
+    monkeypatch.setattr(Request, "document", read)
+    monkeypatch.setattr(Request, "parse", read)
+    assert shared_world.call("POST", path, raw=raw, token="member-a").refusal == (413, "body_too_large", None)
+
+
+def test_how_much_may_be_in_a_body(shared_world: World) -> None:
+    """What is said of one object is less than what is said of many."""
+    for path, most in (("/v1/ports", MAX_PARTS), ("/v1/networks", MAX_SMALL_PARTS)):
+        body = b'{"x":[' + b"1," * (most - 2) + b"1]}"
+        assert shared_world.call("POST", path, raw=body).status == 400
+        assert shared_world.call("POST", path, raw=b"," + body).refusal == (413, "body_too_large", None)
+
+
+@pytest.mark.parametrize("token", ["Bearer \ud800", "Bearer \udcff", "\ud800", "Bearer member-\u20ac", "Bearer \0"])
+def test_a_token_that_is_no_text(shared_world: World, token: str) -> None:
+    """A server hands headers over as latin-1, so that nothing of this can come; if it does, it is nobody's."""
+    assert shared_world.call("GET", "/v1/networks", token=token).refusal == (401, "unauthorized", None)
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1.5", "\u0661", "1_0"])
