@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flows.fields import FIELDS
-from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 _PIPELINE_FIELDS = frozenset(
     {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", "conj_id", *(f"reg{index}" for index in range(16))}
@@ -20,6 +20,14 @@ PREREQUISITES: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("udp_src", "udp_dst"), ("ip_proto", PROTO_UDP)),
     **dict.fromkeys(("icmp_type", "icmp_code", "icmp_id"), ("ip_proto", PROTO_ICMP)),
 }
+
+
+def prerequisite(name: str, eth_type: int | None) -> tuple[str, int] | None:
+    """The field and value that a frame of this type must have for `name` to exist; RARP has the fields of ARP."""
+    needs = PREREQUISITES.get(name)
+    return ("eth_type", ETH_RARP) if eth_type == ETH_RARP and needs == ("eth_type", ETH_ARP) else needs
+
+
 _BITS = {name: field.bits for name, field in FIELDS.items() if name not in _PIPELINE_FIELDS} | _UNMATCHED
 _DEFAULTS = {"nw_ttl": 64}
 
@@ -69,7 +77,7 @@ def packet(inner: Packet | None = None, /, **fields: int) -> Packet:
     made: dict[str, int] = {}
     for name, bits in _BITS.items():
         value = fields.pop(name, None)
-        needs = PREREQUISITES.get(name)
+        needs = prerequisite(name, made.get("eth_type"))
         ports_hidden = made.get("ip_frag", 0) & 1 and needs is not None and needs[0] == "ip_proto"
         if needs is not None and (made.get(needs[0]) != needs[1] or ports_hidden):
             if value:

@@ -18,9 +18,10 @@ ETH_MULTICAST: Final = (ETH_MULTICAST_BIT, ETH_MULTICAST_BIT)  # value and mask
 VLAN_NONE: Final = 0
 VLAN_PRESENT: Final = 0x1000
 
-# ARP operations (RFC 826)
+# ARP operations (RFC 826), and of RARP the one that a hypervisor sends (RFC 903)
 ARP_REQUEST: Final = 1
 ARP_REPLY: Final = 2
+RARP_REQUEST: Final = 3
 
 # ip_frag, value and mask: Open vSwitch sets bit 0 in every fragment (ovs-fields(7))
 ANY_FRAGMENT: Final = (1, 1)

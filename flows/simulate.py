@@ -42,7 +42,7 @@ from flows.ir import (
     SetField,
     matching,
 )
-from flows.packet import PREREQUISITES, Packet
+from flows.packet import Packet, prerequisite
 from flows.pipeline import Table
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, Rule, decode_cookie
@@ -196,7 +196,7 @@ def _check_prerequisites(flow: Flow) -> None:
             case Ct():
                 names.append("ip_proto")
     for name in names:
-        needs = PREREQUISITES.get(name)
+        needs = prerequisite(name, matched.get("eth_type"))
         if needs is not None and matched.get(needs[0]) != needs[1]:
             raise ValueError(f"{flow}: {name} needs {needs[0]}={needs[1]:#x} in the match")
 

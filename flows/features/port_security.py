@@ -20,6 +20,7 @@ from flows.protocols import (
     ETH_IPV6,
     ETH_RARP,
     PROTO_UDP,
+    RARP_REQUEST,
 )
 from flows.rules import Rule
 from flows.view import View, mac_to_int, range_match
@@ -90,14 +91,24 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Goto(Table.SERVICES),
             key=port.key,
         )
-    yield flow(
-        Rule.ALLOW_ARP_PROBE,
-        Priority.NORMAL,
-        matching(reg6=port.key, eth_src=mac, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_sha=mac, arp_spa=0),
-        *speaks,
-        Goto(Table.ARP_RESPONDER),
-        key=port.key,
-    )
+    # for its own addresses alone: who probes for one as well takes it for a conflict, and gives it up (RFC 5227, 2.1.1)
+    for sender, cidr in dict.fromkeys(own + pairs):
+        yield flow(
+            Rule.ALLOW_ARP_PROBE,
+            Priority.NORMAL,
+            matching(
+                reg6=port.key,
+                eth_src=sender,
+                eth_type=ETH_ARP,
+                arp_op=ARP_REQUEST,
+                arp_sha=sender,
+                arp_spa=0,
+                arp_tpa=range_match(cidr),
+            ),
+            *speaks,
+            Goto(Table.ARP_RESPONDER),
+            key=port.key,
+        )
     yield flow(
         Rule.ALLOW_DHCP,
         Priority.NORMAL,
@@ -119,7 +130,15 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     yield flow(
         Rule.ALLOW_RARP,
         Priority.NORMAL,
-        matching(reg6=port.key, eth_src=mac, eth_dst=_BROADCAST_MAC, eth_type=ETH_RARP),
+        matching(
+            reg6=port.key,
+            eth_src=mac,
+            eth_dst=_BROADCAST_MAC,
+            eth_type=ETH_RARP,
+            arp_op=RARP_REQUEST,
+            arp_sha=mac,
+            arp_tha=mac,
+        ),
         *speaks,
         Goto(Table.L2_FORWARD),
         key=port.key,

@@ -140,6 +140,10 @@ def test_threat_04_arp_spoof(scene: Scene) -> None:
         arp(attacker, 3, victim.address, victim.address),
         arp(attacker, 1, "255.255.255.255", victim.address),
         arp(attacker, 2, scene.public, scene.public),
+        # taken for a conflict by who probes for it
+        arp(attacker, 1, "0.0.0.0", victim.address),
+        arp(attacker, 1, "0.0.0.0", scene.remote.address, eth_dst=mac_of(scene.remote)),
+        arp(attacker, 1, "0.0.0.0", gateway),
     )
     for honest in (
         arp(attacker, 1, own, victim.address),

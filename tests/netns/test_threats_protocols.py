@@ -110,6 +110,11 @@ def test_threat_14_rarp_only_shows_where_a_vm_is(scene: Scene) -> None:
         raw(attacker, rarp, body, eth_src=mac_of(scene.neighbour)),
         raw(attacker, rarp, body, eth_dst=mac_of(scene.neighbour)),
         raw(attacker, rarp, body, eth_dst=ALL_HOSTS),
+        # an answer, and what says it is another's or for another's
+        raw(attacker, rarp, body[:7] + b"\4" + body[8:]),
+        raw(attacker, rarp, body[:7] + b"\1" + body[8:]),
+        raw(attacker, rarp, body[:8] + mac_of(scene.neighbour) + body[14:]),
+        raw(attacker, rarp, body[:18] + mac_of(scene.neighbour) + body[24:]),
     )
     scene.reaches(*SEGMENT, sent=raw(attacker, rarp, body))
 

@@ -78,7 +78,9 @@ def places(journey: Journey) -> list[tuple[str, int]]:
 
 
 def rarp() -> Packet:
-    return packet(eth_src=MOVER.mac, eth_dst=BROADCAST, eth_type=ETH_RARP)
+    return packet(
+        eth_src=MOVER.mac, eth_dst=BROADCAST, eth_type=ETH_RARP, arp_op=3, arp_sha=MOVER.mac, arp_tha=MOVER.mac
+    )
 
 
 def inbound(**fields: int) -> Packet:

@@ -243,6 +243,8 @@ SPOOFED = {
     "arp sender ip": BLUE_1.arp(BLUE_2.ip, arp_spa=ip("10.20.0.77")),
     "arp gateway claim": BLUE_1.arp(BLUE_2.ip, arp_op=2, arp_spa=ip("10.20.0.1")),
     "arp reply as probe": BLUE_1.arp(BLUE_2.ip, arp_op=2, arp_spa=0),
+    "arp probe for another's": BLUE_1.arp(BLUE_2.ip, arp_spa=0),
+    "arp probe for the gateway's": BLUE_1.arp(ip("10.20.0.1"), arp_spa=0),
     "gateway mac": BLUE_1.udp(BLUE_2.ip, BLUE_2.mac, eth_src=GATEWAY_MAC),
     "other network": BLUE_1.udp(BLUE_2.ip, BLUE_2.mac, ip_src=BLUE2_1.ip),
     "no address": BLUE_1.udp(BLUE_2.ip, BLUE_2.mac, ip_src=0),
