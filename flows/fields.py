@@ -66,4 +66,7 @@ _TABLE: tuple[tuple[str, int, int, int, int, str], ...] = (
     ("conj_id", NXM1, 37, 4, 32, "conj_id"),
 )
 
+# what conntrack says of a packet: after its state how its connection began (the tuple of the original direction)
+CT_FIELDS = ("ct_state", "ct_zone", "ct_mark", "ct_nw_proto", "ct_nw_src", "ct_nw_dst", "ct_tp_src", "ct_tp_dst")
+
 FIELDS: dict[str, Field] = {row[0]: Field(*row, rank=rank) for rank, row in enumerate(_TABLE)}

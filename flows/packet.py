@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flows.fields import FIELDS
+from flows.fields import CT_FIELDS, FIELDS
 from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
-_PIPELINE_FIELDS = frozenset(
-    {"in_port", "metadata", "ct_state", "ct_zone", "ct_mark", "conj_id", *(f"reg{index}" for index in range(16))}
-)
+_PIPELINE_FIELDS = frozenset({"in_port", "metadata", "conj_id", *CT_FIELDS, *(f"reg{index}" for index in range(16))})
 # what no flow can match but conntrack looks at, or a test wants to recognise a packet by
 _UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64}
 # field -> the field and value that a packet must have for it to exist (ovs-fields(7), "Prerequisites")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from flows.packet import Packet, packet
-from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 _TAG = 0x8100
 _SYN = 0x02
@@ -30,7 +30,7 @@ def encode(made: Packet) -> bytes:
     if made["vlan_vid"]:
         header += struct.pack("!HH", _TAG, made["vlan_vid"] & 0xFFF)
     header += struct.pack("!H", made["eth_type"])
-    if made["eth_type"] == ETH_ARP:
+    if made["eth_type"] in (ETH_ARP, ETH_RARP):
         body = struct.pack("!HHBBH", 1, ETH_IP, 6, 4, made["arp_op"])
         body += made["arp_sha"].to_bytes(6) + made["arp_spa"].to_bytes(4)
         body += made["arp_tha"].to_bytes(6) + made["arp_tpa"].to_bytes(4)
@@ -86,7 +86,7 @@ def decode(frame: bytes) -> Packet:
         (kind,) = struct.unpack_from("!H", frame, at)
     fields["eth_type"] = kind
     body = frame[at + 2 :]
-    if kind == ETH_ARP:
+    if kind in (ETH_ARP, ETH_RARP):
         fields["arp_op"] = struct.unpack_from("!H", body, 6)[0]
         for name, start, end in (("arp_sha", 8, 14), ("arp_spa", 14, 18), ("arp_tha", 18, 24), ("arp_tpa", 24, 28)):
             fields[name] = int.from_bytes(body[start:end])
