@@ -41,7 +41,9 @@ def create(tx: Transaction, spec: DefaultRuleSpec) -> str:
     for row in known:
         both = {AppliesTo(row.applies_to), spec.applies_to}
         if row.matches == matches and (len(both) == 1 or AppliesTo.ALL in both):
-            raise Conflict("rule_exists", f"default rule {row.id} says the same", id=row.id)
+            remotes = {"own_group": spec.own_group, "remote_cidr": spec.remote_cidr}
+            field = service_rows.most_specific(spec.service, **remotes)
+            raise Conflict("rule_exists", f"default rule {row.id} says the same", field, id=row.id)
     if len(known) >= MOST_RULES:
         raise Exhausted("too_many_rules", f"there can be {MOST_RULES} default rules")
     id_ = str(uuid4())

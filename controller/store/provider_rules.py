@@ -30,7 +30,8 @@ def create(tx: Transaction, spec: ProviderRuleSpec) -> str:
     matches = service_rows.matches(spec.direction, spec.service, spec.cidr)
     known = tx.connection.execute(select(_P.id).where(_P.matches == matches)).scalar()
     if known is not None:
-        raise Conflict("rule_exists", f"provider rule {known} says the same", id=known)
+        field = service_rows.most_specific(spec.service, cidr=spec.cidr)
+        raise Conflict("rule_exists", f"provider rule {known} says the same", field, id=known)
     (key,) = tx.new_keys("provider_rule_key", 1)
     id_ = str(uuid4())
     values = {

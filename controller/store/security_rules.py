@@ -40,7 +40,7 @@ def create(tx: Transaction, specs: Sequence[RuleSpec], limits: Limits) -> list[s
             if spec.group_id not in groups:
                 groups[spec.group_id] = security_groups.find(tx.connection, spec.group_id, "security_group_id")
             rows.append(_row(tx, groups[spec.group_id], spec))
-            _refuse_known(tx.connection, rows)
+            _refuse_known(tx.connection, rows, spec)
         except StoreError as error:
             error.index = index
             raise
@@ -82,15 +82,17 @@ def _row(tx: Transaction, group: AnyRow, spec: RuleSpec) -> dict[str, Any]:
     }
 
 
-def _refuse_known(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Raises Conflict `rule_exists` when the last one is in its group already, or twice among the new ones."""
+def _refuse_known(connection: Connection, rows: Sequence[dict[str, Any]], spec: RuleSpec) -> None:
+    """Raises Conflict `rule_exists` when the last one, of `spec`, is in its group or among the new ones already."""
     *others, row = rows
     here = (row["group_id"], row["matches"])
+    remotes = {"remote_group_id": spec.remote_group_id, "remote_cidr": spec.remote_cidr}
+    field = service_rows.most_specific(spec.service, **remotes)
     known = connection.execute(select(_R.id).where(_R.group_id == here[0], _R.matches == here[1])).scalar()
     if known is not None:
-        raise Conflict("rule_exists", f"rule {known} of the group says the same", id=known)
+        raise Conflict("rule_exists", f"rule {known} of the group says the same", field, id=known)
     if any((other["group_id"], other["matches"]) == here for other in others):
-        raise Conflict("rule_exists", "another of the new rules says the same")
+        raise Conflict("rule_exists", "another of the new rules says the same", field)
 
 
 def _require_room(connection: Connection, group: AnyRow, more: int, limits: Limits) -> None:

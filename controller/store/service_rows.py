@@ -91,3 +91,15 @@ def matches(direction: Direction | None, service: Service, of: object) -> str:
     numbers = (service.first, service.last, service.icmp_type, service.icmp_code)
     shown = ("-" if number is None else str(number) for number in numbers)
     return " ".join((direction or "both", str(protocol), *shown, "any" if of is None else str(of)))
+
+
+def most_specific(service: Service, **remotes: object) -> str:
+    """The field of the API that says most of a rule: what to look at where two are the same. `remotes`: by field."""
+    given = {
+        "ports": service.first,
+        "icmp_code": service.icmp_code,
+        "icmp_type": service.icmp_type,
+        **{name: remote or None for name, remote in remotes.items()},
+        "protocol": service.protocol,
+    }
+    return next((name for name, value in given.items() if value is not None), "direction")

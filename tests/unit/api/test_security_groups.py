@@ -81,7 +81,38 @@ def test_rules_are_answered_as_they_were_written(world: World) -> None:
         assert {name: got[name] for name in sent} == sent | ({"protocol": "tcp"} if sent.get("protocol") == 6 else {})
     again = {"security_group_rules": [rules[0] | {"ports": "443"}, rules[0]]}
     reply = world.call("POST", "/v1/security-group-rules", again, "member-a")
-    assert reply.refusal == (409, "rule_exists", "security_group_rules.1")
+    assert reply.refusal == (409, "rule_exists", "security_group_rules.1.ports")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"protocol": "tcp", "ports": "80", "remote_cidr": "192.0.2.0/24"}, "ports"),
+        ({"protocol": "icmp", "icmp_type": 8, "icmp_code": 0}, "icmp_code"),
+        ({"protocol": "icmp", "icmp_type": 8}, "icmp_type"),
+        ({"protocol": "udp", "remote_cidr": "192.0.2.0/24"}, "remote_cidr"),
+        ({"protocol": "udp", "remote_cidr": "0.0.0.0/0"}, "remote_cidr"),
+        ({"protocol": 47}, "protocol"),
+        ({}, "direction"),
+    ],
+)
+def test_a_rule_that_is_there_already_is_named_by_what_says_most(
+    world: World, fields: dict[str, Any], named: str
+) -> None:
+    group = make(world)
+    rule = {"security_group_id": group["id"], "direction": "ingress", **fields}
+    world.ok("POST", "/v1/security-group-rules", rule, "member-a")
+    again = world.call("POST", "/v1/security-group-rules", rule, "member-a")
+    assert again.refusal == (409, "rule_exists", named)
+    provider = {"direction": "ingress", **fields} | {"cidr": fields.get("remote_cidr", "192.0.2.0/24")}
+    provider.pop("remote_cidr", None)
+    world.ok("POST", "/v1/provider-rules", provider)
+    named_there = named if named not in ("remote_cidr", "protocol", "direction") else "cidr"
+    assert world.call("POST", "/v1/provider-rules", provider).refusal == (409, "rule_exists", named_there)
+    default = {"direction": "ingress", "protocol": "sctp", **fields}
+    world.ok("POST", "/v1/default-security-group-rules", default)
+    by_default = "protocol" if named == "direction" else named
+    assert world.call("POST", "/v1/default-security-group-rules", default).refusal == (409, "rule_exists", by_default)
 
 
 @pytest.mark.parametrize(

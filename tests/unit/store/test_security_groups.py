@@ -279,9 +279,9 @@ def test_rules_are_added_all_or_none_and_each_once(world: Any) -> None:
     again = RuleSpec(id_, IN, Service(1, icmp_type=8, icmp_code=0), IPv4Network("0.0.0.0/0"))
     ssh = RuleSpec(id_, IN, Service(6, 22, 22))
     for bad, index, code, field in (
-        ([ssh, web], 1, "rule_exists", None),
-        ([again], 0, "rule_exists", None),  # anybody is anybody
-        ([ssh, ssh], 1, "rule_exists", None),
+        ([ssh, web], 1, "rule_exists", "ports"),
+        ([again], 0, "rule_exists", "icmp_code"),  # anybody is anybody
+        ([ssh, ssh], 1, "rule_exists", "ports"),
         ([ssh, RuleSpec(id_, IN, remote_group_id="none")], 1, "security_group_unknown", "remote_group_id"),
         ([RuleSpec(id_, IN, remote_group_id=foreign.group.id)], 0, "security_group_unknown", "remote_group_id"),
         ([RuleSpec(id_, IN, Service(), web.remote_cidr, id_)], 0, "rule_invalid", "remote_group_id"),
