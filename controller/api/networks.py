@@ -145,7 +145,14 @@ def written(services: Services, request: Request, done: Written[NetworkRecord], 
 
 
 def _view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
-    return views.network(record, services.node_state, request.caller.operates)
+    """`router` is None where an administrator has joined it to a network that the caller may not know of."""
+    shown = views.network(record, services.node_state, request.caller.operates)
+    if request.caller.project is not None and record.spec.router not in (routers.PROJECT, routers.ISOLATED):
+        try:
+            visible(services, request.caller, record.spec.router)
+        except ApiError:
+            shown["router"] = None
+    return shown
 
 
 ROUTES = (

@@ -83,6 +83,18 @@ def test_a_network_is_routed_with_one_of_its_own_project(world: World) -> None:
     assert world.ok("PATCH", path, {"router": "foreign"})["network"]["router_key"] == foreign["router_key"]
 
 
+def test_whom_an_administrator_joined_a_network_to_is_not_told_to_strangers(world: World) -> None:
+    """As where ranges overlap: that there is one, and not which."""
+    foreign = world.network(project_id="b", name="foreign", subnets=range_(1))
+    path = f"/v1/networks/{world.network(token='member-a', name='new', subnets=range_(3))['id']}"
+    assert world.ok("PATCH", path, {"router": foreign["id"]})["network"]["router"] == foreign["id"]
+    shown = [world.call("GET", path, token="member-a"), world.call("GET", "/v1/networks", token="member-a")]
+    shown.append(world.call("PATCH", path, {"mtu": 1400}, "member-a"))
+    assert [reply.status for reply in shown] == [200] * 3
+    assert all(foreign["id"].encode() not in reply.data for reply in shown)
+    assert shown[0].json["network"]["router"] is None
+
+
 def test_a_name_that_several_have_is_no_name(world: World) -> None:
     twins = [world.network(name="twin", subnets=range_(number)) for number in range(2)]
     path = f"/v1/networks/{world.network(subnets=range_(2))['id']}"
