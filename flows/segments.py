@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 
-from flows.features import l2, security_groups
+from flows.features import l2, policy, security_groups
 from flows.model import (
     Change,
     FloatingIpChange,
@@ -133,6 +133,11 @@ def _touched_by_member(
                     touch(Kind.GROUP_MEMBERS, (f"{naming}/{part}" for part in parts))
 
 
+def _told_by_ports(group: SecurityGroup) -> tuple[bool, ...]:
+    """What the flows of a group's ports depend on."""
+    return group.stateful, group.log_dropped, policy.reports(group)
+
+
 def _touched_by_group(
     before: Snapshot, after: Snapshot, old: SecurityGroup | None, new: SecurityGroup | None, node: str, touch: Touch
 ) -> None:
@@ -144,7 +149,7 @@ def _touched_by_group(
     if old is None or new is None or security_groups.remotes_of(old) != security_groups.remotes_of(new):
         for snapshot in (before, after):
             touch(Kind.GROUP_MEMBERS, member_parts(snapshot, id_))
-    if old is None or new is None or (old.stateful, old.log_dropped) != (new.stateful, new.log_dropped):
+    if old is None or new is None or _told_by_ports(old) != _told_by_ports(new):
         members = after.ports_by_group.get(id_, frozenset()) & after.ports_by_node.get(node, frozenset())
         touch(Kind.PORT, sorted(members))
         # a broadcast names the zones of those that it goes to

@@ -228,9 +228,14 @@ def _begin(side: Side) -> Ct:
 
 
 def groups_of(snapshot: Snapshot, port: Port) -> list[SecurityGroup]:
-    """The groups of a port that is filtered, by key."""
+    """The groups of a port that is filtered, by key; those that report last, since the last that allows is named."""
     known = (snapshot.security_groups.get(id_) for id_ in port.security_groups or ())
-    return sorted((group for group in known if group is not None), key=lambda group: group.key)
+    return sorted((group for group in known if group is not None), key=lambda group: (reports(group), group.key))
+
+
+def reports(group: SecurityGroup) -> bool:
+    """Whether anything that the group lets in or out is reported."""
+    return group.log_accepted or any(rule.log for rule in group.rules)
 
 
 def zone(view: View, port: Port, seat: Binding) -> int:

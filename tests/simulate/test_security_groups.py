@@ -518,3 +518,27 @@ def test_what_is_put_together_of_fragments_meets_the_drop_list_as_well() -> None
     flows = compile_node(base.apply(base.revision + 1, [ProviderRuleChange("p", listed)]), "n1").flows()
     after_conntrack = [flow for flow in flows if flow.table == Table.EGRESS_POLICY and not flow.actions]
     assert any(("udp_dst", 53, None) in flow.match for flow in after_conntrack)
+
+
+@pytest.mark.parametrize("loud", [6, 7], ids=["the first", "the last"])
+def test_what_two_groups_allow_is_reported_if_one_of_them_wants_it(loud: int) -> None:
+    """Whichever of them was made first, and while it changes."""
+
+    def snapshot(*, log: bool) -> Snapshot:
+        groups = [security_group(key, egress(key * 10 + 1), rule(key * 10 + 2, PROTO_TCP, 80, 80)) for key in (6, 7)]
+        heard = [
+            replace(one, rules=tuple(replace(each, log=log and one.key == loud) for each in one.rules))
+            for one in groups
+        ]
+        return cloud(*heard, members=(BLUE_1.key,))
+
+    def reported(fabric: Fabric, source: int) -> set[int]:
+        return {
+            punt.key
+            for hop in send(BLUE_2, tcp(BLUE_2, BLUE_1, source=source), fabric).hops
+            for punt in hop.result.punts
+        }
+
+    quiet, watching = snapshot(log=False), snapshot(log=True)
+    assert reported(Fabric.of(quiet), 4000) == set()
+    assert reported(Fabric.of(watching), 4001) == {loud * 10 + 2}
