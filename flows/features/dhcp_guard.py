@@ -50,4 +50,4 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     if policy.zone(view, port, seat):
         return
     of_port = matching(reg6=port.key, **_PART)
-    yield flow(Rule.UDP_PART_UNTRACKED, Priority.LEARNED, of_port, Ct(Table.EGRESS_PARTS, seat.zone), key=port.key)
+    yield flow(Rule.UDP_PART_UNTRACKED, Priority.DEFAULT + 1, of_port, Ct(Table.EGRESS_PARTS, seat.zone), key=port.key)
