@@ -24,7 +24,7 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, background, config, gateway_watch, holders, logs
+from controller import arrivals, audit, background, config, gateway_watch, holders, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
@@ -105,6 +105,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             self.store, self.keeper.snapshot, lambda: iter(self.sessions), self.sessions.send
         )
         self._holds = HoldKeeper(self.store)
+        self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -170,6 +171,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
+            eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
         ]
         self._api.start()
