@@ -68,9 +68,18 @@ def test_b15_reservations(world: World) -> None:
     assert world.port(network["id"])["fixed_ips"][0]["address"] == "10.0.0.1"
     assert world.call("PUT", f"{path}/10.9.0.1/reservation").refusal[:2] == (400, "address_outside_subnet")
     assert world.call("PUT", f"{path}/ten/reservation").refusal == (400, "invalid_field", "address")
-    for number in range(2, 258):
-        world.store.reserve_address(network["id"], IPv4Address("10.0.0.0") + 2 * (number % 127), "t")
-    assert world.ok("GET", f"/v1/networks/{network['id']}")
+
+
+def test_b15_a_subnet_has_so_many_reserved_ranges_as_its_update_takes(world: World) -> None:
+    network = world.network(name="wide", subnets=[{"cidr": "10.6.0.0/16"}])
+    first = IPv4Address("10.6.1.0")
+    entries = [{"kind": "reserved", "network": "wide", "address": str(first + 2 * index)} for index in range(257)]
+    refused = world.call("POST", "/v1/address-plans", plan(*entries))
+    assert refused.error["details"]["problems"][0]["code"] == "range_invalid"
+    world.ok("POST", "/v1/address-plans", plan(*entries[:256]))
+    (subnet,) = world.ok("GET", f"/v1/networks/{network['id']}")["network"]["subnets"]
+    subnets = [{"cidr": subnet["cidr"], "reserved": subnet["reserved"]}]
+    world.ok("PATCH", f"/v1/networks/{network['id']}", {"subnets": subnets})
 
 
 def test_the_history_of_an_address(world: World) -> None:

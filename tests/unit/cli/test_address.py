@@ -87,17 +87,29 @@ def test_what_is_written_is_read(format_: PlanFormat) -> None:
         ("kind,network,adress\n", "csv", [(1, "unknown: adress")]),
         ("kind,network\n", "csv", [(1, "missing: address")]),
         ("kind,network,address,kind\n", "csv", [(1, "twice")]),
-        ("kind,network,address\nport,,\n\nvm,a,b\nport,a\n", "csv", [(2, "network, address"), (4, "'vm'"), (5, "2 fields")]),
+        (
+            "kind,network,address\nport,,\n\nvm,a,b\nport,a\n",
+            "csv",
+            [(2, "network, address"), (4, "'vm'"), (5, "2 fields")],
+        ),
         ('kind,network,address\nport,"a,b\n', "csv", [(2, "unexpected end of data")]),
         ("networks: [", "yaml", [(1, "")]),
         ("", "yaml", [(1, "networks")]),
         ("net: {}\nnetworks: 3\n", "yaml", [(1, "only 'networks'"), (2, "networks by name")]),
-        ("networks:\n  a:\n    ports:\n    - {address: 10.0.0.1, mac: [1]}\n    - 7\n", "yaml", [(4, "mac"), (5, "a port")]),
+        (
+            "networks:\n  a:\n    ports:\n    - {address: 10.0.0.1, mac: [1]}\n    - 7\n",
+            "yaml",
+            [(4, "mac"), (5, "a port")],
+        ),
         ("networks:\n  a:\n    prots: []\n    reserved:\n    - [1]\n", "yaml", [(3, "prots"), (5, "FIRST-LAST")]),
         ("networks:\n  a: {}\n  a: {}\n", "yaml", [(3, "twice")]),
-        ("networks:\n  a:\n    ports:\n    - {name: x}\n    - {address: 10.0.0.1, nmae: x}\n", "yaml", [(4, "address"), (5, "nmae")]),
+        (
+            "networks:\n  a:\n    ports:\n    - {name: x}\n    - {address: 10.0.0.1, nmae: x}\n",
+            "yaml",
+            [(4, "address"), (5, "nmae")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_mistake_has_its_line(text: str, format_: str, mistakes: list[tuple[int, str]]) -> None:
     found = address_plan.read(text, PlanFormat(format_)).mistakes
     assert [mistake.line for mistake in found] == [line for line, _ in mistakes]
