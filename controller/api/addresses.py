@@ -28,13 +28,13 @@ def list_addresses(services: Services, request: Request) -> Answer:
 def reserve(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.reserve_address(network.id, _of_path(request), request.caller.actor)
-    return Answer.json({"network": views.network(written.value), "revision": written.revision})
+    return Answer.json({"network": views.network(written.value, services.node_state), "revision": written.revision})
 
 
 def unreserve(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.unreserve_address(network.id, _of_path(request), request.caller.actor)
-    return Answer.json({"network": views.network(written.value), "revision": written.revision})
+    return Answer.json({"network": views.network(written.value, services.node_state), "revision": written.revision})
 
 
 def end_hold(services: Services, request: Request) -> Answer:

@@ -12,8 +12,9 @@ _ROW = re.compile(r"^\| ([A-Z]+\d+(?:, [A-Z]+\d+)*) \|", re.MULTILINE)
 _LAST = {"C": 17, "E": 15, "F": 15, "H": 12, "K": 8}
 WANTED = {
     "A14",
-    "B26",
-    "B24",
+    "C9",
+    "C11",
+    *(f"B{number}" for number in range(12, 29) if number != 27),
     "L1",
     "X4",
     "X6",
