@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
+import sqlite3
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
+from controller.store import migrations
 from controller.store.specs import FixedIpSpec
 from tests.unit.store.floating import give_back, lead, make_pool, take
 
@@ -93,3 +97,21 @@ def test_a_clock_that_was_set_back_ends_nothing_before_it_began(world: Any) -> N
     world.store.delete_port(port.port.id, "tester")
     (record,) = world.store.address_history(address=ONE)
     assert record.began_at == record.ended_at
+
+
+def test_an_upgrade_begins_it_with_what_is_there(world: Any) -> None:
+    make_pool(world)
+    port = world.port(world.network(), name="web", device_id="vm1", fixed_ips=(FixedIpSpec(), FixedIpSpec()))
+    given, spare = take(world, 2)
+    lead(world, given, port)
+    wanted = [ONE, IPv4Address("10.0.0.2"), given.floating_ip.address, spare.floating_ip.address]
+    before = [world.store.address_history(address=address)[0] for address in wanted]
+    path = Path(migrations.__file__).parent / "versions" / "0008_addresses.py"
+    statements = runpy.run_path(str(path))["_WHO_HAS_WHAT"]
+    with sqlite3.connect(world.url.removeprefix("sqlite:///")) as database:
+        database.execute("DELETE FROM address_history")
+        for statement in statements:
+            database.execute(statement)
+    assert [world.store.address_history(address=address) for address in wanted] == [[record] for record in before]
+    world.store.delete_port(port.port.id, "tester")
+    assert world.store.address_history(address=ONE)[0].ended_at == world.clock()
