@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from controller.cli import address_plan
+from controller.cli.address_plan import PlanFormat
 from controller.client import ApiError, Object
 from etc.lab import netns
 from etc.lab.lab import Lab
@@ -149,6 +151,34 @@ def test_b13_sixteen_clients_fill_a_network_to_the_last_address(lab: Lab) -> Non
     assert given == Counter(str(IPv4Address("10.42.0.0") + offset) for offset in range(2, 255))
     found = lab.client.list_ports(network_id=network["id"], address=r"^10\.42\.0\.1")
     assert len(found) == len([text for text in given if text.startswith("10.42.0.1")])
+
+
+PLAN = """\
+kind,network,address,mac,name,project
+reserved,planned,10.45.0.1-10.45.0.9,,,
+port,planned,10.45.0.20,02:00:00:00:45:01,first,red
+port,planned,10.45.0.21,02:00:00:00:45:01,first,red
+port,planned,10.45.0.30,,second,
+"""
+
+
+@pytest.mark.parametrize("format_", PlanFormat)
+def test_a_plan_is_exported_as_it_was_imported_and_once_more_changes_nothing(lab: Lab, format_: PlanFormat) -> None:
+    known = lab.client.list_networks(name="planned")
+    network = known[0] if known else make_network(lab, "planned", "10.45.0.0/24", segment=145)
+    first = [entry.fields for entry in address_plan.read(PLAN, PlanFormat.CSV).entries]
+    lab.client.apply_address_plan(first, check=False)
+    ports = lab.client.list_ports(network_id=network["id"])
+    assert [(port["name"], len(port["fixed_ips"]), port["project_id"]) for port in ports] == [
+        ("first", 2, "red"),
+        ("second", 1, "blue"),
+    ]
+    exported = address_plan.write(address_plan.entries_of(lab.client.get_network(network["id"]), ports), format_)
+    again = [entry.fields for entry in address_plan.read(exported, format_).entries]
+    revision = lab.client.apply_address_plan(first, check=True).revision
+    outcome = lab.client.apply_address_plan(again, check=False)
+    assert outcome.object == {"actions": ["keep"] * 4, "problems": []}
+    assert outcome.revision == revision
 
 
 # without forced release
