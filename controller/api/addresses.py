@@ -22,19 +22,19 @@ def list_addresses(services: Services, request: Request) -> Answer:
     page = request.page()
     project_id = None if request.caller.owns(network.spec.project_id) else request.caller.project
     records = services.store.list_addresses(network.id, project_id=project_id, **page)
-    return Answer.json({"addresses": [_address(record) for record in records]})
+    return Answer.json({"addresses": [_address(record, request.caller.operates) for record in records]})
 
 
 def reserve(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.reserve_address(network.id, _of_path(request), request.caller.actor)
-    return Answer.json({"network": views.network(written.value, services.node_state), "revision": written.revision})
+    return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
 
 
 def unreserve(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.unreserve_address(network.id, _of_path(request), request.caller.actor)
-    return Answer.json({"network": views.network(written.value, services.node_state), "revision": written.revision})
+    return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
 
 
 def end_hold(services: Services, request: Request) -> Answer:
@@ -91,7 +91,8 @@ def _address_of(field: str, text: str) -> IPv4Address:
         raise invalid(field, from_validation(error).message) from None
 
 
-def _address(record: AddressRecord) -> views.Json:
+def _address(record: AddressRecord, whole: bool) -> views.Json:
+    """`whole`: also where it is, which is up to who runs the cloud."""
     return {
         "address": str(record.address),
         "subnet_id": record.subnet_id,
@@ -105,7 +106,7 @@ def _address(record: AddressRecord) -> views.Json:
         "project_id": record.project_id,
         "device_id": record.device_id,
         "mac": record.mac,
-        "node": record.node,
+        "node": record.node if whole else None,
         "lease_expires_at": _time(record.lease_expires_at),
         "held_until": _time(record.held_until),
     }

@@ -106,7 +106,7 @@ def test_an_upgrade_begins_it_with_what_is_there(world: Any) -> None:
     lead(world, given, port)
     wanted = [ONE, IPv4Address("10.0.0.2"), given.floating_ip.address, spare.floating_ip.address]
     before = [world.store.address_history(address=address)[0] for address in wanted]
-    path = Path(migrations.__file__).parent / "versions" / "0008_addresses.py"
+    path = Path(migrations.__file__).parent / "versions" / "0009_addresses.py"
     statements = runpy.run_path(str(path))["_WHO_HAS_WHAT"]
     with sqlite3.connect(world.url.removeprefix("sqlite:///")) as database:
         database.execute("DELETE FROM address_history")
