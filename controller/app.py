@@ -24,14 +24,14 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, background, config, gateway_watch, holders, logs
+from controller import arrivals, audit, background, config, gateway_watch, holders, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
 from controller.api.services import Services
 from controller.arrivals import Arrivals
-from controller.background import LeaseWriter, NeighbourWatch
+from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
@@ -70,6 +70,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             on_commit=lambda _: self._written(),
             auto_assign_pool=settings.auto_assign_pool,
             limits=settings.limits,
+            holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._leases = LeaseLog()
@@ -103,6 +104,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._gateway_watch = GatewayWatch(
             self.store, self.keeper.snapshot, lambda: iter(self.sessions), self.sessions.send
         )
+        self._holds = HoldKeeper(self.store)
+        self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -123,6 +126,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             datapaths=self.sessions.connections,
             port_counters=port_counters.of_port,
             port_mutes=self._mutes.of_port,
+            settle_leases=self._lease_writer.write,
         )
         self._connections = ConnectionFactory(
             services.stats_waiters,
@@ -167,6 +171,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
+            eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
+            eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
         ]
         self._api.start()
 

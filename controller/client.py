@@ -135,10 +135,37 @@ class Client:
         """`object`: the ids of what it has no more, in `networks` and `security_groups`."""
         return self._write("POST", f"{_path('projects', project_id)}/scrub", "scrubbed")
 
+    # addresses
+
+    def list_addresses(self, network_id: str) -> list[Object]:
+        """Those of a network that are, or were, in use or reserved."""
+        return self._list(f"{_path('networks', network_id)}/addresses", {}, "address", member="addresses")
+
+    def reserve_address(self, network_id: str, address: str) -> Written:
+        return self._write("PUT", f"{_address(network_id, address)}/reservation", "network")
+
+    def unreserve_address(self, network_id: str, address: str) -> Written:
+        return self._write("DELETE", f"{_address(network_id, address)}/reservation", "network")
+
+    def release_address(self, network_id: str, address: str) -> Written:
+        """Free an address that is kept because of a lease."""
+        return self._write("DELETE", f"{_address(network_id, address)}/hold", "address")
+
+    def address_history(self, *, address: str, **filters: str | None) -> list[Object]:
+        """Who had an address, newest first, 1000 at most. Filters: network_id, at."""
+        query = {"address": address} | {name: value for name, value in filters.items() if value is not None}
+        answer = self._call("GET", f"address-history?{urlencode(query)}")
+        found: list[Object] = _member(answer, "address_history", list)
+        return found
+
+    def apply_address_plan(self, entries: Sequence[Object], check: bool) -> Written:
+        """All or none; with `check` only what would be done."""
+        return self._write("POST", "address-plans", "address_plan", {"entries": list(entries), "check": check})
+
     # ports
 
     def list_ports(self, **filters: str | None) -> list[Object]:
-        """All ports the token may see. Filters: name, project_id, network_id, node."""
+        """All ports the token may see. Filters: name, project_id, network_id, node, address (a pattern)."""
         return self._list("ports", filters)
 
     def get_port(self, port_id: str) -> Object:
@@ -352,14 +379,16 @@ class Client:
 
     # how a call is made
 
-    def _list(self, resource: str, filters: Mapping[str, str | None], identity: str = "id") -> list[Object]:
+    def _list(
+        self, resource: str, filters: Mapping[str, str | None], identity: str = "id", member: str | None = None
+    ) -> list[Object]:
         query = {name: value for name, value in filters.items() if value is not None}
         found: list[Object] = []
         marker: str | None = None
         while True:
             page_query = {**query, "limit": str(PAGE), **({"marker": marker} if marker else {})}
             answer = self._call("GET", f"{resource}?{urlencode(page_query)}")
-            page: list[Object] = _member(answer, resource.replace("-", "_"), list)
+            page: list[Object] = _member(answer, member or resource.replace("-", "_"), list)
             found += page
             if len(page) < PAGE:
                 return found
@@ -403,6 +432,10 @@ class Client:
 
 def _path(resource: str, identity: str) -> str:
     return f"{resource}/{quote(identity, safe='')}"
+
+
+def _address(network_id: str, address: str) -> str:
+    return _path(f"{_path('networks', network_id)}/addresses", address)
 
 
 def _bindings(port_id: str) -> str:

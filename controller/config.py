@@ -20,6 +20,7 @@ from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
 
 PROGRAM = "trunkline-controller"
@@ -63,6 +64,18 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "use_single_default_gateway",
             default=False,
             help="Of the ports of one machine (device_id) only the one made first gets a default route.",
+        ),
+        cfg.BoolOpt(
+            "force_release", default=True, help="A lease ends with its port, whose address can be given again at once."
+        ),
+    ],
+    "addresses": [
+        cfg.IntOpt(
+            "disassociate_timeout",
+            default=600,
+            min=NO_TIMEOUT,
+            help="Without force_release: seconds for which the address of a port that is gone is kept at most while "
+            "its lease lasts; -1: until the lease ends.",
         ),
     ],
     "packet_in": [
@@ -109,6 +122,8 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             min=-1,
             help="Networks that a project may have beside those that it was given; -1: any number.",
         ),
+        cfg.IntOpt("ports", default=-1, min=-1, help="Ports that a project may have; -1: any number."),
+        cfg.IntOpt("fixed_ips", default=-1, min=-1, help="Addresses that its ports may have; -1: any number."),
     ],
     "project_networks": [
         cfg.StrOpt(
@@ -154,6 +169,7 @@ class ControllerConfig:
     auto_assign_pool: str | None
     limits: Limits
     project_physical_network: str | None
+    holds: HoldPolicy
     log_format: str
     log_level: str
 
@@ -249,8 +265,11 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 security_group_rules=conf.quota.security_group_rules,
                 address_pairs=conf.quota.address_pairs,
                 networks=conf.quota.networks,
+                ports=conf.quota.ports,
+                fixed_ips=conf.quota.fixed_ips,
             ),
             project_physical_network=conf.project_networks.physical_network or None,
+            holds=HoldPolicy(conf.dhcp.force_release, conf.addresses.disassociate_timeout),
             log_format=conf.logging.format,
             log_level=conf.logging.level,
         )

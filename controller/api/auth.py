@@ -28,6 +28,10 @@ class Resource(StrEnum):
     NETWORK = "network"
     NETWORK_PROJECT = "network_project"
     PROJECT = "project"
+    ADDRESS = "address"
+    ADDRESS_HOLD = "address_hold"
+    ADDRESS_HISTORY = "address_history"
+    ADDRESS_PLAN = "address_plan"
     PORT = "port"
     PORT_BINDING = "port_binding"
     NODE = "node"
@@ -73,6 +77,12 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NETWORK_PROJECT, Verb.UPDATE): _ADMINS,
     (Resource.NETWORK_PROJECT, Verb.DELETE): _ADMINS,
     (Resource.PROJECT, Verb.UPDATE): _ADMINS,
+    (Resource.ADDRESS, Verb.LIST): _USERS,
+    (Resource.ADDRESS, Verb.UPDATE): _WRITERS,
+    (Resource.ADDRESS, Verb.DELETE): _WRITERS,
+    (Resource.ADDRESS_HOLD, Verb.DELETE): _ADMINS,
+    (Resource.ADDRESS_HISTORY, Verb.LIST): _USERS,
+    (Resource.ADDRESS_PLAN, Verb.CREATE): _ADMINS,
     (Resource.PORT, Verb.LIST): _USERS,
     (Resource.PORT, Verb.SHOW): _USERS,
     (Resource.PORT, Verb.CREATE): _WRITERS,

@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 
 from controller.api import (
+    addresses,
     bindings,
     floating_ip_pools,
     floating_ips,
@@ -198,6 +199,7 @@ def make_app(services: Services) -> Gate:
         *health.ROUTES,
         *networks.ROUTES,
         *project_networks.ROUTES,
+        *addresses.ROUTES,
         *ports.ROUTES,
         *bindings.ROUTES,
         *port_counters.ROUTES,

@@ -19,12 +19,12 @@ _MANY = frozenset({"count", "network_size"})
 
 def list_networks(services: Services, request: Request) -> Answer:
     records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
-    return Answer.json({"networks": [_view(services, request, record) for record in records]})
+    return Answer.json({"networks": [view(services, request, record) for record in records]})
 
 
 def show_network(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"network": _view(services, request, visible(services, request.caller, request.params["id"]))})
+    return Answer.json({"network": view(services, request, visible(services, request.caller, request.params["id"]))})
 
 
 def create_networks(services: Services, request: Request) -> Answer:
@@ -40,7 +40,7 @@ def create_networks(services: Services, request: Request) -> Answer:
     carving = Carving(body.count, body.network_size)
     made = services.store.create_networks(_spec(services, caller, body), carving, caller.actor)
     return Answer.json(
-        {"networks": [_view(services, request, one) for one in made.value], "revision": made.revision}, 201
+        {"networks": [view(services, request, one) for one in made.value], "revision": made.revision}, 201
     )
 
 
@@ -141,10 +141,10 @@ def _router(services: Services, caller: Identity, wanted: str) -> str:
 
 
 def written(services: Services, request: Request, done: Written[NetworkRecord], status: int = 200) -> Answer:
-    return Answer.json({"network": _view(services, request, done.value), "revision": done.revision}, status)
+    return Answer.json({"network": view(services, request, done.value), "revision": done.revision}, status)
 
 
-def _view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
+def view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
     """`router` is None where an administrator has joined it to a network that the caller may not know of."""
     shown = views.network(record, services.node_state, request.caller.operates)
     if request.caller.project is not None and record.spec.router not in (routers.PROJECT, routers.ISOLATED):

@@ -33,7 +33,7 @@ _IMMUTABLE = frozenset(PortCreate.model_fields) | {
 
 
 def list_ports(services: Services, request: Request) -> Answer:
-    filters = request.page("name", "project_id", "network_id", "node", "device_id")
+    filters = request.page("name", "project_id", "network_id", "node", "device_id", "address")
     project = request.caller.project
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"ports": []})
@@ -86,11 +86,16 @@ def update_port(services: Services, request: Request) -> Answer:
     network = services.store.get_network(record.port.network_id)
     _refuse_chosen_addresses(request.caller, network, body, "")
     _refuse_pairs(request.caller, network, body, "")
+    if "fixed_ips" in body.model_fields_set and not services.config.holds.force:
+        services.settle_leases()
     return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
 
 
 def delete_port(services: Services, request: Request) -> Answer:
     record = _own(services, request)
+    if not services.config.holds.force:
+        # how long the address is kept is up to the lease, also to one of this very second
+        services.settle_leases()
     return _written(services, services.store.delete_port(record.port.id, request.caller.actor))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from controller.cli import (
+    address,
     floating_ip,
     floating_ip_pool,
     lease,
@@ -54,6 +55,7 @@ app.add_typer(network.app, name="network")
 network.app.command()(network_project.associate)
 network.app.command()(network_project.disassociate)
 app.add_typer(network_project.project, name="project")
+app.add_typer(address.app, name="address")
 app.add_typer(port.app, name="port")
 app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")

@@ -180,12 +180,20 @@ def list_(
     network: Annotated[str | None, typer.Option("--network", metavar="NETWORK", help="Only those of this one.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only those on this node.")] = None,
     project: ProjectFilter = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="PATTERN",
+            help="Only those with such a fixed or floating IP: 10.0.0.7, 10.0.0.0/28, 10.0.0.1*, ^10\\.0\\.0\\.1",
+        ),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List ports."""
     session = Session.of(context)
     network_id = session.network_id(network) if network else None
-    ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project)
+    ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project, address=address)
     if output is Format.TABLE and ports:
         names = {found["id"]: found.get("name") for found in session.client.list_networks()}
         ports = [{**port, "network_name": names.get(port.get("network_id"))} for port in ports]

@@ -210,8 +210,10 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     if _store_uplinks(tx, node, said.uplinks) or changed:
         tx.connection.execute(_SET_SERIAL, {"holder": node, "newest": said.serial})
     known = {row[0]: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node}).all()}
-    # one that was refused may fit by now
-    affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
+    # one that was refused may fit by now, and what we believe of a bound one must be what is so
+    affected = changed | {
+        id_ for id_, row in known.items() if row.bound_node != node or id_ in now and row.ofport != now[id_].ofport
+    }
     if affected:
         reconcile(tx, sorted(affected))
     if not changed:  # a heartbeat: an address it had to do without may be free by now

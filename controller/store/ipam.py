@@ -39,7 +39,7 @@ _MOVE = (
     .where(pools.c.subnet_id == bindparam("s"), pools.c.first == bindparam("f"))
     .values(next=bindparam("n"))
 )
-_LOOK = select(_A.owner).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
+_LOOK = select(_A.owner, _A.held_until).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
 _RESERVED = select(subnet_ranges.c.first, subnet_ranges.c.last).where(
     subnet_ranges.c.subnet_id == bindparam("s"), subnet_ranges.c.kind == RESERVED
 )
@@ -57,7 +57,7 @@ _CLAIMED = select(func.count()).where(
 _INSERT = insert(addresses)
 _CLAIM = (
     update(addresses)
-    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None))
+    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None), _A.held_until.is_(None))
     .values(
         owner=bindparam("new_owner"),
         port_id=bindparam("new_port"),
@@ -241,7 +241,7 @@ def _longest_released(
         return []
     query = (
         select(_A.address)
-        .where(_A.subnet_id == subnet_id, _A.released_at.is_not(None), or_(*inside))
+        .where(_A.subnet_id == subnet_id, _A.released_at.is_not(None), _A.held_until.is_(None), or_(*inside))
         .order_by(_A.released_at, _A.address)
         .limit(count)
     )
@@ -319,16 +319,23 @@ def claim(
     `had`: the owner has just given it back, and keeps it whatever has been reserved since.
     Raises Invalid `address_outside_subnet` or `address_reserved`, Conflict `address_in_use`.
     """
+    require_usable(tx.connection, subnet, address, owner, field, had=had)
+    _claim(tx, subnet.id, int(address), owner, field)
+
+
+def require_usable(
+    connection: Connection, subnet: SubnetRow, address: IPv4Address, owner: Owner, field: str, *, had: bool = False
+) -> None:
+    """Raises Invalid `address_outside_subnet` or `address_reserved`."""
     cidr = subnet.cidr
     if address not in cidr:
         raise Invalid("address_outside_subnet", f"{address} is not in {cidr}", field, cidr=str(cidr))
     reserved = address in (cidr.network_address, cidr.broadcast_address, subnet.gateway)
     if owner.kind in (PORT_OWNER, FLOATING_IP_OWNER) and not reserved and not had:
-        ranges = tx.connection.execute(_RESERVED, {"s": subnet.id})
+        ranges = connection.execute(_RESERVED, {"s": subnet.id})
         reserved = any(first <= int(address) <= last for first, last in ranges)
     if reserved:
         raise Invalid("address_reserved", f"{address} is reserved in {cidr}", field)
-    _claim(tx, subnet.id, int(address), owner, field)
 
 
 def keep(tx: Transaction, subnet_id: str, address: int) -> None:
@@ -352,6 +359,9 @@ def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: s
         "new_node": owner.node,
         "new_network": owner.for_network,
     }
+    if row.held_until is not None:
+        message = f"{IPv4Address(address)} is kept until the lease of who had it ends"
+        raise Conflict("address_in_use", message, field, address=str(IPv4Address(address)))
     if row.owner is not None or tx.connection.execute(_CLAIM, values).rowcount != 1:
         raise Conflict("address_in_use", f"{IPv4Address(address)} is in use", field, address=str(IPv4Address(address)))
 

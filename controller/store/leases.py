@@ -1,4 +1,4 @@
-"""What DHCP said, in batches and off the packet path. Nothing is decided from it, so it is not journalled."""
+"""What DHCP said, in batches and off the packet path, so not journalled. `address_holds` goes by it."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import (
     address_holders,
+    address_holds,
     address_pairs,
     bindings,
     codec,
@@ -23,9 +24,11 @@ from controller.store import (
     memberships,
     policy_loader,
     port_policy,
+    quotas,
     security_groups,
     virtual_addresses,
 )
+from controller.store.address_specs import HoldPolicy
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
 from controller.store.quota_specs import Limits
@@ -116,6 +119,7 @@ def create(
     # before the ports: their revision is that of the whole change then
     lacking = {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
     by_default = security_groups.defaults(tx, lacking)
+    _require_room(tx.connection, drafts, owners, limits)
     rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
@@ -127,6 +131,19 @@ def create(
         floating_ips.assign(tx, auto_assign_pool, [draft.id for draft in drafts])
     bindings.bind_new(tx, [draft.id for draft in drafts])
     return [draft.id for draft in drafts]
+
+
+def _require_room(
+    connection: Connection, drafts: Sequence[_Draft], owners: Mapping[str, str | None], limits: Limits
+) -> None:
+    """Raises Exhausted `quota_exceeded` when a project may not have so many ports, or fixed IPs, more."""
+    wanted: dict[str, list[int]] = {}
+    for draft in drafts:
+        project_id = owners[draft.id]
+        if project_id is not None:
+            wanted.setdefault(project_id, []).append(len(draft.spec.fixed_ips) or 1)
+    for project_id, counts in wanted.items():
+        quotas.require_ports(connection, project_id, len(counts), sum(counts), limits)
 
 
 def _give_policy(
@@ -284,7 +301,7 @@ def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: 
     return (fitting or candidates)[0]
 
 
-def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits) -> None:
+def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits, holds: HoldPolicy) -> None:
     """Raises Invalid `immutable` for what is fixed at creation."""
     row = tx.connection.execute(select(ports).where(ports.c.id == port_id)).one_or_none()
     if row is None:
@@ -300,7 +317,7 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
         _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
     changed = dict(values)
     if "fixed_ips" in changes:
-        changed |= _update_fixed_ips(tx, row, changes["fixed_ips"])
+        changed |= _update_fixed_ips(tx, row, changes["fixed_ips"], limits, holds)
     columns, groups = port_policy.change(tx, row, changes, limits)
     if "address_pairs" in columns:
         lost = virtual_addresses.put(tx, row.network_id, port_id, columns["address_pairs"])
@@ -315,7 +332,9 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
         bindings.reconcile(tx, [port_id])
 
 
-def _update_fixed_ips(tx: Transaction, row: AnyRow, wanted: tuple[FixedIpSpec, ...]) -> dict[str, Any]:
+def _update_fixed_ips(
+    tx: Transaction, row: AnyRow, wanted: tuple[FixedIpSpec, ...], limits: Limits, holds: HoldPolicy
+) -> dict[str, Any]:
     """The port's addresses become these; "any" is met by one it has already, if there is one left."""
     port_id, network_id = row.id, row.network_id
     query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
@@ -332,19 +351,24 @@ def _update_fixed_ips(tx: Transaction, row: AnyRow, wanted: tuple[FixedIpSpec, .
         resolved.append(item)
     if [int(item.address) if item.address else None for item in resolved] == old:
         return {}
+    if row.project_id is not None and len(resolved) > len(old):
+        quotas.require_ports(tx.connection, row.project_id, 0, len(resolved) - len(old), limits)
     ipam.release(tx, addresses.c.port_id == port_id)
     draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)), had=frozenset(old))
     _give_addresses(tx, known, [draft], {port_id: row.project_id})
     virtual_addresses.reserve(tx, known, old)
     fixed = [int(IPv4Address(address)) for address in draft.fixed_ips]
+    address_holds.keep(tx, port_id, [subnet.id for subnet in known], set(old) - set(fixed), holds)
     floating_ips.leave_port(tx, port_id, [*fixed, *virtual_addresses.of_port(tx.connection, port_id)])
     if row.bound_node is not None:
         address_holders.give_back(tx, [port_id])
     return {"fixed_ips": list(draft.fixed_ips)}
 
 
-def delete_port(tx: Transaction, port_id: str) -> None:
-    """The addresses come back as the last to be chosen again. Floating IPs stay with their project."""
+def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
+    """The addresses come back as the last to be chosen again, once nobody may use them any more. Floating IPs stay
+    with their project.
+    """
     network_id = tx.connection.execute(select(ports.c.network_id).where(ports.c.id == port_id)).scalar()
     if network_id is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
@@ -352,7 +376,9 @@ def delete_port(tx: Transaction, port_id: str) -> None:
     virtual_addresses.put(tx, network_id, port_id, ())
     released = ipam.release(tx, addresses.c.port_id == port_id)
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
-    virtual_addresses.reserve(tx, known, [row.address for row in released])
+    numbers = [row.address for row in released]
+    virtual_addresses.reserve(tx, known, numbers)
+    address_holds.keep(tx, port_id, [subnet.id for subnet in known], numbers, holds)
     bindings.unbind(tx, port_id)
     tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
     memberships.leave(tx, port_id)

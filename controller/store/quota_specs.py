@@ -20,7 +20,8 @@ UNLIMITED = -1
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`floating_ips` and `security_groups` of a project, `security_group_rules` of each of its groups and
-    `address_pairs` of each of its ports; `networks` that it has beside those it was given. -1: any number.
+    `address_pairs` of each of its ports; `networks` that it has beside those it was given, `ports`, and the `fixed_ips`
+    of these. -1: any number.
     """
 
     floating_ips: int = 10
@@ -28,6 +29,8 @@ class Limits:
     security_group_rules: int = 100
     address_pairs: int = 10
     networks: int = 3
+    ports: int = UNLIMITED
+    fixed_ips: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +45,5 @@ class QuotaRecord:
     floating_ips_used: int
     security_groups_used: int
     networks_used: int
+    ports_used: int
+    fixed_ips_used: int

@@ -222,6 +222,9 @@ addresses = Table(
     Column("for_network", ID, nullable=False, default=""),
     Column("idle_since", Double),
     Column("released_at", BigInteger),
+    # released, but kept until then: whoever had it may still use it, or has a lease that ends at `leased_until`
+    Column("held_until", Double, index=True),
+    Column("leased_until", Double),
     CheckConstraint("(owner IS NULL) = (released_at IS NOT NULL)", name="owned_or_released"),
     CheckConstraint("(port_id IS NOT NULL) = (owner IS NOT NULL AND owner = 'port')", name="port_owner"),
     # one gateway and one SNAT address for a node, and one more for each network that has its own
@@ -248,6 +251,28 @@ Index(
     unique=True,
     sqlite_where=virtual_addresses.c.held,
     postgresql_where=virtual_addresses.c.held,
+)
+
+# Who had which address, and when: of ports and floating IPs. It outlives all that it names; so it names them by what
+# they were called. `ended_at` NULL: still so.
+address_history = Table(
+    "address_history",
+    metadata,
+    Column("network_id", ID, primary_key=True),
+    Column("address", BigInteger, primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("object_id", ID, nullable=False),
+    Column("network_name", NAME, nullable=False),
+    Column("project_id", NAME),
+    Column("port_id", ID),
+    Column("port_name", NAME),
+    Column("device_id", NAME),
+    Column("mac", String(17)),
+    Column("began_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(None, "address", "began_at"),
+    Index(None, "object_id", "ended_at"),
 )
 
 # Next hops on external networks, as nodes resolved them.

@@ -4,7 +4,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 `Written(revision, value)`; `revision` is the journal revision after it (the current one when nothing had to change).
 `actor` is who asked.
 
-    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None, limits=Limits())
+    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None, limits=Limits(),
+          holds=HoldPolicy())
         url: SQLAlchemy URL; a new database gets its tables, one of another schema revision raises SchemaError.
         on_commit(revision) is called after each commit that wrote to the journal, outside of every lock.
     close() -> None
@@ -33,8 +34,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     hold_address(port_id: str, address: IPv4Address, mac: str) -> Written[bool]
         the port has this address of its pairs, and what leads to it leads there; value: it was news
     get_port(port_id: str) -> PortRecord
-    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, limit=None, marker=None)
-        -> list[PortRecord]      node: bound to it, or scheduled on it and bound nowhere
+    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, address=None, limit=None,
+               marker=None) -> list[PortRecord]
+        node: bound to it, or scheduled on it and bound nowhere. address: a pattern (see `address_search`)
     Lists are in order of creation; marker is the id (for nodes: name) of the last one seen.
 
     put_node(spec: NodeSpec, actor: str) -> Written[NodeRecord]
@@ -62,7 +64,7 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
                      mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
-                     option_unfit route_invalid router_invalid
+                     option_unfit route_invalid router_invalid address_pattern_invalid
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
                      port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, or_
 from controller.forgetting import Debt
 from controller.store import (
     address_holders,
+    address_search,
     bindings,
     debts,
     gateway_nodes,
@@ -29,6 +30,8 @@ from controller.store import (
     quotas,
     schema,
 )
+from controller.store.address_specs import HoldPolicy
+from controller.store.address_store import AddressStore
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
@@ -56,7 +59,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
+class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore):
     def __init__(
         self,
         url: str,
@@ -67,12 +70,14 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
         on_commit: Callable[[int], None] | None = None,
         auto_assign_pool: str | None = None,
         limits: Limits | None = None,
+        holds: HoldPolicy | None = None,
     ) -> None:
         prepare(url)
         super().__init__(Database(url), clock, on_commit, limits or Limits())
         self._vlan_range = vlan_range
         self._rng = rng or random.SystemRandom()
         self._auto_assign_pool = auto_assign_pool
+        self._holds = holds or HoldPolicy()
         # highest serial each node has reported: an unchanged report leaves no trace in the database
         self._serials: dict[str, int] = {}
 
@@ -153,7 +158,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
 
     def update_port(self, port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
-            ports.update_port(tx, port_id, changes, self._limits)
+            ports.update_port(tx, port_id, changes, self._limits, self._holds)
             return _port(tx.connection, port_id)
 
         return self._write(actor, work)
@@ -161,7 +166,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
     def delete_port(self, port_id: str, actor: str) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
             last = _port(tx.connection, port_id)
-            ports.delete_port(tx, port_id)
+            ports.delete_port(tx, port_id, self._holds)
             return last
 
         return self._write(actor, work)
@@ -202,6 +207,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
         network_id: str | None = None,
         node: str | None = None,
         device_id: str | None = None,
+        address: str | None = None,
         limit: int | None = None,
         marker: str | None = None,
     ) -> list[PortRecord]:
@@ -216,6 +222,8 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore):
         )
         if node is not None:
             conditions.append(or_(table.bound_node == node, table.bound_node.is_(None) & (table.node == node)))
+        if address is not None:
+            conditions.append(address_search.ports_with(address))
 
         def work(connection: Connection) -> list[PortRecord]:
             return _ports(connection, loader.page(connection, table.id, table.key, conditions, limit, marker))

@@ -12,13 +12,11 @@ _ROW = re.compile(r"^\| ([A-Z]+\d+(?:, [A-Z]+\d+)*) \|", re.MULTILINE)
 _LAST = {"C": 17, "E": 15, "F": 15, "H": 12, "K": 8}
 WANTED = {
     "A14",
-    "B26",
-    "B24",
     "L1",
     "X4",
     "X6",
     *(f"A{number}" for number in (1, 2, 3, 4, 6, 7, 8, 10, 13)),
-    *(f"B{number}" for number in range(1, 12)),
+    *(f"B{number}" for number in range(1, 29) if number != 27),
     *(f"{group}{number}" for group, last in _LAST.items() for number in range(1, last + 1)),
 }
 

@@ -18,6 +18,17 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("DELETE", "/v1/networks/{free}/project", None, {"admin"}),
     ("POST", "/v1/projects/a/networks", {"network_id": "{free}"}, {"admin"}),
     ("POST", "/v1/projects/b/scrub", None, {"admin"}),
+    ("GET", "/v1/networks/{own}/addresses", None, {"admin", "member-a", "reader"}),
+    ("PUT", "/v1/networks/{own}/addresses/10.0.0.77/reservation", None, {"admin", "member-a"}),
+    ("DELETE", "/v1/networks/{own}/addresses/10.0.0.77/reservation", None, {"admin", "member-a"}),
+    ("DELETE", "/v1/networks/{own}/addresses/10.0.0.99/hold", None, {"admin"}),
+    ("GET", "/v1/address-history?address=10.0.0.1", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/address-plans",
+        {"entries": [{"kind": "reserved", "network": "ext", "address": "203.0.113.99"}]},
+        {"admin"},
+    ),
     ("GET", "/v1/ports", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/ports/{port}", None, {"admin", "member-a", "reader"}),
     ("POST", "/v1/ports", {"network_id": "{own}"}, {"admin", "member-a"}),
@@ -118,6 +129,7 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
     names |= {"template": template["id"], "dropped": dropped["id"]}
+    world.hold(own, "10.0.0.99")
     if body is not None:
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     reply = world.call(method, path.format(**names), body, token)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import floating_ip_models, models, quotas, security_group_models
+from controller.api import address_models, floating_ip_models, models, quotas, security_group_models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -98,7 +98,7 @@ RULE = {
     "log": True,
     "description": "web",
 }
-QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks")
+QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks", "ports", "fixed_ips")
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
@@ -125,6 +125,24 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
     ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
     ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("POST", "address-plans"): (
+        address_models.PlanIn,
+        {
+            "entries": [
+                {
+                    "kind": "port",
+                    "network": "NETWORK",
+                    "address": "10.200.7.9",
+                    "mac": "02:00:00:00:00:79",
+                    "name": "planned",
+                    "hostname": "planned",
+                    "project_id": "a",
+                    "device_id": "i-19",
+                }
+            ],
+            "check": True,
+        },
+    ),
     ("POST", "floating-ip-pools"): (
         floating_ip_models.FloatingIpPoolCreate,
         {"name": "new", "network_id": "EXTERNAL", "ranges": ["203.0.113.64/28", "203.0.113.90-203.0.113.99"]},
@@ -271,6 +289,15 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         name: junk - {"empty"} if name == "device_id" else junk for name, junk in PORTS.items() if name not in ALONE
     },
     ("PATCH", "ports/PORT"): PORTS,
+    # what the plan itself gets wrong is no mistake of form: it is answered with the problems
+    ("POST", "address-plans"): {
+        "entries.network": TEXT,
+        "entries.mac": {"null"},
+        "entries.name": {"empty", *TEXT},
+        "entries.hostname": {"empty", "as text"},
+        "entries.project_id": {"null", "as text"},
+        "entries.device_id": {"empty", *TEXT},
+    },
     ("POST", "floating-ip-pools"): {"name": TEXT},
     ("POST", "floating-ips"): {
         "address": {"null"},

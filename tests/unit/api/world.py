@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +17,9 @@ from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
 from controller.store import Store
+from controller.store.address_specs import HoldPolicy
 from controller.store.quota_specs import Limits
+from controller.store.specs import LeaseRecord
 from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
@@ -111,6 +115,7 @@ class World:
                 auto_assign_pool=None,
                 limits=Limits(),
                 project_physical_network="physnet1",
+                holds=HoldPolicy(),
                 log_format="console",
                 log_level="INFO",
             ),
@@ -188,6 +193,15 @@ class World:
     def port(self, network_id: str, token: str = "admin", **fields: Any) -> dict[str, Any]:
         created: dict[str, Any] = self.ok("POST", "/v1/ports", {"network_id": network_id, **fields}, token)["port"]
         return created
+
+    def hold(self, network_id: str, address: str) -> None:
+        """Have an address kept because of the lease of a port that is gone."""
+        port = self.port(network_id, fixed_ips=[{"address": address}])
+        now = time.time()
+        self.store.record_leases([LeaseRecord(port["id"], IPv4Address(address), "bound", now, now + 3600)])
+        self.store._holds = HoldPolicy(force=False)
+        self.ok("DELETE", f"/v1/ports/{port['id']}")
+        self.store._holds = HoldPolicy()
 
     def moving(self, network_id: str, here: str, there: str) -> dict[str, Any]:
         """A port that is bound to one node and expected, and shown, by another."""
