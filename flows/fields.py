@@ -58,7 +58,15 @@ _TABLE: tuple[tuple[str, int, int, int, int, str], ...] = (
     ("ct_state", NXM1, 105, 4, 32, "ct_state"),
     ("ct_zone", NXM1, 106, 2, 16, "ct_zone"),
     ("ct_mark", NXM1, 107, 4, 32, "ct_mark"),
+    ("ct_nw_proto", NXM1, 119, 1, 8, "ct_nw_proto"),
+    ("ct_nw_src", NXM1, 120, 4, 32, "ct_nw_src"),
+    ("ct_nw_dst", NXM1, 121, 4, 32, "ct_nw_dst"),
+    ("ct_tp_src", NXM1, 124, 2, 16, "ct_tp_src"),
+    ("ct_tp_dst", NXM1, 125, 2, 16, "ct_tp_dst"),
     ("conj_id", NXM1, 37, 4, 32, "conj_id"),
 )
+
+# what conntrack says of a packet: after its state how its connection began (the tuple of the original direction)
+CT_FIELDS = ("ct_state", "ct_zone", "ct_mark", "ct_nw_proto", "ct_nw_src", "ct_nw_dst", "ct_tp_src", "ct_tp_dst")
 
 FIELDS: dict[str, Field] = {row[0]: Field(*row, rank=rank) for rank, row in enumerate(_TABLE)}
