@@ -45,8 +45,8 @@ class Table(IntEnum):
     INGRESS_POLICY = 54
     INGRESS_VERDICT = 55
     OUTPUT = 56
-    EGRESS_RULES = 57
-    INGRESS_RULES = 58
+    ANSWERS = 57
+    RULES = 58
     ALLOWANCE = 60
     REPORT = 62
     STAMP = 250
@@ -96,8 +96,8 @@ TABLE_DOC: dict[Table, str] = {
     Table.INGRESS_POLICY: "As egress_policy, for what a VM receives.",
     Table.INGRESS_VERDICT: "As egress_verdict.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
-    Table.EGRESS_RULES: "Looked up for each group (reg10): which rule allows what the VM begins (reg11).",
-    Table.INGRESS_RULES: "The same for what others begin.",
+    Table.ANSWERS: "Looked up before any group: an answer is held to the rules about what it answers (reg12).",
+    Table.RULES: "Looked up for each group (reg10) and direction (reg12): which rule allows it (reg11).",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",
     Table.REPORT: "Looked up before anything is reported to the controller: the meter that bounds reports.",
@@ -117,6 +117,7 @@ class Reg:
     TARGET_ZONE = "reg9"
     GROUP = "reg10"
     ALLOWED_BY = "reg11"
+    DIRECTION = "reg12"
     FLOOD_PART = "reg14"
     SCRATCH = "reg15"
 
@@ -148,6 +149,7 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "key of the rule that allows the packet (of those of a group that name the same "
         "remote, the first), or the network as in reg10; 0: none",
     ),
+    (Reg.DIRECTION, "direction", "the rules that are asked: 1 about what the port begins, 2 about what others begin"),
     (Reg.FLOOD_PART, "flood part", "which part of a network's local ports is being flooded"),
     (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
@@ -172,6 +174,7 @@ CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (Ope
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32
 MEMBER_PARTS = 64
+DIRECTION_EGRESS, DIRECTION_INGRESS = 1, 2  # of Reg.DIRECTION
 SAME_NETWORK = 1 << 31  # of Reg.GROUP: the rest is a network's key
 
 

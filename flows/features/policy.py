@@ -20,6 +20,8 @@ from flows.ir import Action, Ct, CtClear, Flow, Goto, Resubmit, SetField, drop, 
 from flows.model import Binding, Direction, Network, Port, SecurityGroup
 from flows.pipeline import (
     COPIED,
+    DIRECTION_EGRESS,
+    DIRECTION_INGRESS,
     SAME_NETWORK,
     CtMark,
     Priority,
@@ -62,8 +64,8 @@ class Side:
     direction: Direction
     conntrack: Table
     policy: Table
-    rules: Table
-    answer_rules: Table  # what the other side asks of what begins
+    begun: int  # which rules are asked about what begins with a packet of this direction, and what is answered
+    answered: int
     verdict: Table
     port: str
     zone: str
@@ -91,8 +93,8 @@ EGRESS = Side(
     direction=Direction.EGRESS,
     conntrack=Table.EGRESS_CONNTRACK,
     policy=Table.EGRESS_POLICY,
-    rules=Table.EGRESS_RULES,
-    answer_rules=Table.INGRESS_RULES,
+    begun=DIRECTION_EGRESS,
+    answered=DIRECTION_INGRESS,
     verdict=Table.EGRESS_VERDICT,
     port=Reg.SOURCE_PORT,
     zone=Reg.SOURCE_ZONE,
@@ -120,8 +122,8 @@ INGRESS = Side(
     direction=Direction.INGRESS,
     conntrack=Table.INGRESS_CONNTRACK,
     policy=Table.INGRESS_POLICY,
-    rules=Table.INGRESS_RULES,
-    answer_rules=Table.EGRESS_RULES,
+    begun=DIRECTION_INGRESS,
+    answered=DIRECTION_EGRESS,
     verdict=Table.INGRESS_VERDICT,
     port=Reg.TARGET_PORT,
     zone=Reg.TARGET_ZONE,
@@ -179,6 +181,8 @@ def _connections(side: Side) -> Iterator[Flow]:
     yield drop(side.lost, Priority.GUARD, lost)
     known = matching(ct_state=side.known_state, ct_mark=_BEGUN_HERE)
     yield flow(side.known, Priority.LOCAL, known, *side.passed)
+    answer = matching(ct_state=_REPLY, **{Reg.DIRECTION: side.begun})
+    yield flow(side.answers, Priority.NORMAL, answer, SetField(Reg.DIRECTION, side.answered))
     yield drop(side.no_policy, Priority.MISS)
 
 
@@ -222,19 +226,24 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
 
 def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[Flow]:
     groups = groups_of(view.snapshot, port)
+    # the last that allows it is named: rather a rule, which may be one that reports
+    asked = [SAME_NETWORK | network.key] if network.allow_same_net_traffic else []
+    asked += [group.key for group in groups]
+    lookups: list[Action] = []
+    for key in asked:
+        lookups += [SetField(Reg.GROUP, key), Resubmit(Table.RULES)]
     of_port = {side.port: port.key}
-    for rule, priority, state, rules in (
-        (side.groups, Priority.NORMAL, {}, side.rules),
-        (side.answers, Priority.HIGH, {"ct_state": _REPLY}, side.answer_rules),
-    ):
-        # the last that allows it is named: rather a rule, which may be one that reports
-        neighbours = rules is Table.INGRESS_RULES and network.allow_same_net_traffic
-        asked = [SAME_NETWORK | network.key] if neighbours else []
-        asked += [group.key for group in groups]
-        lookups: list[Action] = [SetField(Reg.ALLOWED_BY, 0)]
-        for key in asked:
-            lookups += [SetField(Reg.GROUP, key), Resubmit(rules)]
-        yield flow(rule, priority, matching(**of_port, **state), *lookups, Goto(side.verdict), key=port.key)
+    yield flow(
+        side.groups,
+        Priority.NORMAL,
+        matching(**of_port),
+        SetField(Reg.ALLOWED_BY, 0),
+        SetField(Reg.DIRECTION, side.begun),
+        Resubmit(Table.ANSWERS),
+        *lookups,
+        Goto(side.verdict),
+        key=port.key,
+    )
     refused = matching(**of_port, **{Reg.ALLOWED_BY: 0})
     yield drop(side.refused, Priority.NORMAL, refused, key=port.key)
     if any(group.log_dropped for group in groups):

@@ -1,4 +1,4 @@
-"""Tables 57 and 58: which rule of a security group allows a packet, or the connection that it belongs to.
+"""Table 58: which rule of a security group allows a packet, or the connection that it belongs to.
 
 A group of M members and R rules costs M + R flows: a rule that names a remote is a conjunction (ovs-actions(7)) of who
 and what, so that no member meets each rule in a flow. Its id, and what reg11 says afterwards, is the key of the first
@@ -72,7 +72,7 @@ def _fields(group: SecurityGroup) -> RuleFields:
 
 def _rules(group: SecurityGroup, side: Side) -> Iterator[Flow]:
     direction = side.direction
-    asked: Fields = {Reg.GROUP: group.key}
+    asked: Fields = {Reg.GROUP: group.key, Reg.DIRECTION: side.begun}
     fields = _fields(group)
     clauses: dict[tuple[int, Match], list[Conjunction]] = {}
     for who, remote in _remotes(group, direction).items():
@@ -139,7 +139,8 @@ def _member(group: SecurityGroup, side: Side, cidr: IPv4Network, remotes: list[_
     outside: Fields = {Reg.FLAGS: NOT_FLOATING} if side is INGRESS else {}
     fields = _fields(group)
     remote: Fields = {fields.remote[side.direction]: range_match(cidr)}
-    is_member = matching(**{Reg.GROUP: group.key}, **fields.any_packet(), **remote, **outside)
+    asked: Fields = {Reg.GROUP: group.key, Reg.DIRECTION: side.begun}
+    is_member = matching(**asked, **fields.any_packet(), **remote, **outside)
     whole = [one for one in remotes if one.everything]
     if whole:
         allowed = SetField(Reg.ALLOWED_BY, whole[0].key)
@@ -161,8 +162,9 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             {**HEADER.any_packet(), HEADER.remote[Direction.INGRESS]: cidr, "ct_state": UNTRACKED},
         )
         for fields in itself:
-            begun = matching(**{**fields, Reg.GROUP: asked, Reg.FLAGS: NOT_FLOATING})
-            yield flow(Rule.SAME_NETWORK, Priority.NORMAL, begun, SetField(Reg.ALLOWED_BY, asked), key=network.key)
+            begun: Fields = {Reg.GROUP: asked, Reg.DIRECTION: INGRESS.begun, Reg.FLAGS: NOT_FLOATING}
+            allowed = SetField(Reg.ALLOWED_BY, asked)
+            yield flow(Rule.SAME_NETWORK, Priority.NORMAL, matching(**{**fields, **begun}), allowed, key=network.key)
 
 
 def _logged(group: SecurityGroup, side: Side) -> Iterator[Flow]:

@@ -9,7 +9,7 @@ from flows.model import GatewayMode, Network, SecurityGroup
 from flows.snapshot import Snapshot
 from tests.world import NODES, network, node, port
 
-PER_LOCAL_PORT = 21
+PER_LOCAL_PORT = 19
 PER_UNFILTERED_PORT = 17
 PER_NETWORK = 26
 PER_NETWORK_ROUTED_TO = 14
