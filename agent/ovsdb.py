@@ -34,7 +34,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "protocols",
             "other_config",
             "external_ids",
+            "flow_tables",
         ),
+        "Flow_Table": ("prefixes",),
         "Port": ("name", "interfaces", "external_ids"),
         "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
@@ -45,7 +47,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 # References between rows: read as rows, not as values.
 _REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
 # The same as values of a map.
-_REFERENCE_MAPS = frozenset({"datapaths", "ct_zones"})
+_REFERENCE_MAPS = frozenset({"datapaths", "ct_zones", "flow_tables"})
 # What the database of an older Open vSwitch does not have: without one of these, none of them is used.
 _LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -197,7 +199,10 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
         controllers = (
             ControllerState(str(c), tables["Controller"][c]) for c in row["controller"] if c in tables["Controller"]
         )
-        bridges[row["name"]] = BridgeState(row["name"], tuple(port["name"] for port in held), tuple(controllers), row)
+        flow_tables = tables["Flow_Table"]
+        prefixes = {table: flow_tables[i]["prefixes"] for table, i in row["flow_tables"].items() if i in flow_tables}
+        names = tuple(port["name"] for port in held)
+        bridges[row["name"]] = BridgeState(row["name"], names, tuple(controllers), row, prefixes)
     interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
     return OvsState(bridges, ports, interfaces, version or "", _datapaths(tables) if has_limits else None)
@@ -273,6 +278,17 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
         row.limit = limit
 
 
+def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> None:
+    """What else a table is told stays."""
+    bridge = api.lookup("Bridge", step.bridge)
+    for table, fields in step.tables:
+        row = bridge.flow_tables.get(table)
+        if row is None:
+            row = txn.insert(api.tables["Flow_Table"])
+            bridge.setkey("flow_tables", table, row)
+        row.prefixes = sorted(fields)
+
+
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
     {
         plan.AddBridge: _add_bridge,
@@ -284,6 +300,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.SetController: _set_controller,
         plan.DeleteController: _delete_controller,
         plan.SetLimits: _set_limits,
+        plan.SetPrefixes: _set_prefixes,
     }
 )
 
