@@ -82,6 +82,8 @@ class _Api(OvsdbIdl):  # type: ignore[misc]
     """
 
     ovsdb_connection = None
+    # it would look for the names of tables, which need not have any
+    lookup_table = {name: how for name, how in OvsdbIdl.lookup_table.items() if name != "Flow_Table"}  # noqa: RUF012
     create_transaction = ovs_idl.Backend.create_transaction
 
 
@@ -222,6 +224,7 @@ class _Apply(BaseCommand):  # type: ignore[misc]
 
 def _add_bridge(api: _Api, txn: IdlTransaction, step: plan.AddBridge) -> None:
     row = _insert(api, txn, "Bridge", (plan.Setting("name", step.name), *step.settings))
+    row.flow_tables = {}
     api._ovs.addvalue("bridges", row)
     _insert_port(api, txn, row, step.name, (plan.Setting("type", "internal"),))
 
@@ -281,12 +284,12 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
 def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> None:
     """What else a table is told stays."""
     bridge = api.lookup("Bridge", step.bridge)
+    rows = dict(bridge.flow_tables)
     for table, fields in step.tables:
-        row = bridge.flow_tables.get(table)
-        if row is None:
-            row = txn.insert(api.tables["Flow_Table"])
-            bridge.setkey("flow_tables", table, row)
-        row.prefixes = sorted(fields)
+        if table not in rows:
+            rows[table] = txn.insert(api.tables["Flow_Table"])
+        rows[table].prefixes = sorted(fields)
+    bridge.flow_tables = rows
 
 
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
