@@ -184,8 +184,13 @@ def test_threat_19_one_vm_fills_its_zone_and_no_other(scene: Scene) -> None:
 def test_threat_19_one_vm_fills_its_own_zone_and_no_other(scene: Scene) -> None:
     """Untranslated, what is new beyond the limit is not dropped: it passes as rules let it, and so must its answer."""
     lab, target = scene.lab, scene.stranger
-    closed = lab.client.create_security_group({"name": "closed", "project_id": "blue"}).object
+    closed = lab.client.create_security_group(
+        {"name": "closed", "project_id": scene.attacker.port["project_id"]}
+    ).object
     assert closed
+    for rule in lab.client.get_security_group(closed["id"])["rules"]:
+        if rule["direction"] == "ingress":
+            lab.client.delete_security_group_rule(rule["id"])
     groups = [closed["id"]]
     network = scene.attacker.port["network_id"]
     greedy = ready(scene, lab.create_vm("greedy", scene.node, network, client=None, security_groups=groups))
