@@ -19,6 +19,7 @@ from agent.config import AgentConfig, PhysicalNetwork
 from agent.state import (
     MARK_AGENT,
     MARK_KEY,
+    NODE_KEY,
     NOTHING,
     BridgeState,
     DatapathState,
@@ -190,6 +191,7 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
             Setting("protocols", frozenset({"OpenFlow14"})),
             Setting("other_config", config.datapath_id, "datapath-id"),
             Setting("other_config", "true", "disable-in-band"),
+            Setting("external_ids", config.node, NODE_KEY),
         ),
         ports=tuple(
             WantedPort(

@@ -11,15 +11,14 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from agent.state import MARK_KEY, MARK_PLUG
+from agent import namespaces
+from agent.state import MARK_KEY, MARK_PLUG, NODE_KEY
 
 DEFAULT_OVSDB = "unix:/run/openvswitch/db.sock"
 # Of what makes a port's interface, the kernel's side has no external_ids: the alias tells whose it is.
 _ALIAS = "trunkline:"
-_NAMESPACES = Path("/run/netns")
 _TIMEOUT_S = 10
 _PORT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -34,6 +33,10 @@ class PlugError(Exception):
     """It cannot be plugged or unplugged; the text says what is in the way."""
 
 
+class NoSwitch(PlugError):
+    """There is no Open vSwitch at the address given."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlugPort:
     """What of a port its interface needs. `mac` is lower case with colons; `vm_id` names the VM to operators."""
@@ -46,10 +49,11 @@ class PlugPort:
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
-    """`changed` is False when everything was there already."""
+    """`changed` is False when everything was there already. `node` is what the agent calls this node, if it says so."""
 
     ifname: str
     changed: bool
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class _Switch:
 
     datapath_type: str
     userspace_tso: bool
+    node: str | None
     external_ids: Mapping[str, str] | None
 
 
@@ -98,7 +103,7 @@ def plug(
         # The userspace datapath holds on to the device that was there before: it has to let go of that first.
         _vsctl(ovsdb, "--if-exists", "del-port", name)
     elif switch.external_ids is not None and wanted.items() <= switch.external_ids.items():
-        return Plugged(name, created)
+        return Plugged(name, created, switch.node)
     _vsctl(
         ovsdb,
         "--may-exist",
@@ -111,7 +116,7 @@ def plug(
         name,
         *(f"external_ids:{key}={json.dumps(value)}" for key, value in wanted.items()),
     )
-    return Plugged(name, True)
+    return Plugged(name, True, switch.node)
 
 
 def unplug(
@@ -135,7 +140,7 @@ def unplug(
             raise PlugError(f"interface {name} of Open vSwitch is not of port {port_id}, or was not plugged by this")
         _vsctl(ovsdb, "--if-exists", "del-port", name)
     removed = _delete_link(name, port_id, None)
-    if namespace is not None and (_NAMESPACES / namespace).exists():
+    if namespace is not None and namespaces.exists(namespace):
         removed = _delete_link(guest_ifname, port_id, namespace) or removed
     return removed or switch.external_ids is not None
 
@@ -169,7 +174,7 @@ def _is_ours(external_ids: Mapping[str, str], port_id: str) -> bool:
 
 def _make_veth(port: PlugPort, name: str, namespace: str, guest: str) -> bool:
     """True when the pair had to be made."""
-    if not (_NAMESPACES / namespace).exists():
+    if not namespaces.exists(namespace):
         raise PlugError(f"there is no network namespace {namespace}")
     near, far = _own_link(name, port.id, "veth", None), _own_link(guest, port.id, "veth", namespace)
     is_pair = near is not None and far is not None and near["ifindex"] == far.get("link_index")
@@ -244,7 +249,7 @@ def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
         "--no-wait",
         "--format=json",
         "--data=json",
-        "--columns=datapath_type,ports",
+        "--columns=datapath_type,ports,external_ids",
         "find",
         "Bridge",
         f"name={bridge}",
@@ -266,7 +271,7 @@ def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
     bridges, switches, ports, interfaces = (json.loads(line)["data"] for line in answer.splitlines())
     if not bridges:
         raise PlugError(f"Open vSwitch has no bridge {bridge}; is the agent of this node running?")
-    datapath_type, held = bridges[0]
+    datapath_type, held, ids = bridges[0]
     members = held[1] if held[0] == "set" else [held]  # RFC 7047, 5.1: a set of one is written as the one
     if ports and ports[0][0] not in members:
         raise PlugError(f"Open vSwitch has a port {name} in another bridge than {bridge}")
@@ -274,6 +279,7 @@ def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
     return _Switch(
         datapath_type,
         other_config.get("userspace-tso-enable") == "true",
+        dict(ids[1]).get(NODE_KEY),
         dict(interfaces[0][0][1]) if interfaces else None,
     )
 
@@ -282,7 +288,9 @@ def _vsctl(ovsdb: str, *args: str) -> str:
     done = _execute(["ovs-vsctl", f"--db={ovsdb}", f"--timeout={_TIMEOUT_S}", *args])
     # ovs-vsctl ends with status 0 although ovs-vswitchd could not open a device, and only says so.
     if done.returncode or "Error detected" in done.stderr:
-        raise PlugError(f"Open vSwitch at {ovsdb}: {_last_line(done.stderr) or 'no answer in time'}")
+        said = _last_line(done.stderr)
+        kind = NoSwitch if not said or "database connection failed" in said else PlugError
+        raise kind(f"Open vSwitch at {ovsdb}: {said or 'no answer in time'}")
     return done.stdout
 
 

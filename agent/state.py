@@ -19,6 +19,8 @@ NOTHING: Columns = MappingProxyType({})
 MARK_KEY = "trunkline"
 MARK_AGENT = "agent"
 MARK_PLUG = "plug"
+# and of the integration bridge: the name of the node, for `plug`
+NODE_KEY = "trunkline-node"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tells an external network where a floating IP is now: who remembers the old node's MAC would send there for long."""
+"""Tells a network where an address is now: who remembers the old node's MAC would send there for long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from controller.green import Signal
 from controller.packet_in import neighbours
 from controller.packet_in.outputs import Output
 from controller.session_counters import Counters
-from flows.pipeline import node_mac
+from flows.pipeline import gateway_node_mac, node_mac
 from flows.snapshot import Snapshot
 
 TIMES: Final = (0.0, 0.5, 1.5)
@@ -97,5 +97,6 @@ class Announcer:
         uplink = node.uplink(network.physical_network)
         if uplink is None:
             return False
-        forms = neighbours.announcement(node_mac(node.key), IPv4Address(claim.address), network.segment)
+        mac = gateway_node_mac(node.key) if network.single else node_mac(node.key)
+        forms = neighbours.announcement(mac, IPv4Address(claim.address), network.segment)
         return all([self._send(name, Output(uplink, frame)) for frame in forms])

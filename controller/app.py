@@ -24,16 +24,19 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, background, config, logs
+from controller import arrivals, audit, background, config, gateway_watch, holders, logs
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
 from controller.api.services import Services
 from controller.arrivals import Arrivals
-from controller.background import LeaseWriter, NeighbourWatch
+from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.gateway_watch import GatewayWatch
+from controller.holders import Holders
 from controller.mutes import Mutes
+from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.dispatch import Dispatcher, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
@@ -67,6 +70,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             on_commit=lambda _: self._written(),
             auto_assign_pool=settings.auto_assign_pool,
             limits=settings.limits,
+            holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._leases = LeaseLog()
@@ -78,10 +82,12 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
+            dhcp=DhcpServer(single_default_gateway=settings.single_default_gateway),
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
+            holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
             mute=settings.packet_in_mute,
@@ -92,6 +98,14 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
         self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
+        self._holders = Holders(
+            self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
+        )
+        self._gateway_watch = GatewayWatch(
+            self.store, self.keeper.snapshot, lambda: iter(self.sessions), self.sessions.send
+        )
+        self._holds = HoldKeeper(self.store)
+        self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
         registry = CollectorRegistry()
         registry.register(
@@ -112,6 +126,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             datapaths=self.sessions.connections,
             port_counters=port_counters.of_port,
             port_mutes=self._mutes.of_port,
+            settle_leases=self._lease_writer.write,
         )
         self._connections = ConnectionFactory(
             services.stats_waiters,
@@ -145,12 +160,19 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(self._resolver.run, self.counters),
             eventlet.spawn(self._announcer.run, self.counters),
             eventlet.spawn(self._arrivals.run, self.counters),
+            eventlet.spawn(self._holders.run, self.counters),
+            eventlet.spawn(every, holders.TELL_PERIOD, self._holders.tell, self.counters),
+            eventlet.spawn(every, holders.TICK, self._holders.ask, self.counters),
             eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
             eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
+            eventlet.spawn(every, gateway_watch.PERIOD, self._gateway_watch.look, self.counters),
+            eventlet.spawn(every, gateway_watch.ANNOUNCE_PERIOD, self._gateway_watch.announce, self.counters),
             eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
+            eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
+            eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
         ]
         self._api.start()
 

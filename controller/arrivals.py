@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from typing import Final, Protocol
 
 import eventlet
@@ -115,11 +116,20 @@ def announcement(snapshot: Snapshot, port: Port) -> Iterator[Output]:
     uplink = None if node is None or network is None else node.uplink(network.physical_network)
     if node is None or network is None or uplink is None:
         return
-    for fixed_ip in port.fixed_ips:
-        for frame in neighbours.announcement(mac_to_int(port.mac), fixed_ip.address, network.segment):
+    for own in port.own:
+        for frame in neighbours.announcement(mac_to_int(own.mac), own.address, network.segment):
             yield Output(uplink, frame)
-        if network.routed:
-            taught = frames.ipv4(fixed_ip.address.packed, fixed_ip.address.packed, _PROTOCOL, b"")
-            group, teacher = frames.mac_bytes(ROUTED_GROUP_MAC), frames.mac_bytes(teacher_mac(node.key))
-            frame = frames.ethernet(group, teacher, frames.ETHERTYPE_IPV4, taught, network.segment)
-            yield Output(uplink, frame.ljust(frames.MIN_FRAME, b"\0"))
+        yield from lesson(snapshot, port, own.address)
+
+
+def lesson(snapshot: Snapshot, port: Port, address: IPv4Address) -> Iterator[Output]:
+    """For the nodes that route to an address: it is behind the port's node now, whatever they have learned."""
+    node = snapshot.nodes.get(port.binding.node) if port.binding is not None else None
+    network = snapshot.networks.get(port.network_id)
+    uplink = None if node is None or network is None else node.uplink(network.physical_network)
+    if node is None or network is None or uplink is None or not network.routed:
+        return
+    taught = frames.ipv4(address.packed, address.packed, _PROTOCOL, b"")
+    group, teacher = frames.mac_bytes(ROUTED_GROUP_MAC), frames.mac_bytes(teacher_mac(node.key))
+    frame = frames.ethernet(group, teacher, frames.ETHERTYPE_IPV4, taught, network.segment)
+    yield Output(uplink, frame.ljust(frames.MIN_FRAME, b"\0"))

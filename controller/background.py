@@ -25,6 +25,10 @@ LEASE_PERIOD: Final = 1.0
 SETTLE_PERIOD: Final = 0.2
 """Seconds until what a switch has forgotten is written down. A controller that is killed before has it forget again."""
 
+HOLD_PERIOD: Final = 2.0
+CLOCK_JUMP: Final = 5.0
+"""Seconds by which the clock may go wrong between two looks without being taken for set."""
+
 GATEWAY_PERIOD: Final = 30.0
 TICK: Final = 1.0
 """Seconds between looks at the next hops."""
@@ -40,6 +44,10 @@ class Store(Protocol):
     """The part of the store that is written to here."""
 
     def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]: ...
+
+    def end_holds(self) -> int: ...
+
+    def shift_holds(self, seconds: float) -> int: ...
 
     def release_idle_gateways(self, older_than_s: float) -> Written[int]: ...
 
@@ -93,6 +101,32 @@ class LeaseWriter:
             port_id = snapshot.ports_by_key.get(event.port_key)
             if port_id is not None:
                 yield LeaseRecord(port_id, event.address, event.state.value, now, event.expires)
+
+
+class HoldKeeper:
+    """Frees addresses that were kept for long enough. A clock that is set while the controller runs frees none early
+    and keeps none longer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._monotonic = monotonic
+        self._before = clock() - monotonic()
+
+    def end(self) -> None:
+        ahead = self._clock() - self._monotonic()
+        jump = ahead - self._before
+        if abs(jump) > CLOCK_JUMP:
+            moved = self._store.shift_holds(jump)
+            structlog.get_logger().warning("clock_set", seconds=round(jump), addresses=moved)
+        self._before = ahead
+        self._store.end_holds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""One owner on the wire: a node answers for a floating IP only when the node that did before has confirmed that it
-stopped, or has had its time.
+"""One owner on the wire: a node answers for a floating IP, or as a network's gateway node, only when the node that did
+before has confirmed that it stopped, or has had its time.
 
 Everything else of a change goes at once. What has to wait is left out of what a node is sent, and out of the digest
 that is stamped with it, until nothing stands against it.
@@ -19,18 +19,18 @@ from flows.rules import Rule, cookie
 HANDOVER: Final = 1.0
 """Seconds that the new owner of an address waits for the old one at most."""
 
-_RULE: Final = cookie(Rule.FLOATING_ARP) >> 32
+_RULES: Final = frozenset(cookie(rule) >> 32 for rule in (Rule.FLOATING_ARP, Rule.GATEWAY_NODE_ARP))
 
 
 class Claim(NamedTuple):
-    """An address on an external network: what two nodes must not both answer for, whatever object it belongs to."""
+    """An address on a network: what two nodes must not both answer for, whatever object it belongs to."""
 
     network_key: int
     address: int
 
 
 def claim_of(flow: Flow) -> Claim | None:
-    if flow.cookie >> 32 != _RULE:
+    if flow.cookie >> 32 not in _RULES:
         return None
     fields = {name: value for name, value, _ in flow.match}
     return Claim(fields["metadata"], fields["arp_tpa"])

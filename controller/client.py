@@ -72,11 +72,16 @@ class Unconfirmed(ClientError):
 class Written:
     """The answer to a write: the object as it is now (None after a delete) and the revision that holds it."""
 
-    __slots__ = ("object", "revision")
+    __slots__ = ("kind", "object", "path", "revision")
 
-    def __init__(self, object_: Object | None, revision: int | None) -> None:
+    def __init__(
+        self, object_: Object | None, revision: int | None, path: str | None = None, kind: str = "object"
+    ) -> None:
+        """`path` is where the object can be had again, if it can, and `kind` what the answer calls it then."""
         self.object = object_
         self.revision = revision
+        self.path = path
+        self.kind = kind
 
 
 class Client:
@@ -106,16 +111,61 @@ class Client:
     def create_network(self, fields: Object) -> Written:
         return self._write("POST", "networks", "network", fields)
 
+    def create_networks(self, fields: Object) -> tuple[list[Object], int]:
+        """Many of one range, by `count` and `network_size`: all or none. Returns them and their revision."""
+        answer = self._call("POST", "networks", fields)
+        return _member(answer, "networks", list), _member(answer, "revision", int)
+
     def update_network(self, network_id: str, fields: Object) -> Written:
         return self._write("PATCH", _path("networks", network_id), "network", fields)
 
     def delete_network(self, network_id: str) -> Written:
         return self._write("DELETE", _path("networks", network_id), "network")
 
+    def associate_network(self, network_id: str, project_id: str) -> Written:
+        return self._write("PUT", f"{_path('networks', network_id)}/project", "network", {"project_id": project_id})
+
+    def associate_free_network(self, project_id: str) -> Written:
+        return self._write("POST", f"{_path('projects', project_id)}/networks", "network", {})
+
+    def disassociate_network(self, network_id: str) -> Written:
+        return self._write("DELETE", f"{_path('networks', network_id)}/project", "network")
+
+    def scrub_project(self, project_id: str) -> Written:
+        """`object`: the ids of what it has no more, in `networks` and `security_groups`."""
+        return self._write("POST", f"{_path('projects', project_id)}/scrub", "scrubbed")
+
+    # addresses
+
+    def list_addresses(self, network_id: str) -> list[Object]:
+        """Those of a network that are, or were, in use or reserved."""
+        return self._list(f"{_path('networks', network_id)}/addresses", {}, "address", member="addresses")
+
+    def reserve_address(self, network_id: str, address: str) -> Written:
+        return self._write("PUT", f"{_address(network_id, address)}/reservation", "network")
+
+    def unreserve_address(self, network_id: str, address: str) -> Written:
+        return self._write("DELETE", f"{_address(network_id, address)}/reservation", "network")
+
+    def release_address(self, network_id: str, address: str) -> Written:
+        """Free an address that is kept because of a lease."""
+        return self._write("DELETE", f"{_address(network_id, address)}/hold", "address")
+
+    def address_history(self, *, address: str, **filters: str | None) -> list[Object]:
+        """Who had an address, newest first, 1000 at most. Filters: network_id, at."""
+        query = {"address": address} | {name: value for name, value in filters.items() if value is not None}
+        answer = self._call("GET", f"address-history?{urlencode(query)}")
+        found: list[Object] = _member(answer, "address_history", list)
+        return found
+
+    def apply_address_plan(self, entries: Sequence[Object], check: bool) -> Written:
+        """All or none; with `check` only what would be done."""
+        return self._write("POST", "address-plans", "address_plan", {"entries": list(entries), "check": check})
+
     # ports
 
     def list_ports(self, **filters: str | None) -> list[Object]:
-        """All ports the token may see. Filters: name, project_id, network_id, node."""
+        """All ports the token may see. Filters: name, project_id, network_id, node, address (a pattern)."""
         return self._list("ports", filters)
 
     def get_port(self, port_id: str) -> Object:
@@ -126,12 +176,21 @@ class Client:
         counters: Object = _member(self._call("GET", _path("ports", port_id) + "/counters"), "counters", dict)
         return counters
 
+    def get_network_data(self, port_id: str) -> Object:
+        """`network_data` and `network_config`: what the port's machine is configured with when it has no DHCP."""
+        return self._call("GET", _path("ports", port_id) + "/network-data")
+
     def create_port(self, fields: Object) -> Written:
         return self._write("POST", "ports", "port", fields)
 
     def create_ports(self, ports: Sequence[Object]) -> tuple[list[Object], int]:
         """Up to 1000 ports in one transaction: all or none. Returns them and their revision."""
         answer = self._call("POST", "ports", {"ports": list(ports)})
+        return _member(answer, "ports", list), _member(answer, "revision", int)
+
+    def create_device_ports(self, fields: Object) -> tuple[list[Object], int]:
+        """The ports of a machine (`device_id`) that names no network: all or none. Returns them and their revision."""
+        answer = self._call("POST", "ports", fields)
         return _member(answer, "ports", list), _member(answer, "revision", int)
 
     def update_port(self, port_id: str, fields: Object) -> Written:
@@ -216,6 +275,12 @@ class Client:
     def delete_port_forwarding(self, floating_ip_id: str, forwarding_id: str) -> Written:
         return self._write("DELETE", _path(_forwardings(floating_ip_id), forwarding_id), "port_forwarding")
 
+    # leases
+
+    def list_leases(self, **filters: str | None) -> list[Object]:
+        """All leases of ports that the token may see. Filters: project_id, network_id, port_id, address, state."""
+        return self._list("leases", filters)
+
     # quotas
 
     def get_quota(self, project_id: str) -> Object:
@@ -278,6 +343,18 @@ class Client:
 
     # the rest
 
+    def read_again(self, written: Written) -> Object | None:
+        """The object as it is by now; as it was written where it cannot be had again, or is gone."""
+        if written.path is None:
+            return written.object
+        try:
+            found: Object = _member(self._call("GET", written.path), written.kind, dict)
+        except ApiError as error:
+            if error.status == 404:
+                return written.object
+            raise
+        return found
+
     def health(self) -> Object:
         return self._call("GET", "health")
 
@@ -302,14 +379,16 @@ class Client:
 
     # how a call is made
 
-    def _list(self, resource: str, filters: Mapping[str, str | None], identity: str = "id") -> list[Object]:
+    def _list(
+        self, resource: str, filters: Mapping[str, str | None], identity: str = "id", member: str | None = None
+    ) -> list[Object]:
         query = {name: value for name, value in filters.items() if value is not None}
         found: list[Object] = []
         marker: str | None = None
         while True:
             page_query = {**query, "limit": str(PAGE), **({"marker": marker} if marker else {})}
             answer = self._call("GET", f"{resource}?{urlencode(page_query)}")
-            page: list[Object] = _member(answer, resource.replace("-", "_"), list)
+            page: list[Object] = _member(answer, member or resource.replace("-", "_"), list)
             found += page
             if len(page) < PAGE:
                 return found
@@ -321,7 +400,9 @@ class Client:
 
     def _write(self, method: str, path: str, kind: str, fields: Object | None = None) -> Written:
         answer = self._call(method, path, fields)
-        return Written(answer.get(kind), answer.get("revision"))
+        made = answer.get(kind)
+        where = {"PATCH": path, "POST": _path(path, str(made["id"])) if made and "id" in made else None}.get(method)
+        return Written(made, answer.get("revision"), where, kind)
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
         headers = dict(self._headers)
@@ -351,6 +432,10 @@ class Client:
 
 def _path(resource: str, identity: str) -> str:
     return f"{resource}/{quote(identity, safe='')}"
+
+
+def _address(network_id: str, address: str) -> str:
+    return _path(f"{_path('networks', network_id)}/addresses", address)
 
 
 def _bindings(port_id: str) -> str:

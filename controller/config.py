@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
 
+PROGRAM = "trunkline-controller"
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
 GROUPS: dict[str, list[cfg.Opt]] = {
@@ -54,6 +59,23 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             min=LEAST_LEASE_TIME,
             max=MOST_LEASE_TIME,
             help="Seconds; for networks that set none.",
+        ),
+        cfg.BoolOpt(
+            "use_single_default_gateway",
+            default=False,
+            help="Of the ports of one machine (device_id) only the one made first gets a default route.",
+        ),
+        cfg.BoolOpt(
+            "force_release", default=True, help="A lease ends with its port, whose address can be given again at once."
+        ),
+    ],
+    "addresses": [
+        cfg.IntOpt(
+            "disassociate_timeout",
+            default=600,
+            min=NO_TIMEOUT,
+            help="Without force_release: seconds for which the address of a port that is gone is kept at most while "
+            "its lease lasts; -1: until the lease ends.",
         ),
     ],
     "packet_in": [
@@ -94,6 +116,21 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "security_group_rules", default=100, min=-1, help="Rules that a security group may have; -1: any number."
         ),
         cfg.IntOpt("address_pairs", default=10, min=-1, help="Address pairs that a port may have; -1: any number."),
+        cfg.IntOpt(
+            "networks",
+            default=3,
+            min=-1,
+            help="Networks that a project may have beside those that it was given; -1: any number.",
+        ),
+        cfg.IntOpt("ports", default=-1, min=-1, help="Ports that a project may have; -1: any number."),
+        cfg.IntOpt("fixed_ips", default=-1, min=-1, help="Addresses that its ports may have; -1: any number."),
+    ],
+    "project_networks": [
+        cfg.StrOpt(
+            "physical_network",
+            default="",
+            help="Physical network on which projects make VLAN networks of their own; empty: they make none.",
+        ),
     ],
     "vlan": [
         cfg.StrOpt("range", default="100:4000", help="FIRST:LAST VLAN id given to networks that name no segment."),
@@ -123,6 +160,7 @@ class ControllerConfig:
     openflow_port: int
     credentials: tuple[Credential, ...]
     lease_time: int
+    single_default_gateway: bool
     packet_in_rate: int
     packet_in_burst: int
     packet_in_mute: int
@@ -130,6 +168,8 @@ class ControllerConfig:
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
     limits: Limits
+    project_physical_network: str | None
+    holds: HoldPolicy
     log_format: str
     log_level: str
 
@@ -140,14 +180,54 @@ def register(conf: cfg.ConfigOpts) -> None:
         conf.register_opts(options, group=group)
 
 
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see --help)")
+
+
+def _arguments(argv: Sequence[str]) -> list[str]:
+    """Our command line, in oslo.config's words. Of Ryu's own options, which it would show and take, some would undo
+    what `apply_to_ryu` sets. Raises ConfigError, SystemExit after --help and --version.
+    """
+    parser = _Arguments(
+        prog=PROGRAM,
+        description="Trunkline's controller: computes all flows and puts them on every node's Open vSwitch.",
+        epilog="All settings are in the file; etc/trunkline-controller.conf.sample shows them with their defaults. "
+        "It logs to stderr. SIGTERM ends it; a changed file needs a restart.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"default: {DEFAULT_FILE}, if there is one; of several, a later one wins",
+    )
+    parser.add_argument(
+        "--config-dir", action="append", default=[], metavar="DIR", help="also all *.conf in there, by name"
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    given = parser.parse_args(argv)
+    files = [word for file in given.config_file for word in ("--config-file", file)]
+    return files + [word for directory in given.config_dir for word in ("--config-dir", directory)]
+
+
+def _version() -> str:
+    try:
+        return version("trunkline")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "of a checkout"
+
+
 def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     """Parses the command line and its configuration files. A mistake is printed on one line and exits with code 2."""
     register(conf)
     try:
+        arguments = _arguments(argv)
         try:
             conf(
-                args=list(argv),
-                prog="trunkline-controller",
+                args=arguments,
+                prog=PROGRAM,
                 project="trunkline",
                 default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
             )
@@ -155,7 +235,7 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> Controller
             raise ConfigError(str(error)) from error
         return read(conf)
     except ConfigError as error:
-        print(f"trunkline-controller: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -172,6 +252,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             openflow_port=conf.openflow.port,
             credentials=_credentials(conf.auth.token),
             lease_time=conf.dhcp.lease_time,
+            single_default_gateway=conf.dhcp.use_single_default_gateway,
             packet_in_rate=conf.packet_in.rate,
             packet_in_burst=conf.packet_in.burst,
             packet_in_mute=conf.packet_in.mute,
@@ -183,7 +264,12 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 security_groups=conf.quota.security_groups,
                 security_group_rules=conf.quota.security_group_rules,
                 address_pairs=conf.quota.address_pairs,
+                networks=conf.quota.networks,
+                ports=conf.quota.ports,
+                fixed_ips=conf.quota.fixed_ips,
             ),
+            project_physical_network=conf.project_networks.physical_network or None,
+            holds=HoldPolicy(conf.dhcp.force_release, conf.addresses.disassociate_timeout),
             log_format=conf.logging.format,
             log_level=conf.logging.level,
         )

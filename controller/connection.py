@@ -7,6 +7,7 @@ Ryu keeps what it does well, the handshake. What comes after it goes past Ryu's 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from socket import SHUT_RDWR
 from typing import Any, Protocol
@@ -58,6 +59,7 @@ class Connection(Datapath):  # type: ignore[misc]
         self.xid: int
         self.outbox = Outbox()
         self.receiver: Receiver | None = None
+        self.heard_at = time.monotonic()  # when the last bytes came
         self._stats_waiters = stats_waiters
         self._deliver = deliver
         self._counters = counters
@@ -114,6 +116,7 @@ class Connection(Datapath):  # type: ignore[misc]
                     continue
                 if not data:
                     break
+                self.heard_at = time.monotonic()
                 turn -= 1 + self._handle_all(splitter.feed(data))
                 if turn <= 0:
                     turn = _BATCH

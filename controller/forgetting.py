@@ -106,9 +106,11 @@ def left_behind(before: Snapshot, changes: Iterable[Change]) -> dict[str, set[Fo
             old = before.ports[change.id]
             for binding in old.bindings:
                 left.setdefault(binding.node, set()).update(_of_port(before, old, binding, change.new))
+            for node, forget in _by_gateway_node(before, old, change.new):
+                left.setdefault(node, set()).add(forget)
         elif isinstance(change, NetworkChange) and change.new is not None and change.id in before.networks:
-            for binding, forget in _of_network(before, before.networks[change.id], change.new):
-                left.setdefault(binding.node, set()).add(forget)
+            for node, forget in _of_network(before, before.networks[change.id], change.new):
+                left.setdefault(node, set()).add(forget)
         elif isinstance(change, FloatingIpChange) and change.id in before.floating_ips:
             for binding, forget in _of_floating_ip(before, before.floating_ips[change.id], change.new):
                 left.setdefault(binding.node, set()).add(forget)
@@ -121,15 +123,44 @@ def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Ite
     if now is None or now.zone != was.zone:
         yield Forget(was.zone)
         yield Forget(nat_zone(was.zone))
-    kept = _sources(before, new) if new is not None and stays else set()
+    if _gateway_node(before, old) is None:
+        kept = _sources(before, new) if new is not None and stays else set()
+        for address in _sources(before, old) - kept:
+            yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+    if new is not None and stays:
+        lost = {one.address for one in old.held} - {one.address for one in new.held}
+        network = before.networks.get(old.network_id)
+        if network is not None and any(route.next_hop in lost for route in network.routes):
+            yield from _over_route(network, old, was)
+
+
+def _over_route(network: Network, port: Port, binding: Binding) -> Iterator[Forget]:
+    """What came by the routes that lead to a port. With `carrier_nat` it cannot be told from the port's own."""
+    if not network.carrier_nat:
+        carrier = carrier_address(port.key)
+        yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier)
+        yield Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
+
+
+def _by_gateway_node(before: Snapshot, old: Port, new: Port | None) -> Iterator[tuple[str, Forget]]:
+    """Where one node is the way out, it is the same wherever the port goes."""
+    node = _gateway_node(before, old)
+    if node is None or not old.bindings:
+        return
+    kept = _sources(before, new) if new is not None and new.bindings else set()
     for address in _sources(before, old) - kept:
-        yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+        yield node, Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+
+
+def _gateway_node(snapshot: Snapshot, port: Port) -> str | None:
+    network = snapshot.networks.get(port.network_id)
+    return None if network is None else network.gateway_node
 
 
 def _sources(snapshot: Snapshot, port: Port) -> set[int]:
     """The addresses from which a port's connections enter the SNAT zone of its node."""
     network = snapshot.networks.get(port.network_id)
-    own = {int(fixed_ip.address) for fixed_ip in port.fixed_ips}
+    own = {int(one.address) for one in port.own}
     if network is None:
         return own
     carrier = {carrier_address(port.key)}
@@ -137,7 +168,7 @@ def _sources(snapshot: Snapshot, port: Port) -> set[int]:
     return carrier if network.carrier_nat else own | carrier if network.routes else own
 
 
-def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[Binding, Forget]]:
+def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[str, Forget]]:
     """What left by an address that is not the network's any more, and what came over a route that is gone."""
     leaves_elsewhere = _way_out(before, old) != _way_out(before, new)
     gone = {route.next_hop for route in set(old.routes) - set(new.routes)}
@@ -146,18 +177,18 @@ def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[
     for port in (before.ports[port_id] for port_id in before.ports_by_network.get(old.id, ())):
         carrier = carrier_address(port.key)
         # where the port itself has a carrier address, its own connections cannot be told from those over the route
-        over_route = not old.carrier_nat and any(fixed_ip.address in gone for fixed_ip in port.fixed_ips)
+        over_route = not old.carrier_nat and any(one.address in gone for one in port.own)
         sources = _sources(before, port) if leaves_elsewhere else {carrier} if over_route else set()
         for binding in port.bindings:
             for address in sources:
-                yield binding, Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+                yield old.gateway_node or binding.node, Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
             if over_route:
-                yield binding, Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
+                yield binding.node, Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
 
 
-def _way_out(snapshot: Snapshot, network: Network) -> tuple[str | None, bool]:
+def _way_out(snapshot: Snapshot, network: Network) -> tuple[str | None, bool, str | None]:
     external = snapshot.external_network(network)
-    return None if external is None else external.id, network.own_snat_address
+    return None if external is None else external.id, network.own_snat_address, network.gateway_node
 
 
 def _of_floating_ip(before: Snapshot, old: FloatingIp, new: FloatingIp | None) -> Iterator[tuple[Binding, Forget]]:

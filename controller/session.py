@@ -91,6 +91,7 @@ class DatapathSession:
         self._meters = Meters(self._talk)
         self._log = structlog.get_logger().bind(datapath_id=f"{self.datapath_id:016x}")
         self._thread: Any = None
+        self._distrusted = False
 
     # life
 
@@ -109,6 +110,11 @@ class DatapathSession:
                 self._dispatcher = self._make_dispatcher(self.node)
                 self._log = self._log.bind(node=self.node)
                 self._adopted.send()
+
+    def distrust(self) -> None:
+        """The switch does not hold what it has confirmed: everything is to be sent anew. Never waits."""
+        self._distrusted = True
+        self.mailbox.wake()
 
     def stop(self) -> None:
         """Hangs up. Never waits."""
@@ -144,7 +150,8 @@ class DatapathSession:
         stamp = self._talk.stamp()
         program, revision = self._wanted()
         self.mailbox.clear()  # the program already is what that led to
-        whole = stamp != program.digest
+        whole = stamp != program.digest or self._distrusted
+        self._distrusted = False
         if not whole:
             self._meters.assume(meter.id for meter in program.meters())
             self._log.info("session_in_sync", flows=len(program), revision=revision)
@@ -162,6 +169,12 @@ class DatapathSession:
         self.state = State.LIVE
         while True:
             work = self.mailbox.take()
+            if self._distrusted:
+                self._syncing()
+                self.state = State.LIVE
+                continue
+            if work is None:
+                continue
             delta = self.quarantine.retry(work.delta)
             if delta:
                 self._install(delta)

@@ -24,6 +24,7 @@ class NodeCounters:
     packet_ins_malformed: int = 0
     zones_flushed: int = 0
     meter_mods: int = 0
+    flows_differing: int = 0
 
 
 # metric, its value, its text
@@ -41,6 +42,11 @@ _PER_NODE: Final[tuple[tuple[str, Callable[[NodeCounters], int], str], ...]] = (
         "Packet_ins that could not be read, by node.",
     ),
     ("trunkline_meter_mods", lambda node: node.meter_mods, "Meter-mod messages sent, by node."),
+    (
+        "trunkline_flows_differing",
+        lambda node: node.flows_differing,
+        "Flows found to be lacking or foreign by the periodic look, by node.",
+    ),
     ("trunkline_zones_flushed", lambda node: node.zones_flushed, "Conntrack zones flushed, by node."),
 )
 

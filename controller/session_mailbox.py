@@ -32,16 +32,23 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._work: Work | None = None
+        self._woken = False
         self._filled = Signal()
 
     def put(self, work: Work) -> None:
         self._work = work if self._work is None else self._work.then(work)
         self._filled.send()
 
-    def take(self) -> Work:
-        """Waits until there is work."""
-        while self._work is None:
+    def wake(self) -> None:
+        """Have who waits look at something else than work."""
+        self._woken = True
+        self._filled.send()
+
+    def take(self) -> Work | None:
+        """Waits until there is work; None when it was only woken."""
+        while self._work is None and not self._woken:
             self._filled.wait()
+        self._woken = False
         work, self._work = self._work, None
         return work
 

@@ -307,6 +307,11 @@ class SnapshotKeeper:
         self._claims.whole(node, self.current.revision)
         return state.program, self.current.revision
 
+    def settled(self, node: str) -> Program | None:
+        """What a node has confirmed to hold; None while something is on its way to it."""
+        state = self._nodes.get(node)
+        return None if state is None or state.broken or state.oldest is not None else state.program
+
     def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
         if node in self._nodes:
             claims = self._claims.confirmed(node, revision, whole=whole)

@@ -16,9 +16,11 @@ from flows.features import (
     allowance,
     arp,
     classify,
+    dhcp_relay,
     external,
     floating_ip,
     fragments,
+    gateway_node,
     l2,
     migration,
     nat,
@@ -61,6 +63,7 @@ _STATIC = (
 _NETWORK = (
     classify.network,
     external.network,
+    dhcp_relay.network,
     size.network,
     nat.network,
     port_security.network,
@@ -70,11 +73,13 @@ _NETWORK = (
     routing.network,
     static_routes.network,
     l2.network,
+    gateway_node.network,
     security_groups.network,
 )
 _PORT = (
     classify.port,
     port_security.port,
+    gateway_node.port,
     static_routes.port,
     services.port,
     routing.port,

@@ -19,8 +19,12 @@ class NetworkKind(StrEnum):
 class GatewayMode(StrEnum):
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
+
+
+ROUTED_MODES = frozenset({GatewayMode.PER_HOST, GatewayMode.SHARED, GatewayMode.SINGLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,14 @@ class AddressPair:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address that is sent to a port, and the port's MAC for it."""
+
+    address: IPv4Address
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bandwidth:
     """A limit in kilobit/s, and how much more, in kilobit, may pass at once after a pause."""
 
@@ -143,7 +155,9 @@ class Qos:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """`gateway` is the address of gateway mode `shared` and `external`, and of an external network's next hop."""
+    """`gateway` is the address of gateway modes `shared`, `single` and `external`, and of an external network's next
+    hop.
+    """
 
     id: str
     cidr: IPv4Network
@@ -163,7 +177,11 @@ class Network:
     `external` the nodes leave frames to the router alone but for those to `force_snat`. With `own_snat_address` each
     node has an SNAT address for this network alone.
 
+    `dhcp_relays`: from where relays hand on what machines on the wire say by DHCP, to the nodes' addresses outside.
+
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
+
+    `gateway_node`: with gateway mode `single`, the one node by which the network's traffic to the outside leaves.
     """
 
     id: str
@@ -191,6 +209,8 @@ class Network:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     allow_same_net_traffic: bool = True
+    gateway_node: str | None = None
+    dhcp_relays: tuple[IPv4Address, ...] = ()
 
     @property
     def translated(self) -> bool:
@@ -200,7 +220,12 @@ class Network:
     @property
     def routed(self) -> bool:
         """True when the nodes themselves are the network's gateway."""
-        return self.gateway_mode in (GatewayMode.PER_HOST, GatewayMode.SHARED)
+        return self.gateway_mode in ROUTED_MODES
+
+    @property
+    def single(self) -> bool:
+        """True when one node alone is the way out."""
+        return self.gateway_mode is GatewayMode.SINGLE
 
     def subnet(self, subnet_id: str) -> Subnet:
         """Raises KeyError when the subnet is not of this network."""
@@ -208,6 +233,15 @@ class Network:
             if subnet.id == subnet_id:
                 return subnet
         raise KeyError(subnet_id)
+
+    def subnet_with(self, address: IPv4Address) -> Subnet | None:
+        return next((subnet for subnet in self.subnets if address in subnet.cidr), None)
+
+    def virtual(self, pair: AddressPair) -> IPv4Address | None:
+        """The address of a pair, if it is one that traffic from elsewhere follows to whichever port holds it."""
+        address = pair.cidr.network_address
+        single = pair.cidr.prefixlen == address.max_prefixlen
+        return address if single and self.translated and self.subnet_with(address) is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +277,9 @@ class Port:
     """`mac` is lower case with colons. `node` is where the port is scheduled, `binding` where it has been seen.
 
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
-    says so), and () means that nothing is allowed. `port_security` False: it may send from any address.
+    says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
+    of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has
+    said.
     """
 
     id: str
@@ -261,7 +297,9 @@ class Port:
     security_groups: tuple[str, ...] | None = None
     port_security: bool = True
     address_pairs: tuple[AddressPair, ...] = ()
+    held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
+    device_id: str = ""
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -269,6 +307,16 @@ class Port:
         if self.binding is None:
             return ()
         return (self.binding,) if self.migration is None else (self.binding, self.migration.other)
+
+    @property
+    def own(self) -> tuple[OwnAddress, ...]:
+        """What is sent to the port, but for what is behind a static route: its fixed IPs, and what it holds."""
+        return (*(OwnAddress(fixed_ip.address, self.mac) for fixed_ip in self.fixed_ips), *self.held)
+
+    @property
+    def macs(self) -> frozenset[str]:
+        """What the port may send from."""
+        return frozenset({self.mac, *(pair.mac for pair in self.address_pairs)})
 
     @property
     def addresses(self) -> tuple[IPv4Network, ...]:

@@ -19,6 +19,7 @@ class Table(IntEnum):
     UPLINK_IN = 6
     ARP_RESPONDER = 8
     SERVICES = 12
+    GATEWAY = 13
     EGRESS_CONNTRACK = 16
     EGRESS_POLICY = 18
     EGRESS_VERDICT = 22
@@ -64,7 +65,8 @@ TABLE_DOC: dict[Table, str] = {
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
     "by another node are delivered.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
-    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are answered in place.",
+    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured.",
+    Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
     Table.EGRESS_POLICY: "The rules of each of the port's security groups are asked: of what the VM begins those about "
     "egress, of what it answers those about ingress.",
@@ -130,7 +132,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "bit 0: came in by an uplink; 1: to the group of all nodes; 2: from outside, to a floating IP or untranslated; "
         "3: larger than the network "
         "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
-        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already",
+        "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already; "
+        "7: from outside, for a port of whatever node; 8: DHCP that a relay has handed on",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
@@ -159,6 +162,8 @@ FLAG_TO_GROUP = 2
 FLAG_FLOATING = 4
 FLAG_LIFTED = 32
 FLAG_COPY = 64
+FLAG_ONWARD = 128
+FLAG_RELAYED = 256
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
@@ -166,7 +171,9 @@ TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
 NOT_FLOATING = (0, FLAG_FLOATING)
 COPIED = (FLAG_COPY, FLAG_COPY)
+ONWARD = (FLAG_ONWARD, FLAG_ONWARD)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
+RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
@@ -203,13 +210,15 @@ _INGRESS_METERS = 60000
 SHARED_METER = 90001
 LOG_METER = 90002
 TOO_LARGE_METER = 90003
-METERS = range(1, TOO_LARGE_METER + 1)
+RELAY_METER = 90004
+METERS = range(1, RELAY_METER + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
 SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
+RELAY_PACKET_INS = (200, 400)
 
 
 class Priority(IntEnum):
@@ -247,6 +256,7 @@ ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
+GATEWAY_NODE_MAC_PREFIX = 0x02544C030000
 COPY_MAC_PREFIX = 0x02544C800000
 COPY_MAC_MASK = 0xFFFFFF800000
 _REPLY_COPY = 0x400000
@@ -270,6 +280,13 @@ def node_mac(node_key: int) -> int:
 def teacher_mac(node_key: int) -> int:
     """A second MAC of a node: what comes from it is to be learned from and not to be delivered."""
     return TEACHER_MAC_PREFIX | node_key
+
+
+def gateway_node_mac(node_key: int) -> int:
+    """A third MAC of a node: what comes there is to leave by this node for the outside. Only networks of gateway mode
+    `single` know it.
+    """
+    return GATEWAY_NODE_MAC_PREFIX | node_key
 
 
 def copy_mac(port_key: int, *, reply: bool = False) -> int:

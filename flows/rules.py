@@ -15,6 +15,8 @@ from flows.pipeline import (
     PORT_PACKET_INS,
     PORT_ZONES,
     REGISTER_DOC,
+    RELAY_METER,
+    RELAY_PACKET_INS,
     SHARED_METER,
     SHARED_PACKET_INS,
     TABLE_DOC,
@@ -58,6 +60,9 @@ class Rule(Enum):
     DROP_EXPIRED_FORWARDING = _RuleInfo(26, Table.EXTERNAL_IN, True, "floating_ip", "TTL used up, not to be handed on")
     FORWARDING_ERROR = _RuleInfo(19, Table.EXTERNAL_IN, False, "floating_ip", "ICMP error about a forwarded port")
     FORWARDING_FRAGMENT = _RuleInfo(178, Table.EXTERNAL_IN, False, "floating_ip", "fragment to a forwarded port")
+    PUNT_RELAYED_DHCP = _RuleInfo(
+        27, Table.EXTERNAL_IN, False, "network", "DHCP that a relay hands on: to the controller"
+    )
     EXEMPT_IN = _RuleInfo(8, Table.EXTERNAL_IN, False, "network", "from a range that is not translated")
     DROP_REDIRECT = _RuleInfo(9, Table.EXTERNAL_IN, True, "", "ICMP redirect: nodes route by what they know")
     FLOATING_TRANSLATED = _RuleInfo(24, Table.EXTERNAL_ESTABLISHED, False, "port", "from a floating IP to its port")
@@ -67,6 +72,7 @@ class Rule(Enum):
     CARRIER_REPLY = _RuleInfo(22, Table.EXTERNAL_ESTABLISHED, False, "port", "reply to a port's carrier address")
     DROP_INVALID = _RuleInfo(23, Table.EXTERNAL_ESTABLISHED, True, "", "conntrack finds the packet invalid")
     ALLOW_ARP = _RuleInfo(30, Table.PORT_SECURITY, False, "port", "ARP with the port's own addresses")
+    PUNT_HOLDER = _RuleInfo(181, Table.PORT_SECURITY, False, "port", "the same, from a pair that it holds from now on")
     ALLOW_ARP_PROBE = _RuleInfo(31, Table.PORT_SECURITY, False, "port", "ARP probe (RFC 5227)")
     ALLOW_IP = _RuleInfo(32, Table.PORT_SECURITY, False, "port", "IPv4 from the port's own addresses")
     ALLOW_ROUTED = _RuleInfo(39, Table.PORT_SECURITY, False, "port", "from behind the next hop of a static route")
@@ -84,13 +90,23 @@ class Rule(Enum):
     DROP_UPLINK_ANYCAST = _RuleInfo(42, Table.UPLINK_IN, True, "", "the anycast gateway MAC from the wire")
     DROP_UPLINK_DHCP = _RuleInfo(43, Table.UPLINK_IN, True, "network", "DHCP from the wire on a network that we serve")
     UPLINK_SWITCHED = _RuleInfo(44, Table.UPLINK_IN, False, "", "switched frame from the wire")
+    GATEWAY_NODE_ARP = _RuleInfo(270, Table.UPLINK_IN, False, "network", "ARP of a machine: this node is the way out")
+    GATEWAY_NODE_ECHO = _RuleInfo(271, Table.UPLINK_IN, False, "network", "echo request of a machine to the gateway")
+    GATEWAY_NODE_IN = _RuleInfo(272, Table.UPLINK_IN, False, "network", "another node sends it out by this one")
+    GATEWAY_NODE_TAUGHT = _RuleInfo(273, Table.UPLINK_IN, False, "network", "a node says that it has a VM")
+    GATEWAY_NODE_MACHINE = _RuleInfo(274, Table.UPLINK_IN, False, "network", "a machine sends it out by this node")
+    DROP_NOT_OUTWARDS = _RuleInfo(275, Table.UPLINK_IN, True, "network", "a machine, by the way out, to the inside")
+    FROM_GATEWAY_NODE = _RuleInfo(276, Table.UPLINK_IN, False, "network", "from outside, by the network's way out")
     DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not IPv4")
     ARP_GATEWAY = _RuleInfo(50, Table.ARP_RESPONDER, False, "network", "ARP for a gateway address")
     ARP_PORT = _RuleInfo(51, Table.ARP_RESPONDER, False, "port", "ARP for a known port")
     ARP_SWITCHED_OWN = _RuleInfo(53, Table.ARP_RESPONDER, False, "port", "a port asks for its own address")
     ARP_SWITCHED = _RuleInfo(52, Table.ARP_RESPONDER, False, "", "any other ARP")
     PUNT_DHCP = _RuleInfo(60, Table.SERVICES, False, "port", "DHCP request, to the controller")
-    GATEWAY_ECHO = _RuleInfo(61, Table.SERVICES, False, "network", "echo request to the gateway")
+    TO_GATEWAY = _RuleInfo(64, Table.SERVICES, False, "network", "echo request to the gateway, or a fragment")
+    GATEWAY_ECHO = _RuleInfo(61, Table.GATEWAY, False, "network", "echo request to the gateway: answered")
+    PUNT_LARGE_ECHO = _RuleInfo(65, Table.GATEWAY, False, "network", "larger than its sender's network takes")
+    DROP_ECHO = _RuleInfo(66, Table.GATEWAY, True, "", "to a gateway that has just gone")
     DROP_GATEWAY = _RuleInfo(62, Table.SERVICES, True, "network", "the gateway offers nothing else")
     SERVICES_DONE = _RuleInfo(63, Table.SERVICES, False, "", "not for a service")
     ROUTE = _RuleInfo(70, Table.ROUTE_OR_SWITCH, False, "", "to the gateway's MAC")
@@ -117,6 +133,7 @@ class Rule(Enum):
     FRAGMENT_TRANSLATED = _RuleInfo(175, Table.NAT_EGRESS, False, "port", "a fragment of a known connection")
     TELL_OUTSIDE = _RuleInfo(176, Table.NAT_EGRESS, False, "network", "the controller tells a sender what fits")
     SNAT = _RuleInfo(90, Table.NAT_EGRESS, False, "network", "to the node's SNAT address")
+    TO_GATEWAY_NODE = _RuleInfo(277, Table.NAT_EGRESS, False, "network", "to the one node that is the way out")
     CARRIER = _RuleInfo(91, Table.NAT_EGRESS, False, "port", "to the port's carrier address")
     DROP_ICMP_ERROR = _RuleInfo(88, Table.NAT_EGRESS, True, "", "ICMP error of a VM: could quote another's flow")
     DROP_NO_NAT = _RuleInfo(92, Table.NAT_EGRESS, True, "", "no SNAT address for this network on this node")
@@ -141,6 +158,7 @@ class Rule(Enum):
     PUNT_TOO_LARGE_IN = _RuleInfo(177, Table.LOCAL_DELIVERY, False, "network", "larger than the network's MTU")
     DELIVER = _RuleInfo(100, Table.LOCAL_DELIVERY, False, "port", "routed packet for a local port")
     DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
+    DELIVER_ONWARD = _RuleInfo(278, Table.LOCAL_DELIVERY, False, "network", "from outside, to a port elsewhere")
     DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")
     DROP_TAUGHT = _RuleInfo(104, Table.TEACH, True, "", "a frame that was only to be learned from")
     TEACH = _RuleInfo(103, Table.TEACH, False, "network", "to the sender of a frame to the group")
@@ -333,6 +351,8 @@ def document() -> str:
         f"{SHARED_PACKET_INS[0]} packets a second, {SHARED_PACKET_INS[1]} at once |",
         f"| {LOG_METER} | the node | what security groups have reported: "
         f"{LOG_PACKET_INS[0]} packets a second, {LOG_PACKET_INS[1]} at once |",
+        f"| {RELAY_METER} | the node | what DHCP relays hand on: "
+        f"{RELAY_PACKET_INS[0]} packets a second, {RELAY_PACKET_INS[1]} at once |",
         "",
     ]
     return "\n".join(lines)

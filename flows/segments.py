@@ -162,6 +162,8 @@ def _touched_by_network(
         for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP):
             touch(kind, (network.id,))
         touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
+        if network.dhcp_relays:
+            touch(Kind.NETWORK, snapshot.external_networks.values())
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
             if old is None or new is None or old.mtu != new.mtu:
@@ -185,6 +187,8 @@ def _touched_by_node(
     touch(Kind.NETWORK, sorted({held.network_id for held in held_before ^ held_after}))
     name = old.name if old is not None else new.name if new is not None else ""
     if name != node:
+        if old is None or new is None or (old.key, old.uplinks) != (new.key, new.uplinks):
+            _touch_left_by(after, name, node, touch)
         if old is None or new is None or old.key != new.key:
             elsewhere = after.ports_by_node.get(name, frozenset())
             touch(Kind.PORT, sorted(after.ports_by_node.get(node, frozenset()) & elsewhere))
@@ -200,6 +204,14 @@ def _touched_by_node(
         touch(Kind.PORT, here)
         touch(Kind.FLOOD, sorted({after.ports[port_id].network_id for port_id in here}))
         touch(Kind.FLOATING_IP, sorted(floating_ips_of(after, here)))
+
+
+def _touch_left_by(after: Snapshot, gateway_node: str, node: str, touch: Touch) -> None:
+    """The networks whose way out another node is."""
+    ids = {id_ for id_, network in after.networks.items() if network.gateway_node == gateway_node}
+    touch(Kind.NETWORK, sorted(ids))
+    here = after.ports_by_node.get(node, frozenset())
+    touch(Kind.PORT, sorted(port_id for port_id in here if after.ports[port_id].network_id in ids))
 
 
 def _touched_by_floating_ip(before: Snapshot, after: Snapshot, id_: str, node: str, touch: Touch) -> None:

@@ -49,10 +49,17 @@ class Snapshot:
     ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
     ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # of one project: a device id is a word of the user's
+    ports_by_device: Mapping[tuple[str | None, str], frozenset[str]] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # (network, address): who holds it beside its fixed IPs, and who may by an address pair
+    holders: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    ports_by_pair: Mapping[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     networks_by_key: Mapping[int, str] = field(default_factory=dict)
     networks_by_router: Mapping[int, frozenset[str]] = field(default_factory=dict)
     external_networks: Mapping[int, str] = field(default_factory=dict)
+    # those that have DHCP relays
+    relayed: Mapping[str, Network] = field(default_factory=dict)
     floating_ips_by_port: Mapping[str, frozenset[str]] = field(default_factory=dict)
     migrating: Mapping[str, Port] = field(default_factory=dict)
     security_groups: Mapping[str, SecurityGroup] = field(default_factory=dict)
@@ -130,10 +137,26 @@ class Snapshot:
             return None
         return self.networks[self.external_networks[min(self.external_networks)]]
 
+    def relayed_by(self, external: Network) -> list[Network]:
+        """The networks whose DHCP relays ask the nodes at their addresses on an external network, by key."""
+        found = [each for each in self.relayed.values() if each.dhcp and self.external_network(each) is external]
+        return sorted(found, key=lambda network: network.key)
+
     def port_with(self, network_id: str, address: IPv4Address) -> Port | None:
-        """The port that has an address on a network."""
-        port_id = self.ports_by_address.get((network_id, int(address)))
+        """The port that has an address on a network: who holds it, before who has reserved it."""
+        held = self.holder(network_id, address)
+        port_id = self.ports_by_address.get((network_id, int(address))) if held is None else held.id
         return None if port_id is None else self.ports[port_id]
+
+    def holder(self, network_id: str, address: IPv4Address) -> Port | None:
+        """The port that has an address of its pairs now."""
+        port_id = self.holders.get((network_id, int(address)))
+        return None if port_id is None else self.ports[port_id]
+
+    def owner_at_work(self, network_id: str, address: IPv4Address) -> bool:
+        """A port that has the address as its own is on a node: then nobody holds it beside."""
+        port_id = self.ports_by_address.get((network_id, int(address)))
+        return port_id is not None and self.ports[port_id].binding is not None
 
     def floating_ips_of(self, port_id: str) -> list[FloatingIp]:
         """Those that lead to a port, by key."""
@@ -162,6 +185,11 @@ class Snapshot:
     def port_at(self, node: str, ofport: int) -> Port | None:
         port_id = self.ports_by_ofport.get((node, ofport))
         return None if port_id is None else self.ports[port_id]
+
+    def first_of_device(self, port: Port) -> bool:
+        """True when no port of the same machine was made before it, or it says of no machine."""
+        others = self.ports_by_device.get((port.project_id, port.device_id), _NONE) if port.device_id else _NONE
+        return all(self.ports[id_].key >= port.key for id_ in others)
 
 
 class _Draft:
@@ -214,6 +242,8 @@ class _Draft:
             if isinstance(network, Network):
                 self._store("networks_by_key", base.networks_by_key, network.key, id_ if add else None)
                 self._index("networks_by_router", base.networks_by_router, network.router_key, id_, add)
+                if network.dhcp_relays:
+                    self._store("relayed", base.relayed, id_, network if add else None)
                 if network.external:
                     self._store("external_networks", base.external_networks, network.key, id_ if add else None)
 
@@ -228,6 +258,14 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
+            for held in port.held:
+                self._own("holders", base.holders, (port.network_id, int(held.address)), id_, add)
+            for cidr in {pair.cidr for pair in port.address_pairs if pair.cidr.num_addresses == 1}:
+                address = (port.network_id, int(cidr.network_address))
+                self._index("ports_by_pair", base.ports_by_pair, address, id_, add)
+            if port.device_id:
+                device = (port.project_id, port.device_id)
+                self._index("ports_by_device", base.ports_by_device, device, id_, add)
             groups = port.security_groups or ()
             for group_id in groups:
                 self._index("ports_by_group", base.ports_by_group, group_id, id_, add)

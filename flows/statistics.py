@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows import wire
+from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 from flows.wire import encode_match, entries, multipart_request
 
 _FLOW: Final = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -55,6 +56,23 @@ def parse_flows(message: bytes) -> list[tuple[int, int]]:
     for offset in entries(message, wire.FLOW_STATS, _FLOW.size):
         *_, cookie, packets, _bytes = _FLOW.unpack_from(message, offset)
         found.append((cookie, packets))
+    return found
+
+
+def ours_request(xid: int) -> bytes:
+    """Asks for the flows that carry our mark."""
+    body = struct.pack("!B3xII4xQQ", wire.ALL_TABLES, wire.ANY_PORT, wire.ANY_GROUP, COOKIE_OURS, COOKIE_OURS_MASK)
+    return multipart_request(wire.FLOW_STATS, body + encode_match(()), xid)
+
+
+def parse_places(message: bytes) -> list[tuple[int, int, int]]:
+    """(table, priority, cookie) of each flow, from one part of a reply. Raises ValueError as parse_ports does."""
+    found = []
+    for offset in entries(message, wire.FLOW_STATS, _FLOW.size):
+        _length, table, _seconds, _nanoseconds, priority, *_, cookie, _packets, _bytes = _FLOW.unpack_from(
+            message, offset
+        )
+        found.append((table, priority, cookie))
     return found
 
 

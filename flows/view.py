@@ -20,7 +20,7 @@ from flows.model import (
     SnatAddress,
     StaticRoute,
 )
-from flows.pipeline import node_mac, teacher_mac
+from flows.pipeline import gateway_node_mac, node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.snapshot import Snapshot
 
@@ -49,9 +49,22 @@ class View:
         """The MAC by which the node tells others what is behind it."""
         return teacher_mac(self.node.key)
 
+    @property
+    def gateway_node_mac(self) -> int:
+        """The MAC on the wire of what other nodes, and machines, send out by this one."""
+        return gateway_node_mac(self.node.key)
+
     def present(self, network: Network) -> bool:
         """The network has a port on this node."""
         return self.snapshot.present(self.node.name, network.id)
+
+    def is_gateway_node(self, network: Network) -> bool:
+        """The network's traffic to the outside leaves by this node alone."""
+        return network.single and network.gateway_node == self.node.name
+
+    def attends(self, network: Network) -> bool:
+        """The network has ports here, or this node is its way out."""
+        return self.present(network) or self.is_gateway_node(network)
 
     def role(self, port: Port) -> Role:
         if port.binding is None:
@@ -77,9 +90,9 @@ class View:
         """Routed here: the network, or another of its router, has a port on this node and the node as gateway."""
         if not network.routed:
             return False
-        if self.present(network):
+        if self.attends(network):
             return True
-        return any(other.routed and self.present(other) for other in self.snapshot.router_networks(network.router_key))
+        return any(other.routed and self.attends(other) for other in self.snapshot.router_networks(network.router_key))
 
     def uplink(self, network: Network) -> int | None:
         return self.node.uplink(network.physical_network)
@@ -90,16 +103,17 @@ class View:
             snapshot = self.snapshot
             held = (node.gateway(network.id) for node in snapshot.nodes.values())
             return sorted(address for address in held if address is not None)
-        if network.gateway_mode is GatewayMode.SHARED:
+        if network.gateway_mode in (GatewayMode.SHARED, GatewayMode.SINGLE):
             return [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
         return []
 
     def way_out(self, network: Network) -> Network | None:
-        """The external network of a network's traffic, if this node reaches it."""
+        """The external network of a network's traffic, if the node by which that leaves reaches it."""
         if not network.translated:
             return None
         external = self.snapshot.external_network(network)
-        return None if external is None or self.uplink(external) is None else external
+        by = self.node if not network.single else self.snapshot.nodes.get(network.gateway_node or "")
+        return None if external is None or by is None or by.uplink(external.physical_network) is None else external
 
     def snat(self, network: Network) -> SnatAddress | None:
         """The address of this node that a network's traffic leaves from."""
@@ -178,7 +192,7 @@ class View:
 
     def routed_to(self, network: Network, port: Port) -> list[StaticRoute]:
         """The static routes whose next hop a port is."""
-        own = {fixed_ip.address for fixed_ip in port.fixed_ips}
+        own = {one.address for one in port.own}
         return [route for route in network.routes if route.next_hop in own] if network.routed else []
 
     def first_with(self, network: Network, destination: IPv4Network) -> bool:

@@ -26,6 +26,12 @@ class Resource(StrEnum):
     """Also the `resource` label of the request metrics."""
 
     NETWORK = "network"
+    NETWORK_PROJECT = "network_project"
+    PROJECT = "project"
+    ADDRESS = "address"
+    ADDRESS_HOLD = "address_hold"
+    ADDRESS_HISTORY = "address_history"
+    ADDRESS_PLAN = "address_plan"
     PORT = "port"
     PORT_BINDING = "port_binding"
     NODE = "node"
@@ -33,12 +39,14 @@ class Resource(StrEnum):
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
+    LEASE = "lease"
     QUOTA = "quota"
     SECURITY_GROUP = "security_group"
     SECURITY_GROUP_RULE = "security_group_rule"
     DEFAULT_RULE = "default_security_group_rule"
     PROVIDER_RULE = "provider_rule"
     REVISION = "revision"
+    INDEX = "index"
     HEALTH = "health"
     METRICS = "metrics"
     STATS = "stats"
@@ -65,6 +73,16 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NETWORK, Verb.CREATE): _WRITERS,
     (Resource.NETWORK, Verb.UPDATE): _WRITERS,
     (Resource.NETWORK, Verb.DELETE): _WRITERS,
+    (Resource.NETWORK_PROJECT, Verb.CREATE): _ADMINS,
+    (Resource.NETWORK_PROJECT, Verb.UPDATE): _ADMINS,
+    (Resource.NETWORK_PROJECT, Verb.DELETE): _ADMINS,
+    (Resource.PROJECT, Verb.UPDATE): _ADMINS,
+    (Resource.ADDRESS, Verb.LIST): _USERS,
+    (Resource.ADDRESS, Verb.UPDATE): _WRITERS,
+    (Resource.ADDRESS, Verb.DELETE): _WRITERS,
+    (Resource.ADDRESS_HOLD, Verb.DELETE): _ADMINS,
+    (Resource.ADDRESS_HISTORY, Verb.LIST): _USERS,
+    (Resource.ADDRESS_PLAN, Verb.CREATE): _ADMINS,
     (Resource.PORT, Verb.LIST): _USERS,
     (Resource.PORT, Verb.SHOW): _USERS,
     (Resource.PORT, Verb.CREATE): _WRITERS,
@@ -92,6 +110,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PORT_FORWARDING, Verb.SHOW): _USERS,
     (Resource.PORT_FORWARDING, Verb.CREATE): _WRITERS,
     (Resource.PORT_FORWARDING, Verb.DELETE): _WRITERS,
+    (Resource.LEASE, Verb.LIST): _USERS,
     (Resource.QUOTA, Verb.SHOW): _USERS,
     (Resource.QUOTA, Verb.UPDATE): _ADMINS,
     (Resource.SECURITY_GROUP, Verb.LIST): _USERS,
@@ -112,6 +131,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PROVIDER_RULE, Verb.CREATE): _ADMINS,
     (Resource.PROVIDER_RULE, Verb.DELETE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
+    (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,
 }
@@ -121,7 +141,19 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
 # network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
 # without port security could send as anybody, and limits are what the operator sells.
-ADMIN_NETWORK_FIELDS = frozenset({"shared", "external", "segment", "snat_exempt", "own_snat_address", "filtering"})
+ADMIN_NETWORK_FIELDS = frozenset(
+    {
+        "shared",
+        "external",
+        "segment",
+        "snat_exempt",
+        "own_snat_address",
+        "dhcp_relays",
+        "filtering",
+        "gateway_node",
+        "assignable",
+    }
+)
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 
 
@@ -147,6 +179,11 @@ class Identity:
 
     def owns(self, project_id: str | None) -> bool:
         return self.project is None or project_id == self.project
+
+    @property
+    def operates(self) -> bool:
+        """Whether how the cloud is built is its business."""
+        return self.role in _OPERATORS
 
     def sees_network(self, network: NetworkSpec) -> bool:
         return network.shared or network.external or self.owns(network.project_id)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 
 from controller.bounds import LEAST_MTU
-from controller.packet_in.dhcp_options import CLASSLESS_ROUTES, INTERFACE_MTU, RESERVED
+from controller.packet_in.dhcp_options import CLASSLESS_ROUTES, INTERFACE_MTU, MICROSOFT_ROUTES, RESERVED
 
 MAX_PAYLOAD = 255
 
@@ -60,6 +60,7 @@ KNOWN: Mapping[int, OptionType] = {
     119: OptionType.DOMAIN_LIST,  # domain search, RFC 3397
     121: OptionType.HEX,  # classless routes, RFC 3442: a subnet's host_routes are the plain way
     150: OptionType.IP_LIST,  # TFTP server addresses, RFC 5859
+    249: OptionType.HEX,  # the same in Windows' words; what 121 holds unless set
     252: OptionType.STRING,  # web proxy auto-discovery
 }
 
@@ -103,20 +104,20 @@ def _check_meaning(code: int, known: OptionType | None, payload: bytes) -> None:
             raise ValueError(f"option {code} cannot hold 0.0.0.0")
     elif code == INTERFACE_MTU and int.from_bytes(payload, "big") < LEAST_MTU:
         raise ValueError(f"option {INTERFACE_MTU} must be at least {LEAST_MTU}")
-    elif code == CLASSLESS_ROUTES:
-        _check_routes(payload)
+    elif code in (CLASSLESS_ROUTES, MICROSOFT_ROUTES):
+        _check_routes(code, payload)
 
 
-def _check_routes(payload: bytes) -> None:
+def _check_routes(code: int, payload: bytes) -> None:
     """RFC 3442: each route is a prefix length, the bytes of the destination that it covers, and a router."""
     position = 0
     while position < len(payload):
         prefix = payload[position]
         if prefix > 32:
-            raise ValueError(f"option {CLASSLESS_ROUTES} holds a prefix length of {prefix}")
+            raise ValueError(f"option {code} holds a prefix length of {prefix}")
         position += 1 + (prefix + 7) // 8 + 4
     if position != len(payload):
-        raise ValueError(f"option {CLASSLESS_ROUTES} ends within a route (RFC 3442)")
+        raise ValueError(f"option {code} ends within a route (RFC 3442)")
 
 
 def _string(value: str) -> bytes:

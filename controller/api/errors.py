@@ -5,10 +5,10 @@ A field that is wrong, of the wrong type or unknown is a 400, like a body that i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import exc as sql
 
 from controller.store.specs import StoreError
@@ -58,9 +58,21 @@ def unknown_object(kind: str, identity: str, field: str | None = None) -> ApiErr
     return ApiError(404, f"{kind}_unknown", f"there is no {kind} {identity}", field)
 
 
-def from_validation(error: ValidationError, immutable: Collection[str] = ()) -> ApiError:
-    """Names the first wrong field, `details.errors` all. `immutable`: known fields that cannot be changed."""
-    problems = [_problem(item, immutable) for item in error.errors(include_url=False, include_context=False)]
+def from_validation(
+    error: ValidationError, immutable: Collection[str] = (), adapter: TypeAdapter[Any] | None = None
+) -> ApiError:
+    """Names the first wrong field, `details.errors` all. `immutable`: known fields that cannot be changed.
+
+    With the `adapter` that has refused, the message about a field that there is not names those that there are.
+    """
+    items = error.errors(include_url=False, include_context=False)
+    problems = [_problem(item, immutable) for item in items]
+    unknown = [(problem, item["loc"][:-1]) for problem, item in zip(problems, items, strict=True)
+               if problem["code"] == "unknown_field"][:MAX_FIELD_ERRORS]  # fmt: skip
+    if unknown and adapter is not None:
+        schema = adapter.json_schema()
+        for problem, place in unknown:
+            problem["message"] += f" (known: {', '.join(_fields(schema, place))})"
     first = problems[0]
     more = {"errors": problems[:MAX_FIELD_ERRORS]} if len(problems) > 1 else {}
     where = f"{first['field']}: " if first["field"] else ""
@@ -78,6 +90,25 @@ def _problem(item: Any, immutable: Collection[str]) -> dict[str, Any]:
     elif code == "missing_field":
         message = "is needed"
     return {"code": code, "field": field, "message": message}
+
+
+def _fields(schema: Mapping[str, Any], place: Sequence[int | str]) -> list[str]:
+    """The fields of the object at a place in a document of that JSON schema."""
+    defined = schema.get("$defs", {})
+
+    def forms(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """What it can be: a field that may be null has a choice of two."""
+        if "$ref" in one:
+            one = defined[one["$ref"].rpartition("/")[2]]
+        yield one
+        for other in one.get("anyOf", ()):
+            yield from forms(other)
+
+    found = list(forms(schema))
+    for part in place:
+        inner = (one.get("items") if isinstance(part, int) else one.get("properties", {}).get(part) for one in found)
+        found = [form for one in inner if one for form in forms(one)]
+    return [name for one in found for name in one.get("properties", ())]
 
 
 def from_exception(error: Exception) -> ApiError | None:

@@ -16,6 +16,9 @@ _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+# a machine is given whatever name its user likes, and DHCP makes a host name of it
+_LONG_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_MACHINE = re.compile(rf"{_LONG_LABEL}(\.{_LONG_LABEL})*")
 
 
 class RequestModel(BaseModel):
@@ -97,6 +100,12 @@ def _host_name(value: str) -> str:
     return value
 
 
+def _machine_name(value: str) -> str:
+    if value and not _MACHINE.fullmatch(value):
+        raise ValueError("must be letters, digits and hyphens, joined by dots")
+    return value
+
+
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(_text)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
 ObjectId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
@@ -110,6 +119,7 @@ PhysicalNetwork = Annotated[
 ]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name)]
+MachineName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_machine_name)]
 Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]

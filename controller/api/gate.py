@@ -16,15 +16,20 @@ from prometheus_client import Counter
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 
 from controller.api import (
+    addresses,
     bindings,
     floating_ip_pools,
     floating_ips,
     health,
+    index,
+    leases,
     metrics,
+    network_data,
     networks,
     nodes,
     port_counters,
     ports,
+    project_networks,
     quotas,
     revisions,
     security_group_rules,
@@ -179,15 +184,19 @@ def make_app(services: Services) -> Gate:
     """The API as a WSGI application. `compat.already_handled` must have run before this module is imported."""
     ryu_stats = WSGIApplication()
     stats.connect(ryu_stats, services)
-    routes = (
+    resources = (
         *health.ROUTES,
         *networks.ROUTES,
+        *project_networks.ROUTES,
+        *addresses.ROUTES,
         *ports.ROUTES,
         *bindings.ROUTES,
         *port_counters.ROUTES,
+        *network_data.ROUTES,
         *nodes.ROUTES,
         *floating_ip_pools.ROUTES,
         *floating_ips.ROUTES,
+        *leases.ROUTES,
         *quotas.ROUTES,
         *security_groups.ROUTES,
         *security_group_rules.ROUTES,
@@ -196,6 +205,7 @@ def make_app(services: Services) -> Gate:
         *stats.routes(ryu_stats),
     )
     services.registry.register(metrics.ModelCollector(services))
-    resources = WSGIApplication()
-    resources.register(ResourceController)
-    return Gate(services, routes, resources, metrics.request_counter(services.registry))
+    ryu_wsgi = WSGIApplication()
+    ryu_wsgi.register(ResourceController)
+    routes = (*index.routes(resources), *resources)
+    return Gate(services, routes, ryu_wsgi, metrics.request_counter(services.registry))

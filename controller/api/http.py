@@ -92,7 +92,7 @@ class Request:
         try:
             return adapter.validate_json(self.body)
         except ValidationError as error:
-            raise from_validation(error, immutable) from None
+            raise from_validation(error, immutable, adapter) from None
 
     def filters(self, *names: str) -> dict[str, str]:
         """The query's fields, which must be among `names`."""

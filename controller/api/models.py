@@ -7,6 +7,7 @@ what was sent, because a field that was left out is not a field that was sent wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import (
@@ -27,6 +28,7 @@ from controller.api.fields import (
     HostName,
     LeaseTime,
     Mac,
+    MachineName,
     Mtu,
     Name,
     NodeName,
@@ -42,6 +44,7 @@ from controller.api.fields import (
     printable,
 )
 from controller.store import routers
+from controller.store.network_specs import LEAST_SIZE, MOST_NETWORKS, MOST_SIZE
 from controller.store.specs import (
     AddressRange,
     DhcpOptionSpec,
@@ -174,9 +177,11 @@ def _options(options: list[DhcpOptionIn]) -> tuple[DhcpOptionSpec, ...]:
 
 
 class NetworkCreate(RequestModel):
+    """What a member leaves out, `kind` and `physical_network`, is chosen for it."""
+
     name: Name
-    kind: NetworkKind
-    physical_network: PhysicalNetwork
+    kind: NetworkKind | None = None
+    physical_network: PhysicalNetwork | None = None
     subnets: Subnets
     project_id: ProjectId | None = None
     shared: bool = False
@@ -195,16 +200,22 @@ class NetworkCreate(RequestModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
+    assignable: bool = False
+    gateway_node: NodeName | None = None
 
-    def spec(self, lease_time: int, project_id: str | None, router: str) -> NetworkSpec:
-        """`lease_time` is the configured default in seconds, `project_id` and `router` are what was settled."""
+    def spec(self, lease_time: int, project_id: str | None, router: str, place: tuple[NetworkKind, str]) -> NetworkSpec:
+        """`lease_time` is the configured default in seconds; `project_id`, `router` and `place` (kind and physical
+        network) are what was settled.
+        """
+        kind, physical_network = place
         return NetworkSpec(
             name=self.name,
-            kind=self.kind,
-            physical_network=self.physical_network,
+            kind=kind,
+            physical_network=physical_network,
             subnets=tuple(subnet.spec() for subnet in self.subnets),
             project_id=project_id,
             shared=self.shared,
@@ -223,10 +234,20 @@ class NetworkCreate(RequestModel):
             snat_exempt=tuple(self.snat_exempt),
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=tuple(self.dhcp_relays),
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
+            assignable=self.assignable,
+            gateway_node=self.gateway_node,
         )
+
+
+class NetworkCarve(NetworkCreate):
+    """Many networks of one range."""
+
+    count: Annotated[int, Field(ge=1, le=MOST_NETWORKS)] = 1
+    network_size: Annotated[int, Field(ge=LEAST_SIZE, le=MOST_SIZE)] | None = None
 
 
 class FixedIpIn(RequestModel):
@@ -245,6 +266,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
+    "dhcp_relays": tuple,
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
@@ -275,45 +297,68 @@ class NetworkUpdate(UpdateModel):
     snat_exempt: Ranges = []
     force_snat: Ranges = []
     own_snat_address: bool = False
+    dhcp_relays: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True
+    assignable: bool = False
+    gateway_node: NodeName | None = None
     subnets: Subnets = []
 
 
-class PortCreate(RequestModel):
-    network_id: ObjectId
+class _PortFields(RequestModel):
+    """What is the same for all ports of a machine."""
+
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     project_id: ProjectId | None = None
     device_id: Text = ""
-    mac: Mac | None = None
-    fixed_ips: FixedIps = []
     node: NodeName | None = None
     dhcp_options: DhcpOptions = []
-    id: Uuid | None = None
     security_groups: policy_fields.SecurityGroups = None
     port_security: bool = True
-    address_pairs: policy_fields.AddressPairs = []
     qos: policy_fields.QosIn | None = None
 
-    def spec(self, project_id: str | None) -> PortSpec:
-        """`project_id` is the owner the caller has settled."""
+    def _common(self, network_id: str, project_id: str | None) -> PortSpec:
         return PortSpec(
-            network_id=self.network_id,
+            network_id=network_id,
             name=self.name,
             hostname=self.hostname,
             project_id=project_id,
             device_id=self.device_id,
-            mac=self.mac,
-            fixed_ips=tuple(item.spec() for item in self.fixed_ips),
             node=self.node,
             dhcp_options=_options(self.dhcp_options),
-            id=self.id,
             security_groups=policy_fields.groups(self.security_groups),
             port_security=self.port_security,
-            address_pairs=policy_fields.pairs(self.address_pairs),
             qos=policy_fields.qos(self.qos),
+        )
+
+
+class DevicePortsCreate(_PortFields):
+    """The ports of a machine that names no network."""
+
+    device_id: Annotated[Text, StringConstraints(min_length=1)]
+
+    def template(self) -> PortSpec:
+        """Network and project are settled elsewhere."""
+        return self._common("", None)
+
+
+class PortCreate(_PortFields):
+    network_id: ObjectId
+    mac: Mac | None = None
+    fixed_ips: FixedIps = []
+    id: Uuid | None = None
+    address_pairs: policy_fields.AddressPairs = []
+
+    def spec(self, project_id: str | None) -> PortSpec:
+        """`project_id` is the owner the caller has settled."""
+        return replace(
+            self._common(self.network_id, project_id),
+            mac=self.mac,
+            fixed_ips=tuple(item.spec() for item in self.fixed_ips),
+            id=self.id,
+            address_pairs=policy_fields.pairs(self.address_pairs),
         )
 
 
@@ -323,7 +368,7 @@ class PortBulk(RequestModel):
 
 class PortUpdate(UpdateModel):
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     device_id: Text = ""
     node: NodeName | None = None
     fixed_ips: FixedIps = []
@@ -398,9 +443,11 @@ class InterfacesPut(RequestModel):
 
 # Built once: building one costs milliseconds, using it microseconds.
 NETWORK_CREATE = TypeAdapter(NetworkCreate)
+NETWORK_CARVE = TypeAdapter(NetworkCarve)
 NETWORK_UPDATE = TypeAdapter(NetworkUpdate)
 PORT_CREATE = TypeAdapter(PortCreate)
 PORT_BULK = TypeAdapter(PortBulk)
+DEVICE_PORTS_CREATE = TypeAdapter(DevicePortsCreate)
 PORT_UPDATE = TypeAdapter(PortUpdate)
 NODE_PUT = TypeAdapter(NodePut)
 INTERFACES_PUT = TypeAdapter(InterfacesPut)

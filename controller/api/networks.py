@@ -4,35 +4,52 @@ from __future__ import annotations
 
 from controller.api import views
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
-from controller.api.errors import forbidden, invalid, unknown_object
+from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate
+from controller.api.models import NETWORK_CARVE, NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate
 from controller.api.services import Services
 from controller.store import routers
-from controller.store.specs import NetworkRecord, NotFound, Written
+from controller.store.network_specs import Carving
+from controller.store.specs import NetworkRecord, NetworkSpec, NotFound, Written
 from flows.model import NetworkKind
 
-_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems"}
+_IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
+_MANY = frozenset({"count", "network_size"})
 
 
 def list_networks(services: Services, request: Request) -> Answer:
     records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
-    return Answer.json({"networks": [views.network(record) for record in records]})
+    return Answer.json({"networks": [view(services, request, record) for record in records]})
 
 
 def show_network(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"network": views.network(visible(services, request.caller, request.params["id"]))})
+    return Answer.json({"network": view(services, request, visible(services, request.caller, request.params["id"]))})
 
 
-def create_network(services: Services, request: Request) -> Answer:
-    body = request.parse(NETWORK_CREATE)
-    project_id = _owner(request.caller, body)
+def create_networks(services: Services, request: Request) -> Answer:
+    """One, or for administrators many of one range when the body has a field `count` or `network_size`."""
+    caller, many = request.caller, _MANY & request.document().keys()
+    if not many:
+        spec = _spec(services, caller, request.parse(NETWORK_CREATE))
+        own = caller.role is not Role.ADMIN
+        return written(services, request, services.store.create_network(spec, caller.actor, by_project=own), 201)
+    if caller.role is not Role.ADMIN:
+        raise forbidden("many at once are for administrators", min(many))
+    body = request.parse(NETWORK_CARVE)
+    carving = Carving(body.count, body.network_size)
+    made = services.store.create_networks(_spec(services, caller, body), carving, caller.actor)
+    return Answer.json(
+        {"networks": [view(services, request, one) for one in made.value], "revision": made.revision}, 201
+    )
+
+
+def _spec(services: Services, caller: Identity, body: NetworkCreate) -> NetworkSpec:
+    project_id, place = _owner(caller, body), _place(services, caller, body)
     if body.external_network_id is not None:
-        visible(services, request.caller, body.external_network_id, field="external_network_id")
-    router = _router(services, request.caller, body.router)
-    spec = body.spec(services.config.lease_time, project_id, router)
-    return _written(services.store.create_network(spec, request.caller.actor), 201)
+        visible(services, caller, body.external_network_id, field="external_network_id")
+    router = _router(services, caller, body.router)
+    return body.spec(services.config.lease_time, project_id, router, place)
 
 
 def update_network(services: Services, request: Request) -> Answer:
@@ -48,12 +65,12 @@ def update_network(services: Services, request: Request) -> Answer:
     changes = body.changes()
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
-    return _written(services.store.update_network(record.id, changes, request.caller.actor))
+    return written(services, request, services.store.update_network(record.id, changes, request.caller.actor))
 
 
 def delete_network(services: Services, request: Request) -> Answer:
     record = changeable(services, request.caller, request.params["id"])
-    return _written(services.store.delete_network(record.id, request.caller.actor))
+    return written(services, request, services.store.delete_network(record.id, request.caller.actor))
 
 
 def visible(services: Services, caller: Identity, network_id: str, field: str | None = None) -> NetworkRecord:
@@ -72,6 +89,9 @@ def changeable(services: Services, caller: Identity, network_id: str) -> Network
     record = visible(services, caller, network_id)
     if not caller.owns(record.spec.project_id):
         raise forbidden("the network belongs to another project")
+    if record.spec.assignable and caller.role is not Role.ADMIN:
+        # whoever has it next must not find the settings of who had it before
+        raise forbidden("the network was given to the project as it is: only administrators change it")
     return record
 
 
@@ -79,11 +99,26 @@ def _owner(caller: Identity, body: NetworkCreate) -> str | None:
     if caller.role is Role.ADMIN:
         return body.project_id
     _refuse_admin_fields(caller, body)
-    if body.kind is NetworkKind.FLAT:
-        raise forbidden("networks of kind flat are for administrators", "kind")
     if body.project_id is not None and not caller.owns(body.project_id):
         raise forbidden("only your own project is possible", "project_id")
     return caller.project
+
+
+def _place(services: Services, caller: Identity, body: NetworkCreate) -> tuple[NetworkKind, str]:
+    """Kind and physical network: a member's are chosen by the operator."""
+    if caller.role is Role.ADMIN:
+        if body.kind is None or body.physical_network is None:
+            name = "kind" if body.kind is None else "physical_network"
+            raise ApiError(400, "missing_field", f"{name}: is needed", name)
+        return body.kind, body.physical_network
+    chosen = services.config.project_physical_network
+    if chosen is None:
+        raise forbidden("projects make no networks of their own in this cloud: ask an administrator for one")
+    if body.kind is NetworkKind.FLAT:
+        raise forbidden("networks of kind flat are for administrators", "kind")
+    if body.physical_network not in (None, chosen):
+        raise forbidden("another physical network is for administrators", "physical_network")
+    return NetworkKind.VLAN, chosen
 
 
 def _refuse_admin_fields(caller: Identity, body: NetworkCreate | NetworkUpdate) -> None:
@@ -105,15 +140,19 @@ def _router(services: Services, caller: Identity, wanted: str) -> str:
     return record.id
 
 
-def _written(written: Written[NetworkRecord], status: int = 200) -> Answer:
-    return Answer.json({"network": views.network(written.value), "revision": written.revision}, status)
+def written(services: Services, request: Request, done: Written[NetworkRecord], status: int = 200) -> Answer:
+    return Answer.json({"network": view(services, request, done.value), "revision": done.revision}, status)
+
+
+def view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
+    return views.network(record, services.node_state, request.caller.operates)
 
 
 ROUTES = (
     Route(
         "/v1/networks",
         Resource.NETWORK,
-        {"GET": Endpoint(Verb.LIST, list_networks), "POST": Endpoint(Verb.CREATE, create_network)},
+        {"GET": Endpoint(Verb.LIST, list_networks), "POST": Endpoint(Verb.CREATE, create_networks)},
     ),
     Route(
         "/v1/networks/{id}",

@@ -46,7 +46,7 @@ def delete_node(services: Services, request: Request) -> Answer:
     name = request.params["name"]
     ports = services.snapshot().ports_by_node.get(name, ())
     if ports and services.node_state(name).get("state") != "disconnected":
-        raise Conflict("node_in_use", f"node {name} is connected and has {len(ports)} bound ports", ports=len(ports))
+        raise Conflict("node_in_use", f"node {name} is connected and has bound ports: {len(ports)}", ports=len(ports))
     return _written(services, services.store.delete_node(name, request.caller.actor))
 
 

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 from controller.api import networks, views
 from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Verb
-from controller.api.errors import forbidden, unknown_object
+from controller.api.errors import ApiError, forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import PORT_BULK, PORT_CREATE, PORT_UPDATE, PortCreate, PortUpdate
+from controller.api.models import (
+    DEVICE_PORTS_CREATE,
+    PORT_BULK,
+    PORT_CREATE,
+    PORT_UPDATE,
+    DevicePortsCreate,
+    PortCreate,
+    PortUpdate,
+)
 from controller.api.services import Services
 from controller.store.address_pairs import WIDEST
 from controller.store.specs import NetworkRecord, NotFound, PortRecord, PortSpec, StoreError, Written
@@ -20,11 +28,12 @@ _IMMUTABLE = frozenset(PortCreate.model_fields) | {
     "muted",
     "status",
     "floating_ips",
+    "held_addresses",
 }
 
 
 def list_ports(services: Services, request: Request) -> Answer:
-    filters = request.page("name", "project_id", "network_id", "node", "device_id")
+    filters = request.page("name", "project_id", "network_id", "node", "device_id", "address")
     project = request.caller.project
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"ports": []})
@@ -38,8 +47,11 @@ def show_port(services: Services, request: Request) -> Answer:
 
 
 def create_ports(services: Services, request: Request) -> Answer:
-    """One port, or many in one transaction when the body has a field `ports`."""
-    if "ports" in request.document():
+    """One port, or many in one transaction when the body has a field `ports`. A machine (`device_id`) that names no
+    network gets all the ports that it is to have.
+    """
+    document = request.document()
+    if "ports" in document:
         bodies = request.parse(PORT_BULK).ports
         specs = _specs(services, request.caller, bodies, "ports.{}.")
         try:
@@ -50,9 +62,20 @@ def create_ports(services: Services, request: Request) -> Answer:
             raise
         created = [_view(services, record) for record in written.value]
         return Answer.json({"ports": created, "revision": written.revision}, 201)
+    if "device_id" in document and "network_id" not in document:
+        return _create_device_ports(services, request)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
     written = services.store.create_ports(specs, request.caller.actor)
     return _written(services, Written(written.revision, written.value[0]), 201)
+
+
+def _create_device_ports(services: Services, request: Request) -> Answer:
+    body = request.parse(DEVICE_PORTS_CREATE)
+    project_id = _owner(request.caller, body, "")
+    if project_id is None:
+        raise ApiError(400, "missing_field", "project_id: is needed where no network is named", "project_id")
+    made = services.store.create_device_ports(project_id, body.template(), request.caller.actor)
+    return Answer.json({"ports": [_view(services, record) for record in made.value], "revision": made.revision}, 201)
 
 
 def update_port(services: Services, request: Request) -> Answer:
@@ -63,11 +86,16 @@ def update_port(services: Services, request: Request) -> Answer:
     network = services.store.get_network(record.port.network_id)
     _refuse_chosen_addresses(request.caller, network, body, "")
     _refuse_pairs(request.caller, network, body, "")
+    if "fixed_ips" in body.model_fields_set and not services.config.holds.force:
+        services.settle_leases()
     return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
 
 
 def delete_port(services: Services, request: Request) -> Answer:
     record = _own(services, request)
+    if not services.config.holds.force:
+        # how long the address is kept is up to the lease, also to one of this very second
+        services.settle_leases()
     return _written(services, services.store.delete_port(record.port.id, request.caller.actor))
 
 
@@ -99,7 +127,7 @@ def _specs(services: Services, caller: Identity, bodies: Sequence[PortCreate], w
     return [body.spec(_owner(caller, body, where.format(index))) for index, body in enumerate(bodies)]
 
 
-def _owner(caller: Identity, body: PortCreate, where: str) -> str | None:
+def _owner(caller: Identity, body: PortCreate | DevicePortsCreate, where: str) -> str | None:
     _refuse_admin_fields(caller, body, where)
     if caller.role is Role.ADMIN:
         return body.project_id
@@ -108,7 +136,7 @@ def _owner(caller: Identity, body: PortCreate, where: str) -> str | None:
     return caller.project
 
 
-def _refuse_admin_fields(caller: Identity, body: PortCreate | PortUpdate, where: str) -> None:
+def _refuse_admin_fields(caller: Identity, body: PortCreate | DevicePortsCreate | PortUpdate, where: str) -> None:
     if caller.role is not Role.ADMIN:
         for name in sorted(ADMIN_PORT_FIELDS & body.model_fields_set):
             raise forbidden(f"{name} is for administrators", where + name)

@@ -27,6 +27,9 @@ class QuotaUpdate(RequestModel):
     security_groups: Limit = None
     security_group_rules: Limit = None
     address_pairs: Limit = None
+    networks: Limit = None
+    ports: Limit = None
+    fixed_ips: Limit = None
 
     def changes(self) -> dict[str, int | None]:
         """What was sent."""
@@ -49,7 +52,13 @@ def update_quota(services: Services, request: Request) -> Answer:
 
 
 def _view(record: QuotaRecord) -> Json:
-    used = {"floating_ips_used": record.floating_ips_used, "security_groups_used": record.security_groups_used}
+    used = {
+        "floating_ips_used": record.floating_ips_used,
+        "security_groups_used": record.security_groups_used,
+        "networks_used": record.networks_used,
+        "ports_used": record.ports_used,
+        "fixed_ips_used": record.fixed_ips_used,
+    }
     return {"project_id": record.project_id, **asdict(record.limits), **used, "own": list(record.own)}
 
 

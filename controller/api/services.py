@@ -33,6 +33,10 @@ def _no_mutes(node: str, port_key: int) -> Mapping[str, int]:
     return {}
 
 
+def _no_leases() -> None:
+    """Nothing waits to be written."""
+
+
 def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
@@ -41,8 +45,9 @@ def _no_datapaths() -> Mapping[int, Any]:
 class Services:
     """`node_state` describes a node's session in plain JSON values; its key `state` (a word) labels the node metric.
     `port_counters` asks a port's switch, and raises NoAnswer; `port_mutes` says for how many seconds more a port is not
-    heard about what. `datapaths` are the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where
-    their answers to /stats are waited for: pass each multipart and role reply to `controller.api.stats.deliver`.
+    heard about what. `settle_leases` writes down what clients have been told of their leases so far. `datapaths` are
+    the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
+    for: pass each multipart and role reply to `controller.api.stats.deliver`.
     """
 
     store: Store
@@ -56,4 +61,5 @@ class Services:
     datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
     port_counters: Callable[[Port], PortCounts | None] = _no_counters
     port_mutes: Callable[[str, int], Mapping[str, int]] = _no_mutes
+    settle_leases: Callable[[], None] = _no_leases
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,29 @@ from flows.model import Bandwidth, HostRoute, NetworkAddress, Port, Qos, SnatAdd
 Json = dict[str, Any]
 
 
-def network(record: NetworkRecord) -> Json:
+# How the cloud is built, and what is nobody's business but its operator's: members do not see it.
+OPERATOR_NETWORK_FIELDS = frozenset(
+    {
+        "key",
+        "router_key",
+        "physical_network",
+        "segment",
+        "carrier_nat",
+        "assignable",
+        "problems",
+        "gateway_node",
+        "gateway_node_pinned",
+    }
+)
+
+
+def network(record: NetworkRecord, node_state: Callable[[str], Json], whole: bool) -> Json:
+    """`node_state` is what the sessions say of a node. `whole`: with what is for operators."""
+    shown = _network(record, node_state)
+    return shown if whole else {name: value for name, value in shown.items() if name not in OPERATOR_NETWORK_FIELDS}
+
+
+def _network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
     spec = record.spec
     return {
         "id": record.id,
@@ -38,22 +60,30 @@ def network(record: NetworkRecord) -> Json:
         "snat_exempt": [str(part) for part in spec.snat_exempt],
         "force_snat": [str(part) for part in spec.force_snat],
         "own_snat_address": spec.own_snat_address,
+        "dhcp_relays": [str(address) for address in spec.dhcp_relays],
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,
+        "assignable": spec.assignable,
+        "gateway_node": record.gateway_node,
+        "gateway_node_pinned": spec.gateway_node is not None,
         "router_key": record.router_key,
         "subnets": [_subnet(subnet) for subnet in spec.subnets],
-        "problems": _problems(record),
+        "problems": _problems(record, node_state),
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
 
-def _problems(record: NetworkRecord) -> list[str]:
+def _problems(record: NetworkRecord, node_state: Callable[[str], Json]) -> list[str]:
     """What is no error, as nodes may register later, but keeps the network from working as it is."""
-    if record.reached:
-        return []
-    return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    if not record.reached:
+        return [f"no registered node has the physical network {record.spec.physical_network!r}"]
+    found = list(record.problems)
+    if record.gateway_node is not None and node_state(record.gateway_node).get("state") == "disconnected":
+        why = "pinned, so none takes over" if record.spec.gateway_node is not None else "none has taken over"
+        found.append(f"its gateway node {record.gateway_node} is not connected ({why})")
+    return found
 
 
 def _subnet(subnet: SubnetSpec) -> Json:
@@ -92,6 +122,7 @@ def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
         "security_groups": [{"id": group.id, "name": group.name} for group in record.security_groups],
         "port_security": it.port_security,
         "address_pairs": [{"cidr": str(pair.cidr), "mac": pair.mac} for pair in it.address_pairs],
+        "held_addresses": [str(held.address) for held in it.held],
         "qos": _qos(it.qos),
         "node": it.node,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},

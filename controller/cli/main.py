@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from controller.cli import (
+    address,
     floating_ip,
     floating_ip_pool,
+    lease,
     network,
+    network_project,
     node,
     plug,
     port,
@@ -49,11 +52,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(network.app, name="network")
+network.app.command()(network_project.associate)
+network.app.command()(network_project.disassociate)
+app.add_typer(network_project.project, name="project")
+app.add_typer(address.app, name="address")
 app.add_typer(port.app, name="port")
 app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
 app.add_typer(floating_ip.app, name="floating-ip")
 app.add_typer(port_forwarding.app, name="port-forwarding")
+app.add_typer(lease.app, name="lease")
 app.add_typer(quota.app, name="quota")
 app.add_typer(security_group.app, name="security-group")
 app.add_typer(security_rule.default_rule, name="default-rule")

@@ -1,4 +1,4 @@
-"""`trunkline network`: create, list, show, set, delete."""
+"""`trunkline network`: create, list, show, set, delete. See `network_project` for the rest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from controller.bounds import LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST
 from controller.cli import options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
+from controller.cli.network_ranges import Ranges
 from controller.cli.options import NetworkArgument, NetworkArguments, Output, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object
+from controller.client import Object, Written
 
 app = typer.Typer(cls=Commands, help="Networks and their subnets.", rich_markup_mode=None)
+
+
+AUTO = "auto"
 
 
 class GatewayMode(StrEnum):
@@ -25,6 +29,7 @@ class GatewayMode(StrEnum):
 
     PER_HOST = "per_host"
     SHARED = "shared"
+    SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
 
@@ -40,6 +45,7 @@ COLUMNS = (
     Column("project", "project_id"),
     Column("shared", "shared"),
     Column("external", "external"),
+    Column("assignable", "assignable"),
     Column("problems", "problems"),
 )
 
@@ -119,6 +125,14 @@ class Changeable:
             "--own-snat-address/--no-own-snat-address", help="Each node leaves with an address for this network alone."
         ),
     ] = None
+    dhcp_relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dhcp-relay",
+            metavar="ADDRESS",
+            help="A relay of yours that hands on what machines on the wire say by DHCP (may be repeated).",
+        ),
+    ] = None
     router: Annotated[
         str | None,
         typer.Option(
@@ -140,9 +154,26 @@ class Changeable:
         typer.Option("--filtering/--no-filtering", help="Ports obey their security groups (they do by default)."),
     ] = None
 
+    assignable: Annotated[
+        bool | None,
+        typer.Option(
+            "--assignable/--no-assignable",
+            help="To be given to a project, and taken back; free while it has none (administrators).",
+        ),
+    ] = None
+    gateway_node: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway-node",
+            metavar="NODE|auto",
+            help="With gateway mode single: the way out is this node, lost or not; auto: one that is elected.",
+        ),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """Those of the network itself that were given."""
-        return options.given(
+        pin = options.nullable("gateway_node", self.gateway_node, AUTO)
+        return pin | options.given(
             dhcp=self.dhcp,
             dhcp_options=options.dhcp_options(self.dhcp_option),
             ntp_servers=options.each("--ntp-server", self.ntp_server, str),
@@ -154,9 +185,11 @@ class Changeable:
             snat_exempt=options.each("--snat-exempt", self.snat_exempt, str),
             force_snat=options.each("--force-snat", self.force_snat, str),
             own_snat_address=self.own_snat_address,
+            dhcp_relays=options.each("--dhcp-relay", self.dhcp_relay, str),
             router=self.router,
             allow_same_net_traffic=self.allow_same_net,
             filtering=self.filtering,
+            assignable=self.assignable,
         )
 
     def subnet_lists(self) -> dict[str, Any]:
@@ -175,15 +208,34 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
     cidr: Annotated[str, typer.Option("--cidr", help="Range of the subnet, e.g. 10.0.1.0/24.")],
-    physical_network: Annotated[str, typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1.")],
     changeable: Changeable,
+    ranges: Ranges,
+    physical_network: Annotated[
+        str | None,
+        typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1; not for a network of one's own."),
+    ] = None,
     vlan: Annotated[
         str | None, typer.Option("--vlan", metavar="ID|auto", help="Tagged with this VLAN id, or the next free one.")
     ] = None,
-    flat: Annotated[bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed.")] = False,
-    gateway: Annotated[str | None, typer.Option("--gateway", metavar="ADDRESS")] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Untagged. One of --flat and --vlan is needed with --physical-network.")
+    ] = False,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            metavar="ADDRESS",
+            help="With mode external your router, which must be given; with shared the nodes' address, else the first "
+            "of the range; with the others there is none to give.",
+        ),
+    ] = None,
     gateway_mode: Annotated[
-        GatewayMode | None, typer.Option("--gateway-mode", help="Who routes for the network.")
+        GatewayMode | None,
+        typer.Option(
+            "--gateway-mode",
+            help="Who routes: per_host (the default): each node, with an address of its own; shared: each node, all "
+            "with one address; external (always so with --external): a router of yours; none: nobody.",
+        ),
     ] = None,
     external: Annotated[bool, typer.Option("--external", help="The nodes reach the outside world here.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="Every project may use it.")] = False,
@@ -192,13 +244,18 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a network with one subnet."""
-    if flat == (vlan is not None):
+    """Create a network with one subnet, or many of one range. A user's own is placed where the operator wants it.
+
+    Its range, gateway and gateway mode, VLAN, physical network and project, --shared and --external cannot be changed
+    afterwards.
+    """
+    tagged = vlan is not None
+    if flat and tagged or physical_network and not (flat or tagged):
         raise CliError("give one of --flat and --vlan ID|auto", ExitCode.USAGE)
     session = Session.of(context)
     fields = options.given(
         name=name,
-        kind="flat" if flat else "vlan",
+        kind="flat" if flat else "vlan" if tagged else None,
         physical_network=physical_network,
         segment=options.segment(vlan),
         gateway_mode=gateway_mode.value if gateway_mode else None,
@@ -207,11 +264,17 @@ def create(
         project_id=project,
     )
     fields |= changeable.fields()
-    subnet = options.given(cidr=cidr, gateway=gateway)
-    fields["subnets"] = [subnet | changeable.subnet_lists()]
+    shared_gateway = gateway_mode is GatewayMode.SHARED and gateway is None
+    subnet = options.given(cidr=cidr, gateway=gateway) | changeable.subnet_lists()
+    fields["subnets"] = [ranges.narrow(subnet, shared_gateway)]
     if changeable.external_network is not None:
         fields["external_network_id"] = session.network_id(changeable.external_network)
-    session.finish(session.client.create_network(fields), output, wait, timeout)
+    if not ranges.many:
+        session.finish(session.client.create_network(fields), output, wait, timeout)
+        return
+    made, revision = session.client.create_networks(fields | ranges.many)
+    render.show_list(made, COLUMNS, output)
+    session.wait([Written(None, revision)], wait, timeout)
 
 
 @app.command("list")

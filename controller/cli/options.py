@@ -86,6 +86,8 @@ def each(option: str, texts: Sequence[str] | None, parse: Callable[[str], T]) ->
         return None
     if list(texts) == [NONE]:
         return []
+    if NONE in texts:
+        raise typer.BadParameter(f"'{NONE}' stands alone: leave the others out, or it", param_hint=option)
     values = []
     for text in texts:
         try:
@@ -95,9 +97,9 @@ def each(option: str, texts: Sequence[str] | None, parse: Callable[[str], T]) ->
     return values
 
 
-def nullable(field: str, text: str | None) -> dict[str, str | None]:
-    """For `set`: nothing when not given, null for the word `none`, else the text."""
-    return {} if text is None else {field: None if text == NONE else text}
+def nullable(field: str, text: str | None, word: str = NONE) -> dict[str, str | None]:
+    """For `set`: nothing when not given, null for the word `none` or another, else the text."""
+    return {} if text is None else {field: None if text == word else text}
 
 
 def dhcp_options(texts: Sequence[str] | None) -> list[dict[str, Any]] | None:

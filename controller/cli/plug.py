@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,14 +16,11 @@ from controller.cli.options import Output, PortArgument, Timeout
 from controller.cli.port import addresses
 from controller.cli.render import Format
 from controller.cli.session import Session
-from controller.client import Client, Object
+from controller.client import ApiError, Client, Object
 
 if TYPE_CHECKING:
     from agent import plugging
 
-NAMESPACES = Path("/run/netns")
-NAMESPACE_FILES = Path("/etc/netns")
-RESOLVER = "resolv.conf"
 ACTIVE = "active"
 POLL_INTERVAL = 0.05
 STALE_ERROR_S = 2.0
@@ -65,8 +61,8 @@ def plug(
 ) -> None:
     """Join a namespace or a tap of this node to a port.
 
-    The namespace is made when it is missing; without --namespace it is called like the port. Run it on the node
-    itself, as root. A second run repairs what is missing.
+    The namespace is made when it is missing, with a resolv.conf of its own in /etc/netns; without --namespace it is
+    called like the port. Run it on the node itself, as root. A second run repairs what is missing.
     """
     if tap and (namespace or guest_ifname):
         raise CliError("--tap goes with neither --namespace nor --guest-ifname", ExitCode.USAGE)
@@ -74,8 +70,6 @@ def plug(
     found = session.port(port)
     mtu = session.client.get_network(found["network_id"])["mtu"]
     inside = None if tap else _namespace(namespace or str(found.get("name") or found["id"]))
-    if inside is not None:
-        _make_namespace(inside)
     done = _plug(
         found, mtu, kind="tap" if tap else "veth", namespace=inside,
         **options.given(ifname=ifname, guest_ifname=guest_ifname, bridge=bridge, ovsdb=ovsdb),
@@ -91,7 +85,7 @@ def plug(
     }
     render.show_object(answer, output)
     if wait:
-        _wait_active(session.client, found, timeout)
+        _wait_active(session.client, found, done.node, timeout)
 
 
 def unplug(
@@ -116,29 +110,56 @@ def unplug(
     if delete_namespace and namespace is None:
         raise CliError("--delete-namespace needs --namespace", ExitCode.USAGE)
     inside = None if namespace is None else _namespace(namespace)
-    port_id = Session.of(context).port_id(port)
-    from agent import plugging
+    port_id = _port_id(context, port)
+    from agent import namespaces, plugging
 
-    try:
+    with _refusals():
         changed = plugging.unplug(
             port_id, namespace=inside,
             **options.given(ifname=ifname, guest_ifname=guest_ifname, bridge=bridge, ovsdb=ovsdb),
         )  # fmt: skip
-    except plugging.PlugError as error:
-        raise CliError(str(error), ExitCode.REFUSED) from error
-    if inside is not None and delete_namespace and (NAMESPACES / inside).exists():
-        _delete_namespace(inside)
-        changed = True
+        if inside is not None and delete_namespace and namespaces.exists(inside):
+            namespaces.remove(inside)
+            changed = True
     render.show_object({"id": port_id, "namespace": inside, "changed": changed}, output)
 
 
-def _plug(port: Object, mtu: int, **how: Any) -> plugging.Plugged:
-    from agent import plugging  # late: only this command is run on a node
+def _port_id(context: typer.Context, port: str) -> str:
+    try:
+        return Session.of(context).port_id(port)
+    except ApiError as error:
+        if error.code != "port_unknown":
+            raise
+        raise CliError(
+            f"no port is called {port!r}; one that is deleted is unplugged by its id", ExitCode.REFUSED
+        ) from None
+
+
+def _plug(port: Object, mtu: int, namespace: str | None, **how: Any) -> plugging.Plugged:
+    """Makes the namespace when it is missing, and removes it again when the port cannot be plugged."""
+    from agent import namespaces, plugging  # late: only this command is run on a node
 
     wanted = plugging.PlugPort(id=port["id"], mac=port["mac"], mtu=mtu, vm_id=port.get("device_id") or "")
+    with _refusals():
+        made = namespace is not None and namespaces.make(namespace)
+        try:
+            return plugging.plug(wanted, namespace=namespace, **how)
+        except plugging.PlugError:
+            if made and namespace is not None:
+                namespaces.remove(namespace)
+            raise
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What this machine refuses, as errors of the command."""
+    from agent import namespaces, plugging
+
     try:
-        return plugging.plug(wanted, **how)
-    except plugging.PlugError as error:
+        yield
+    except plugging.NoSwitch as error:
+        raise CliError(f"{error}; run it on the node, or give --ovsdb", ExitCode.REFUSED) from error
+    except (plugging.PlugError, namespaces.NamespaceError) as error:
         raise CliError(str(error), ExitCode.REFUSED) from error
 
 
@@ -148,66 +169,41 @@ def _namespace(name: str) -> str:
     return name
 
 
-def _make_namespace(name: str) -> None:
-    if (NAMESPACES / name).exists():
-        return
-    if is_private(Path("/proc/self/mountinfo").read_text()):
-        raise CliError(
-            f"within 'ip netns exec' a namespace cannot be made for others to see: "
-            f"run 'ip netns add {name}' outside, or enter the node by 'nsenter --net=/run/netns/NODE'",
-            ExitCode.REFUSED,
-        )
-    _ip("netns", "add", name)
-    # ip-netns(8): `ip netns exec` puts it over /etc/resolv.conf, so that a DHCP client in there cannot write this
-    # machine's own
-    own = NAMESPACE_FILES / name
-    own.mkdir(parents=True, exist_ok=True)
-    (own / RESOLVER).touch()
-
-
-def _delete_namespace(name: str) -> None:
-    _ip("netns", "delete", name)
-    own = NAMESPACE_FILES / name
-    (own / RESOLVER).unlink(missing_ok=True)
-    with suppress(OSError):  # somebody has files of his own in it, or it never was
-        own.rmdir()
-
-
-def is_private(mountinfo: str) -> bool:
-    """Whether what is mounted under /run/netns from here is seen from here only (proc(5), mount_namespaces(7)).
-
-    So it is within `ip netns exec`: the name would be left to the others, without a namespace behind it.
-    """
-    for line in mountinfo.splitlines():
-        fields = line.partition(" - ")[0].split()
-        if fields[4] == str(NAMESPACES):
-            tags = {field.partition(":")[0] for field in fields[6:]}
-            return "master" in tags and "shared" not in tags
-    return False
-
-
-def _ip(*arguments: str) -> None:
-    command = ("ip", *arguments)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise CliError(f"{' '.join(command)}: {error.strerror}", ExitCode.REFUSED) from error
-    if done.returncode:
-        raise CliError(f"{' '.join(command)}: {done.stderr.strip()}", ExitCode.REFUSED)
-
-
-def _wait_active(client: Client, before: Object, timeout: float) -> None:
+def _wait_active(client: Client, before: Object, here: str | None, timeout: float) -> None:
     """Until the agent has reported the interface and its node has confirmed the port's flows.
 
-    `before` is the port as it was when it was plugged. Raises CliError; at once when the port is refused for a reason
-    that was not there then.
+    `before` is the port as it was when it was plugged, `here` the name of this node if that is known. Raises CliError;
+    at once when the port is refused for a reason that was not there then.
     """
     started = time.monotonic()
-    while (port := client.get_port(before["id"])).get("status") != ACTIVE:
+    while True:
+        port = client.get_port(before["id"])
+        error = _refusal(port, here)
+        if error and here and not port.get("binding_error") and _expected(client, port, here):
+            error = None
+        if port.get("status") == ACTIVE and not error:
+            return
         waited = time.monotonic() - started
-        error = port.get("binding_error")
-        if error and (error != before.get("binding_error") or waited >= min(STALE_ERROR_S, timeout)):
+        if error and (error != _refusal(before, here) or waited >= min(STALE_ERROR_S, timeout)):
             raise CliError(f"plugged, but the port is refused: {error}", ExitCode.REFUSED)
         if waited >= timeout:
             raise CliError(f"plugged, but the port is still {port.get('status')!r}", ExitCode.WAIT_TIMED_OUT)
         time.sleep(POLL_INTERVAL)
+
+
+def _refusal(port: Object, here: str | None) -> str | None:
+    """Why a port that is plugged here is not served here, where something is in the way."""
+    if port.get("binding_error"):
+        return str(port["binding_error"])
+    node = (port.get("binding") or {}).get("node")
+    return f"bound to {node}" if here and node and node != here else None
+
+
+def _expected(client: Client, port: Object, here: str) -> bool:
+    """Whether the port is about to move here, or has just moved away: its other node is no mistake then."""
+    try:
+        return any(binding["node"] == here for binding in client.list_port_bindings(port["id"]))
+    except ApiError as error:
+        if error.code == "forbidden":  # a member sees no bindings, and moves no machines
+            return False
+        raise

@@ -1,9 +1,10 @@
-"""`trunkline port`: create, list, show, set, delete, counters, xml."""
+"""`trunkline port`: create, list, show, set, delete, counters, network-data, xml."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 from xml.sax.saxutils import quoteattr
 
@@ -15,7 +16,7 @@ from controller.cli.group import Commands
 from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object
+from controller.client import Object, Written
 
 app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines.", rich_markup_mode=None)
 
@@ -29,6 +30,11 @@ COLUMNS = (
     Column("status", "status"),
     Column("binding error", "binding_error"),
 )
+
+
+class DataForm(StrEnum):
+    NETWORK_DATA = "network-data"
+    NETWORK_CONFIG = "network-config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +67,21 @@ class Changeable:
         bool | None,
         typer.Option(
             "--port-security/--no-port-security",
-            help="Without, it may send from any address, and has neither groups nor pairs (administrators).",
+            help="Without, it may send from any address, and its groups and pairs are taken away (administrators); "
+            "with it again, give --security-group anew, or it is in group default.",
         ),
     ] = None
     qos_egress: Annotated[
         str | None,
-        typer.Option("--qos-egress", metavar="KBPS[:KBIT]|none", help="What it may send, and at once after a pause."),
+        typer.Option(
+            "--qos-egress",
+            metavar="RATE[:BURST]|none",
+            help="What it may send, in kbit/s (64 and up), and how many kbit at once after a pause (600 and up).",
+        ),
     ] = None
     qos_ingress: Annotated[
-        str | None, typer.Option("--qos-ingress", metavar="KBPS[:KBIT]|none", help="What it may receive.")
+        str | None,
+        typer.Option("--qos-ingress", metavar="RATE[:BURST]|none", help="What it may receive, in the same units."),
     ] = None
     dscp: Annotated[
         str | None, typer.Option("--dscp", metavar="0-63|none", help="The mark of what it sends (RFC 2474).")
@@ -128,8 +140,13 @@ def node_of(port: render.Object) -> object:
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
-    network: Annotated[str, typer.Option("--network", metavar="NETWORK", help="Name or id.")],
     changeable: Changeable,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="NETWORK", help="Name or id; by default a port on each that its project is on."
+        ),
+    ] = None,
     mac: Annotated[str | None, typer.Option("--mac", help="Made up by default.")] = None,
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
@@ -140,11 +157,20 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a port."""
+    """Create a port, or without --network all the ports of a machine."""
     session = Session.of(context)
     fields = options.given(name=name, mac=mac, project_id=project, node=node, id=port_id) | changeable.fields()
-    fields |= {"network_id": session.network_id(network), **changeable.qos(None)}
-    session.finish(session.client.create_port(fields), output, wait, timeout)
+    fields |= changeable.qos(None)
+    if network is not None:
+        fields["network_id"] = session.network_id(network)
+        session.finish(session.client.create_port(fields), output, wait, timeout)
+        return
+    if mac or port_id or changeable.fixed_ip or changeable.address_pair:
+        raise CliError("--mac, --id, --fixed-ip and --address-pair need --network", ExitCode.USAGE)
+    fields.pop("address_pairs", None)  # of --no-port-security
+    made, revision = session.client.create_device_ports({"device_id": name} | fields)
+    render.show_list(made, COLUMNS, output)
+    session.wait([Written(None, revision)], wait, timeout)
 
 
 @app.command("list")
@@ -154,12 +180,20 @@ def list_(
     network: Annotated[str | None, typer.Option("--network", metavar="NETWORK", help="Only those of this one.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only those on this node.")] = None,
     project: ProjectFilter = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="PATTERN",
+            help="Only those with such a fixed or floating IP: 10.0.0.7, 10.0.0.0/28, 10.0.0.1*, ^10\\.0\\.0\\.1",
+        ),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List ports."""
     session = Session.of(context)
     network_id = session.network_id(network) if network else None
-    ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project)
+    ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project, address=address)
     if output is Format.TABLE and ports:
         names = {found["id"]: found.get("name") for found in session.client.list_networks()}
         ports = [{**port, "network_name": names.get(port.get("network_id"))} for port in ports]
@@ -214,6 +248,20 @@ def counters(context: typer.Context, port: PortArgument, output: Output = Format
     """Show what a port has sent and received, and what of that was dropped, and why."""
     session = Session.of(context)
     render.show_object(session.client.get_port_counters(session.port_id(port)), output)
+
+
+@app.command("network-data")
+def network_data(
+    context: typer.Context,
+    port: PortArgument,
+    form: Annotated[
+        DataForm, typer.Option("--format", help="OpenStack's network_data.json, or cloud-init's network config 2.")
+    ] = DataForm.NETWORK_DATA,
+) -> None:
+    """Print what the port's machine is configured with when there is no DHCP, all its ports included."""
+    session = Session.of(context)
+    document = session.client.get_network_data(session.port_id(port))[form.value.replace("-", "_")]
+    render.show_data(document, Format.JSON if form is DataForm.NETWORK_DATA else Format.YAML)
 
 
 @app.command()
@@ -278,10 +326,10 @@ def _part(option: str, text: str | None, parse: Callable[[str], object]) -> obje
 
 
 def _bandwidth(text: str) -> dict[str, int]:
-    """`KBPS` or `KBPS:KBIT`."""
+    """`RATE` or `RATE:BURST`, in kbit/s and kbit."""
     rate, separator, burst = text.partition(":")
     if not rate.isdecimal() or separator and not burst.isdecimal():
-        raise ValueError("not of the form KBPS or KBPS:KBIT")
+        raise ValueError("not of the form RATE or RATE:BURST, in kbit/s and kbit")
     return {"rate_kbps": int(rate), **({"burst_kbits": int(burst)} if separator else {})}
 
 

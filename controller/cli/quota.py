@@ -40,6 +40,13 @@ def set_(
         str | None, typer.Option("--security-group-rules", metavar=_LIMIT, help="Of each group.")
     ] = None,
     address_pairs: Annotated[str | None, typer.Option("--address-pairs", metavar=_LIMIT, help="Of each port.")] = None,
+    networks: Annotated[
+        str | None, typer.Option("--networks", metavar=_LIMIT, help="Beside those that it was given.")
+    ] = None,
+    ports: Annotated[str | None, typer.Option("--ports", metavar=_LIMIT, help="Of all its networks.")] = None,
+    fixed_ips: Annotated[
+        str | None, typer.Option("--fixed-ips", metavar=_LIMIT, help="Addresses of its ports.")
+    ] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -51,6 +58,9 @@ def set_(
         security_groups=security_groups,
         security_group_rules=security_group_rules,
         address_pairs=address_pairs,
+        networks=networks,
+        ports=ports,
+        fixed_ips=fixed_ips,
     )
     if not texts:
         raise CliError("nothing to change", ExitCode.USAGE)

@@ -83,7 +83,7 @@ def create(
     """Create a security group. It begins with the default rules."""
     session = Session.of(context)
     fields = options.given(name=name, project_id=project) | changeable.fields()
-    session.finish(session.client.create_security_group(fields), output, wait, timeout)
+    session.finish(session.client.create_security_group(fields), output, wait, timeout, _show)
 
 
 @app.command("list")
@@ -103,7 +103,7 @@ def show(
     context: typer.Context, group: SecurityGroupArgument, project: InProject = None, output: Output = Format.TABLE
 ) -> None:
     """Show one security group with its rules."""
-    render.show_object(Session.of(context).security_group(group, project), output)
+    _show(Session.of(context).security_group(group, project), output)
 
 
 @app.command("set")
@@ -124,7 +124,7 @@ def set_(
     if not changes:
         raise CliError("nothing to change", ExitCode.USAGE)
     written = session.client.update_security_group(session.security_group_id(group, project), changes)
-    session.finish(written, output, wait, timeout)
+    session.finish(written, output, wait, timeout, _show)
 
 
 @app.command()
@@ -146,6 +146,16 @@ def delete(
         wait,
         timeout,
     )
+
+
+def _show(group: render.Object, output: Format) -> None:
+    """As a table its rules are one of their own."""
+    if output is not Format.TABLE or "rules" not in group:
+        render.show_object(group, output)
+        return
+    render.show_object({name: value for name, value in group.items() if name != "rules"}, output)
+    render.show_text("\nrules:")
+    render.show_list(group["rules"], RULE_COLUMNS, output)
 
 
 @rule.command("create")

@@ -140,6 +140,7 @@ class Session:
             reference,
             client.get_security_group,
             lambda name: client.list_security_groups(name=name, project_id=project),
+            "an id or --project",
         )
         return found if "rules" in found else client.get_security_group(str(found["id"]))
 
@@ -147,10 +148,25 @@ class Session:
         """The id of a group, without asking the server when it is given as such."""
         return reference.lower() if _UUID.fullmatch(reference) else str(self.security_group(reference, project)["id"])
 
-    def finish(self, written: Written, output: render.Format, wait: bool, timeout: float) -> None:
-        """Show what was written, then wait for it if asked. JSON and YAML carry the revision within the object."""
-        render.show_object({**(written.object or {}), "revision": written.revision}, output)
-        self.wait([written], wait, timeout)
+    def finish(
+        self,
+        written: Written,
+        output: render.Format,
+        wait: bool,
+        timeout: float,
+        show: Callable[[Object, render.Format], None] = render.show_object,
+    ) -> None:
+        """Wait for what was written if asked, and show it: as it is then, or as it was written if the wait is in vain.
+
+        JSON and YAML carry the revision within the object.
+        """
+        found = written.object
+        try:
+            if wait:
+                self.wait([written], wait, timeout)
+                found = self.client.read_again(written)
+        finally:
+            show({**(found or {}), "revision": written.revision}, output)
 
     def finish_deletes(
         self,
@@ -185,7 +201,14 @@ class Session:
 DELETED = (render.Column("deleted", "deleted"), render.Column("id", "id"), render.Column("revision", "revision"))
 
 
-def _resolve(kind: str, reference: str, by_id: Callable[[str], Object], by_name: Callable[..., list[Object]]) -> Object:
+def _resolve(
+    kind: str,
+    reference: str,
+    by_id: Callable[[str], Object],
+    by_name: Callable[..., list[Object]],
+    ways_out: str = "an id",
+) -> Object:
+    """`ways_out`: what tells several of one name apart."""
     word = kind.replace("_ip", " IP").replace("_", " ")
     if _UUID.fullmatch(reference):
         return by_id(reference.lower())
@@ -197,5 +220,10 @@ def _resolve(kind: str, reference: str, by_id: Callable[[str], Object], by_name:
             return one
         case []:
             raise ApiError(404, f"{kind}_unknown", f"no {word} is called {reference!r}")
-    ids = ", ".join(str(thing["id"]) for thing in found)
-    raise CliError(f"{len(found)} {word}s are called {reference!r}, give an id: {ids}", ExitCode.USAGE)
+    ids = ", ".join(f"{thing['id']} ({_owner(thing)})" for thing in found)
+    raise CliError(f"{len(found)} {word}s are called {reference!r}, give {ways_out}: {ids}", ExitCode.USAGE)
+
+
+def _owner(thing: Object) -> str:
+    project = thing.get("project_id")
+    return f"project {project}" if project else "of no project"

@@ -23,32 +23,39 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     client = Session.of(context).client
     networks, ports = client.list_networks(), client.list_ports()
     on_node = Counter(node_of(port) for port in ports if port.get("status") != UNBOUND)
-    nodes = [{**node, "ports": on_node[node["name"]]} for node in _nodes(client)]
+    known = _nodes(client)
+    nodes = [{**node, "ports": on_node[node["name"]]} for node in known or ()]
     names = {network["id"]: network.get("name") for network in networks}
     unbound = [
         {**port, "network_name": names.get(port.get("network_id"))} for port in ports if port.get("status") == UNBOUND
     ]
     statuses = dict(Counter(str(port.get("status")) for port in ports))
     if output is not Format.TABLE:
-        counts = {"nodes": len(nodes), "networks": len(networks), "ports": len(ports), "ports_by_status": statuses}
+        counts = {
+            "nodes": None if known is None else len(nodes),
+            "networks": len(networks),
+            "ports": len(ports),
+            "ports_by_status": statuses,
+        }
         render.show_data({"counts": counts, "nodes": nodes, "unbound_ports": unbound}, output)
         return
     if nodes:
         render.show_list(nodes, (*NODE_COLUMNS[:5], Column("ports", "ports"), *NODE_COLUMNS[5:]), output)
         render.show_text("")
     by_status = ", ".join(f"{count} {render.clean(name)}" for name, count in sorted(statuses.items()))
-    summary = f"{len(nodes)} nodes, {len(networks)} networks, {len(ports)} ports"
-    render.show_text(f"{summary} ({by_status})" if by_status else summary)
+    summary = f"{len(networks)} networks, {len(ports)} ports" + (f" ({by_status})" if by_status else "")
+    shown = "nodes are shown to administrators and readers" if known is None else f"{len(nodes)} nodes"
+    render.show_text(f"{summary}; {shown}" if known is None else f"{shown}, {summary}")
     if unbound:
         render.show_text("\nunbound ports:")
         render.show_list(unbound, PORT_COLUMNS, output)
 
 
-def _nodes(client: Client) -> list[Object]:
+def _nodes(client: Client) -> list[Object] | None:
     """None for a project's member, who may not see them."""
     try:
         return client.list_nodes()
     except ApiError as error:
         if error.code == "forbidden":
-            return []
+            return None
         raise

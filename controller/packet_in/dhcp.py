@@ -2,8 +2,8 @@
 
 A message is answered only to the port that it came from, and only when that port's MAC is its source and its
 `chaddr`. A VM is no relay: a message with `giaddr` set is dropped, since the `chaddr` of whoever is behind could not be
-the port's, and option 82 in a message counts for nothing. Input checksums are not verified: a guest with checksum
-offload hands over half-made ones.
+the port's, and option 82 in a message counts for nothing. The operator's own relays are in `dhcp_relay`. Input
+checksums are not verified: a guest with checksum offload hands over half-made ones.
 """
 
 from __future__ import annotations
@@ -129,11 +129,24 @@ _DECIDE: Final[Mapping[int, Callable[[PortTemplate, Options, bytes], Decision]]]
 }
 
 
-class DhcpServer:
-    """Answers, and keeps what it has prepared for at most `capacity` ports."""
+def decide(template: PortTemplate, options: Options, ciaddr: bytes) -> Decision | str:
+    """What a message of the port's client leads to, or why it is no message of a client."""
+    message_type = options.get(option.MESSAGE_TYPE)
+    if message_type is None:
+        return outcomes.DHCP_BOOTP
+    known = _DECIDE.get(message_type[0])
+    return outcomes.DHCP_BAD_TYPE if known is None else known(template, options, ciaddr)
 
-    def __init__(self, capacity: int = 65536) -> None:
+
+class DhcpServer:
+    """Answers, and keeps what it has prepared for at most `capacity` ports.
+
+    `single_default_gateway`: of the ports of one machine only the one made first gets a default route.
+    """
+
+    def __init__(self, capacity: int = 65536, *, single_default_gateway: bool = False) -> None:
         self._capacity = capacity
+        self._single_default_gateway = single_default_gateway
         self._templates: dict[int, PortTemplate] = {}
 
     def answer(self, frame: bytes, port: Port, snapshot: Snapshot) -> Answer:
@@ -177,16 +190,21 @@ class DhcpServer:
             return Answer(reply.outcome, reply.fill(xid), reply.lease)
         return _first_answer(template, key, xid, file, sname)
 
+    def leads_out(self, port: Port, snapshot: Snapshot) -> bool:
+        """Whether a port is given a default route, if its network has one."""
+        return not self._single_default_gateway or snapshot.first_of_device(port)
+
     def _template(self, port: Port, snapshot: Snapshot) -> PortTemplate | str:
         """The port's template, made anew when one of the objects it was made from has been replaced."""
         network = snapshot.networks.get(port.network_id)
         node = snapshot.nodes.get(port.binding.node) if port.binding is not None else None
         if network is None or node is None:
             return outcomes.UNKNOWN_OBJECT
+        leads_out = self.leads_out(port, snapshot)
         template = self._templates.get(port.key)
-        if template and template.port is port and template.network is network and template.node is node:
+        if template and template.made_from(port, network, node, leads_out):
             return template
-        built = build(port, network, node)
+        built = build(port, network, node, leads_out)
         if isinstance(built, str):
             self._templates.pop(port.key, None)
             return built
@@ -202,14 +220,12 @@ def _first_answer(template: PortTemplate, key: tuple[bytes, bytes], xid: bytes, 
     options = option.read(data, file, sname)
     if options is None:
         return Answer(outcomes.DHCP_BAD_OPTIONS)
-    message_type = options.get(option.MESSAGE_TYPE)
-    if message_type is None:
-        return Answer(outcomes.DHCP_BOOTP)
-    decide = _DECIDE.get(message_type[0])
-    if decide is None:
-        return Answer(outcomes.DHCP_BAD_TYPE)
-    ciaddr = frames.NO_IP if message_type[0] == MessageType.DISCOVER else flags_ciaddr[2:]
+    ciaddr = flags_ciaddr[2:]
     decision = decide(template, options, ciaddr)
+    if isinstance(decision, str):
+        return Answer(decision)
+    if options[option.MESSAGE_TYPE][0] == MessageType.DISCOVER:
+        ciaddr = frames.NO_IP
     if decision.reply is None:
         return Answer(decision.outcome, None, template.lease(decision.lease))
     reply = template.prepare(decision, options, int.from_bytes(flags_ciaddr[:2], "big"), ciaddr)

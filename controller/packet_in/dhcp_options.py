@@ -30,8 +30,11 @@ CLIENT_ID: Final = 61
 TFTP_SERVER: Final = 66
 BOOT_FILE: Final = 67
 RELAY_INFORMATION: Final = 82
+SUBNET_SELECTION: Final = 118
 DOMAIN_SEARCH: Final = 119
 CLASSLESS_ROUTES: Final = 121
+MICROSOFT_ROUTES: Final = 249
+"""What Windows asked for before it knew 121, and still asks for beside it; with the same payload ([MS-DHCPE])."""
 END: Final = 255
 
 FOREVER: Final = 0xFFFFFFFF
@@ -58,14 +61,21 @@ RESERVED: Final[Mapping[int, str]] = {
     RELAY_INFORMATION: "added by relays only",
     90: "authentication",
     116: "sent by clients only",
-    118: "sent by relays only",
+    SUBNET_SELECTION: "sent by relays only",
     END: "the end mark",
 }
 # sent even to a client that did not ask: it would guess otherwise
 _UNASKED: Final = (RENEWAL_TIME, REBINDING_TIME)
 _LEASE_ONLY: Final = frozenset({RENEWAL_TIME, REBINDING_TIME})
 # exact payload sizes of what we read from a client
-_READ_SIZES: Final = {REQUESTED_ADDRESS: 4, OVERLOAD: 1, MESSAGE_TYPE: 1, SERVER_ID: 4, MAX_MESSAGE_SIZE: 2}
+_READ_SIZES: Final = {
+    REQUESTED_ADDRESS: 4,
+    OVERLOAD: 1,
+    MESSAGE_TYPE: 1,
+    SERVER_ID: 4,
+    MAX_MESSAGE_SIZE: 2,
+    SUBNET_SELECTION: 4,
+}
 
 
 def read(options: bytes, file: bytes, sname: bytes) -> dict[int, bytes] | None:
@@ -145,6 +155,7 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
         options[CLASSLESS_ROUTES] = classless_routes(subnet.host_routes, options.get(ROUTER, b"")[:4])
+    options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
 
 
@@ -153,7 +164,12 @@ def lease_seconds(network: Network) -> int:
 
 
 def host_name(name: str) -> bytes:
-    """A host name that fits a DNS label: of a longer one the first 2 and the last 60 characters (as nova-network)."""
+    """A host name that a guest can take (Linux: 64 characters): of a longer one its first label.
+
+    Of a label that is itself too long the first 2 and the last 60 characters, as in nova-network.
+    """
+    if len(name) > _MAX_LABEL:
+        name = name.partition(".")[0]
     if len(name) > _MAX_LABEL:
         name = f"{name[:2]}-{name[-60:]}"
     return _ascii(name)
@@ -188,11 +204,11 @@ def _ascii(text: str) -> bytes:
 
 
 def order(asked: bytes | None, available: Mapping[int, bytes], lease: bool) -> list[int]:
-    """The options to send, in the order asked in option 55; without one, all of them.
+    """The options to send, in the order asked in option 55; without one, all of them, the routes once.
 
     The mask always comes before the router (RFC 2132, 3.3). `lease` False leaves out the times (DHCPINFORM).
     """
-    wanted: Iterable[int] = sorted(available) if asked is None else (*asked, *_UNASKED)
+    wanted: Iterable[int] = sorted(available.keys() - {MICROSOFT_ROUTES}) if asked is None else (*asked, *_UNASKED)
     codes = [code for code in dict.fromkeys(wanted) if code in available and (lease or code not in _LEASE_ONLY)]
     if SUBNET_MASK in codes and ROUTER in codes and codes.index(ROUTER) < codes.index(SUBNET_MASK):
         codes.remove(SUBNET_MASK)

@@ -55,6 +55,19 @@ class Decision:
     leased: bool = True
 
 
+class Relay(NamedTuple):
+    """Where the answer to a message goes that a relay has handed on (RFC 2131, 4.1), all packed.
+
+    `address` is the relay's, 0.0.0.0 for a machine that has asked by itself; `information` is option 82, given back as
+    it is (RFC 3046, 2.2). `mac` is the next hop's, `source_mac` the node's.
+    """
+
+    address: bytes
+    information: bytes
+    mac: bytes
+    source_mac: bytes
+
+
 class PreparedReply:
     """A reply but for its transaction id."""
 
@@ -74,17 +87,21 @@ class PreparedReply:
 
 
 class PortTemplate:
-    """All that DHCP says to one port, derived from three objects of the snapshot and good as long as they are."""
+    """All that DHCP says to one port, derived from three objects of the snapshot and good as long as they are.
+
+    `leads_out` False: without a default route. `server` is the server's address where that is not the router's.
+    """
 
     __slots__ = (
-        "port",
-        "network",
-        "node",
         "mac",
         "address",
         "sources",
         "server_id",
         "prepared",
+        "_port",
+        "_network",
+        "_node",
+        "_leads_out",
         "_fixed_ip",
         "_options",
         "_lease_time",
@@ -93,23 +110,37 @@ class PortTemplate:
         "_boot_file",
     )
 
-    def __init__(self, port: Port, network: Network, node: Node, subnet: Subnet, router: IPv4Address | None) -> None:
-        self.port = port
-        self.network = network
-        self.node = node
+    def __init__(
+        self,
+        port: Port,
+        network: Network,
+        node: Node,
+        subnet: Subnet,
+        router: IPv4Address | None,
+        leads_out: bool = True,
+        server: IPv4Address | None = None,
+    ) -> None:
+        self._port = port
+        self._network = network
+        self._node = node
+        self._leads_out = leads_out
         self.mac = frames.mac_bytes(port.mac)
         self._fixed_ip: FixedIp = port.fixed_ips[0]
         self.address = self._fixed_ip.address.packed
         self.sources = frozenset({frames.NO_IP, *(fixed_ip.address.packed for fixed_ip in port.fixed_ips)})
-        self.server_id = (router or LINK_LOCAL_SERVER).packed
+        self.server_id = (server or router or LINK_LOCAL_SERVER).packed
         self.prepared: dict[tuple[bytes, bytes], PreparedReply] = {}
-        self._options = option.payloads(port, network, subnet, router)
+        self._options = option.payloads(port, network, subnet, router if leads_out else None)
         self._lease_time = option.lease_seconds(network)
         self._max_datagram = max(_MIN_DATAGRAM, network.mtu)
         # network boot from ROM reads these two from the header, not from the options
         self._next_server = _ip_literal(self._options.get(option.TFTP_SERVER, b""))
         boot_file = self._options.get(option.BOOT_FILE, b"")
         self._boot_file = boot_file if len(boot_file) < 128 else b""
+
+    def made_from(self, port: Port, network: Network, node: Node, leads_out: bool) -> bool:
+        same = self._port is port and self._network is network and self._node is node
+        return same and self._leads_out is leads_out
 
     def remember(self, key: tuple[bytes, bytes], reply: PreparedReply) -> None:
         if len(self.prepared) >= _MAX_PREPARED:
@@ -121,10 +152,15 @@ class PortTemplate:
             return None
         return Lease(self._fixed_ip.address, state, self._lease_time if state is LeaseState.BOUND else 0)
 
-    def prepare(self, decision: Decision, asked: dict[int, bytes], flags: int, ciaddr: bytes) -> PreparedReply:
+    def prepare(
+        self, decision: Decision, asked: dict[int, bytes], flags: int, ciaddr: bytes, relay: Relay | None = None
+    ) -> PreparedReply:
         """The reply to transaction 0. `ciaddr` is 0 where the client's message type has none."""
         assert decision.reply is not None
         refused = decision.reply == NAK
+        giaddr = frames.NO_IP if relay is None else relay.address
+        if refused and giaddr != frames.NO_IP:
+            flags |= _BROADCAST_FLAG  # RFC 2131, 4.3.2: the client may have no address to be reached at
         yiaddr = self.address if decision.leased and not refused else frames.NO_IP
         # RFC 2131, 4.1: where the reply goes
         target = ciaddr if ciaddr != frames.NO_IP else self.address
@@ -135,21 +171,32 @@ class PortTemplate:
             frames.NO_IP if refused else ciaddr,
             yiaddr,
             frames.NO_IP if refused else self._next_server,
-            frames.NO_IP,
+            giaddr,
             self.mac,
             b"",
             b"" if refused else self._boot_file,
         )
-        message = _REPLY_HEAD + bytes(4) + bootp + MAGIC + self._encode(decision, asked)
+        information = b"" if relay is None else relay.information
+        message = _REPLY_HEAD + bytes(4) + bootp + MAGIC + self._encode(decision, asked, information)
         address = frames.BROADCAST_IP if broadcast else target
+        to_port = CLIENT_PORT
         mac = frames.BROADCAST_MAC if broadcast else self.mac
-        datagram = frames.udp(self.server_id, address, SERVER_PORT, CLIENT_PORT, message.ljust(_MIN_MESSAGE, b"\0"))
+        source_mac = frames.mac_bytes(GATEWAY_MAC)
+        if relay is not None:
+            mac, source_mac = relay.mac, relay.source_mac
+            if giaddr != frames.NO_IP:
+                address, to_port = giaddr, SERVER_PORT
+            else:
+                address = target
+        datagram = frames.udp(self.server_id, address, SERVER_PORT, to_port, message.ljust(_MIN_MESSAGE, b"\0"))
         packet = frames.ipv4(self.server_id, address, frames.PROTOCOL_UDP, datagram)
-        frame = frames.ethernet(mac, frames.mac_bytes(GATEWAY_MAC), frames.ETHERTYPE_IPV4, packet)
+        frame = frames.ethernet(mac, source_mac, frames.ETHERTYPE_IPV4, packet)
         return PreparedReply(decision.outcome, self.lease(decision.lease), frame)
 
-    def _encode(self, decision: Decision, asked: dict[int, bytes]) -> bytes:
-        """Options in the client's order, as many as it can take; what does not fit is left out whole."""
+    def _encode(self, decision: Decision, asked: dict[int, bytes], information: bytes) -> bytes:
+        """Options in the client's order, as many as it can take; what does not fit is left out whole. Option 82 is
+        the last one (RFC 3046, 2.1).
+        """
         assert decision.reply is not None
         refused = decision.reply == NAK
         encoded = [
@@ -160,16 +207,17 @@ class PortTemplate:
             encoded.append(option.encode(option.LEASE_TIME, self._lease_time.to_bytes(4, "big")))
         if asked.get(option.CLIENT_ID):  # RFC 6842
             encoded.append(option.encode(option.CLIENT_ID, asked[option.CLIENT_ID]))
+        relayed = option.encode(option.RELAY_INFORMATION, information) if information else b""
         if refused:
             encoded.append(option.encode(option.MESSAGE, _WRONG_ADDRESS))
         else:
-            room = self._room(asked) - sum(map(len, encoded))
+            room = self._room(asked) - sum(map(len, encoded)) - len(relayed)
             for code in option.order(asked.get(option.PARAMETER_LIST), self._options, decision.leased):
                 piece = option.encode(code, self._options[code])
                 if len(piece) <= room:
                     encoded.append(piece)
                     room -= len(piece)
-        return b"".join(encoded) + bytes((option.END,))
+        return b"".join((*encoded, relayed)) + bytes((option.END,))
 
     def _room(self, asked: dict[int, bytes]) -> int:
         """Bytes for options before END, by what the client takes (option 57) and the network carries."""
@@ -177,8 +225,10 @@ class PortTemplate:
         return min(max(client, _MIN_DATAGRAM), self._max_datagram) - _HEADERS - _FIXED_MESSAGE - 1
 
 
-def build(port: Port, network: Network, node: Node) -> PortTemplate | str:
-    """The template of a port, or the name of the reason why there is none."""
+def build(
+    port: Port, network: Network, node: Node, leads_out: bool = True, server: IPv4Address | None = None
+) -> PortTemplate | str:
+    """The template of a port, or the name of the reason why there is none. `server`: not the router's address."""
     if not network.dhcp:
         return outcomes.DHCP_DISABLED
     fixed_ip = port.fixed_ips[0] if port.fixed_ips else None
@@ -188,7 +238,7 @@ def build(port: Port, network: Network, node: Node) -> PortTemplate | str:
     router = router_address(network, subnet, node)
     if router is None and network.routed:
         return outcomes.NO_GATEWAY  # the node is about to get one: a lease without a router would last a day
-    return PortTemplate(port, network, node, subnet, router)
+    return PortTemplate(port, network, node, subnet, router, leads_out, server)
 
 
 def _ip_literal(text: bytes) -> bytes:

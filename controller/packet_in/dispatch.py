@@ -14,9 +14,20 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
-from controller.packet_in import activation, connection_log, frames, icmp, neighbours, outcomes, too_large
+from controller.packet_in import (
+    activation,
+    connection_log,
+    dhcp_relay,
+    frames,
+    holding,
+    icmp,
+    neighbours,
+    outcomes,
+    too_large,
+)
 from controller.packet_in.connection_log import ConnectionLog
-from controller.packet_in.dhcp import DhcpServer
+from controller.packet_in.dhcp import Answer, DhcpServer
+from controller.packet_in.dhcp_relay import RelayedMachines
 from controller.packet_in.floods import Floods, Mute
 from controller.packet_in.gateways import router_address
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
@@ -26,7 +37,7 @@ from controller.packet_in.too_large import source_subnet
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
 from flows.features.mute import muted
 from flows.model import Neighbour, Network, Node, Port
-from flows.pipeline import GATEWAY_MAC, node_mac
+from flows.pipeline import GATEWAY_MAC, RELAY_PACKET_INS, node_mac
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from flows.wire import FROM_CONTROLLER
@@ -52,10 +63,13 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_TTL_EXPIRED: port,
         Rule.PUNT_TOO_LARGE: port,
         Rule.PUNT_TOO_LARGE_IN: port,
+        Rule.PUNT_LARGE_ECHO: port,
         Rule.PUNT_UNRESOLVED: port,
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
         Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
+        Rule.PUNT_HOLDER: port,
+        Rule.PUNT_RELAYED_DHCP: Limit(*RELAY_PACKET_INS),
     }
 
 
@@ -69,6 +83,7 @@ class Services:
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
+    `holds` gets an address that a port says it has, of those that its pairs allow.
     `log_connection` gets what security groups want reported.
     `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
     first.
@@ -82,6 +97,7 @@ class Services:
     unresolved: Unresolved = field(default_factory=Unresolved)
     packet_kept: Callable[[], None] = lambda: None
     arrived: Callable[[str, str], None] = lambda port_id, node: None
+    holds: Callable[[holding.Place, holding.Claim], None] = lambda place, claim: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
     mute: int = 60
@@ -102,15 +118,19 @@ class Dispatcher:
         self._buckets = {rule: TokenBuckets(limit.rate, limit.burst) for rule, limit in services.limits.items()}
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
+            Rule.PUNT_RELAYED_DHCP: self._relayed_dhcp,
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
             Rule.PUNT_TOO_LARGE: self._too_large,
             Rule.PUNT_TOO_LARGE_IN: self._too_large_in,
+            Rule.PUNT_LARGE_ECHO: self._large_echo,
             Rule.PUNT_UNRESOLVED: self._unresolved,
             Rule.PUNT_ON_LINK: self._on_link,
             Rule.PUNT_ACTIVATE: self._arrived,
+            Rule.PUNT_HOLDER: self._holds,
             **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
         }
+        self._machines = RelayedMachines()
         self._connections = ConnectionLog(node, services.log_connection)
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
@@ -156,11 +176,29 @@ class Dispatcher:
         if not self._port_allowed(Rule.PUNT_DHCP, key):
             return outcomes.RATE_LIMITED, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
-        if answer.lease is not None:
-            address, state, seconds = answer.lease
-            new = self._services.leases.record(LeaseEvent(key, address, state, self._services.wall_clock() + seconds))
-            if state is LeaseState.DECLINED and new:  # said once until the event has been stored
-                _log.warning("port %s declined its address %s: something else uses it", port.id, address)
+        self._record(answer, port)
+        return answer.outcome, _back(in_port, answer.frame)
+
+    def _record(self, answer: Answer, port: Port) -> None:
+        if answer.lease is None:
+            return
+        address, state, seconds = answer.lease
+        new = self._services.leases.record(LeaseEvent(port.key, address, state, self._services.wall_clock() + seconds))
+        if state is LeaseState.DECLINED and new:  # said once until the event has been stored
+            _log.warning("port %s declined its address %s: something else uses it", port.id, address)
+
+    def _relayed_dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        if network is None or node is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        if node.uplink(network.physical_network) != in_port:
+            return outcomes.WRONG_IN_PORT, ()
+        if not self._allowed(Rule.PUNT_RELAYED_DHCP, key):
+            return outcomes.RATE_LIMITED, ()
+        answer, port = dhcp_relay.answer(frame, network, node, snapshot, self._services.dhcp, self._machines)
+        if port is not None:
+            self._record(answer, port)
         return answer.outcome, _back(in_port, answer.frame)
 
     def _arrived(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
@@ -169,6 +207,14 @@ class Dispatcher:
         outcome, port_id = activation.arrived(key, self._node, in_port, snapshot)
         if port_id is not None:
             self._services.arrived(port_id, self._node)
+        return outcome, ()
+
+    def _holds(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        if not self._allowed(Rule.PUNT_HOLDER, key):
+            return outcomes.RATE_LIMITED, ()
+        outcome, said = holding.said(key, self._node, in_port, frame, snapshot)
+        if said is not None:
+            self._services.holds(*said)
         return outcome, ()
 
     def _logged(self, rule: Rule, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
@@ -213,7 +259,7 @@ class Dispatcher:
         if ethernet is None or packet is None:
             return outcomes.MALFORMED, ()
         subnet = source_subnet(network, port, IPv4Address(packet.source))
-        if subnet is None or ethernet.source != frames.mac_bytes(port.mac):
+        if subnet is None or frames.mac_text(ethernet.source) not in port.macs:
             return outcomes.SPOOFED_SOURCE, ()
         gateway = router_address(network, subnet, node) if network.routed else None
         if gateway is None:
@@ -241,8 +287,15 @@ class Dispatcher:
         if not self._allowed(Rule.PUNT_TOO_LARGE_IN, port.key):
             return outcomes.RATE_LIMITED, ()
         if sender is None:
-            return too_large.arriving(frame, port, network, snapshot)
+            return too_large.arriving(frame, port, network, node, snapshot)
         return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
+
+    def _large_echo(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        sender = self._sender(Rule.PUNT_LARGE_ECHO, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, _, port = sender
+        return too_large.to_gateway(frame, in_port, port, network)
 
     def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         """A packet without a way on: kept, and its next hop asked for."""

@@ -10,6 +10,7 @@ from flows.model import GatewayMode, Network, Node, Subnet
 _ROUTER: Mapping[GatewayMode, Callable[[Network, Subnet, Node], IPv4Address | None]] = {
     GatewayMode.PER_HOST: lambda network, subnet, node: node.gateway(network.id),
     GatewayMode.SHARED: lambda network, subnet, node: subnet.gateway,
+    GatewayMode.SINGLE: lambda network, subnet, node: subnet.gateway,
     GatewayMode.EXTERNAL: lambda network, subnet, node: subnet.gateway,
     GatewayMode.NONE: lambda network, subnet, node: None,
 }

@@ -7,7 +7,9 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from controller.packet_in import frames
+from controller.packet_in.fragments import with_ttl
 
+_TTL: Final = 64
 _UNREACHABLE: Final = 3
 _FRAGMENTATION_NEEDED: Final = 4
 _TIME_EXCEEDED: Final = 11
@@ -37,6 +39,15 @@ def fragmentation_needed(frame: bytes, source: IPv4Address, mtu: int) -> bytes |
     if asked is None:
         return None
     return _error(frame, *asked, source, asked[0].destination, _UNREACHABLE, _FRAGMENTATION_NEEDED, mtu)
+
+
+def echo_reply(datagram: bytes, header_size: int) -> bytes:
+    """The answer to a sound datagram that holds an echo request (RFC 792), from the address that it was sent to."""
+    # the sum of the header stays what it is when the addresses change places
+    header = datagram[:12] + datagram[16:20] + datagram[12:16] + datagram[20:header_size]
+    message = bytes(4) + datagram[header_size + 4 :]
+    message = message[:2] + frames.checksum(message).to_bytes(2, "big") + message[4:]
+    return with_ttl(header + message, _TTL)
 
 
 def _answerable(frame: bytes) -> tuple[frames.Ethernet, frames.Ipv4] | None:

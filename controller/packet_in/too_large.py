@@ -23,7 +23,7 @@ def leaving(frame: bytes, in_port: int, port: Port, network: Network, node: Node
     ethernet, packet = _parsed(frame)
     if ethernet is None or packet is None:
         return outcomes.MALFORMED, ()
-    if ethernet.source != frames.mac_bytes(port.mac):
+    if frames.mac_text(ethernet.source) not in port.macs:
         return outcomes.SPOOFED_SOURCE, ()
     source = IPv4Address(packet.source)
     mtu = View(snapshot, node).outside_mtu(network, port, source, packet.protocol, _source_port(frame, packet))
@@ -40,15 +40,18 @@ def crossing(frame: bytes, in_port: int, port: Port, network: Network, target: N
 
 
 def receiver(frame: bytes, network: Network, node: Node, snapshot: Snapshot) -> Port | None:
-    """The VM of this node that a packet is for, when it has been translated."""
+    """The VM of this node, or of one whose way out this one is, that a packet is for when it has been translated."""
     ethernet = frames.parse_ethernet(frame)
     ends = None if ethernet is None else frames.ipv4_addresses(frame, ethernet.offset)
     port = None if ends is None else snapshot.port_with(network.id, IPv4Address(ends[1]))
-    here = port is not None and any(binding.node == node.name for binding in port.bindings)
-    return port if here else None
+    return port if port is not None and (_is_here(port, node) or network.gateway_node == node.name) else None
 
 
-def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> Answer:
+def _is_here(port: Port, node: Node) -> bool:
+    return any(binding.node == node.name for binding in port.bindings)
+
+
+def arriving(frame: bytes, port: Port, network: Network, node: Node, snapshot: Snapshot) -> Answer:
     """From outside, translated and routed already. Who sent it is told as if by the VM itself: by the connection."""
     ethernet, packet = _parsed(frame)
     if ethernet is None or packet is None:
@@ -70,7 +73,9 @@ def arriving(frame: bytes, port: Port, network: Network, snapshot: Snapshot) -> 
         return (outcomes.TOO_LARGE if told else outcomes.TOO_LARGE_SILENT), told
     link = vm + gateway + ethertype
     cut = fragments(datagram, network.mtu)
-    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part, flags=_FROM_OUTSIDE) for part in cut)
+    # to another node it is switched, as what one VM sends another
+    flags = _FROM_OUTSIDE if _is_here(port, node) else 0
+    parts = (Resubmit(Table.L2_FORWARD, network.key, link + part, flags=flags) for part in cut)
     return outcomes.FRAGMENTED, (*parts, *told)
 
 
@@ -81,12 +86,33 @@ def _is_part(packet: frames.Ipv4) -> bool:
     return bool(packet.fragment or packet.more_fragments)
 
 
+def to_gateway(frame: bytes, in_port: int, port: Port, network: Network) -> Answer:
+    """An echo request to a gateway. It is told what fits, or answered in parts, as a host would."""
+    ethernet = frames.parse_ethernet(frame)
+    packet = None if ethernet is None else frames.parse_ipv4(frame, ethernet.offset)
+    if ethernet is None or packet is None or packet.offset == packet.end:
+        return outcomes.MALFORMED, ()
+    known = source_subnet(network, port, IPv4Address(packet.source)) is not None
+    if not known or ethernet.source != frames.mac_bytes(port.mac):
+        return outcomes.SPOOFED_SOURCE, ()
+    datagram = frame[ethernet.offset : packet.end]
+    if len(datagram) <= network.mtu:
+        return outcomes.TOO_LARGE_SILENT, ()
+    if packet.dont_fragment:
+        asked = frame[: packet.end]
+        error = icmp.fragmentation_needed(asked, IPv4Address(packet.destination), network.mtu)
+        return (outcomes.TOO_LARGE_SILENT, ()) if error is None else (outcomes.TOO_LARGE, (Output(in_port, error),))
+    link = ethernet.source + ethernet.destination + frame[12 : ethernet.offset]
+    answer = icmp.echo_reply(datagram, packet.offset - ethernet.offset)
+    return outcomes.FRAGMENTED, tuple(Output(in_port, link + part) for part in fragments(answer, network.mtu))
+
+
 def source_subnet(network: Network, port: Port, source: IPv4Address) -> Subnet | None:
     """The subnet of the port's address that a packet comes from, or by which a static route leads to where it does."""
-    for fixed_ip in port.fixed_ips:
-        routed = (source in route.destination for route in network.routes if route.next_hop == fixed_ip.address)
-        if source == fixed_ip.address or any(routed):
-            return network.subnet(fixed_ip.subnet_id)
+    for own in port.own:
+        routed = (source in route.destination for route in network.routes if route.next_hop == own.address)
+        if source == own.address or any(routed):
+            return network.subnet_with(own.address)
     return None
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from controller.store import quotas
+from controller.store import ipam, quotas
 from controller.store.network_options import TAKEN_RANGES
 from controller.store.policy_specs import AddressPairSpec
 from controller.store.quota_specs import Limits
@@ -18,12 +18,12 @@ WIDEST = 24
 """The shortest prefix whose every address must be nobody's. Who asks for more has to be an administrator."""
 
 _OWNED = (
-    select(addresses.c.address, addresses.c.owner)
+    select(addresses.c.address, addresses.c.owner, ports.c.project_id, ports.c.bound_node)
     .join(subnets, subnets.c.id == addresses.c.subnet_id)
-    .where(subnets.c.network_id == bindparam("network"), addresses.c.owner.is_not(None))
+    .outerjoin(ports, ports.c.id == addresses.c.port_id)
+    .where(subnets.c.network_id == bindparam("network"), addresses.c.owner != ipam.PAIR_OWNER)
     .where(addresses.c.address.between(bindparam("low"), bindparam("high")))
     .where(or_(addresses.c.port_id.is_(None), addresses.c.port_id != bindparam("port")))
-    .limit(1)
 )
 _MAC_OF_ANOTHER = select(ports.c.id).where(
     ports.c.network_id == bindparam("network"), ports.c.mac == bindparam("mac"), ports.c.id != bindparam("port")
@@ -31,8 +31,13 @@ _MAC_OF_ANOTHER = select(ports.c.id).where(
 _OWNERS = {"port": "another port", "gateway": "a gateway", "snat": "a node", "floating_ip": "a floating IP"}
 
 
-def check(connection: Connection, network_id: str, port_id: str, pairs: Sequence[AddressPairSpec]) -> None:
-    """Raises Invalid `address_pair_invalid`, Conflict `address_pair_in_use` when it is somebody's. MACs are normal."""
+def check(
+    connection: Connection, network_id: str, port_id: str, project_id: str | None, pairs: Sequence[AddressPairSpec]
+) -> None:
+    """Raises Invalid `address_pair_invalid`, Conflict `address_pair_in_use` when it is somebody's. MACs are normal.
+
+    A single address may be that of a port of the same project that is on no node: it is reserved for this.
+    """
     seen: set[tuple[IPv4Network, str | None]] = set()
     for position, pair in enumerate(pairs):
         where = f"address_pairs.{position}"
@@ -49,8 +54,11 @@ def check(connection: Connection, network_id: str, port_id: str, pairs: Sequence
         if pair.cidr.prefixlen < WIDEST:
             continue
         span = {"low": int(pair.cidr[0]), "high": int(pair.cidr[-1])}
-        for address, owner in connection.execute(_OWNED, {"network": network_id, "port": port_id, **span}):
-            message = f"{IPv4Address(address)} belongs to {_OWNERS[owner]}"
+        for row in connection.execute(_OWNED, {"network": network_id, "port": port_id, **span}):
+            single, unplugged = pair.cidr.num_addresses == 1, row.owner == ipam.PORT_OWNER and row.bound_node is None
+            if single and unplugged and project_id is not None and row.project_id == project_id:
+                continue
+            message = f"{IPv4Address(row.address)} belongs to {_OWNERS[row.owner]}"
             raise Conflict("address_pair_in_use", message, f"{where}.cidr")
 
 

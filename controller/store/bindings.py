@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from controller.store import moves, node_addresses, own_snat, zones
+from controller.store import address_holders, moves, node_addresses, own_snat, zones
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import interfaces, networks, node_uplinks, nodes, ports
@@ -177,6 +177,7 @@ def _place(tx: Transaction, places: Sequence[tuple[AnyRow, str | None, int | Non
         changes.append({"port": row.id, "at": node, "o": ofport, "z": zone, "r": revision})
     if changes:
         tx.connection.execute(_PLACE, changes)
+        address_holders.give_back(tx, [row.id for row, node, *_ in places if node is not None])
 
 
 def _unbind(tx: Transaction, rows: Sequence[AnyRow]) -> None:
@@ -209,8 +210,10 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
     if _store_uplinks(tx, node, said.uplinks) or changed:
         tx.connection.execute(_SET_SERIAL, {"holder": node, "newest": said.serial})
     known = {row[0]: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node}).all()}
-    # one that was refused may fit by now
-    affected = changed | {id_ for id_, row in known.items() if row.bound_node != node}
+    # one that was refused may fit by now, and what we believe of a bound one must be what is so
+    affected = changed | {
+        id_ for id_, row in known.items() if row.bound_node != node or id_ in now and row.ofport != now[id_].ofport
+    }
     if affected:
         reconcile(tx, sorted(affected))
     if not changed:  # a heartbeat: an address it had to do without may be free by now

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from controller.store import floating_ip_pools, ipam, quotas
+from controller.store import floating_ip_pools, ipam, quotas, virtual_addresses
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpSpec
 from controller.store.journal import CREATE, DELETE, FLOATING_IP, UPDATE, Transaction, count_rows
@@ -31,7 +31,7 @@ _LEAD = (
     .values(port_id=bindparam("to_port"), fixed_ip=bindparam("to_fixed"), revision=bindparam("r"))
 )
 _TARGET = (
-    select(*networks.c["name", "external", "gateway_mode"], addresses.c.address)
+    select(*networks.c["id", "name", "external", "gateway_mode"], addresses.c.address, ports.c.project_id)
     .select_from(ports)
     .join(networks, networks.c.id == ports.c.network_id)
     .join(addresses, addresses.c.port_id == ports.c.id)
@@ -155,10 +155,12 @@ def _add(tx: Transaction, pool: AnyRow, places: Sequence[tuple[str, IPv4Address]
     return [row["id"] for row in rows]
 
 
-def target(connection: Connection, port_id: str, fixed_ip: IPv4Address | None) -> int:
-    """The address of a port that a floating IP may lead to: this one, or its first.
+def target(connection: Connection, floating_ip: AnyRow, port_id: str, fixed_ip: IPv4Address | None) -> tuple[str, int]:
+    """The port and its address that a floating IP may lead to: this one, or its first.
 
-    Raises NotFound `port_unknown`, Invalid `network_not_translated` or `fixed_ip_unknown`.
+    It may be one of several ports that may use the address; then it is the one that has it now. One of a project leads
+    to its own ports only, whoever asks: an administrator names the wrong port, too.
+    Raises NotFound `port_unknown`, Invalid `network_not_translated` or `fixed_ip_unknown`, Conflict `projects_differ`.
     """
     rows = connection.execute(_TARGET, {"port": port_id}).all()
     if not rows:
@@ -166,12 +168,16 @@ def target(connection: Connection, port_id: str, fixed_ip: IPv4Address | None) -
     if rows[0].external or rows[0].gateway_mode == GatewayMode.NONE:
         message = f"the nodes do not translate for network {rows[0].name}: it is external or its gateway mode is none"
         raise Invalid("network_not_translated", message, "port_id")
+    if floating_ip.project_id not in (None, rows[0].project_id):
+        whose = "no project" if rows[0].project_id is None else f"project {rows[0].project_id}"
+        address = IPv4Address(floating_ip.address)
+        message = f"{address} is of project {floating_ip.project_id}, but the port is of {whose}"
+        raise Conflict("projects_differ", message, "port_id")
     own = [int(row.address) for row in rows]
-    if fixed_ip is None:
-        return own[0]
-    if int(fixed_ip) not in own:
+    wanted = own[0] if fixed_ip is None else int(fixed_ip)
+    if wanted not in own and wanted not in virtual_addresses.of_port(connection, port_id):
         raise Invalid("fixed_ip_unknown", f"the port does not have {fixed_ip}", "fixed_ip")
-    return int(fixed_ip)
+    return virtual_addresses.holder(connection, rows[0].id, wanted) or port_id, wanted
 
 
 def associate(
@@ -188,7 +194,7 @@ def associate(
     """
     row = find(tx.connection, floating_ip_id)
     _require_free_to_move(row, expected_port_id)
-    fixed = target(tx.connection, port_id, fixed_ip)
+    port_id, fixed = target(tx.connection, row, port_id, fixed_ip)
     if count_rows(tx.connection, port_forwardings, port_forwardings.c.floating_ip_id == floating_ip_id):
         message = f"ports of {IPv4Address(row.address)} are forwarded"
         raise Conflict("floating_ip_forwarded", message, "port_id")
@@ -265,31 +271,62 @@ def _release(tx: Transaction, rows: Sequence[AnyRow]) -> None:
 def leave_port(tx: Transaction, port_id: str, kept: Iterable[int] = ()) -> None:
     """Before a port is deleted, or loses all its addresses but those `kept` and so what led to them.
 
-    What was assigned with the port goes with it, or follows it to its first address.
+    What led to an address that another port may use leads there. What was assigned with the port goes with it, or
+    follows it to its first address.
     """
     still = list(kept)
     rows = tx.connection.execute(select(floating_ips).where(_F.port_id == port_id).order_by(_F.key)).all()
     lost = [row for row in rows if row.fixed_ip not in still]
-    _forget_forwardings(tx, port_id, still)
     if not still:
         _release(tx, [row for row in lost if row.auto])
     for row in lost:
-        if not row.auto:
-            _lead(tx, row, None, None)
-        elif still:
+        if row.auto and still:
             _lead(tx, row, port_id, still[0])
+    forwarded = select(port_forwardings.c.fixed_ip).where(port_forwardings.c.port_id == port_id).distinct()
+    numbers = {row.fixed_ip for row in lost if not row.auto} | set(tx.connection.execute(forwarded).scalars())
+    leave(tx, port_id, numbers - set(still))
 
 
-def _forget_forwardings(tx: Transaction, port_id: str, kept: Sequence[int]) -> None:
+def leave(tx: Transaction, port_id: str, numbers: Iterable[int]) -> None:
+    """A port loses addresses: what led to them leads to another port that may use them, or nowhere."""
+    network_id = tx.connection.execute(select(ports.c.network_id).where(ports.c.id == port_id)).scalar_one()
+    for number in sorted(numbers):
+        heir = virtual_addresses.heir(tx.connection, network_id, number, port_id)
+        _hand_on(tx, [port_id], number, heir)
+
+
+def follow(tx: Transaction, network_id: str, number: int, port_id: str) -> None:
+    """What leads to an address of a network leads to this port from now on."""
+    others = select(_F.port_id).join(ports, ports.c.id == _F.port_id).where(_F.fixed_ip == number)
     table = port_forwardings.c
-    gone = (table.port_id == port_id, table.fixed_ip.not_in(kept))
-    rows = tx.connection.execute(select(table.id, table.floating_ip_id).where(*gone).order_by(table.key)).all()
-    tx.connection.execute(delete(port_forwardings).where(*gone))
+    forwarded = select(table.port_id).join(ports, ports.c.id == table.port_id).where(table.fixed_ip == number)
+    found = {
+        id_
+        for query in (others, forwarded)
+        for id_ in tx.connection.execute(query.where(ports.c.network_id == network_id)).scalars()
+    }
+    _hand_on(tx, sorted(found - {port_id}), number, port_id)
+
+
+def _hand_on(tx: Transaction, port_ids: Sequence[str], number: int, heir: str | None) -> None:
+    """What leads to an address of these ports leads to the same one of another port, or nowhere. What was assigned
+    with a port stays with it.
+    """
+    led = (_F.port_id.in_(port_ids), _F.fixed_ip == number, ~_F.auto)
+    for row in tx.connection.execute(select(floating_ips).where(*led).order_by(_F.key)).all():
+        _lead(tx, row, heir, None if heir is None else number)
+    table = port_forwardings.c
+    concerned = (table.port_id.in_(port_ids), table.fixed_ip == number)
+    rows = tx.connection.execute(select(table.id, table.floating_ip_id).where(*concerned).order_by(table.key)).all()
+    if heir is None:
+        tx.connection.execute(delete(port_forwardings).where(*concerned))
+    else:
+        tx.connection.execute(update(port_forwardings).where(*concerned).values(port_id=heir))
     by_floating_ip: dict[str, list[str]] = {}
     for row in rows:
         by_floating_ip.setdefault(row.floating_ip_id, []).append(row.id)
     for floating_ip_id, ids in by_floating_ip.items():
-        touch(tx, floating_ip_id, port_forwardings_deleted=ids)
+        touch(tx, floating_ip_id, **{"port_forwardings_deleted" if heir is None else "port_forwardings_moved": ids})
 
 
 def touch(tx: Transaction, floating_ip_id: str, **payload: Any) -> None:

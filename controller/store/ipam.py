@@ -21,6 +21,7 @@ from controller.store.specs import AddressRange, Conflict, Exhausted, Invalid
 from flows.model import GatewayMode
 
 PORT_OWNER, GATEWAY_OWNER, SNAT_OWNER, FLOATING_IP_OWNER = "port", "gateway", "snat", "floating_ip"
+PAIR_OWNER = "pair"  # of ports that may all use it (`virtual_addresses`)
 ALLOCATION, RESERVED = "allocation", "reserved"
 
 _A = addresses.c
@@ -38,7 +39,7 @@ _MOVE = (
     .where(pools.c.subnet_id == bindparam("s"), pools.c.first == bindparam("f"))
     .values(next=bindparam("n"))
 )
-_LOOK = select(_A.owner).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
+_LOOK = select(_A.owner, _A.held_until).where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"))
 _RESERVED = select(subnet_ranges.c.first, subnet_ranges.c.last).where(
     subnet_ranges.c.subnet_id == bindparam("s"), subnet_ranges.c.kind == RESERVED
 )
@@ -56,7 +57,7 @@ _CLAIMED = select(func.count()).where(
 _INSERT = insert(addresses)
 _CLAIM = (
     update(addresses)
-    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None))
+    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None), _A.held_until.is_(None))
     .values(
         owner=bindparam("new_owner"),
         port_id=bindparam("new_port"),
@@ -71,13 +72,14 @@ _CLAIM = (
 
 @dataclass(frozen=True, slots=True)
 class SubnetRow:
-    """What allocation needs to know of a subnet."""
+    """What allocation needs to know of a subnet. `free`: of a network that waits for a project."""
 
     id: str
     network_id: str
     project_id: str | None
     cidr: IPv4Network
     gateway: IPv4Address | None
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Span:
 
 
 _SUBNETS_OF = (
-    select(subnets.c.id, subnets.c.network_id, networks.c.project_id, subnets.c.cidr, subnets.c.gateway)
+    select(*subnets.c["id", "network_id", "cidr", "gateway"], *networks.c["project_id", "assignable"])
     .join(networks, networks.c.id == subnets.c.network_id)
     .where(subnets.c.network_id.in_(bindparam("ids", expanding=True)))
 )
@@ -110,9 +112,11 @@ _SUBNETS_OF = (
 def subnets_of(connection: Connection, network_ids: Iterable[str]) -> dict[str, list[SubnetRow]]:
     """The subnets of some networks, by network."""
     found: dict[str, list[SubnetRow]] = {}
-    for id_, network_id, project_id, cidr, gateway in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
-        address = None if gateway is None else IPv4Address(gateway)
-        found.setdefault(network_id, []).append(SubnetRow(id_, network_id, project_id, IPv4Network(cidr), address))
+    for row in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
+        gateway = None if row.gateway is None else IPv4Address(row.gateway)
+        free = row.assignable and row.project_id is None
+        subnet = SubnetRow(row.id, row.network_id, row.project_id, IPv4Network(row.cidr), gateway, free)
+        found.setdefault(row.network_id, []).append(subnet)
     return found
 
 
@@ -237,7 +241,7 @@ def _longest_released(
         return []
     query = (
         select(_A.address)
-        .where(_A.subnet_id == subnet_id, _A.released_at.is_not(None), or_(*inside))
+        .where(_A.subnet_id == subnet_id, _A.released_at.is_not(None), _A.held_until.is_(None), or_(*inside))
         .order_by(_A.released_at, _A.address)
         .limit(count)
     )
@@ -315,16 +319,30 @@ def claim(
     `had`: the owner has just given it back, and keeps it whatever has been reserved since.
     Raises Invalid `address_outside_subnet` or `address_reserved`, Conflict `address_in_use`.
     """
+    require_usable(tx.connection, subnet, address, owner, field, had=had)
+    _claim(tx, subnet.id, int(address), owner, field)
+
+
+def require_usable(
+    connection: Connection, subnet: SubnetRow, address: IPv4Address, owner: Owner, field: str, *, had: bool = False
+) -> None:
+    """Raises Invalid `address_outside_subnet` or `address_reserved`."""
     cidr = subnet.cidr
     if address not in cidr:
         raise Invalid("address_outside_subnet", f"{address} is not in {cidr}", field, cidr=str(cidr))
     reserved = address in (cidr.network_address, cidr.broadcast_address, subnet.gateway)
     if owner.kind in (PORT_OWNER, FLOATING_IP_OWNER) and not reserved and not had:
-        ranges = tx.connection.execute(_RESERVED, {"s": subnet.id})
+        ranges = connection.execute(_RESERVED, {"s": subnet.id})
         reserved = any(first <= int(address) <= last for first, last in ranges)
     if reserved:
         raise Invalid("address_reserved", f"{address} is reserved in {cidr}", field)
-    _claim(tx, subnet.id, int(address), owner, field)
+
+
+def keep(tx: Transaction, subnet_id: str, address: int) -> None:
+    """Nobody is given an address which has no owner, until it is released."""
+    row = tx.connection.execute(_LOOK, {"s": subnet_id, "a": address}).one_or_none()
+    if row is None or row.owner is None:
+        _claim(tx, subnet_id, address, Owner(PAIR_OWNER))
 
 
 def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: str | None = None) -> None:
@@ -341,6 +359,9 @@ def _claim(tx: Transaction, subnet_id: str, address: int, owner: Owner, field: s
         "new_node": owner.node,
         "new_network": owner.for_network,
     }
+    if row.held_until is not None:
+        message = f"{IPv4Address(address)} is kept until the lease of who had it ends"
+        raise Conflict("address_in_use", message, field, address=str(IPv4Address(address)))
     if row.owner is not None or tx.connection.execute(_CLAIM, values).rowcount != 1:
         raise Conflict("address_in_use", f"{IPv4Address(address)} is in use", field, address=str(IPv4Address(address)))
 

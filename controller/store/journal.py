@@ -107,6 +107,10 @@ class Transaction:
                 found[kind].append(object_id)
         return found
 
+    def entries(self, kind: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+        """What was noted so far of one kind: id, action and payload."""
+        return [(id_, action, payload) for (of, id_), (action, payload) in self._entries.items() if of == kind]
+
     def finish(self) -> int:
         """Write the journal; the revision after this transaction. Call it last."""
         if not self._entries:

@@ -1,16 +1,22 @@
-"""What DHCP said, in batches and off the packet path. Nothing is decided from it, so it is not journalled."""
+"""What DHCP said, in batches and off the packet path, so not journalled. `address_holds` goes by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from ipaddress import IPv4Address
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, insert, select, tuple_, update
 
 from controller.store.engine import chunks
 from controller.store.schema import leases, ports
-from controller.store.specs import LeaseRecord
+from controller.store.specs import Invalid, Lease, LeaseRecord
+from controller.store.writer import equal
+
+_BOUND: Final = "bound"
+EXPIRED: Final = "expired"
+"""A bound lease whose time is over. It is not written: it comes with the clock."""
 
 _VALUES = ("state", "updated_at", "expires_at", "client_id", "hostname")
 _UPDATE = (
@@ -47,10 +53,58 @@ def record(connection: Connection, batch: Iterable[LeaseRecord]) -> int:
     return len(fresh) + len(changed)
 
 
-def load(connection: Connection, port_id: str | None) -> list[LeaseRecord]:
-    query = select(leases).order_by(leases.c.port_id, leases.c.address)
-    if port_id is not None:
-        query = query.where(leases.c.port_id == port_id)
+def page(
+    connection: Connection,
+    wanted: Mapping[Any, str | None],
+    address: IPv4Address | None,
+    state: str | None,
+    now: float,
+    limit: int | None,
+    marker: str | None,
+) -> list[Lease]:
+    """One page of the table as it stands `now`, by port and address. Raises Invalid `marker_unknown`."""
+    is_over = and_(leases.c.state == _BOUND, leases.c.expires_at <= now)
+    live_state = case((is_over, EXPIRED), else_=leases.c.state)
+    query = (
+        select(leases, live_state.label("live_state"), *ports.c["network_id", "project_id", "mac", "bound_node"])
+        .add_columns(ports.c.hostname.label("port_hostname"))
+        .join(ports, ports.c.id == leases.c.port_id)
+        .where(*equal(wanted))
+        .order_by(leases.c.port_id, leases.c.address)
+        .limit(limit)
+    )
+    if address is not None:
+        query = query.where(leases.c.address == int(address))
+    if state is not None:
+        query = query.where(live_state == state)
+    if marker is not None:
+        port_id, last = _read_id(marker)
+        query = query.where(tuple_(leases.c.port_id, leases.c.address) > (port_id, last))
     return [
-        LeaseRecord(**{**row, "address": IPv4Address(row["address"])}) for row in connection.execute(query).mappings()
+        Lease(
+            id=_id(row.port_id, row.address),
+            port_id=row.port_id,
+            address=IPv4Address(row.address),
+            state=row.live_state,
+            updated_at=row.updated_at,
+            expires_at=row.expires_at,
+            network_id=row.network_id,
+            project_id=row.project_id,
+            mac=row.mac,
+            hostname=row.port_hostname,
+            node=row.bound_node,
+        )
+        for row in connection.execute(query)
     ]
+
+
+def _id(port_id: str, address: int) -> str:
+    return f"{port_id}-{IPv4Address(address)}"
+
+
+def _read_id(text: str) -> tuple[str, int]:
+    port_id, _, address = text.rpartition("-")
+    try:
+        return port_id, int(IPv4Address(address))
+    except AddressValueError:
+        raise Invalid("marker_unknown", f"there is no {text} to go on from", "marker") from None

@@ -24,6 +24,7 @@ from controller.store.schema import (
     ports,
     subnet_ranges,
     subnets,
+    virtual_addresses,
 )
 from controller.store.specs import (
     AddressRange,
@@ -53,6 +54,7 @@ from flows.model import (
     NetworkKind,
     Node,
     NodeChange,
+    OwnAddress,
     Port,
     PortChange,
     PortForwarding,
@@ -75,6 +77,11 @@ _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
     .order_by(addresses.c.port_id, addresses.c.position)
+)
+_HOLDING = (
+    select(*virtual_addresses.c["port_id", "address", "mac"])
+    .where(virtual_addresses.c.held)
+    .order_by(virtual_addresses.c.port_id, virtual_addresses.c.address)
 )
 _PHYSICAL_NETWORKS = select(node_uplinks.c.physical_network).distinct()
 _NODES = select(nodes).order_by(nodes.c.key)
@@ -101,6 +108,7 @@ _SOME = {
     _RANGES: _RANGES.where(subnet_ranges.c.subnet_id.in_(_SUBNET_IDS)),
     _PORTS: _PORTS.where(ports.c.id.in_(_IDS)),
     _FIXED: _FIXED.where(addresses.c.port_id.in_(_IDS)),
+    _HOLDING: _HOLDING.where(virtual_addresses.c.port_id.in_(_IDS)),
     _NODES: _NODES.where(nodes.c.name.in_(_IDS)),
     _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
     _HELD: _HELD.where(addresses.c.node.in_(_IDS)),
@@ -159,13 +167,17 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 snat_exempt=codec.load_ranges(row.snat_exempt),
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
+                dhcp_relays=codec.load_addresses(row.dhcp_relays),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
+                assignable=row.assignable,
+                gateway_node=row.gateway_node if row.gateway_node_pinned else None,
             ),
             created_at=row.created_at,
             revision=row.revision,
             reached=row.physical_network in reached,
+            gateway_node=row.gateway_node,
         )
         for row in _rows(connection, _NETWORKS, ids)
     ]
@@ -221,7 +233,9 @@ def network_of(record: NetworkRecord) -> Network:
         snat_exempt=spec.snat_exempt,
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
+        dhcp_relays=spec.dhcp_relays,
         allow_same_net_traffic=spec.allow_same_net_traffic,
+        gateway_node=record.gateway_node,
     )
 
 
@@ -229,14 +243,21 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
     fixed_ips: dict[str, list[FixedIp]] = {}
     for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
         fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
+    rows = list(_rows(connection, _PORTS, ids))
+    held: dict[str, list[OwnAddress]] = {}
+    sharing = [row.id for row in rows if row.address_pairs]
+    for port_id, address, mac in _rows(connection, _HOLDING, None if ids is None else sharing):
+        held.setdefault(port_id, []).append(OwnAddress(IPv4Address(address), mac))
     groups = policy_loader.load_memberships(connection, ids)
     return [
-        _port(row, tuple(fixed_ips.get(row.id, ())), tuple(groups.get(row.id, ())))
-        for row in _rows(connection, _PORTS, ids)
+        _port(row, tuple(fixed_ips.get(row.id, ())), tuple(held.get(row.id, ())), tuple(groups.get(row.id, ())))
+        for row in rows
     ]
 
 
-def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...], groups: tuple[GroupName, ...]) -> PortRecord:
+def _port(
+    row: AnyRow, fixed_ips: tuple[FixedIp, ...], held: tuple[OwnAddress, ...], groups: tuple[GroupName, ...]
+) -> PortRecord:
     options = codec.load_options(row.dhcp_options)
     port = Port(
         id=row.id,
@@ -254,7 +275,9 @@ def _port(row: AnyRow, fixed_ips: tuple[FixedIp, ...], groups: tuple[GroupName, 
         security_groups=tuple(group.id for group in groups) if row.filtering and row.port_security else None,
         port_security=row.port_security,
         address_pairs=policy_loader.load_pairs(row.address_pairs),
+        held=held,
         qos=policy_loader.load_qos(row.qos),
+        device_id=row.device_id,
     )
     return PortRecord(
         port,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 from controller.store import security_groups
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import Transaction
+from controller.store.policy_specs import DEFAULT_GROUP
 from controller.store.schema import port_security_groups
 from controller.store.schema import security_groups as groups
 from controller.store.specs import Conflict, NotFound
@@ -42,7 +43,7 @@ def join(tx: Transaction, wanted: Sequence[Wanted], by_default: Mapping[str | No
             key = (one.project_id, one.groups)
             try:
                 if key not in known:
-                    known[key] = resolve(tx.connection, one.project_id, one.groups)
+                    known[key] = resolve(tx, one.project_id, one.groups)
             except (NotFound, Conflict) as error:
                 error.index = one.index
                 raise
@@ -52,17 +53,19 @@ def join(tx: Transaction, wanted: Sequence[Wanted], by_default: Mapping[str | No
         tx.connection.execute(insert(port_security_groups), rows)
 
 
-def resolve(connection: Connection, project_id: str | None, wanted: Sequence[str]) -> list[str]:
-    """The ids of groups that are named by id or name, each once, by key.
+def resolve(tx: Transaction, project_id: str | None, wanted: Sequence[str]) -> list[str]:
+    """The ids of groups that are named by id or name, each once, by key. The default group is made when it is named.
 
     Raises NotFound `security_group_unknown`, Conflict `security_groups_mixed`.
     """
+    if DEFAULT_GROUP in wanted:
+        security_groups.defaults(tx, [project_id])
     rows: list[AnyRow] = []
     for part in chunks(sorted(set(wanted))):
         query = select(*_G["id", "key", "name", "stateful"]).where(
             _G.project_id == security_groups.owner(project_id), or_(_G.id.in_(part), _G.name.in_(part))
         )
-        rows += connection.execute(query).all()
+        rows += tx.connection.execute(query).all()
     by_id, by_name = {row.id: row for row in rows}, {row.name: row for row in rows}
     found: dict[str, AnyRow] = {}
     for position, reference in enumerate(wanted):
@@ -84,7 +87,7 @@ def change(tx: Transaction, port_id: str, project_id: str | None, wanted: tuple[
     if wanted is None:
         new = list(security_groups.defaults(tx, [project_id]).values())
     else:
-        new = resolve(tx.connection, project_id, wanted)
+        new = resolve(tx, project_id, wanted)
     if set(new) == set(of_port(tx.connection, port_id)):
         return None
     leave(tx, port_id)

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from controller.store.specs import Invalid
-from flows.model import GatewayMode, StaticRoute
+from flows.model import ROUTED_MODES, GatewayMode, StaticRoute
 
 # ranges that no network may use, and what has them
 TAKEN_RANGES = {
@@ -32,7 +32,12 @@ class Frame:
 
     @property
     def routed(self) -> bool:
-        return self.mode in (GatewayMode.PER_HOST, GatewayMode.SHARED)
+        return self.mode in ROUTED_MODES
+
+    @property
+    def everywhere(self) -> bool:
+        """Every node translates for its own VMs."""
+        return self.routed and self.mode is not GatewayMode.SINGLE
 
     @property
     def translated(self) -> bool:
@@ -41,13 +46,17 @@ class Frame:
 
 # option -> the networks that can have it, and how to say so
 _WHERE: Mapping[str, tuple[Callable[[Frame], bool], str]] = {
-    "routes": (lambda frame: frame.routed, "where the nodes route: gateway mode per_host or shared"),
+    "routes": (lambda frame: frame.everywhere, "where every node routes: gateway mode per_host or shared"),
     "snat_exempt": (lambda frame: frame.translated, "where the nodes translate: not external, gateway mode not none"),
     "force_snat": (
         lambda frame: frame.translated and not frame.routed,
         "where a router of the operator's routes: gateway mode external, and not an external network",
     ),
-    "own_snat_address": (lambda frame: frame.routed, "where the nodes route: gateway mode per_host or shared"),
+    "dhcp_relays": (
+        lambda frame: not frame.routed and not frame.external,
+        "where a router of the operator's relays: gateway mode external or none, and not an external network",
+    ),
+    "own_snat_address": (lambda frame: frame.everywhere, "where every node routes: gateway mode per_host or shared"),
 }
 
 

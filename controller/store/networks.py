@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN
-from controller.store import codec, floating_ip_pools, ipam, network_options, node_addresses, own_snat, routers
+from controller.store import (
+    codec,
+    floating_ip_pools,
+    gateway_nodes,
+    ipam,
+    network_options,
+    node_addresses,
+    own_snat,
+    ranges,
+    routers,
+)
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
 from controller.store.network_options import TAKEN_RANGES, Frame
+from controller.store.network_specs import Carving
 from controller.store.schema import (
     addresses,
     neighbours,
@@ -27,7 +39,7 @@ from controller.store.schema import floating_ip_pools as floating_ip_pool_rows
 from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, NotFound, SubnetSpec
 from flows.model import GatewayMode, NetworkKind
 
-SMALLEST_PREFIX, LARGEST_PREFIX = 8, 30
+SMALLEST_PREFIX = 8
 
 # what may change: how it goes to its column
 COLUMN_CHANGES: dict[str, Any] = {
@@ -44,24 +56,36 @@ COLUMN_CHANGES: dict[str, Any] = {
     "snat_exempt": codec.dump_ranges,
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
+    "dhcp_relays": codec.dump_addresses,
     "router": str,
     "allow_same_net_traffic": bool,
     "filtering": bool,
+    "assignable": bool,
 }
+
+MAX_NAME = 255
+# what may change and is not a column, or not one alone
+_APART = frozenset({"subnets", "gateway_node"})
 
 _TOUCH_PORT = update(ports).where(ports.c.id == bindparam("port")).values(revision=bindparam("r"))
 
 
-def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> str:
-    """The id of the new network."""
+def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segment: int | None = None) -> str:
+    """The id of the new network. `segment`: chosen already, and free."""
     mode = _gateway_mode(spec)
+    if spec.assignable:
+        _check_assignable(spec.kind, spec.shared, spec.external)
     subnet = _checked_subnet(spec, mode)
     frame = Frame(mode, spec.external, subnet.cidr, subnet.gateway)
     network_options.check(frame, {name: getattr(spec, name) for name in COLUMN_CHANGES})
     if spec.external_network_id is not None:
         _require_external(tx.connection, spec.external_network_id)
-    carrier_nat = _overlaps(tx.connection, spec, subnet.cidr)
-    segment = _segment(tx.connection, spec, vlan_range)
+    carrier_nat = ranges.overlaps(tx.connection, spec, subnet.cidr)
+    if carrier_nat and mode is GatewayMode.SINGLE:
+        # carrier addresses are undone where the port is
+        message = f"another network uses {subnet.cidr}: gateway mode single needs a range of its own"
+        raise Conflict("cidr_overlap", message, "subnets.0.cidr")
+    segment = _segment(tx.connection, spec, vlan_range) if segment is None else segment
     private = not (spec.shared or spec.external)
     if spec.allow_same_net_traffic is None:
         spec = replace(spec, allow_same_net_traffic=private)
@@ -107,7 +131,40 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int]) -> s
     if spec.external:
         node_addresses.give_snat_to_all(tx, id_)
         own_snat.settle(tx)
+        gateway_nodes.settle(tx)
+    if spec.gateway_node is not None:
+        gateway_nodes.pin(tx, id_, spec.gateway_node)
     return id_
+
+
+def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range: tuple[int, int]) -> list[str]:
+    """The ids of the new networks. Raises what `ranges.carve` and `create` do, and Invalid `carving_invalid`."""
+    subnet = _only_subnet(spec)
+    if carving.count == 1:
+        (cidr,) = ranges.carve(tx.connection, spec, carving)
+        return [create(tx, replace(spec, subnets=(replace(subnet, cidr=cidr),)), vlan_range)]
+    for name in ("gateway", "allocation_ranges", "reserved", "host_routes"):
+        if getattr(subnet, name):
+            raise Invalid("carving_invalid", f"{name} is one network's alone", f"subnets.0.{name}")
+    if len(_part_name(spec, carving.count - 1)) > MAX_NAME:
+        raise Invalid("carving_invalid", f"with its number the name has more than {MAX_NAME} characters", "name")
+    cidrs = ranges.carve(tx.connection, spec, carving)
+    segments = _segments(tx.connection, spec, vlan_range, carving.count)
+    made = []
+    for index, (cidr, segment) in enumerate(zip(cidrs, segments, strict=True)):
+        part = replace(spec, name=_part_name(spec, index), segment=None, subnets=(replace(subnet, cidr=cidr),))
+        made.append(create(tx, part, vlan_range, segment))
+    return made
+
+
+def _part_name(spec: NetworkSpec, index: int) -> str:
+    return f"{spec.name}_{index}"
+
+
+def _check_assignable(kind: NetworkKind, shared: bool, external: bool) -> None:
+    if kind is not NetworkKind.VLAN or shared or external:
+        message = "only a VLAN network that is neither shared nor external can be given to a project"
+        raise Invalid("assignable_invalid", message, "assignable")
 
 
 def _gateway_mode(spec: NetworkSpec) -> GatewayMode:
@@ -118,19 +175,23 @@ def _gateway_mode(spec: NetworkSpec) -> GatewayMode:
     return GatewayMode.EXTERNAL
 
 
-def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
+def _only_subnet(spec: NetworkSpec) -> SubnetSpec:
     if len(spec.subnets) != 1:
         raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
-    subnet = spec.subnets[0]
+    return spec.subnets[0]
+
+
+def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
+    subnet = _only_subnet(spec)
     cidr = subnet.cidr
-    if not SMALLEST_PREFIX <= cidr.prefixlen <= LARGEST_PREFIX:
-        message = f"the prefix length of {cidr} is not within {SMALLEST_PREFIX}..{LARGEST_PREFIX}"
+    if not SMALLEST_PREFIX <= cidr.prefixlen <= ranges.LARGEST_PREFIX:
+        message = f"the prefix length of {cidr} is not within {SMALLEST_PREFIX}..{ranges.LARGEST_PREFIX}"
         raise Invalid("cidr_invalid", message, "subnets.0.cidr")
     for taken, use in TAKEN_RANGES.items():
         if cidr.overlaps(taken):
             raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.0.cidr", range=str(taken))
     gateway = subnet.gateway
-    if mode is GatewayMode.SHARED and gateway is None:
+    if mode in (GatewayMode.SHARED, GatewayMode.SINGLE) and gateway is None:
         gateway = cidr[1]
     if mode is GatewayMode.EXTERNAL and gateway is None:
         raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.0.gateway")
@@ -155,51 +216,50 @@ def _check_routes(subnet: SubnetSpec) -> None:
             raise Invalid("next_hop_invalid", message, f"subnets.0.host_routes.{index}.next_hop")
 
 
-def _overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> bool:
-    """True when another project uses the range. Raises Conflict `cidr_overlap` where that cannot be told apart."""
-    query = (
-        select(networks, subnets.c.cidr)
-        .join(subnets, subnets.c.network_id == networks.c.id)
-        .where(subnets.c.first <= int(cidr[-1]), subnets.c.last >= int(cidr[0]))
-        .order_by(networks.c.key)
-    )
-    found = connection.execute(query).all()
-    for other in found:
-        private = not (spec.shared or spec.external or other.shared or other.external)
-        strangers = None not in (spec.project_id, other.project_id) and spec.project_id != other.project_id
-        if not (private and strangers):
-            # a network without a project is made by administrators only, who see everything
-            visible = other.shared or other.external or spec.project_id in (None, other.project_id)
-            what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
-            details = {"network_id": other.id} if visible else {}
-            raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", "subnets.0.cidr", **details)
-    return bool(found)
-
-
 def _segment(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, int]) -> int:
     """The VLAN id, or 0 for a flat network."""
-    query = select(networks.c.segment).where(networks.c.physical_network == spec.physical_network)
-    used = set(connection.execute(query).scalars())
     if spec.kind is NetworkKind.FLAT:
         if spec.segment is not None:
             raise Invalid("segment_invalid", "a flat network has no segment", "segment")
-        if 0 in used:
+        if 0 in _used_segments(connection, spec):
             message = f"physical network {spec.physical_network} has a flat network already"
             raise Conflict("physical_network_in_use", message, "physical_network")
         return 0
     if spec.segment is None:
-        first, last = vlan_range
-        free = next((segment for segment in range(first, last + 1) if segment not in used), None)
-        if free is None:
-            message = f"no VLAN of {first}..{last} is free on {spec.physical_network}"
-            raise Exhausted("no_free_vlan", message, "segment")
-        return free
-    if not FIRST_VLAN <= spec.segment <= LAST_VLAN:
-        raise Invalid("segment_invalid", f"VLAN {spec.segment} is not within {FIRST_VLAN}..{LAST_VLAN}", "segment")
-    if spec.segment in used:
+        return _segments(connection, spec, vlan_range, 1)[0]
+    _check_vlan(spec.segment)
+    if spec.segment in _used_segments(connection, spec):
         message = f"VLAN {spec.segment} is in use on {spec.physical_network}"
         raise Conflict("vlan_in_use", message, "segment")
     return spec.segment
+
+
+def _segments(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, int], count: int) -> list[int]:
+    """The lowest free VLAN ids, from the wanted one on if there is one. Raises Exhausted `no_free_vlan`."""
+    if spec.kind is NetworkKind.FLAT:
+        message = f"physical network {spec.physical_network} can have one flat network"
+        raise Conflict("physical_network_in_use", message, "physical_network")
+    first, last = vlan_range
+    if spec.segment is not None:
+        _check_vlan(spec.segment)
+        first, last = spec.segment, LAST_VLAN
+    used = _used_segments(connection, spec)
+    free = list(islice((segment for segment in range(first, last + 1) if segment not in used), count))
+    if len(free) < count:
+        what = "no VLAN" if count == 1 else f"no {count} VLANs"
+        message = f"{what} of {first}..{last} {'is' if count == 1 else 'are'} free on {spec.physical_network}"
+        raise Exhausted("no_free_vlan", message, "segment")
+    return free
+
+
+def _used_segments(connection: Connection, spec: NetworkSpec) -> set[int]:
+    query = select(networks.c.segment).where(networks.c.physical_network == spec.physical_network)
+    return set(connection.execute(query).scalars())
+
+
+def _check_vlan(segment: int) -> None:
+    if not FIRST_VLAN <= segment <= LAST_VLAN:
+        raise Invalid("segment_invalid", f"VLAN {segment} is not within {FIRST_VLAN}..{LAST_VLAN}", "segment")
 
 
 def _require_external(connection: Connection, network_id: str) -> None:
@@ -214,17 +274,22 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
     if row is None:
         raise NotFound("network_unknown", f"there is no network {network_id}")
     for name in changes:
-        if name != "subnets" and name not in COLUMN_CHANGES:
+        if name not in _APART and name not in COLUMN_CHANGES:
             known = name in NetworkSpec.__dataclass_fields__
             code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
             raise Invalid(code, f"{name} of a network {why}", name)
     if changes.get("external_network_id") is not None:
         _require_external(tx.connection, changes["external_network_id"])
-    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name != "subnets"}
+    values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name not in _APART}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     subnet = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
     cidr, gateway = IPv4Network(subnet.cidr), None if subnet.gateway is None else IPv4Address(subnet.gateway)
     network_options.check(Frame(GatewayMode(row.gateway_mode), row.external, cidr, gateway), changes)
+    if values.get("assignable"):
+        _check_assignable(NetworkKind(row.kind), row.shared, row.external)
+        ranges.require_alone(tx.connection, network_id, cidr)
+        if row.project_id is None:
+            require_no_ports(tx.connection, network_id)
     if "router" in values:
         private = not (row.shared or row.external)
         member = routers.Member(network_id, row.project_id, private, row.external, cidr)
@@ -237,6 +302,10 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
     if changed.keys() & {"own_snat_address", "external_network_id"}:
         own_snat.settle(tx)
+    if "external_network_id" in changed:
+        gateway_nodes.settle(tx)
+    if "gateway_node" in changes:
+        gateway_nodes.pin(tx, network_id, changes["gateway_node"])
     if "filtering" in values:
         ids = tx.connection.execute(select(ports.c.id).where(ports.c.network_id == network_id)).scalars().all()
         told = [{"port": id_, "r": tx.record(PORT, id_, UPDATE, {"filtering": values["filtering"]})} for id_ in ids]
@@ -272,21 +341,32 @@ def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, .
     return changed
 
 
-def delete_network(tx: Transaction, network_id: str) -> None:
-    """Raises NotFound, Conflict `network_in_use` while there are ports, or networks that leave through it."""
-    connection = tx.connection
-    if not count_rows(connection, networks, networks.c.id == network_id):
-        raise NotFound("network_unknown", f"there is no network {network_id}")
+def require_no_ports(connection: Connection, network_id: str) -> None:
+    """Raises Conflict `network_in_use`."""
     used = count_rows(connection, ports, ports.c.network_id == network_id)
     if used:
-        raise Conflict("network_in_use", f"the network has {used} ports", ports=used)
+        raise Conflict("network_in_use", f"the network has ports: {used}", ports=used)
+
+
+def delete_network(tx: Transaction, network_id: str) -> None:
+    """Raises NotFound, Conflict `network_in_use` while there are ports, or networks that leave through it, Conflict
+    `network_has_project` while it is lent to one.
+    """
+    connection = tx.connection
+    row = connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()
+    if row is None:
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    if row.assignable and row.project_id is not None:
+        message = f"the network is given to project {row.project_id}: disassociate it first"
+        raise Conflict("network_has_project", message, project_id=row.project_id)
+    require_no_ports(connection, network_id)
     users = count_rows(connection, networks, networks.c.external_network_id == network_id)
     if users:
-        raise Conflict("network_in_use", f"{users} networks leave through this one", networks=users)
+        raise Conflict("network_in_use", f"networks leave through this one: {users}", networks=users)
     routers.require_unnamed(connection, network_id)
     held = count_rows(connection, floating_ip_pool_rows, floating_ip_pool_rows.c.network_id == network_id)
     if held:
-        raise Conflict("network_in_use", f"the network has {held} floating IP pools", floating_ip_pools=held)
+        raise Conflict("network_in_use", f"the network has floating IP pools: {held}", floating_ip_pools=held)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
@@ -299,3 +379,4 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})
     own_snat.settle(tx)  # nothing is for this network any more, and others may leave elsewhere now
+    gateway_nodes.settle(tx)

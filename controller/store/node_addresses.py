@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
-from controller.store import codec, ipam, own_snat
+from controller.store import codec, gateway_nodes, ipam, own_snat
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import Transaction
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
@@ -67,8 +67,14 @@ _PLACES = (
 
 
 def ensure_gateway(tx: Transaction, node: str, network_id: str) -> None:
-    """Give the node its own gateway address if the network's mode wants one. Raises Exhausted `subnet_full`."""
-    if tx.connection.execute(_MODE, {"network": network_id}).scalar_one() != GatewayMode.PER_HOST:
+    """Give the node its own gateway address if the network's mode wants one, or the network its one gateway node.
+
+    Raises Exhausted `subnet_full`.
+    """
+    mode = tx.connection.execute(_MODE, {"network": network_id}).scalar_one()
+    if mode == GatewayMode.SINGLE:
+        gateway_nodes.ensure(tx, network_id, node)
+    if mode != GatewayMode.PER_HOST:
         return
     held = _held(tx, ipam.GATEWAY_OWNER, node, network_id)
     if held is None:
@@ -197,6 +203,7 @@ def follow_uplinks(tx: Transaction, name: str) -> None:
     )
     _release(tx, name, addresses.c.subnet_id.not_in(reached))
     settle_snat(tx, name)
+    gateway_nodes.settle(tx)
 
 
 def settle_snat(tx: Transaction, name: str) -> None:
@@ -204,6 +211,7 @@ def settle_snat(tx: Transaction, name: str) -> None:
     for place in _places(tx.connection, node_uplinks.c.node == name):
         _settle(tx, place)
     own_snat.settle(tx, name)
+    gateway_nodes.settle(tx, missing=True)
 
 
 def _settle(tx: Transaction, place: _Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from controller.store import bindings, codec, ipam, moves, node_addresses
+from controller.store import bindings, codec, gateway_nodes, ipam, moves, node_addresses
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, owed, subnets
 from controller.store.specs import Conflict, HostAddress, Invalid, NodeSpec, NotFound
@@ -113,6 +113,7 @@ def delete_node(tx: Transaction, name: str) -> None:
     tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
     tx.connection.execute(delete(nodes).where(nodes.c.name == name))
     tx.record(NODE, name, DELETE, {})
+    gateway_nodes.settle(tx)
 
 
 def learn_neighbour(tx: Transaction, node: str, network_id: str, address: IPv4Address, mac: str) -> bool:

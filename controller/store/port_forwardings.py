@@ -44,7 +44,7 @@ def create(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec) -> st
     address = IPv4Address(row.address)
     if row.port_id is not None:
         raise Conflict("floating_ip_associated", f"{address} is associated with a port as a whole")
-    fixed_ip = floating_ips.target(tx.connection, spec.port_id, spec.fixed_ip)
+    port_id, fixed_ip = floating_ips.target(tx.connection, row, spec.port_id, spec.fixed_ip)
     query = select(_T.first, _T.last).where(
         _T.floating_ip_id == floating_ip_id,
         _T.protocol == spec.protocol,
@@ -63,7 +63,7 @@ def create(tx: Transaction, floating_ip_id: str, spec: PortForwardingSpec) -> st
         "protocol": spec.protocol,
         "first": spec.first,
         "last": spec.last,
-        "port_id": spec.port_id,
+        "port_id": port_id,
         "fixed_ip": fixed_ip,
         "to": to,
         "created_at": tx.now,

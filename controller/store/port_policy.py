@@ -56,7 +56,7 @@ def change(
     if "address_pairs" in changes:
         pairs = normal_pairs(changes["address_pairs"])
         address_pairs.require_room(tx.connection, row.project_id, len(pairs), limits)
-        address_pairs.check(tx.connection, row.network_id, row.id, pairs)
+        address_pairs.check(tx.connection, row.network_id, row.id, row.project_id, pairs)
         columns["address_pairs"] = address_pairs.dump(pairs, row.mac)
     secured = changes.get("port_security", row.port_security)
     columns["port_security"] = secured

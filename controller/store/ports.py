@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import (
+    address_holders,
+    address_holds,
     address_pairs,
     bindings,
     codec,
@@ -22,9 +24,12 @@ from controller.store import (
     memberships,
     policy_loader,
     port_policy,
+    quotas,
     security_groups,
+    virtual_addresses,
 )
-from controller.store.engine import chunks
+from controller.store.address_specs import HoldPolicy
+from controller.store.engine import AnyRow, chunks
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
 from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, leases, nodes, ports
@@ -100,6 +105,10 @@ def create(
         if network_id not in known_subnets:
             with _blaming(members[0].index):
                 raise NotFound("network_unknown", f"there is no network {network_id}", "network_id")
+        if known_subnets[network_id][0].free:
+            with _blaming(members[0].index):
+                message = "the network is free, for whichever project is given it: associate it first"
+                raise Conflict("network_unassociated", message, "network_id")
     _refuse_known_ids(tx.connection, drafts)
     _refuse_unknown_nodes(tx.connection, drafts)
     for network_id, members in by_network.items():
@@ -110,10 +119,11 @@ def create(
     # before the ports: their revision is that of the whole change then
     lacking = {owners[draft.id] for draft in drafts if port_policy.by_default(draft.spec)}
     by_default = security_groups.defaults(tx, lacking)
+    _require_room(tx.connection, drafts, owners, limits)
     rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
-        _give_addresses(tx, known_subnets[network_id], members)
+        _give_addresses(tx, known_subnets[network_id], members, owners)
     _give_policy(tx, drafts, owners, by_default, limits)
     for draft in drafts:
         tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
@@ -121,6 +131,19 @@ def create(
         floating_ips.assign(tx, auto_assign_pool, [draft.id for draft in drafts])
     bindings.bind_new(tx, [draft.id for draft in drafts])
     return [draft.id for draft in drafts]
+
+
+def _require_room(
+    connection: Connection, drafts: Sequence[_Draft], owners: Mapping[str, str | None], limits: Limits
+) -> None:
+    """Raises Exhausted `quota_exceeded` when a project may not have so many ports, or fixed IPs, more."""
+    wanted: dict[str, list[int]] = {}
+    for draft in drafts:
+        project_id = owners[draft.id]
+        if project_id is not None:
+            wanted.setdefault(project_id, []).append(len(draft.spec.fixed_ips) or 1)
+    for project_id, counts in wanted.items():
+        quotas.require_ports(connection, project_id, len(counts), sum(counts), limits)
 
 
 def _give_policy(
@@ -138,7 +161,8 @@ def _give_policy(
             groups = port_policy.groups(spec)
             if spec.address_pairs:
                 address_pairs.require_room(tx.connection, project_id, len(spec.address_pairs), limits)
-                address_pairs.check(tx.connection, spec.network_id, draft.id, spec.address_pairs)
+                address_pairs.check(tx.connection, spec.network_id, draft.id, project_id, spec.address_pairs)
+                virtual_addresses.put(tx, spec.network_id, draft.id, address_pairs.dump(spec.address_pairs, draft.mac))
         wanted.append(memberships.Wanted(draft.id, project_id, groups, draft.index))
     memberships.join(tx, wanted, by_default)
 
@@ -241,7 +265,9 @@ def _row(tx: Transaction, draft: _Draft, key: int, project_id: str | None) -> di
     }
 
 
-def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Sequence[_Draft]) -> None:
+def _give_addresses(
+    tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Sequence[_Draft], projects: Mapping[str, str | None]
+) -> None:
     """Requested addresses before chosen ones, so that no choice takes what another port of the batch asked for."""
     given: dict[tuple[str, int], str] = {}
     chosen: dict[str, list[ipam.Owner]] = {}
@@ -253,6 +279,7 @@ def _give_addresses(tx: Transaction, known: Sequence[ipam.SubnetRow], drafts: Se
                 if wanted.address is None:
                     chosen.setdefault(subnet.id, []).append(owner)
                 else:
+                    virtual_addresses.make_way(tx, subnet, int(wanted.address), projects[draft.id])
                     field, had = f"fixed_ips.{position}.address", int(wanted.address) in draft.had
                     ipam.claim(tx, subnet, wanted.address, owner, field, had=had)
                     given[draft.id, position] = str(wanted.address)
@@ -274,7 +301,7 @@ def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: 
     return (fitting or candidates)[0]
 
 
-def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits) -> None:
+def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits, holds: HoldPolicy) -> None:
     """Raises Invalid `immutable` for what is fixed at creation."""
     row = tx.connection.execute(select(ports).where(ports.c.id == port_id)).one_or_none()
     if row is None:
@@ -290,8 +317,11 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
         _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
     changed = dict(values)
     if "fixed_ips" in changes:
-        changed |= _update_fixed_ips(tx, port_id, row.network_id, changes["fixed_ips"])
+        changed |= _update_fixed_ips(tx, row, changes["fixed_ips"], limits, holds)
     columns, groups = port_policy.change(tx, row, changes, limits)
+    if "address_pairs" in columns:
+        lost = virtual_addresses.put(tx, row.network_id, port_id, columns["address_pairs"])
+        floating_ips.leave(tx, port_id, lost)
     values |= columns
     changed |= columns | groups
     if not changed:
@@ -303,9 +333,10 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
 
 
 def _update_fixed_ips(
-    tx: Transaction, port_id: str, network_id: str, wanted: tuple[FixedIpSpec, ...]
+    tx: Transaction, row: AnyRow, wanted: tuple[FixedIpSpec, ...], limits: Limits, holds: HoldPolicy
 ) -> dict[str, Any]:
     """The port's addresses become these; "any" is met by one it has already, if there is one left."""
+    port_id, network_id = row.id, row.network_id
     query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
     old = list(tx.connection.execute(query).scalars())
     spare = [address for address in old if address not in {int(ip.address) for ip in wanted if ip.address}]
@@ -320,19 +351,34 @@ def _update_fixed_ips(
         resolved.append(item)
     if [int(item.address) if item.address else None for item in resolved] == old:
         return {}
+    if row.project_id is not None and len(resolved) > len(old):
+        quotas.require_ports(tx.connection, row.project_id, 0, len(resolved) - len(old), limits)
     ipam.release(tx, addresses.c.port_id == port_id)
     draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)), had=frozenset(old))
-    _give_addresses(tx, known, [draft])
-    floating_ips.leave_port(tx, port_id, [int(IPv4Address(address)) for address in draft.fixed_ips])
+    _give_addresses(tx, known, [draft], {port_id: row.project_id})
+    virtual_addresses.reserve(tx, known, old)
+    fixed = [int(IPv4Address(address)) for address in draft.fixed_ips]
+    address_holds.keep(tx, port_id, [subnet.id for subnet in known], set(old) - set(fixed), holds)
+    floating_ips.leave_port(tx, port_id, [*fixed, *virtual_addresses.of_port(tx.connection, port_id)])
+    if row.bound_node is not None:
+        address_holders.give_back(tx, [port_id])
     return {"fixed_ips": list(draft.fixed_ips)}
 
 
-def delete_port(tx: Transaction, port_id: str) -> None:
-    """The addresses come back as the last to be chosen again. Floating IPs stay with their project."""
-    if tx.connection.execute(_IDS, {"ids": [port_id]}).scalar() is None:
+def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
+    """The addresses come back as the last to be chosen again, once nobody may use them any more. Floating IPs stay
+    with their project.
+    """
+    network_id = tx.connection.execute(select(ports.c.network_id).where(ports.c.id == port_id)).scalar()
+    if network_id is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
     floating_ips.leave_port(tx, port_id)
+    virtual_addresses.put(tx, network_id, port_id, ())
     released = ipam.release(tx, addresses.c.port_id == port_id)
+    known = ipam.subnets_of(tx.connection, [network_id])[network_id]
+    numbers = [row.address for row in released]
+    virtual_addresses.reserve(tx, known, numbers)
+    address_holds.keep(tx, port_id, [subnet.id for subnet in known], numbers, holds)
     bindings.unbind(tx, port_id)
     tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
     memberships.leave(tx, port_id)

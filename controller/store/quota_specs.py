@@ -20,13 +20,17 @@ UNLIMITED = -1
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`floating_ips` and `security_groups` of a project, `security_group_rules` of each of its groups and
-    `address_pairs` of each of its ports. -1: any number.
+    `address_pairs` of each of its ports; `networks` that it has beside those it was given, `ports`, and the `fixed_ips`
+    of these. -1: any number.
     """
 
     floating_ips: int = 10
     security_groups: int = 10
     security_group_rules: int = 100
     address_pairs: int = 10
+    networks: int = 3
+    ports: int = UNLIMITED
+    fixed_ips: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +44,6 @@ class QuotaRecord:
     own: tuple[str, ...]
     floating_ips_used: int
     security_groups_used: int
+    networks_used: int
+    ports_used: int
+    fixed_ips_used: int

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from controller.store.journal import QUOTA, UPDATE, Transaction, count_rows
 from controller.store.policy_specs import DEFAULT_GROUP
 from controller.store.quota_specs import UNLIMITED, Limits, QuotaRecord
-from controller.store.schema import floating_ips, quotas, security_groups
+from controller.store.schema import addresses, floating_ips, networks, ports, quotas, security_groups
 from controller.store.specs import Exhausted
 
 NAMES = tuple(field.name for field in fields(Limits))
 
+_FIXED_IPS = (
+    select(func.count())
+    .select_from(addresses)
+    .join(ports, ports.c.id == addresses.c.port_id)
+    .where(ports.c.project_id == bindparam("project"))
+)
 _OWN = select(quotas.c.name, quotas.c.value).where(quotas.c.project_id == bindparam("project"))
 
 
@@ -32,6 +38,9 @@ def load(connection: Connection, project_id: str, defaults: Limits) -> QuotaReco
         tuple(name for name in NAMES if name in own),
         floating_ips_used(connection, project_id),
         security_groups_used(connection, project_id),
+        networks_used(connection, project_id),
+        ports_used(connection, project_id),
+        fixed_ips_used(connection, project_id),
     )
 
 
@@ -43,6 +52,20 @@ def security_groups_used(connection: Connection, project_id: str) -> int:
     """Those that somebody made: the group `default` makes itself."""
     table = security_groups.c
     return count_rows(connection, security_groups, table.project_id == project_id, table.name != DEFAULT_GROUP)
+
+
+def networks_used(connection: Connection, project_id: str) -> int:
+    """Those of its own: not what it was given, and can be taken from it."""
+    table = networks.c
+    return count_rows(connection, networks, table.project_id == project_id, ~table.assignable, ~table.external)
+
+
+def ports_used(connection: Connection, project_id: str) -> int:
+    return count_rows(connection, ports, ports.c.project_id == project_id)
+
+
+def fixed_ips_used(connection: Connection, project_id: str) -> int:
+    return int(connection.execute(_FIXED_IPS, {"project": project_id}).scalar_one())
 
 
 def require(whose: str, what: str, limit: int, used: int, more: int, field: str | None = None) -> None:
@@ -57,6 +80,22 @@ def require_floating_ips(connection: Connection, project_id: str, more: int, def
     limit = limits(connection, project_id, defaults).floating_ips
     used = floating_ips_used(connection, project_id)
     require(f"project {project_id}", "floating IPs", limit, used, more)
+
+
+def require_network(connection: Connection, project_id: str, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when the project may not have one more network of its own."""
+    limit = limits(connection, project_id, defaults).networks
+    require(f"project {project_id}", "networks of its own", limit, networks_used(connection, project_id), 1)
+
+
+def require_ports(connection: Connection, project_id: str, more: int, more_fixed_ips: int, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when the project may not have so many ports, or fixed IPs, more."""
+    own = limits(connection, project_id, defaults)
+    if more and own.ports != UNLIMITED:
+        require(f"project {project_id}", "ports", own.ports, ports_used(connection, project_id), more)
+    if own.fixed_ips != UNLIMITED:
+        used = fixed_ips_used(connection, project_id)
+        require(f"project {project_id}", "fixed IPs", own.fixed_ips, used, more_fixed_ips)
 
 
 def set_limits(tx: Transaction, project_id: str, changes: Mapping[str, int | None]) -> None:

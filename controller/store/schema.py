@@ -94,6 +94,12 @@ networks = Table(
     # the defaults are those of rows from before there were security groups
     Column("allow_same_net_traffic", Boolean, nullable=False, server_default=true()),
     Column("filtering", Boolean, nullable=False, server_default=false()),
+    # to be given to a project, and taken back
+    Column("assignable", Boolean, nullable=False, server_default=false()),
+    # with gateway mode `single`; `pinned`: the operator's choice
+    Column("gateway_node", NAME),
+    Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
+    Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 
@@ -201,7 +207,8 @@ ports = Table(
 )
 
 # The one place that says who has an address. `owner` is port, gateway (of a node; of the network when `node` is NULL),
-# snat (of a node) or floating_ip; NULL means released, at the journal revision `released_at`, and free to be claimed.
+# snat (of a node), floating_ip or pair (see virtual_addresses); NULL means released, at the journal revision
+# `released_at`, and free to be claimed.
 addresses = Table(
     "addresses",
     metadata,
@@ -215,11 +222,57 @@ addresses = Table(
     Column("for_network", ID, nullable=False, default=""),
     Column("idle_since", Double),
     Column("released_at", BigInteger),
+    # released, but kept until then: whoever had it may still use it, or has a lease that ends at `leased_until`
+    Column("held_until", Double, index=True),
+    Column("leased_until", Double),
     CheckConstraint("(owner IS NULL) = (released_at IS NOT NULL)", name="owned_or_released"),
     CheckConstraint("(port_id IS NOT NULL) = (owner IS NOT NULL AND owner = 'port')", name="port_owner"),
     # one gateway and one SNAT address for a node, and one more for each network that has its own
     UniqueConstraint("subnet_id", "node", "owner", "for_network"),
     Index(None, "subnet_id", "released_at", "address"),
+)
+
+# Which ports may use an address by their pairs, if it is a single one of the network's subnets, and which of them holds
+# it. It is the address of a port, or nobody's: then its owner in `addresses` is `pair`.
+virtual_addresses = Table(
+    "virtual_addresses",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
+    Column("address", BigInteger, primary_key=True, autoincrement=False),
+    Column("mac", String(17), primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False),
+    Column("held", Boolean, nullable=False),
+    Index(None, "network_id", "address"),
+)
+Index(
+    "one_holder",
+    virtual_addresses.c.network_id,
+    virtual_addresses.c.address,
+    unique=True,
+    sqlite_where=virtual_addresses.c.held,
+    postgresql_where=virtual_addresses.c.held,
+)
+
+# Who had which address, and when: of ports and floating IPs. It outlives all that it names; so it names them by what
+# they were called. `ended_at` NULL: still so.
+address_history = Table(
+    "address_history",
+    metadata,
+    Column("network_id", ID, primary_key=True),
+    Column("address", BigInteger, primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("object_id", ID, nullable=False),
+    Column("network_name", NAME, nullable=False),
+    Column("project_id", NAME),
+    Column("port_id", ID),
+    Column("port_name", NAME),
+    Column("device_id", NAME),
+    Column("mac", String(17)),
+    Column("began_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(None, "address", "began_at"),
+    Index(None, "object_id", "ended_at"),
 )
 
 # Next hops on external networks, as nodes resolved them.

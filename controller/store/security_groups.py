@@ -188,6 +188,25 @@ def delete_group(tx: Transaction, group_id: str, any_user: bool) -> None:
     row = find(tx.connection, group_id)
     if row.name == DEFAULT_GROUP:
         raise Forbidden("security_group_default", "the group default cannot be deleted")
+    _remove(tx, row, any_user)
+
+
+def delete_all(tx: Transaction, project_id: str) -> list[str]:
+    """The ids of all groups of a project, which are gone; `default` too, until it is needed again. Raises Conflict
+    `security_group_in_use`; that they name each other is no use.
+    """
+    query = select(_G.id, _G.project_id).where(_G.project_id == project_id).order_by(_G.key)
+    groups = tx.connection.execute(query).all()
+    for part in chunks([group.id for group in groups]):
+        tx.connection.execute(delete(security_group_rules).where(_R.group_id.in_(part)))
+    for group in groups:
+        _remove(tx, group, any_user=True)
+    return [group.id for group in groups]
+
+
+def _remove(tx: Transaction, row: AnyRow, any_user: bool) -> None:
+    """Raises Conflict `security_group_in_use` that names the users."""
+    group_id = row.id
     members = tx.connection.execute(_MEMBERS, {"group": group_id}).all()
     if members:
         names, one = _named("port", members)

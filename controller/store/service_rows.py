@@ -10,7 +10,7 @@ from controller.store.engine import AnyRow
 from controller.store.specs import Invalid
 from flows.fields import FIELDS
 from flows.model import Direction, Service
-from flows.protocols import PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from flows.protocols import PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTOCOL_NAMES
 
 LAST_PORT: Final = 2**16 - 1
 LAST_PROTOCOL: Final = 2**8 - 1
@@ -37,7 +37,7 @@ def check(service: Service) -> None:
         raise _invalid("ports", "a range needs both ends")
     if first is not None and last is not None:
         if protocol not in WITH_PORTS:
-            whose = "a rule for all protocols" if protocol is None else f"protocol {protocol}"
+            whose = "a rule for all protocols" if protocol is None else _called(protocol)
             raise _invalid("ports", f"{whose} cannot have ports: {_NAMES} have")
         if first > last:
             raise _invalid("ports", f"{first} is behind {last}")
@@ -52,6 +52,11 @@ def check(service: Service) -> None:
             raise _invalid(name, f"{value} is not within 0..{LAST_TYPE}")
     if service.icmp_code is not None and service.icmp_type is None:
         raise _invalid("icmp_code", "means nothing without icmp_type")
+
+
+def _called(protocol: int) -> str:
+    name = PROTOCOL_NAMES.get(protocol)
+    return f"protocol {protocol}" if name is None else f"protocol {name} ({protocol})"
 
 
 def _invalid(field: str, why: str) -> Invalid:

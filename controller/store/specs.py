@@ -4,17 +4,20 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 `Written(revision, value)`; `revision` is the journal revision after it (the current one when nothing had to change).
 `actor` is who asked.
 
-    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None, limits=Limits())
+    Store(url, *, vlan_range=(100, 4000), clock=time.time, rng=None, on_commit=None, limits=Limits(),
+          holds=HoldPolicy())
         url: SQLAlchemy URL; a new database gets its tables, one of another schema revision raises SchemaError.
         on_commit(revision) is called after each commit that wrote to the journal, outside of every lock.
     close() -> None
 
-    create_network(spec: NetworkSpec, actor: str) -> Written[NetworkRecord]
+    create_network(spec: NetworkSpec, actor: str, *, by_project=False) -> Written[NetworkRecord]
+        by_project: one more of those that a project may make itself (Exhausted `quota_exceeded`)
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, router, allow_same_net_traffic, filtering (typed
-        as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and gateway (or None), whose
-        allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else Invalid `immutable`.
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
+        filtering, assignable (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and
+        gateway (or None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else
+        Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -28,9 +31,12 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     prepare_binding, activate_binding, withdraw_binding(port_id: str, node: str, actor: str) -> Written[PortRecord]
         have another node expect the port, have it served there, have it expected no more
     end_moves(older_than_s: float) -> Written[int]                   value: how many are over
+    hold_address(port_id: str, address: IPv4Address, mac: str) -> Written[bool]
+        the port has this address of its pairs, and what leads to it leads there; value: it was news
     get_port(port_id: str) -> PortRecord
-    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, limit=None, marker=None)
-        -> list[PortRecord]      node: bound to it, or scheduled on it and bound nowhere
+    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, address=None, limit=None,
+               marker=None) -> list[PortRecord]
+        node: bound to it, or scheduled on it and bound nowhere. address: a pattern (see `address_search`)
     Lists are in order of creation; marker is the id (for nodes: name) of the last one seen.
 
     put_node(spec: NodeSpec, actor: str) -> Written[NodeRecord]
@@ -43,7 +49,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
-    list_leases(*, port_id=None) -> list[LeaseRecord]
+    list_leases(*, port_id=None, network_id=None, project_id=None, address=None, state=None, limit=None, marker=None)
+        -> list[Lease]           as they are now, by port; marker is the id of the last one seen
 
     revision() -> int
     load_snapshot() -> flows.model.Snapshot
@@ -52,12 +59,12 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     journal(*, after=0, limit=100, kind=None, object_id=None) -> list[JournalEntry]
 
 Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is a proposal, also in `status`):
-    NotFound [404]   network_unknown port_unknown node_unknown binding_unknown
+    NotFound [404]   network_unknown port_unknown node_unknown binding_unknown address_pair_unknown
     Invalid  [400]   cidr_invalid cidr_reserved gateway_outside_subnet gateway_missing gateway_invalid
                      gateway_mode_invalid next_hop_invalid range_invalid segment_invalid physical_network_unknown
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
                      mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
-                     option_unfit route_invalid router_invalid
+                     option_unfit route_invalid router_invalid address_pattern_invalid
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
                      port_exists datapath_id_in_use serial_stale write_conflict
                      port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit
@@ -142,7 +149,10 @@ class NetworkSpec:
     the project's other private networks), `isolated`, or the id of a network to be routed with.
 
     `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
-    `filtering`: its ports obey their security groups.
+    `filtering`: its ports obey their security groups. `assignable`: the operator's, to be given to a project and taken
+    back; without a project it is free.
+
+    `gateway_node`: with gateway mode `single`, the operator's choice of the node that is the way out; None: elected.
     """
 
     name: str
@@ -166,16 +176,20 @@ class NetworkSpec:
     snat_exempt: tuple[IPv4Network, ...] = ()
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
+    dhcp_relays: tuple[IPv4Address, ...] = ()
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
+    assignable: bool = False
+    gateway_node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecord:
     """A stored network. `spec` is complete: segment, gateway mode, gateway and subnet ids are filled in.
 
-    `reached`: a registered node has its physical network.
+    `reached`: a registered node has its physical network. `gateway_node`: that of mode `single`, chosen or elected.
+    `problems`: why it has none that serves, one line each. The model's feed leaves them out.
     """
 
     id: str
@@ -186,6 +200,8 @@ class NetworkRecord:
     created_at: float
     revision: int
     reached: bool
+    gateway_node: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +313,25 @@ class LeaseRecord:
     expires_at: float
     client_id: str = ""
     hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row of the lease table and whose it is. `id` names the row; `state` is that of now: a lease that nobody has
+    renewed is `expired`. `node`: where the port is bound.
+    """
+
+    id: str
+    port_id: str
+    address: IPv4Address
+    state: str
+    updated_at: float
+    expires_at: float
+    network_id: str
+    project_id: str | None
+    mac: str
+    hostname: str
+    node: str | None
 
 
 @dataclass(frozen=True, slots=True)

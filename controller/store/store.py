@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -13,8 +13,11 @@ from sqlalchemy import Connection, or_
 
 from controller.forgetting import Debt
 from controller.store import (
+    address_holders,
+    address_search,
     bindings,
     debts,
+    gateway_nodes,
     journal,
     leases,
     loader,
@@ -23,17 +26,24 @@ from controller.store import (
     node_addresses,
     nodes,
     ports,
+    project_networks,
+    quotas,
     schema,
 )
+from controller.store.address_specs import HoldPolicy
+from controller.store.address_store import AddressStore
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.migrations import prepare
+from controller.store.network_specs import Carving
+from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
 from controller.store.quota_specs import Limits
 from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
     InterfaceReport,
     JournalEntry,
+    Lease,
     LeaseRecord,
     NetworkRecord,
     NetworkSpec,
@@ -49,7 +59,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore):
+class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore):
     def __init__(
         self,
         url: str,
@@ -60,37 +70,55 @@ class Store(FloatingIpStore, SecurityGroupStore):
         on_commit: Callable[[int], None] | None = None,
         auto_assign_pool: str | None = None,
         limits: Limits | None = None,
+        holds: HoldPolicy | None = None,
     ) -> None:
         prepare(url)
         super().__init__(Database(url), clock, on_commit, limits or Limits())
         self._vlan_range = vlan_range
         self._rng = rng or random.SystemRandom()
         self._auto_assign_pool = auto_assign_pool
+        self._holds = holds or HoldPolicy()
         # highest serial each node has reported: an unchanged report leaves no trace in the database
         self._serials: dict[str, int] = {}
 
     # -- networks
 
-    def create_network(self, spec: NetworkSpec, actor: str) -> Written[NetworkRecord]:
-        return self._write(actor, lambda tx: _network(tx.connection, networks.create(tx, spec, self._vlan_range)))
+    def create_network(self, spec: NetworkSpec, actor: str, *, by_project: bool = False) -> Written[NetworkRecord]:
+        def work(tx: Transaction) -> NetworkRecord:
+            if by_project:
+                assert spec.project_id is not None, "who makes a network of its own is a project"
+                quotas.require_network(tx.connection, spec.project_id, self._limits)
+            return network(tx.connection, networks.create(tx, spec, self._vlan_range))
+
+        return self._write(actor, work)
+
+    def create_networks(self, spec: NetworkSpec, carving: Carving, actor: str) -> Written[list[NetworkRecord]]:
+        def work(tx: Transaction) -> list[NetworkRecord]:
+            return load_networks(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
+
+        return self._write(actor, work)
 
     def update_network(self, network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
             networks.update_network(tx, network_id, changes)
-            return _network(tx.connection, network_id)
+            return network(tx.connection, network_id)
 
         return self._write(actor, work)
 
     def delete_network(self, network_id: str, actor: str) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
-            last = _network(tx.connection, network_id)
+            last = network(tx.connection, network_id)
             networks.delete_network(tx, network_id)
             return last
 
         return self._write(actor, work)
 
+    def replace_gateway_nodes(self, lost: Collection[str]) -> Written[list[tuple[str, str]]]:
+        """Other nodes become the ways out that lost ones were; (network's name, node) of each."""
+        return self._write(SYSTEM, lambda tx: gateway_nodes.replace(tx, lost))
+
     def get_network(self, network_id: str) -> NetworkRecord:
-        return self._database.read(lambda connection: _network(connection, network_id))
+        return self._database.read(lambda connection: network(connection, network_id))
 
     def list_networks(
         self,
@@ -108,7 +136,7 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
         def work(connection: Connection) -> list[NetworkRecord]:
             ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return loader.load_networks(connection, ids)
+            return load_networks(connection, ids)
 
         return self._database.read(work)
 
@@ -121,9 +149,16 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
         return self._write(actor, work)
 
+    def create_device_ports(self, project_id: str, template: PortSpec, actor: str) -> Written[list[PortRecord]]:
+        def work(tx: Transaction) -> list[PortRecord]:
+            specs = project_networks.device_ports(tx, project_id, template)
+            return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
+
+        return self._write(actor, work)
+
     def update_port(self, port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
-            ports.update_port(tx, port_id, changes, self._limits)
+            ports.update_port(tx, port_id, changes, self._limits, self._holds)
             return _port(tx.connection, port_id)
 
         return self._write(actor, work)
@@ -131,7 +166,7 @@ class Store(FloatingIpStore, SecurityGroupStore):
     def delete_port(self, port_id: str, actor: str) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
             last = _port(tx.connection, port_id)
-            ports.delete_port(tx, port_id)
+            ports.delete_port(tx, port_id, self._holds)
             return last
 
         return self._write(actor, work)
@@ -155,6 +190,9 @@ class Store(FloatingIpStore, SecurityGroupStore):
 
         return self._write(actor, work)
 
+    def hold_address(self, port_id: str, address: IPv4Address, mac: str) -> Written[bool]:
+        return self._write(SYSTEM, lambda tx: address_holders.claim(tx, port_id, address, mac))
+
     def end_moves(self, older_than_s: float) -> Written[int]:
         return self._write(SYSTEM, lambda tx: moves.end_old(tx, older_than_s))
 
@@ -169,6 +207,7 @@ class Store(FloatingIpStore, SecurityGroupStore):
         network_id: str | None = None,
         node: str | None = None,
         device_id: str | None = None,
+        address: str | None = None,
         limit: int | None = None,
         marker: str | None = None,
     ) -> list[PortRecord]:
@@ -183,6 +222,8 @@ class Store(FloatingIpStore, SecurityGroupStore):
         )
         if node is not None:
             conditions.append(or_(table.bound_node == node, table.bound_node.is_(None) & (table.node == node)))
+        if address is not None:
+            conditions.append(address_search.ports_with(address))
 
         def work(connection: Connection) -> list[PortRecord]:
             return _ports(connection, loader.page(connection, table.id, table.key, conditions, limit, marker))
@@ -240,8 +281,23 @@ class Store(FloatingIpStore, SecurityGroupStore):
         kept = list(batch)
         return self._database.write(lambda connection: leases.record(connection, kept)) if kept else 0
 
-    def list_leases(self, *, port_id: str | None = None) -> list[LeaseRecord]:
-        return self._database.read(lambda connection: leases.load(connection, port_id))
+    def list_leases(
+        self,
+        *,
+        port_id: str | None = None,
+        network_id: str | None = None,
+        project_id: str | None = None,
+        address: IPv4Address | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[Lease]:
+        table = schema.ports.c
+        wanted = {table.id: port_id, table.network_id: network_id, table.project_id: project_id}
+        now = self._clock()
+        return self._database.read(
+            lambda connection: leases.page(connection, wanted, address, state, now, limit, marker)
+        )
 
     def revision(self) -> int:
         return self._database.read(journal.revision)
@@ -263,12 +319,6 @@ class Store(FloatingIpStore, SecurityGroupStore):
         self, *, after: int = 0, limit: int = 100, kind: str | None = None, object_id: str | None = None
     ) -> list[JournalEntry]:
         return self._database.read(lambda connection: journal.entries(connection, after, limit, kind, object_id))
-
-
-def _network(connection: Connection, network_id: str) -> NetworkRecord:
-    for record in loader.load_networks(connection, [network_id]):
-        return record
-    raise NotFound("network_unknown", f"there is no network {network_id}")
 
 
 def _port(connection: Connection, port_id: str) -> PortRecord:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from controller.store import debts
+from controller.store import address_history, debts
 from controller.store.engine import Database
 from controller.store.journal import Transaction
 from controller.store.specs import Written
@@ -30,6 +30,7 @@ class Writer:
         def once(connection: Connection) -> tuple[bool, Written[T]]:
             tx = Transaction.start(connection, actor, self._clock())
             value = work(tx)
+            address_history.follow(tx)
             last = tx.finish()
             debts.incur(tx, last, self._database.read)
             return last >= tx.revision, Written(last, value)

@@ -67,6 +67,11 @@ class Control:
     def config_file(self) -> Path:
         return self.directory / "controller.conf"
 
+    @property
+    def starter(self) -> Path:
+        """For the operator: the command that starts the controller, when it was killed."""
+        return self.directory / "start"
+
     def start_network(self) -> None:
         """The management network alone, for nodes to join."""
         netns.create(self.namespace)
@@ -89,6 +94,7 @@ class Control:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_config()
         self._write_wrapper()
+        self._write_starter()
         command = [sys.executable, "-m", "controller", "--config-file", str(self.config_file)]
         log = self.directory / "controller.log"
         self.process = start("controller", netns.command(self.namespace, command), log, cwd=PROJECT_ROOT)
@@ -167,6 +173,13 @@ class Control:
             f'env PYTHONPATH={PROJECT_ROOT} {sys.executable} -m controller.cli.main "$@"\n'
         )
         wrapper.chmod(0o755)
+
+    def _write_starter(self) -> None:
+        self.starter.write_text(
+            f"#!/bin/sh\ncd {PROJECT_ROOT} && exec nsenter --net={netns.DIRECTORY}/{self.namespace} "
+            f"{sys.executable} -m controller --config-file {self.config_file}\n"
+        )
+        self.starter.chmod(0o755)
 
 
 def write_ini(path: Path, sections: Mapping[str, Mapping[str, object]]) -> None:

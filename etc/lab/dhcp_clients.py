@@ -22,13 +22,16 @@ _UDHCPC_SCRIPT = """#!/bin/sh
 exec /etc/udhcpc/default.script "$@"
 """
 
+# What it asks for is what Debian's own file has it ask for.
 _DHCLIENT_CONF = """timeout 30;
 retry 1;
 initial-interval 1;
 backoff-cutoff 2;
+option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
 send host-name "{hostname}";
-request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, domain-search, interface-mtu,
-        rfc3442-classless-static-routes, ntp-servers;
+request subnet-mask, broadcast-address, time-offset, routers, domain-name, domain-name-servers, domain-search,
+        host-name, dhcp6.name-servers, dhcp6.domain-search, dhcp6.fqdn, dhcp6.sntp-servers, netbios-name-servers,
+        netbios-scope, interface-mtu, rfc3442-classless-static-routes, ntp-servers;
 """
 
 _NETWORKD_NETWORK = """[Match]
@@ -67,7 +70,9 @@ def _udhcpc(guest: Guest) -> list[str]:
     script = guest.directory / "udhcpc.script"
     script.write_text(_UDHCPC_SCRIPT.format(lease=guest.lease_file))
     script.chmod(0o755)
-    options = [flag for name in ("mtu", "search", "ntpsrv", "staticroutes") for flag in ("-O", name)]
+    options = [
+        flag for name in ("mtu", "search", "ntpsrv", "staticroutes", "tftp", "bootfile") for flag in ("-O", name)
+    ]
     return [
         "udhcpc",
         "-f",

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from agent import namespaces
 from controller.client import LONGEST_POLL, Object
 from etc.lab import netns
 from etc.lab.capture import Capture
@@ -203,11 +204,11 @@ def _signals_held() -> Iterator[None]:
 
 
 def sweep_namespaces(prefix: str) -> None:
-    """End every process in the namespaces of a prefix, and remove these."""
+    """End every process in the namespaces of a prefix, and remove these and what /etc/netns has for them."""
     left = netns.names(f"{prefix}-")
     if left:
         netns.end_processes(left)
-        netns.delete(*left)
+    netns.delete(*left, *namespaces.with_resolver(f"{prefix}-"))
 
 
 def sweep(prefix: str) -> None:

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent import namespaces as named
 from etc.lab.processes import run
 
-DIRECTORY = Path("/run/netns")
+DIRECTORY = named.DIRECTORY
 IFNAMSIZ = 15
 """Longest interface name, in characters (linux/if.h, less the closing zero)."""
 
@@ -29,9 +30,10 @@ def names(prefix: str) -> list[str]:
 
 
 def create(*namespaces: str) -> None:
-    """Make namespaces, with their loopback up. Raises CommandFailed when one exists."""
+    """Make namespaces, with their loopback up and a resolv.conf of their own. Raises CommandFailed when one exists."""
     run(["ip", "-batch", "-"], text="".join(f"netns add {name}\n" for name in namespaces))
     for name in namespaces:
+        named.add_resolver(name)
         run(["ip", "-netns", name, "link", "set", "lo", "up"])
 
 
@@ -40,6 +42,8 @@ def delete(*namespaces: str) -> None:
     present = [name for name in namespaces if (DIRECTORY / name).exists()]
     if present:
         run(["ip", "-force", "-batch", "-"], text="".join(f"netns delete {name}\n" for name in present), check=False)
+    for name in namespaces:
+        named.remove_resolver(name)
 
 
 def configure(namespace: str, *lines: str) -> None:

@@ -50,13 +50,12 @@ class OpenVSwitch:
             "ovsdb-server",
             f"{self.directory}/conf.db",
             f"--remote=punix:{self.directory}/db.sock",
-            f"--unixctl={self.directory}/ovsdb.ctl",
         )
         self.server.wait_for((self.directory / "db.sock").is_socket, START_DEADLINE, "no database socket")
         self.server.wait_for(lambda: self._vsctl_works("--no-wait", "init"), START_DEADLINE, "no database")
 
     def start_switch(self) -> None:
-        self.switch = self._daemon("ovs-vswitchd", self.database, f"--unixctl={self.directory}/vswitchd.ctl")
+        self.switch = self._daemon("ovs-vswitchd", self.database)
         # A vsctl that waits returns when the switch has taken over the whole configuration.
         self.switch.wait_for(lambda: self._vsctl_works("--timeout=5", "init"), START_DEADLINE, "no answer")
 
@@ -85,9 +84,9 @@ class OpenVSwitch:
         target = f"unix:{self.directory}/{bridge}.mgmt"
         return run(["ovs-ofctl", "-O", OPENFLOW, command, target, *args], text=text, env=self._full_env())
 
-    def appctl(self, *args: str, daemon: str = "vswitchd") -> str:
-        """ovs-appctl to the switch, or to the database with daemon="ovsdb"."""
-        return run(["ovs-appctl", "-t", f"{self.directory}/{daemon}.ctl", *args], env=self._full_env())
+    def appctl(self, *args: str) -> str:
+        """ovs-appctl to the switch, which it finds by its pidfile."""
+        return run(["ovs-appctl", *args], env=self._full_env())
 
     def flows(self, bridge: str = "br-int") -> list[str]:
         """The installed flows, one a line, without statistics, sorted."""
@@ -107,7 +106,9 @@ class OpenVSwitch:
 
     def _daemon(self, name: str, *args: str) -> Process:
         log = self.directory / f"{name}.log"
-        line = netns.command(self.namespace, [name, *args, f"--log-file={log}", "-vconsole:off", "-vsyslog:off"])
+        line = netns.command(
+            self.namespace, [name, *args, "--pidfile", f"--log-file={log}", "-vconsole:off", "-vsyslog:off"]
+        )
         return start(f"{name} of {self.namespace}", line, self.directory / f"{name}.out", env=self._env)
 
     def _vsctl_works(self, *args: str) -> bool:

@@ -119,20 +119,23 @@ It is yours until Ctrl-C. All files: {lab.directory}
   the operator's command      {lab.directory}/trunkline status
                               {lab.directory}/trunkline port list
   a VM more                   {lab.directory}/trunkline port create vm --network blue
-                              {lab.directory}/{node.name}/on trunkline plug vm --namespace vm
-                              ip netns exec vm udhcpc -i eth0 -f -q
+                              {lab.directory}/{node.name}/on trunkline plug vm --namespace {lab.prefix}-vm
+                              ip netns exec {lab.prefix}-vm udhcpc -i eth0 -f -q
   inside a VM                 ip netns exec {vm.namespace} ping {FAR_HOST.ip}
   the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
   on a node                   {lab.directory}/{node.name}/on ovs-vsctl show
                               {lab.directory}/{node.name}/on ovs-ofctl -O OpenFlow14 dump-flows br-int
+                              {lab.directory}/{node.name}/on ovs-appctl dpctl/dump-conntrack
   a floating IP               {lab.directory}/trunkline floating-ip create --pool public --project blue
                               {lab.directory}/trunkline floating-ip list
   security groups             {lab.directory}/trunkline security-group list
                               {lab.directory}/trunkline security-group show web --project blue
                               {lab.directory}/trunkline port counters blue-{node.name}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
-  the REST API                {lab.control.url}/v1 in the namespace {lab.control.namespace}, token {ADMIN_TOKEN}
-  without a controller        kill {controller}    then try everything again
+  the REST API (docs/api.md)  ip netns exec {lab.control.namespace} \\
+                              curl -H "Authorization: Bearer {ADMIN_TOKEN}" {lab.control.url}/v1
+  without a controller        kill {controller}    then try again all but DHCP and changes
+  with one again              {lab.control.starter} &
 """,
         markup=False,
         soft_wrap=True,

@@ -14,6 +14,9 @@ from flows.pipeline import (
     LOG_METER,
     LOG_PACKET_INS,
     PORT_PACKET_INS,
+    RELAY_METER,
+    RELAY_PACKET_INS,
+    RELAYED,
     SHARED_METER,
     SHARED_PACKET_INS,
     TOO_LARGE,
@@ -45,12 +48,15 @@ def static() -> Iterator[Flow]:
     # what neighbours say must be heard, however much else comes from outside
     too_large = matching(reg6=0, reg0=TOO_LARGE)
     yield flow(Rule.ALLOWANCE_SHARED, Priority.LOW, too_large, Meter(TOO_LARGE_METER))
+    relayed = matching(reg6=0, reg0=RELAYED)
+    yield flow(Rule.ALLOWANCE_SHARED, Priority.NORMAL, relayed, Meter(RELAY_METER))
     yield flow(Rule.REPORT_ALLOWANCE, Priority.MISS, (), Meter(LOG_METER))
 
 
 def static_meters() -> Iterator[MeterConfig]:
     yield MeterConfig(SHARED_METER, *SHARED_PACKET_INS, packets=True)
     yield MeterConfig(LOG_METER, *LOG_PACKET_INS, packets=True)
+    yield MeterConfig(RELAY_METER, *RELAY_PACKET_INS, packets=True)
     yield MeterConfig(TOO_LARGE_METER, *TOO_LARGE_PACKET_INS, packets=True)
 
 

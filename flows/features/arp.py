@@ -51,7 +51,10 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 
 
 def known_ports(view: View, network: Network) -> Iterator[Flow]:
-    """For a network that asks for it: every port's address, so that no request is broadcast. O(all its ports)."""
+    """For a network that asks for it: every port's address, so that no request is broadcast. O(all its ports).
+
+    For an address that several ports may use the VMs answer: it may move while there is no controller.
+    """
     if not network.arp_responder or not view.present(network):
         return
     snapshot = view.snapshot
@@ -60,6 +63,8 @@ def known_ports(view: View, network: Network) -> Iterator[Flow]:
         mac = mac_to_int(port.mac)
         for fixed_ip in port.fixed_ips:
             address = int(fixed_ip.address)
+            if (network.id, address) in snapshot.ports_by_pair:
+                continue
             # a VM that probes for its own address before it takes it (RFC 5227) must not hear an answer
             yield flow(
                 Rule.ARP_SWITCHED_OWN,

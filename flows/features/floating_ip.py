@@ -91,10 +91,10 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     assert seat is not None
     zone = nat_zone(seat.zone)
     led_to = {forwarding.fixed_ip for forwarding in view.forwardings(port)}
-    for fixed_ip in port.fixed_ips:
-        address = int(fixed_ip.address)
-        own = view.floating_ips(port, fixed_ip.address)
-        if not own and fixed_ip.address not in led_to:
+    for one in port.own:
+        address = int(one.address)
+        own = view.floating_ips(port, one.address)
+        if not own and one.address not in led_to:
             continue
         yield flow(
             Rule.FLOATING_TRANSLATED,

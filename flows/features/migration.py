@@ -105,8 +105,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     if migration is None or seat is None:
         return
     if role is not Role.ACTIVE and network.routed:
-        for fixed_ip in port.fixed_ips:
-            address = int(fixed_ip.address)
+        for own in port.own:
+            address = int(own.address)
             group = matching(reg5=network.router_key, reg0=_FROM_GROUP, eth_type=ETH_IP, ip_dst=address)
             if role is Role.LEFT:
                 yield drop(Rule.DROP_GROUP_TWICE, Priority.HIGH, group, key=port.key)

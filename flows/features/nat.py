@@ -1,8 +1,9 @@
 """Tables 2, 3, 32, 34 and 36: out to an external network behind the node's SNAT address, and the replies back in.
 
-Every node translates for its own VMs: no packet visits another node. Where two networks use one range, the later one's
-ports are first translated to their carrier address in the port's own zone, so that no tuple stands for two ports. So is
-what comes from behind a port that a static route leads to, since its addresses are anybody's.
+Every node translates for its own VMs, and no packet visits another node, unless gateway mode `single` says so. Where
+two networks use one range, the later one's ports are first translated to their carrier address in the port's own zone,
+so that no tuple stands for two ports. So is what comes from behind a port that a static route leads to, since its
+addresses are anybody's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from flows.pipeline import (
     CONTROLLER_PORT,
     FLAG_FLOATING,
     FLAG_FROM_UPLINK,
+    FLAG_ONWARD,
     HOST_SNAT_PORTS,
     CtZone,
     Priority,
@@ -51,7 +53,9 @@ def static() -> Iterator[Flow]:
 
 def network(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out(network)
-    if external is None or not view.present(network):
+    if external is None or not view.attends(network):
+        return
+    if network.single and not view.is_gateway_node(network):
         return
     key = network.key
     yield from _exempt(network, external)
@@ -66,6 +70,8 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     if network.carrier_nat:
         return
     yield flow(Rule.SNAT, Priority.NORMAL, matching(metadata=key, eth_type=ETH_IP), *to_snat, key=key)
+    # by a network's only way out comes what is for a port of any node
+    onward = (SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_ONWARD),) if network.single else ()
     for cidr, _prefix in cidr_match(network):
         yield flow(
             Rule.EXTERNAL_REPLY,
@@ -73,6 +79,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             matching(eth_type=ETH_IP, ip_dst=cidr, ct_state=_REPLY_OR_RELATED),
             SetField(Reg.NETWORK, key),
             SetField(Reg.ROUTER, network.router_key),
+            *onward,
             *checks(external.mtu, network.mtu),
             Goto(Table.ROUTING),
             key=key,
@@ -127,7 +134,7 @@ def _exempt(network: Network, external: Network) -> Iterator[Flow]:
                 matching(metadata=external.key, eth_type=ETH_IP, ip_src=exempt, ip_dst=cidr),
                 SetField(Reg.NETWORK, key),
                 SetField(Reg.ROUTER, network.router_key),
-                SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_FLOATING),
+                SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_FLOATING | (FLAG_ONWARD if network.single else 0)),
                 *checks(external.mtu, network.mtu),
                 Goto(Table.ROUTING),
                 key=key,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 
 from flows.features import migration, qos
-from flows.ir import Flow, Goto, drop, flow, matching
+from flows.features.allowance import punt
+from flows.ir import Flow, Goto, Resubmit, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC, NODE_MACS, Priority, Table
 from flows.protocols import (
@@ -25,6 +26,7 @@ from flows.view import View, mac_to_int, range_match
 
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
 _BROADCAST_IP = 0xFFFFFFFF
+_COPIED_BYTES = 64  # all of ARP, under a VLAN tag
 _BRIDGE_GROUP = (0x0180C2000000, 0xFFFFFFFFFFF0)  # value and mask: no bridge forwards these (IEEE 802.1Q-2018, 8.6.3)
 
 
@@ -64,16 +66,19 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         return
     mac = mac_to_int(port.mac)
     speaks = migration.speaks(view, port)
-    own = [(mac, IPv4Network(fixed_ip.address)) for fixed_ip in port.fixed_ips]
+    own = [(mac_to_int(one.mac), IPv4Network(one.address)) for one in port.own]
     pairs = [(mac_to_int(pair.mac), pair.cidr) for pair in port.address_pairs]
+    watched = {(mac_to_int(pair.mac), pair.cidr) for pair in port.address_pairs if network.virtual(pair)} - set(own)
     for sender, cidr in dict.fromkeys(own + pairs):
         addresses = range_match(cidr)
+        # who says that he has it now is heard; the copy comes last, for a meter drops it with all that is still to come
+        claims = (sender, cidr) in watched
         yield flow(
-            Rule.ALLOW_ARP,
+            Rule.PUNT_HOLDER if claims else Rule.ALLOW_ARP,
             Priority.NORMAL,
             matching(reg6=port.key, eth_src=sender, eth_type=ETH_ARP, arp_sha=sender, arp_spa=addresses),
             *speaks,
-            Goto(Table.ARP_RESPONDER),
+            *((Resubmit(Table.ARP_RESPONDER), *punt(_COPIED_BYTES)) if claims else (Goto(Table.ARP_RESPONDER),)),
             key=port.key,
         )
         yield flow(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import policy
 from flows.features.allowance import punt
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back, untagged
 from flows.ir import Action, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
-from flows.model import GatewayMode, Network, Port
+from flows.model import GatewayMode, Network, OwnAddress, Port
 from flows.pipeline import (
     FLAG_LIFTED,
     FROM_UPLINK,
@@ -31,7 +32,7 @@ from flows.pipeline import (
 )
 from flows.protocols import ETH_IP, ETH_MULTICAST
 from flows.rules import Rule
-from flows.view import View, cidr_match, mac_to_int, range_match
+from flows.view import Role, View, cidr_match, mac_to_int, range_match
 
 LIFT: tuple[Action, ...] = (SetField(Reg.FLAGS, FLAG_LIFTED), Goto(Table.ROUTING))
 
@@ -58,7 +59,7 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
-    if view.present(network):
+    if view.attends(network):
         yield from _outwards(view, network)
     if view.narrow(network) and (view.present(network) or view.reachable(network)):
         too_large = matching(metadata=network.key, reg0=TOO_LARGE)
@@ -157,15 +158,24 @@ def _turned_round() -> tuple[Action, ...]:
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     if not network.translated:
         return
-    for fixed_ip in port.fixed_ips:
+    for own in port.own:
+        mac, onward = _towards(view, port, own)
         yield flow(
             Rule.DELIVER,
             Priority.NORMAL,
-            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=int(fixed_ip.address)),
+            matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=int(own.address)),
             Resubmit(Table.TEACH),
             SetField(Reg.NETWORK, network.key),
             SetField("eth_src", GATEWAY_MAC),
-            SetField("eth_dst", mac_to_int(port.mac)),
-            Goto(Table.L2_FORWARD),
+            SetField("eth_dst", mac_to_int(mac)),
+            *onward,
             key=port.key,
         )
+
+
+def _towards(view: View, port: Port, own: OwnAddress) -> tuple[str, tuple[Action, ...]]:
+    """The MAC, and the way on. Switching knows a port by its own MAC alone: another leads to all that may use it."""
+    seat = view.seat(port)
+    if own.mac == port.mac or seat is None or view.role(port) is not Role.ACTIVE:
+        return port.mac, (Goto(Table.L2_FORWARD),)
+    return own.mac, (*policy.towards(view, port, seat), Goto(Table.INGRESS_CONNTRACK))

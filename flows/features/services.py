@@ -1,13 +1,14 @@
-"""Table 12: what the node itself answers to a VM: DHCP by the controller, echo requests in place."""
+"""Tables 12 and 13: what the node itself answers to a VM: DHCP by the controller, echo requests in place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from flows.features.allowance import punt
-from flows.ir import Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
+from flows.features.size import measured
+from flows.ir import Action, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import GATEWAY_MAC, Priority, Table
+from flows.pipeline import GATEWAY_MAC, TOO_LARGE, Priority, Table
 from flows.protocols import (
     ANY_FRAGMENT,
     DHCP_CLIENT_PORT,
@@ -26,34 +27,56 @@ _TTL = 64
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.EGRESS_CONNTRACK))
+    yield drop(Rule.DROP_ECHO, Priority.MISS)
+
+
+def echoed(mac: int, address: int) -> tuple[Action, ...]:
+    """Turns an echo request to an address into its reply (RFC 792) without sending it."""
+    return (
+        Move("eth_src", "eth_dst"),
+        SetField("eth_src", mac),
+        Move("ip_src", "ip_dst"),
+        SetField("ip_src", address),
+        SetField("icmp_type", ICMP_ECHO_REPLY),
+        SetField("nw_ttl", _TTL),
+    )
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
         return
-    for address in map(int, view.gateways(network)):
+    gateways = list(map(int, view.gateways(network)))
+    if view.present(network):
+        too_large = matching(metadata=network.key, reg0=TOO_LARGE)
+        yield flow(Rule.PUNT_LARGE_ECHO, Priority.GUARD, too_large, *punt(), key=network.key)
+    for address in gateways:
         to_gateway = {"reg5": network.router_key, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": address}
-        turned_round = (
-            Move("eth_src", "eth_dst"),
-            SetField("eth_src", GATEWAY_MAC),
-            Move("ip_src", "ip_dst"),
-            SetField("ip_src", address),
-            SetField("icmp_type", ICMP_ECHO_REPLY),
-            SetField("nw_ttl", _TTL),
-            OutputInPort(),
-        )
-        asked = matching(**to_gateway, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
-        yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, asked, *turned_round, key=network.key)
+        turned_round = (*echoed(GATEWAY_MAC, address), OutputInPort())
+        for sender, measure in _senders(view, network):
+            asked = matching(**to_gateway, **sender, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
+            yield flow(Rule.TO_GATEWAY, Priority.NORMAL, asked, *measure, Goto(Table.GATEWAY), key=network.key)
         # no fragment shows its type, and only the first has one
         part = matching(**to_gateway, ip_frag=ANY_FRAGMENT)
-        yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, part, *turned_round, key=network.key)
+        yield flow(Rule.TO_GATEWAY, Priority.HIGH, part, Goto(Table.GATEWAY), key=network.key)
+        yield flow(Rule.GATEWAY_ECHO, Priority.NORMAL, matching(**to_gateway), *turned_round, key=network.key)
         yield drop(
             Rule.DROP_GATEWAY,
             Priority.LOW,
             matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=address),
             key=network.key,
         )
+
+
+def _senders(view: View, network: Network) -> Iterator[tuple[dict[str, int], tuple[Action, ...]]]:
+    """Who may ask the gateway of a network, as a match, and how it is measured: by its own network."""
+    members = [other for other in view.snapshot.router_networks(network.router_key) if other.routed]
+    if len({other.mtu for other in members}) == 1:
+        yield {}, measured(network.mtu)
+        return
+    for other in members:
+        if view.present(other):
+            yield {"metadata": other.key}, measured(other.mtu)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

@@ -42,7 +42,7 @@ def static() -> Iterator[Flow]:
 
 def network(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out(network)
-    if external is None or not view.present(network):
+    if external is None or not view.attends(network):
         return
     key = network.key
     measured = checks(network.mtu, external.mtu)
@@ -71,7 +71,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     external = view.way_out(network)
     if external is None:
         return
-    for fixed_ip in port.fixed_ips:
-        taken = view.outside_mtu(network, port, fixed_ip.address)
+    for one in port.own:
+        taken = view.outside_mtu(network, port, one.address)
         if taken is not None and taken != external.mtu:
-            yield own(network, port, fixed_ip.address, taken, Priority.FLOATING, {})
+            yield own(network, port, one.address, taken, Priority.FLOATING, {})

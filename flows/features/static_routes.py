@@ -29,7 +29,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             matching(reg5=network.router_key, eth_type=ETH_IP, ip_dst=range_match(route.destination)),
             DecTtl(),
             SetField("eth_src", GATEWAY_MAC),
-            SetField("eth_dst", mac_to_int(port.mac)),
+            SetField("eth_dst", next(mac_to_int(one.mac) for one in port.own if one.address == route.next_hop)),
             SetField(Reg.NETWORK, network.key),
             Goto(Table.L2_FORWARD),
             key=network.key,

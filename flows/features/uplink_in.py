@@ -33,7 +33,7 @@ from flows.view import View
 _LEARNED_FOR = 10
 _LEARNED_LIMIT = 20000
 
-_LEARN_SENDER = Learn(
+LEARN_SENDER = Learn(
     table=Table.REMOTE_NEXT_HOP,
     priority=Priority.LEARNED,
     idle_timeout=_LEARNED_FOR,
@@ -53,7 +53,7 @@ def static() -> Iterator[Flow]:
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
-    if view.present(network):
+    if view.attends(network):
         yield from _guards(view, network)
     if not view.reachable(network):
         return
@@ -65,7 +65,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             Rule.UPLINK_ROUTED,
             Priority.LOCAL,
             matching(metadata=key, eth_dst=target, eth_src=from_node, eth_type=ETH_IP),
-            _LEARN_SENDER,
+            LEARN_SENDER,
             *marks,
             Goto(Table.LOCAL_DELIVERY),
             key=key,
@@ -76,7 +76,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             Rule.UPLINK_TAUGHT,
             Priority.LOCAL,
             matching(metadata=key, eth_dst=pupil, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
-            _LEARN_SENDER,
+            LEARN_SENDER,
             Goto(Table.TEACH),
             key=key,
         )
@@ -102,10 +102,12 @@ def _guards(view: View, network: Network) -> Iterator[Flow]:
                 matching(metadata=key, eth_type=ETH_IP, ip_proto=PROTO_UDP, **ports),
                 key=key,
             )
+    # its gateway node answers machines
+    asked = Priority.HIGH if view.is_gateway_node(network) else Priority.GUARD
     for address in map(int, view.gateways(network)):
         yield drop(
             Rule.DROP_UPLINK_GATEWAY,
-            Priority.GUARD,
+            asked,
             matching(metadata=key, eth_type=ETH_ARP, arp_tpa=address),
             key=key,
         )

@@ -14,12 +14,12 @@ from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Ser
 from controller.packet_in.leases import LeaseLog
 from flows.pipeline import GATEWAY_MAC
 from flows.rules import Rule, cookie
-from tests.unit.packet_in import model, wire
+from tests.unit.packet_in import model, test_dhcp_relay, wire
 from tests.unit.packet_in.test_frames import TestNeighbours, packet
 from tests.unit.packet_in.wire import Message, take_apart
 
 LIMIT_SECONDS = 0.050
-SNAPSHOT = model.cloud()
+SNAPSHOT = test_dhcp_relay.world()
 COUNTERS: dict[str, int] = {}
 DISPATCHER = Dispatcher(
     "n1",
@@ -40,6 +40,8 @@ PUNTS = ((cookie(Rule.PUNT_DHCP, 10), 100),) + (
     (cookie(Rule.PUNT_TOO_LARGE_IN, 1), model.UPLINK),
     (cookie(Rule.PUNT_UNRESOLVED, model.EXTERNAL_KEY), 100),
     (cookie(Rule.PUNT_ON_LINK, model.EXTERNAL_KEY), 100),
+    (cookie(Rule.PUNT_HOLDER, 10), 100),
+    (cookie(Rule.PUNT_RELAYED_DHCP, model.EXTERNAL_KEY), model.UPLINK),
 )
 ADDRESS = IPv4Address("10.0.0.5")
 SEEDS = (
@@ -48,6 +50,8 @@ SEEDS = (
     Message(type=wire.REQUEST, ciaddr=ADDRESS, source=ADDRESS).frame(),
     Message(type=wire.INFORM, ciaddr=ADDRESS, source=ADDRESS).frame(),
     Message(type=None, options=((52, b"\x03"),), file=b"\x35\x01\x01\xff", sname=b"\x37\x02\x01\x03\xff").frame(),
+    test_dhcp_relay.RELAYED.frame(),
+    test_dhcp_relay.REQUEST.change(ciaddr=test_dhcp_relay.ADDRESS).frame(),
     packet(),
     packet(payload=bytes(600), protocol=17, options=bytes(40)),
     packet(payload=bytes(1600), protocol=17, ttl=63, options=b"\x83\x07" + bytes(10)),

@@ -239,10 +239,28 @@ def test_options_as_a_client_understands_them(cloud: Cloud) -> None:
     expected = {
         "ip": str(vm.address), "subnet": "255.255.255.0", "mask": "24", "broadcast": "10.40.0.255", "mtu": "1442",
         "dns": "10.40.0.5 9.9.9.9", "domain": "cloud.example", "search": "cloud.example lab.example",
-        "ntpsrv": "10.40.0.2 10.40.0.3", "lease": "3600", "serverid": got["router"], "hostname": "reader",
+        "ntpsrv": "10.40.0.2 10.40.0.3", "tftp": "boot.cloud.example", "bootfile": "pxelinux.0", "lease": "3600",
+        "serverid": got["router"], "hostname": "reader",
     }  # fmt: skip
     assert {name: got.get(name) for name in expected} == expected
     assert got["staticroutes"].startswith("192.168.0.0/16 10.40.0.7 192.0.2.8/29 10.40.0.8 0.0.0.0/0")
+
+
+def test_options_of_a_port_as_a_client_understands_them(cloud: Cloud) -> None:
+    """Free ones, each in the place of the network's (nova-network C15)."""
+    routes = "10c0a8" + ip("10.40.0.9").hex() + "00" + ip("10.40.0.9").hex()
+    own = {26: "1400", 42: "10.40.0.4", 66: "10.40.0.9", 67: "own.efi", 119: "own.example,b.example", 121: routes}
+    options: list[Object] = [{"code": code, "value": value} for code, value in own.items()]
+    vm, _ = cloud.vm("ownreader", "options", 1, dhcp_options=options)
+    vm.start_client()
+    assert vm.wait_configured().mtu == 1400
+    got = vm.lease()
+    expected = {
+        "mtu": "1400", "ntpsrv": "10.40.0.4", "tftp": "10.40.0.9", "bootfile": "own.efi", "siaddr": "10.40.0.9",
+        "boot_file": "own.efi", "search": "own.example b.example",
+        "staticroutes": "192.168.0.0/16 10.40.0.9 0.0.0.0/0 10.40.0.9",
+    }  # fmt: skip
+    assert {name: got.get(name, "").strip() for name in expected} == expected
 
 
 def test_a_change_is_in_the_next_renewal(cloud: Cloud) -> None:
@@ -375,3 +393,29 @@ def test_a_network_without_dhcp_is_silent(cloud: Cloud) -> None:
     for vm in (first, second):
         assert (Rule.PUNT_DHCP, vm.port["key"]) not in frames.packets(vm.node)
     assert (Rule.PUNT_DHCP, cloud.clients["udhcpc"].port["key"]) in frames.packets(first.node)
+
+
+def test_c17_renewals_are_by_unicast_for_ever(cloud: Cloud) -> None:
+    """Ten of udhcpc, which renews whenever it is told to, and three more of each other client in its own time."""
+    for vm in cloud.clients.values():
+        vm.wait_configured(30)
+    before = {name: len(cloud.taps[name].asked()) for name in CLIENTS}
+    vm, tap = cloud.clients["udhcpc"], cloud.taps["udhcpc"]
+    taken = vm.directory / "lease"  # written anew with each lease; who is told again before that begins from nothing
+    for _ in range(10):
+        last = taken.stat().st_ino
+        vm.renew()
+        wait_until(lambda last=last: taken.stat().st_ino != last, 10, "a renewal")
+    for name, vm in cloud.clients.items():
+        tap, enough = cloud.taps[name], 10 if name == "udhcpc" else 3
+        wait_until(
+            lambda vm=vm, tap=tap, name=name, enough=enough: len(acknowledged(tap, vm.address, before[name])) >= enough,
+            4 * LEASE,
+            name,
+        )
+        asked = tap.asked()[before[name] :]
+        assert {one.type for one in asked} == {wire.REQUEST}, name
+        # udhcpc does not hear what comes before the socket that it asks with is closed, and then asks everybody
+        by_unicast = [one for one in asked if one.unicast]
+        assert len(by_unicast) >= enough if name == "udhcpc" else by_unicast == asked, name
+        assert wire.NAK not in {reply.type for reply in tap.dhcp()}, name

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent import namespaces as named
 from etc.lab import machine, netns, probes
 from etc.lab.capture import ICMP, parse_frame
 from etc.lab.dhcp_clients import CLIENTS
@@ -150,6 +151,7 @@ def test_nothing_is_left_however_it_ends(root: None, number: signal.Signals) -> 
     assert process.stdout and process.stdout.readline() == "built\n"
     started = netns.pids(netns.names(f"{prefix}-"))
     assert len(started) == 2  # ovsdb-server and ovs-vswitchd
+    named.make(f"{prefix}-vm")  # as `trunkline plug` does, when it is told that name
     process.send_signal(number)
     process.wait(20)
     process.stdout.close()
@@ -158,6 +160,7 @@ def test_nothing_is_left_however_it_ends(root: None, number: signal.Signals) -> 
         sweep(prefix)
     assert not (machine.HOME / prefix).exists()
     assert netns.names(f"{prefix}-") == []
+    assert named.with_resolver(f"{prefix}-") == []
     assert not [pid for pid in started if is_running(pid)]
     assert Path("/proc/sys/net/core/rmem_default").read_text() == buffers
 
@@ -168,6 +171,22 @@ def is_running(pid: int) -> bool:
         return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_a_command_in_a_vm_cannot_write_the_machines_resolv_conf(vms: tuple[Vm, Vm]) -> None:
+    resolv_conf = Path("/etc/resolv.conf").read_bytes()
+    written = vms[0].execute("sh", "-c", "echo nameserver 192.0.2.53 >/etc/resolv.conf; cat /etc/resolv.conf")
+    try:
+        assert Path("/etc/resolv.conf").read_bytes() == resolv_conf
+    finally:
+        Path("/etc/resolv.conf").write_bytes(resolv_conf)
+    assert written == "nameserver 192.0.2.53\n"
+
+
+def test_ovs_appctl_on_a_node_finds_its_switch(plain: Lab) -> None:
+    node = plain.node("n1")
+    assert "br-int" in node.execute("ovs-appctl", "dpif/show")
+    assert "ovsdb-server" in node.execute("ovs-appctl", "-t", "ovsdb-server", "version")
 
 
 def test_two_laboratories_with_one_prefix_do_not_meet(plain: Lab) -> None:

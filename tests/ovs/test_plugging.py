@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.plugging import PlugError, Plugged, PlugPort, interface_name, plug, unplug
+from agent.plugging import NoSwitch, PlugError, Plugged, PlugPort, interface_name, plug, unplug
 from etc.lab import netns
 from etc.lab.openvswitch import OpenVSwitch, datapath_type
 from etc.lab.processes import wait_until
@@ -79,7 +79,8 @@ def node(the_node: Node) -> Iterator[Node]:
 
 
 def test_a_veth(node: Node) -> None:
-    assert node.plug(ONE, node.vms[0]) == Plugged(NAME, True) and interface_name(ONE.id) == NAME
+    node.ovs.vsctl("set", "Bridge", "br-int", "external_ids:trunkline-node=n1")
+    assert node.plug(ONE, node.vms[0]) == Plugged(NAME, True, "n1") and interface_name(ONE.id) == NAME
     (guest,) = netns.query(node.vms[0], "link", "show", "eth0")
     assert guest["address"] == ONE.mac and guest["mtu"] == 1400 and "UP" in guest["flags"]
     ids = node.ovs.vsctl("get", "Interface", NAME, "external_ids")
@@ -93,7 +94,7 @@ def test_a_veth(node: Node) -> None:
 def test_again_changes_nothing_and_away_is_away(node: Node) -> None:
     node.plug(ONE, node.vms[0])
     before = node.ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg")
-    assert node.plug(ONE, node.vms[0]) == Plugged(NAME, False)
+    assert not node.plug(ONE, node.vms[0]).changed
     assert node.ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg") == before
     assert node.unplug(ONE, node.vms[0]) is True
     assert node.devices(node.vms[0]) == {"lo"} and NAME not in node.devices(node.namespace)
@@ -155,7 +156,7 @@ def test_what_is_in_the_way_is_named(node: Node) -> None:
     assert "'x;y' is not valid" in complaint(PlugPort("x;y", ONE.mac))
     assert "MAC" in complaint(PlugPort(ONE.id, "fa:16:3e"))
     assert "MTU" in complaint(PlugPort(ONE.id, ONE.mac, 20))
-    with pytest.raises(PlugError, match="Open vSwitch at unix:/none"):
+    with pytest.raises(NoSwitch, match="Open vSwitch at unix:/none"):
         plug(ONE, namespace=node.vms[0], ovsdb="unix:/none")
     assert node.devices(node.vms[0]) == {"lo"} and NAME not in node.devices(node.namespace)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flows.compile import compile_node
+from flows.ir import CheckLarger
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, node_mac
 from flows.protocols import ETH_ARP, ETH_IP
@@ -38,6 +39,7 @@ from tests.simulate.cloud import (
 from tests.simulate.hostile import frame, rolling
 
 SNAT = ip("203.0.113.11")
+LARGER = 9000
 BLUE_TAG, BLUE2_TAG = 0x1000 | 102, 0x1000 | 103
 
 
@@ -122,9 +124,22 @@ def test_lookups_of_each_feature(shared: RealSwitch, feature: str) -> None:
 
 
 def _same_lookups(pair: Pair, made: Packet, in_port: int) -> None:
-    result = pair.simulated.receive(made, in_port)
-    expected = [(step.table, None if step.flow is None else step.flow.cookie) for step in result.steps]
+    expected, measured = _lookups(pair, made, in_port)
+    if measured:
+        # a trace goes both ways from where a packet is measured, first as if it were larger
+        larger, _ = _lookups(pair, made.but(size=LARGER), in_port)
+        expected = larger + expected[measured:]
     assert pair.real.steps(made, in_port) == expected, made
+
+
+def _lookups(pair: Pair, made: Packet, in_port: int) -> tuple[list[tuple[int, int | None]], int]:
+    """Those of the simulator, and how many there are until the packet is measured; 0: it is not."""
+    steps = pair.simulated.receive(made, in_port).steps
+    cookies = [(step.table, None if step.flow is None else step.flow.cookie) for step in steps]
+    measuring = (
+        step.flow is not None and any(isinstance(it, CheckLarger) for it in step.flow.actions) for step in steps
+    )
+    return cookies, next((number for number, found in enumerate(measuring, start=1) if found), 0)
 
 
 def test_lookups_of_random_frames(shared: RealSwitch) -> None:

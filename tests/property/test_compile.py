@@ -26,9 +26,11 @@ from flows.model import (
     Migration,
     MigrationPhase,
     Neighbour,
+    Network,
     NetworkChange,
     NetworkKind,
     NodeChange,
+    OwnAddress,
     PortChange,
     PortForwarding,
     ProviderRule,
@@ -70,11 +72,17 @@ NETWORKS = {net.id: net for net in (*networks(), SECOND)}
 PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.values()) * 2, start=50)}
 
 
-ROUTES = [(), (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address("10.20.0.51")),)]
+SINGLE_SUBNETS = {net.id: subnet(str(net.subnets[0].cidr), f"{net.subnets[0].cidr[254]}") for net in networks()[:4]}
+ROUTES = [
+    (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address(next_hop)),) if next_hop else ()
+    for next_hop in (None, "10.20.0.51", "10.20.0.99")
+]
+RELAYS = (IPv4Address("203.0.113.1"), IPv4Address("10.99.0.1"))
 EXEMPT = [(), (IPv4Network("198.51.100.0/25"),)]
 
 
 VIRTUAL = AddressPair(IPv4Network("10.20.0.99"), "00:00:5e:00:01:07")
+HOLDERS = (51, 53)  # of blue, and of red: an address has one holder on a network
 QOS = [
     Qos(),
     Qos(egress=Bandwidth(10_000, 2000), dscp=46),
@@ -172,7 +180,10 @@ def edits(draw: st.DrawFn) -> Change:
             made = replace(
                 made,
                 port_security=draw(st.booleans()),
-                address_pairs=(draw(st.sampled_from([AddressPair(VIRTUAL.cidr, made.mac), VIRTUAL])),),
+                address_pairs=(pair := draw(st.sampled_from([AddressPair(VIRTUAL.cidr, made.mac), VIRTUAL])),),
+                held=draw(st.sampled_from([(), (OwnAddress(pair.cidr.network_address, pair.mac),)]))
+                if key in HOLDERS
+                else (),
             )
         return PortChange(id_, made)
     if kind == "network":
@@ -187,8 +198,13 @@ def edits(draw: st.DrawFn) -> Change:
             snat_exempt=draw(st.sampled_from(EXEMPT)),
             force_snat=draw(st.sampled_from(EXEMPT)),
             own_snat_address=draw(st.booleans()),
+            dhcp_relays=draw(st.sampled_from([(), RELAYS[:1], RELAYS])),
+            external_network_id=draw(st.sampled_from([None, EXTERNAL])),
             allow_same_net_traffic=draw(st.booleans()),
         )
+        if edited.single:
+            way_out = draw(st.sampled_from([None, *NODES]))
+            edited = replace(edited, gateway_node=way_out, subnets=(SINGLE_SUBNETS.get(net.id, net.subnets[0]),))
         return NetworkChange(net.id, edited)
     name = draw(st.sampled_from(NODES))
     if draw(st.integers(0, 5)) == 0:
@@ -437,8 +453,10 @@ def test_every_rule_is_used() -> None:
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
         *_policed(base),
+        base.apply(2, [NetworkChange(shared.id, replace(shared, dhcp_relays=RELAYS))]),
         base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
         base.apply(2, [PortChange(here.id, replace(here, address_pairs=(VIRTUAL,)))]),
+        *(base.apply(2, [NetworkChange(shared.id, _single(way_out))]) for way_out in ("n1", "n2")),
     ]
     for snapshot in worlds:
         for flow in compile_node(snapshot, "n1").flows():
@@ -448,6 +466,21 @@ def test_every_rule_is_used() -> None:
     learned = {Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE}
     muted = {Rule.DROP_FLOOD_DHCP, Rule.DROP_FLOOD_TTL, Rule.DROP_FLOOD_UNRESOLVED}
     assert set(Rule) - seen == {Rule.STAMP, *learned, *muted}
+
+
+def _single(gateway_node: str | None) -> Network:
+    net = NETWORKS["net-blue"]
+    return replace(net, gateway_mode=GatewayMode.SINGLE, gateway_node=gateway_node, subnets=(SINGLE_SUBNETS[net.id],))
+
+
+@pytest.mark.parametrize("edit", [None, {"key": 77}, {"uplinks": ()}])
+def test_a_network_follows_the_node_that_is_its_way_out(edit: dict[str, object] | None) -> None:
+    base = cloud()
+    before = base.apply(2, [NetworkChange("net-blue", _single("n2"))])
+    change = NodeChange("n2", None if edit is None else replace(base.nodes["n2"], **edit))  # type: ignore[arg-type]
+    after = before.apply(3, [change])
+    program, delta = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+    assert delta and program.digest == compile_node(after, "n1").digest
 
 
 def _policed(base: Snapshot) -> Iterator[Snapshot]:

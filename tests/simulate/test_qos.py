@@ -12,7 +12,15 @@ from flows.fabric import Fabric
 from flows.ir import Meter
 from flows.model import Bandwidth, PortChange, Qos
 from flows.packet import Packet
-from flows.pipeline import LOG_METER, SHARED_METER, TOO_LARGE_METER, egress_meter, ingress_meter, packet_in_meter
+from flows.pipeline import (
+    LOG_METER,
+    RELAY_METER,
+    SHARED_METER,
+    TOO_LARGE_METER,
+    egress_meter,
+    ingress_meter,
+    packet_in_meter,
+)
 from flows.simulate import Result, Switch
 from flows.snapshot import Snapshot
 from tests.simulate.cloud import BLUE2_1, BLUE_1, BLUE_2, BROADCAST, SERVER, UPLINK, ip, reply_to, world
@@ -84,6 +92,7 @@ def test_who_has_no_limits_has_no_meters_but_for_the_controller() -> None:
         SHARED_METER,
         LOG_METER,
         TOO_LARGE_METER,
+        RELAY_METER,
         *(packet_in_meter(key) for key in (10, 20, 30, 40)),
     }
     before, after = ({flow.key for flow in compile_node(each, "n1").flows()} for each in (world(), limited()))

@@ -109,6 +109,22 @@ def test_so_is_one_in_fragments_part_by_part(ip_frag: int) -> None:
     assert (answer["eth_src"], answer["eth_dst"]) == (GATEWAY_MAC, BLUE_1.mac)
 
 
+@pytest.mark.parametrize(("mtu", "size", "answered"), [(1400, 1400, True), (1400, 1401, False), (1500, 1500, True)])
+@pytest.mark.parametrize("alone", [True, False])
+def test_echo_that_is_larger_than_its_senders_network_goes_to_the_controller(
+    mtu: int, size: int, answered: bool, alone: bool
+) -> None:
+    """Whichever gateway of its router it is to; `alone`: the other networks there have MTU 1500."""
+    networks = [one for one in world().networks.values() if one.id == BLUE_1.network or not alone]
+    changed = [NetworkChange(one.id, replace(one, mtu=mtu)) for one in networks]
+    through = Fabric.of(world().apply(2, changed))
+    for gateway in ("10.20.0.1", "10.21.0.1"):
+        echo = BLUE_1.echo(ip(gateway), id_=77).but(size=size + 14)
+        journey = send(BLUE_1, echo, through)
+        assert bool(journey.hops[0].result.answers) is answered, gateway
+        assert [punt.rule for _, punt in journey.punts] == ([] if answered else [Rule.PUNT_LARGE_ECHO])
+
+
 def test_the_gateway_offers_nothing_else() -> None:
     gateway = ip("10.20.0.1")
     drop = send(BLUE_1, BLUE_1.udp(gateway)).hops[0].result.drop

@@ -115,6 +115,7 @@ def test_a_bare_node_gets_everything() -> None:
     assert integration["fail_mode"] == "secure" and integration["datapath_type"] == "netdev"
     assert integration["protocols"] == frozenset({"OpenFlow14"})
     assert integration["other_config"] == {"datapath-id": "0000020000000001", "disable-in-band": "true"}
+    assert integration["external_ids"] == {"trunkline": "agent", "trunkline-node": "n1"}
     assert state.bridges["br-physnet1"].columns["fail_mode"] == "standalone"
     assert set(state.bridges["br-physnet1"].ports) == {"br-physnet1", "eth1", "int-physnet1"}
     assert state.interfaces["uplink-physnet1"]["ofport_request"] == 65001

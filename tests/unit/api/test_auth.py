@@ -14,6 +14,21 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/networks", network_body(subnets=[{"cidr": "10.7.0.0/24"}]), {"admin", "member-a"}),
     ("PATCH", "/v1/networks/{own}", {"name": "x"}, {"admin", "member-a"}),
     ("DELETE", "/v1/networks/{spare}", None, {"admin", "member-a"}),
+    ("PUT", "/v1/networks/{free}/project", {"project_id": "a"}, {"admin"}),
+    ("DELETE", "/v1/networks/{free}/project", None, {"admin"}),
+    ("POST", "/v1/projects/a/networks", {"network_id": "{free}"}, {"admin"}),
+    ("POST", "/v1/projects/b/scrub", None, {"admin"}),
+    ("GET", "/v1/networks/{own}/addresses", None, {"admin", "member-a", "reader"}),
+    ("PUT", "/v1/networks/{own}/addresses/10.0.0.77/reservation", None, {"admin", "member-a"}),
+    ("DELETE", "/v1/networks/{own}/addresses/10.0.0.77/reservation", None, {"admin", "member-a"}),
+    ("DELETE", "/v1/networks/{own}/addresses/10.0.0.99/hold", None, {"admin"}),
+    ("GET", "/v1/address-history?address=10.0.0.1", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/address-plans",
+        {"entries": [{"kind": "reserved", "network": "ext", "address": "203.0.113.99"}]},
+        {"admin"},
+    ),
     ("GET", "/v1/ports", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/ports/{port}", None, {"admin", "member-a", "reader"}),
     ("POST", "/v1/ports", {"network_id": "{own}"}, {"admin", "member-a"}),
@@ -52,6 +67,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
         {"admin", "member-a"},
     ),
     ("DELETE", "/v1/floating-ips/{floating}/port-forwardings/{forwarding}", None, {"admin", "member-a"}),
+    ("GET", "/v1/leases", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/quotas/a", None, {"admin", "member-a", "reader"}),
     ("PATCH", "/v1/quotas/a", {"floating_ips": 5}, {"admin"}),
     ("GET", "/v1/security-groups", None, {"admin", "member-a", "reader"}),
@@ -77,6 +93,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/provider-rules/{dropped}", None, {"admin", "reader"}),
     ("DELETE", "/v1/provider-rules/{dropped}", None, {"admin"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
     ("GET", "/v1/health", None, set(TOKENS)),
@@ -95,6 +112,7 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     names = {
         "own": own,
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
+        "free": world.network(assignable=True, subnets=[{"cidr": "10.9.0.0/24"}])["id"],
         "port": world.port(own)["id"],
         "moving": world.moving(own, "n2", "n3")["id"],
     }
@@ -111,6 +129,7 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
     names |= {"template": template["id"], "dropped": dropped["id"]}
+    world.hold(own, "10.0.0.99")
     if body is not None:
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     reply = world.call(method, path.format(**names), body, token)

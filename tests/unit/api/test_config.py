@@ -39,6 +39,10 @@ lease_time = 600
 release_delay = 0
 [vlan]
 range = 200:300
+[quota]
+networks = 7
+[project_networks]
+physical_network = physnet2
 [logging]
 format = json
 level = DEBUG
@@ -52,6 +56,7 @@ level = DEBUG
         Identity(Role.MEMBER, "project-a"),
     ]
     assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
+    assert (loaded.limits.networks, loaded.project_physical_network) == (7, "physnet2")
     assert (loaded.log_format, loaded.log_level) == ("json", "DEBUG")
     assert "s3cret" not in repr(loaded)
 
@@ -116,3 +121,32 @@ def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     assert shown == expected
     load(tmp_path, text)
     load(tmp_path, re.sub(r"^#(?=\w+ =)", "", text, flags=re.MULTILINE))
+
+
+def test_help_shows_our_options_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        config.load(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert set(re.findall(r"--[a-z-]+", text)) == {"--help", "--config-file", "--config-dir", "--version"}
+    assert str(config.DEFAULT_FILE) in text and SAMPLE.name in text
+
+
+def test_options_of_ryu_are_not_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        config.load(["--ofp-tcp-listen-port", "6633"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "trunkline-controller: unrecognized arguments: --ofp-tcp-listen-port 6633 (see --help)\n"
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        config.load(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("trunkline-controller ")
+
+
+def test_a_directory_of_files(tmp_path: Path) -> None:
+    (tmp_path / "10.conf").write_text("[api]\nport = 8081\n")
+    assert config.load(["--config-dir", str(tmp_path)], cfg.ConfigOpts()).api_port == 8081

@@ -70,6 +70,8 @@ def test_encode(code: int, value: str, kind: OptionType | None, payload: bytes) 
         (121, "18c00002c00002", None, "within a route"),
         (121, "00c000020100", None, "within a route"),
         (121, "abc", OptionType.STRING, "prefix length"),
+        (249, "21c0000201c0000201", None, "prefix length of 33"),
+        (249, "00c000020100", None, "option 249 ends within a route"),
         (256, "7", OptionType.U8, "0 to 255"),
         (-1, "7", OptionType.U8, "0 to 255"),
     ],

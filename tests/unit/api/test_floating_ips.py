@@ -108,7 +108,6 @@ def test_what_is_of_others_is_not_there(world: World, port: dict[str, Any]) -> N
     forwarding["port_id"] = foreign_port["id"]
     reply = world.call("POST", f"/v1/floating-ips/{own['id']}/port-forwardings", forwarding, "member-a")
     assert reply.refusal == refusal
-    assert lead(world, own, foreign_port["id"]).status == 200  # administrators may
     listed = world.ok("GET", "/v1/floating-ips", token="member-a")["floating_ips"]
     assert [found["id"] for found in listed] == [own["id"]]
     assert world.ok("GET", "/v1/floating-ips?project_id=b", token="member-a")["floating_ips"] == []
@@ -120,7 +119,21 @@ def test_a_member_takes_for_its_project_an_administrator_for_any(world: World, p
     assert world.call("POST", "/v1/floating-ips", body, "member-a").refusal == (403, "forbidden", "project_id")
     assert world.floating_ip(project_id="b")["project_id"] == "b"
     assert world.floating_ip()["project_id"] is None
-    assert world.floating_ip(port_id=port["id"], project_id="b")["project_id"] == "b"
+
+
+def test_one_of_a_project_leads_to_its_own_ports_whoever_asks(world: World, port: dict[str, Any]) -> None:
+    foreign_port = world.port(world.network(project_id="b", subnets=[{"cidr": "10.2.0.0/24"}])["id"], project_id="b")
+    own, nobodys = world.floating_ip(project_id=port["project_id"]), world.floating_ip()
+    refusal = (409, "projects_differ", "port_id")
+    reply = lead(world, own, foreign_port["id"])
+    assert reply.refusal == refusal
+    assert reply.error["message"] == f"{own['address']} is of project a, but the port is of project b"
+    body = {"pool": "public", "port_id": port["id"], "project_id": "b"}
+    assert world.call("POST", "/v1/floating-ips", body).refusal == refusal
+    forwarding = {"protocol": "tcp", "ports": "80", "port_id": foreign_port["id"]}
+    assert world.call("POST", f"/v1/floating-ips/{own['id']}/port-forwardings", forwarding).refusal == refusal
+    assert lead(world, own, port["id"]).status == 200
+    assert lead(world, nobodys, foreign_port["id"]).status == 200  # the operator's own leads anywhere
 
 
 def test_refusals_of_the_store_come_through(world: World, port: dict[str, Any]) -> None:
@@ -253,6 +266,8 @@ def test_ports_are_a_number_or_a_range(world: World, port: dict[str, Any], ports
 def test_quotas(world: World, port: dict[str, Any]) -> None:
     quota = {"project_id": "a", "floating_ips": 10, "floating_ips_used": 0, "own": []}
     quota |= {"security_groups": 10, "security_groups_used": 0, "security_group_rules": 100, "address_pairs": 10}
+    quota |= {"networks": 3, "networks_used": 1}
+    quota |= {"ports": -1, "ports_used": 1, "fixed_ips": -1, "fixed_ips_used": 1}
     assert world.ok("GET", "/v1/quotas/a", token="member-a")["quota"] == quota
     assert world.call("GET", "/v1/quotas/b", token="member-a").refusal == (404, "project_unknown", None)
     world.ok("PATCH", "/v1/quotas/a", {"floating_ips": 1})

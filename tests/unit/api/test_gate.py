@@ -39,7 +39,6 @@ def test_wrong_method(shared_world: World, method: str, path: str, allow: str) -
     [
         "/",
         "",
-        "/v1",
         "/v1/",
         "/v1/network",
         "/v1/networks/",
@@ -205,3 +204,13 @@ def test_error_is_one_envelope(shared_world: World) -> None:
     assert json.loads(reply.data) == {
         "error": {"code": "network_unknown", "message": "there is no network x", "field": None, "details": {}}
     }
+
+
+def test_the_index_tells_what_the_caller_may_use(shared_world: World) -> None:
+    told = shared_world.ok("GET", "/v1")["paths"]
+    assert told["/v1/networks"] == ["GET", "POST"]
+    assert told["/v1/networks/{id}"] == ["GET", "PATCH", "DELETE"]
+    told = shared_world.ok("GET", "/v1", token="reader")["paths"]
+    assert told["/v1/networks"] == ["GET"] and told["/v1/nodes"] == ["GET"]
+    told = shared_world.ok("GET", "/v1", token="agent")["paths"]
+    assert "/v1/networks" not in told and told["/v1/health"] == ["GET"]

@@ -36,13 +36,26 @@ def test_force_snat_is_for_networks_with_a_router_of_their_own(world: World) -> 
     assert world.call("PATCH", path, {"force_snat": ["192.0.2.1/24"]}).refusal[::2] == (400, "force_snat.0")
 
 
-@pytest.mark.parametrize("field", ["snat_exempt", "own_snat_address"])
+def test_relays_are_for_networks_that_the_nodes_do_not_route(world: World) -> None:
+    subnets = [{"cidr": "10.99.0.0/24", "gateway": "10.99.0.1"}]
+    made = world.network(gateway_mode="external", subnets=subnets, dhcp_relays=["10.99.0.1", "203.0.113.1"])
+    assert made["dhcp_relays"] == ["10.99.0.1", "203.0.113.1"]
+    path = f"/v1/networks/{made['id']}"
+    assert world.ok("PATCH", path, {"dhcp_relays": []})["network"]["dhcp_relays"] == []
+    assert world.call("PATCH", path, {"dhcp_relays": ["0.0.0.0"]}).refusal[::2] == (400, "dhcp_relays.0")
+    routed = world.network(subnets=[{"cidr": "10.98.0.0/24"}])
+    refused = world.call("PATCH", f"/v1/networks/{routed['id']}", {"dhcp_relays": ["203.0.113.1"]})
+    assert refused.refusal == (400, "option_unfit", "dhcp_relays")
+
+
+@pytest.mark.parametrize("field", ["snat_exempt", "own_snat_address", "dhcp_relays"])
 def test_what_reaches_beyond_the_project_is_for_administrators(world: World, field: str) -> None:
     refusal = (403, "forbidden", field)
-    body = network_body(**{field: OPTIONS[field]})
+    wanted = {**OPTIONS, "dhcp_relays": ["203.0.113.1"]}[field]
+    body = network_body(**{field: wanted})
     assert world.call("POST", "/v1/networks", body, "member-a").refusal == refusal
     path = f"/v1/networks/{world.network(project_id='a')['id']}"
-    assert world.call("PATCH", path, {field: OPTIONS[field]}, "member-a").refusal == refusal
+    assert world.call("PATCH", path, {field: wanted}, "member-a").refusal == refusal
     assert world.call("PATCH", path, {"routes": OPTIONS["routes"]}, "member-a").status == 200
 
 
@@ -57,14 +70,16 @@ def test_a_network_is_routed_with_one_of_its_own_project(world: World) -> None:
     made = world.network(token="member-a", name="new", subnets=range_(3))
     path = f"/v1/networks/{made['id']}"
     for name in ("own", own["id"]):
-        joined = world.ok("PATCH", path, {"router": name}, "member-a")["network"]
+        world.ok("PATCH", path, {"router": name}, "member-a")
+        joined = world.ok("GET", path)["network"]  # the key is shown to operators only
         assert (joined["router"], joined["router_key"]) == (own["id"], own["router_key"])
     for name in ("foreign", foreign["id"], "nothing"):
         refusal = world.call("PATCH", path, {"router": name}, "member-a").refusal
         assert refusal == (404, "network_unknown", "router")
     assert world.call("PATCH", path, {"router": shared["id"]}, "member-a").refusal == (403, "forbidden", "router")
     body = network_body(name="newer", subnets=range_(4), router="own")
-    assert world.ok("POST", "/v1/networks", body, "member-a")["network"]["router_key"] == own["router_key"]
+    newer = world.ok("POST", "/v1/networks", body, "member-a")["network"]["id"]
+    assert world.ok("GET", f"/v1/networks/{newer}")["network"]["router_key"] == own["router_key"]
     assert world.ok("PATCH", path, {"router": "foreign"})["network"]["router_key"] == foreign["router_key"]
 
 
@@ -73,3 +88,27 @@ def test_a_name_that_several_have_is_no_name(world: World) -> None:
     path = f"/v1/networks/{world.network(subnets=range_(2))['id']}"
     assert world.call("PATCH", path, {"router": "twin"}).refusal == (400, "invalid_field", "router")
     assert world.ok("PATCH", path, {"router": twins[1]["id"]})["network"]["router"] == twins[1]["id"]
+
+
+def test_a_gateway_node_is_shown_pinned_and_let_go(world: World) -> None:
+    world.node("n1")
+    world.node("n2", 2)
+    made = world.network(gateway_mode="single")
+    assert (made["gateway_node"], made["gateway_node_pinned"], made["problems"]) == (None, False, [])
+    assert made["subnets"][0]["gateway"] is not None
+    path = f"/v1/networks/{made['id']}"
+    for sent, pinned in (("n2", True), (None, False)):
+        changed = world.ok("PATCH", path, {"gateway_node": sent})["network"]
+        assert (changed["gateway_node"], changed["gateway_node_pinned"]) == ("n2", pinned)
+    assert world.call("PATCH", path, {"gateway_node": "n9"}).refusal == (404, "node_unknown", "gateway_node")
+    assert world.call("PATCH", path, {"gateway_node_pinned": True}).refusal[:2] == (400, "immutable")
+    body = network_body(gateway_mode="single", gateway_node="n1")
+    assert world.call("POST", "/v1/networks", body, "member-a").refusal == (403, "forbidden", "gateway_node")
+
+
+def test_a_gateway_node_that_is_away_is_a_problem(world: World) -> None:
+    world.node("n1")
+    made = world.network(gateway_mode="single", gateway_node="n1")
+    world.disconnected = {"n1"}
+    (line,) = world.ok("GET", f"/v1/networks/{made['id']}")["network"]["problems"]
+    assert line == "its gateway node n1 is not connected (pinned, so none takes over)"

@@ -161,6 +161,25 @@ def test_unknown_fields_are_refused(shared_world: World, where: str) -> None:
     assert (status, code, field) == (400, "unknown_field", where[:200])
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "known"),
+    [
+        ("POST", "ports", {"network_id": "x", "qos": {"egress": {"kbps": 1}}}, "rate_kbps, burst_kbits"),
+        ("POST", "ports", {"ports": [{"network_id": "x", "address_pairs": [{"ip": "x"}]}]}, "cidr, mac"),
+        ("POST", "floating-ips", {"pool_id": "x"}, "pool, address, project_id, port_id, fixed_ip"),
+        ("PATCH", "security-groups/x", {"x": 1}, "name, description, stateful, log_accepted, log_dropped"),
+        ("POST", "networks", {"subnets": [{"range": "x"}]}, "cidr, gateway, allocation_ranges, reserved"),
+        ("POST", "security-group-rules", {"port": 80}, "protocol, ports, icmp_type, icmp_code, security_group_id"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_known_ones(
+    shared_world: World, method: str, path: str, body: Any, known: str
+) -> None:
+    errors = shared_world.call(method, f"/v1/{path}", body).error
+    messages = [errors["message"], *(one["message"] for one in errors["details"].get("errors", ()))]
+    assert any(f"there is no such field (known: {known}" in message for message in messages)
+
+
 def test_unknown_field_of_a_subnet(shared_world: World) -> None:
     body = network_body(subnets=[{**SUBNET, "ip_version": 4}])
     assert shared_world.call("POST", "/v1/networks", body).refusal == (400, "unknown_field", "subnets.0.ip_version")

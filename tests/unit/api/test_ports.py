@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ def test_bulk_names_the_port_that_the_store_refuses(world: World, ports: list[An
         ({"name": "a\u2028b"}, "name"),
         ({"hostname": "a b"}, "hostname"),
         ({"hostname": "vm/../1"}, "hostname"),
-        ({"hostname": "x" * 64}, "hostname"),
+        ({"hostname": "x" * 254}, "hostname"),
         ({"device_id": "\x7f"}, "device_id"),
         ({"mac": "02:00:00:00:00"}, "mac"),
         ({"mac": "01:00:00:00:00:01"}, "mac"),
@@ -196,3 +197,20 @@ def test_nothing_is_active_before_the_snapshot_has_followed(world: World) -> Non
     world.following = True
     world.follow()
     assert world.ok("GET", f"/v1/ports/{port['id']}")["port"]["status"] == "active"
+
+
+def test_a_port_shows_which_addresses_it_holds_and_a_floating_ip_goes_there(world: World) -> None:
+    """Led there by any port that may have the address; nobody writes what is held."""
+    world.pool()
+    network_id = world.network(project_id="a")["id"]
+    pairs = [{"cidr": "10.0.0.200"}]
+    holder, other = (world.port(network_id, "member-a", address_pairs=pairs) for _ in range(2))
+    assert holder["held_addresses"] == []
+    world.store.hold_address(holder["id"], IPv4Address("10.0.0.200"), holder["mac"])
+    assert world.ok("GET", f"/v1/ports/{holder['id']}", token="member-a")["port"]["held_addresses"] == ["10.0.0.200"]
+    made = world.floating_ip(token="member-a", port_id=other["id"], fixed_ip="10.0.0.200")
+    assert (made["port_id"], made["fixed_ip"]) == (holder["id"], "10.0.0.200")
+    refused = world.call("PATCH", f"/v1/ports/{holder['id']}", {"held_addresses": []}, "member-a")
+    assert refused.refusal == (400, "immutable", "held_addresses")
+    body = {"network_id": network_id, "fixed_ips": [{"address": "10.0.0.200"}]}
+    assert world.call("POST", "/v1/ports", body, "member-a").status == 201  # the project's own, to reserve it

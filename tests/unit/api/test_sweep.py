@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import floating_ip_models, models, quotas, security_group_models
+from controller.api import address_models, floating_ip_models, models, quotas, security_group_models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -60,9 +60,12 @@ NETWORK = {
     "snat_exempt": ["192.0.2.0/24"],
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
+    "dhcp_relays": [],  # not where nodes route
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
+    "assignable": False,
+    "gateway_node": None,  # not together with routes
     "subnets": [SUBNET],
 }
 PORT = {
@@ -81,6 +84,8 @@ PORT = {
         "dscp": 46,
     },
 }
+ALONE = ("fixed_ips", "address_pairs")
+DEVICE = {name: value for name, value in PORT.items() if name not in ALONE} | {"project_id": "a"}
 RULE = {
     "security_group_id": "GROUP",
     "direction": "ingress",
@@ -93,7 +98,7 @@ RULE = {
     "log": True,
     "description": "web",
 }
-QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs")
+QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks", "ports", "fixed_ips")
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
@@ -102,25 +107,42 @@ NEW_PORT = PORT | {
     "fixed_ips": [{"address": "10.200.7.7", "subnet_id": "SUBNET"}],
     "id": "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a077",
 }
+NEW_NETWORK = NETWORK | {
+    "kind": "vlan",
+    "physical_network": "physnet1",
+    "project_id": "a",
+    "shared": False,
+    "external": False,
+    "segment": 105,
+    "gateway_mode": "shared",
+}
 # (method, path) -> the model, and a body with every field
 SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
-    ("POST", "networks"): (
-        models.NetworkCreate,
-        NETWORK
-        | {
-            "kind": "vlan",
-            "physical_network": "physnet1",
-            "project_id": "a",
-            "shared": False,
-            "external": False,
-            "segment": 105,
-            "gateway_mode": "shared",
-        },
-    ),
+    ("POST", "networks"): (models.NetworkCreate, NEW_NETWORK),
+    ("POST", "networks?many"): (models.NetworkCarve, NEW_NETWORK | {"count": 1, "network_size": 256}),
     ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK),
     ("POST", "ports"): (models.PortCreate, NEW_PORT),
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
+    ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
     ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("POST", "address-plans"): (
+        address_models.PlanIn,
+        {
+            "entries": [
+                {
+                    "kind": "port",
+                    "network": "NETWORK",
+                    "address": "10.200.7.9",
+                    "mac": "02:00:00:00:00:79",
+                    "name": "planned",
+                    "hostname": "planned",
+                    "project_id": "a",
+                    "device_id": "i-19",
+                }
+            ],
+            "check": True,
+        },
+    ),
     ("POST", "floating-ip-pools"): (
         floating_ip_models.FloatingIpPoolCreate,
         {"name": "new", "network_id": "EXTERNAL", "ranges": ["203.0.113.64/28", "203.0.113.90-203.0.113.99"]},
@@ -205,6 +227,7 @@ TEXT = {"Arabic digits", "as text"}
 ANY_TEXT = {name for name, make in JUNK.items() if isinstance(make("x"), str)}
 OPTION_LISTS = {"dhcp_options": {"empty list"}, "dhcp_options.value": {"as text"}}
 NETWORKS = OPTION_LISTS | {
+    "gateway_node": {"null"},
     "name": TEXT,
     "dns_domain": {"empty", "as text"},
     "external_network_id": {"null"},
@@ -217,6 +240,7 @@ NETWORKS = OPTION_LISTS | {
     "routes": {"empty list"},
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
+    "dhcp_relays": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},
@@ -247,24 +271,37 @@ RULES = {
     "description": {"empty", *TEXT},
 }
 SERVICES = {"ports": {"null"}, "icmp_code": {"null"}, "description": {"empty", *TEXT}}
+NEW_NETWORKS = NETWORKS | {
+    "physical_network": {"as text"},
+    "project_id": {"as text"},
+    "segment": {"null"},
+    "lease_time": {"null"},
+    "allow_same_net_traffic": {"null"},
+}
 # What is taken all the same: none of something, the default, free text.
 TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
-    ("POST", "networks"): NETWORKS
-    | {
-        "physical_network": {"as text"},
-        "project_id": {"as text"},
-        "segment": {"null"},
-        "lease_time": {"null"},
-        "allow_same_net_traffic": {"null"},
-    },
+    ("POST", "networks"): NEW_NETWORKS,
+    ("POST", "networks?many"): NEW_NETWORKS | {"network_size": {"null"}},
     ("PATCH", "networks/OTHER"): NETWORKS,
     ("POST", "ports"): NEW_PORTS,
     ("POST", "ports?many"): {f"ports.{name}": junk for name, junk in NEW_PORTS.items()},
+    ("POST", "ports?device"): {
+        name: junk - {"empty"} if name == "device_id" else junk for name, junk in PORTS.items() if name not in ALONE
+    },
     ("PATCH", "ports/PORT"): PORTS,
+    # what the plan itself gets wrong is no mistake of form: it is answered with the problems
+    ("POST", "address-plans"): {
+        "entries.network": TEXT,
+        "entries.mac": {"null"},
+        "entries.name": {"empty", *TEXT},
+        "entries.hostname": {"empty", "as text"},
+        "entries.project_id": {"null", "as text"},
+        "entries.device_id": {"empty", *TEXT},
+    },
     ("POST", "floating-ip-pools"): {"name": TEXT},
     ("POST", "floating-ips"): {
         "address": {"null"},
-        "project_id": {"null", "as text"},
+        "project_id": {"null"},
         "fixed_ip": {"null"},
     },
     ("POST", "floating-ips?many"): {"project_id": {"null", "as text"}, "count": {"null"}, "addresses": {"null"}},
@@ -307,8 +344,13 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
 ELSEWHERE = {
     ("POST", "networks", "gateway_mode", "null"): "subnets.0.gateway",
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
+    ("POST", "networks?many", "gateway_mode", "null"): "subnets.0.gateway",
+    ("POST", "networks?many", "project_id", "null"): "subnets.0.cidr",
     ("POST", "floating-ips", "port_id", "null"): "fixed_ip",
     ("PATCH", "floating-ips/WHOLE", "port_id", "null"): "fixed_ip",
+    # the port is of another project
+    ("POST", "floating-ips", "project_id", "as text"): "port_id",
+    ("POST", "ports?device", "project_id", "as text"): "network_id",  # that project has none
     # a group of that project is meant
     ("POST", "ports", "project_id", "as text"): "security_groups.0",
     ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",
@@ -381,11 +423,11 @@ def send(world: World, ids: dict[str, str], method: str, path: str, body: Any) -
     """What is made is deleted again, so that the next one finds the world as it was."""
     for name, id_ in ids.items():
         path = path.replace(name, id_)
-    reply = world.call(method, f"/v1/{path.removesuffix('?many')}", body, "agent" if method == "PUT" else "admin")
+    reply = world.call(method, f"/v1/{path.partition('?')[0]}", body, "agent" if method == "PUT" else "admin")
     if reply.status == 201:
         made = next(value for name, value in reply.json.items() if name != "revision")
         for one in made if isinstance(made, list) else [made]:
-            world.ok("DELETE", f"/v1/{path.removesuffix('?many')}/{one['id']}")
+            world.ok("DELETE", f"/v1/{path.partition('?')[0]}/{one['id']}")
     return reply
 
 

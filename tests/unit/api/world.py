@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +17,9 @@ from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
 from controller.store import Store
+from controller.store.address_specs import HoldPolicy
 from controller.store.quota_specs import Limits
+from controller.store.specs import LeaseRecord
 from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
@@ -84,6 +88,7 @@ class World:
         self.commits = 0
         self.following = True  # False: the snapshot lags behind
         self.active: set[str] = set()
+        self.disconnected: set[str] = set()
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
         self.services = Services(
@@ -92,7 +97,7 @@ class World:
             confirmations=self.confirmed,
             port_active=self._port_active,
             floating_ip_active=self._floating_ip_active,
-            node_state=lambda name: {"state": "live", "name": "cannot hide the name"},
+            node_state=self._node_state,
             config=ControllerConfig(
                 database_url=url,
                 api_listen="127.0.0.1",
@@ -101,6 +106,7 @@ class World:
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),
                 lease_time=7200,
+                single_default_gateway=False,
                 packet_in_rate=50,
                 packet_in_burst=100,
                 packet_in_mute=60,
@@ -108,6 +114,8 @@ class World:
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
                 limits=Limits(),
+                project_physical_network="physnet1",
+                holds=HoldPolicy(),
                 log_format="console",
                 log_level="INFO",
             ),
@@ -119,12 +127,19 @@ class World:
     def close(self) -> None:
         self.store.close()
 
+    def forbid_own_networks(self) -> None:
+        config = replace(self.services.config, project_physical_network=None)
+        self.app = make_app(replace(self.services, config=config, registry=CollectorRegistry()))
+
     def follow(self) -> None:
         self.commits += 1
         if not self.following:
             return
         revision, changes = self.store.changes_since(self._snapshot.revision)
         self._snapshot = self._snapshot.apply(revision, changes)
+
+    def _node_state(self, name: str) -> dict[str, Any]:
+        return {"state": "disconnected" if name in self.disconnected else "live", "name": "cannot hide the name"}
 
     def _port_active(self, port: Port) -> bool:
         return port.id in self.active
@@ -178,6 +193,15 @@ class World:
     def port(self, network_id: str, token: str = "admin", **fields: Any) -> dict[str, Any]:
         created: dict[str, Any] = self.ok("POST", "/v1/ports", {"network_id": network_id, **fields}, token)["port"]
         return created
+
+    def hold(self, network_id: str, address: str) -> None:
+        """Have an address kept because of the lease of a port that is gone."""
+        port = self.port(network_id, fixed_ips=[{"address": address}])
+        now = time.time()
+        self.store.record_leases([LeaseRecord(port["id"], IPv4Address(address), "bound", now, now + 3600)])
+        self.store._holds = HoldPolicy(force=False)
+        self.ok("DELETE", f"/v1/ports/{port['id']}")
+        self.store._holds = HoldPolicy()
 
     def moving(self, network_id: str, here: str, there: str) -> dict[str, Any]:
         """A port that is bound to one node and expected, and shown, by another."""

@@ -11,7 +11,7 @@ import pytest
 
 from controller.cli.session import load_settings
 from controller.client import ApiError, Client, Unconfirmed, Unreachable
-from tests.unit.cli.stub import NETWORK_ID, Request, Stub, network, refusal
+from tests.unit.cli.stub import NETWORK_ID, PORT_ID, Request, Stub, network, port, refusal
 
 CREATE = ("network", "create", "blue", "--cidr", "10.0.1.0/24", "--physical-network", "physnet1", "--flat")
 
@@ -66,9 +66,7 @@ def test_silence(run: Any) -> None:
             client.list_networks()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--foo"], ["netwrk"], ["network", "list", "-o", "xml"], ["port", "create", "x"]]
-)
+@pytest.mark.parametrize("arguments", [["--foo"], ["netwrk"], ["network", "list", "-o", "xml"], ["port", "create"]])
 def test_usage(stub: Stub, run: Any, arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
@@ -99,8 +97,21 @@ def test_wait_asks_for_the_revision_that_was_written(stub: Stub, run: Any) -> No
     assert [(request.method, request.path) for request in stub.requests] == [
         ("POST", "/v1/networks"),
         ("GET", "/v1/revisions/12"),
+        ("GET", f"/v1/networks/{NETWORK_ID}"),
     ]
-    assert 6 < float(stub.last("GET").query["wait"]) <= 7
+    assert 6 < float(stub.requests[1].query["wait"]) <= 7
+
+
+def test_after_the_wait_the_object_is_shown_as_it_is_then(stub: Stub, run: Any) -> None:
+    stub.on(f"PATCH /v1/ports/{PORT_ID}", (200, {"port": port(status="bound"), "revision": 12}))
+    stub.on("GET /v1/revisions/12", (200, {"revision": 12, "confirmed": True, "missing": []}))
+    command = ("port", "set", PORT_ID, "--hostname", "vm", "-o", "json")
+    assert json.loads(run(*command).stdout)["status"] == "bound"
+    stub.on(f"GET /v1/ports/{PORT_ID}", (200, {"port": port(status="active")}))
+    shown = json.loads(run(*command, "--wait").stdout)
+    assert (shown["status"], shown["revision"]) == ("active", 12)
+    stub.on(f"GET /v1/ports/{PORT_ID}", (404, refusal("port_unknown", "there is no port")))
+    assert json.loads(run(*command, "--wait").stdout)["status"] == "bound"
 
 
 def test_no_wait_by_default(stub: Stub, run: Any) -> None:

@@ -120,7 +120,7 @@ def test_list_asks_for_what_is_wanted(known: Stub, run: Run) -> None:
 def test_associate_and_disassociate(known: Stub, run: Run, arguments: tuple[str, ...], body: Any) -> None:
     assert run("floating-ip", *arguments, "--wait").exit_code == 0
     assert known.last("PATCH").body == body
-    assert known.last("GET").path == "/v1/revisions/9"
+    assert [one.path for one in known.requests][-2:] == ["/v1/revisions/9", PATH]
 
 
 def test_a_floating_ip_is_shown_and_deleted_by_address(known: Stub, run: Run) -> None:

@@ -100,7 +100,7 @@ def test_create_with_everything(stub: Stub, run: Any) -> None:
         (["--flat", "--mtu", "60"], "--mtu"),
         (["--flat", "--lease-time", str(LEAST_LEASE_TIME - 1)], "--lease-time"),
         (["--flat", "--lease-time", str(MOST_LEASE_TIME + 1)], "--lease-time"),
-        (["--flat", "--gateway-mode", "single"], "--gateway-mode"),
+        (["--flat", "--gateway-mode", "double"], "--gateway-mode"),
     ],
 )
 def test_wrong_values_are_usage_errors(stub: Stub, run: Any, arguments: list[str], complaint: str) -> None:
@@ -128,7 +128,7 @@ def test_list_in_three_formats(stub: Stub, run: Any) -> None:
     lines = run("network", "list").stdout.splitlines()
     assert lines[0].split() == [
         "id", "name", "kind", "physical", "network", "segment", "cidr", "gateway", "mode", "project", "shared",
-        "external", "problems",
+        "external", "assignable", "problems",
     ]  # fmt: skip
     rows = [line.split() for line in lines[2:]]
     assert rows[0] == [NETWORK_ID, "blue", "vlan", "physnet1", "101", "10.0.1.0/24", "per_host", "p1", "no", "no"]
@@ -212,10 +212,11 @@ def test_delete_shows_what_is_gone_even_when_the_next_is_refused(stub: Stub, run
 
 
 def test_ambiguous_name_lists_the_ids(stub: Stub, run: Any) -> None:
-    stub.on("GET /v1/networks", lists_by_name(network(), network(id=OTHER_NETWORK_ID)))
+    stub.on("GET /v1/networks", lists_by_name(network(), network(id=OTHER_NETWORK_ID, project_id=None)))
     result = run("network", "delete", "blue")
     assert result.exit_code == 2
-    assert result.stderr == (f"trunkline: 2 networks are called 'blue', give an id: {NETWORK_ID}, {OTHER_NETWORK_ID}\n")
+    ids = f"{NETWORK_ID} (project p1), {OTHER_NETWORK_ID} (of no project)"
+    assert result.stderr == f"trunkline: 2 networks are called 'blue', give an id: {ids}\n"
     assert not any(request.method == "DELETE" for request in stub.requests)
 
 
@@ -230,7 +231,9 @@ OPTIONS = {
     "--snat-exempt=192.0.2.0/24": {"snat_exempt": ["192.0.2.0/24"]},
     "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
     "--own-snat-address": {"own_snat_address": True},
+    "--dhcp-relay=203.0.113.1": {"dhcp_relays": ["203.0.113.1"]},
     "--router=isolated": {"router": "isolated"},
+    "--gateway-node=n2": {"gateway_node": "n2"},
 }
 
 
@@ -249,7 +252,9 @@ def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dic
     [
         (("--route", "none"), {"routes": []}),
         (("--snat-exempt", "none"), {"snat_exempt": []}),
+        (("--dhcp-relay", "none"), {"dhcp_relays": []}),
         (("--no-own-snat-address",), {"own_snat_address": False}),
+        (("--gateway-node", "auto"), {"gateway_node": None}),
     ],
 )
 def test_options_of_routing_and_nat_are_taken_back(stub: Stub, run: Any, arguments: Any, sent: Any) -> None:

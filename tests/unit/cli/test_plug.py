@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent import plugging
+from agent import namespaces, plugging
 from controller.cli import plug as plug_command
-from tests.unit.cli.stub import NETWORK_ID, PORT_ID, Request, Stub, network, port
+from tests.unit.cli.stub import NETWORK_ID, PORT_ID, Request, Stub, network, port, refusal
 
 Calls = list[tuple[Any, ...]]
 
@@ -33,9 +33,9 @@ def calls(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
     monkeypatch.setattr(plugging, "plug", fake_plug)
     monkeypatch.setattr(plugging, "unplug", fake_unplug)
-    monkeypatch.setattr(plug_command, "_ip", lambda *arguments: made.append(("ip", *arguments)))
-    monkeypatch.setattr(plug_command, "NAMESPACES", tmp_path)  # also hides the mounts of this machine
-    monkeypatch.setattr(plug_command, "NAMESPACE_FILES", tmp_path / "etc")
+    monkeypatch.setattr(namespaces, "_ip", lambda *arguments: made.append(("ip", *arguments)))
+    monkeypatch.setattr(namespaces, "DIRECTORY", tmp_path)  # also hides the mounts of this machine
+    monkeypatch.setattr(namespaces, "FILES", tmp_path / "etc")
     (tmp_path / "there").touch()
     return made
 
@@ -98,6 +98,22 @@ def test_what_is_in_the_way_is_said(run: Any, calls: Calls, monkeypatch: pytest.
         assert (result.exit_code, result.stderr) == (1, "trunkline: Open vSwitch has no bridge br-int\n")
 
 
+def test_a_refused_plug_leaves_no_namespace_it_made(
+    run: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise plugging.NoSwitch("Open vSwitch at unix:/none: database connection failed")
+
+    monkeypatch.setattr(plugging, "plug", refuse)
+    result = run("plug", "vm1")
+    assert result.exit_code == 1 and "run it on the node, or give --ovsdb" in result.stderr
+    assert calls == [("ip", "netns", "add", "vm1"), ("ip", "netns", "delete", "vm1")]
+    assert not (tmp_path / "etc" / "vm1").exists()
+    calls.clear()
+    assert run("plug", "vm1", "--namespace", "there").exit_code == 1
+    assert calls == []  # it was somebody else's
+
+
 def test_plug_waits_until_the_port_is_active(stub: Stub, run: Any, calls: Calls) -> None:
     statuses = iter(["unbound", "bound", "active"])
 
@@ -137,6 +153,38 @@ def test_a_reason_from_before_has_a_moment_to_go(
     assert result.exit_code == 1 and "scheduled on n2" in result.stderr
 
 
+@pytest.mark.parametrize("elsewhere", ["n2", "n1"])
+def test_a_port_that_another_node_serves_is_refused_here(
+    stub: Stub, run: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, elsewhere: str
+) -> None:
+    monkeypatch.setattr(plugging, "plug", lambda *_, **__: plugging.Plugged("tl", True, "n1"))
+    monkeypatch.setattr(plug_command, "STALE_ERROR_S", 0.1)
+    found = port(binding={"node": elsewhere, "ofport": 3, "zone": 9})
+    stub.on("GET /v1/ports", (200, {"ports": [found]}))
+    stub.on(f"GET /v1/ports/{PORT_ID}", (200, {"port": found}))
+    stub.on(f"GET /v1/ports/{PORT_ID}/bindings", (403, refusal("forbidden", "not for members")))
+    result = run("plug", "vm1", "--wait")
+    if elsewhere == "n1":
+        assert result.exit_code == 0
+    else:
+        assert (result.exit_code, result.stderr) == (1, "trunkline: plugged, but the port is refused: bound to n2\n")
+
+
+def test_a_port_that_is_to_move_here_may_be_elsewhere(
+    stub: Stub, run: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugging, "plug", lambda *_, **__: plugging.Plugged("tl", True, "n2"))
+    bindings = [{"node": "n1", "status": "active", "ofport": 3}, {"node": "n2", "status": "prepared", "ofport": 4}]
+    stub.on(f"GET /v1/ports/{PORT_ID}/bindings", (200, {"bindings": bindings}))
+    assert run("plug", "vm1", "--wait").exit_code == 0
+
+
+def test_unplug_of_a_deleted_port_tells_the_way(stub: Stub, run: Any, calls: Calls) -> None:
+    stub.on("GET /v1/ports", (200, {"ports": []}))
+    result = run("unplug", "vm1")
+    assert (result.exit_code, calls) == (1, []) and "is unplugged by its id" in result.stderr
+
+
 def test_unplug_by_id_needs_no_server(stub: Stub, run: Any, calls: Calls) -> None:
     answer = json.loads(run("unplug", PORT_ID, "-o", "json").stdout)
     assert answer == {"id": PORT_ID, "namespace": None, "changed": True}
@@ -156,8 +204,8 @@ def test_unplug_deletes_the_namespace_only_when_asked(run: Any, calls: Calls) ->
 )
 def test_a_mount_that_nobody_else_sees(tags: str, private: bool) -> None:
     root = "27 1 254:0 / / rw,relatime master:9 - ext4 /dev/vda rw\n"
-    assert plug_command.is_private(f"{root}42 27 254:0 /run/netns /run/netns rw {tags}- ext4 /dev/vda rw\n") is private
-    assert not plug_command.is_private(root)
+    assert namespaces.is_private(f"{root}42 27 254:0 /run/netns /run/netns rw {tags}- ext4 /dev/vda rw\n") is private
+    assert not namespaces.is_private(root)
 
 
 def test_a_namespace_has_a_resolver_file_of_its_own(run: Any, calls: Calls, tmp_path: Path) -> None:

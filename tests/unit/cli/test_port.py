@@ -117,3 +117,11 @@ def test_counters(stub: Stub, run: Any) -> None:
     stub.on(f"GET /v1/ports/{PORT_ID}/counters", (200, {"counters": found}))
     assert json.loads(run("port", "counters", "vm1", "-o", "json").stdout) == found
     assert "drop_spoofed" in run("port", "counters", "vm1").stdout
+
+
+def test_network_data(stub: Stub, run: Any) -> None:
+    answer = {"network_data": {"links": []}, "network_config": {"version": 2, "ethernets": {}}}
+    stub.on(f"GET /v1/ports/{PORT_ID}/network-data", (200, answer))
+    assert json.loads(run("port", "network-data", "vm1").stdout) == {"links": []}
+    as_yaml = run("port", "network-data", "vm1", "--format", "network-config").stdout
+    assert yaml.safe_load(as_yaml) == answer["network_config"]

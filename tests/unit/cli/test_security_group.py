@@ -42,7 +42,7 @@ def test_groups(known: Stub, run: Run) -> None:
     assert run("security-group", "create", "web", *options, "--wait").exit_code == 0
     body = {"name": "web", "project_id": "p1", "stateful": False, "log_dropped": True, "description": "servers"}
     assert known.last("POST").body == body
-    assert known.last("GET").path == "/v1/revisions/9"
+    assert [one.path for one in known.requests][-2:] == ["/v1/revisions/9", PATH]
     assert "web" in run("security-group", "list").stdout
     assert json.loads(run("security-group", "show", "web", "-o", "json").stdout) == group(rules=[])
     assert run("security-group", "set", "web", "--project", "p1", "--name", "www").exit_code == 0
@@ -53,6 +53,25 @@ def test_groups(known: Stub, run: Run) -> None:
     known.on(f"DELETE {PATH}", (409, refusal("security_group_in_use", "port vm1 is in the group")))
     refused = run("security-group", "delete", "web")
     assert (refused.exit_code, "port vm1 is in the group" in refused.stderr) == (1, True)
+
+
+def test_the_rules_of_a_group_are_a_table(known: Stub, run: Run) -> None:
+    rule = {"id": RULE_ID, "direction": "ingress", "protocol": "tcp", "ports": "80", "remote_cidr": None}
+    known.on(f"GET {PATH}", (200, {"security_group": group(rules=[rule])}))
+    before, _, after = run("security-group", "show", "web").stdout.partition("\nrules:\n")
+    assert GROUP_ID in before and RULE_ID not in before
+    titles = ("id", "direction", "protocol", "ports", "icmp type", "remote cidr", "remote group")
+    assert all(title in after.splitlines()[0] for title in titles)
+    assert after.splitlines()[2].split() == [RULE_ID, "ingress", "tcp", "80"]
+
+
+def test_several_groups_of_one_name(known: Stub, run: Run) -> None:
+    other = RULE_ID  # any other id
+    known.on("GET /v1/security-groups", (200, {"security_groups": [group(), group(id=other, project_id="p2")]}))
+    result = run("security-group", "show", "web")
+    ids = f"{GROUP_ID} (project p1), {other} (project p2)"
+    says = f"trunkline: 2 security groups are called 'web', give an id or --project: {ids}\n"
+    assert (result.exit_code, result.stderr) == (2, says)
 
 
 def test_rules(known: Stub, run: Run) -> None:
@@ -117,6 +136,8 @@ def test_ports(known: Stub, run: Run) -> None:
     ):
         assert run("port", "set", "vm1", *options).exit_code == 0
         assert known.last("PATCH").body == body
+    mixed = run("port", "set", "vm1", "--security-group", "none", "--security-group", "web")
+    assert mixed.exit_code == 2 and "'none' stands alone" in mixed.stderr
     for wrong in (("--qos-egress", "fast"), ("--dscp", "x"), ("--qos-ingress", "1:")):
         assert run("port", "set", "vm1", *wrong).exit_code == 2
 

@@ -20,4 +20,4 @@ def test_completion_works() -> None:
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
-    assert set(answer.stdout.split()) == {"create", "list", "show", "set", "delete"}
+    assert set(answer.stdout.split()) == {"create", "list", "show", "set", "delete", "associate", "disassociate"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -16,7 +16,8 @@ from controller.claims import Claim
 from controller.packet_in import neighbours
 from controller.packet_in.outputs import Output
 from controller.session_counters import Counters
-from flows.pipeline import node_mac
+from flows.model import GatewayMode, NetworkChange
+from flows.pipeline import gateway_node_mac, node_mac
 from flows.snapshot import Snapshot
 from tests import world
 
@@ -129,3 +130,15 @@ def test_the_thread_outlives_a_failure_and_wakes_for_a_claim_and_for_what_is_due
             eventlet.sleep(0.001)
     runner.kill()
     assert bed.sent == EXPECTED * 3
+
+
+def test_a_gateway_is_announced_at_the_mac_for_what_leaves_by_its_node(bed: Bed) -> None:
+    blue = bed.snapshot.networks["net-blue"]
+    single = replace(blue, gateway_mode=GatewayMode.SINGLE, gateway_node="n1")
+    bed.snapshot = bed.snapshot.apply(2, [NetworkChange(blue.id, single)])
+    gateway = IPv4Address("10.20.0.254")
+    claim = Claim(blue.key, int(gateway))
+    bed.held = {("n1", claim)}
+    bed.announcer.claimed("n1", [claim])
+    frames = neighbours.announcement(gateway_node_mac(1), gateway, blue.segment)
+    assert bed.sent_at(100.0) == [("n1", Output(65001, frame)) for frame in frames]

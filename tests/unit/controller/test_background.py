@@ -11,7 +11,7 @@ import eventlet
 import pytest
 
 from controller import background
-from controller.background import LeaseWriter, NeighbourWatch, next_hops
+from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch, next_hops
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
@@ -39,6 +39,7 @@ class FakeStore:
         self.leases: list[LeaseRecord] = []
         self.neighbours: list[tuple[str, str, IPv4Address, str]] = []
         self.away = False
+        self.holds: list[float | str] = []
 
     def record_leases(self, batch: Iterable[LeaseRecord]) -> int:
         if self.away:
@@ -52,6 +53,14 @@ class FakeStore:
 
     def release_idle_gateways(self, older_than_s: float) -> Written[int]:
         return Written(1, 0)
+
+    def end_holds(self) -> int:
+        self.holds.append("end")
+        return 0
+
+    def shift_holds(self, seconds: float) -> int:
+        self.holds.append(seconds)
+        return 1
 
 
 class FakeSession:
@@ -91,6 +100,16 @@ def test_leases_wait_for_a_database_that_is_away() -> None:
     store.away = False
     writer.write()
     assert [lease.expires_at for lease in store.leases] == [2000.0]
+
+
+def test_b23_a_clock_that_is_set_moves_the_ends_of_what_is_kept_along() -> None:
+    store, wall, uptime = FakeStore(), [1000.0], [50.0]
+    keeper = HoldKeeper(store, lambda: wall[0], lambda: uptime[0])
+    for seconds, set_by in ((2.0, 0.0), (600.0, 1.0), (2.0, 3600.0), (2.0, 0.0), (2.0, -7200.0)):
+        uptime[0] += seconds
+        wall[0] += seconds + set_by
+        keeper.end()
+    assert store.holds == ["end", "end", 3600.0, "end", "end", -7200.0, "end"]
 
 
 def test_next_hops_are_asked_for_from_the_snat_address() -> None:

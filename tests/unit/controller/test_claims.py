@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from controller.claims import HANDOVER, Claim, Claims, claim_of
 from controller.session_mailbox import Mailbox, Work
+from flows.compile import compile_node
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Flow, FlowKey, Goto, OutputInPort, SetField, flow, matching
+from flows.model import GatewayMode, NetworkChange
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
+from tests.world import cloud, subnet
 
 NODES = ("n1", "n2", "n3")
 ADDRESSES = (1, 2, 3)
@@ -279,3 +283,12 @@ def test_random_changes(seed: int) -> None:
         assert bed.claims.unclaimed(name) is None
         assert all(bed.claims.holds(name, claim) for claim in switch.claims())
     assert all(bed.owners(each) == ([node] if node else []) for each, node in node_of.items())
+
+
+def test_the_answer_of_a_gateway_node_is_a_claim_too() -> None:
+    blue = cloud().networks["net-blue"]
+    subnets = (subnet("10.20.0.0/24", "10.20.0.254"),)
+    single = replace(blue, gateway_mode=GatewayMode.SINGLE, gateway_node="n3", subnets=subnets)
+    snapshot = cloud().apply(2, [NetworkChange(blue.id, single)])
+    found = {name: {claim_of(flow) for flow in compile_node(snapshot, name).flows()} - {None} for name in NODES}
+    assert found == {"n1": set(), "n2": set(), "n3": {Claim(blue.key, int(IPv4Address("10.20.0.254")))}}

@@ -16,6 +16,7 @@ from flows.model import (
     FloatingIp,
     FloatingIpChange,
     NetworkChange,
+    OwnAddress,
     PortChange,
     PortForwarding,
     StaticRoute,
@@ -132,6 +133,22 @@ def test_a_route_that_goes() -> None:
     carried = replace(with_both, carrier_nat=True)
     snapshot = cloud().apply(3, [NetworkChange(flat.id, carried)])
     assert left_behind(snapshot, [NetworkChange(flat.id, replace(carried, routes=()))]) == {}
+
+
+def test_an_address_that_is_held_no_more() -> None:
+    """What left from it, and what came over the routes that it is the next hop of."""
+    flat, port = cloud().networks["net-flat"], cloud().ports["port-10"]
+    virtual = FIXED + 100
+    holding = replace(port, held=(OwnAddress(virtual, port.mac),))
+    snapshot = cloud().apply(3, [PortChange(port.id, holding)])
+    own = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, int(virtual))}
+    assert left_behind(snapshot, [PortChange(port.id, holding)]) == {}
+    assert left_behind(snapshot, [PortChange(port.id, port)]) == {"n1": own}
+    routes = (StaticRoute(IPv4Network("10.99.0.0/16"), virtual),)
+    snapshot = snapshot.apply(4, [NetworkChange(flat.id, replace(flat, routes=routes))])
+    carrier = carrier_address(10)
+    over = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier), Forget(nat_zone(10), End.REPLY_DESTINATION, carrier)}
+    assert left_behind(snapshot, [PortChange(port.id, port)]) == {"n1": own | over}
 
 
 def test_changes_of_one_batch_go_together() -> None:

@@ -7,14 +7,18 @@ from dataclasses import replace
 from flows.compile import compile_node
 from flows.model import GatewayMode, Network, SecurityGroup
 from flows.snapshot import Snapshot
-from tests.world import NODES, network, node, port
+from tests.world import NODES, network, node, port, subnet
 
 PER_LOCAL_PORT = 19
 PER_UNFILTERED_PORT = 17
 PER_NETWORK = 26
 PER_NETWORK_ROUTED_TO = 14
-PER_GATEWAY = 6
+PER_GATEWAY = 7
 PER_NARROW_NETWORK = 2
+PER_WAY_OUT = 13
+PER_OTHER_WAY_OUT = 5
+
+SUBNETS = (subnet("10.2.0.0/20", "10.2.0.1"),)
 
 GROUP = SecurityGroup("group", 1, "group")
 
@@ -63,3 +67,14 @@ def test_a_smaller_mtu_costs_little_more() -> None:
 def test_every_nodes_own_gateway_costs_something_where_the_network_is_present() -> None:
     per_host = network(2, "blue", "10.20.0.0/24")
     assert flows([per_host], 1, nodes=3) - flows([per_host], 1, nodes=1) <= 2 * PER_GATEWAY
+
+
+def test_one_way_out_costs_something_on_its_node_and_on_those_with_ports() -> None:
+    def single(gateway_node: str) -> Network:
+        return replace(shared(2, 2), gateway_mode=GatewayMode.SINGLE, gateway_node=gateway_node, subnets=SUBNETS)
+
+    everywhere = [replace(shared(2, 2), subnets=SUBNETS)]
+    usual = flows(everywhere, 1, nodes=2)
+    assert flows([single("n2")], 1, nodes=2) - usual <= PER_OTHER_WAY_OUT
+    assert flows([single("n1")], 1, nodes=2) - usual <= PER_WAY_OUT
+    assert flows([single("n1")], 0, elsewhere=1, nodes=2) - flows(everywhere, 0, nodes=2) <= PER_WAY_OUT + PER_NETWORK

@@ -28,7 +28,8 @@ EXTERNAL_KEY = 50
 
 
 def subnet(mode: GatewayMode = GatewayMode.PER_HOST, **fields: object) -> Subnet:
-    gateway = IPv4Address("10.0.0.1") if mode in (GatewayMode.SHARED, GatewayMode.EXTERNAL) else None
+    own = mode in (GatewayMode.SHARED, GatewayMode.SINGLE, GatewayMode.EXTERNAL)
+    gateway = IPv4Address("10.0.0.1") if own else None
     values: dict[str, object] = {"id": f"s-{mode}", "cidr": IPv4Network("10.0.0.0/24"), "gateway": gateway}
     return Subnet(**{**values, **fields})  # type: ignore[arg-type]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from controller.packet_in import outcomes
 from controller.packet_in.dhcp import Answer, DhcpServer, answer
 from controller.packet_in.leases import LeaseState
-from flows.model import FixedIp, GatewayMode, NetworkAddress, Port
+from flows.model import FixedIp, GatewayMode, HostRoute, NetworkAddress, NetworkChange, Port, PortChange
 from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
 from tests.unit.packet_in.wire import Message, Reply, ip, take_apart
@@ -331,3 +331,55 @@ class TestTemplates:
                 assert server.answer(asked, port, held).outcome == outcomes.DHCP_OFFER
         assert len(server._templates) == 2
         assert all(len(template.prepared) <= 8 for template in server._templates.values())
+
+
+class TestSingleDefaultGateway:
+    """Golden of nova-network's own tests: NW-0,3,192.168.0.1 and NW-3,3 (C5)."""
+
+    ASKED = Message(options=((55, bytes((1, 3, 121))),))
+
+    @classmethod
+    def routers(cls, server: DhcpServer, held: Snapshot) -> dict[int, bytes]:
+        """Option 3 of each port, by key."""
+        answers = {port.key: server.answer(cls.ASKED.frame(), port, held).frame for port in held.ports.values()}
+        return {key: take_apart(frame).option(3) for key, frame in answers.items()}
+
+    @staticmethod
+    def machine(**devices: str) -> Snapshot:
+        """Ports 10 to 12 (modes per_host, shared and external) with these device ids."""
+        modes = {f"p{10 + index}": mode for index, mode in enumerate(model.MODES)}
+        ports = tuple(model.port(modes[name], device_id=device, project_id="a") for name, device in devices.items())
+        return model.cloud(ports=ports)
+
+    def test_only_the_first_port_of_a_machine_leads_out(self) -> None:
+        held = self.machine(p10="vm", p11="vm", p12="other")
+        assert self.routers(DhcpServer(single_default_gateway=True), held) == {
+            10: SERVER.packed, 11: b"", 12: ip("10.0.0.1"), 13: b"",
+        }  # fmt: skip
+        assert self.routers(DhcpServer(), held)[11] == ip("10.0.0.1")
+
+    def test_ports_of_no_machine_are_not_of_one(self) -> None:
+        routers = self.routers(DhcpServer(single_default_gateway=True), self.machine(p10="", p11=""))
+        assert routers[10] and routers[11]
+
+    def test_nor_are_those_of_two_projects(self) -> None:
+        held = self.machine(p10="vm", p11="vm")
+        theirs = replace(held.ports["port-per_host"], project_id="b")
+        routers = self.routers(DhcpServer(single_default_gateway=True), held.apply(2, [PortChange(theirs.id, theirs)]))
+        assert routers[10] and routers[11]
+
+    def test_the_next_one_leads_out_when_the_first_is_gone(self) -> None:
+        server, held = DhcpServer(single_default_gateway=True), self.machine(p10="vm", p11="vm")
+        assert self.routers(server, held)[11] == b""
+        assert self.routers(server, held.apply(2, [PortChange("port-per_host", None)]))[11] == ip("10.0.0.1")
+
+    def test_routes_are_given_without_the_default_one(self) -> None:
+        held = self.machine(p10="vm", p11="vm")
+        routes = (HostRoute(IPv4Network("172.16.0.0/12"), IPv4Address("10.0.0.9")),)
+        mode = GatewayMode.SHARED
+        network = model.network(mode, subnets=(model.subnet(mode, host_routes=routes),))
+        held = held.apply(2, [NetworkChange(network.id, network)])
+        server = DhcpServer(single_default_gateway=True)
+        reply = take_apart(server.answer(self.ASKED.frame(), held.ports["port-shared"], held).frame)
+        assert reply.codes == [53, 54, 51, 1, 121, 58, 59] and reply.option(121) == bytes.fromhex("0cac100a000009")
+        assert reply.option(54) == ip("10.0.0.1")  # it is still its server

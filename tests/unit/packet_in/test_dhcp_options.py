@@ -113,6 +113,8 @@ def test_an_empty_free_option_takes_the_option_away() -> None:
         ("", b""),
         ("x" * 63, b"x" * 63),
         ("ab" + "c" * 61 + "z" * 17, b"ab-" + b"c" * 43 + b"z" * 17),
+        ("web." + "sub." * 20 + "example", b"web"),
+        ("ab" + "c" * 61 + "z" * 17 + ".example", b"ab-" + b"c" * 43 + b"z" * 17),
         ("h\u00f6st", b""),
     ],
 )
@@ -188,3 +190,13 @@ def test_boot_file_too_long_for_the_header_is_still_an_option() -> None:
     held = model.cloud(ports=(model.port(dhcp_options=(DhcpOption(66, b"tftp.example"), DhcpOption(67, b"f" * 128))),))
     reply = offer(held, bytes((66, 67)))
     assert reply.file == b"" and reply.siaddr == IPv4Address("0.0.0.0") and reply.option(67) == b"f" * 128
+
+
+def test_routes_in_microsofts_words_are_the_same() -> None:
+    network = full_network()
+    reply = offer(model.cloud((network,)), bytes((249, 121)))
+    assert reply.codes == [53, 54, 51, 249, 121, 58, 59]
+    assert reply.option(249) == reply.option(121) == ROUTES_CODED + b"\0" + ip("10.0.0.2")
+    assert 249 not in offer(model.cloud((network,))).codes  # who does not say what it wants gets them once
+    own = model.port(dhcp_options=(DhcpOption(249, b"\0" + ip("10.0.0.9")),))
+    assert offer(model.cloud((network,), (own,)), b"\xf9").option(249) == b"\0" + ip("10.0.0.9")

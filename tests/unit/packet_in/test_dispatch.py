@@ -11,11 +11,12 @@ import pytest
 from controller.packet_in import frames, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
 from controller.packet_in.floods import Mute
+from controller.packet_in.holding import Claim, Place
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output
 from controller.packet_in.unresolved import Unresolved
-from flows.model import Binding, GatewayMode, Neighbour, StaticRoute
+from flows.model import AddressPair, Binding, GatewayMode, Neighbour, OwnAddress, StaticRoute
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
 from tests.unit.packet_in import model, wire
@@ -39,6 +40,7 @@ class Bed:
     leases: LeaseLog = field(default_factory=LeaseLog)
     seen: list[tuple[str, Neighbour]] = field(default_factory=list)
     unresolved: Unresolved = field(default_factory=Unresolved)
+    holding: list[tuple[Place, Claim]] = field(default_factory=list)
     kept: int = 0
     muted: Callable[[str, Mute], None] = lambda node, mute: None
 
@@ -49,6 +51,7 @@ class Bed:
             neighbour_seen=lambda node, neighbour: self.seen.append((node, neighbour)),
             unresolved=self.unresolved,
             packet_kept=self._packet_kept,
+            holds=lambda place, claim: self.holding.append((place, claim)),
             counters=self.counters,
             muted=self.muted,
             limits={**DEFAULT_LIMITS, Rule.PUNT_DHCP: Limit(rate=2, burst=4)},
@@ -185,6 +188,30 @@ def test_an_expired_packet_from_behind_the_next_hop_of_a_route() -> None:
     route = StaticRoute(IPv4Network("10.99.0.0/16"), ADDRESS)
     got = Bed(model.cloud(networks=(model.network(routes=(route,)),))).handle(TTL, 100, behind)
     assert got is not None and got.frame[26:34] == IPv4Address("10.0.0.2").packed + IPv4Address("10.99.0.7").packed
+
+
+def test_an_expired_packet_from_an_address_that_the_port_holds() -> None:
+    """By the MAC that it has there."""
+    virtual, mac = IPv4Address("10.0.0.99"), "00:00:5e:00:01:07"
+    pair = AddressPair(IPv4Network(virtual), mac)
+    holding = model.port(address_pairs=(pair,), held=(OwnAddress(virtual, mac),))
+    sent = packet(source=virtual.packed)
+    sent = sent[:6] + frames.mac_bytes(mac) + sent[12:]
+    assert Bed().handle(TTL, 100, sent) is None
+    got = Bed(model.cloud(ports=(holding,))).handle(TTL, 100, sent)
+    assert got is not None and got.frame[30:34] == virtual.packed
+
+
+def test_who_holds_an_address_is_passed_on() -> None:
+    virtual = IPv4Address("10.0.0.99")
+    bed = Bed(model.cloud(ports=(model.port(address_pairs=(AddressPair(IPv4Network(virtual), model.MAC),)),)))
+    mac = frames.mac_bytes(model.MAC)
+    body = frames.arp(frames.Arp(1, mac, virtual.packed, bytes(6), virtual.packed))
+    said = frames.ethernet(frames.BROADCAST_MAC, mac, frames.ETHERTYPE_ARP, body)
+    for _ in range(200):
+        assert bed.handle(cookie(Rule.PUNT_HOLDER, 10), 100, said) is None
+    assert set(bed.holding) == {(Place("net-per_host", virtual), Claim("port-per_host", model.MAC))}
+    assert bed.counters == {outcomes.HOLDER_HEARD: 100, outcomes.RATE_LIMITED: 100}
 
 
 def test_a_fault_of_ours_costs_one_packet(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from controller.packet_in import frames, icmp, outcomes
 from controller.packet_in.fragments import fragments, with_ttl
 from controller.packet_in.outputs import Output, Outputs, Resubmit
 from flows.model import (
+    Binding,
     FixedIp,
     FloatingIp,
     FloatingIpChange,
@@ -184,6 +185,58 @@ def test_a_router_of_the_operators_answers_by_its_own_mac() -> None:
     got = bed.handle(cookie(Rule.PUNT_TOO_LARGE, number + 1), 100 + number, asked)
     assert got is not None and told(got._replace(ofport=100)) == (IPv4Address("10.0.0.1"), MTU)
     assert got.frame[6:12].hex() == "020000000099"
+
+
+# to the gateway itself
+
+ECHO = cookie(Rule.PUNT_LARGE_ECHO, 1)
+GATEWAY = IPv4Address("10.0.0.2")
+
+
+def small(mtu: int = 1400) -> Bed:
+    """A network whose VMs were told an MTU that this one pays no heed to."""
+    return Bed(model.cloud(networks=(model.external(), model.network(GatewayMode.PER_HOST, mtu=mtu))))
+
+
+def large_echo(size: int = 1401, **fields: object) -> bytes:
+    """An echo request to the gateway, a datagram of `size` bytes."""
+    message = b"\x08\0\0\0" + b"\x12\x34\0\x01" + bytes(range(256)) * 6
+    values = {"payload": message[: size - 20], "protocol": 1, "ttl": 255, "destination": GATEWAY.packed} | fields
+    return packet(**values)  # type: ignore[arg-type]
+
+
+def test_a10_the_gateway_tells_what_fits() -> None:
+    bed = small()
+    assert told(bed.handle(ECHO, 100, large_echo(fragment=DF))) == (GATEWAY, 1400)
+    assert bed.counters == {outcomes.TOO_LARGE: 1}
+
+
+def test_a10_the_gateway_answers_in_parts_who_may_be_cut() -> None:
+    bed = small()
+    outputs = bed.dispatcher.handle(ECHO, 100, large_echo() + b"padding")
+    assert all(isinstance(each, Output) and each.ofport == 100 for each in outputs)
+    parts = [each.frame for each in outputs]
+    assert {part[:14] for part in parts} == {VM_MAC + frames.mac_bytes(GATEWAY_MAC) + b"\x08\0"}
+    assert {(part[22], part[26:30], part[30:34]) for part in parts} == {(64, GATEWAY.packed, FIXED.packed)}
+    assert [len(part) - 14 <= 1400 for part in parts] == [True, True]
+    message = joined([part[14:] for part in parts])
+    assert message[:2] == bytes(2) and message[4:] == large_echo()[38:] and internet_sum(message + b"\0") == 0xFFFF
+    assert bed.counters == {outcomes.FRAGMENTED: 1}
+
+
+@pytest.mark.parametrize(
+    ("frame", "outcome"),
+    [
+        (large_echo(1400), outcomes.TOO_LARGE_SILENT),  # the flow that sent it here is on its way out
+        (large_echo(source=ip("10.0.0.99")), outcomes.SPOOFED_SOURCE),
+        (large_echo()[:400], outcomes.MALFORMED),
+        (large_echo(fragment=DF, payload=b"\x03" + bytes(1400)), outcomes.TOO_LARGE_SILENT),
+    ],
+)
+def test_a10_what_gets_no_answer(frame: bytes, outcome: str) -> None:
+    bed = small()
+    assert bed.dispatcher.handle(ECHO, 100, frame) == ()
+    assert bed.counters == {outcome: 1}
 
 
 def floating(mtu: int, network_mtu: int = MTU) -> Snapshot:
@@ -374,3 +427,18 @@ def test_rate_limited_by_port() -> None:
     for _ in range(110):
         bed.dispatcher.handle(TOO_LARGE, 100, large())
     assert bed.counters == {outcomes.FRAGMENTED: 100, outcomes.RATE_LIMITED: 10}
+
+
+def test_what_comes_in_by_a_networks_only_way_out_is_cut_for_a_port_of_another_node() -> None:
+    small = replace(model.network(GatewayMode.SINGLE), mtu=MTU, gateway_node="n1")
+    elsewhere = replace(model.port(GatewayMode.SINGLE), binding=Binding("n2", 101, 1))
+    into = cookie(Rule.PUNT_TOO_LARGE_IN, small.key)
+    for gateway_node, expected in (("n1", {(Table.L2_FORWARD, small.key, 0, 0, 0)}), ("n2", set())):
+        networks = (model.external(), replace(small, gateway_node=gateway_node))
+        bed = Bed(model.cloud(networks=networks, ports=(elsewhere,)))
+        outputs = bed.dispatcher.handle(into, model.UPLINK, from_outside())
+        assert again(outputs) == expected
+        assert {each.frame[:12] for each in outputs} == ({VM_MAC + ROUTED} if expected else set())
+    bed = Bed(model.cloud(networks=(model.external(), small), ports=(elsewhere,)))
+    (told_,) = bed.dispatcher.handle(into, model.UPLINK, from_outside(fragment=DF))
+    assert again((told_,)) == {(Table.NAT_EGRESS, small.key, 0, 0, 0)}

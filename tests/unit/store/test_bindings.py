@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -148,6 +149,21 @@ def test_other_modes_take_none(world: Any, mode: GatewayMode) -> None:
     world.node()
     world.report("n1", port)
     assert gateways(world, "n1") == []
+
+
+def test_b25_what_is_believed_of_a_bound_port_is_put_right_by_the_next_report(world: Any) -> None:
+    world.node("n1")
+    port = world.port(world.network())
+    world.report("n1", port)
+    before = world.again(port).port.binding
+    with sqlite3.connect(world.url.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE ports SET ofport = 7")
+    assert world.again(port).port.binding != before
+    world.report("n1", port)
+    assert world.again(port).port.binding == before
+    revision = world.store.revision()
+    world.report("n1", port)
+    assert world.store.revision() == revision
 
 
 def test_an_idle_gateway_is_given_back_after_a_while(world: Any) -> None:

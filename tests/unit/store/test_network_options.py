@@ -12,6 +12,7 @@ from flows.model import GatewayMode, NetworkKind, SnatAddress, StaticRoute
 
 EXTERNAL = {"gateway_mode": GatewayMode.EXTERNAL, "gateway": IPv4Address("10.0.0.1")}
 RANGES = (IPv4Network("192.0.2.0/24"),)
+RELAYS = (IPv4Address("203.0.113.1"), IPv4Address("10.99.0.1"))
 
 
 def route(destination: str, next_hop: str = "10.0.0.9") -> StaticRoute:
@@ -27,7 +28,8 @@ def update(world: Any, network: NetworkRecord, **changes: Any) -> NetworkRecord:
     ("fields", "options"),
     [
         ({}, {"routes": (route("10.9.0.0/16"),), "snat_exempt": RANGES, "own_snat_address": True}),
-        (EXTERNAL, {"force_snat": RANGES, "snat_exempt": RANGES}),
+        (EXTERNAL, {"force_snat": RANGES, "snat_exempt": RANGES, "dhcp_relays": RELAYS}),
+        ({"gateway_mode": GatewayMode.NONE}, {"dhcp_relays": RELAYS}),
     ],
 )
 def test_options_are_given_at_first_or_later(world: Any, fields: Any, options: Any) -> None:
@@ -43,11 +45,11 @@ def test_options_are_given_at_first_or_later(world: Any, fields: Any, options: A
 @pytest.mark.parametrize(
     ("fields", "unfit"),
     [
-        ({}, {"force_snat"}),
-        ({"gateway_mode": GatewayMode.SHARED}, {"force_snat"}),
+        ({}, {"force_snat", "dhcp_relays"}),
+        ({"gateway_mode": GatewayMode.SHARED}, {"force_snat", "dhcp_relays"}),
         (EXTERNAL, {"routes", "own_snat_address"}),
         ({"gateway_mode": GatewayMode.NONE}, {"routes", "snat_exempt", "force_snat", "own_snat_address"}),
-        (EXTERNAL | {"external": True}, {"routes", "snat_exempt", "force_snat", "own_snat_address"}),
+        (EXTERNAL | {"external": True}, {"routes", "snat_exempt", "force_snat", "own_snat_address", "dhcp_relays"}),
     ],
 )
 def test_each_option_has_its_gateway_modes(world: Any, fields: Any, unfit: set[str]) -> None:
@@ -56,6 +58,7 @@ def test_each_option_has_its_gateway_modes(world: Any, fields: Any, unfit: set[s
         "snat_exempt": RANGES,
         "force_snat": RANGES,
         "own_snat_address": True,
+        "dhcp_relays": RELAYS,
     }
     network = world.network(**fields)
     refused = set()

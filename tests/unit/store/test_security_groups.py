@@ -68,6 +68,22 @@ def test_a_port_is_in_its_projects_default_group(world: Any) -> None:
     assert [(one.direction, one.service, one.remote_cidr) for one in default.rules] == [(OUT, Service(), None)]
 
 
+def test_the_default_group_is_made_when_it_is_named(world: Any) -> None:
+    network = world.network()
+    port = world.port(network, security_groups=("default",))
+    assert [found.name for found in port.security_groups] == ["default"]
+    assert refused(lambda: world.port(network, security_groups=("web",))) == (
+        "security_group_unknown",
+        "security_groups.0",
+    )
+
+
+def test_a_protocol_without_ports_is_called_by_its_name(world: Any) -> None:
+    made = group(world)
+    with pytest.raises(StoreError, match=r"^protocol sctp \(132\) cannot have ports: tcp and udp have$"):
+        rule(world, made.group.id, service=Service(132, 80, 80))
+
+
 @pytest.mark.parametrize("stores", [1, 4])
 def test_the_default_group_is_made_once_whoever_asks(make_world: Callable[..., Any], stores: int) -> None:
     first = make_world()
@@ -389,7 +405,9 @@ def test_a_port_without_security_has_nothing(world: Any) -> None:
 def test_pairs_are_nobody_elses(world: Any, cidr: str, mac: str | None, code: str, field: str) -> None:
     network = world.network(gateway_mode=GatewayMode.SHARED, gateway=IPv4Address("10.0.0.254"))
     port = world.port(network)
-    world.port(network, mac="02:00:00:00:00:02", fixed_ips=(FixedIpSpec(IPv4Address("10.0.0.2")),))
+    other = world.port(network, mac="02:00:00:00:00:02", fixed_ips=(FixedIpSpec(IPv4Address("10.0.0.2")),))
+    world.node()
+    world.report("n1", other)  # were it on no node, it would only reserve the address
     pairs = (AddressPairSpec(IPv4Network("10.0.0.201/32")), AddressPairSpec(IPv4Network(cidr), mac))
     for work in (
         lambda: world.store.update_port(port.port.id, {"address_pairs": pairs}, "tester"),

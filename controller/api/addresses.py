@@ -1,0 +1,150 @@
+"""/v1/networks/ID/addresses, /v1/address-history, /v1/address-plans: who has, had and is to have an address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.api import networks, views
+from controller.api.address_models import PLAN, moment
+from controller.api.auth import Resource, Verb
+from controller.api.errors import ApiError, from_validation, invalid
+from controller.api.fields import ADDRESS
+from controller.api.http import MAX_PAGE, Answer, Endpoint, Request, Route, bounded_int
+from controller.api.services import Services
+from controller.store.address_specs import AddressRecord, HistoryRecord, PlanOutcome
+
+
+def list_addresses(services: Services, request: Request) -> Answer:
+    """A member sees all of its own network, of others what its own ports have."""
+    network = networks.visible(services, request.caller, request.params["id"])
+    page = request.page()
+    project_id = None if request.caller.owns(network.spec.project_id) else request.caller.project
+    records = services.store.list_addresses(network.id, project_id=project_id, **page)
+    return Answer.json({"addresses": [_address(record, request.caller.operates) for record in records]})
+
+
+def reserve(services: Services, request: Request) -> Answer:
+    network = networks.changeable(services, request.caller, request.params["id"])
+    written = services.store.reserve_address(network.id, _of_path(request), request.caller.actor)
+    return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
+
+
+def unreserve(services: Services, request: Request) -> Answer:
+    network = networks.changeable(services, request.caller, request.params["id"])
+    written = services.store.unreserve_address(network.id, _of_path(request), request.caller.actor)
+    return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
+
+
+def end_hold(services: Services, request: Request) -> Answer:
+    address = _of_path(request)
+    written = services.store.end_hold(request.params["id"], address, request.caller.actor)
+    return Answer.json({"address": {"address": str(address)}, "revision": written.revision})
+
+
+def list_history(services: Services, request: Request) -> Answer:
+    """A member sees what its project had."""
+    filters = request.filters("address", "network_id", "at", "limit")
+    if "address" not in filters:
+        raise ApiError(400, "missing_field", "address: is needed", "address")
+    at = filters.get("at")
+    records = services.store.address_history(
+        address=_address_of("address", filters["address"]),
+        network_id=filters.get("network_id"),
+        project_id=request.caller.project,
+        at=None if at is None else moment("at", at),
+        limit=bounded_int("limit", filters.get("limit", str(MAX_PAGE)), 1, MAX_PAGE),
+    )
+    return Answer.json({"address_history": [_history(record) for record in records]})
+
+
+def apply_plan(services: Services, request: Request) -> Answer:
+    """With problems nothing is written, and the answer says so: 409, or 200 where that was all that was asked."""
+    body = request.parse(PLAN)
+    entries = [entry.spec() for entry in body.entries]
+    written = services.store.apply_plan(entries, body.check, request.caller.actor)
+    outcome = written.value
+    if outcome.problems and not body.check:
+        first = outcome.problems[0]
+        details = {"problems": _problems(outcome)}
+        message = f"{first.message}; nothing of the plan was done ({len(outcome.problems)} problems)"
+        raise ApiError(409, "plan_refused", message, f"entries.{first.entry}", details)
+    view = {"actions": [None if action is None else action.value for action in outcome.actions]}
+    return Answer.json({"address_plan": {**view, "problems": _problems(outcome)}, "revision": written.revision})
+
+
+def _problems(outcome: PlanOutcome) -> list[views.Json]:
+    return [{"entry": one.entry, "code": one.code, "message": one.message} for one in outcome.problems]
+
+
+def _of_path(request: Request) -> IPv4Address:
+    request.filters()
+    return _address_of("address", request.params["address"])
+
+
+def _address_of(field: str, text: str) -> IPv4Address:
+    adapter: TypeAdapter[IPv4Address] = ADDRESS
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        raise invalid(field, from_validation(error).message) from None
+
+
+def _address(record: AddressRecord, whole: bool) -> views.Json:
+    """`whole`: also where it is, which is up to who runs the cloud."""
+    return {
+        "address": str(record.address),
+        "subnet_id": record.subnet_id,
+        "state": record.state.value,
+        "associated": record.associated,
+        "leased": record.leased,
+        "reserved": record.reserved,
+        "owner": record.owner,
+        "port_id": record.port_id,
+        "port_name": record.port_name,
+        "project_id": record.project_id,
+        "device_id": record.device_id,
+        "mac": record.mac,
+        "node": record.node if whole else None,
+        "lease_expires_at": _time(record.lease_expires_at),
+        "held_until": _time(record.held_until),
+    }
+
+
+def _history(record: HistoryRecord) -> views.Json:
+    return {
+        "address": str(record.address),
+        "network_id": record.network_id,
+        "network_name": record.network_name,
+        "kind": record.kind,
+        "id": record.object_id,
+        "project_id": record.project_id,
+        "port_id": record.port_id,
+        "port_name": record.port_name,
+        "device_id": record.device_id,
+        "mac": record.mac,
+        "from": _time(record.began_at),
+        "until": _time(record.ended_at),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else views.time_of(seconds)
+
+
+ROUTES = (
+    Route("/v1/networks/{id}/addresses", Resource.ADDRESS, {"GET": Endpoint(Verb.LIST, list_addresses)}),
+    Route(
+        "/v1/networks/{id}/addresses/{address}/reservation",
+        Resource.ADDRESS,
+        {"PUT": Endpoint(Verb.UPDATE, reserve), "DELETE": Endpoint(Verb.DELETE, unreserve)},
+    ),
+    Route(
+        "/v1/networks/{id}/addresses/{address}/hold",
+        Resource.ADDRESS_HOLD,
+        {"DELETE": Endpoint(Verb.DELETE, end_hold)},
+    ),
+    Route("/v1/address-history", Resource.ADDRESS_HISTORY, {"GET": Endpoint(Verb.LIST, list_history)}),
+    Route("/v1/address-plans", Resource.ADDRESS_PLAN, {"POST": Endpoint(Verb.CREATE, apply_plan)}),
+)

@@ -1,0 +1,74 @@
+"""Addresses that are kept after their port has gone, because its client may still use them: until its lease ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from controller.store import ipam
+from controller.store.address_specs import HoldPolicy
+from controller.store.journal import Transaction
+from controller.store.schema import addresses, leases
+from controller.store.specs import Conflict, NotFound
+
+BOUND = "bound"
+
+_A = addresses.c
+_LEASES = select(leases.c.address, leases.c.expires_at).where(
+    leases.c.port_id == bindparam("port"), leases.c.state == BOUND
+)
+_HOLD = (
+    update(addresses)
+    .where(_A.subnet_id == bindparam("s"), _A.address == bindparam("a"), _A.owner.is_(None))
+    .values(held_until=bindparam("until"), leased_until=bindparam("lease_end"))
+)
+_OVER = _A.held_until <= bindparam("now")
+_ANY_OVER = select(_A.address).where(_OVER).limit(1)
+
+
+def keep(tx: Transaction, port_id: str, subnet_ids: Collection[str], released: Collection[int], to: HoldPolicy) -> None:
+    """Keep what a port has just given back of these addresses, where its lease is live. Before its leases go."""
+    ends = {address: end for address, end in tx.connection.execute(_LEASES, {"port": port_id})}
+    kept = [
+        {"s": subnet_id, "a": address, "until": until, "lease_end": ends[address]}
+        for subnet_id in subnet_ids
+        for address in released
+        if (until := to.end(tx.now, ends.get(address))) is not None
+    ]
+    if kept:
+        tx.connection.execute(_HOLD, kept)
+
+
+def any_over(connection: Connection, now: float) -> bool:
+    return connection.execute(_ANY_OVER, {"now": now}).first() is not None
+
+
+def end_all(tx: Transaction) -> int:
+    """Free those that are over, as the last to be chosen again; how many."""
+    freed = update(addresses).where(_OVER).values(held_until=None, leased_until=None, released_at=tx.revision)
+    return int(tx.connection.execute(freed, {"now": tx.now}).rowcount)
+
+
+def end(tx: Transaction, network_id: str, address: IPv4Address) -> None:
+    """Free one whose time is not over. Raises NotFound `network_unknown` or `address_unknown`, Conflict
+    `address_in_use`.
+    """
+    subnets = ipam.subnets_of(tx.connection, [network_id]).get(network_id)
+    if subnets is None:
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    here = (_A.subnet_id.in_([subnet.id for subnet in subnets]), _A.address == int(address))
+    row = tx.connection.execute(select(_A.owner, _A.held_until).where(*here)).first()
+    if row is not None and row.owner is not None:
+        raise Conflict("address_in_use", f"{address} is in use, not just kept", address=str(address))
+    if row is None or row.held_until is None:
+        raise NotFound("address_unknown", f"{address} is not kept for anybody")
+    freed = {"held_until": None, "leased_until": None, "released_at": tx.revision}
+    tx.connection.execute(update(addresses).where(*here).values(**freed))
+
+
+def shift(connection: Connection, seconds: float) -> int:
+    """The clock has jumped so far; how many ends were moved along."""
+    moved = {"held_until": _A.held_until + seconds, "leased_until": _A.leased_until + seconds}
+    return int(connection.execute(update(addresses).where(_A.held_until.is_not(None)).values(**moved)).rowcount)

@@ -1,0 +1,68 @@
+"""Single addresses and ranges that nobody is to be given: added to what a subnet has reserved, or taken off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from netaddr import IPRange, IPSet
+
+from controller.store import loader, networks
+from controller.store.address_specs import MOST_RESERVED
+from controller.store.journal import Transaction
+from controller.store.specs import AddressRange, Invalid, NetworkRecord, NotFound, SubnetSpec
+
+
+def reserve(tx: Transaction, network_id: str, spans: Sequence[AddressRange]) -> None:
+    """Whoever has one of them keeps it. Raises NotFound `network_unknown`, Invalid `address_outside_subnet` or
+    `range_invalid`.
+    """
+    _change(tx, network_id, spans, reserved=True)
+
+
+def unreserve(tx: Transaction, network_id: str, spans: Sequence[AddressRange]) -> None:
+    """Raises as `reserve`. One that is not reserved is no error."""
+    _change(tx, network_id, spans, reserved=False)
+
+
+def missing(subnet: SubnetSpec, span: AddressRange) -> bool:
+    """Whether part of the range is not reserved."""
+    return not _set([span]).issubset(_set(subnet.reserved))
+
+
+def subnet_with(record: NetworkRecord, span: AddressRange) -> SubnetSpec:
+    """The subnet that a range is part of. Raises Invalid `address_outside_subnet`."""
+    for subnet in record.spec.subnets:
+        if span.first in subnet.cidr and span.last in subnet.cidr:
+            return subnet
+    what = span.first if span.first == span.last else span
+    raise Invalid("address_outside_subnet", f"{what} is not in {record.spec.subnets[0].cidr}", "address")
+
+
+def _change(tx: Transaction, network_id: str, spans: Sequence[AddressRange], *, reserved: bool) -> None:
+    record = next(iter(loader.load_networks(tx.connection, [network_id])), None)
+    if record is None:
+        raise NotFound("network_unknown", f"there is no network {network_id}")
+    subnets = {subnet.id: subnet for subnet in record.spec.subnets}
+    for span in spans:
+        subnet = subnets[subnet_with(record, span).id]
+        before = _set(subnet.reserved)
+        after = before | _set([span]) if reserved else before - _set([span])
+        subnets[subnet.id] = replace(subnet, reserved=_ranges(after))
+    for subnet in subnets.values():
+        if len(subnet.reserved) > MOST_RESERVED:
+            message = f"{subnet.cidr} would have {len(subnet.reserved)} reserved ranges, and may have {MOST_RESERVED}"
+            raise Invalid("range_invalid", message, "address")
+    networks.update_network(tx, network_id, {"subnets": tuple(subnets.values())})
+
+
+def _set(spans: Sequence[AddressRange]) -> IPSet:
+    result = IPSet()
+    for span in spans:
+        result.add(IPRange(int(span.first), int(span.last)))
+    return result
+
+
+def _ranges(addresses: IPSet) -> tuple[AddressRange, ...]:
+    return tuple(AddressRange(IPv4Address(part.first), IPv4Address(part.last)) for part in addresses.iter_ipranges())
