@@ -107,10 +107,12 @@ def _clause(
     clauses.setdefault((priority, match), []).append(Conjunction(remote.key, clause, _CLAUSES))
 
 
-def remotes_of(group: SecurityGroup) -> Mapping[tuple[Direction, str], tuple[int, bool]]:
-    """What the flows of members depend on: for each remote group the id of its conjunction, and "may do everything"."""
+def remotes_of(group: SecurityGroup) -> Mapping[tuple[Direction, str], tuple[int, bool, bool]]:
+    """What the flows of members depend on: for each remote group the id of its conjunction, "may do everything", and
+    whether conntrack is asked.
+    """
     return {
-        (side.direction, who): (remote.key, remote.everything)
+        (side.direction, who): (remote.key, remote.everything, group.stateful)
         for side in SIDES
         for who, remote in _remotes(group, side.direction).items()
         if isinstance(who, str)

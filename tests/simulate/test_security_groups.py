@@ -543,6 +543,16 @@ def test_a_change_of_members_costs_each_node_one_flow() -> None:
     assert not recompile(compile_node(after, "n1"), after, after, [leaves], "n1")[1]
 
 
+def test_a_group_that_becomes_stateless_is_asked_otherwise_who_is_meant_as_well() -> None:
+    group = security_group(14, egress(141), rule(142, PROTO_TCP, 80, remote="group-14"), rule(143, remote="group-14"))
+    for one in (group, replace(group, rules=group.rules[:-1])):
+        before = cloud(one, members=(BLUE_1.key, BLUE_2.key))
+        change = SecurityGroupChange(one.id, replace(one, stateful=False))
+        after = before.apply(before.revision + 1, [change])
+        edited, _ = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+        assert set(edited.flows()) == set(compile_node(after, "n1").flows())
+
+
 def test_a_stateless_port_takes_nothing_from_what_other_zones_know() -> None:
     """What NAT calls a reply is held to the rules of the port, and no connection begins."""
     nothing_in = replace(security_group(15, egress(151)), stateful=False)
