@@ -34,7 +34,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "protocols",
             "other_config",
             "external_ids",
+            "flow_tables",
         ),
+        "Flow_Table": ("prefixes",),
         "Port": ("name", "interfaces", "external_ids"),
         "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
@@ -45,7 +47,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 # References between rows: read as rows, not as values.
 _REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
 # The same as values of a map.
-_REFERENCE_MAPS = frozenset({"datapaths", "ct_zones"})
+_REFERENCE_MAPS = frozenset({"datapaths", "ct_zones", "flow_tables"})
 # What the database of an older Open vSwitch does not have: without one of these, none of them is used.
 _LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -80,6 +82,8 @@ class _Api(OvsdbIdl):  # type: ignore[misc]
     """
 
     ovsdb_connection = None
+    # it would look for the names of tables, which need not have any
+    lookup_table = {name: how for name, how in OvsdbIdl.lookup_table.items() if name != "Flow_Table"}  # noqa: RUF012
     create_transaction = ovs_idl.Backend.create_transaction
 
 
@@ -197,7 +201,10 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
         controllers = (
             ControllerState(str(c), tables["Controller"][c]) for c in row["controller"] if c in tables["Controller"]
         )
-        bridges[row["name"]] = BridgeState(row["name"], tuple(port["name"] for port in held), tuple(controllers), row)
+        flow_tables = tables["Flow_Table"]
+        prefixes = {table: flow_tables[i]["prefixes"] for table, i in row["flow_tables"].items() if i in flow_tables}
+        names = tuple(port["name"] for port in held)
+        bridges[row["name"]] = BridgeState(row["name"], names, tuple(controllers), row, prefixes)
     interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
     return OvsState(bridges, ports, interfaces, version or "", _datapaths(tables) if has_limits else None)
@@ -217,6 +224,7 @@ class _Apply(BaseCommand):  # type: ignore[misc]
 
 def _add_bridge(api: _Api, txn: IdlTransaction, step: plan.AddBridge) -> None:
     row = _insert(api, txn, "Bridge", (plan.Setting("name", step.name), *step.settings))
+    row.flow_tables = {}
     api._ovs.addvalue("bridges", row)
     _insert_port(api, txn, row, step.name, (plan.Setting("type", "internal"),))
 
@@ -273,6 +281,17 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
         row.limit = limit
 
 
+def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> None:
+    """What else a table is told stays."""
+    bridge = api.lookup("Bridge", step.bridge)
+    rows = dict(bridge.flow_tables)
+    for table, fields in step.tables:
+        if table not in rows:
+            rows[table] = txn.insert(api.tables["Flow_Table"])
+        rows[table].prefixes = sorted(fields)
+    bridge.flow_tables = rows
+
+
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
     {
         plan.AddBridge: _add_bridge,
@@ -284,6 +303,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.SetController: _set_controller,
         plan.DeleteController: _delete_controller,
         plan.SetLimits: _set_limits,
+        plan.SetPrefixes: _set_prefixes,
     }
 )
 

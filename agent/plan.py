@@ -28,12 +28,15 @@ from agent.state import (
     lookup,
     marked,
 )
-from flows.pipeline import CtZone
+from flows.pipeline import CtZone, Table
 
 # OpenFlow port numbers of the uplinks, in the order of configuration: above those that Open vSwitch gives out by
 # itself (1..32767) and below the reserved ones (65280 and up).
 FIRST_UPLINK_OFPORT = 65001
 MAX_BACKOFF_MS = 1000
+# What rules match of addresses. Without these each address becomes a flow of the datapath's own, where a rule names
+# some (ovs-vswitchd.conf.db(5), Flow_Table: prefixes; older ones take three).
+_PREFIXES = frozenset({"ct_nw_src", "ct_nw_dst", "nw_src"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class WantedBridge:
     settings: Settings
     ports: tuple[WantedPort, ...] = ()
     controllers: tuple[WantedController, ...] = ()
+    prefixes: tuple[tuple[int, frozenset[str]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,14 @@ class SetLimits:
     zones: tuple[tuple[int, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SetPrefixes:
+    """By table: of which fields Open vSwitch looks no further than at the prefixes that flows match."""
+
+    bridge: str
+    tables: tuple[tuple[int, frozenset[str]], ...]
+
+
 Step = (
     AddBridge
     | SetBridge
@@ -152,6 +164,7 @@ Step = (
     | SetController
     | DeleteController
     | SetLimits
+    | SetPrefixes
 )
 
 
@@ -198,6 +211,7 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
             )
             for target in config.controllers
         ),
+        prefixes=tuple((table, _PREFIXES) for table in (Table.EGRESS_POLICY, Table.INGRESS_POLICY, Table.RULES)),
     )
     return (integration, *(_physical_bridge(network, config) for network in config.physical_networks))
 
@@ -280,6 +294,9 @@ def _bridge_steps(bridge: WantedBridge, state: OvsState) -> Iterator[Step]:
         yield AddBridge(bridge.name, (*bridge.settings, MARK))
     elif settings := _differing(bridge.settings, present.columns):
         yield SetBridge(bridge.name, settings)
+    held = present.prefixes if present else {}
+    if differing := tuple((table, fields) for table, fields in bridge.prefixes if held.get(table) != fields):
+        yield SetPrefixes(bridge.name, differing)
 
 
 def _stale_ports(bridges: Sequence[WantedBridge], state: OvsState) -> Iterator[Step]:

@@ -47,6 +47,7 @@ class BridgeState:
     ports: tuple[str, ...] = ()
     controllers: tuple[ControllerState, ...] = ()
     columns: Columns = field(default_factory=dict)
+    prefixes: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

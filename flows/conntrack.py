@@ -1,7 +1,7 @@
 """Connection tracking for the simulator, as ovs-actions(7) "ct" describes it, without time: nothing expires.
 
-Not modelled: TCP's own states (any TCP packet may begin a connection), helpers, and the reassembly of fragments, which
-are taken for a protocol without ports.
+Not modelled: TCP's own states (any TCP packet may begin a connection), helpers, and the reassembly of fragments: each
+has its ports in `part_src` and `part_dst`, as if the others were there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ANY_PORT = (0, 0xFFFF)
 
 
 class Flowing(NamedTuple):
-    """What a connection looks like in one direction. For ICMP both ports are the id, and `icmp_type` counts."""
+    """What a connection looks like in one direction. For ICMP both ports are the id, and type and code count."""
 
     protocol: int
     source: int
@@ -42,6 +42,7 @@ class Flowing(NamedTuple):
     source_port: int = 0
     target_port: int = 0
     icmp_type: int = 0
+    icmp_code: int = 0
 
     def back(self) -> Flowing:
         return Flowing(
@@ -51,12 +52,27 @@ class Flowing(NamedTuple):
             self.target_port,
             self.source_port,
             _ICMP_OPPOSITE.get(self.icmp_type, 0) if self.protocol == PROTO_ICMP else 0,
+            self.icmp_code,
         )
 
-    def fields(self) -> dict[str, int]:
+    def began(self) -> dict[str, int]:
+        """The fields that show how a connection began, if it began like this (ovs-fields(7), "ct_nw_src" and on)."""
+        icmp = self.protocol == PROTO_ICMP
+        return {
+            "ct_nw_proto": self.protocol,
+            "ct_nw_src": self.source,
+            "ct_nw_dst": self.target,
+            "ct_tp_src": self.icmp_type if icmp else self.source_port,
+            "ct_tp_dst": self.icmp_code if icmp else self.target_port,
+        }
+
+    def fields(self, *, fragment: bool = False) -> dict[str, int]:
         """The packet fields that translation may change."""
         changed = {"ip_src": self.source, "ip_dst": self.target}
-        if self.protocol == PROTO_ICMP:
+        if fragment:
+            if self.protocol in _PORTS:
+                changed |= {"part_src": self.source_port, "part_dst": self.target_port}
+        elif self.protocol == PROTO_ICMP:
             changed["icmp_id"] = self.source_port
         elif self.protocol in _PORTS:
             changed.update(zip(_PORTS[self.protocol], (self.source_port, self.target_port), strict=True))
@@ -87,7 +103,9 @@ _Entries = Mapping[tuple[int, Flowing], Connection]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`changes` and `inner` are for the packet to take over. `exhausted`: no translation was free, so it is lost."""
+    """`changes` and `inner` are for the packet to take over, `began` says how its connection began. `exhausted`: no
+    translation was free, so it is lost.
+    """
 
     conntrack: Conntrack
     state: int
@@ -95,6 +113,7 @@ class Verdict:
     changes: Mapping[str, int] = field(default_factory=dict)
     inner: Packet | None = None
     exhausted: bool = False
+    began: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +136,8 @@ class Conntrack:
             return self._related(zone, inner, translate)
         flowing = _flowing(fields)
         connection = self.entries.get((zone, flowing))
+        if connection is not None and action.force and flowing == connection.reply:
+            return self._without(zone, connection).track(zone, fields, inner, action)
         if connection is None:
             return self._begin(zone, flowing, inner, action, bool(fields["ip_frag"] & 1))
         is_reply = flowing == connection.reply
@@ -129,8 +150,10 @@ class Conntrack:
             after = after._with(zone, connection)
         # as in the kernel: until the first answer even a committed connection is new
         state = CT_ESTABLISHED if is_reply or connection.answered else CT_NEW
-        changes = connection.translated(is_reply).fields() if translate else {}
-        return Verdict(after, CT_TRACKED | state | (CT_REPLY if is_reply else 0), connection.mark, changes, inner)
+        fragment = bool(fields["ip_frag"] & 1)
+        changes = connection.translated(is_reply).fields(fragment=fragment) if translate else {}
+        state |= CT_TRACKED | (CT_REPLY if is_reply else 0)
+        return Verdict(after, state, connection.mark, changes, inner, began=connection.original.began())
 
     def flush(self, zone: int) -> Conntrack:
         """Without the connections of a zone."""
@@ -141,19 +164,21 @@ class Conntrack:
         if not fragment and not self._may_begin(flowing):
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         state = CT_TRACKED | CT_NEW
+        began = flowing.began()
         if not action.commit:
-            return Verdict(self, state, inner=inner)
+            return Verdict(self, state, inner=inner, began=began)
         reply = flowing.back()
         if action.nat is not None:
             ids_too = not self.userspace
             free = (back for back in _translations(flowing, action.nat, ids_too) if (zone, back) not in self.entries)
             chosen = next(free, None)
             if chosen is None:
-                return Verdict(self, state, inner=inner, exhausted=not self.userspace)
+                return Verdict(self, state, inner=inner, exhausted=not self.userspace, began=began)
             reply = chosen
         connection = Connection(flowing, reply, mark=_marked(0, action.mark))
         after = self._with(zone, connection)
-        return Verdict(after, state, connection.mark, connection.translated(False).fields(), inner)
+        changes = connection.translated(False).fields(fragment=fragment)
+        return Verdict(after, state, connection.mark, changes, inner, began=began)
 
     def _may_begin(self, flowing: Flowing) -> bool:
         if flowing.protocol == PROTO_ICMP:
@@ -169,12 +194,17 @@ class Conntrack:
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         is_reply = quoted == connection.reply
         state = CT_TRACKED | CT_RELATED | (CT_REPLY if is_reply else 0)
+        began = connection.original.began()
         if not translate:
-            return Verdict(self, state, connection.mark, inner=inner)
+            return Verdict(self, state, connection.mark, inner=inner, began=began)
         after = connection.translated(is_reply)
         # of the outer addresses only the one that the connection's packets of this direction have translated
         outer = {"ip_dst": after.target} if is_reply != connection.to_destination else {"ip_src": after.source}
-        return Verdict(self, state, connection.mark, outer, inner.but(**after.back().fields()))
+        return Verdict(self, state, connection.mark, outer, inner.but(**after.back().fields()), began=began)
+
+    def _without(self, zone: int, connection: Connection) -> Conntrack:
+        gone = {(zone, connection.original), (zone, connection.reply)}
+        return replace(self, entries={key: kept for key, kept in self.entries.items() if key not in gone})
 
     def _with(self, zone: int, connection: Connection) -> Conntrack:
         new = {(zone, connection.original): connection, (zone, connection.reply): connection}
@@ -189,12 +219,16 @@ def _marked(mark: int, change: tuple[int, int] | None) -> int:
 def _flowing(fields: Mapping[str, int]) -> Flowing:
     protocol = fields["ip_proto"]
     ends = protocol, fields["ip_src"], fields["ip_dst"]
-    fragment = fields["ip_frag"] & 1
-    if protocol == PROTO_ICMP and not fragment:
+    if fields["ip_frag"] & 1:
+        shown = fields.get("part_src", 0), fields.get("part_dst", 0)
+        if protocol == PROTO_ICMP:
+            return Flowing(*ends, icmp_type=shown[0], icmp_code=shown[1])
+        return Flowing(*ends, *shown) if protocol in _PORTS else Flowing(*ends)
+    if protocol == PROTO_ICMP:
         id_ = fields.get("icmp_id", 0)
-        return Flowing(*ends, id_, id_, fields.get("icmp_type", 0))
+        return Flowing(*ends, id_, id_, fields.get("icmp_type", 0), fields.get("icmp_code", 0))
     names = _PORTS.get(protocol)
-    if names is None or fragment:
+    if names is None:
         return Flowing(*ends)
     return Flowing(*ends, fields.get(names[0], 0), fields.get(names[1], 0))
 

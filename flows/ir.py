@@ -78,7 +78,7 @@ class Ct:
     """Goes on in `table` with conntrack's verdict. `nat=None` with `translate` undoes an earlier translation.
 
     Without a table, what follows sees nothing of it. `mark` (value, mask) sets bits of the connection's ct_mark when it
-    is committed.
+    is committed. `force` turns a connection round, so that it begins anew with this packet, if that is of its replies.
     """
 
     table: Table | None
@@ -87,6 +87,7 @@ class Ct:
     translate: bool = False
     nat: Nat | None = None
     mark: tuple[int, int] | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,9 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
     last = len(actions) - 1
     for position, action in enumerate(actions):
         if isinstance(action, (Goto, Ct, Resubmit)) and action.table is not None and action.table <= table:
+            # what is turned round is no reply when it comes again
+            if isinstance(action, Ct) and action.force and action.table == table:
+                continue
             raise ValueError(f"{rule.name}: {action} does not lead forward")
         if isinstance(action, Restart) and action.table > table:
             raise ValueError(f"{rule.name}: {action} does not lead back")

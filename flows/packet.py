@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from flows.fields import CT_FIELDS, FIELDS
 from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
-_PIPELINE_FIELDS = frozenset({"in_port", "metadata", "conj_id", *CT_FIELDS, *(f"reg{index}" for index in range(16))})
+_PIPELINE_FIELDS = frozenset({"in_port", "metadata", *CT_FIELDS, "conj_id", *(f"reg{index}" for index in range(16))})
+# the ports of a fragment, or its ICMP type and code, as conntrack sees them when it has all parts
+_OF_FRAGMENTS = {"part_src": 16, "part_dst": 16}
 # what no flow can match but conntrack looks at, or a test wants to recognise a packet by
-_UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64}
+_UNMATCHED = {"icmp_id": 16, "size": 16, "payload": 64, **_OF_FRAGMENTS}
 # field -> the field and value that a packet must have for it to exist (ovs-fields(7), "Prerequisites")
 PREREQUISITES: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("ip_frag", "nw_ttl", "ip_dscp", "ip_proto", "ip_src", "ip_dst"), ("eth_type", ETH_IP)),
     **dict.fromkeys(("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"), ("eth_type", ETH_ARP)),
+    **dict.fromkeys(("ct_nw_proto", "ct_nw_src", "ct_nw_dst", "ct_tp_src", "ct_tp_dst"), ("eth_type", ETH_IP)),
     **dict.fromkeys(("tcp_src", "tcp_dst"), ("ip_proto", PROTO_TCP)),
     **dict.fromkeys(("udp_src", "udp_dst"), ("ip_proto", PROTO_UDP)),
     **dict.fromkeys(("icmp_type", "icmp_code", "icmp_id"), ("ip_proto", PROTO_ICMP)),
@@ -77,7 +80,8 @@ def packet(inner: Packet | None = None, /, **fields: int) -> Packet:
         value = fields.pop(name, None)
         needs = prerequisite(name, made.get("eth_type"))
         ports_hidden = made.get("ip_frag", 0) & 1 and needs is not None and needs[0] == "ip_proto"
-        if needs is not None and (made.get(needs[0]) != needs[1] or ports_hidden):
+        whole = name in _OF_FRAGMENTS and not made.get("ip_frag", 0) & 1
+        if whole or (needs is not None and (made.get(needs[0]) != needs[1] or ports_hidden)):
             if value:
                 raise ValueError(f"{name}: not a field of this packet")
             continue

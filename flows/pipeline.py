@@ -23,8 +23,6 @@ class Table(IntEnum):
     EGRESS_PARTS = 14
     EGRESS_CONNTRACK = 16
     EGRESS_POLICY = 18
-    EGRESS_RULES = 20
-    EGRESS_CUT = 21
     EGRESS_VERDICT = 22
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
@@ -49,8 +47,8 @@ class Table(IntEnum):
     INGRESS_POLICY = 54
     INGRESS_VERDICT = 55
     OUTPUT = 56
-    INGRESS_RULES = 58
-    INGRESS_CUT = 59
+    ANSWERS = 57
+    RULES = 58
     ALLOWANCE = 60
     REPORT = 62
     STAMP = 250
@@ -72,10 +70,8 @@ TABLE_DOC: dict[Table, str] = {
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
     Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
-    Table.EGRESS_POLICY: "Replies and what belongs to a connection pass, as long as it is not cut; the rest is up "
-    "to the rules of each of the port's security groups.",
-    Table.EGRESS_RULES: "Looked up for each group (reg10): which rule allows it (reg11).",
-    Table.EGRESS_CUT: "Looked up when all groups were asked: a connection that none allows any more is marked.",
+    Table.EGRESS_POLICY: "The rules of each of the port's security groups are asked: of what the VM begins those about "
+    "egress, of what it answers those about ingress.",
     Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; anything else is dropped.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
@@ -103,9 +99,9 @@ TABLE_DOC: dict[Table, str] = {
     Table.INGRESS_CONNTRACK: "What goes to a VM, to conntrack in that port's own zone. The operator's drop list.",
     Table.INGRESS_POLICY: "As egress_policy, for what a VM receives.",
     Table.INGRESS_VERDICT: "As egress_verdict.",
-    Table.INGRESS_RULES: "As egress_rules; looked up by ingress_policy.",
-    Table.INGRESS_CUT: "As egress_cut; looked up by ingress_policy.",
     Table.OUTPUT: "To the port or uplink named by reg7; a network's VLAN tag goes on here.",
+    Table.ANSWERS: "Looked up before any group: an answer is held to the rules about what it answers (reg12).",
+    Table.RULES: "Looked up for each group (reg10) and direction (reg12): which rule allows it (reg11).",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",
     Table.REPORT: "Looked up before anything is reported to the controller: the meter that bounds reports.",
@@ -125,6 +121,7 @@ class Reg:
     TARGET_ZONE = "reg9"
     GROUP = "reg10"
     ALLOWED_BY = "reg11"
+    DIRECTION = "reg12"
     FLOOD_PART = "reg14"
     SCRATCH = "reg15"
 
@@ -157,6 +154,7 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "key of the rule that allows the packet (of those of a group that name the same "
         "remote, the first), or the network as in reg10; 0: none",
     ),
+    (Reg.DIRECTION, "direction", "the rules that are asked: 1 about what the port begins, 2 about what others begin"),
     (Reg.FLOOD_PART, "flood part", "which part of a network's local ports is being flooded"),
     (Reg.SCRATCH, "scratch", "nothing from one flow to the next"),
 )
@@ -185,20 +183,14 @@ CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (Ope
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
 FLOOD_PARTS = 32
 MEMBER_PARTS = 64
+DIRECTION_EGRESS, DIRECTION_INGRESS = 1, 2  # of Reg.DIRECTION
 SAME_NETWORK = 1 << 31  # of Reg.GROUP: the rest is a network's key
 
 
 class CtMark(IntFlag):
     """Bits of the ct_mark of a connection in a port's zone."""
 
-    CUT = 1  # no rule allows it any more
-    BEGUN = 2  # it is known, answered or not
     BEGUN_HERE = 4  # by the port, though conntrack here saw a reply first
-
-
-# ct_mark, value and mask, in a match
-CUT = (CtMark.CUT, CtMark.CUT)
-NOT_CUT = (0, CtMark.CUT)
 
 
 # conntrack zones of local ports; 0 is everybody's. A port has two: its connections as it sees them, and as translated.

@@ -25,6 +25,7 @@ RARP_REQUEST: Final = 3
 
 # ip_frag, value and mask: Open vSwitch sets bit 0 in every fragment (ovs-fields(7))
 ANY_FRAGMENT: Final = (1, 1)
+NO_FRAGMENT: Final = 0
 
 # IPv4 protocols (RFC 790), ICMP types (RFC 792), UDP ports of DHCP (RFC 2131, 4.1)
 PROTO_ICMP: Final = 1

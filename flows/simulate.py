@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from flows.conntrack import Conntrack
-from flows.fields import FIELDS
+from flows.fields import CT_FIELDS, FIELDS
 from flows.ir import (
     Action,
     CheckLarger,
@@ -44,11 +44,23 @@ from flows.ir import (
 )
 from flows.packet import Packet, prerequisite
 from flows.pipeline import Table
-from flows.protocols import VLAN_NONE, VLAN_PRESENT
+from flows.protocols import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_NEW,
+    CT_RELATED,
+    CT_REPLY,
+    CT_TRACKED,
+    VLAN_NONE,
+    VLAN_PRESENT,
+)
 from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, Rule, decode_cookie
 
 Fields = dict[str, int]
-_NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id", "size"), 0)
+_TUPLE = frozenset({"ct_nw_proto", "ct_nw_src", "ct_nw_dst", "ct_tp_src", "ct_tp_dst"})
+_VALID = CT_NEW | CT_ESTABLISHED | CT_RELATED | CT_REPLY
+_NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id", "size", "part_src", "part_dst"), 0)
+_UNTRACKED: Fields = dict.fromkeys(CT_FIELDS, 0)
 
 
 class Step(NamedTuple):
@@ -199,6 +211,17 @@ def _check_prerequisites(flow: Flow) -> None:
         needs = prerequisite(name, matched.get("eth_type"))
         if needs is not None and matched.get(needs[0]) != needs[1]:
             raise ValueError(f"{flow}: {name} needs {needs[0]}={needs[1]:#x} in the match")
+    if any(name in _TUPLE for name in names) and not _is_valid(flow.match):
+        raise ValueError(f"{flow}: matches how a connection began, but not that conntrack knows one")
+
+
+def _is_valid(match: Match) -> bool:
+    """ovs-fields(7), "ct_nw_src": what it needs."""
+    for name, value, mask in match:
+        if name == "ct_state":
+            invalid_not = value & CT_TRACKED and (mask is None or mask & CT_INVALID) and not value & CT_INVALID
+            return bool(value & _VALID or invalid_not)
+    return False
 
 
 def _matches(match: Match, fields: Fields) -> bool:
@@ -310,7 +333,7 @@ class _Run:
             return
         self.inner = verdict.inner
         tracked = {"ct_state": verdict.state, "ct_zone": zone, "ct_mark": verdict.mark}
-        self.fields = fields | {**verdict.changes, **tracked}
+        self.fields = fields | _UNTRACKED | {**verdict.changes, **verdict.began, **tracked}
         self.walk(action.table)
 
     def set_field(self, action: SetField, step: Step) -> None:
@@ -356,7 +379,7 @@ class _Run:
         self.recirculating.append((dict(self.fields), self.inner, action, step))
 
     def ct_clear(self, action: CtClear, step: Step) -> None:
-        self.fields["ct_state"] = self.fields["ct_zone"] = self.fields["ct_mark"] = 0
+        self.fields |= _UNTRACKED
 
     def conjunction(self, action: Conjunction, step: Step) -> None:
         raise AssertionError("a clause alone is no match")

@@ -48,6 +48,7 @@ _NXT_CT_FLUSH_ZONE = 29
 _NXT_CT_FLUSH = 32
 _CT_ORIGINAL, _CT_REPLY, _CT_ZONE = 0, 1, 2
 _CT_SOURCE, _CT_DESTINATION = 0, 1
+_CT_FORCE = 2
 _NXAST_CONTROLLER2 = 37
 _CONTROLLER2_MAX_LEN, _CONTROLLER2_METER_ID = 0, 5
 _NXAST_LEARN2 = 45
@@ -138,7 +139,7 @@ def _push_vlan(action: PushVlan) -> bytes:
 
 
 def _ct(action: Ct) -> bytes:
-    flags = nx.NX_CT_F_COMMIT if action.commit else 0
+    flags = (nx.NX_CT_F_COMMIT if action.commit else 0) | (_CT_FORCE if action.force else 0)
     if isinstance(action.zone, str):
         source, zone = _NXM_HEADERS[action.zone], 0 << 6 | (16 - 1)
     else:

@@ -1,21 +1,26 @@
-"""Tables 16, 18, 53 and 54: what the operator drops for all VMs, before any security group is asked."""
+"""Tables 16, 18, 53 and 54: what the operator drops for all VMs, before any security group is asked.
+
+Packets by what they show, connections by how they began, so that answers end with them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from flows.features.policy import EGRESS, INGRESS, SIDES
-from flows.features.security_groups import service_matches
+from flows.features.policy import EGRESS, INGRESS, UNTRACKED, Side
+from flows.features.rule_fields import CONNECTION, HEADER, Fields, RuleFields, service_matches
 from flows.ir import Flow, FlowKey, drop, matching
 from flows.model import ProviderRule
 from flows.pipeline import Priority
-from flows.protocols import ANY_FRAGMENT, CT_ESTABLISHED, ETH_IP
+from flows.protocols import ANY_FRAGMENT, CT_INVALID, CT_REPLY, CT_TRACKED
 from flows.rules import Rule
 from flows.view import View, range_match
 
 _WHOLE = {EGRESS.direction: Rule.DROP_PROVIDER_EGRESS, INGRESS.direction: Rule.DROP_PROVIDER_INGRESS}
 _PART = {EGRESS.direction: Rule.DROP_PROVIDER_EGRESS_PART, INGRESS.direction: Rule.DROP_PROVIDER_INGRESS_PART}
-_UNKNOWN = (0, CT_ESTABLISHED)
+_TRACKED = (CT_TRACKED, CT_TRACKED | CT_INVALID | CT_REPLY)
+_ANSWER = (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_INVALID | CT_REPLY)
 
 
 def provider_rules(view: View) -> Iterator[Flow]:
@@ -28,25 +33,25 @@ def provider_rules(view: View) -> Iterator[Flow]:
 
 
 def _of_rule(rule: ProviderRule) -> Iterator[Flow]:
-    service = rule.service
-    for side in SIDES:
+    for side, other in ((EGRESS, INGRESS), (INGRESS, EGRESS)):
         if rule.direction not in (None, side.direction):
             continue
-        remote = {side.remote: range_match(rule.cidr)} if rule.cidr.prefixlen else {}
-        named = service.first is not None or service.icmp_type is not None
-        for match in service_matches((service,)):
-            dropped = matching(**match, **remote)
-            yield drop(_WHOLE[side.direction], Priority.PROVIDER, dropped, key=rule.key)
-            if named:  # the kernel's conntrack puts fragments together, which were nothing that could be named
-                yield drop(_PART[side.direction], Priority.PROVIDER, dropped, key=rule.key)
-        if named:
-            # a fragment shows neither: of what is known to conntrack, the first packet was looked at
-            assert service.protocol is not None
-            part = matching(
-                **remote,
-                eth_type=ETH_IP,
-                ip_proto=service.protocol,
-                ip_frag=ANY_FRAGMENT,
-                ct_state=_UNKNOWN,
-            )
-            yield drop(_PART[side.direction], Priority.PROVIDER, part, key=rule.key)
+        for match in _matches(rule, side, HEADER):
+            yield drop(_WHOLE[side.direction], Priority.PROVIDER, matching(**match), key=rule.key)
+        for match in _matches(rule, side, CONNECTION):
+            # what is in fragments, and what answers
+            for at, state in ((side, _TRACKED), (other, _ANSWER)):
+                of_connection = matching(**{**match, "ct_state": state})
+                yield drop(_PART[at.direction], Priority.PROVIDER, of_connection, key=rule.key)
+        if rule.service.first is not None or rule.service.icmp_type is not None:
+            # without conntrack a fragment shows neither: it could be that
+            service = replace(rule.service, first=None, last=None, icmp_type=None, icmp_code=None)
+            for match in _matches(replace(rule, service=service), side, HEADER):
+                part = matching(**match, ip_frag=ANY_FRAGMENT, ct_state=UNTRACKED)
+                yield drop(_PART[side.direction], Priority.PROVIDER, part, key=rule.key)
+
+
+def _matches(rule: ProviderRule, side: Side, fields: RuleFields) -> Iterator[Fields]:
+    remote: Fields = {fields.remote[side.direction]: range_match(rule.cidr)} if rule.cidr.prefixlen else {}
+    for match in service_matches((rule.service,), fields):
+        yield {**match, **remote}

@@ -103,5 +103,4 @@ def _flow_mods(lab: Lab, node: Node) -> float:
 
 
 def _flows_of_groups(node: Node) -> int:
-    tables = [f"table={table.value}," for table in (Table.EGRESS_RULES, Table.INGRESS_RULES)]
-    return sum(any(table in flow for table in tables) for flow in node.ovs.flows())
+    return sum(f"table={Table.RULES.value}," in flow for flow in node.ovs.flows())

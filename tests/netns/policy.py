@@ -248,10 +248,6 @@ class Session:
         except TimeoutError:
             return False
 
-    def tracked(self, vm: Vm, zone: int) -> list[str]:
-        """What a conntrack zone of a VM's node knows of it."""
-        return [line for line in tracked(vm, zone) if f"dport={self.port})" in line.split("reply=")[0]]
-
 
 @contextmanager
 def session(client: Vm, server: Vm, port: int) -> Iterator[Session]:

@@ -16,7 +16,6 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from flows.pipeline import CtMark
 from flows.rules import Rule
 from tests.netns.cloud import drops, make_network, make_vms, metric, program, wait_dropped, want
 from tests.netns.floating import at
@@ -38,7 +37,6 @@ from tests.netns.policy import (
     session,
     wait_reachable,
     wait_refused,
-    zone_of,
 )
 
 pytestmark = pytest.mark.root
@@ -162,25 +160,20 @@ def test_h10_a_rule_that_goes_cuts_what_it_alone_allowed(
 ) -> None:
     """And no other connection; when it is back, so is the connection."""
     client, server = vms[name], vms["server"]
-    zone = zone_of(lab, server)
     made = add(lab, groups["edited"], ingress("tcp", 6000), ingress("tcp", 6001), ingress("tcp", "6001-6002"))
     with ExitStack() as stack:
         cut, twice, only = (stack.enter_context(session(client, server, port)) for port in (6000, 6001, 6002))
         remove(lab, made[0], made[1])
         wait_until(lambda: not cut.lives(), SOON, "the connection goes on")
         assert twice.lives() and only.lives()
-        before, marks = drops(server.node), cut.tracked(server, zone)
+        before = drops(server.node)
         heard.clear()
         cut.client.send(b"hello?")
         cut.served.send(b"who is there?")
-        wait_dropped(server.node, before, Rule.DROP_EGRESS_CUT, 1)
+        wait_dropped(server.node, before, Rule.DROP_EGRESS, 1, int(server.port["key"]))
         wait_dropped(server.node, before, Rule.DROP_INGRESS, 1, int(server.port["key"]))
         assert twice.lives() and only.lives()
         assert not heard.frames(lambda frame: frame.dst_port == 6000)
-        known, gone = CtMark.BEGUN, CtMark.BEGUN | CtMark.CUT
-        assert marks and all(f"mark={gone:d}," in line for line in marks), marks
-        others = [line for each in (twice, only) for line in each.tracked(server, zone)]
-        assert others and all(f"mark={known:d}," in line for line in others), others
         again = add(lab, groups["edited"], ingress("tcp", 6000))
         wait_until(cut.lives, 30, "the connection is not back")  # TCP itself tries again ever more seldom
         assert twice.lives() and only.lives()
@@ -257,7 +250,7 @@ def test_fifty_edits_a_second_lose_nothing_that_is_permitted_and_let_nothing_els
         took = time.monotonic() - began
         assert not failures, failures
         lab.confirm(lab.client.update_port(vms["near"].port["id"], {"name": "near"}).revision)
-    assert took < 2 * EDITS / EDITS_A_SECOND, f"{EDITS} edits took {took:.1f} s"
+    assert took < 1.2 * EDITS / EDITS_A_SECOND, f"{EDITS} edits took {took:.1f} s"
     none_of(good, bad)
     assert min(each.sent for each in (*good, *bad)) > 100
     wait_until(lambda: [program(node) for node in lab.nodes] == before, 10, "flows are left")

@@ -127,15 +127,11 @@ def test_threat_19_the_next_owner_of_an_address_hears_no_old_answers(scene: Scen
     lab.delete_vm(new)
 
 
-def fill(scene: Scene, vm: Vm, tap: Tap) -> None:
+def fill(scene: Scene, vm: Vm, tap: Tap, target: IPv4Address, port: int = 9) -> None:
     """More connections of a VM than a zone may have."""
-    with cloud.udp(scene.lab.fabric.far, scene.lab.fabric.far_host, 9):  # nobody reads; else it would be told
-        for start in range(1024, 1024 + 2 * LIMIT, 100):
-            attack = [
-                udp(vm, scene.lab.fabric.far_host, (port, 9), eth_dst=GATEWAY) for port in range(start, start + 100)
-            ]
-            tap.send(*attack)
-            scene.node.ovs.appctl("version")  # the switch has other things to do as well
+    for start in range(1024, 1024 + 2 * LIMIT, 100):
+        tap.send(*(udp(vm, target, (source, port), eth_dst=GATEWAY) for source in range(start, start + 100)))
+        scene.node.ovs.appctl("version")  # the switch has other things to do as well
 
 
 def tracked(scene: Scene, zone: int) -> int:
@@ -160,7 +156,8 @@ def test_threat_19_one_vm_fills_its_zone_and_no_other(scene: Scene) -> None:
         _, peer = server.recvfrom(100)
         before = frames.drops(scene.node)[Rule.DROP_UNTRANSLATED, 0]
         scene.clear()
-        fill(scene, greedy, tap)
+        with cloud.udp(lab.fabric.far, far_host, 9):  # nobody reads; else it would be told
+            fill(scene, greedy, tap, far_host)
         assert tracked(scene, zone) <= LIMIT
         wait_until(
             lambda: frames.drops(scene.node)[Rule.DROP_UNTRANSLATED, 0] - before >= LIMIT // 2, COUNTED, "named drops"
@@ -182,6 +179,53 @@ def test_threat_19_one_vm_fills_its_zone_and_no_other(scene: Scene) -> None:
         wait_until(lambda: frames.drops(scene.node)[Rule.DROP_UNSOLICITED, 0] > dropped, COUNTED, "a named drop")
         assert scene.attacker.ping(scene.public, count=1).answered
     lab.delete_vm(greedy)
+
+
+def test_threat_19_one_vm_fills_its_own_zone_and_no_other(scene: Scene) -> None:
+    """Untranslated, what is new beyond the limit is not dropped: it passes as rules let it, and so must its answer."""
+    lab, target = scene.lab, scene.stranger
+    closed = lab.client.create_security_group(
+        {"name": "closed", "project_id": scene.attacker.port["project_id"]}
+    ).object
+    assert closed
+    for rule in lab.client.get_security_group(closed["id"])["rules"]:
+        if rule["direction"] == "ingress":
+            lab.client.delete_security_group_rule(rule["id"])
+    groups = [closed["id"]]
+    network = scene.attacker.port["network_id"]
+    greedy = ready(scene, lab.create_vm("greedy", scene.node, network, client=None, security_groups=groups))
+    zone, key = zone_of(scene, greedy), int(greedy.port["key"])
+    with ExitStack() as stack:
+        tap = stack.enter_context(closing(Tap(greedy.namespace)))
+        server = stack.enter_context(cloud.udp(target.namespace, target.address, 7060))
+        before_it = stack.enter_context(cloud.udp(greedy.namespace, greedy.address, 7061))
+        before_it.sendto(b"question", (str(target.address), 7060))
+        _, peer = server.recvfrom(100)
+        server.sendto(b"answer", peer)
+        assert before_it.recv(100) == b"answer"
+        fill(scene, greedy, tap, target.address, 7060)
+        heard = {server.recvfrom(65535)[1] for _ in range(2 * LIMIT)}
+        assert len(heard) == 2 * LIMIT
+        assert tracked(scene, zone) <= LIMIT
+        before = frames.drops(scene.node)
+        for asked in heard:
+            server.sendto(b"answer", asked)
+
+        def refused() -> int:
+            more = frames.drops(scene.node) - before
+            return more[Rule.DROP_INGRESS, key] + more[Rule.DROP_EGRESS_INVALID, 0] + more[Rule.DROP_INGRESS_INVALID, 0]
+
+        wait_until(lambda: refused() >= LIMIT, COUNTED, lambda: f"{frames.drops(scene.node) - before}")
+        server.sendto(b"again", peer)
+        assert before_it.recv(100) == b"again"
+        other = stack.enter_context(cloud.udp(scene.neighbour.namespace, scene.neighbour.address, 7062))
+        asking = stack.enter_context(cloud.udp(scene.attacker.namespace, scene.attacker.address, 7063))
+        asking.sendto(b"question", (str(scene.neighbour.address), 7062))
+        text, peer = other.recvfrom(100)
+        other.sendto(text, peer)
+        assert asking.recv(100) == b"question"
+    lab.delete_vm(greedy)
+    lab.client.delete_security_group(closed["id"])
 
 
 def test_threat_19_limits_are_there_again_after_a_restart(scene: Scene) -> None:

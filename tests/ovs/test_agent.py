@@ -156,6 +156,7 @@ def agent(node: Node) -> Iterator[Process]:
 def test_a_bare_node_is_set_up_and_reported(node: Node, agent: Process) -> None:
     get = node.ovs.vsctl
     assert get("get", "Bridge", "br-int", "fail_mode") == "secure"
+    assert get("--bare", "--columns=prefixes", "list", "Flow_Table").count("ct_nw_dst ct_nw_src nw_src") == 3
     assert get("get", "Bridge", "br-int", "protocols") == "[OpenFlow14]"
     assert get("get", "Bridge", "br-int", "datapath_type") == node.ovs.datapath
     assert get("get", "Bridge", "br-int", "datapath_id") == '"0000020000000001"'

@@ -8,7 +8,9 @@ import pytest
 
 from flows import wire
 from flows.compile import compile_node
-from flows.ir import Controller, Flow, MeterConfig, Resubmit, stamp_flow
+from flows.ir import Controller, Ct, Flow, MeterConfig, Resubmit, matching, stamp_flow
+from flows.pipeline import Table
+from flows.protocols import NO_FRAGMENT
 from tests.world import cloud
 
 
@@ -28,6 +30,23 @@ def test_open_vswitch_understands_a_meter_of_the_controllers_own() -> None:
         ["ovs-ofctl", "ofp-print", wire.encode_add(flow).hex()], capture_output=True, text=True, check=True, timeout=10
     )
     assert "actions=controller(max_len=64,meter_id=9),resubmit(,52)" in printed.stdout
+
+
+def test_open_vswitch_reads_how_a_connection_began_and_turns_one_round() -> None:
+    began = {"ct_nw_proto": 17, "ct_nw_src": (0x0A140000, 0xFFFFFF00), "ct_nw_dst": 0x0A140001}
+    began |= {"ct_tp_src": 4000, "ct_tp_dst": (0x1000, 0xF000)}
+    fields = matching(eth_type=0x0800, ip_frag=NO_FRAGMENT, ct_state=(0x20, 0x30), **began)
+    flow = Flow(18, 7, fields, (Ct(Table.EGRESS_POLICY, "reg8", commit=True, force=True),), 5)
+    message = wire.encode_add(flow).hex()
+    printed = subprocess.run(
+        ["ovs-ofctl", "ofp-print", message], capture_output=True, text=True, check=True, timeout=10
+    )
+    shown = (
+        "priority=7,ct_state=-inv+trk,ct_nw_src=10.20.0.0/24,ct_nw_dst=10.20.0.1,ct_nw_proto=17,ct_tp_src=4000,"
+        "ct_tp_dst=0x1000/0xf000,ip,nw_frag=no"
+    )
+    assert shown in printed.stdout, printed.stdout
+    assert "actions=ct(commit,force,table=18,zone=NXM_NX_REG8[0..15])" in printed.stdout, printed.stdout
 
 
 CONTROL = [

@@ -25,7 +25,7 @@ from flows.model import (
     Service,
 )
 from flows.packet import Packet, packet
-from flows.pipeline import CtZone, Table, copy_mac, node_mac
+from flows.pipeline import CtZone, copy_mac, node_mac
 from flows.protocols import ETH_IP, ETH_IPV6, PROTO_ICMP, PROTO_TCP, PROTO_UDP, VLAN_PRESENT
 from flows.rules import Rule
 from flows.simulate import Switch
@@ -51,6 +51,8 @@ from tests.world import OPEN, egress, filtered, floating_ip, port, rule, securit
 
 CLOSED = security_group(5, egress(51))
 WEB = security_group(6, egress(61), rule(62, PROTO_TCP, 80, 81))
+DROP_LIST = {rule for rule in Rule if rule.about == "provider_rule"}
+LETS_OUT = security_group(7, rule(72, PROTO_TCP), egress(71, PROTO_UDP, 80))
 NEIGHBOUR = port(22, world().networks["net-blue"], 12, "n1")
 FIP = ip("203.0.113.101")
 
@@ -81,9 +83,23 @@ def tcp(sender: Vm, to: Vm, port: int = 80, source: int = 4000, **fields: int) -
     )
 
 
-def fragment(sender: Vm, to: Vm) -> Packet:
+def fragment(sender: Vm, to: Vm, **fields: int) -> Packet:
     ends = {"eth_src": sender.mac, "eth_dst": to.mac, "ip_src": sender.ip, "ip_dst": to.ip}
-    return packet(**ends, eth_type=ETH_IP, ip_proto=PROTO_TCP, ip_frag=1)
+    return packet(**{**ends, "eth_type": ETH_IP, "ip_proto": PROTO_TCP, "ip_frag": 1, **fields})
+
+
+def datagram(sender: Vm, to: Vm, port: int, *, part: bool = False) -> Packet:
+    if part:
+        return fragment(sender, to, ip_proto=PROTO_UDP, part_src=4000, part_dst=port)
+    return sender.udp(to.ip, to.mac, 4000, port)
+
+
+def datagram_back(seen: Packet) -> Packet:
+    if not seen["ip_frag"]:
+        return reply_to(seen)
+    turned = {"eth_src": "eth_dst", "ip_src": "ip_dst", "part_src": "part_dst"}
+    turned |= {there: here for here, there in turned.items()}
+    return seen.but(**{name: seen[other] for name, other in turned.items()})
 
 
 def back(seen: Packet) -> Packet:
@@ -99,6 +115,18 @@ def back(seen: Packet) -> Packet:
 
 def arrived(journey: Journey, at: Vm) -> bool:
     return any((one.node, one.ofport) == (at.node, at.ofport) for one in journey.delivered)
+
+
+def refusal(seen: Packet) -> Packet:
+    """By ICMP, of who has received it."""
+    ends = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "ip_src": seen["ip_dst"], "ip_dst": seen["ip_src"]}
+    return packet(seen, **ends, eth_type=ETH_IP, ip_proto=PROTO_ICMP, icmp_type=3)
+
+
+def dropped_of(journey: Journey) -> set[tuple[Rule | None, int]]:
+    """As `why`, and whose drop it was."""
+    found = {(drop.rule, drop.key) for hop in journey.hops if (drop := hop.result.drop)}
+    return found - {(Rule.DROP_UNCLASSIFIED, 0)}
 
 
 def why(journey: Journey) -> set[Rule | None]:
@@ -138,16 +166,7 @@ def test_errors_about_a_connection_come_in(client: Vm) -> None:
     fabric = Fabric.of(cloud(CLOSED, members=(client.key,)))
     asked = send(client, client.udp(SERVER_VM.ip, SERVER_VM.mac), fabric)
     seen = asked.delivered[0].packet
-    about = packet(
-        seen,
-        eth_src=SERVER_VM.mac,
-        eth_dst=client.mac,
-        eth_type=ETH_IP,
-        ip_proto=PROTO_ICMP,
-        icmp_type=3,
-        ip_src=SERVER_VM.ip,
-        ip_dst=client.ip,
-    )
+    about = refusal(seen)
     assert arrived(send(SERVER_VM, about, asked.after), client)
     assert not arrived(send(SERVER_VM, about, fabric), client)
 
@@ -307,13 +326,36 @@ def test_a_rule_that_goes_cuts_what_it_alone_allowed() -> None:
         answered = send(BLUE_1, back(seen[number]), more.after)
         assert arrived(answered, BLUE_2) is goes_on
         if not goes_on:
-            assert why(answered) == {Rule.DROP_EGRESS_CUT}
-            dropped = {(drop.rule, drop.key) for hop in more.hops if (drop := hop.result.drop)}
-            assert (Rule.DROP_INGRESS, BLUE_1.key) in dropped
+            assert dropped_of(answered) == {(Rule.DROP_EGRESS, BLUE_1.key)}
+            assert (Rule.DROP_INGRESS, BLUE_1.key) in dropped_of(more)
         fabric = answered.after
-    again = send(BLUE_2, tcp(BLUE_2, BLUE_1, 80), changed(fabric, before))
-    assert arrived(again, BLUE_1)
-    assert arrived(send(BLUE_1, back(seen[80]), again.after), BLUE_2)
+    again = changed(fabric, before)
+    assert arrived(send(BLUE_1, back(seen[80]), again), BLUE_2), "whoever speaks first"
+    assert arrived(send(BLUE_2, tcp(BLUE_2, BLUE_1, 80), again), BLUE_1)
+
+
+@pytest.mark.parametrize("client", [vm(22, cloud()), BLUE_2], ids=["same node", "another node"])
+@pytest.mark.parametrize("part", [False, True], ids=["whole", "fragments"])
+def test_answers_end_with_the_rule_though_nobody_asks_again(client: Vm, part: bool) -> None:
+    """Those of who is let in, and those to who is let out, errors as well."""
+    server = SERVER_VM
+    for group, held in ((security_group(6, egress(61), rule(62, PROTO_UDP, 80)), server), (LETS_OUT, client)):
+        before = cloud(group, members=(held.key,))
+        after = filtered(before, replace(group, rules=group.rules[:1]), members=(held.key,))
+        asked = send(client, datagram(client, server, 80, part=part), Fabric.of(before))
+        assert arrived(asked, server)
+        answer = datagram_back(asked.delivered[0].packet)
+        answered = send(server, answer, asked.after)
+        assert arrived(answered, client)
+        late = send(server, answer, changed(answered.after, after))
+        rule_of = Rule.DROP_EGRESS if held is server else Rule.DROP_INGRESS
+        assert not arrived(late, client) and dropped_of(late) == {(rule_of, held.key)}
+        if not part:
+            about = refusal(asked.delivered[0].packet)
+            assert arrived(send(server, about, answered.after), client)
+            assert not arrived(send(server, about, late.after), client)
+        assert not arrived(send(client, datagram(client, server, 80, part=part), late.after), server)
+        assert arrived(send(server, answer, changed(late.after, before)), client)
 
 
 def test_two_rules_that_allow_the_same_need_one_of_them() -> None:
@@ -327,12 +369,45 @@ def test_two_rules_that_allow_the_same_need_one_of_them() -> None:
     assert arrived(send(BLUE_2, tcp(BLUE_2, BLUE_1), fabric), BLUE_1)
 
 
-def test_fragments_do_not_slip_past_a_rule_about_ports() -> None:
+@pytest.mark.parametrize("stateful", [True, False])
+def test_fragments_do_not_slip_past_a_rule_about_ports(stateful: bool) -> None:
+    """Conntrack knows their ports. Without it only a rule lets them in that names none."""
+    for one, hit in (
+        (rule(62, PROTO_TCP, 80, 81), stateful),
+        (rule(62, PROTO_TCP, 0), False),
+        (rule(62, PROTO_TCP, 82, remote="10.20.0.0/24"), False),
+        (rule(62, PROTO_TCP, 80, remote="10.20.0.0/24"), stateful),
+        (rule(62, PROTO_UDP, 80), False),
+        (rule(62, PROTO_TCP), True),
+    ):
+        group = replace(security_group(6, egress(61), one), stateful=stateful)
+        fabric = Fabric.of(cloud(group, members=(BLUE_1.key,)))
+        journey = send(BLUE_2, fragment(BLUE_2, BLUE_1, part_src=4000, part_dst=80), fabric)
+        assert arrived(journey, BLUE_1) is hit, one
+        assert hit or why(journey) == {Rule.DROP_INGRESS}
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+@pytest.mark.parametrize("icmp_type", [0, 8])
+def test_rules_about_icmp_types_hold_for_fragments(icmp_type: int, stateful: bool) -> None:
+    """A fragment shows type 0, which is an echo reply's."""
+    for code in (None, 0):
+        one = rule(62, PROTO_ICMP, icmp_type=icmp_type, icmp_code=code)
+        group = replace(security_group(6, egress(61), one), stateful=stateful)
+        fabric = Fabric.of(cloud(group, members=(BLUE_1.key,)))
+        small = send(BLUE_2, BLUE_2.echo(BLUE_1.ip, BLUE_1.mac), fabric)
+        assert arrived(small, BLUE_1) is (icmp_type == 8)
+        large = send(BLUE_2, fragment(BLUE_2, BLUE_1, ip_proto=PROTO_ICMP, part_src=8), fabric)
+        assert arrived(large, BLUE_1) is (icmp_type == 8 and stateful)
+
+
+def test_fragments_to_many_are_held_to_the_ports_of_each() -> None:
     fabric = Fabric.of(cloud(WEB, members=(BLUE_1.key,)))
-    part = fragment(BLUE_2, BLUE_1)
-    assert why(send(BLUE_2, part, fabric)) == {Rule.DROP_INGRESS}
-    whole_protocol = security_group(6, egress(61), rule(62, PROTO_TCP))
-    assert arrived(send(BLUE_2, part, Fabric.of(cloud(whole_protocol, members=(BLUE_1.key,)))), BLUE_1)
+    for number, hit in ((80, True), (82, False)):
+        part = fragment(BLUE_2, BLUE_1, eth_dst=0x01005E000005, ip_dst=ip("224.0.0.5"), part_dst=number)
+        journey = send(BLUE_2, part, fabric)
+        assert arrived(journey, BLUE_1) is hit
+        assert not journey.after.states["n1"].conntrack.entries
 
 
 def test_a_stateless_group_keeps_no_connections() -> None:
@@ -468,6 +543,16 @@ def test_a_change_of_members_costs_each_node_one_flow() -> None:
     assert not recompile(compile_node(after, "n1"), after, after, [leaves], "n1")[1]
 
 
+def test_a_group_that_becomes_stateless_is_asked_otherwise_who_is_meant_as_well() -> None:
+    group = security_group(14, egress(141), rule(142, PROTO_TCP, 80, remote="group-14"), rule(143, remote="group-14"))
+    for one in (group, replace(group, rules=group.rules[:-1])):
+        before = cloud(one, members=(BLUE_1.key, BLUE_2.key))
+        change = SecurityGroupChange(one.id, replace(one, stateful=False))
+        after = before.apply(before.revision + 1, [change])
+        edited, _ = recompile(compile_node(before, "n1"), before, after, [change], "n1")
+        assert set(edited.flows()) == set(compile_node(after, "n1").flows())
+
+
 def test_a_stateless_port_takes_nothing_from_what_other_zones_know() -> None:
     """What NAT calls a reply is held to the rules of the port, and no connection begins."""
     nothing_in = replace(security_group(15, egress(151)), stateful=False)
@@ -490,7 +575,7 @@ def test_a_connection_that_nobody_has_answered_is_cut_too() -> None:
     refused = send(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), fabric)
     assert not arrived(refused, BLUE_1)
     late = send(BLUE_1, reply_to(asked.delivered[0].packet), refused.after)
-    assert not arrived(late, BLUE_2) and why(late) == {Rule.DROP_EGRESS_CUT}
+    assert not arrived(late, BLUE_2) and why(late) == {Rule.DROP_EGRESS}
     again = send(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), changed(late.after, before))
     assert arrived(send(BLUE_1, reply_to(again.delivered[0].packet), again.after), BLUE_2)
 
@@ -509,15 +594,6 @@ def test_from_an_exempt_range_nobody_is_a_neighbour() -> None:
         tcp_dst=80,
     )
     assert Rule.DROP_INGRESS in why(fabric.send_from_outside(EXTERNAL_PHYSNET, forged))
-
-
-def test_what_is_put_together_of_fragments_meets_the_drop_list_as_well() -> None:
-    """As the kernel's conntrack shows it: whole, in the table after it."""
-    base = cloud()
-    listed = ProviderRule("p", 1, IPv4Network("0.0.0.0/0"), Service(PROTO_UDP, 53, 53), Direction.EGRESS)
-    flows = compile_node(base.apply(base.revision + 1, [ProviderRuleChange("p", listed)]), "n1").flows()
-    after_conntrack = [flow for flow in flows if flow.table == Table.EGRESS_POLICY and not flow.actions]
-    assert any(("udp_dst", 53, None) in flow.match for flow in after_conntrack)
 
 
 @pytest.mark.parametrize("loud", [6, 7], ids=["the first", "the last"])
@@ -542,3 +618,55 @@ def test_what_two_groups_allow_is_reported_if_one_of_them_wants_it(loud: int) ->
     quiet, watching = snapshot(log=False), snapshot(log=True)
     assert reported(Fabric.of(quiet), 4000) == set()
     assert reported(Fabric.of(watching), 4001) == {loud * 10 + 2}
+
+
+@pytest.mark.parametrize("part", [False, True], ids=["whole", "fragments"])
+@pytest.mark.parametrize("direction", [None, *Direction])
+def test_the_operators_drop_list_ends_what_is_open(direction: Direction | None, part: bool) -> None:
+    """What is sent to the port, and what answers from it though nobody asks again, with errors about it."""
+    base, client, server = cloud(), BLUE_2, BLUE_1
+    for number, hit in ((80, True), (81, False)):
+        listed = ProviderRule("p", 1, IPv4Network("0.0.0.0/0"), Service(PROTO_UDP, number, number), direction)
+        after = base.apply(base.revision + 1, [ProviderRuleChange("p", listed)])
+        asked = send(client, datagram(client, server, 80, part=part), Fabric.of(base))
+        seen = asked.delivered[0].packet
+        answered = send(server, datagram_back(seen), asked.after)
+        assert arrived(answered, client)
+        fabric = changed(answered.after, after)
+        late = send(server, datagram_back(seen), fabric)
+        assert arrived(late, client) is not hit
+        again = send(client, datagram(client, server, 80, part=part), fabric)
+        assert arrived(again, server) is not hit
+        assert not hit or (why(late) | why(again)) <= DROP_LIST and why(late) and why(again)
+        if not part:
+            assert arrived(send(server, refusal(seen), fabric), client) is not hit
+        assert arrived(send(server, datagram_back(seen), changed(late.after, base)), client)
+
+
+def test_the_operators_drop_list_takes_no_fragment_for_an_echo_reply() -> None:
+    """Nor does it miss one without conntrack, which knows what it is of."""
+    for stateful, icmp_type, hit in ((True, 0, False), (True, 8, True), (False, 0, True), (False, 8, True)):
+        group = replace(security_group(6, egress(61), rule(62, PROTO_ICMP)), stateful=stateful)
+        base = filtered(cloud(), group, members=(BLUE_1.key,))
+        listed = ProviderRule(
+            "p", 1, IPv4Network("0.0.0.0/0"), Service(PROTO_ICMP, icmp_type=icmp_type), Direction.INGRESS
+        )
+        fabric = Fabric.of(base.apply(base.revision + 1, [ProviderRuleChange("p", listed)]))
+        large = send(BLUE_2, fragment(BLUE_2, BLUE_1, ip_proto=PROTO_ICMP, part_src=8), fabric)
+        assert arrived(large, BLUE_1) is not hit
+
+
+def test_a_connection_that_came_along_is_held_to_the_rules_once_the_vm_speaks() -> None:
+    """Where it was expected, conntrack had taken the other end for who began it."""
+    two = security_group(5, egress(51), egress(52, PROTO_UDP, 7))
+    one = security_group(5, egress(51, PROTO_TCP))
+    begun = send(BLUE_1, BLUE_1.udp(BLUE_2.ip, BLUE_2.mac), Fabric.of(moving(two, MigrationPhase.PREPARED)))
+    answer = reply_to(next(one for one in begun.delivered if one.node == "n2").packet)
+    copied = send(BLUE_2, answer, begun.after)
+    there = replace(BLUE_1, node="n3", ofport=520)
+    for group, goes_on in ((two, True), (one, False)):
+        after = changed(copied.after, moving(group, MigrationPhase.MOVED))
+        after = send(there, there.arp(BLUE_2.ip), after).after
+        spoken = send(there, BLUE_1.udp(BLUE_2.ip, BLUE_2.mac), after)
+        assert arrived(spoken, BLUE_2) is goes_on
+        assert arrived(send(BLUE_2, answer, spoken.after), there) is goes_on

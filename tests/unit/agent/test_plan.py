@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent import plan as p
 from agent.config import AgentConfig, PhysicalNetwork
 from agent.state import BridgeState, ControllerState, DatapathState, OvsState, PortState, Value, lookup, marked
+from flows.pipeline import Table
 
 OURS: dict[str, Value] = {"external_ids": {"trunkline": "agent"}}
 CONFIG = AgentConfig(
@@ -88,6 +89,8 @@ def after(state: OvsState, step: p.Step) -> OvsState:
             held = (state.datapaths or {}).get(name, DatapathState())
             limited = DatapathState(default, {**held.zone_limits, **dict(zones)})
             return replace(state, datapaths={**(state.datapaths or {}), name: limited})
+        case p.SetPrefixes(bridge, tables):
+            bridges[bridge] = replace(bridges[bridge], prefixes={**bridges[bridge].prefixes, **dict(tables)})
     return replace(state, bridges=bridges, ports=ports, interfaces=interfaces)
 
 
@@ -286,6 +289,18 @@ def test_connections_are_limited_once_and_what_others_limit_stays() -> None:
     assert after.datapaths == {
         "netdev": DatapathState(CONFIG.conntrack_limit, {7: 3, 65001: CONFIG.snat_conntrack_limit}),
         "system": DatapathState(),
+    }
+
+
+def test_tables_with_many_addresses_are_told_so_and_others_left_alone() -> None:
+    state = settled()
+    wanted = state.bridges["br-int"].prefixes
+    assert {"ct_nw_src", "ct_nw_dst"} <= wanted[Table.RULES]
+    theirs = {7: frozenset({"tun_id"}), Table.RULES: frozenset({"ip_src"})}
+    changed = replace(state, bridges={**state.bridges, "br-int": replace(state.bridges["br-int"], prefixes=theirs)})
+    assert applied(changed, p.plan(p.wanted(CONFIG), changed).steps).bridges["br-int"].prefixes == {
+        **wanted,
+        7: theirs[7],
     }
 
 

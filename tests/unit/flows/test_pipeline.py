@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.ir import Goto, Meter, SetField, drop, flow, matching
+from flows.ir import Ct, Goto, Meter, SetField, drop, flow, matching
 from flows.pipeline import (
     METERS,
     PORT_ZONES,
@@ -20,6 +21,7 @@ from flows.pipeline import (
     packet_in_meter,
 )
 from flows.rules import Rule, cookie, decode_cookie, document
+from flows.simulate import Switch
 
 
 def test_the_document_is_fresh() -> None:
@@ -67,9 +69,28 @@ def test_a_match_is_the_same_in_any_order_and_a_full_mask_is_none() -> None:
     assert one == matching(eth_type=0x800, ip_dst=1)
 
 
+@pytest.mark.parametrize(
+    ("state", "sound"),
+    [((0x20, 0x20), False), ((0x20, 0x30), True), ((0x21, 0x21), True), ((0x30, 0x30), False), ((0, 0x20), False)],
+)
+def test_how_a_connection_began_is_matched_only_where_there_is_one(state: tuple[int, int], sound: bool) -> None:
+    """As a switch would have it, which refuses such a flow."""
+    match = matching(eth_type=0x0800, ct_state=state, ct_nw_proto=6)
+    made = flow(Rule.EGRESS_GOES_ON, Priority.NORMAL, match, Goto(Table.ROUTE_OR_SWITCH))
+    if sound:
+        assert Switch([made])
+        return
+    with pytest.raises(ValueError, match="not that conntrack knows one"):
+        Switch([made])
+
+
 def test_a_flow_that_breaks_the_pipeline_is_refused() -> None:
     with pytest.raises(ValueError, match="does not lead forward"):
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.CLASSIFY))
+    again = Ct(Table.EGRESS_POLICY, 1, commit=True)
+    with pytest.raises(ValueError, match="does not lead forward"):
+        flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), again)
+    assert flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), replace(again, force=True))
     with pytest.raises(ValueError, match="must come last"):
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.ROUTING), Goto(Table.OUTPUT))
     with pytest.raises(ValueError, match="must come first"):

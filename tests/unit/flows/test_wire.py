@@ -69,6 +69,10 @@ CASES: list[tuple[Action, list[object]]] = [
         Ct(None, "reg8", commit=True, mark=(1, 1)),
         [parser.NXActionCT(1, "reg8", 15, 255, 0, [MARK_RYU])],
     ),
+    (
+        Ct(Table.EGRESS_POLICY, "reg8", commit=True, force=True),
+        [parser.NXActionCT(3, "reg8", 15, Table.EGRESS_POLICY, 0, [])],
+    ),
     (SetField("metadata", 7), [parser.OFPActionSetField(metadata=7)]),
     (SetField("reg6", 7), [parser.OFPActionSetField(reg6=7)]),
     (SetField("eth_dst", 0x02544C000001), [parser.OFPActionSetField(eth_dst="02:54:4c:00:00:01")]),
