@@ -14,3 +14,6 @@ MOST_MTU: Final = 9216
 # 0 and 4095 have meanings of their own (IEEE 802.1Q, 9.6).
 FIRST_VLAN: Final = 1
 LAST_VLAN: Final = 4094
+
+# Of one network: a port has flows for each.
+MOST_SUBNETS: Final = 8

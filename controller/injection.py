@@ -56,7 +56,7 @@ def interface(index: int, port: PortRecord, network: NetworkRecord, nodes: Seque
 
 def _first_held(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -> IPv4Address | None:
     """Each node answers for the gateway addresses of all nodes."""
-    return next((held for node in nodes if (held := node.gateway(network.id)) is not None), None)
+    return next((held for node in nodes if (held := node.gateway(network.id, subnet.cidr)) is not None), None)
 
 
 def _own(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -> IPv4Address | None:

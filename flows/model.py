@@ -374,7 +374,7 @@ class FloatingIp:
 
 @dataclass(frozen=True, slots=True)
 class NetworkAddress:
-    """An address that a node holds as its gateway address on a network."""
+    """An address that a node holds as its gateway address in one of a network's subnets."""
 
     network_id: str
     address: IPv4Address
@@ -428,9 +428,10 @@ class Node:
                 return uplink.ofport
         return None
 
-    def gateway(self, network_id: str) -> IPv4Address | None:
+    def gateway(self, network_id: str, cidr: IPv4Network) -> IPv4Address | None:
+        """What the node holds in the subnet of a network with this range, or None."""
         for held in self.gateways:
-            if held.network_id == network_id:
+            if held.network_id == network_id and held.address in cidr:
                 return held.address
         return None
 

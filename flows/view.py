@@ -100,9 +100,8 @@ class View:
     def gateways(self, network: Network) -> list[IPv4Address]:
         """All addresses that are the network's gateway, on whatever node: each node answers for all of them."""
         if network.gateway_mode is GatewayMode.PER_HOST:
-            snapshot = self.snapshot
-            held = (node.gateway(network.id) for node in snapshot.nodes.values())
-            return sorted(address for address in held if address is not None)
+            held = (one for node in self.snapshot.nodes.values() for one in node.gateways)
+            return sorted(one.address for one in held if one.network_id == network.id)
         if network.gateway_mode in (GatewayMode.SHARED, GatewayMode.SINGLE):
             return [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
         return []

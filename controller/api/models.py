@@ -43,6 +43,7 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
+from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.network_specs import LEAST_SIZE, MOST_NETWORKS, MOST_SIZE
 from controller.store.specs import (
@@ -169,7 +170,7 @@ class SubnetIn(RequestModel):
         )
 
 
-Subnets = Annotated[list[SubnetIn], Field(min_length=1, max_length=1)]
+Subnets = Annotated[list[SubnetIn], Field(min_length=1, max_length=MOST_SUBNETS)]
 
 
 def _options(options: list[DhcpOptionIn]) -> tuple[DhcpOptionSpec, ...]:

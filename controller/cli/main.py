@@ -22,6 +22,7 @@ from controller.cli import (
     security_group,
     security_rule,
     status,
+    subnet,
 )
 from controller.cli.group import PROGRAM, Root
 from controller.cli.session import Session
@@ -56,6 +57,7 @@ network.app.command()(network_project.associate)
 network.app.command()(network_project.disassociate)
 app.add_typer(network_project.project, name="project")
 app.add_typer(address.app, name="address")
+app.add_typer(subnet.app, name="subnet")
 app.add_typer(port.app, name="port")
 app.add_typer(port_binding.app, name="port-binding")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")

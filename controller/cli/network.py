@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from controller.bounds import LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
-from controller.cli import options, render
+from controller.cli import options, render, subnet
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.network_ranges import Ranges
@@ -59,23 +59,6 @@ class Changeable:
         typer.Option(
             "--external-network", metavar="NETWORK", help="The way out; default: the external network made first."
         ),
-    ] = None
-    dns_server: Annotated[
-        list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="May be repeated.")
-    ] = None
-    allocation_range: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allocation-range", metavar="FIRST-LAST", help="Take addresses from here only (may be repeated)."
-        ),
-    ] = None
-    reserve: Annotated[
-        list[str] | None,
-        typer.Option("--reserve", metavar="ADDRESS|FIRST-LAST", help="Never hand these out (may be repeated)."),
-    ] = None
-    host_route: Annotated[
-        list[str] | None,
-        typer.Option("--host-route", metavar="DEST,NEXTHOP", help="A route for the guests, by DHCP (may be repeated)."),
     ] = None
     dhcp: Annotated[
         bool | None, typer.Option("--dhcp/--no-dhcp", help="Whether DHCP answers here (it does by default).")
@@ -192,24 +175,24 @@ class Changeable:
             assignable=self.assignable,
         )
 
-    def subnet_lists(self) -> dict[str, Any]:
-        """Those of its subnet."""
-        return options.given(
-            dns_servers=options.each("--dns-server", self.dns_server, str),
-            allocation_ranges=options.each("--allocation-range", self.allocation_range, options.address_range),
-            reserved=options.each("--reserve", self.reserve, options.reserved),
-            host_routes=options.each("--host-route", self.host_route, options.host_route),
-        )
-
 
 @app.command()
 @options.grouped
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Need not be unique.")],
-    cidr: Annotated[str, typer.Option("--cidr", help="Range of the subnet, e.g. 10.0.1.0/24.")],
+    cidr: Annotated[str, typer.Option("--cidr", help="Range of the (first) subnet, e.g. 10.0.1.0/24.")],
     changeable: Changeable,
+    lists: subnet.Lists,
     ranges: Ranges,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subnet",
+            metavar="CIDR[,KEY=VALUE]...",
+            help="One more subnet (may be repeated). Keys: gateway, dns-server, allocation-range, reserve.",
+        ),
+    ] = None,
     physical_network: Annotated[
         str | None,
         typer.Option("--physical-network", metavar="NAME", help="E.g. physnet1; not for a network of one's own."),
@@ -244,10 +227,10 @@ def create(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Create a network with one subnet, or many of one range. A user's own is placed where the operator wants it.
+    """Create a network, or many of one range. A user's own is placed where the operator wants it.
 
-    Its range, gateway and gateway mode, VLAN, physical network and project, --shared and --external cannot be changed
-    afterwards.
+    Lists are those of its first subnet. Its gateway mode, VLAN, physical network and project, --shared and --external
+    cannot be changed afterwards, nor can the gateway of a subnet.
     """
     tagged = vlan is not None
     if flat and tagged or physical_network and not (flat or tagged):
@@ -265,8 +248,8 @@ def create(
     )
     fields |= changeable.fields()
     shared_gateway = gateway_mode is GatewayMode.SHARED and gateway is None
-    subnet = options.given(cidr=cidr, gateway=gateway) | changeable.subnet_lists()
-    fields["subnets"] = [ranges.narrow(subnet, shared_gateway)]
+    first = ranges.narrow(options.given(cidr=cidr, gateway=gateway) | lists.fields(), shared_gateway)
+    fields["subnets"] = [first, *(options.each("--subnet", more, subnet.parse) or ())]
     if changeable.external_network is not None:
         fields["external_network_id"] = session.network_id(changeable.external_network)
     if not ranges.many:
@@ -301,6 +284,7 @@ def set_(
     context: typer.Context,
     network: NetworkArgument,
     changeable: Changeable,
+    lists: subnet.Lists,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
@@ -309,15 +293,15 @@ def set_(
     """Change a network. A list replaces the old list; the one word 'none' empties it, or gives the default way out."""
     session = Session.of(context)
     changes = options.given(name=name) | changeable.fields()
-    lists, external_network = changeable.subnet_lists(), changeable.external_network
-    if not (changes or lists or external_network):
+    of_subnet, external_network = lists.fields(), changeable.external_network
+    if not (changes or of_subnet or external_network):
         raise CliError("nothing to change", ExitCode.USAGE)
     if external_network is not None:
         unset = external_network == options.NONE
         changes["external_network_id"] = None if unset else session.network_id(external_network)
-    if lists:
+    if of_subnet:
         found = session.network(network)
-        changes["subnets"] = [_subnet(found) | lists]
+        changes["subnets"] = [_only_subnet(found) | of_subnet]
         network = str(found["id"])
     written = session.client.update_network(session.network_id(network), changes)
     session.finish(written, output, wait, timeout)
@@ -336,10 +320,7 @@ def delete(
     session.finish_deletes(networks, session.network_id, session.client.delete_network, output, wait, timeout)
 
 
-def _subnet(network: Object) -> Object:
-    """The one subnet as it is, in the fields that a write takes: what is not sent would be emptied."""
+def _only_subnet(network: Object) -> Object:
     if len(network["subnets"]) != 1:
-        raise CliError("the network has several subnets: change them with the REST API", ExitCode.USAGE)
-    subnet = network["subnets"][0]
-    kept = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes")
-    return {name: subnet[name] for name in kept if name in subnet}
+        raise CliError("the network has several subnets: use 'trunkline subnet set'", ExitCode.USAGE)
+    return subnet.written(network["subnets"][0])

@@ -15,7 +15,7 @@ from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
 from controller.cli.render import Column, Format
-from controller.cli.session import Session
+from controller.cli.session import Session, is_id
 from controller.client import Object, Written
 
 app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines.", rich_markup_mode=None)
@@ -42,7 +42,8 @@ class Changeable:
     """The options of both `create` and `set`."""
 
     fixed_ip: Annotated[
-        list[str] | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="This address (may be repeated).")
+        list[str] | None,
+        typer.Option("--fixed-ip", metavar="ADDRESS|SUBNET-ID", help="This one, or any of a subnet (repeatable)."),
     ] = None
     hostname: Annotated[str | None, typer.Option("--hostname", help="Handed out by DHCP.")] = None
     device_id: Annotated[str | None, typer.Option("--device-id", metavar="ID", help="The machine it belongs to.")] = (
@@ -340,4 +341,4 @@ def _dscp(text: str) -> int:
 
 
 def _fixed_ip(text: str) -> dict[str, str]:
-    return {"address": text}
+    return {"subnet_id": text} if is_id(text) else {"address": text}

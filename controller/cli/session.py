@@ -78,6 +78,10 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def is_id(reference: str) -> bool:
+    return _UUID.fullmatch(reference) is not None
+
+
 class Session:
     """One run of the command. Nothing is read or connected before a command asks for `client`."""
 

@@ -151,19 +151,17 @@ def _explain(tx: Transaction, rows: Iterable[AnyRow], errors: Mapping[str, str])
 def _bind(tx: Transaction, node: str, arrivals: Sequence[tuple[AnyRow, int]]) -> dict[str, str]:
     """Why some of them could not be bound."""
     refused: dict[str, str] = {}
-    without_gateway = set()
-    for network_id in {row.network_id for row, _ in arrivals}:
+    places = node_addresses.subnets_of_ports(tx.connection, [row.id for row, _ in arrivals])
+    for (network_id, subnet_id), port_ids in places.items():
         try:
-            node_addresses.ensure_gateway(tx, node, network_id)
+            node_addresses.ensure_gateway(tx, node, network_id, subnet_id)
         except Exhausted:
-            without_gateway.add(network_id)
-    ready = [(row, ofport) for row, ofport in arrivals if row.network_id not in without_gateway]
+            why = f"the subnet has no address left for the gateway of node {node}"
+            refused |= dict.fromkeys(port_ids, why)
+    ready = [(row, ofport) for row, ofport in arrivals if row.id not in refused]
     found = zones.free(tx, node, len(ready))
     _place(tx, [(row, node, ofport, zone) for (row, ofport), zone in zip(ready, found, strict=False)])
     own_snat.settle(tx, node)
-    for row, _ in arrivals:
-        if row.network_id in without_gateway:
-            refused[row.id] = f"the subnet has no address left for the gateway of node {node}"
     for row, _ in ready[len(found) :]:
         refused[row.id] = f"node {node} has no conntrack zone left"
     return refused

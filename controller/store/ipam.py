@@ -106,11 +106,12 @@ _SUBNETS_OF = (
     select(*subnets.c["id", "network_id", "cidr", "gateway"], *networks.c["project_id", "assignable"])
     .join(networks, networks.c.id == subnets.c.network_id)
     .where(subnets.c.network_id.in_(bindparam("ids", expanding=True)))
+    .order_by(subnets.c.position)
 )
 
 
 def subnets_of(connection: Connection, network_ids: Iterable[str]) -> dict[str, list[SubnetRow]]:
-    """The subnets of some networks, by network."""
+    """The subnets of some networks, by network, in order of creation."""
     found: dict[str, list[SubnetRow]] = {}
     for row in connection.execute(_SUBNETS_OF, {"ids": sorted(network_ids)}):
         gateway = None if row.gateway is None else IPv4Address(row.gateway)
@@ -127,13 +128,16 @@ def set_ranges(
     gateway: IPv4Address | None,
     allocation: Sequence[AddressRange],
     reserved: Sequence[AddressRange],
+    field: str,
 ) -> None:
-    """Store the declared ranges of a subnet and the pools that follow. Raises Invalid `range_invalid`."""
+    """Store the declared ranges of a subnet and the pools that follow. Raises Invalid `range_invalid`, of which `field`
+    is the subnet's place in what was asked for.
+    """
     for ranges, name in ((allocation, "allocation_ranges"), (reserved, "reserved")):
         for index, item in enumerate(ranges):
             if not (item.first in cidr and item.last in cidr and item.first <= item.last):
                 message = f"{item.first}-{item.last} is not a range inside {cidr}"
-                raise Invalid("range_invalid", message, f"subnets.0.{name}.{index}")
+                raise Invalid("range_invalid", message, f"{field}.{name}.{index}")
     hosts = [AddressRange(cidr[1], cidr[-2])]
     usable = _set_of(allocation or hosts) & _set_of(hosts)
     usable -= _set_of(reserved)
@@ -170,7 +174,7 @@ def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[I
     """
     if any(owner.kind == PORT_OWNER for owner in owners):
         due = _gateways_due(tx.connection, subnet_id)
-        if due and not _has_free(tx.connection, subnet_id, len(owners) + due):
+        if due and _free(tx.connection, subnet_id, len(owners) + due) < len(owners) + due:
             message = f"the subnet has no free address left but those kept for the gateways of {due} nodes"
             raise Exhausted("subnet_full", message, subnet_id=subnet_id)
     fresh = _never_used(tx.connection, subnet_id, len(owners))
@@ -186,6 +190,25 @@ def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[I
     return [IPv4Address(address) for address in (*fresh, *old)]
 
 
+def allocate_in(tx: Transaction, subnet_ids: Sequence[str], owners: Sequence[Owner]) -> list[IPv4Address]:
+    """An address for each owner, of the first of these subnets that has room. Raises Exhausted `subnet_full`."""
+    found: list[IPv4Address] = []
+    for subnet_id in subnet_ids[:-1]:
+        count = _room(tx.connection, subnet_id, owners[len(found) :])
+        if count:
+            found += allocate(tx, subnet_id, owners[len(found) : len(found) + count])
+    if len(found) < len(owners):
+        found += allocate(tx, subnet_ids[-1], owners[len(found) :])
+    return found
+
+
+def _room(connection: Connection, subnet_id: str, owners: Sequence[Owner]) -> int:
+    """For how many of these owners there are addresses."""
+    ports = any(owner.kind == PORT_OWNER for owner in owners)
+    due = _gateways_due(connection, subnet_id) if ports else 0
+    return max(0, _free(connection, subnet_id, len(owners) + due) - due)
+
+
 def _gateways_due(connection: Connection, subnet_id: str) -> int:
     """How many nodes may yet ask for a gateway address here."""
     nodes = connection.execute(_PER_HOST_NODES, {"s": subnet_id}).scalar_one()
@@ -194,14 +217,15 @@ def _gateways_due(connection: Connection, subnet_id: str) -> int:
     return max(0, nodes - connection.execute(_GATEWAYS, {"s": subnet_id}).scalar_one())
 
 
-def _has_free(connection: Connection, subnet_id: str, count: int) -> bool:
+def _free(connection: Connection, subnet_id: str, most: int) -> int:
+    """How many addresses could be chosen, of at most so many."""
     free = 0
     for pool in connection.execute(_OPEN_POOLS, {"s": subnet_id}).all():
         claimed = connection.execute(_CLAIMED, {"s": subnet_id, "low": pool.next, "high": pool.last}).scalar_one()
         free += pool.last - pool.next + 1 - claimed
-    if free >= count:
-        return True
-    return free + len(_longest_released(connection, subnet_id, count - free, _pools(connection, subnet_id))) >= count
+    if free >= most:
+        return most
+    return free + len(_longest_released(connection, subnet_id, most - free, _pools(connection, subnet_id)))
 
 
 def _never_used(connection: Connection, subnet_id: str, count: int) -> list[int]:

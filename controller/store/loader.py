@@ -70,7 +70,7 @@ NTP_SERVERS_OPTION = 42  # RFC 2132, 8.3
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _NETWORKS = select(networks).order_by(networks.c.key)
-_SUBNETS = select(subnets)
+_SUBNETS = select(subnets).order_by(subnets.c.position)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
 _PORTS = select(ports, networks.c.filtering).join(networks, networks.c.id == ports.c.network_id).order_by(ports.c.key)
 _FIXED = (
@@ -90,7 +90,7 @@ _HELD = (
     select(*addresses.c["node", "owner", "address", "for_network"], subnets.c.network_id)
     .join(subnets, subnets.c.id == addresses.c.subnet_id)
     .where(addresses.c.node.is_not(None))
-    .order_by(subnets.c.network_id, addresses.c.for_network)
+    .order_by(subnets.c.network_id, addresses.c.for_network, subnets.c.position)
 )
 _NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
 _FLOATING_IPS = (

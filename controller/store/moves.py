@@ -48,7 +48,8 @@ def prepare(tx: Transaction, port_id: str, node: str) -> None:
         raise Conflict("node_unfit", f"node {node} has no physical network '{row.physical_network}'", "node")
     if row.migration is not None:
         end(tx, [row])
-    node_addresses.ensure_gateway(tx, node, row.network_id)
+    for network_id, subnet_id in node_addresses.subnets_of_ports(tx.connection, [port_id]):
+        node_addresses.ensure_gateway(tx, node, network_id, subnet_id)
     _write(tx, port_id, migration=MigrationPhase.PREPARED.value, other_node=node)
     own_snat.settle(tx, node)
 

@@ -1,4 +1,4 @@
-"""What a network's options must be for its gateway mode and its range."""
+"""What a network's options must be for its gateway mode and its ranges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from controller.store.specs import Invalid
+from controller.store.specs import Invalid, SubnetSpec
 from flows.model import ROUTED_MODES, GatewayMode, StaticRoute
 
 # ranges that no network may use, and what has them
@@ -23,12 +23,17 @@ TAKEN_RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What of a network never changes, and its options depend on."""
+    """What a network's options depend on."""
 
     mode: GatewayMode
     external: bool
-    cidr: IPv4Network
-    gateway: IPv4Address | None
+    cidrs: tuple[IPv4Network, ...]
+    gateways: tuple[IPv4Address, ...]
+
+    @staticmethod
+    def of(mode: GatewayMode, external: bool, subnets: Sequence[SubnetSpec]) -> Frame:
+        gateways = tuple(subnet.gateway for subnet in subnets if subnet.gateway is not None)
+        return Frame(mode, external, tuple(subnet.cidr for subnet in subnets), gateways)
 
     @property
     def routed(self) -> bool:
@@ -69,25 +74,29 @@ def check(frame: Frame, options: Mapping[str, Any]) -> None:
 
 
 def _check_routes(frame: Frame, routes: Sequence[StaticRoute]) -> None:
-    cidr = frame.cidr
     for index, route in enumerate(routes):
         place = f"routes.{index}"
-        own = (cidr.network_address, cidr.broadcast_address, frame.gateway)
-        if route.next_hop not in cidr or route.next_hop in own:
-            message = f"next hop {route.next_hop} is no address that a port of {cidr} may have"
+        if not any(_may_have(cidr, route.next_hop) for cidr in frame.cidrs) or route.next_hop in frame.gateways:
+            cidrs = ", ".join(map(str, frame.cidrs))
+            message = f"next hop {route.next_hop} is no address that a port of {cidrs} may have"
             raise Invalid("route_invalid", message, f"{place}.next_hop")
-        why = _no_destination(route.destination, cidr)
+        why = _no_destination(route.destination, frame.cidrs)
         if why is not None:
             raise Invalid("route_invalid", f"{route.destination} {why}", f"{place}.destination")
         if route.destination in [other.destination for other in routes[:index]]:
             raise Invalid("route_invalid", f"{route.destination} is there twice", f"{place}.destination")
 
 
-def _no_destination(destination: IPv4Network, cidr: IPv4Network) -> str | None:
+def _may_have(cidr: IPv4Network, address: IPv4Address) -> bool:
+    return address in cidr and address not in (cidr.network_address, cidr.broadcast_address)
+
+
+def _no_destination(destination: IPv4Network, cidrs: Sequence[IPv4Network]) -> str | None:
     if destination.prefixlen == 0:
         return "is everything: the default route is the external network's"
-    if destination.overlaps(cidr):
-        return f"overlaps {cidr}, which is on the network itself"
+    for cidr in cidrs:
+        if destination.overlaps(cidr):
+            return f"overlaps {cidr}, which is on the network itself"
     for taken, use in TAKEN_RANGES.items():
         if destination.overlaps(taken):
             return f"overlaps {taken}: {use}"

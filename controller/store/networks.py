@@ -1,10 +1,9 @@
-"""Networks and their subnets: which ones may stand beside each other, and what a new one is given."""
+"""Networks: which ones may stand beside each other, and what a new one is given."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import Any
 from uuid import uuid4
@@ -14,18 +13,19 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from controller.bounds import FIRST_VLAN, LAST_VLAN
 from controller.store import (
     codec,
-    floating_ip_pools,
     gateway_nodes,
-    ipam,
+    loader,
     network_options,
+    network_subnets,
     node_addresses,
     own_snat,
     ranges,
     routers,
 )
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
-from controller.store.network_options import TAKEN_RANGES, Frame
+from controller.store.network_options import Frame
 from controller.store.network_specs import Carving
+from controller.store.ranges import place
 from controller.store.schema import (
     addresses,
     neighbours,
@@ -38,8 +38,6 @@ from controller.store.schema import (
 from controller.store.schema import floating_ip_pools as floating_ip_pool_rows
 from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, NotFound, SubnetSpec
 from flows.model import GatewayMode, NetworkKind
-
-SMALLEST_PREFIX = 8
 
 # what may change: how it goes to its column
 COLUMN_CHANGES: dict[str, Any] = {
@@ -75,25 +73,28 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     mode = _gateway_mode(spec)
     if spec.assignable:
         _check_assignable(spec.kind, spec.shared, spec.external)
-    subnet = _checked_subnet(spec, mode)
-    frame = Frame(mode, spec.external, subnet.cidr, subnet.gateway)
-    network_options.check(frame, {name: getattr(spec, name) for name in COLUMN_CHANGES})
+    network_subnets.require_some(spec.subnets)
+    given = tuple(network_subnets.checked(subnet, mode, index) for index, subnet in enumerate(spec.subnets))
+    network_options.check(Frame.of(mode, spec.external, given), {name: getattr(spec, name) for name in COLUMN_CHANGES})
     if spec.external_network_id is not None:
         _require_external(tx.connection, spec.external_network_id)
-    carrier_nat = ranges.overlaps(tx.connection, spec, subnet.cidr)
-    if carrier_nat and mode is GatewayMode.SINGLE:
-        # carrier addresses are undone where the port is
-        message = f"another network uses {subnet.cidr}: gateway mode single needs a range of its own"
-        raise Conflict("cidr_overlap", message, "subnets.0.cidr")
+    carrier_nat = False
+    for index, subnet in enumerate(given):
+        if ranges.overlaps(tx.connection, spec, subnet.cidr, index):
+            carrier_nat = True
+            if mode is GatewayMode.SINGLE:
+                # carrier addresses are undone where the port is
+                message = f"another network uses {subnet.cidr}: gateway mode single needs a range of its own"
+                raise Conflict("cidr_overlap", message, f"{place(index)}.cidr")
     segment = _segment(tx.connection, spec, vlan_range) if segment is None else segment
     private = not (spec.shared or spec.external)
     if spec.allow_same_net_traffic is None:
         spec = replace(spec, allow_same_net_traffic=private)
-    member = routers.Member(None, spec.project_id, private, spec.external, subnet.cidr)
+    member = routers.Member(None, spec.project_id, private, spec.external, tuple(subnet.cidr for subnet in given))
     key, router_key = routers.keys(tx, member, spec.router)
-    id_, subnet_id = str(uuid4()), str(uuid4())
+    id_ = str(uuid4())
     payload = {"name": spec.name, "kind": spec.kind, "physical_network": spec.physical_network, "segment": segment}
-    payload |= {"cidr": str(subnet.cidr), "project_id": spec.project_id}
+    payload |= {"cidrs": [str(subnet.cidr) for subnet in given], "project_id": spec.project_id}
     row = {
         "id": id_,
         "key": key,
@@ -111,23 +112,7 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     }
     row |= {name: to_column(getattr(spec, name)) for name, to_column in COLUMN_CHANGES.items()}
     tx.connection.execute(insert(networks), row)
-    tx.connection.execute(
-        insert(subnets),
-        {
-            "id": subnet_id,
-            "network_id": id_,
-            "cidr": str(subnet.cidr),
-            "first": int(subnet.cidr[0]),
-            "last": int(subnet.cidr[-1]),
-            "gateway": None if subnet.gateway is None else int(subnet.gateway),
-            "dns_servers": codec.dump_addresses(subnet.dns_servers),
-            "host_routes": codec.dump_routes(subnet.host_routes),
-        },
-    )
-    ipam.set_ranges(tx.connection, subnet_id, subnet.cidr, subnet.gateway, subnet.allocation_ranges, subnet.reserved)
-    if subnet.gateway is not None:
-        gateway_row = {"subnet_id": subnet_id, "address": int(subnet.gateway), "owner": ipam.GATEWAY_OWNER}
-        tx.connection.execute(insert(addresses), gateway_row)
+    network_subnets.add(tx, id_, dict(enumerate(given)))
     if spec.external:
         node_addresses.give_snat_to_all(tx, id_)
         own_snat.settle(tx)
@@ -139,7 +124,9 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
 
 def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range: tuple[int, int]) -> list[str]:
     """The ids of the new networks. Raises what `ranges.carve` and `create` do, and Invalid `carving_invalid`."""
-    subnet = _only_subnet(spec)
+    if len(spec.subnets) != 1:
+        raise Invalid("carving_invalid", "networks that are cut from a range have one subnet each", "subnets")
+    (subnet,) = spec.subnets
     if carving.count == 1:
         (cidr,) = ranges.carve(tx.connection, spec, carving)
         return [create(tx, replace(spec, subnets=(replace(subnet, cidr=cidr),)), vlan_range)]
@@ -173,47 +160,6 @@ def _gateway_mode(spec: NetworkSpec) -> GatewayMode:
     if spec.gateway_mode not in (None, GatewayMode.EXTERNAL):
         raise Invalid("gateway_mode_invalid", "an external network's gateway is external", "gateway_mode")
     return GatewayMode.EXTERNAL
-
-
-def _only_subnet(spec: NetworkSpec) -> SubnetSpec:
-    if len(spec.subnets) != 1:
-        raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
-    return spec.subnets[0]
-
-
-def _checked_subnet(spec: NetworkSpec, mode: GatewayMode) -> SubnetSpec:
-    subnet = _only_subnet(spec)
-    cidr = subnet.cidr
-    if not SMALLEST_PREFIX <= cidr.prefixlen <= ranges.LARGEST_PREFIX:
-        message = f"the prefix length of {cidr} is not within {SMALLEST_PREFIX}..{ranges.LARGEST_PREFIX}"
-        raise Invalid("cidr_invalid", message, "subnets.0.cidr")
-    for taken, use in TAKEN_RANGES.items():
-        if cidr.overlaps(taken):
-            raise Invalid("cidr_reserved", f"{cidr} is within {taken}: {use}", "subnets.0.cidr", range=str(taken))
-    gateway = subnet.gateway
-    if mode in (GatewayMode.SHARED, GatewayMode.SINGLE) and gateway is None:
-        gateway = cidr[1]
-    if mode is GatewayMode.EXTERNAL and gateway is None:
-        raise Invalid("gateway_missing", "gateway mode external needs the gateway's address", "subnets.0.gateway")
-    if mode in (GatewayMode.NONE, GatewayMode.PER_HOST) and gateway is not None:
-        message = f"gateway mode {mode} has no gateway address of the network's own"
-        raise Invalid("gateway_invalid", message, "subnets.0.gateway")
-    if gateway is not None:
-        if gateway not in cidr:
-            raise Invalid("gateway_outside_subnet", f"gateway {gateway} is not in {cidr}", "subnets.0.gateway")
-        if gateway in (cidr.network_address, cidr.broadcast_address):
-            raise Invalid("gateway_invalid", f"{gateway} is no host address of {cidr}", "subnets.0.gateway")
-    _check_routes(subnet)
-    return replace(subnet, gateway=gateway)
-
-
-def _check_routes(subnet: SubnetSpec) -> None:
-    """A client reaches the hosts of its own subnet only; scripts of clients fail as a whole on another next hop."""
-    cidr = subnet.cidr
-    for index, route in enumerate(subnet.host_routes):
-        if route.next_hop not in cidr or route.next_hop in (cidr.network_address, cidr.broadcast_address):
-            message = f"next hop {route.next_hop} is no host address of {cidr}"
-            raise Invalid("next_hop_invalid", message, f"subnets.0.host_routes.{index}.next_hop")
 
 
 def _segment(connection: Connection, spec: NetworkSpec, vlan_range: tuple[int, int]) -> int:
@@ -282,21 +228,26 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         _require_external(tx.connection, changes["external_network_id"])
     values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name not in _APART}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
-    subnet = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
-    cidr, gateway = IPv4Network(subnet.cidr), None if subnet.gateway is None else IPv4Address(subnet.gateway)
-    network_options.check(Frame(GatewayMode(row.gateway_mode), row.external, cidr, gateway), changes)
+    (record,) = loader.load_networks(tx.connection, [network_id])
+    changed: dict[str, Any] = {}
+    if "subnets" in changes:
+        changed |= _update_subnets(tx, network_id, record.spec, row.carrier_nat, changes["subnets"])
+        (record,) = loader.load_networks(tx.connection, [network_id])
+    frame = Frame.of(GatewayMode(row.gateway_mode), row.external, record.spec.subnets)
+    network_options.check(frame, {"routes": record.spec.routes, **changes})
     if values.get("assignable"):
         _check_assignable(NetworkKind(row.kind), row.shared, row.external)
-        ranges.require_alone(tx.connection, network_id, cidr)
+        for cidr in frame.cidrs:
+            ranges.require_alone(tx.connection, network_id, cidr)
         if row.project_id is None:
             require_no_ports(tx.connection, network_id)
+    private = not (row.shared or row.external)
+    member = routers.Member(network_id, row.project_id, private, row.external, frame.cidrs)
     if "router" in values:
-        private = not (row.shared or row.external)
-        member = routers.Member(network_id, row.project_id, private, row.external, cidr)
         values["router_key"] = routers.change(tx, member, row.key, values["router"])
-    changed = dict(values)
-    if "subnets" in changes:
-        changed |= _update_subnet(tx, network_id, changes["subnets"])
+    elif "subnets" in changed:
+        routers.require_apart(tx.connection, member, row.router_key)
+    changed |= values
     if changed:
         values["revision"] = tx.record(NETWORK, network_id, UPDATE, changed)
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
@@ -313,32 +264,32 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
             tx.connection.execute(_TOUCH_PORT, told)
 
 
-def _update_subnet(tx: Transaction, network_id: str, wanted: tuple[SubnetSpec, ...]) -> dict[str, Any]:
-    row = tx.connection.execute(select(subnets).where(subnets.c.network_id == network_id)).one()
-    if len(wanted) != 1:
-        raise Invalid("subnets_invalid", "a network has exactly one subnet", "subnets")
-    subnet = wanted[0]
-    gateway = None if row.gateway is None else IPv4Address(row.gateway)
-    if str(subnet.cidr) != row.cidr:
-        raise Invalid("immutable", "the cidr of a subnet cannot change", "subnets.0.cidr")
-    if subnet.gateway not in (None, gateway):
-        raise Invalid("immutable", "the gateway of a subnet cannot change", "subnets.0.gateway")
-    _check_routes(subnet)
-    query = select(*subnet_ranges.c["kind", "first", "last"]).where(subnet_ranges.c.subnet_id == row.id)
-    before = sorted(map(tuple, tx.connection.execute(query)))
-    ipam.set_ranges(tx.connection, row.id, subnet.cidr, gateway, subnet.allocation_ranges, subnet.reserved)
-    after = sorted(map(tuple, tx.connection.execute(query)))
-    values: dict[str, Any] = {
-        "dns_servers": codec.dump_addresses(subnet.dns_servers),
-        "host_routes": codec.dump_routes(subnet.host_routes),
-    }
-    changed = {name: value for name, value in values.items() if row._mapping[name] != value}
-    if changed:
-        tx.connection.execute(update(subnets).where(subnets.c.id == row.id).values(**changed))
-    if before != after:
-        floating_ip_pools.look_again(tx.connection, row.id)
-        changed["ranges"] = [[kind, str(IPv4Address(first)), str(IPv4Address(last))] for kind, first, last in after]
-    return changed
+def _update_subnets(
+    tx: Transaction, network_id: str, spec: NetworkSpec, carrier_nat: bool, wanted: Sequence[SubnetSpec]
+) -> dict[str, Any]:
+    """The network's subnets become these: one that is not listed goes, one that is not known comes."""
+    network_subnets.require_some(wanted)
+    assert spec.gateway_mode is not None
+    known = network_subnets.rows_of(tx.connection, network_id)
+    changed: dict[str, Any] = {}
+    for cidr in sorted(known.keys() - {subnet.cidr for subnet in wanted}):
+        network_subnets.remove(tx, known[cidr])
+        changed[str(cidr)] = None
+    added: dict[int, SubnetSpec] = {}
+    for index, subnet in enumerate(wanted):
+        row = known.get(subnet.cidr)
+        if row is None:
+            added[index] = network_subnets.checked(subnet, spec.gateway_mode, index)
+            if ranges.overlaps(tx.connection, spec, subnet.cidr, index, network_id) and not carrier_nat:
+                message = f"another network uses {subnet.cidr}, and this one was not made to share ranges"
+                raise Conflict("cidr_overlap", message, f"{place(index)}.cidr")
+            changed[str(subnet.cidr)] = {"gateway": None if subnet.gateway is None else str(subnet.gateway)}
+        elif new := network_subnets.change(tx, row, subnet, index):
+            changed[str(subnet.cidr)] = new
+    network_subnets.add(tx, network_id, added)
+    if spec.external and added:
+        node_addresses.settle_snat_of_all(tx, network_id)
+    return {"subnets": changed} if changed else {}
 
 
 def require_no_ports(connection: Connection, network_id: str) -> None:

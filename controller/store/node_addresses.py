@@ -1,4 +1,4 @@
-"""The addresses that nodes hold: a gateway on each network they have ports of, and SNAT addresses on external ones."""
+"""The addresses that nodes hold: a gateway in each subnet they have ports of, SNAT addresses on external networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, or_, select, update
 
 from controller.store import codec, gateway_nodes, ipam, own_snat
 from controller.store.engine import AnyRow, chunks
@@ -26,6 +26,7 @@ _HELD = (
         addresses.c.node == bindparam("holder"),
         subnets.c.network_id == bindparam("network"),
     )
+    .order_by(subnets.c.position)
 )
 _SET_IDLE = (
     update(addresses)
@@ -40,34 +41,51 @@ _ANY_PORT = (
     )
     .limit(1)
 )
+_ANY_ADDRESS = _ANY_PORT.where(
+    exists().where(addresses.c.port_id == ports.c.id, addresses.c.subnet_id == bindparam("s"))
+)
+_SUBNETS_OF_PORTS = (
+    select(subnets.c.network_id, addresses.c.subnet_id, addresses.c.port_id)
+    .join(subnets, subnets.c.id == addresses.c.subnet_id)
+    .where(addresses.c.port_id.in_(bindparam("ids", expanding=True)))
+    .order_by(subnets.c.network_id, subnets.c.position)
+)
 _PLACES = (
     select(
         node_uplinks.c.node,
         nodes.c.snat_addresses,
         *networks.c["name", "physical_network"],
-        *subnets.c["network_id", "cidr", "gateway"],
-        subnets.c.id.label("subnet_id"),
-        addresses.c.address,
+        networks.c.id.label("network_id"),
+        select(addresses.c.address)
+        .join(subnets, subnets.c.id == addresses.c.subnet_id)
+        .where(
+            subnets.c.network_id == networks.c.id,
+            addresses.c.node == node_uplinks.c.node,
+            addresses.c.owner == ipam.SNAT_OWNER,
+            addresses.c.for_network == "",
+        )
+        .scalar_subquery()
+        .label("address"),
     )
     .select_from(node_uplinks)
     .join(nodes, nodes.c.name == node_uplinks.c.node)
     .join(networks, and_(networks.c.physical_network == node_uplinks.c.physical_network, networks.c.external))
-    .join(subnets, subnets.c.network_id == networks.c.id)
-    .outerjoin(
-        addresses,
-        and_(
-            addresses.c.subnet_id == subnets.c.id,
-            addresses.c.node == node_uplinks.c.node,
-            addresses.c.owner == ipam.SNAT_OWNER,
-            addresses.c.for_network == "",
-        ),
-    )
     .order_by(nodes.c.key, networks.c.key)
 )
 
 
-def ensure_gateway(tx: Transaction, node: str, network_id: str) -> None:
-    """Give the node its own gateway address if the network's mode wants one, or the network its one gateway node.
+def subnets_of_ports(connection: Connection, port_ids: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """(network, subnet) of the addresses of some ports -> which of the ports."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for part in chunks(port_ids):
+        for network_id, subnet_id, port_id in connection.execute(_SUBNETS_OF_PORTS, {"ids": part}):
+            found.setdefault((network_id, subnet_id), []).append(port_id)
+    return found
+
+
+def ensure_gateway(tx: Transaction, node: str, network_id: str, subnet_id: str) -> None:
+    """Give the node its own gateway address in a subnet if the network's mode wants one, or the network its one gateway
+    node.
 
     Raises Exhausted `subnet_full`.
     """
@@ -76,26 +94,27 @@ def ensure_gateway(tx: Transaction, node: str, network_id: str) -> None:
         gateway_nodes.ensure(tx, network_id, node)
     if mode != GatewayMode.PER_HOST:
         return
-    held = _held(tx, ipam.GATEWAY_OWNER, node, network_id)
+    held = next((row for row in _held(tx, node, network_id) if row.subnet_id == subnet_id), None)
     if held is None:
-        (subnet,) = ipam.subnets_of(tx.connection, [network_id])[network_id]
-        (address,) = ipam.allocate(tx, subnet.id, [ipam.Owner(ipam.GATEWAY_OWNER, node=node)])
+        (address,) = ipam.allocate(tx, subnet_id, [ipam.Owner(ipam.GATEWAY_OWNER, node=node)])
         tx.touch_node(node, gateway=str(address), network_id=network_id)
     elif held.idle_since is not None:
         tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": None})
 
 
 def note_idle_gateways(tx: Transaction, places: Iterable[tuple[str, str]], needed_for: float = 0) -> None:
-    """Start the clock for the gateways of (node, network) pairs that have no port left, `needed_for` seconds from now:
-    a VM that has moved may still use one.
+    """Start the clock for those gateways of (node, network) pairs in whose subnet no port is left, `needed_for` seconds
+    from now: a VM that has moved may still use one.
     """
     for node, network_id in places:
-        if tx.connection.execute(_ANY_PORT, {"holder": node, "network": network_id}).first() is not None:
-            continue
-        held = _held(tx, ipam.GATEWAY_OWNER, node, network_id)
-        if held is not None and held.idle_since is None:
-            tx.connection.execute(_SET_IDLE, {"s": held.subnet_id, "a": held.address, "since": tx.now + needed_for})
-        own_snat.note_idle(tx, node, network_id)
+        here = {"holder": node, "network": network_id}
+        for held in _held(tx, node, network_id):
+            used = tx.connection.execute(_ANY_ADDRESS, {**here, "s": held.subnet_id}).first()
+            if used is None and held.idle_since is None:
+                idle = {"s": held.subnet_id, "a": held.address, "since": tx.now + needed_for}
+                tx.connection.execute(_SET_IDLE, idle)
+        if tx.connection.execute(_ANY_PORT, here).first() is None:
+            own_snat.note_idle(tx, node, network_id)
 
 
 def release_idle_gateways(tx: Transaction, older_than_s: float) -> int:
@@ -108,8 +127,17 @@ def release_idle_gateways(tx: Transaction, older_than_s: float) -> int:
     return len(rows)
 
 
-def _held(tx: Transaction, kind: str, node: str, network_id: str) -> AnyRow | None:
-    return tx.connection.execute(_HELD, {"kind": kind, "holder": node, "network": network_id}).one_or_none()
+def release_gateways(tx: Transaction, subnet_id: str) -> None:
+    """Of all nodes, in a subnet that is about to go."""
+    of_nodes = (addresses.c.owner == ipam.GATEWAY_OWNER, addresses.c.node.is_not(None))
+    for row in ipam.release(tx, addresses.c.subnet_id == subnet_id, *of_nodes):
+        tx.touch_node(row.node, gateway_released=str(IPv4Address(row.address)))
+
+
+def _held(tx: Transaction, node: str, network_id: str) -> Sequence[AnyRow]:
+    """The gateways of a node on a network."""
+    values = {"kind": ipam.GATEWAY_OWNER, "holder": node, "network": network_id}
+    return tx.connection.execute(_HELD, values).all()
 
 
 # -- SNAT addresses: one for each node on each external network it reaches
@@ -121,23 +149,17 @@ class _Place:
 
     node: str
     choice: SnatChoice | None
+    network_id: str
     network_name: str
     physical_network: str
-    subnet: ipam.SubnetRow
+    subnets: tuple[ipam.SubnetRow, ...]
     held: IPv4Address | None
 
     @property
-    def meant(self) -> bool:
-        """The choice is of this network."""
-        cidr = self.subnet.cidr
-        match self.choice:
-            case IPv4Address():
-                return self.choice in cidr
-            case HostAddress(address):
-                return address in cidr
-            case AddressRange(first, last):
-                return first <= cidr[-1] and last >= cidr[0]
-        return False
+    def meant(self) -> ipam.SubnetRow | None:
+        """The subnet that the choice is of; None: it is of another network."""
+        choice = self.choice
+        return None if choice is None else next((one for one in self.subnets if is_of(one.cidr, choice)), None)
 
     def takes(self, address: IPv4Address) -> bool:
         match self.choice:
@@ -151,21 +173,23 @@ class _Place:
 
 
 def _places(connection: Connection, *conditions: Any) -> list[_Place]:
-    """By node and network, oldest first.
+    """By node and network, oldest first: a node has one such address on a network, whichever subnet it is of.
 
     A choice that is of another network of the same physical network leaves this one free to give what it has.
     """
+    rows = connection.execute(_PLACES.where(*conditions)).all()
+    known = ipam.subnets_of(connection, {row.network_id for row in rows})
     places = []
-    for row in connection.execute(_PLACES.where(*conditions)):
+    for row in rows:
         text = row.snat_addresses.get(row.physical_network)
-        gateway = None if row.gateway is None else IPv4Address(row.gateway)
         places.append(
             _Place(
                 node=row.node,
                 choice=None if text is None else codec.load_snat_choice(text),
+                network_id=row.network_id,
                 network_name=row.name,
                 physical_network=row.physical_network,
-                subnet=ipam.SubnetRow(row.subnet_id, row.network_id, None, IPv4Network(row.cidr), gateway),
+                subnets=tuple(known[row.network_id]),
                 held=None if row.address is None else IPv4Address(row.address),
             )
         )
@@ -176,6 +200,16 @@ def _places(connection: Connection, *conditions: Any) -> list[_Place]:
     ]
 
 
+def is_of(cidr: IPv4Network, choice: SnatChoice) -> bool:
+    """What a node may leave with is of a subnet, at least in part."""
+    match choice:
+        case HostAddress(address):
+            return address in cidr
+        case AddressRange(first, last):
+            return first <= cidr[-1] and last >= cidr[0]
+    return choice in cidr
+
+
 def give_snat_to_all(tx: Transaction, network_id: str) -> None:
     """Give every node on a new external network's physical network its address.
 
@@ -183,7 +217,7 @@ def give_snat_to_all(tx: Transaction, network_id: str) -> None:
     """
     physical_network = select(networks.c.physical_network).where(networks.c.id == network_id).scalar_subquery()
     places = _places(tx.connection, networks.c.physical_network == physical_network)
-    new = [place for place in places if place.subnet.network_id == network_id]
+    new = [place for place in places if place.network_id == network_id]
     # no node may be given by chance what another one is configured to have
     new.sort(key=lambda place: (place.choice is None, isinstance(place.choice, AddressRange)))
     for place in new:
@@ -191,6 +225,12 @@ def give_snat_to_all(tx: Transaction, network_id: str) -> None:
             _give(tx, place)
         else:
             _settle(tx, place)
+
+
+def settle_snat_of_all(tx: Transaction, network_id: str) -> None:
+    """Give the nodes on an external network the addresses they may have since it has grown."""
+    for name in sorted({place.node for place in _places(tx.connection, networks.c.id == network_id)}):
+        settle_snat(tx, name)
 
 
 def follow_uplinks(tx: Transaction, name: str) -> None:
@@ -218,23 +258,25 @@ def _settle(tx: Transaction, place: _Place) -> None:
     if place.held is not None:
         if place.takes(place.held):
             return
-        _release(tx, place.node, (addresses.c.subnet_id == place.subnet.id) & (addresses.c.for_network == ""))
+        own = addresses.c.subnet_id.in_([subnet.id for subnet in place.subnets])
+        _release(tx, place.node, own & (addresses.c.for_network == ""))
     with suppress(Exhausted, Conflict, Invalid):
         _give(tx, place)
 
 
 def _give(tx: Transaction, place: _Place) -> None:
     owner = ipam.Owner(ipam.SNAT_OWNER, node=place.node)
+    subnet = place.meant or place.subnets[0]
     match place.choice:
         case None:
-            (address,) = ipam.allocate(tx, place.subnet.id, [owner])
+            (address,) = ipam.allocate_in(tx, [one.id for one in place.subnets], [owner])
         case IPv4Address() as address:
-            ipam.claim(tx, place.subnet, address, owner, "snat_addresses")
+            ipam.claim(tx, subnet, address, owner, "snat_addresses")
         case HostAddress(address):
-            ipam.claim(tx, place.subnet, address, owner, "snat_addresses")
+            ipam.claim(tx, subnet, address, owner, "snat_addresses")
         case AddressRange():
-            address = ipam.allocate_within(tx, place.subnet, place.choice, owner)
-    tx.touch_node(place.node, snat_address=str(address), network_id=place.subnet.network_id)
+            address = ipam.allocate_within(tx, subnet, place.choice, owner)
+    tx.touch_node(place.node, snat_address=str(address), network_id=place.network_id)
 
 
 def _release(tx: Transaction, node: str, condition: Any) -> None:
@@ -256,16 +298,17 @@ def problems(connection: Connection, names: Sequence[str]) -> dict[str, list[str
 
 
 def _why(connection: Connection, place: _Place) -> str:
-    choice, cidr = place.choice, place.subnet.cidr
+    choice, subnet = place.choice, place.meant
+    cidrs = ", ".join(str(one.cidr) for one in place.subnets)
     if choice is None:
-        return f"no address is left in the allocation ranges of {cidr}"
-    if not place.meant:
-        return f"snat_address {choice} is outside {cidr}"
+        return f"no address is left in the allocation ranges of {cidrs}"
+    if subnet is None:
+        return f"snat_address {choice} is outside {cidrs}"
     if isinstance(choice, AddressRange):
         return f"no address is left in snat_address {choice}"
     wanted = choice.address if isinstance(choice, HostAddress) else choice
-    where = (addresses.c.subnet_id == place.subnet.id, addresses.c.address == int(wanted))
+    where = (addresses.c.subnet_id == subnet.id, addresses.c.address == int(wanted))
     row = connection.execute(select(addresses.c.owner, addresses.c.node).where(*where)).one_or_none()
     if row is not None and row.owner is not None:
         return f"snat_address {choice} is in use by {f'node {row.node}' if row.node else f'a {row.owner}'}"
-    return f"snat_address {choice} is reserved in {cidr}"
+    return f"snat_address {choice} is reserved in {subnet.cidr}"

@@ -44,7 +44,6 @@ class _Wish:
     network_name: str
     outside_id: str
     physical_network: str
-    subnet_id: str
     node: str
 
 
@@ -55,12 +54,10 @@ def _wishes(connection: Connection, *conditions: Any) -> list[_Wish]:
             networks.c.name,
             _OUTSIDE.c.id.label("outside_id"),
             _OUTSIDE.c.physical_network,
-            subnets.c.id.label("subnet_id"),
             node_uplinks.c.node,
         )
         .select_from(networks)
         .join(_OUTSIDE, _LEAVES)
-        .join(subnets, subnets.c.network_id == _OUTSIDE.c.id)
         .join(node_uplinks, node_uplinks.c.physical_network == _OUTSIDE.c.physical_network)
         .where(networks.c.own_snat_address, *conditions)
         .order_by(networks.c.key, node_uplinks.c.node)
@@ -79,14 +76,14 @@ def settle(tx: Transaction, node: str | None = None) -> None:
     wishes = _wishes(tx.connection, _PRESENT, *here)
     held = _held(tx.connection, node)
     # those that have no port there any more keep theirs for a while
-    kept = {(wish.node, wish.network_id, wish.subnet_id) for wish in _wishes(tx.connection, *here)}
+    kept = {(wish.node, wish.network_id, wish.outside_id) for wish in _wishes(tx.connection, *here)}
     for row in held:
-        if (row.node, row.for_network, row.subnet_id) not in kept:
+        if (row.node, row.for_network, row.outside_id) not in kept:
             ipam.release(tx, _A.subnet_id == row.subnet_id, _A.address == row.address)
             tx.touch_node(row.node, snat_released=str(IPv4Address(row.address)))
-    known = {(row.node, row.for_network, row.subnet_id): row for row in held}
+    known = {(row.node, row.for_network, row.outside_id): row for row in held}
     for wish in wishes:
-        found = known.get((wish.node, wish.network_id, wish.subnet_id))
+        found = known.get((wish.node, wish.network_id, wish.outside_id))
         if found is None:
             with suppress(Exhausted):
                 _give(tx, wish)
@@ -96,7 +93,11 @@ def settle(tx: Transaction, node: str | None = None) -> None:
 
 
 def _held(connection: Connection, node: str | None) -> Sequence[Any]:
-    query = select(addresses).where(_A.owner == ipam.SNAT_OWNER, _A.for_network != "")
+    query = (
+        select(addresses, subnets.c.network_id.label("outside_id"))
+        .join(subnets, subnets.c.id == _A.subnet_id)
+        .where(_A.owner == ipam.SNAT_OWNER, _A.for_network != "")
+    )
     return connection.execute(query if node is None else query.where(_A.node == node)).all()
 
 
@@ -106,11 +107,16 @@ def _give(tx: Transaction, wish: _Wish) -> None:
     texts = tx.connection.execute(select(nodes.c.snat_addresses).where(nodes.c.name == wish.node)).scalar_one()
     text = texts.get(wish.physical_network)
     choice = None if text is None else codec.load_snat_choice(text)
-    (subnet,) = ipam.subnets_of(tx.connection, [wish.outside_id])[wish.outside_id]
-    if isinstance(choice, AddressRange) and choice.first <= subnet.cidr[-1] and choice.last >= subnet.cidr[0]:
-        address = ipam.allocate_within(tx, subnet, choice, owner)
-    else:
-        (address,) = ipam.allocate(tx, subnet.id, [owner])
+    known = ipam.subnets_of(tx.connection, [wish.outside_id])[wish.outside_id]
+    if isinstance(choice, AddressRange):
+        for subnet in known:
+            if choice.first <= subnet.cidr[-1] and choice.last >= subnet.cidr[0]:
+                return _told(tx, wish, ipam.allocate_within(tx, subnet, choice, owner))
+    (address,) = ipam.allocate_in(tx, [subnet.id for subnet in known], [owner])
+    _told(tx, wish, address)
+
+
+def _told(tx: Transaction, wish: _Wish, address: IPv4Address) -> None:
     tx.touch_node(wish.node, snat_address=str(address), network_id=wish.outside_id, for_network_id=wish.network_id)
 
 
@@ -122,6 +128,11 @@ def note_idle(tx: Transaction, node: str, network_id: str) -> None:
 
 def problems(connection: Connection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(node, line) where a node should have such an address and has none."""
-    has = exists().where(_A.subnet_id == subnets.c.id, _A.node == node_uplinks.c.node, _A.for_network == networks.c.id)
+    has = exists().where(
+        _A.subnet_id == subnets.c.id,
+        subnets.c.network_id == _OUTSIDE.c.id,
+        _A.node == node_uplinks.c.node,
+        _A.for_network == networks.c.id,
+    )
     for wish in _wishes(connection, node_uplinks.c.node.in_(names), _PRESENT, ~has):
         yield wish.node, f"no SNAT address of its own for network '{wish.network_name}': none is left"

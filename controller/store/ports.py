@@ -22,6 +22,7 @@ from controller.store import (
     ipam,
     macs,
     memberships,
+    node_addresses,
     policy_loader,
     port_policy,
     quotas,
@@ -270,21 +271,23 @@ def _give_addresses(
 ) -> None:
     """Requested addresses before chosen ones, so that no choice takes what another port of the batch asked for."""
     given: dict[tuple[str, int], str] = {}
-    chosen: dict[str, list[ipam.Owner]] = {}
+    chosen: dict[tuple[str, ...], list[ipam.Owner]] = {}
     for draft in drafts:
         for position, wanted in enumerate(draft.spec.fixed_ips or (FixedIpSpec(),)):
             with _blaming(draft.index):
-                subnet = _subnet_for(known, wanted, position)
+                candidates = _candidates(known, wanted, position)
                 owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
                 if wanted.address is None:
-                    chosen.setdefault(subnet.id, []).append(owner)
+                    chosen.setdefault(tuple(subnet.id for subnet in candidates), []).append(owner)
                 else:
+                    subnet = candidates[0]
                     virtual_addresses.make_way(tx, subnet, int(wanted.address), projects[draft.id])
                     field, had = f"fixed_ips.{position}.address", int(wanted.address) in draft.had
                     ipam.claim(tx, subnet, wanted.address, owner, field, had=had)
                     given[draft.id, position] = str(wanted.address)
-    for subnet_id, owners in chosen.items():
-        for owner, address in zip(owners, ipam.allocate(tx, subnet_id, owners), strict=True):
+    # those that may be of any subnet come last: they find room elsewhere
+    for subnet_ids, owners in sorted(chosen.items(), key=lambda item: len(item[0])):
+        for owner, address in zip(owners, ipam.allocate_in(tx, subnet_ids, owners), strict=True):
             assert owner.port_id is not None and owner.position is not None
             given[owner.port_id, owner.position] = str(address)
     for draft in drafts:
@@ -292,13 +295,18 @@ def _give_addresses(
         draft.fixed_ips = tuple(given[draft.id, position] for position in range(count))
 
 
-def _subnet_for(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: int) -> ipam.SubnetRow:
+def _candidates(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: int) -> list[ipam.SubnetRow]:
+    """The subnets that a wanted address may be of; never none."""
     candidates = [subnet for subnet in known if wanted.subnet_id in (None, subnet.id)]
     if not candidates:
         message = f"subnet {wanted.subnet_id} is not of this network"
         raise Invalid("subnet_unknown", message, f"fixed_ips.{position}.subnet_id")
     fitting = [subnet for subnet in candidates if wanted.address is None or wanted.address in subnet.cidr]
-    return (fitting or candidates)[0]
+    if not fitting:
+        cidrs = ", ".join(str(subnet.cidr) for subnet in candidates)
+        message = f"{wanted.address} is not in {cidrs}"
+        raise Invalid("address_outside_subnet", message, f"fixed_ips.{position}.address", cidr=cidrs)
+    return fitting
 
 
 def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limits: Limits, holds: HoldPolicy) -> None:
@@ -343,11 +351,11 @@ def _update_fixed_ips(
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
     resolved: list[FixedIpSpec] = []
     for position, item in enumerate(wanted or (FixedIpSpec(),)):
-        subnet = _subnet_for(known, item, position)
-        kept = next((address for address in spare if IPv4Address(address) in subnet.cidr), None)
+        cidrs = [subnet.cidr for subnet in _candidates(known, item, position)]
+        kept = next((address for address in spare if any(IPv4Address(address) in cidr for cidr in cidrs)), None)
         if item.address is None and kept is not None:
             spare.remove(kept)
-            item = FixedIpSpec(IPv4Address(kept), subnet.id)
+            item = FixedIpSpec(IPv4Address(kept))
         resolved.append(item)
     if [int(item.address) if item.address else None for item in resolved] == old:
         return {}
@@ -362,7 +370,18 @@ def _update_fixed_ips(
     floating_ips.leave_port(tx, port_id, [*fixed, *virtual_addresses.of_port(tx.connection, port_id)])
     if row.bound_node is not None:
         address_holders.give_back(tx, [port_id])
+    _move_gateways(tx, row)
     return {"fixed_ips": list(draft.fixed_ips)}
+
+
+def _move_gateways(tx: Transaction, row: AnyRow) -> None:
+    """Its nodes are gateways where its addresses are now. Raises Exhausted `subnet_full`."""
+    places = node_addresses.subnets_of_ports(tx.connection, [row.id])
+    for node in (row.bound_node, row.other_node):
+        if node is not None:
+            for network_id, subnet_id in places:
+                node_addresses.ensure_gateway(tx, node, network_id, subnet_id)
+            node_addresses.note_idle_gateways(tx, [(node, row.network_id)])
 
 
 def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:

@@ -6,16 +6,15 @@ What nova-network's VLAN manager did: a network without a project is free, and i
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Network
 
 from sqlalchemy import Connection, select, update
 
+from controller.store import ipam, routers, security_groups
 from controller.store import networks as network_rows
-from controller.store import routers, security_groups
 from controller.store.engine import AnyRow
 from controller.store.journal import NETWORK, UPDATE, Transaction, count_rows
 from controller.store.network_specs import Scrubbed
-from controller.store.schema import networks, subnets
+from controller.store.schema import networks
 from controller.store.specs import Conflict, Exhausted, NotFound, PortSpec
 from flows.model import NetworkKind
 
@@ -116,8 +115,8 @@ def _assignable(connection: Connection, network_id: str) -> AnyRow:
 
 def _give(tx: Transaction, row: AnyRow, project_id: str | None) -> None:
     """To a project or to nobody: it is routed with its new siblings, and no more with its old ones."""
-    cidr = tx.connection.execute(select(subnets.c.cidr).where(subnets.c.network_id == row.id)).scalar_one()
-    member = routers.Member(row.id, project_id, True, False, IPv4Network(cidr))
+    cidrs = tuple(subnet.cidr for subnet in ipam.subnets_of(tx.connection, [row.id])[row.id])
+    member = routers.Member(row.id, project_id, True, False, cidrs)
     router_key = routers.change(tx, member, row.key, row.router)
     values = {"project_id": project_id, "router_key": router_key}
     # what has been read is what is changed, whatever the isolation of the database

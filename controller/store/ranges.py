@@ -15,15 +15,22 @@ from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec
 
 LARGEST_PREFIX = 30
 
-_FIELD = "subnets.0.cidr"
+
+def place(index: int) -> str:
+    """Where a subnet stands in what was asked for."""
+    return f"subnets.{index}"
 
 
-def overlaps(connection: Connection, spec: NetworkSpec, cidr: IPv4Network) -> bool:
-    """True when another project uses the range. Raises Conflict `cidr_overlap` where that cannot be told apart."""
-    found = _within(connection, cidr)
+def overlaps(
+    connection: Connection, spec: NetworkSpec, cidr: IPv4Network, index: int, network_id: str | None = None
+) -> bool:
+    """True when another project uses the range of this subnet of a network. Raises Conflict `cidr_overlap` where that
+    cannot be told apart.
+    """
+    found = [other for other in _within(connection, cidr) if other.id != network_id]
     for other in found:
         if not _apart(spec, other):
-            raise _overlap(spec, cidr, other)
+            raise _overlap(spec, cidr, other, index)
     return bool(found)
 
 
@@ -55,13 +62,13 @@ def carve(connection: Connection, spec: NetworkSpec, carving: Carving) -> list[I
         near = [row for row in near if row.last >= first]
         for row in near:
             if row.first <= first and row.last >= last and row.cidr != str(part):
-                raise _overlap(spec, part, row)
+                raise _overlap(spec, part, row, 0)
         if not near:
             chosen.append(part)
         if len(chosen) == carving.count:
             return chosen
     message = f"{cidr} has room for {len(chosen)} networks of {2 ** (32 - prefix)} addresses, not for {carving.count}"
-    raise Exhausted("no_free_cidr", message, _FIELD, free=len(chosen))
+    raise Exhausted("no_free_cidr", message, f"{place(0)}.cidr", free=len(chosen))
 
 
 def _prefix(cidr: IPv4Network, carving: Carving) -> int:
@@ -95,9 +102,9 @@ def _apart(spec: NetworkSpec, other: AnyRow) -> bool:
     return not common and None not in (spec.project_id, other.project_id) and spec.project_id != other.project_id
 
 
-def _overlap(spec: NetworkSpec, cidr: IPv4Network, other: AnyRow) -> Conflict:
+def _overlap(spec: NetworkSpec, cidr: IPv4Network, other: AnyRow, index: int) -> Conflict:
     # a network without a project is made by administrators only, who see everything
     visible = other.shared or other.external or spec.project_id in (None, other.project_id)
     what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
     details = {"network_id": other.id} if visible else {}
-    return Conflict("cidr_overlap", f"{cidr} overlaps {what}", _FIELD, **details)
+    return Conflict("cidr_overlap", f"{cidr} overlaps {what}", f"{place(index)}.cidr", **details)

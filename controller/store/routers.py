@@ -22,7 +22,7 @@ class Member:
     project_id: str | None
     private: bool
     external: bool
-    cidr: IPv4Network
+    cidrs: tuple[IPv4Network, ...]
 
 
 def keys(tx: Transaction, member: Member, router: str) -> tuple[int, int]:
@@ -66,8 +66,13 @@ def _joined(connection: Connection, member: Member, router: str) -> int | None:
         return None
     key = _of_project(connection, member) if router == PROJECT else _of_network(connection, member, router)
     if key is not None:
-        _refuse_overlap(connection, member, key, "subnets.0.cidr" if router == PROJECT else "router")
+        _refuse_overlap(connection, member, key, None if router == PROJECT else "router")
     return key
+
+
+def require_apart(connection: Connection, member: Member, router_key: int) -> None:
+    """Raises Conflict `cidr_overlap` when a range of a network is that of another that it is routed with."""
+    _refuse_overlap(connection, member, router_key, None)
 
 
 def _of_project(connection: Connection, member: Member) -> int | None:
@@ -93,16 +98,18 @@ def _of_network(connection: Connection, member: Member, network_id: str) -> int:
     return int(row.router_key)
 
 
-def _refuse_overlap(connection: Connection, member: Member, key: int, field: str) -> None:
-    cidr = member.cidr
-    query = (
-        select(networks.c.project_id, networks.c.name, subnets.c.cidr)
-        .join(subnets, subnets.c.network_id == networks.c.id)
-        .where(networks.c.router_key == key, subnets.c.first <= int(cidr[-1]), subnets.c.last >= int(cidr[0]))
-    )
-    if member.id is not None:
-        query = query.where(networks.c.id != member.id)
-    for project_id, name, other in connection.execute(query):
-        seen = member.project_id in (None, project_id)
-        what = f"network {name} ({other})" if seen else "a network of another project"
-        raise Conflict("cidr_overlap", f"{cidr} overlaps {what}, which it would be routed with", field)
+def _refuse_overlap(connection: Connection, member: Member, key: int, field: str | None) -> None:
+    """`field` None: the range that overlaps."""
+    for index, cidr in enumerate(member.cidrs):
+        query = (
+            select(networks.c.project_id, networks.c.name, subnets.c.cidr)
+            .join(subnets, subnets.c.network_id == networks.c.id)
+            .where(networks.c.router_key == key, subnets.c.first <= int(cidr[-1]), subnets.c.last >= int(cidr[0]))
+        )
+        if member.id is not None:
+            query = query.where(networks.c.id != member.id)
+        for project_id, name, other in connection.execute(query):
+            seen = member.project_id in (None, project_id)
+            what = f"network {name} ({other})" if seen else "a network of another project"
+            message = f"{cidr} overlaps {what}, which it would be routed with"
+            raise Conflict("cidr_overlap", message, field or f"subnets.{index}.cidr")

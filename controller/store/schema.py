@@ -114,6 +114,8 @@ subnets = Table(
     Column("gateway", BigInteger),
     Column("dns_servers", JSON, nullable=False),
     Column("host_routes", JSON, nullable=False),
+    # in order of creation: an address that nobody asks for is of the first one that has room
+    Column("position", Integer, nullable=False, server_default="0"),
     Index(None, "first", "last"),
 )
 

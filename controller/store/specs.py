@@ -15,8 +15,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
         ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
-        filtering, assignable (typed as in NetworkSpec) and subnets: a tuple of one SubnetSpec with the same cidr and
-        gateway (or None), whose allocation_ranges, reserved, dns_servers and host_routes replace the old ones. Else
+        filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have. One with a known cidr and
+        the same gateway (or None) has its allocation_ranges, reserved, dns_servers and host_routes replaced, one with
+        an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use` while it has addresses. Else
         Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
@@ -65,8 +66,8 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      subnets_invalid external_network_unknown subnet_unknown address_outside_subnet address_reserved
                      mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
                      option_unfit route_invalid router_invalid address_pattern_invalid
-    Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use address_in_use mac_in_use
-                     port_exists datapath_id_in_use serial_stale write_conflict
+    Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use subnet_in_use address_in_use
+                     mac_in_use port_exists datapath_id_in_use serial_stale write_conflict
                      port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
     Busy     [503]   database_busy
@@ -145,8 +146,9 @@ class SubnetSpec:
 class NetworkSpec:
     """`segment` None: untagged (flat), or the next free VLAN. `gateway_mode` None: `per_host`, `external` if external.
 
-    `subnets` holds exactly one for now. `ntp_servers` becomes DHCP option 42 of the model. `router`: `project` (with
-    the project's other private networks), `isolated`, or the id of a network to be routed with.
+    `subnets`: 1 to MOST_SUBNETS, the one that addresses are chosen from first comes first. `ntp_servers` becomes DHCP
+    option 42 of the model. `router`: `project` (with the project's other private networks), `isolated`, or the id of a
+    network to be routed with.
 
     `allow_same_net_traffic` None: unless somebody else can be on the network, because it is shared or external.
     `filtering`: its ports obey their security groups. `assignable`: the operator's, to be given to a project and taken

@@ -21,12 +21,14 @@ from flows.model import (
     Binding,
     Change,
     Direction,
+    FixedIp,
     FloatingIpChange,
     GatewayMode,
     Migration,
     MigrationPhase,
     Neighbour,
     Network,
+    NetworkAddress,
     NetworkChange,
     NetworkKind,
     NodeChange,
@@ -73,6 +75,11 @@ PORTS = {f"port-{key}": (key, net) for key, net in enumerate(list(NETWORKS.value
 
 
 SINGLE_SUBNETS = {net.id: subnet(str(net.subnets[0].cidr), f"{net.subnets[0].cidr[254]}") for net in networks()[:4]}
+# what a network may have beside its first subnet
+LATER = {
+    net.id: [subnet(f"10.{100 + net.key}.0.0/24", f"10.{100 + net.key}.0.1"), subnet(f"10.{150 + net.key}.0.0/24")]
+    for net in NETWORKS.values()
+}
 ROUTES = [
     (StaticRoute(IPv4Network("10.99.0.0/16"), IPv4Address(next_hop)),) if next_hop else ()
     for next_hop in (None, "10.20.0.51", "10.20.0.99")
@@ -168,6 +175,8 @@ def edits(draw: st.DrawFn) -> Change:
             return PortChange(id_, None)
         made = port(key, net, key, draw(st.sampled_from([None, *NODES])))
         made = replace(made, qos=draw(st.sampled_from(QOS)))
+        more = [FixedIp(one.id, one.cidr[key]) for one in LATER[net.id] if draw(st.booleans())]
+        made = replace(made, fixed_ips=(*made.fixed_ips, *more))
         if made.binding is not None and draw(st.booleans()):
             made = replace(made, binding=Binding(made.binding.node, 300 + key, 900 + key))
         if made.binding is not None and draw(st.booleans()):
@@ -190,6 +199,7 @@ def edits(draw: st.DrawFn) -> Change:
         net = NETWORKS[draw(st.sampled_from(sorted(NETWORKS)))]
         edited = replace(
             net,
+            subnets=(*net.subnets, *(one for one in LATER[net.id] if draw(st.booleans()))),
             gateway_mode=draw(st.sampled_from(list(GatewayMode))),
             dhcp=draw(st.booleans()),
             arp_responder=draw(st.booleans()),
@@ -204,13 +214,19 @@ def edits(draw: st.DrawFn) -> Change:
         )
         if edited.single:
             way_out = draw(st.sampled_from([None, *NODES]))
-            edited = replace(edited, gateway_node=way_out, subnets=(SINGLE_SUBNETS.get(net.id, net.subnets[0]),))
+            single = SINGLE_SUBNETS.get(net.id, net.subnets[0])
+            edited = replace(edited, gateway_node=way_out, subnets=(single, *edited.subnets[1:]))
         return NetworkChange(net.id, edited)
     name = draw(st.sampled_from(NODES))
     if draw(st.integers(0, 5)) == 0:
         return NodeChange(name, None)
     made_node = node(name)
-    gateways = tuple(held for held in made_node.gateways if draw(st.booleans()))
+    of_later = (
+        NetworkAddress(held.network_id, one.cidr[made_node.key])
+        for held in made_node.gateways
+        for one in LATER[held.network_id]
+    )
+    gateways = tuple(held for held in (*made_node.gateways, *of_later) if draw(st.booleans()))
     neighbours = draw(st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)]))
     held = SnatAddress(EXTERNAL, IPv4Address("203.0.113.77"), host=draw(st.booleans()))
     own = SnatAddress(EXTERNAL, IPv4Address("203.0.113.78"), "net-blue")

@@ -193,6 +193,24 @@ def test_set_keeps_the_rest_of_the_subnet(stub: Stub, run: Any) -> None:
     }
 
 
+def test_create_with_more_subnets(stub: Stub, run: Any) -> None:
+    stub.on("POST /v1/networks", (201, {"network": network(), "revision": 12}))
+    more = "10.9.0.0/24,gateway=10.9.0.254,dns-server=9.9.9.9,dns-server=1.1.1.1,reserve=10.9.0.5"
+    assert run(*CREATE, "--flat", "--subnet", more, "--subnet", "10.8.0.0/24").exit_code == 0
+    assert stub.last("POST").body["subnets"] == [
+        {"cidr": "10.0.1.0/24"},
+        {
+            "cidr": "10.9.0.0/24",
+            "gateway": "10.9.0.254",
+            "dns_servers": ["9.9.9.9", "1.1.1.1"],
+            "reserved": ["10.9.0.5"],
+        },
+        {"cidr": "10.8.0.0/24"},
+    ]
+    refused = run(*CREATE, "--flat", "--subnet", "10.9.0.0/24,colour=red")
+    assert refused.exit_code == 2 and "colour=red" in refused.stderr
+
+
 def test_set_nothing(stub: Stub, run: Any) -> None:
     result = run("network", "set", "blue")
     assert (result.exit_code, result.stderr) == (2, "trunkline: nothing to change\n")

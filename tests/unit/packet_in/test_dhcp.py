@@ -282,6 +282,25 @@ def test_server_and_router_by_gateway_mode(mode: GatewayMode, server: str, route
     assert (3 in reply.codes) == (router is not None)
 
 
+def test_each_subnet_has_its_router_mask_and_servers() -> None:
+    """What is offered is the port's first address, with what belongs to the subnet of that one."""
+    server = IPv4Address("10.9.0.53")
+    second = model.subnet(id="s-second", cidr=IPv4Network("10.9.0.0/25"), dns_servers=(server,))
+    network = model.network(subnets=(model.subnet(), second))
+    addresses = (FixedIp("s-second", IPv4Address("10.9.0.7")), FixedIp("s-per_host", ADDRESS))
+    gateways = tuple(NetworkAddress("net-per_host", IPv4Address(own)) for own in ("10.0.0.2", "10.9.0.2"))
+    held = model.cloud((network,), (model.port(fixed_ips=addresses),), model.node(gateways=gateways))
+    reply = take_apart(ask(Message(), held).frame)
+    assert (reply.yiaddr, reply.source) == (IPv4Address("10.9.0.7"), IPv4Address("10.9.0.2"))
+    assert (reply.option(1), reply.option(3)) == (ip("255.255.255.128"), ip("10.9.0.2"))
+    assert reply.option(6) == server.packed
+    other = model.cloud((network,), (model.port(fixed_ips=addresses[::-1]),), model.node(gateways=gateways))
+    assert take_apart(ask(Message(), other).frame).option(3) == ip("10.0.0.2")
+    # its node is no gateway there yet
+    early = model.cloud((network,), (model.port(fixed_ips=addresses),), model.node(gateways=gateways[:1]))
+    assert ask(Message(), early) == Answer(outcomes.NO_GATEWAY)
+
+
 def test_no_answer_before_there_is_something_to_say() -> None:
     cases = [
         (model.cloud(node_=model.node(gateways=())), outcomes.NO_GATEWAY),

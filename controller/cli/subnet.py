@@ -1,0 +1,181 @@
+"""`trunkline subnet`: list, add, set, delete. A network's subnets are written as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from controller.cli import options, render
+from controller.cli.errors import CliError, ExitCode
+from controller.cli.group import Commands
+from controller.cli.options import NetworkArgument, Output, Timeout, Wait
+from controller.cli.render import Column, Format
+from controller.cli.session import Session
+from controller.client import Object
+
+app = typer.Typer(cls=Commands, help="The subnets of a network.", rich_markup_mode=None)
+
+COLUMNS = (
+    Column("id", "id"),
+    Column("cidr", "cidr"),
+    Column("gateway", "gateway"),
+    Column("allocation ranges", lambda subnet: [_span(part) for part in subnet["allocation_ranges"]]),
+    Column("reserved", lambda subnet: [_span(part) for part in subnet["reserved"]]),
+    Column("dns servers", "dns_servers"),
+)
+
+_WRITTEN = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes")
+
+SubnetArgument = Annotated[str, typer.Argument(metavar="SUBNET", help="Its range or id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """The options of a subnet that may change."""
+
+    dns_server: Annotated[
+        list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="May be repeated.")
+    ] = None
+    allocation_range: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allocation-range", metavar="FIRST-LAST", help="Take addresses from here only (may be repeated)."
+        ),
+    ] = None
+    reserve: Annotated[
+        list[str] | None,
+        typer.Option("--reserve", metavar="ADDRESS|FIRST-LAST", help="Never hand these out (may be repeated)."),
+    ] = None
+    host_route: Annotated[
+        list[str] | None,
+        typer.Option("--host-route", metavar="DEST,NEXTHOP", help="A route for the guests, by DHCP (may be repeated)."),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Those that were given."""
+        return options.given(
+            dns_servers=options.each("--dns-server", self.dns_server, str),
+            allocation_ranges=options.each("--allocation-range", self.allocation_range, options.address_range),
+            reserved=options.each("--reserve", self.reserve, options.reserved),
+            host_routes=options.each("--host-route", self.host_route, options.host_route),
+        )
+
+
+def parse(text: str) -> Object:
+    """`CIDR[,gateway=ADDRESS][,dns-server=ADDRESS][,allocation-range=FIRST-LAST][,reserve=ADDRESS|FIRST-LAST]`.
+
+    Raises ValueError.
+    """
+    cidr, *parts = (part.strip() for part in text.split(","))
+    subnet: Object = {"cidr": cidr}
+    for part in parts:
+        key, separator, value = part.partition("=")
+        if not separator or key not in _PARTS:
+            raise ValueError(f"{part!r} is none of {', '.join(f'{name}=...' for name in _PARTS)}")
+        name, read = _PARTS[key]
+        if name == "gateway":
+            subnet[name] = value
+        else:
+            subnet.setdefault(name, []).append(read(value))
+    return subnet
+
+
+_PARTS: dict[str, tuple[str, Any]] = {
+    "gateway": ("gateway", str),
+    "dns-server": ("dns_servers", str),
+    "allocation-range": ("allocation_ranges", options.address_range),
+    "reserve": ("reserved", options.reserved),
+}
+
+
+def written(subnet: Object) -> Object:
+    """A subnet as it is, in the fields that a write takes: what is not sent would be emptied."""
+    return {name: subnet[name] for name in _WRITTEN if name in subnet}
+
+
+@app.command("list")
+def list_(context: typer.Context, network: NetworkArgument, output: Output = Format.TABLE) -> None:
+    """List the subnets of a network: addresses are chosen from the first one that has room."""
+    render.show_list(Session.of(context).network(network)["subnets"], COLUMNS, output)
+
+
+@app.command()
+@options.grouped
+def add(
+    context: typer.Context,
+    network: NetworkArgument,
+    cidr: Annotated[str, typer.Argument(metavar="CIDR", help="Range of the subnet, e.g. 10.0.2.0/24.")],
+    lists: Lists,
+    gateway: Annotated[str | None, typer.Option("--gateway", metavar="ADDRESS")] = None,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Add a subnet to a network."""
+    session = Session.of(context)
+    found = session.network(network)
+    if any(subnet["cidr"] == cidr for subnet in found["subnets"]):
+        raise CliError(f"the network has a subnet {cidr} already", ExitCode.REFUSED)
+    new = options.given(cidr=cidr, gateway=gateway) | lists.fields()
+    _write(session, found, [*map(written, found["subnets"]), new], output, wait, timeout)
+
+
+@app.command("set")
+@options.grouped
+def set_(
+    context: typer.Context,
+    network: NetworkArgument,
+    subnet: SubnetArgument,
+    lists: Lists,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Change a subnet. A list replaces the old list; the one word 'none' empties it."""
+    session = Session.of(context)
+    if not lists.fields():
+        raise CliError("nothing to change", ExitCode.USAGE)
+    found = session.network(network)
+    chosen = _chosen(found, subnet)
+    subnets = [written(one) | (lists.fields() if one is chosen else {}) for one in found["subnets"]]
+    _write(session, found, subnets, output, wait, timeout)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    network: NetworkArgument,
+    subnet: SubnetArgument,
+    output: Output = Format.TABLE,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Delete a subnet of which no address is in use. A network keeps at least one."""
+    session = Session.of(context)
+    found = session.network(network)
+    chosen = _chosen(found, subnet)
+    if len(found["subnets"]) == 1:
+        raise CliError("it is the only subnet of the network: delete the network", ExitCode.REFUSED)
+    kept = [written(one) for one in found["subnets"] if one is not chosen]
+    _write(session, found, kept, output, wait, timeout)
+
+
+def _chosen(network: Object, reference: str) -> Object:
+    subnets: list[Object] = network["subnets"]
+    for subnet in subnets:
+        if reference in (subnet["cidr"], subnet["id"]):
+            return subnet
+    raise CliError(f"the network has no subnet {reference}", ExitCode.REFUSED)
+
+
+def _write(
+    session: Session, network: Object, subnets: list[Object], output: Format, wait: bool, timeout: float
+) -> None:
+    answer = session.client.update_network(str(network["id"]), {"subnets": subnets})
+    session.finish(answer, output, wait, timeout)
+
+
+def _span(part: Object) -> str:
+    return str(part["first"]) if part["first"] == part["last"] else f"{part['first']}-{part['last']}"
