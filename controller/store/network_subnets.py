@@ -131,8 +131,8 @@ def change(tx: Transaction, row: AnyRow, subnet: SubnetSpec, index: int) -> dict
 
 
 def remove(tx: Transaction, row: AnyRow) -> None:
-    """Raises Conflict `subnet_in_use` while anybody has an address of it, or has given one back and may still use it, or
-    a pool has a part of it.
+    """Raises Conflict `subnet_in_use` while anybody has an address of it, one that was given back is still kept, or a
+    pool has a part of it.
     """
     connection = tx.connection
     in_use = or_(addresses.c.owner.in_(_USERS), addresses.c.held_until.is_not(None))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.compile import compile_node
-from flows.model import GatewayMode, Network, SecurityGroup
+from flows.model import FixedIp, GatewayMode, Network, SecurityGroup
 from flows.snapshot import Snapshot
-from tests.world import NODES, network, node, port, subnet
+from tests.world import NODES, network, networks, node, port, subnet
 
 PER_LOCAL_PORT = 19
 PER_UNFILTERED_PORT = 18
 PER_NETWORK = 26
 PER_NETWORK_ROUTED_TO = 14
+PER_SUBNET = 3
+PER_ADDRESS = 3
 PER_GATEWAY = 7
 PER_NARROW_NETWORK = 2
 PER_WAY_OUT = 13
@@ -62,6 +64,19 @@ def test_a_smaller_mtu_costs_little_more() -> None:
     same = flows([shared(2, 2), large], 1)
     assert flows([small, large], 1) - same <= PER_NARROW_NETWORK
     assert flows([large, small], 1) - same <= PER_NARROW_NETWORK
+
+
+def test_a_subnet_more_and_an_address_more_cost_little() -> None:
+    one = shared(2, 2)
+    more = replace(one, subnets=(*one.subnets, *(subnet(f"10.{key}.0.0/24") for key in range(50, 57))))
+    outside = networks()[-1]
+    assert flows([more, outside], 1) - flows([one, outside], 1) == 7 * PER_SUBNET
+    member = port(1, more, 1, "n1")
+    several = replace(member, fixed_ips=tuple(FixedIp(each.id, each.cidr[9]) for each in more.subnets))
+    with_one, with_eight = (
+        len(compile_node(Snapshot.build(1, [more], [made], [node("n1")]), "n1")) for made in (member, several)
+    )
+    assert with_eight - with_one == 7 * PER_ADDRESS
 
 
 def test_every_nodes_own_gateway_costs_something_where_the_network_is_present() -> None:

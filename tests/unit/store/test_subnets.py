@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.bounds import MOST_SUBNETS
+from controller.store.address_specs import HoldPolicy
 from controller.store.floating_ip_specs import FloatingIpPoolSpec
 from controller.store.specs import (
     AddressRange,
@@ -15,6 +16,7 @@ from controller.store.specs import (
     Exhausted,
     FixedIpSpec,
     Invalid,
+    LeaseRecord,
     NetworkRecord,
     NetworkSpec,
     PortSpec,
@@ -203,6 +205,21 @@ def test_a_subnet_comes_and_goes(world: Any) -> None:
     # one that comes again is the last one
     assert cidrs(put(world, network, SECOND, FIRST, THIRD)) == [FIRST, THIRD, SECOND]
     world.store.delete_network(network.id, "tester")
+
+
+def test_an_address_that_is_kept_keeps_its_subnet(make_world: Any) -> None:
+    world = make_world(holds=HoldPolicy(force=False, timeout=600))
+    network = make(world, FIRST, SECOND)
+    port = world.port(network, fixed_ips=fixed("10.9.0.5"))
+    now = world.clock()
+    world.store.record_leases([LeaseRecord(port.port.id, IPv4Address("10.9.0.5"), "bound", now, now + 3600)])
+    world.store.delete_port(port.port.id, "tester")
+    with pytest.raises(Conflict, match="the first is 10.9.0.5") as refused:
+        put(world, network, FIRST)
+    assert refused.value.code == "subnet_in_use"
+    world.clock.now += 601
+    world.store.end_holds()
+    assert cidrs(put(world, network, FIRST)) == [FIRST]
 
 
 def test_a_subnet_that_goes_takes_the_nodes_gateways_with_it(world: Any) -> None:
