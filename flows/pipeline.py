@@ -24,6 +24,7 @@ class Table(IntEnum):
     EGRESS_CONNTRACK = 16
     EGRESS_POLICY = 18
     EGRESS_VERDICT = 22
+    EGRESS_BEGUN = 23
     ROUTE_OR_SWITCH = 24
     ROUTING = 28
     MEASURE = 29
@@ -50,7 +51,6 @@ class Table(IntEnum):
     ANSWERS = 57
     RULES = 58
     ALLOWANCE = 60
-    REPORT = 62
     STAMP = 250
 
 
@@ -73,6 +73,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.EGRESS_POLICY: "The rules of each of the port's security groups are asked: of what the VM begins those about "
     "egress, of what it answers those about ingress.",
     Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; anything else is dropped.",
+    Table.EGRESS_BEGUN: "Behind conntrack once more, which remembers what begins.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
     Table.MEASURE: "Leaving for the outside: whether it is larger than that takes.",
@@ -104,7 +105,6 @@ TABLE_DOC: dict[Table, str] = {
     Table.RULES: "Looked up for each group (reg10) and direction (reg12): which rule allows it (reg11).",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",
-    Table.REPORT: "Looked up before anything is reported to the controller: the meter that bounds reports.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
 

@@ -1,7 +1,8 @@
-"""Tables 60 and 62: what a port may cause the controller to do, so that no VM takes it from the others.
+"""Table 60: what a port may cause the controller to do, so that no VM takes it from the others.
 
-Every flow that hands a packet to the controller looks here first. The meter that is found drops the packet for
-whatever comes after it, which is therefore nothing but the controller: a packet that also goes on has gone on before.
+Every flow that hands a packet to the controller looks here first, but for mere reports. The meter that is found drops
+the packet for whatever comes after it, which is therefore nothing but the controller: a packet that also goes on has
+gone on before.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def punt(max_len: int = _WHOLE) -> tuple[Action, ...]:
 
 
 def report(max_len: int) -> tuple[Action, ...]:
-    """To the controller, as far as reports of all kinds may go there. The last actions of their flow."""
-    return (Resubmit(Table.REPORT), Controller(max_len))
+    """To the controller, as far as reports of all kinds may go there; the packet itself goes on."""
+    return (Controller(max_len, LOG_METER),)
 
 
 def static() -> Iterator[Flow]:
@@ -50,7 +51,6 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.ALLOWANCE_SHARED, Priority.LOW, too_large, Meter(TOO_LARGE_METER))
     relayed = matching(reg6=0, reg0=RELAYED)
     yield flow(Rule.ALLOWANCE_SHARED, Priority.NORMAL, relayed, Meter(RELAY_METER))
-    yield flow(Rule.REPORT_ALLOWANCE, Priority.MISS, (), Meter(LOG_METER))
 
 
 def static_meters() -> Iterator[MeterConfig]:

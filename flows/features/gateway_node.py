@@ -122,7 +122,7 @@ def _from_machines(view: View, network: Network) -> Iterator[Flow]:
     key, own = network.key, view.gateway_node_mac
     for address in map(int, view.gateways(network)):
         reply = (*answer(own, address), *tagged_back(network))
-        yield flow(Rule.GATEWAY_NODE_ARP, Priority.LOCAL, request_for(network, address), *reply, key=key)
+        yield flow(Rule.GATEWAY_NODE_ARP, Priority.LIMITED, request_for(network, address), *reply, key=key)
         echo = {"ip_proto": PROTO_ICMP, "icmp_type": ICMP_ECHO_REQUEST, "icmp_code": 0, "ip_dst": address}
         yield flow(
             Rule.GATEWAY_NODE_ECHO,

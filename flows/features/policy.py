@@ -1,4 +1,4 @@
-"""Tables 16, 18 and 22, and 53 to 55: whether what a VM sends, and what goes to it, is allowed.
+"""Tables 16, 18, 22 and 23, and 53 to 55: whether what a VM sends, and what goes to it, is allowed.
 
 Conntrack, in a zone of the port's own, says of each packet how the connection began that it belongs to. The rules are
 about that (flows/features/rule_fields.py): what a VM began is held to its egress rules and what others began to its
@@ -70,6 +70,7 @@ class Side:
     port: str
     zone: str
     passed: tuple[Action, ...]
+    begin: tuple[Action, ...]  # goes on, and is remembered
     known_state: _Bits  # of what needs no rule, when the connection has been turned round by a move
     tracked: Rule
     untracked: Rule
@@ -100,6 +101,7 @@ EGRESS = Side(
     zone=Reg.SOURCE_ZONE,
     # what follows asks conntrack in other zones
     passed=(CtClear(), Goto(Table.ROUTE_OR_SWITCH)),
+    begin=(Ct(Table.EGRESS_BEGUN, Reg.SOURCE_ZONE, commit=True),),
     known_state=_RELATED,
     tracked=Rule.EGRESS_TRACKED,
     untracked=Rule.EGRESS_UNTRACKED,
@@ -128,6 +130,8 @@ INGRESS = Side(
     port=Reg.TARGET_PORT,
     zone=Reg.TARGET_ZONE,
     passed=(Goto(Table.OUTPUT),),
+    # last: whatever else conntrack lets go of then goes nowhere
+    begin=(Resubmit(Table.OUTPUT), Ct(None, Reg.TARGET_ZONE, commit=True)),
     known_state=_NO_REPLY,
     tracked=Rule.INGRESS_TRACKED,
     untracked=Rule.INGRESS_UNTRACKED,
@@ -160,6 +164,8 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
+    yield flow(Rule.EGRESS_BEGUN, Priority.MISS, (), *EGRESS.passed)
+    yield drop(Rule.DROP_EGRESS_GIVEN_UP, Priority.GUARD, matching(ct_state=UNTRACKED))
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 
 
@@ -189,12 +195,8 @@ def _connections(side: Side) -> Iterator[Flow]:
 def _verdicts(side: Side) -> Iterator[Flow]:
     yield drop(side.refused_unknown, Priority.LOW, matching(**{Reg.ALLOWED_BY: 0}))
     begins = matching(eth_type=ETH_IP, eth_dst=ETH_UNICAST, ct_state=_NEW)
-    yield flow(side.begins, Priority.DEFAULT, begins, _begin(side), *side.passed)
+    yield flow(side.begins, Priority.DEFAULT, begins, *side.begin)
     yield flow(side.goes_on, Priority.MISS, (), *side.passed)
-
-
-def _begin(side: Side) -> Ct:
-    return Ct(None, side.zone, commit=True)
 
 
 def groups_of(snapshot: Snapshot, port: Port) -> list[SecurityGroup]:
@@ -258,13 +260,12 @@ def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[
 
 
 def logged(side: Side, allowed_by: int, service: Fields, key: int) -> Flow:
-    """Reports what begins because of a rule, after it has gone on. `key` is the rule's."""
+    """Reports what begins because of a rule. `key` is the rule's."""
     return flow(
         side.log_accepted,
         Priority.NORMAL,
         matching(**{**service, Reg.ALLOWED_BY: allowed_by, "ct_state": _NEW, "eth_dst": ETH_UNICAST}),
-        _begin(side),
-        *(Resubmit(action.table) if isinstance(action, Goto) else action for action in side.passed),
         *report(_LOGGED_BYTES),
+        *side.begin,
         key=key,
     )

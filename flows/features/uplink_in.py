@@ -103,7 +103,7 @@ def _guards(view: View, network: Network) -> Iterator[Flow]:
                 key=key,
             )
     # its gateway node answers machines
-    asked = Priority.HIGH if view.is_gateway_node(network) else Priority.GUARD
+    asked = Priority.NORMAL if view.is_gateway_node(network) else Priority.GUARD
     for address in map(int, view.gateways(network)):
         yield drop(
             Rule.DROP_UPLINK_GATEWAY,

@@ -43,6 +43,7 @@ from flows.model import (
     SnatAddress,
     StaticRoute,
 )
+from flows.pipeline import LOG_METER
 from flows.rules import Rule, decode_cookie
 from flows.segments import Kind
 from flows.snapshot import Snapshot
@@ -330,6 +331,7 @@ def test_flows_are_well_formed(script: list[list[Change]]) -> None:
         assert len({flow.key for flow in flows}) == len(flows), "two flows with one identity"
         meters = [meter.id for meter in compile_node(snapshot, name).meters()]
         used = {meter for flow in flows for meter in meters_used(flow)}
+        used.add(LOG_METER)  # there even while nothing is reported
         assert used == set(meters) and len(used) == len(meters), "a meter that is missing, not used, or there twice"
         tables = {flow.table for flow in flows}
         for flow in flows:
