@@ -5,6 +5,7 @@ The numbers are those of the project's list of threats. What an honest VM sends 
 
 from __future__ import annotations
 
+import itertools
 import re
 from ipaddress import IPv4Address
 
@@ -131,6 +132,43 @@ def test_threat_13_fragment_flood(scene: Scene) -> None:
     assert scene.neighbour.ping(scene.gateway, count=2, size=4000).lost == 0
     for target in (scene.remote.address, scene.stranger.address, far_host):
         assert scene.neighbour.ping(target, count=3).lost == 0
+
+
+def test_threat_13_what_conntrack_gives_up_reaches_nobody(scene: Scene) -> None:
+    """After 15 seconds or more the userspace datapath lets go of fragments among the packets of others.
+
+    Whatever is done to these is done to them. Others begin connections until all have been let go.
+    """
+    if scene.lab.datapath != "netdev":
+        return  # the kernel forgets them where they are
+    whole = udp(scene.attacker, scene.lab.fabric.far_host, eth_dst=GATEWAY, payload=bytes(1400))
+    first = frames.fragment(whole, 0, more=True)
+    scene.clear()
+    scene.tap.send(*(sound(first[:18] + number.to_bytes(2) + first[20:]) for number in range(200)))
+    wait_until(lambda: _waiting(scene) >= 150, COUNTED, lambda: f"{_waiting(scene)} fragments wait")
+    ports = itertools.count(20000)
+
+    def all_let_go() -> bool:
+        for vm, to, eth_dst in (
+            (scene.neighbour, scene.remote, mac_of(scene.remote)),
+            (scene.neighbour, scene.stranger, GATEWAY),
+            (scene.stranger, scene.neighbour, GATEWAY),
+        ):
+            scene.taps[vm.name].send(udp(vm, to.address, (next(ports), 9), eth_dst=eth_dst))
+        scene.taps["foreigner"].send(udp(scene.foreigner, scene.lab.fabric.far_host, (next(ports), 9), eth_dst=GATEWAY))
+        return _waiting(scene) == 0
+
+    wait_until(all_let_go, 90, lambda: f"{_waiting(scene)} fragments wait still", interval=0.05)
+    source = scene.attacker.address.packed
+    assert {
+        name: [frame.hex() for frame in tap.frames() if source in frame] for name, tap in scene.watchers.items()
+    } == {name: [] for name in scene.watchers}
+
+
+def _waiting(scene: Scene) -> int:
+    """Fragments that conntrack keeps."""
+    said = scene.node.ovs.appctl("dpctl/ipf-get-status")
+    return int(re.search(r"num frag: (\d+)", said)[1])  # type: ignore[index]
 
 
 # 15: packets that should not be
