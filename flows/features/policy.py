@@ -254,7 +254,7 @@ def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[
     refused = matching(**of_port, **{Reg.ALLOWED_BY: 0})
     yield drop(side.refused, Priority.NORMAL, refused, key=port.key)
     if any(group.log_dropped for group in groups):
-        # a meter drops a packet for all that are still to get it, so nothing that goes to many
+        # each of many may be refused it
         alone = matching(**of_port, **{Reg.ALLOWED_BY: 0}, eth_dst=ETH_UNICAST)
         yield flow(side.log_refused, Priority.LIMITED, alone, *report(_LOGGED_BYTES), key=port.key)
 
