@@ -90,6 +90,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
             limits=limits(settings.packet_in_rate, settings.packet_in_burst),
+            log_sample=settings.connection_sample,
             mute=settings.packet_in_mute,
             muted=self._mutes.muted,
         )

@@ -138,6 +138,12 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "logging": [
         cfg.StrOpt("format", default="console", choices=["json", "console"], help="Form of the log lines."),
         cfg.StrOpt("level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="Least severity."),
+        cfg.IntOpt(
+            "connection_sample",
+            default=1,
+            min=1,
+            help="Of what security groups have reported, one in so many of each rule and refused port gets a line.",
+        ),
     ],
 }
 
@@ -172,6 +178,7 @@ class ControllerConfig:
     holds: HoldPolicy
     log_format: str
     log_level: str
+    connection_sample: int
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -272,6 +279,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             holds=HoldPolicy(conf.dhcp.force_release, conf.addresses.disassociate_timeout),
             log_format=conf.logging.format,
             log_level=conf.logging.level,
+            connection_sample=conf.logging.connection_sample,
         )
     except (cfg.Error, ValueError) as error:
         raise ConfigError(str(error)) from error

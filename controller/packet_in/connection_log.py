@@ -1,6 +1,7 @@
 """What a security group wants reported: connections that begin, and packets that nothing allows.
 
-One line each, with names, as far as the rule's bucket goes; the next line says how many were left out.
+One line each, or for one in so many, with names, as far as the rule's bucket goes; the next line says how many were
+left out.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ def write(event: str, fields: Event) -> None:
 
 
 class ConnectionLog:
-    """Of one node. `sink` gets the name of the event and its fields."""
+    """Of one node. `sink` gets the name of the event and its fields; of each `sample` packets the first is told of."""
 
-    def __init__(self, node: str, sink: Callable[[str, Event], None] = write) -> None:
+    def __init__(self, node: str, sink: Callable[[str, Event], None] = write, sample: int = 1) -> None:
         self._node = node
         self._sink = sink
+        self._sample = sample
         self._buckets = TokenBuckets(RATE, BURST)
         self._left_out: dict[int, int] = {}
 
@@ -56,11 +58,11 @@ class ConnectionLog:
         """The outcome. `key` is that of the security rule, or of the port; `now` in seconds of a steady clock."""
         direction, accepted = _DIRECTIONS[rule]
         about = key << 2 | LOGGED.index(rule)
-        if not self._buckets.allow(about, now):
-            if len(self._left_out) >= MOST_COUNTED:
-                self._left_out.clear()
-            self._left_out[about] = self._left_out.get(about, 0) + 1
-            return outcomes.RATE_LIMITED
+        left_out = self._left_out.get(about, self._sample - 1)  # before the first line there is nothing to wait for
+        told_of = left_out >= self._sample - 1
+        if not told_of or not self._buckets.allow(about, now):
+            self._remember(about, self._left_out.get(about, 0) + 1)
+            return outcomes.RATE_LIMITED if told_of else outcomes.SAMPLED_OUT
         packet = _packet(frame)
         if packet is None:
             return outcomes.MALFORMED
@@ -68,11 +70,17 @@ class ConnectionLog:
         who = (_of_rule if accepted else _of_port)(key, IPv4Address(str(own)), self._node, snapshot)
         if who is None:
             return outcomes.UNKNOWN_OBJECT
-        left_out = self._left_out.pop(about, 0)
+        left_out = self._left_out.get(about, 0)
+        self._remember(about, 0)
         more = {"left_out": left_out} if left_out else {}
         name = "connection_accepted" if accepted else "connection_dropped"
         self._sink(name, {"node": self._node, "direction": direction.value, **who, **packet, **more})
         return outcomes.CONNECTION_LOGGED
+
+    def _remember(self, about: int, left_out: int) -> None:
+        if about not in self._left_out and len(self._left_out) >= MOST_COUNTED:
+            self._left_out.clear()
+        self._left_out[about] = left_out
 
 
 def _of_rule(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> Event | None:

@@ -84,7 +84,7 @@ class Services:
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
     `holds` gets an address that a port says it has, of those that its pairs allow.
-    `log_connection` gets what security groups want reported.
+    `log_connection` gets what security groups want reported: one in `log_sample`.
     `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
     first.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
@@ -100,6 +100,7 @@ class Services:
     holds: Callable[[holding.Place, holding.Claim], None] = lambda place, claim: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
     log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
+    log_sample: int = 1
     mute: int = 60
     muted: Callable[[str, Mute], None] = lambda node, mute: None
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
@@ -131,7 +132,7 @@ class Dispatcher:
             **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
         }
         self._machines = RelayedMachines()
-        self._connections = ConnectionLog(node, services.log_connection)
+        self._connections = ConnectionLog(node, services.log_connection, services.log_sample)
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
         """What to send. Never raises: a fault of ours is logged, counted and costs this packet only."""

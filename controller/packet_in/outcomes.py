@@ -24,6 +24,7 @@ PACKET_KEPT: Final = "packet_kept"
 TOO_LARGE: Final = "too_large"
 FRAGMENTED: Final = "fragmented"
 CONNECTION_LOGGED: Final = "connection_logged"
+SAMPLED_OUT: Final = "sampled_out"
 
 # refused whatever the protocol
 UNKNOWN_COOKIE: Final = "drop_unknown_cookie"

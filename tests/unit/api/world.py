@@ -118,6 +118,7 @@ class World:
                 holds=HoldPolicy(),
                 log_format="console",
                 log_level="INFO",
+                connection_sample=1,
             ),
             registry=CollectorRegistry(),
             datapaths=lambda: self.datapaths,

@@ -72,6 +72,15 @@ def test_a_flood_is_a_few_lines_and_a_number() -> None:
     assert again[-1][1]["left_out"] == 5
 
 
+def test_of_each_so_many_the_first_is_told_of() -> None:
+    said: list[Event] = []
+    log = ConnectionLog("n1", lambda event, fields: said.append(fields), sample=10)
+    outcomes_ = [log.log(Rule.LOG_INGRESS_ACCEPTED, 62, frame(), snapshot(), 0.0) for _ in range(25)]
+    assert [at for at, outcome in enumerate(outcomes_) if outcome == outcomes.CONNECTION_LOGGED] == [0, 10, 20]
+    assert set(outcomes_) == {outcomes.CONNECTION_LOGGED, outcomes.SAMPLED_OUT}
+    assert [fields.get("left_out", 0) for fields in said] == [0, 9, 9]
+
+
 @pytest.mark.parametrize(
     ("key", "sent", "outcome"),
     [
