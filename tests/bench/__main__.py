@@ -7,7 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench import bundle, dhcp, floating, flood, groups, leases, nat, plug, policy, ports, restart, rules, scale
+from tests.bench import (
+    bundle,
+    dhcp,
+    floating,
+    flood,
+    groups,
+    leases,
+    nat,
+    perfdhcp,
+    plug,
+    policy,
+    ports,
+    restart,
+    rules,
+    scale,
+)
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -17,6 +32,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "bundle": bundle.run,
     "dhcp": dhcp.run,
     "leases": leases.run,
+    "perfdhcp": perfdhcp.run,
     "scale": scale.run,
     "nat": nat.run,
     "floating": floating.run,

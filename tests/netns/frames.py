@@ -22,7 +22,7 @@ from flows.pipeline import GATEWAY_MAC
 from flows.rules import Rule, decode_cookie
 from tests.unit.packet_in.wire import Message, Reply, internet_sum, take_apart
 
-IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+IPV4, ARP, IPV6, RARP = 0x0800, 0x0806, 0x86DD, 0x8035
 BROADCAST = b"\xff" * 6
 GATEWAY = frames.mac_bytes(GATEWAY_MAC)
 ETHERTYPE_ALL = 0x0003
@@ -197,6 +197,12 @@ def arp(
 
 def raw(vm: Vm, ethertype: int, payload: bytes, *, eth_dst: bytes = BROADCAST, eth_src: bytes | None = None) -> bytes:
     return frames.ethernet(eth_dst, eth_src or mac_of(vm), ethertype, payload).ljust(60, b"\0")
+
+
+def rarp(vm: Vm, *, eth_src: bytes | None = None) -> bytes:
+    """As QEMU broadcasts it for a VM that has moved (RFC 903)."""
+    body = struct.pack("!HHBBH", 1, IPV4, 6, 4, 3) + (mac_of(vm) + bytes(4)) * 2
+    return raw(vm, RARP, body, eth_src=eth_src)
 
 
 def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:

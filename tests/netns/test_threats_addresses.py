@@ -13,7 +13,22 @@ from controller.packet_in import frames as product
 from controller.packet_in import outcomes as outcome
 from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.frames import ARP, BROADCAST, GATEWAY, IPV4, IPV6, arp, client_message, mac, mac_of, raw, sound, udp
+from tests.netns.frames import (
+    ARP,
+    BROADCAST,
+    GATEWAY,
+    IPV4,
+    IPV6,
+    RARP,
+    arp,
+    client_message,
+    mac,
+    mac_of,
+    rarp,
+    raw,
+    sound,
+    udp,
+)
 from tests.netns.hostile import PAYLOAD, SEGMENT, Scene, rise
 from tests.unit.packet_in import wire
 
@@ -78,7 +93,7 @@ def test_threat_02_forged_chaddr(scene: Scene) -> None:
 # 3: MAC addresses
 
 
-@pytest.mark.parametrize("ethertype", [IPV4, ARP, IPV6, 0x88CC, 0x8863, 0x9000, 0x8035], ids=hex)
+@pytest.mark.parametrize("ethertype", [IPV4, ARP, IPV6, 0x88CC, 0x8863, 0x9000, RARP], ids=hex)
 @pytest.mark.parametrize("claimed", ["neighbour", "remote", "foreigner", "gateway", "nobody", "group", "zero"])
 def test_threat_03_mac_spoof(scene: Scene, ethertype: int, claimed: str) -> None:
     source = {
@@ -93,9 +108,10 @@ def test_threat_03_mac_spoof(scene: Scene, ethertype: int, claimed: str) -> None
     attack = {
         IPV4: udp(scene.attacker, "255.255.255.255", eth_src=source),
         ARP: arp(scene.attacker, 1, scene.attacker.address, scene.neighbour.address, eth_src=source),
+        RARP: rarp(scene.attacker, eth_src=source),
     }.get(ethertype, raw(scene.attacker, ethertype, bytes(46), eth_src=source))
     scene.refused(Rule.DROP_SPOOFED, attack)
-    if ethertype in (IPV4, ARP, 0x8035):  # any other passes from no MAC address
+    if ethertype in (IPV4, ARP, RARP):  # any other passes from no MAC address
         scene.reaches(*SEGMENT, sent=attack[:6] + mac_of(scene.attacker) + attack[12:])
 
 

@@ -14,7 +14,21 @@ from controller.packet_in import frames as product
 from etc.lab.processes import wait_until
 from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.frames import ARP, BROADCAST, GATEWAY, IPV4, arp, client_message, mac, mac_of, raw, sound, udp
+from tests.netns.frames import (
+    ARP,
+    BROADCAST,
+    GATEWAY,
+    IPV4,
+    RARP,
+    arp,
+    client_message,
+    mac,
+    mac_of,
+    rarp,
+    raw,
+    sound,
+    udp,
+)
 from tests.netns.hostile import COUNTED, OTHER_VLAN, PAYLOAD, SEGMENT, Scene, rogue_offer
 from tests.unit.packet_in import wire
 
@@ -90,7 +104,7 @@ def ethertypes() -> list[int]:
     return known + [kind for kind in (0x0600 | int.from_bytes(os.urandom(2)) for _ in range(30)) if kind not in ALLOWED]
 
 
-ALLOWED = (IPV4, ARP, frames.IPV6, 0x8035, 0x8100, 0x88A8)
+ALLOWED = (IPV4, ARP, frames.IPV6, RARP, 0x8100, 0x88A8)
 """And IPv6 and tags, which have drops of their own."""
 
 
@@ -103,20 +117,20 @@ def test_threat_14_no_other_ethertype(scene: Scene) -> None:
 
 def test_threat_14_rarp_only_shows_where_a_vm_is(scene: Scene) -> None:
     """QEMU broadcasts it for a VM that has moved."""
-    attacker, rarp = scene.attacker, 0x8035
-    body = b"\0\1\x08\0\x06\x04\0\3" + mac_of(attacker) + bytes(4) + mac_of(attacker) + bytes(4)
+    attacker = scene.attacker
+    body = rarp(attacker)[14:]
     scene.refused(
         Rule.DROP_SPOOFED,
-        raw(attacker, rarp, body, eth_src=mac_of(scene.neighbour)),
-        raw(attacker, rarp, body, eth_dst=mac_of(scene.neighbour)),
-        raw(attacker, rarp, body, eth_dst=ALL_HOSTS),
+        raw(attacker, RARP, body, eth_src=mac_of(scene.neighbour)),
+        raw(attacker, RARP, body, eth_dst=mac_of(scene.neighbour)),
+        raw(attacker, RARP, body, eth_dst=ALL_HOSTS),
         # an answer, and what says it is another's or for another's
-        raw(attacker, rarp, body[:7] + b"\4" + body[8:]),
-        raw(attacker, rarp, body[:7] + b"\1" + body[8:]),
-        raw(attacker, rarp, body[:8] + mac_of(scene.neighbour) + body[14:]),
-        raw(attacker, rarp, body[:18] + mac_of(scene.neighbour) + body[24:]),
+        raw(attacker, RARP, body[:7] + b"\4" + body[8:]),
+        raw(attacker, RARP, body[:7] + b"\1" + body[8:]),
+        raw(attacker, RARP, body[:8] + mac_of(scene.neighbour) + body[14:]),
+        raw(attacker, RARP, body[:18] + mac_of(scene.neighbour) + body[24:]),
     )
-    scene.reaches(*SEGMENT, sent=raw(attacker, rarp, body))
+    scene.reaches(*SEGMENT, sent=raw(attacker, RARP, body))
 
 
 def test_threat_14_ieee_802_3_frames(scene: Scene) -> None:
@@ -231,7 +245,7 @@ BRIDGE_PROTOCOLS = {
     "cdp": ("01:00:0c:cc:cc:cc", 0x0020), "pvst": ("01:00:0c:cc:cc:cd", 0x0020), "pppoe": ("ff:ff:ff:ff:ff:ff", 0x8863),
     "loopback": ("ff:ff:ff:ff:ff:ff", 0x9000), "profinet": ("01:0e:cf:00:00:00", 0x8892),
     "wake on lan": ("ff:ff:ff:ff:ff:ff", 0x0842), "mpls": ("ff:ff:ff:ff:ff:ff", 0x8847),
-    "ryu's lldp": ("01:80:c2:00:00:0e", 0x88CC), "rarp": ("01:00:5e:00:00:01", 0x8035),
+    "ryu's lldp": ("01:80:c2:00:00:0e", 0x88CC), "rarp": ("01:00:5e:00:00:01", RARP),
 }  # fmt: skip
 
 

@@ -24,8 +24,9 @@ NETWORK = "10.99.0"
 
 # A laboratory that says when it is built, then waits for whatever ends it.
 WAITING = """
-import sys, time
+import signal, sys, time
 from etc.lab.lab import Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 with Lab(sys.argv[1], nodes=1, controller=False):
     print("built", flush=True)
     time.sleep(60)
