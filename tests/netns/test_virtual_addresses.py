@@ -200,7 +200,7 @@ def keepalived(vm: Vm, priority: int) -> Iterator[Process]:
     """One of two VRRP routers (RFC 9568), with adverts five times a second."""
     config = vm.directory / "keepalived.conf"
     config.write_text(_KEEPALIVED.format(name=vm.name, priority=priority, address=VIP))
-    files = [f"--{name}={vm.directory / name}.pid" for name in ("pid", "vrrp_pid")]
+    files = [f"--{name}={vm.directory / name}.pid" for name in ("pid", "vrrp_pid", "checkers_pid", "bfd_pid")]
     command = ["keepalived", "--dont-fork", "--log-console", "--vrrp", f"--use-file={config}", *files]
     started = start("keepalived", netns.command(vm.namespace, command), vm.directory / "keepalived.log")
     try:
