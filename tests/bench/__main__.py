@@ -32,7 +32,6 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "bundle": bundle.run,
     "dhcp": dhcp.run,
     "leases": leases.run,
-    "perfdhcp": perfdhcp.run,
     "scale": scale.run,
     "nat": nat.run,
     "floating": floating.run,
