@@ -15,7 +15,6 @@ from tests.bench import (
     groups,
     leases,
     nat,
-    perfdhcp,
     plug,
     policy,
     ports,
