@@ -189,14 +189,10 @@ class Dispatcher:
             _log.warning("port %s declined its address %s: something else uses it", port.id, address)
 
     def _relayed_dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
-        network = _network(key, snapshot)
-        node = snapshot.nodes.get(self._node)
-        if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, ()
-        if node.uplink(network.physical_network) != in_port:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._allowed(Rule.PUNT_RELAYED_DHCP, key):
-            return outcomes.RATE_LIMITED, ()
+        place = self._by_uplink(Rule.PUNT_RELAYED_DHCP, key, in_port, snapshot)
+        if isinstance(place, str):
+            return place, ()
+        network, node = place
         answer, port = dhcp_relay.answer(frame, network, node, snapshot, self._services.dhcp, self._machines)
         if port is not None:
             self._record(answer, port)
@@ -222,14 +218,10 @@ class Dispatcher:
         return self._connections.log(rule, key, frame, snapshot, self._services.monotonic()), ()
 
     def _neighbour(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
-        network = _network(key, snapshot)
-        node = snapshot.nodes.get(self._node)
-        if network is None or node is None:
-            return outcomes.UNKNOWN_OBJECT, ()
-        if node.uplink(network.physical_network) != in_port:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._allowed(Rule.PUNT_NEIGHBOUR, key):
-            return outcomes.RATE_LIMITED, ()
+        place = self._by_uplink(Rule.PUNT_NEIGHBOUR, key, in_port, snapshot)
+        if isinstance(place, str):
+            return place, ()
+        network, _ = place
         claim = neighbours.parse_claim(frame)
         if claim is None:
             return outcomes.MALFORMED, ()
@@ -238,6 +230,16 @@ class Dispatcher:
             return outcomes.NEIGHBOUR_UNWANTED, ()
         self._services.neighbour_seen(self._node, Neighbour(network.id, address, mac))
         return outcomes.NEIGHBOUR_SEEN, ()
+
+    def _by_uplink(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> tuple[Network, Node] | str:
+        """The network that a packet came from by this node's uplink, or the outcome when it did not, or of too many."""
+        network = _network(key, snapshot)
+        node = snapshot.nodes.get(self._node)
+        if network is None or node is None:
+            return outcomes.UNKNOWN_OBJECT
+        if node.uplink(network.physical_network) != in_port:
+            return outcomes.WRONG_IN_PORT
+        return (network, node) if self._allowed(rule, key) else outcomes.RATE_LIMITED
 
     def _sender(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> tuple[Network, Node, Port] | str:
         """The VM that a packet of a network comes from, or the outcome when there is none, or it has sent too many."""
