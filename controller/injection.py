@@ -6,13 +6,14 @@ config version 2. On a network with DHCP both say just that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from controller.packet_in.gateways import router_among
 from controller.store.specs import NetworkRecord, PortRecord, SubnetSpec
-from flows.model import FixedIp, GatewayMode, HostRoute, Node
+from flows.model import FixedIp, Node
 
 Document = dict[str, Any]
 
@@ -26,10 +27,6 @@ class Address:
     fixed_ip: FixedIp
     subnet: SubnetSpec
     router: IPv4Address | None
-
-    @property
-    def routes(self) -> Iterator[HostRoute]:
-        return iter(self.subnet.host_routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +42,14 @@ class Interface:
 def interface(index: int, port: PortRecord, network: NetworkRecord, nodes: Sequence[Node]) -> Interface:
     """The VM's interface number `index`. `nodes`: those that may be its gateway, the likeliest first."""
     subnets = {subnet.id: subnet for subnet in network.spec.subnets}
-    found = []
-    for fixed_ip in port.port.fixed_ips:
-        subnet = subnets[fixed_ip.subnet_id]
-        mode = network.spec.gateway_mode
-        assert mode is not None
-        found.append(Address(fixed_ip, subnet, _ROUTER[mode](network, subnet, nodes)))
-    return Interface(f"eth{index}", port, network, tuple(found))
-
-
-def _first_held(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -> IPv4Address | None:
-    """Each node answers for the gateway addresses of all nodes."""
-    return next((held for node in nodes if (held := node.gateway(network.id, subnet.cidr)) is not None), None)
-
-
-def _own(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -> IPv4Address | None:
-    return subnet.gateway
-
-
-def _nobody(network: NetworkRecord, subnet: SubnetSpec, nodes: Sequence[Node]) -> IPv4Address | None:
-    return None
-
-
-_ROUTER: Mapping[GatewayMode, Callable[[NetworkRecord, SubnetSpec, Sequence[Node]], IPv4Address | None]] = {
-    GatewayMode.PER_HOST: _first_held,
-    GatewayMode.SHARED: _own,
-    GatewayMode.SINGLE: _own,
-    GatewayMode.EXTERNAL: _own,
-    GatewayMode.NONE: _nobody,
-}
+    mode = network.spec.gateway_mode
+    assert mode is not None
+    found = tuple(
+        Address(fixed_ip, subnet, router_among(mode, network.id, subnet, nodes))
+        for fixed_ip in port.port.fixed_ips
+        for subnet in (subnets[fixed_ip.subnet_id],)
+    )
+    return Interface(f"eth{index}", port, network, found)
 
 
 def network_data(interfaces: Sequence[Interface]) -> Document:
@@ -153,7 +129,7 @@ def _routes(address: Address, position: int) -> Iterator[tuple[str, int, str]]:
         return
     if address.router is not None:
         yield _ANYWHERE, 0, str(address.router)
-    for route in address.routes:
+    for route in address.subnet.host_routes:
         yield str(route.destination.network_address), route.destination.prefixlen, str(route.next_hop)
 
 

@@ -1,21 +1,51 @@
-"""Which address is the gateway of a network's subnet, seen from one node."""
+"""Which address is the gateway of a network's subnet, seen from one node or from any of some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
 
 from flows.model import GatewayMode, Network, Node, Subnet
 
-_ROUTER: Mapping[GatewayMode, Callable[[Network, Subnet, Node], IPv4Address | None]] = {
-    GatewayMode.PER_HOST: lambda network, subnet, node: node.gateway(network.id, subnet.cidr),
-    GatewayMode.SHARED: lambda network, subnet, node: subnet.gateway,
-    GatewayMode.SINGLE: lambda network, subnet, node: subnet.gateway,
-    GatewayMode.EXTERNAL: lambda network, subnet, node: subnet.gateway,
-    GatewayMode.NONE: lambda network, subnet, node: None,
+
+class Range(Protocol):
+    """A subnet, of the model or of the store."""
+
+    @property
+    def cidr(self) -> IPv4Network: ...
+
+    @property
+    def gateway(self) -> IPv4Address | None: ...
+
+
+def _first_held(network_id: str, subnet: Range, nodes: Iterable[Node]) -> IPv4Address | None:
+    held = (node.gateway(network_id, subnet.cidr) for node in nodes)
+    return next((address for address in held if address is not None), None)
+
+
+def _own(network_id: str, subnet: Range, nodes: Iterable[Node]) -> IPv4Address | None:
+    return subnet.gateway
+
+
+def _none(network_id: str, subnet: Range, nodes: Iterable[Node]) -> IPv4Address | None:
+    return None
+
+
+_ROUTER: Mapping[GatewayMode, Callable[[str, Range, Iterable[Node]], IPv4Address | None]] = {
+    GatewayMode.PER_HOST: _first_held,
+    GatewayMode.SHARED: _own,
+    GatewayMode.SINGLE: _own,
+    GatewayMode.EXTERNAL: _own,
+    GatewayMode.NONE: _none,
 }
 
 
 def router_address(network: Network, subnet: Subnet, node: Node) -> IPv4Address | None:
     """The default gateway of a subnet's addresses on a node; None in mode `none`, or while the node has none there."""
-    return _ROUTER[network.gateway_mode](network, subnet, node)
+    return router_among(network.gateway_mode, network.id, subnet, (node,))
+
+
+def router_among(mode: GatewayMode, network_id: str, subnet: Range, nodes: Iterable[Node]) -> IPv4Address | None:
+    """The same for whoever is on any of some nodes, which answer for each other: of the first that has an address."""
+    return _ROUTER[mode](network_id, subnet, nodes)
