@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from etc.lab import netns
 from tests.bench.dhcp import XID, discover
 
-ACK, NAK, OFFER = 5, 6, 2
+OFFER, ACK = 2, 5
 _ETHERTYPE = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING, packet(7)
-_TYPE = 14 + 20 + 8 + 236 + 4 + 2  # option 53 comes first in what both servers answer
 _YIADDR = 14 + 20 + 8 + 16
 _OPTIONS = 14 + 20 + 8 + 236 + 4
+_TYPE = _OPTIONS + 2  # option 53 comes first in what both servers answer
 _SERVER_ID = b"\x36\x04"
 _SERVER_PORT = b"\x00\x43"
 _PATIENCE_S = 1.0

@@ -22,14 +22,14 @@ from etc.lab.vm import Vm
 
 NETWORK = "10.99.0"
 
-# A laboratory that says when it is built, then waits for whatever ends it.
+# A laboratory that says when it is built, then waits for whatever ends it, at the latest for the end of who started it.
 WAITING = """
-import signal, sys, time
+import signal, sys
 from etc.lab.lab import Lab
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 with Lab(sys.argv[1], nodes=1, controller=False):
     print("built", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -148,13 +148,16 @@ def dhcp_server(lab: Lab, vm: Vm) -> Any:
 def test_nothing_is_left_however_it_ends(root: None, number: signal.Signals) -> None:
     prefix = free_prefix("te")
     buffers = Path("/proc/sys/net/core/rmem_default").read_text()
-    process = subprocess.Popen([sys.executable, "-c", WAITING, prefix], stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdout.readline() == "built\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin and process.stdout and process.stdout.readline() == "built\n"
     started = netns.pids(netns.names(f"{prefix}-"))
     assert len(started) == 2  # ovsdb-server and ovs-vswitchd
     named.make(f"{prefix}-vm")  # as `trunkline plug` does, when it is told that name
     process.send_signal(number)
     process.wait(20)
+    process.stdin.close()
     process.stdout.close()
     if number == signal.SIGKILL:
         assert netns.names(f"{prefix}-")
