@@ -9,9 +9,9 @@ from itertools import islice
 from sqlalchemy import Connection, and_, select
 
 from controller.store import ipam
-from controller.store.address_holds import BOUND
 from controller.store.address_specs import AddressRecord, AddressState
 from controller.store.engine import AnyRow
+from controller.store.lease_holds import BOUND
 from controller.store.schema import addresses, leases, ports, subnet_ranges, subnets
 from controller.store.specs import Invalid
 

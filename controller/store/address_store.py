@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from sqlalchemy import Connection
 
-from controller.store import address_history, address_holds, address_list, address_plan, journal, loader, reservations
+from controller.store import address_history, address_list, address_plan, journal, lease_holds, loader, reservations
 from controller.store.address_specs import (
     AddressRecord,
     HistoryRecord,
@@ -63,16 +63,16 @@ class AddressStore(QuotaStore):
         return self._write(actor, work)
 
     def end_hold(self, network_id: str, address: IPv4Address, actor: str) -> Written[None]:
-        return self._write(actor, lambda tx: address_holds.end(tx, network_id, address))
+        return self._write(actor, lambda tx: lease_holds.end(tx, network_id, address))
 
     def end_holds(self) -> int:
         now = self._clock()
-        if not self._database.read(lambda connection: address_holds.any_over(connection, now)):
+        if not self._database.read(lambda connection: lease_holds.any_over(connection, now)):
             return 0
-        return self._write(SYSTEM, address_holds.end_all).value
+        return self._write(SYSTEM, lease_holds.end_all).value
 
     def shift_holds(self, seconds: float) -> int:
-        return self._database.write(lambda connection: address_holds.shift(connection, seconds))
+        return self._database.write(lambda connection: lease_holds.shift(connection, seconds))
 
     def address_history(
         self,

@@ -1,4 +1,4 @@
-"""What DHCP said, in batches and off the packet path, so not journalled. `address_holds` goes by it."""
+"""What DHCP said, in batches and off the packet path, so not journalled. `lease_holds` goes by it."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import (
     address_holders,
-    address_holds,
     address_pairs,
     bindings,
     codec,
     floating_ips,
     ipam,
+    lease_holds,
     macs,
     memberships,
     node_addresses,
@@ -366,7 +366,7 @@ def _update_fixed_ips(
     _give_addresses(tx, known, [draft], {port_id: row.project_id})
     virtual_addresses.reserve(tx, known, old)
     fixed = [int(IPv4Address(address)) for address in draft.fixed_ips]
-    address_holds.keep(tx, port_id, [subnet.id for subnet in known], set(old) - set(fixed), holds)
+    lease_holds.keep(tx, port_id, [subnet.id for subnet in known], set(old) - set(fixed), holds)
     floating_ips.leave_port(tx, port_id, [*fixed, *virtual_addresses.of_port(tx.connection, port_id)])
     if row.bound_node is not None:
         address_holders.give_back(tx, [port_id])
@@ -397,7 +397,7 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
     numbers = [row.address for row in released]
     virtual_addresses.reserve(tx, known, numbers)
-    address_holds.keep(tx, port_id, [subnet.id for subnet in known], numbers, holds)
+    lease_holds.keep(tx, port_id, [subnet.id for subnet in known], numbers, holds)
     bindings.unbind(tx, port_id)
     tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
     memberships.leave(tx, port_id)

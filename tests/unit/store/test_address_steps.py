@@ -12,11 +12,11 @@ import pytest
 from controller.store import (
     Store,
     address_history,
-    address_holds,
     bindings,
     debts,
     floating_ips,
     ipam,
+    lease_holds,
     memberships,
     ports,
     quotas,
@@ -89,7 +89,7 @@ ALLOCATING = [
 FREEING = [
     (floating_ips, "leave_port"),
     (ipam, "release"),
-    (address_holds, "keep"),
+    (lease_holds, "keep"),
     (bindings, "unbind"),
     (memberships, "leave"),
     (address_history, "follow"),
