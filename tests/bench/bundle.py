@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ RUNS = 5
 
 
 def run() -> Iterator[Figure]:
-    setup = Setup("bbundle", Path(tempfile.mkdtemp(prefix="bundle")))
+    setup = Setup(f"tls{os.getpid()}", Path(tempfile.mkdtemp(prefix="tl-bundle-")))
     try:
         server = setup.serve()
         rates = []

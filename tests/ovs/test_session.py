@@ -133,7 +133,7 @@ class Setup:
 
 @pytest.fixture
 def setup(root: None) -> Iterator[Setup]:
-    made = Setup("ttsess", Path(tempfile.mkdtemp(prefix="tts", dir="/tmp")))
+    made = Setup(f"tls{os.getpid()}", Path(tempfile.mkdtemp(prefix="tl-session-")))
     try:
         yield made
     finally:
