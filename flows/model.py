@@ -7,8 +7,8 @@ cookie).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from enum import IntEnum, StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 
 class NetworkKind(StrEnum):
@@ -22,6 +22,23 @@ class GatewayMode(StrEnum):
     SINGLE = "single"
     EXTERNAL = "external"
     NONE = "none"
+
+
+class Ipv6Mode(StrEnum):
+    """How VMs come by their addresses in an IPv6 subnet: from its prefix by themselves (RFC 4862), the same with the
+    rest of the configuration by DHCPv6, or all by DHCPv6 (RFC 8415).
+    """
+
+    SLAAC = "slaac"
+    STATELESS = "dhcpv6-stateless"
+    STATEFUL = "dhcpv6-stateful"
+
+
+class Family(IntEnum):
+    """The IP version."""
+
+    IPV4 = 4
+    IPV6 = 6
 
 
 ROUTED_MODES = frozenset({GatewayMode.PER_HOST, GatewayMode.SHARED, GatewayMode.SINGLE})
@@ -76,6 +93,8 @@ class Service:
 class SecurityRule:
     """Lets in, or out, a service from, or to, `remote_cidr` or the members of `remote_group_id` (both None: anybody).
 
+    It is about packets of its `family` alone, which `remote_cidr` is of, too.
+
     `log`: connections that begin because of it are reported.
     """
 
@@ -83,9 +102,10 @@ class SecurityRule:
     key: int
     direction: Direction
     service: Service = Service()
-    remote_cidr: IPv4Network | None = None
+    remote_cidr: IPv4Network | IPv6Network | None = None
     remote_group_id: str | None = None
     log: bool = False
+    family: Family = Family.IPV4
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +187,19 @@ class Subnet:
 
 
 @dataclass(frozen=True, slots=True)
+class Ipv6Subnet:
+    """`gateway` is an address beside the link-local one that all nodes of a routed network have in common; of gateway
+    mode `external` and of external networks it is the router's.
+    """
+
+    id: str
+    cidr: IPv6Network
+    gateway: IPv6Address | None = None
+    mode: Ipv6Mode = Ipv6Mode.SLAAC
+    dns_servers: tuple[IPv6Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """`segment` is the VLAN id of kind `vlan`. Networks with one `router_key` are routed to each other.
 
@@ -211,6 +244,7 @@ class Network:
     allow_same_net_traffic: bool = True
     gateway_node: str | None = None
     dhcp_relays: tuple[IPv4Address, ...] = ()
+    ipv6_subnets: tuple[Ipv6Subnet, ...] = ()
 
     @property
     def translated(self) -> bool:
@@ -248,6 +282,12 @@ class Network:
 class FixedIp:
     subnet_id: str
     address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv6FixedIp:
+    subnet_id: str
+    address: IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +340,7 @@ class Port:
     held: tuple[OwnAddress, ...] = ()
     qos: Qos = Qos()
     device_id: str = ""
+    ipv6_addresses: tuple[Ipv6FixedIp, ...] = ()
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

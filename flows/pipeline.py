@@ -254,6 +254,7 @@ class Priority(IntEnum):
 
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
 GATEWAY_MAC = 0x02544C000001
+GATEWAY_LINK_LOCAL = 0xFE80_0000_0000_0000_0054_4CFF_FE00_0001  # of that MAC (RFC 4291, appendix A)
 ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from flows.features.policy import INGRESS, SIDES, UNTRACKED, Side, logged
 from flows.features.rule_fields import CONNECTION, HEADER, Fields, RuleFields, service_matches
 from flows.ir import Conjunction, Flow, Match, SetField, flow, matching
-from flows.model import Direction, Network, SecurityGroup, SecurityRule, Service
+from flows.model import Direction, Family, Network, SecurityGroup, SecurityRule, Service
 from flows.pipeline import NOT_FLOATING, SAME_NETWORK, Priority, Reg
 from flows.protocols import ETH_IP
 from flows.rules import Rule
@@ -40,13 +40,13 @@ class _Remote:
         return any(service.protocol is None for service in self.services)
 
 
-_Who = IPv4Network | str | None  # a range, the id of a group, anybody
+_Who = IPv4Network | IPv6Network | str | None  # a range, the id of a group, anybody
 
 
 def _remotes(group: SecurityGroup, direction: Direction) -> dict[_Who, _Remote]:
     found: dict[_Who, _Remote] = {}
     for rule in sorted(group.rules, key=lambda rule: rule.key):
-        if rule.direction is direction:
+        if rule.direction is direction and rule.family is Family.IPV4:
             found.setdefault(_who(rule), _Remote(rule.key)).services.append(rule.service)
     return found
 
