@@ -144,8 +144,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
 
     def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
-            ids = ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits)
-            return _ports(tx.connection, ids)  # by key, which is the order of creation
+            return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
 
         return self._write(actor, work)
 
@@ -328,11 +327,10 @@ def _port(connection: Connection, port_id: str) -> PortRecord:
 
 
 def _ports(connection: Connection, ids: Sequence[str]) -> list[PortRecord]:
+    """In this order, which is that of their keys unless these have just gone round."""
     floating = loader.floating_ips_of_ports(connection, ids)
-    return [
-        replace(record, floating_ips=tuple(floating.get(record.port.id, ())))
-        for record in loader.load_ports(connection, ids)
-    ]
+    found = {record.port.id: record for record in loader.load_ports(connection, ids)}
+    return [replace(found[id_], floating_ips=tuple(floating.get(id_, ()))) for id_ in ids if id_ in found]
 
 
 def _node(connection: Connection, name: str) -> NodeRecord:
