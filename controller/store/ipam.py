@@ -51,14 +51,11 @@ _PER_HOST_NODES = (
     .where(subnets.c.id == bindparam("s"), networks.c.gateway_mode == GatewayMode.PER_HOST.value)
 )
 _GATEWAYS = select(func.count()).where(_A.subnet_id == bindparam("s"), _A.owner == GATEWAY_OWNER)
-_PORTS = (
-    select(func.count())
-    .select_from(
-        select(_A.address)
-        .where(_A.subnet_id == bindparam("s"), _A.released_at.is_(None), _A.owner == PORT_OWNER)
-        .limit(bindparam("most"))
-        .subquery()
-    )
+_PORTS = select(func.count()).select_from(
+    select(_A.address)
+    .where(_A.subnet_id == bindparam("s"), _A.released_at.is_(None), _A.owner == PORT_OWNER)
+    .limit(bindparam("most"))
+    .subquery()
 )
 _CLAIMED = select(func.count()).where(
     _A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high"))
