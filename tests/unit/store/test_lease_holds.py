@@ -174,7 +174,7 @@ def test_b12_what_is_kept_is_chosen_again_in_the_order_in_which_it_was_freed(mak
     for seconds, port in enumerate(order, start=1):
         lease(world, port, seconds * 100)
         drop(world, port)
-    for port in order[:3]:
+    for _ in order[:3]:
         world.clock.now += 100
         assert world.store.end_holds() == 1
     world.store.end_hold(network.id, order[3].port.fixed_ips[0].address, "ann")
