@@ -141,4 +141,3 @@ class GatewayWatch:
                     mac = gateway_node_mac(node.key)
                     for frame in neighbours.announcement(mac, subnet.gateway, network.segment):
                         self._send(node.name, Output(uplink, frame))
-

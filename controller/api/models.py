@@ -60,6 +60,7 @@ from controller.store.specs import (
 from flows.model import GatewayMode, HostRoute, NetworkKind, StaticRoute
 
 MAX_PORTS = 1000
+MAX_COUNTER = 2**63 - 1
 MAX_INTERFACES = 4096
 MAX_OFPORT = 0xFFFFFEFF  # OpenFlow 1.4: OFPP_MAX is 0xffffff00, which no port has
 
@@ -285,6 +286,8 @@ class UpdateModel(RequestModel):
 
 
 class NetworkUpdate(UpdateModel):
+    """`expected_revision`: refused when the network has another by now."""
+
     name: Name = ""
     mtu: Mtu = 1500
     dhcp: bool = True
@@ -305,6 +308,12 @@ class NetworkUpdate(UpdateModel):
     assignable: bool = False
     gateway_node: NodeName | None = None
     subnets: Subnets = []
+    expected_revision: Annotated[int, Field(ge=0, le=MAX_COUNTER)] | None = None
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        changes.pop("expected_revision", None)
+        return changes
 
 
 class _PortFields(RequestModel):
@@ -418,7 +427,7 @@ class InterfaceIn(RequestModel):
 
 
 class InterfacesPut(RequestModel):
-    serial: Annotated[int, Field(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+    serial: Annotated[int, Field(ge=0, le=MAX_COUNTER)]
     uplinks: Annotated[
         dict[PhysicalNetwork, Annotated[int, Field(ge=1, le=MAX_OFPORT)]],
         Field(max_length=64),

@@ -98,8 +98,11 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
 
         return self._write(actor, work)
 
-    def update_network(self, network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]:
+    def update_network(
+        self, network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None
+    ) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
+            networks.require_revision(tx.connection, network_id, expected_revision)
             networks.update_network(tx, network_id, changes)
             return network(tx.connection, network_id)
 
