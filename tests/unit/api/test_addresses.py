@@ -131,6 +131,16 @@ def test_plans(world: World) -> None:
         assert world.call("POST", "/v1/address-plans", plan(wrong)).refusal == (400, "invalid_field", field)
 
 
+def test_a_plan_takes_every_host_name_that_a_port_may_have(world: World) -> None:
+    """Else what was exported could not be imported."""
+    network, name = world.network(name="net", project_id="a"), "a" * 80 + ".lab"
+    port = world.port(network["id"], hostname=name)
+    address = port["fixed_ips"][0]["address"]
+    entry = {"kind": "port", "network": "net", "address": address, "mac": port["mac"], "hostname": name}
+    done = world.ok("POST", "/v1/address-plans", plan(entry | {"project_id": "a"}))
+    assert done["address_plan"] == {"actions": ["keep"], "problems": []}
+
+
 def test_b28_ports_by_address(world: World) -> None:
     network = world.network(shared=True)
     ports = [world.port(network["id"], project_id=project) for project in ("a", "b", "a")]
