@@ -43,6 +43,7 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
+from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.network_specs import LEAST_SIZE, MOST_NETWORKS, MOST_SIZE
@@ -60,7 +61,6 @@ from controller.store.specs import (
 from flows.model import GatewayMode, HostRoute, NetworkKind, StaticRoute
 
 MAX_PORTS = 1000
-MAX_COUNTER = 2**63 - 1
 MAX_INTERFACES = 4096
 MAX_OFPORT = 0xFFFFFEFF  # OpenFlow 1.4: OFPP_MAX is 0xffffff00, which no port has
 
@@ -308,7 +308,7 @@ class NetworkUpdate(UpdateModel):
     assignable: bool = False
     gateway_node: NodeName | None = None
     subnets: Subnets = []
-    expected_revision: Annotated[int, Field(ge=0, le=MAX_COUNTER)] | None = None
+    expected_revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
 
     def changes(self) -> dict[str, Any]:
         changes = super().changes()
@@ -427,7 +427,7 @@ class InterfaceIn(RequestModel):
 
 
 class InterfacesPut(RequestModel):
-    serial: Annotated[int, Field(ge=0, le=MAX_COUNTER)]
+    serial: Annotated[int, Field(ge=0, le=MAX_REVISION)]
     uplinks: Annotated[
         dict[PhysicalNetwork, Annotated[int, Field(ge=1, le=MAX_OFPORT)]],
         Field(max_length=64),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.address_models import MAX_ENTRIES
 from controller.store import Store
 from controller.store.specs import PortSpec
 from tests.unit.api.world import World
@@ -129,6 +130,27 @@ def test_plans(world: World) -> None:
         (entries[0] | {"mac": "02:00:00:00:00:01"}, "entries.0"),
     ):
         assert world.call("POST", "/v1/address-plans", plan(wrong)).refusal == (400, "invalid_field", field)
+
+
+def test_a_plan_has_as_many_entries_as_is_said(world: World) -> None:
+    """Each with all of its fields."""
+    world.network(name="net", project_id="a", subnets=[{"cidr": "10.0.0.0/16"}])
+    entries = [
+        {
+            "kind": "port",
+            "network": "net",
+            "address": str(IPv4Address("10.0.1.0") + number),
+            "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+            "name": f"machine-{number}",
+            "hostname": f"machine-{number}",
+            "project_id": "a",
+            "device_id": f"3ab2d0a2-5a55-4bd2-b1e0-{number:012x}",
+        }
+        for number in range(MAX_ENTRIES + 1)
+    ]
+    checked = world.ok("POST", "/v1/address-plans", plan(*entries[:MAX_ENTRIES], check=True))["address_plan"]
+    assert checked == {"actions": ["create"] * MAX_ENTRIES, "problems": []}
+    assert world.call("POST", "/v1/address-plans", plan(*entries)).status in (400, 413)
 
 
 def test_a_plan_takes_every_host_name_that_a_port_may_have(world: World) -> None:
