@@ -97,6 +97,9 @@ def test_the_history_of_an_address(world: World) -> None:
     assert [one["project_id"] for one in world.ok("GET", path, token="member-b")["address_history"]] == ["b"]
     for at in ("2001-01-01", "2001-01-01T00:00", "2001-01-01T00:00:00Z", "2001-01-01T01:00%2B01:00"):
         assert world.ok("GET", f"{path}&at={at}")["address_history"] == []
+    world.port(network["id"], name="has-it", fixed_ips=[{"address": "10.0.0.5"}])
+    found = world.ok("GET", f"{path}&at=2100-01-01T00:00&network_id={network['id']}")["address_history"]
+    assert [(one["port_name"], one["until"]) for one in found] == [("has-it", None)]
     assert world.call("GET", f"{path}&at=noon").refusal == (400, "invalid_field", "at")
     assert world.call("GET", "/v1/address-history").refusal == (400, "missing_field", "address")
     assert world.call("GET", "/v1/address-history?address=ten").refusal == (400, "invalid_field", "address")
