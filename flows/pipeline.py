@@ -336,3 +336,9 @@ def ingress_meter(zone: int) -> int:
 def carrier_address(port_key: int) -> int:
     """The address, unique in the cloud, that stands for a port whose own address is not unique."""
     return CARRIER_BASE | port_key
+
+
+def carried_port(address: int) -> int | None:
+    """The key of the port that a carrier address stands for, None for any other address."""
+    key = address & ~CARRIER_MASK & 0xFFFFFFFF
+    return key if address & CARRIER_MASK == CARRIER_BASE and key else None

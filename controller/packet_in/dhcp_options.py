@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from flows.model import HostRoute, Network, Port, Subnet
+from flows.pipeline import METADATA_ADDRESS
 
 PAD: Final = 0
 SUBNET_MASK: Final = 1
@@ -37,6 +38,8 @@ MICROSOFT_ROUTES: Final = 249
 """What Windows asked for before it knew 121, and still asks for beside it; with the same payload ([MS-DHCPE])."""
 END: Final = 255
 
+_METADATA: Final = IPv4Address(METADATA_ADDRESS)
+_ON_LINK: Final = IPv4Address(0)
 FOREVER: Final = 0xFFFFFFFF
 _MAX_LABEL: Final = 63
 _MAX_CHUNK: Final = 255
@@ -154,9 +157,18 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
-        options[CLASSLESS_ROUTES] = classless_routes(subnet.host_routes, options.get(ROUTER, b"")[:4])
+        routes = (*subnet.host_routes, *_metadata_route(network, subnet))
+        options[CLASSLESS_ROUTES] = classless_routes(routes, options.get(ROUTER, b"")[:4])
     options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
+
+
+def _metadata_route(network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
+    """Where nodes are no router the metadata address is on the link itself (RFC 3442, "Local Subnet Routes"): without a
+    router, or with one that is down, it is reached all the same.
+    """
+    given = any(_METADATA in route.destination and route.destination.prefixlen for route in subnet.host_routes)
+    return () if network.routed or given else (HostRoute(IPv4Network(_METADATA), _ON_LINK),)
 
 
 def lease_seconds(network: Network) -> int:

@@ -35,6 +35,7 @@ class Node:
 
     def __init__(self, namespace: str, directory: Path) -> None:
         self.namespace = namespace
+        self.service_namespace = f"{namespace}-service"
         self.directory = directory
         self.ovs = OpenVSwitch(namespace, directory / "ovs", datapath_type())
         self.agents: list[Process] = []
@@ -50,7 +51,7 @@ class Node:
         self.ovs.stop()
         self.api.stop()
         netns.end_processes([self.namespace])
-        netns.delete(self.namespace)
+        netns.delete(self.namespace, self.service_namespace)
         shutil.rmtree(self.directory)
 
     def start_agent(
@@ -72,6 +73,7 @@ class Node:
             f"snat_address = {snat_address}",
             f"api_url = http://127.0.0.1:{self.api.port}",
             "api_token = t0ken",
+            f"service_namespace = {self.service_namespace}",
             f"heartbeat_interval = {heartbeat}",
             *(f"controller = {target}" for target in controllers),
             *extra,
@@ -79,7 +81,7 @@ class Node:
         path = self.directory / "agent.conf"
         path.write_text("\n".join(lines) + "\n")
         command = [sys.executable, "-m", "agent", "--config-file", str(path)]
-        agent = start("agent", netns.command(self.namespace, command), self.directory / "agent.log", cwd=ROOT)
+        agent = start("agent", netns.joined(self.namespace, command), self.directory / "agent.log", cwd=ROOT)
         self.agents.append(agent)
         return agent
 

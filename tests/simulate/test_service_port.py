@@ -125,11 +125,8 @@ def test_an_address_that_is_anothers_carrier_is_translated_all_the_same() -> Non
     [{"tcp_dst": 443}, {"tcp_dst": 53}, {"ip_frag": 1, "tcp_src": 0, "tcp_dst": 0}, {"ip_proto": PROTO_UDP}],
 )
 def test_nothing_else_is_there(fields: dict[str, int]) -> None:
-    sent = metadata(BLUE_1)
-    if fields.get("ip_proto") == PROTO_UDP:
-        sent = BLUE_1.udp(METADATA_ADDRESS, port=80)
-    else:
-        sent = sent.but(**fields)
+    is_udp = fields.get("ip_proto") == PROTO_UDP
+    sent = BLUE_1.udp(METADATA_ADDRESS, port=80) if is_udp else metadata(BLUE_1).but(**fields)
     assert dropped(send(BLUE_1, sent)) == Drop(Rule.DROP_METADATA, 0, Reason.RULE)
 
 
