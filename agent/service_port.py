@@ -46,7 +46,6 @@ _SETTINGS = {
     f"ipv4/conf/{DEVICE}/rp_filter": 0,
     f"ipv6/conf/{DEVICE}/disable_ipv6": 1,
 }
-_LOOK_AGAIN_S = 10.0
 _RETRY_S = 1.0
 
 
@@ -71,6 +70,7 @@ class ServicePort:
     def __init__(self, config: AgentConfig, relay: Relay) -> None:
         self._namespace = config.service_namespace
         self._in_software = config.datapath_type == "netdev"
+        self._look_again = config.heartbeat_interval
         self._relay = relay
         self._kept: _Found | None = None
         self._listening: int | None = None
@@ -94,7 +94,7 @@ class ServicePort:
             problems.append(f"interface {SERVICE_DEVICE} has OpenFlow port {ofport}, it needs {SERVICE_OFPORT}")
         self.problems = tuple(problems)
         self._kept = self._found()
-        pause = _RETRY_S if problems else _LOOK_AGAIN_S
+        pause = _RETRY_S if problems else self._look_again
         self._due = time.monotonic() + pause
         return pause
 

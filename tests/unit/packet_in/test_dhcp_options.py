@@ -135,11 +135,18 @@ def test_domain_with_final_dot() -> None:
     assert offer(with_network(dns_domain="a.b."), ALL).option(119) == b"\x01a\x01b\x00"
 
 
+METADATA_BY = (HostRoute(IPv4Network("169.254.0.0/16"), IPv4Address("10.0.0.9")),)
+"""The operator's own way to the metadata address, where the nodes are no router."""
+
+
 @pytest.mark.parametrize(
     ("mode", "routes", "coded"),
     [
         (GatewayMode.SHARED, ROUTES[:1], "0cac10 0a000009 00 0a000001"),
-        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009"),
+        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 20a9fea9fe 00000000"),
+        (GatewayMode.NONE, (), "20a9fea9fe 00000000"),
+        (GatewayMode.EXTERNAL, (), "20a9fea9fe 00000000 00 0a000001"),
+        (GatewayMode.NONE, METADATA_BY, "10a9fe 0a000009"),
         (GatewayMode.SHARED, (HostRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.9")),), "00 0a000009"),
         (GatewayMode.SHARED, (), ""),
     ],
