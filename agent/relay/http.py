@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import quote, unquote_to_bytes
 
 import h11
@@ -41,6 +42,7 @@ _REASONS = {
     431: "the head is too large",
     503: "no controller answers, try again",
 }
+_KNOWN = frozenset(map(int, HTTPStatus))
 _LATER = frozenset({429, 503})
 
 
@@ -158,7 +160,10 @@ def _encoded(connection: h11.Connection, answer: Answer, *, with_body: bool) -> 
         headers.append(("Retry-After", str(answer.retry_after)))
     if answer.status == _NOT_ALLOWED:
         headers.append(("Allow", ", ".join(_METHODS)))
-    events: list[h11.Event] = [h11.Response(status_code=answer.status, headers=headers)]
+    if connection.their_state is not h11.DONE:  # what comes next is not understood
+        headers.append(("Connection", "close"))
+    reason = HTTPStatus(answer.status).phrase if answer.status in _KNOWN else ""
+    events: list[h11.Event] = [h11.Response(status_code=answer.status, headers=headers, reason=reason)]
     if with_body and answer.status not in _WITHOUT_BODY:
         events.append(h11.Data(data=answer.body))
     return b"".join(connection.send(event) or b"" for event in (*events, h11.EndOfMessage()))
