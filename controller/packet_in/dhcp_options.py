@@ -157,18 +157,19 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
-        routes = (*subnet.host_routes, *_metadata_route(network, subnet))
+        routes = (*subnet.host_routes, *_metadata_route(port, network, subnet))
         options[CLASSLESS_ROUTES] = classless_routes(routes, options.get(ROUTER, b"")[:4])
     options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
 
 
-def _metadata_route(network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
+def _metadata_route(port: Port, network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
     """Where nodes are no router the metadata address is on the link itself (RFC 3442, "Local Subnet Routes"): without a
-    router, or with one that is down, it is reached all the same.
+    router, or with one that is down, it is reached all the same. A machine that is no VM, which has no binding, would
+    find nothing there.
     """
     given = any(_METADATA in route.destination and route.destination.prefixlen for route in subnet.host_routes)
-    return () if network.routed or given else (HostRoute(IPv4Network(_METADATA), _ON_LINK),)
+    return () if network.routed or given or port.binding is None else (HostRoute(IPv4Network(_METADATA), _ON_LINK),)
 
 
 def lease_seconds(network: Network) -> int:
