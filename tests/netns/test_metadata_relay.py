@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -221,6 +222,40 @@ def test_large_answers_fit_a_small_mtu_and_large_bodies_arrive(
     assert curl(vm, "password", "-d", "p" * 60_000)[0] == 200
     assert curl(vm, "password", "-d", "p" * 70_000)[0] == 413
     assert sizes == [0, 60_000]
+
+
+def test_one_vm_that_takes_all_it_can_keeps_nobody_waiting(api: NodeApi, blue: list[Vm], red: list[Vm]) -> None:
+    """Hundreds of connections that say little: a few stay, the others are reset, and a neighbour is served as ever."""
+    greedy, other = red[0], blue[0]
+    with ExitStack() as stack:
+        kept = [stack.enter_context(connection) for _ in range(300) if (connection := begun(greedy)) is not None]
+        assert 1 <= len([each for each in kept if not is_reset(each)]) <= 8
+        took = []
+        for _ in range(10):
+            began = time.monotonic()
+            assert asked(other)["node"] == other.node.name
+            took.append(time.monotonic() - began)
+        assert sorted(took)[5] < 0.3, took
+        assert curl(greedy)[0] == 0, "it has had its share"
+    wait_until(lambda: curl(greedy)[0] == 200, 5, "its own requests, once it has hung up", interval=0.1)
+
+
+def begun(vm: Vm) -> socket.socket | None:
+    """A connection with half a head on it; None when it was reset at once."""
+    try:
+        return start_request(vm)
+    except ConnectionError:
+        return None
+
+
+def is_reset(connection: socket.socket) -> bool:
+    connection.settimeout(0.05)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_g8_without_a_controller_it_says_so_at_once_and_comes_back(api: NodeApi, blue: list[Vm]) -> None:
