@@ -74,7 +74,7 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         "Another one for each node where several are on one machine, as in laboratories.",
     ),
     cfg.FloatOpt(
-        "metadata_rate", default=50.0, min=0.0, max=10000.0, help="Requests for metadata a second of one VM; 0: any."
+        "metadata_rate", default=20.0, min=0.0, max=10000.0, help="Requests for metadata a second of one VM; 0: any."
     ),
     cfg.IntOpt("metadata_burst", default=200, min=1, max=100000, help="So many at once after a pause."),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
@@ -130,7 +130,7 @@ class AgentConfig:
     conntrack_limit: int = 65536
     snat_conntrack_limit: int = 1048576
     service_namespace: str = "tl-service"
-    metadata_rate: float = 50.0
+    metadata_rate: float = 20.0
     metadata_burst: int = 200
     heartbeat_interval: float = 10.0
     inactivity_probe: int = 30000

@@ -190,6 +190,8 @@ UPLINK_PORT = 0xFFFFFFFE
 # OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/plan.py)
 SERVICE_OFPORT = 65000
 METADATA_ADDRESS = 0xA9FEA9FE  # 169.254.169.254, as EC2 has it
+# who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
+RESOLVER_ADDRESS = 0xA9FEA9FD
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)

@@ -258,6 +258,7 @@ class Rule(Enum):
     TO_METADATA = _RuleInfo(302, Table.SERVICES, False, "", "a request for metadata")
     DROP_METADATA = _RuleInfo(303, Table.SERVICES, True, "", "that address offers nothing else, and takes no fragments")
     TO_NAME_SERVER = _RuleInfo(304, Table.SERVICES, False, "network", "DNS over TCP, to a gateway")
+    TO_RESOLVER = _RuleInfo(314, Table.SERVICES, False, "", "the same, to the address that is the same anywhere")
     SERVICE_NAT = _RuleInfo(305, Table.SERVICE_NAT, False, "port", "to the port's carrier address")
     DROP_SERVICE_PORT = _RuleInfo(306, Table.SERVICE_NAT, True, "", "of a port that is not served here")
     SERVICE_OUT = _RuleInfo(307, Table.SERVICE_OUT, False, "port", "to the relay")

@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from flows.model import HostRoute, Network, Port, Subnet
-from flows.pipeline import METADATA_ADDRESS
 
 PAD: Final = 0
 SUBNET_MASK: Final = 1
@@ -38,8 +37,9 @@ MICROSOFT_ROUTES: Final = 249
 """What Windows asked for before it knew 121, and still asks for beside it; with the same payload ([MS-DHCPE])."""
 END: Final = 255
 
-_METADATA: Final = IPv4Address(METADATA_ADDRESS)
-_ON_LINK: Final = IPv4Address(0)
+SERVICE_ROUTE: Final = HostRoute(IPv4Network("169.254.169.252/30"), IPv4Address(0))
+"""On-link (RFC 3442: router 0.0.0.0), where no route leads to what the nodes offer at link-local addresses."""
+
 FOREVER: Final = 0xFFFFFFFF
 _MAX_LABEL: Final = 63
 _MAX_CHUNK: Final = 255
@@ -157,19 +157,20 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
-        routes = (*subnet.host_routes, *_metadata_route(port, network, subnet))
+        routes = (*subnet.host_routes, *_service_routes(port, network, subnet))
         options[CLASSLESS_ROUTES] = classless_routes(routes, options.get(ROUTER, b"")[:4])
     options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
 
 
-def _metadata_route(port: Port, network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
-    """Where nodes are no router the metadata address is on the link itself (RFC 3442, "Local Subnet Routes"): without a
-    router, or with one that is down, it is reached all the same. A machine that is no VM, which has no binding, would
-    find nothing there.
+def _service_routes(port: Port, network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
+    """Where nodes are no router: without one, or with one that is down, what they offer is reached all the same.
+
+    Not for a machine that is no VM, which has no binding: it would find nothing there.
     """
-    given = any(_METADATA in route.destination and route.destination.prefixlen for route in subnet.host_routes)
-    return () if network.routed or given or port.binding is None else (HostRoute(IPv4Network(_METADATA), _ON_LINK),)
+    wanted = SERVICE_ROUTE.destination
+    given = any(wanted.subnet_of(route.destination) for route in subnet.host_routes if route.destination.prefixlen)
+    return () if network.routed or given or port.binding is None else (SERVICE_ROUTE,)
 
 
 def lease_seconds(network: Network) -> int:

@@ -18,6 +18,7 @@ from flows.model import Network, Port
 from flows.pipeline import (
     GATEWAY_MAC,
     METADATA_ADDRESS,
+    RESOLVER_ADDRESS,
     SERVICE_MAC,
     SERVICE_OFPORT,
     Priority,
@@ -52,6 +53,8 @@ def static() -> Iterator[Flow]:
     # whatever MAC it is sent to: of our gateway, of a router of the operator's
     request = matching(eth_type=ETH_IP, ip_proto=PROTO_TCP, ip_dst=METADATA_ADDRESS, tcp_dst=HTTP_PORT)
     yield flow(Rule.TO_METADATA, Priority.HIGH, request, Goto(Table.SERVICE_NAT))
+    question = matching(eth_type=ETH_IP, ip_proto=PROTO_TCP, ip_dst=RESOLVER_ADDRESS, tcp_dst=DNS_PORT)
+    yield flow(Rule.TO_RESOLVER, Priority.HIGH, question, Goto(Table.SERVICE_NAT))
     yield drop(Rule.DROP_METADATA, Priority.LOW, matching(eth_type=ETH_IP, ip_dst=METADATA_ADDRESS))
     yield drop(Rule.DROP_SERVICE_PORT, Priority.MISS)
     yield drop(Rule.DROP_SERVICE_UNTRANSLATED, Priority.MISS)

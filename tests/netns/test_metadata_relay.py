@@ -177,7 +177,7 @@ def test_g1_a_network_without_our_gateway_has_it_too(lab: Lab, api: NodeApi, mod
     network = make_network(lab, f"without-{mode}", cidr, router, segment=segment, gateway_mode=mode)
     (vm,) = ready([lab.create_vm(f"w{mode[:2]}", lab.nodes[0], network["id"], client=client)])
     assert asked(vm)["node"] == "n1"
-    routes = netns.query(vm.namespace, "-4", "route", "show", METADATA)
+    routes = netns.query(vm.namespace, "-4", "route", "show", "169.254.169.252/30")
     assert [route["dev"] for route in routes] == [INTERFACE] and "gateway" not in routes[0]
     lab.delete_vm(vm)
 

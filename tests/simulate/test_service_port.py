@@ -10,7 +10,7 @@ import pytest
 from flows.fabric import Fabric, Journey
 from flows.model import AddressPair, Binding, GatewayMode, Migration, MigrationPhase, NetworkChange, PortChange
 from flows.packet import Packet, packet
-from flows.pipeline import GATEWAY_MAC, METADATA_ADDRESS, SERVICE_MAC, SERVICE_OFPORT, carrier_address
+from flows.pipeline import GATEWAY_MAC, METADATA_ADDRESS, RESOLVER_ADDRESS, SERVICE_MAC, SERVICE_OFPORT, carrier_address
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_TCP, PROTO_UDP
 from flows.rules import Rule
 from flows.simulate import Drop, Reason
@@ -87,6 +87,7 @@ def test_a_network_that_is_not_routed_here_has_metadata_whatever_mac_it_is_sent_
     through = Fabric.of(world().apply(2, [NetworkChange(network.id, network)]))
     for mac in (GATEWAY_MAC, 0x0200000000FE):
         through = there_and_back(BLUE_1, metadata(BLUE_1, mac=mac), through)
+        through = there_and_back(BLUE_1, tcp(BLUE_1, RESOLVER_ADDRESS, 53, mac, tcp_src=4001), through)
 
 
 def test_a_guest_that_has_it_on_link_is_answered_by_arp() -> None:

@@ -19,7 +19,7 @@ from agent.relay.limits import Rate
 from agent.relay.stream import Stream
 from agent.relay.upstream import Away
 
-QUESTION = bytes(dnslib.DNSRecord.question("www.example.org", "AAAA").pack())
+QUESTION = b"\x12\x34" + bytes(dnslib.DNSRecord.question("www.example.org", "AAAA").pack())[2:]
 
 
 @dataclass

@@ -143,9 +143,9 @@ METADATA_BY = (HostRoute(IPv4Network("169.254.0.0/16"), IPv4Address("10.0.0.9"))
     ("mode", "routes", "coded"),
     [
         (GatewayMode.SHARED, ROUTES[:1], "0cac10 0a000009 00 0a000001"),
-        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 20a9fea9fe 00000000"),
-        (GatewayMode.NONE, (), "20a9fea9fe 00000000"),
-        (GatewayMode.EXTERNAL, (), "20a9fea9fe 00000000 00 0a000001"),
+        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 1ea9fea9fc 00000000"),
+        (GatewayMode.NONE, (), "1ea9fea9fc 00000000"),
+        (GatewayMode.EXTERNAL, (), "1ea9fea9fc 00000000 00 0a000001"),
         (GatewayMode.NONE, METADATA_BY, "10a9fe 0a000009"),
         (GatewayMode.SHARED, (HostRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.9")),), "00 0a000009"),
         (GatewayMode.SHARED, (), ""),
@@ -154,6 +154,12 @@ METADATA_BY = (HostRoute(IPv4Network("169.254.0.0/16"), IPv4Address("10.0.0.9"))
 def test_classless_routes(mode: GatewayMode, routes: tuple[HostRoute, ...], coded: str) -> None:
     held = with_network(mode, subnets=(model.subnet(mode, host_routes=routes),))
     assert offer(held, ALL, mode).option(121) == bytes.fromhex(coded.replace(" ", ""))
+
+
+def test_a_machine_that_is_no_vm_gets_no_route_to_what_nodes_offer_vms() -> None:
+    held = model.cloud(ports=(model.port(GatewayMode.NONE, binding=None),))
+    port, network = held.ports["port-none"], held.networks["net-none"]
+    assert option.CLASSLESS_ROUTES not in option.payloads(port, network, network.subnets[0], None)
 
 
 def test_lease_without_end_has_no_renewal() -> None:
