@@ -11,11 +11,14 @@ import urllib3
 
 
 class ClientError(Exception):
-    """A request did not get through; `status` is the HTTP status, 0 when there was no answer."""
+    """A request did not get through; `status` is the HTTP status, 0 when there was no answer. `slow`: it was taken, and
+    the time for the answer is over.
+    """
 
-    def __init__(self, text: str, status: int = 0) -> None:
+    def __init__(self, text: str, status: int = 0, *, slow: bool = False) -> None:
         super().__init__(text)
         self.status = status
+        self.slow = slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class Client:
                     raise ClientError(f"{url}{path}: more than {most} bytes", answer.status)
                 answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            raise ClientError(f"{url}: {error}") from error
+            slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+            raise ClientError(f"{url}: {error}", slow=slow) from error
         said = answer.headers
         wait = said.get("Retry-After", "")
         retry_after = int(wait) if wait.isascii() and wait.isdigit() else None

@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from agent.relay.dns import Dns
 from agent.relay.http import Http
 from agent.relay.limits import Admission, Rate
 from agent.relay.stream import Stream
-from agent.relay.upstream import REQUESTS, Asked, Upstream
+from agent.relay.upstream import Asked, Upstream
 from flows.pipeline import carried_port
 from flows.protocols import DNS_PORT, HTTP_PORT
 
@@ -35,7 +36,7 @@ _AT_ONCE = 64  # taken before others of the loop have their turn
 _LONGEST_S = 300.0  # of a connection, whatever goes over it
 _PAUSE_S = 0.1  # without a free file descriptor
 _STOP_S = 2.0
-_CONNECT_S, _READ_S = 1.0, 5.0
+_CONNECT_S = 1.0
 # questions of one VM, a second and at once
 _DNS_RATE, _DNS_BURST = 50.0, 200.0
 _RESET = struct.pack("ii", 1, 0)  # struct linger (socket(7)): close() is a reset
@@ -47,6 +48,17 @@ class Service(IntEnum):
     METADATA = HTTP_PORT
     DNS = DNS_PORT
 
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How many requests there may be at the controllers at once, and the seconds in which one is to be answered."""
+
+    requests: int
+    read_s: float
+
+
+# the controller itself waits for other name servers, each question for up to 15 s
+_ASKED = {Service.METADATA: _Asking(16, 5.0), Service.DNS: _Asking(64, 17.0)}
 
 Serve = Callable[[Stream, int], Awaitable[None]]
 
@@ -65,13 +77,18 @@ class Relay:
     """`start`, `listen` and `stop` from one thread."""
 
     def __init__(self, config: AgentConfig, client: Asked | None = None) -> None:
-        self._client = client or Client(
-            config.api_urls,
-            config.api_token,
-            connections=REQUESTS,
-            connect_timeout=_CONNECT_S,
-            read_timeout=_READ_S,
-        )
+        """`client` is for both services, in place of one for each."""
+        self._clients = {
+            service: client
+            or Client(
+                config.api_urls,
+                config.api_token,
+                connections=asked.requests,
+                connect_timeout=_CONNECT_S,
+                read_timeout=asked.read_s,
+            )
+            for service, asked in _ASKED.items()
+        }
         self._node_path = f"/v1/nodes/{quote(config.node, safe='')}"
         self._metadata_rate = Rate(config.metadata_rate, config.metadata_burst)
         self._loop = asyncio.new_event_loop()
@@ -99,10 +116,14 @@ class Relay:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        upstream = Upstream(self._client, self._node_path)
+        # one each: names that take long to be found keep nobody from metadata
+        upstreams = {
+            service: Upstream(client, self._node_path, _ASKED[service].requests)
+            for service, client in self._clients.items()
+        }
         self._services = {
-            Service.METADATA: Http(upstream, self._metadata_rate).serve,
-            Service.DNS: Dns(upstream, Rate(_DNS_RATE, _DNS_BURST)).serve,
+            Service.METADATA: Http(upstreams[Service.METADATA], self._metadata_rate).serve,
+            Service.DNS: Dns(upstreams[Service.DNS], Rate(_DNS_RATE, _DNS_BURST)).serve,
         }
         try:
             self._loop.run_forever()
@@ -111,7 +132,8 @@ class Relay:
             for task in self._connections:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
-            upstream.close()
+            for upstream in upstreams.values():
+                upstream.close()
             self._loop.close()
 
     def _listen(self, sockets: dict[Service, socket.socket]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -14,12 +15,8 @@ from agent.client import Answer, ClientError
 
 LOG = logging.getLogger(__name__)
 
-REQUESTS = 16
-"""At the controllers at once, of all ports."""
-
 _OF_ONE_PORT = 2
 _LONGEST_QUEUE_S = 5.0
-_QUICKLY_S = 1.5  # who has failed in less may have another try
 _AWAY_S = 1.0  # for so long nobody is asked after nobody has answered
 _MOST_BYTES = 1 << 20
 _UNAUTHORIZED = 401
@@ -47,13 +44,14 @@ class Asked(Protocol):
 class Upstream:
     """Use from the event loop that runs when it is first asked."""
 
-    def __init__(self, client: Asked, node_path: str, clock: Callable[[], float] = monotonic) -> None:
-        """`node_path` is that of the node in the API, quoted."""
+    def __init__(
+        self, client: Asked, node_path: str, requests: int = 16, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """`node_path` is that of the node in the API, quoted; `requests` may be under way at once, of all ports."""
         self._client = client
         self._node_path = node_path
         self._clock = clock
-        self._threads = ThreadPoolExecutor(REQUESTS, "relay")
-        self._slots = asyncio.Semaphore(REQUESTS)
+        self._slots = asyncio.Semaphore(requests)
         self._of_port: dict[int, tuple[asyncio.Semaphore, int]] = {}
         self._away_until = 0.0
         self._complaint = ""
@@ -70,7 +68,6 @@ class Upstream:
 
     def close(self) -> None:
         """What is under way is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     async def _ask(
@@ -82,11 +79,12 @@ class Upstream:
             async with asyncio.timeout(_LONGEST_QUEUE_S) as queued, self._slot(port_key):
                 queued.reschedule(None)
                 call = (method, path, body, content_type, again)
-                answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, *call)
+                answer = await _in_thread(lambda: self._call(*call))
         except TimeoutError:
             raise Away from None
         except ClientError as error:
-            self._failed(str(error))
+            # that one answer takes long says nothing of the others: a VM may be to blame for it
+            self._failed(str(error), for_all=not error.slow)
             raise Away from error
         if answer.status == _UNAUTHORIZED:  # the token of the agent, not of the VM
             self._failed("the controller does not know the agent's token")
@@ -97,18 +95,19 @@ class Upstream:
         return answer
 
     def _call(self, method: str, path: str, body: bytes | None, content_type: str, again: bool) -> Answer:
-        url, began = self._client.url, self._clock()
+        url = self._client.url
         try:
             return self._client.ask(method, path, body, content_type, _MOST_BYTES)
-        except ClientError:
+        except ClientError as error:
             # the connection was kept alive and the controller has just closed it, or it is another one's turn
             self._client.next_url(url)
-            if not again or self._clock() - began > _QUICKLY_S:
+            if error.slow or not again:
                 raise
             return self._client.ask(method, path, body, content_type, _MOST_BYTES)
 
-    def _failed(self, complaint: str) -> None:
-        self._away_until = self._clock() + _AWAY_S
+    def _failed(self, complaint: str, *, for_all: bool = True) -> None:
+        if for_all:
+            self._away_until = self._clock() + _AWAY_S
         if complaint != self._complaint:
             self._complaint = complaint
             LOG.warning("requests of VMs are not answered: %s", complaint)
@@ -127,3 +126,25 @@ class Upstream:
                 del self._of_port[port_key]
             else:
                 self._of_port[port_key] = (of_port, users - 1)
+
+
+async def _in_thread(call: Callable[[], Answer]) -> Answer:
+    """In one that the process does not wait for when it ends, as it would for those of an executor."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Answer] = loop.create_future()
+
+    def end(settle: Callable[[], None]) -> None:
+        if not done.done():
+            settle()
+
+    def work() -> None:
+        settle: Callable[[], None]
+        try:
+            settle = partial(done.set_result, call())
+        except Exception as error:
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end, settle)
+
+    threading.Thread(target=work, name="relay request", daemon=True).start()
+    return await done

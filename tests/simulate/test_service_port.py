@@ -7,7 +7,9 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from flows.compile import compile_node
 from flows.fabric import Fabric, Journey
+from flows.ir import Output
 from flows.model import AddressPair, Binding, GatewayMode, Migration, MigrationPhase, NetworkChange, PortChange
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_MAC, METADATA_ADDRESS, RESOLVER_ADDRESS, SERVICE_MAC, SERVICE_OFPORT, carrier_address
@@ -135,6 +137,15 @@ def test_nothing_else_is_there(fields: dict[str, int]) -> None:
 def test_a_gateway_has_nothing_else_either(port: int) -> None:
     drop = dropped(send(BLUE_1, tcp(BLUE_1, OWN_GATEWAY, port)))
     assert drop is not None and drop.rule is Rule.DROP_GATEWAY
+
+
+def test_only_what_is_translated_gets_to_the_relay() -> None:
+    """Conntrack leaves as it is what it finds invalid, and what it has no room for."""
+    flows = compile_node(world(), "n1").flows()
+    towards = [each for each in flows if Output(SERVICE_OFPORT) in each.actions]
+    sources = {(match["reg6"], match["ip_src"]) for match in ({n: v for n, v, _ in each.match} for each in towards)}
+    local = {sender.key for sender in VMS if sender.node == "n1"}
+    assert sources == {(key, carrier_address(key)) for key in local} and len(towards) == len(local)
 
 
 def test_the_relay_begins_nothing() -> None:
