@@ -1,4 +1,4 @@
-"""What the API was given for machines. It is not in the snapshot, where only its revision is: 64 KB a machine is much."""
+"""What the API was given for machines. The snapshot has its revision alone: 64 KB for each machine is much."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PORTS = (
     select(_P.id)
     # as _MACHINE says it, but by indexes
     .where(or_(_P.device_id == bindparam("machine"), and_(_P.id == bindparam("machine"), _P.device_id == "")))
-    .where(_PROJECT == bindparam("project"))
+    .where(bindparam("project") == _PROJECT)
     .order_by(_P.key)
 )
 _TOUCH = update(ports).where(_P.id == bindparam("port")).values(revision=bindparam("new"))

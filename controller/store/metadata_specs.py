@@ -1,7 +1,7 @@
 """What the API is given for machines, as `specs` says the rest.
 
-The methods of `Store`. A machine is named by one of its ports: those of a project with one `device_id`, or a port without
-one by itself. What it was given goes with its last port.
+The methods of `Store`. A machine is named by one of its ports: those of a project with one `device_id`, or a port
+without one by itself. What it was given goes with its last port.
 
     get_metadata(port_id) -> MachineRecord
     update_metadata(port_id, changes: Mapping[str, Any], actor: str) -> Written[MachineRecord]
@@ -22,8 +22,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class MachineMetadata:
-    """`public_keys`: by name, as lines of authorized_keys. `vendor_data`: what the operator gives in place of that of the
-    configuration. `password`: as the machine has told it, encrypted by itself. `revision`: of the last change.
+    """`public_keys`: by name, as lines of authorized_keys. `vendor_data`: what the operator gives in place of that of
+    the configuration. `password`: as the machine has told it, encrypted by itself. `revision`: of the last change.
     """
 
     public_keys: Mapping[str, str] = field(default_factory=dict)

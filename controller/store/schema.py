@@ -482,8 +482,8 @@ quotas = Table(
     Column("value", Integer, nullable=False),
 )
 
-# What the API was given for a machine, and the password that it has told. `machine_id` is the device_id of its ports, or
-# the id of a port that has none; `project_id` is "" for ports of no project, for NULL would escape the key.
+# What the API was given for a machine, and the password that it has told. `machine_id` is the device_id of its ports,
+# or the id of a port that has none; `project_id` is "" for ports of no project, for NULL would escape the key.
 machine_metadata = Table(
     "machine_metadata",
     metadata,
