@@ -132,7 +132,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="nova-metadata: machines that are Nova's (ports with a device_id) are answered by it; empty: by us.",
         ),
         cfg.StrOpt("shared_secret", default="", secret=True, help="Nova's [neutron] metadata_proxy_shared_secret."),
-        cfg.IntOpt("nova_timeout", default=10, min=1, help="Seconds that Nova may take for an answer."),
+        cfg.IntOpt("nova_timeout", default=4, min=1, help="Seconds that Nova may take for an answer."),
     ],
     "quota": [
         cfg.IntOpt("floating_ips", default=10, min=-1, help="Floating IPs that a project may have; -1: any number."),

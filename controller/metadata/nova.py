@@ -26,7 +26,7 @@ class NovaSettings:
 
     url: str
     secret: str
-    timeout: float = 10.0
+    timeout: float = 4.0
 
     def __repr__(self) -> str:  # the secret must not get into a log by way of a dataclass
         return f"NovaSettings({self.url})"
