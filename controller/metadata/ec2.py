@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from controller import injection
 from controller.metadata.documents import BYTES, Content, Directory, Document, text
 from controller.metadata.machine import Machine
+from flows.model import Ipv6Mode
 
 VERSIONS: Final = (
     "1.0",
@@ -18,6 +20,8 @@ VERSIONS: Final = (
     "2008-02-01",
     "2008-09-01",
     "2009-04-04",
+    # none of Nova's: what cloud-init asks for first, to learn of all interfaces
+    "2016-09-02",
 )
 
 
@@ -28,6 +32,29 @@ def _public_keys(machine: Machine) -> Content | None:
     return Directory(
         {str(index): Directory({"openssh-key": text(key)}, name) for index, (name, key) in enumerate(keys)}
     )
+
+
+def _network(machine: Machine) -> Directory:
+    macs: dict[str, Content] = {each.port.mac: _interface(index, each) for index, each in enumerate(machine.interfaces)}
+    return Directory({"interfaces": Directory({"macs": Directory(macs)})})
+
+
+def _interface(index: int, interface: injection.Interface) -> Directory:
+    port, network = interface.port, interface.network
+    modes = {subnet.id: subnet.mode for subnet in network.ipv6_subnets}
+    # who reads of one asks for it by DHCPv6
+    leased = [each.address for each in port.ipv6_addresses if modes.get(each.subnet_id) is Ipv6Mode.STATEFUL]
+    values: dict[str, object] = {
+        "device-number": index,
+        "interface-id": port.id,
+        "local-ipv4s": "\n".join(str(each.fixed_ip.address) for each in interface.addresses),
+        "mac": port.mac,
+    }
+    if interface.addresses:
+        values["subnet-ipv4-cidr-block"] = interface.addresses[0].subnet.cidr
+    if leased:
+        values["ipv6s"] = "\n".join(map(str, leased))
+    return Directory({name: text(value) for name, value in values.items()})
 
 
 # name, the version that brought it, and what it is (None: not of this machine). Nothing here knows of images and disks.
@@ -51,6 +78,8 @@ _META_DATA: Final[tuple[tuple[str, str, Callable[[Machine], Content | None]], ..
     ),
     ("placement", "2008-02-01", lambda machine: Directory({"availability-zone": text(machine.availability_zone)})),
     ("instance-action", "2008-09-01", lambda machine: text("none")),
+    ("mac", "2016-09-02", lambda machine: text(machine.interfaces[0].port.mac)),
+    ("network", "2016-09-02", _network),
 )
 
 

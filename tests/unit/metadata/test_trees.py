@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
+from ipaddress import IPv6Network
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ import pytest
 from controller.metadata import ec2, openstack
 from controller.metadata.machine import Defaults
 from controller.store.metadata_specs import MachineMetadata
+from flows.model import Ipv6FixedIp, Ipv6Mode, Ipv6Subnet
 from tests.unit.metadata.model import GIVEN, KEY, NETWORK, OTHER, WEB, Cloud, port
 
 BASE = ["ami-id", "ami-launch-index", "ami-manifest-path", "hostname", "instance-id", "local-ipv4"]
 BASE += ["public-keys/", "reservation-id", "security-groups"]
 NAMES = ["local-hostname", "public-hostname", "public-ipv4"]
 TYPE, PLACE, ACTION = ["instance-type"], ["placement/"], ["instance-action"]
+INTERFACES = ["mac", "network/"]
 EC2 = {
     "1.0": BASE,
     "2007-01-19": BASE + NAMES,
@@ -27,7 +31,8 @@ EC2 = {
     "2008-02-01": BASE + NAMES + TYPE + PLACE,
     "2008-09-01": BASE + NAMES + TYPE + PLACE + ACTION,
     "2009-04-04": BASE + NAMES + TYPE + PLACE + ACTION,
-    "latest": BASE + NAMES + TYPE + PLACE + ACTION,
+    "2016-09-02": BASE + NAMES + TYPE + PLACE + ACTION + INTERFACES,
+    "latest": BASE + NAMES + TYPE + PLACE + ACTION + INTERFACES,
 }
 FILES = ["meta_data.json", "user_data"]
 FIELDS = {"uuid", "meta", "public_keys", "keys", "hostname", "name", "launch_index", "availability_zone"}
@@ -140,6 +145,28 @@ def test_nocloud_has_the_same_at_the_root(cloud: Cloud) -> None:
     assert cloud.ask("user-data") == (200, GIVEN.user_data)
     assert cloud.text("vendor-data") == "#cloud-config\n{}"
     assert document(cloud, "network-config")["ethernets"]["eth0"]["match"] == {"macaddress": WEB.mac}
+
+
+def test_ec2_says_of_all_interfaces_by_mac() -> None:
+    second = port(6, OTHER, project_id="p", device_id="vm-1")
+    cloud = Cloud(WEB, second)
+    place = "latest/meta-data/network/interfaces/macs"
+    assert cloud.text(place) == f"{WEB.mac}/\n{second.mac}/"
+    values = {name: cloud.text(f"{place}/{second.mac}/{name}") for name in cloud.text(f"{place}/{second.mac}").split()}
+    assert values == {
+        "device-number": "1",
+        "interface-id": second.id,
+        "local-ipv4s": "10.0.0.6",
+        "mac": second.mac,
+        "subnet-ipv4-cidr-block": "10.0.0.0/24",
+    }
+    assert cloud.text("latest/meta-data/mac", 6) == WEB.mac
+    stateful = Ipv6Subnet("s6", IPv6Network("2001:db8::/64"), mode=Ipv6Mode.STATEFUL)
+    slaac = Ipv6Subnet("s7", IPv6Network("2001:db8:1::/64"))
+    addresses = tuple(Ipv6FixedIp(each.id, each.cidr[9]) for each in (stateful, slaac))
+    cloud.snapshot = replace(cloud.snapshot, networks={NETWORK.id: replace(NETWORK, ipv6_subnets=(stateful, slaac))})
+    cloud.snapshot = replace(cloud.snapshot, ports={WEB.id: replace(WEB, device_id="", ipv6_addresses=addresses)})
+    assert cloud.text(f"{place}/{WEB.mac}/ipv6s") == "2001:db8::9"
 
 
 NOT_THERE = [
