@@ -122,7 +122,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             default="",
             help="File with a JSON object: the vendor data of machines that were not given any of their own.",
         ),
-        cfg.IntOpt("rate", default=20, min=1, help="Requests a second that are answered to one machine."),
+        cfg.IntOpt("rate", default=50, min=1, help="Requests a second that are answered to one machine."),
         cfg.IntOpt(
             "burst", default=200, min=1, help="Requests that are answered to one machine at once above that rate."
         ),

@@ -43,7 +43,7 @@ class MetadataSettings:
 
     defaults: Defaults = Defaults()
     nova: NovaSettings | None = None
-    rate: int = 20
+    rate: int = 50
     burst: int = 200
 
 

@@ -207,7 +207,7 @@ def test_without_a_database_what_was_asked_before_is_answered(world: World, monk
 
 def test_a_flood_is_told_to_wait_and_counted(world: World) -> None:
     port = bound(world)
-    replies = [ask(world, port, "latest") for _ in range(250)]
+    replies = [ask(world, port, "latest") for _ in range(400)]
     assert {reply.status for reply in replies} == {200, 429}
     assert replies[-1].headers["Retry-After"] == "1"
     told = world.call("GET", "/metrics").data.decode()
