@@ -93,7 +93,10 @@ class World:
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
         registry = CollectorRegistry()
-        self.metadata = MetadataService(self.store, lambda: self._snapshot, MetadataSettings(), registry)
+        self.now = 0.0  # by which machines are allowed more requests for metadata
+        self.metadata = MetadataService(
+            self.store, lambda: self._snapshot, MetadataSettings(), registry, lambda: self.now
+        )
         self.services = Services(
             store=self.store,
             snapshot=lambda: self._snapshot,
