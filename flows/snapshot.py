@@ -13,6 +13,8 @@ from typing import Any
 
 from flows.model import (
     Change,
+    DnsZone,
+    DnsZoneChange,
     FloatingIp,
     FloatingIpChange,
     Network,
@@ -70,6 +72,9 @@ class Snapshot:
     groups_by_rule: Mapping[int, str] = field(default_factory=dict)
     # the groups that have a rule about the members of a group
     groups_by_remote: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    dns_zones: Mapping[str, DnsZone] = field(default_factory=dict)
+    # a public one, and private ones of projects
+    dns_zones_by_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how many bound ports of a node are in a group
     group_presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
@@ -84,6 +89,7 @@ class Snapshot:
         floating_ips: Iterable[FloatingIp] = (),
         security_groups: Iterable[SecurityGroup] = (),
         provider_rules: Iterable[ProviderRule] = (),
+        dns_zones: Iterable[DnsZone] = (),
     ) -> Snapshot:
         changes: list[Change] = [NetworkChange(network.id, network) for network in networks]
         changes += [PortChange(port.id, port) for port in ports]
@@ -91,6 +97,7 @@ class Snapshot:
         changes += [FloatingIpChange(floating_ip.id, floating_ip) for floating_ip in floating_ips]
         changes += [SecurityGroupChange(group.id, group) for group in security_groups]
         changes += [ProviderRuleChange(rule.id, rule) for rule in provider_rules]
+        changes += [DnsZoneChange(zone.id, zone) for zone in dns_zones]
         return Snapshot(0).apply(revision, changes)
 
     def apply(self, revision: int, changes: Iterable[Change]) -> Snapshot:
@@ -110,6 +117,8 @@ class Snapshot:
                     draft.security_group(id_, group)
                 case ProviderRuleChange(id=id_, new=rule):
                     draft.provider_rule(id_, rule)
+                case DnsZoneChange(id=id_, new=zone):
+                    draft.dns_zone(id_, zone)
         return replace(self, revision=revision, **draft.maps())
 
     def local_ports(self, node: str) -> list[Port]:
@@ -319,3 +328,9 @@ class _Draft:
 
     def provider_rule(self, id_: str, new: ProviderRule | None) -> None:
         self._store("provider_rules", self._base.provider_rules, id_, new)
+
+    def dns_zone(self, id_: str, new: DnsZone | None) -> None:
+        old = self._store("dns_zones", self._base.dns_zones, id_, new)
+        for zone, add in ((old, False), (new, True)):
+            if isinstance(zone, DnsZone):
+                self._index("dns_zones_by_name", self._base.dns_zones_by_name, zone.name, id_, add)
