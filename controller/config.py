@@ -124,6 +124,8 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         ),
         cfg.IntOpt("ports", default=-1, min=-1, help="Ports that a project may have; -1: any number."),
         cfg.IntOpt("fixed_ips", default=-1, min=-1, help="Addresses that its ports may have; -1: any number."),
+        cfg.IntOpt("dns_zones", default=10, min=-1, help="DNS zones that a project may have; -1: any number."),
+        cfg.IntOpt("dns_records", default=500, min=-1, help="Records that each of them may have; -1: any number."),
     ],
     "project_networks": [
         cfg.StrOpt(
@@ -274,6 +276,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 networks=conf.quota.networks,
                 ports=conf.quota.ports,
                 fixed_ips=conf.quota.fixed_ips,
+                dns_zones=conf.quota.dns_zones,
+                dns_records=conf.quota.dns_records,
             ),
             project_physical_network=conf.project_networks.physical_network or None,
             holds=HoldPolicy(conf.dhcp.force_release, conf.addresses.disassociate_timeout),

@@ -452,6 +452,8 @@ class DnsRecord:
 class DnsZone:
     """`name` as a record's. `records` by their name, each name's in order of type and data.
 
+    A name that only has others below it is among `records` with none.
+
     `network_ids`: ports of these networks have names in the zone, if they are of its project or it is of none. `ttl`
     is that of these names, and of answers that there is nothing (RFC 2308).
     """

@@ -45,6 +45,8 @@ class Resource(StrEnum):
     SECURITY_GROUP_RULE = "security_group_rule"
     DEFAULT_RULE = "default_security_group_rule"
     PROVIDER_RULE = "provider_rule"
+    DNS_ZONE = "dns_zone"
+    DNS_RECORD = "dns_record"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -130,6 +132,16 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PROVIDER_RULE, Verb.SHOW): _OPERATORS,
     (Resource.PROVIDER_RULE, Verb.CREATE): _ADMINS,
     (Resource.PROVIDER_RULE, Verb.DELETE): _ADMINS,
+    (Resource.DNS_ZONE, Verb.LIST): _USERS,
+    (Resource.DNS_ZONE, Verb.SHOW): _USERS,
+    (Resource.DNS_ZONE, Verb.CREATE): _WRITERS,
+    (Resource.DNS_ZONE, Verb.UPDATE): _WRITERS,
+    (Resource.DNS_ZONE, Verb.DELETE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.LIST): _USERS,
+    (Resource.DNS_RECORD, Verb.SHOW): _USERS,
+    (Resource.DNS_RECORD, Verb.CREATE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.UPDATE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.DELETE): _WRITERS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
@@ -155,6 +167,8 @@ ADMIN_NETWORK_FIELDS = frozenset(
     }
 )
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
+# who is told what a zone holds, and who may write to it
+ADMIN_DNS_ZONE_FIELDS = frozenset({"scope", "project_id"})
 
 
 @dataclass(frozen=True, slots=True)

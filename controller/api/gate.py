@@ -18,6 +18,8 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import (
     addresses,
     bindings,
+    dns_records,
+    dns_zones,
     floating_ip_pools,
     floating_ips,
     health,
@@ -211,6 +213,8 @@ def make_app(services: Services) -> Gate:
         *quotas.ROUTES,
         *security_groups.ROUTES,
         *security_group_rules.ROUTES,
+        *dns_zones.ROUTES,
+        *dns_records.ROUTES,
         *revisions.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
+from flows.host_name import host_name
 from flows.model import HostRoute, Network, Port, Subnet
 
 PAD: Final = 0
@@ -138,7 +139,7 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         SUBNET_MASK: subnet.cidr.netmask.packed,
         INTERFACE_MTU: network.mtu.to_bytes(2, "big"),
         DNS_SERVERS: b"".join(server.packed for server in subnet.dns_servers),
-        HOST_NAME: host_name(port.hostname),
+        HOST_NAME: _ascii(host_name(port.hostname)),
         DOMAIN_NAME: _ascii(network.dns_domain),
         DOMAIN_SEARCH: _search_list(network.dns_domain),
     }
@@ -161,18 +162,6 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
 
 def lease_seconds(network: Network) -> int:
     return max(1, min(network.lease_time, FOREVER))
-
-
-def host_name(name: str) -> bytes:
-    """A host name that a guest can take (Linux: 64 characters): of a longer one its first label.
-
-    Of a label that is itself too long the first 2 and the last 60 characters, as in nova-network.
-    """
-    if len(name) > _MAX_LABEL:
-        name = name.partition(".")[0]
-    if len(name) > _MAX_LABEL:
-        name = f"{name[:2]}-{name[-60:]}"
-    return _ascii(name)
 
 
 def classless_routes(routes: Sequence[HostRoute], router: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
@@ -89,10 +89,18 @@ def load_model(connection: Connection, ids: Sequence[str] | None = None) -> list
             project_id=row.project_id,
             ttl=row.ttl,
             network_ids=tuple(linked.get(row.id, ())),
-            records={
-                name: tuple(sorted(records, key=lambda record: (record.type, record.data)))
-                for name, records in held.get(row.id, {}).items()
-            },
+            records=_by_name(row.name, held.get(row.id, {})),
         )
         for row in _rows(connection, _ZONES, dns_zones.c.id, ids)
     ]
+
+
+def _by_name(zone: str, held: Mapping[str, list[DnsRecord]]) -> dict[str, tuple[DnsRecord, ...]]:
+    """Also the names between those that have records and the zone's own."""
+    found = {name: tuple(sorted(records, key=lambda one: (one.type, one.data))) for name, records in held.items()}
+    for name in held:
+        above = name.partition(".")[2]
+        while name != zone and above != zone and above not in found:
+            found[above] = ()
+            above = above.partition(".")[2]
+    return found

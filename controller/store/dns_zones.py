@@ -68,6 +68,8 @@ def update_zone(tx: Transaction, zone_id: str, changes: Mapping[str, Any], limit
             code, why = ("immutable", "cannot change") if known else ("unknown_field", "is unknown")
             raise Invalid(code, f"{name} of a DNS zone {why}", name)
     values = {name: value for name, value in changes.items() if name != "network_ids"}
+    if "scope" in values:
+        values["scope"] = values["scope"].value
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     if values.keys() & {"scope", "project_id"}:
         scope = ZoneScope(values.get("scope", row.scope))
@@ -83,7 +85,7 @@ def update_zone(tx: Transaction, zone_id: str, changes: Mapping[str, Any], limit
     if "network_ids" in changes:
         wanted = sorted(changes["network_ids"])
         if wanted != list(tx.connection.execute(_NETWORKS, {"zone": zone_id}).scalars()):
-            _require_networks(tx.connection, wanted)
+            _require_networks(tx.connection, changes["network_ids"])
             tx.connection.execute(delete(dns_zone_networks).where(_N.zone_id == zone_id))
             _link(tx, zone_id, wanted)
             told["network_ids"] = wanted
