@@ -94,6 +94,21 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/provider-rules", {"cidr": "198.51.100.0/24"}, {"admin"}),
     ("GET", "/v1/provider-rules/{dropped}", None, {"admin", "reader"}),
     ("DELETE", "/v1/provider-rules/{dropped}", None, {"admin"}),
+    ("GET", "/v1/dns-zones", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/dns-zones", {"name": "new.example"}, {"admin", "member-a"}),
+    ("GET", "/v1/dns-zones/{zone}", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/dns-zones/{zone}", {"ttl": 5}, {"admin", "member-a"}),
+    ("DELETE", "/v1/dns-zones/{zone}", None, {"admin", "member-a"}),
+    ("GET", "/v1/dns-records", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/dns-records",
+        {"zone_id": "{zone}", "name": "ftp", "type": "A", "data": "192.0.2.7"},
+        {"admin", "member-a"},
+    ),
+    ("GET", "/v1/dns-records/{record}", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/dns-records/{record}", {"ttl": 5}, {"admin", "member-a"}),
+    ("DELETE", "/v1/dns-records/{record}", None, {"admin", "member-a"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
@@ -138,6 +153,9 @@ def _furnish(world: World) -> dict[str, str]:
     template = world.ok("GET", "/v1/default-security-group-rules")["default_security_group_rules"][0]
     dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
+    zone = world.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]["id"]
+    record = {"zone_id": zone, "name": "www", "type": "A", "data": "192.0.2.1"}
+    names |= {"zone": zone, "record": world.ok("POST", "/v1/dns-records", record)["dns_record"]["id"]}
     world.hold(own, "10.0.0.99")
     return names | {"template": template["id"], "dropped": dropped["id"]}
 
