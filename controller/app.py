@@ -33,6 +33,7 @@ from controller.api.services import Services
 from controller.arrivals import Arrivals
 from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.dns.transfer import TransferServer
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.mutes import Mutes
@@ -136,6 +137,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         compat.serve_connections(self._connections)
         self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
+        transfer = settings.zone_transfer
+        self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
 
     def _written(self) -> None:
         """What has been written goes to the switches before its writer goes on: an answer may take a while to make."""
@@ -175,6 +178,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
         ]
+        if self._transfer is not None:
+            self.threads += self._transfer.start(self.counters)
         self._api.start()
 
     def _gateway_period(self) -> float:

@@ -20,6 +20,8 @@ from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.dns import transfer_settings
+from controller.dns.transfer_settings import TransferSettings
 from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
 
@@ -87,6 +89,40 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             min=0,
             max=4000,
             help="Seconds for which a port is not heard about what it floods the controller with; 0: always heard.",
+        ),
+    ],
+    "dns": [
+        cfg.HostAddressOpt(
+            "transfer_listen", default=None, help="Address at which outside name servers get the zones; empty: nobody."
+        ),
+        cfg.PortOpt("transfer_port", default=53, min=1, help="Port there, TCP and UDP."),
+        cfg.MultiStrOpt(
+            "transfer_secondary",
+            default=[],
+            help="ADDRESS[:PORT] [KEY], once for each name server that gets the zones, and the key that it signs with.",
+        ),
+        cfg.MultiStrOpt(
+            "transfer_key", default=[], secret=True, help="NAME:ALGORITHM:BASE64 of a key (TSIG), once for each."
+        ),
+        cfg.MultiStrOpt(
+            "transfer_name_server",
+            default=[],
+            help="Name of a server that answers for the zones, once for each: their NS records.",
+        ),
+        cfg.StrOpt(
+            "transfer_hostmaster",
+            default="",
+            help="Mailbox in the SOA of the zones; empty: hostmaster at the first name server.",
+        ),
+        cfg.BoolOpt(
+            "transfer_networks",
+            default=False,
+            help="Also the names of ports in the domains of their networks, and of their addresses.",
+        ),
+        cfg.StrOpt(
+            "transfer_catalog",
+            default="",
+            help="Name of a zone that lists all others, for name servers that take them from there (RFC 9432).",
         ),
     ],
     "gateway": [
@@ -181,6 +217,7 @@ class ControllerConfig:
     log_format: str
     log_level: str
     connection_sample: int
+    zone_transfer: TransferSettings | None = None
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -284,6 +321,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             log_format=conf.logging.format,
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
+            zone_transfer=_zone_transfer(conf.dns),
         )
     except (cfg.Error, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -336,6 +374,22 @@ def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
         return parse_credentials(texts)
     except ValueError as error:
         raise ValueError(f"[auth] {error}") from None
+
+
+def _zone_transfer(conf: cfg.GroupAttr) -> TransferSettings | None:
+    try:
+        return transfer_settings.parse(
+            listen=conf.transfer_listen or "",
+            port=conf.transfer_port,
+            secondaries=conf.transfer_secondary,
+            keys=conf.transfer_key,
+            name_servers=conf.transfer_name_server,
+            hostmaster=conf.transfer_hostmaster,
+            networks=conf.transfer_networks,
+            catalog=conf.transfer_catalog,
+        )
+    except ValueError as error:
+        raise ValueError(f"[dns] {error}") from None
 
 
 def _vlan_range(text: str) -> tuple[int, int]:

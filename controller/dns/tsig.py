@@ -53,7 +53,7 @@ def parse_key(text: str) -> Key:
 
 
 def verify(message: bytes, request: Request, key: Key, now: float, prior: bytes = b"") -> bytes:
-    """The MAC of a message, for the answers to it. `prior`: that of the message which it answers. Raises BadSignature."""
+    """The MAC of a message, for its answers. `prior`: that of the message which it answers. Raises BadSignature."""
     signature = request.signature
     if signature is None:
         raise BadSignature("not signed")
@@ -65,7 +65,7 @@ def verify(message: bytes, request: Request, key: Key, now: float, prior: bytes 
     header[_ADDITIONAL_AT:] = additional.to_bytes(2)
     signed = bytes(header) + message[HEADER.size : signature.at]
     variables = _variables(key, signature.time, signature.fudge, signature.error, signature.other)
-    wanted = _mac(key, _with_length(prior) + signed + variables)
+    wanted = _mac(key, _before(prior) + signed + variables)
     if not hmac.compare_digest(wanted, signature.mac):
         raise BadSignature("not by this key")
     if abs(now - signature.time) > signature.fudge:
@@ -80,7 +80,7 @@ def sign(message: bytes, key: Key, now: float, prior: bytes = b"", *, following:
     time = int(now)
     times = _times(time, FUDGE)
     tail = times if following else _variables(key, time, FUDGE, 0, b"")
-    mac = _mac(key, _with_length(prior) + message + tail)
+    mac = _mac(key, _before(prior) + message + tail)
     data = wire_name(key.algorithm) + times + _with_length(mac) + message[:2] + bytes(4)
     record = key.name + struct.pack(">HHIH", Code.TSIG, _CLASS_ANY, 0, len(data)) + data
     counted = bytearray(message)
@@ -99,8 +99,11 @@ def _times(time: int, fudge: int) -> bytes:
     return time.to_bytes(6) + fudge.to_bytes(2)
 
 
+def _before(prior: bytes) -> bytes:
+    return _with_length(prior) if prior else b""
+
+
 def _with_length(octets: bytes) -> bytes:
-    """Nothing where there is nothing before."""
     return len(octets).to_bytes(2) + octets
 
 
