@@ -92,8 +92,8 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         ),
     ],
     "dns": [
-        cfg.HostAddressOpt(
-            "transfer_listen", default=None, help="Address at which outside name servers get the zones; empty: nobody."
+        cfg.StrOpt(
+            "transfer_listen", default="", help="Address at which outside name servers get the zones; empty: nobody."
         ),
         cfg.PortOpt("transfer_port", default=53, min=1, help="Port there, TCP and UDP."),
         cfg.MultiStrOpt(
@@ -379,7 +379,7 @@ def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
 def _zone_transfer(conf: cfg.GroupAttr) -> TransferSettings | None:
     try:
         return transfer_settings.parse(
-            listen=conf.transfer_listen or "",
+            listen=conf.transfer_listen,
             port=conf.transfer_port,
             secondaries=conf.transfer_secondary,
             keys=conf.transfer_key,

@@ -66,6 +66,11 @@ class TransferServer:
             eventlet.spawn(self._look_for_ever, counters),
         ]
 
+    def close(self) -> None:
+        """Answers nobody any more."""
+        self._tcp.close()
+        self._udp.close()
+
     def look(self) -> None:
         """Takes in what the snapshot has new, and tells the secondaries."""
         snapshot, before = self._snapshot(), self._seen

@@ -88,8 +88,8 @@ def notify(id_: int, zone: Exported, settings: TransferSettings) -> bytes:
 
 
 def serial_of(revision: int) -> int:
-    """A zone's serial (RFC 1982: 32 bits, never 0) of the journal's revision, which never goes back."""
-    return revision % 0xFFFFFFFF + 1
+    """A zone's serial (32 bits, RFC 1982): the journal's revision, which never goes back."""
+    return revision & 0xFFFFFFFF
 
 
 class Zones:

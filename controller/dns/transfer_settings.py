@@ -65,6 +65,10 @@ def parse(
     """None: nobody is handed anything. Raises ValueError, with a message that names the option."""
     if not listen:
         return None
+    try:
+        ip_address(listen)
+    except ValueError:
+        raise ValueError(f"transfer_listen: {listen!r} is no address") from None
     known = _keys(keys)
     servers = tuple(_name("transfer_name_server", text) for text in name_servers)
     if not servers:

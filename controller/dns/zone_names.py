@@ -88,10 +88,11 @@ def named_ports(snapshot: Snapshot, zone: DnsZone, label: str) -> list[Port]:
     """The ports that have a label (host name or machine id) as their name in a zone: those of one machine, whose
     first port was made before any other's of that name.
     """
+    machine = label if _LABEL.fullmatch(label) else ""
     found = {
         port.key: port
         for network_id in zone.network_ids
-        for port in (*snapshot.ports_called(network_id, label), *snapshot.ports_of_machine(network_id, label))
+        for port in (*snapshot.ports_called(network_id, label), *snapshot.ports_of_machine(network_id, machine))
         if zone.names(port)
     }
     return of_first_machine([found[key] for key in sorted(found)])
