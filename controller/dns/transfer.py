@@ -11,13 +11,15 @@ import structlog
 from eventlet.green import socket
 
 from controller.dns import transfer_messages as messages
-from controller.dns import tsig, zone_export
+from controller.dns import tsig
 from controller.dns.notifier import Notifier
 from controller.dns.transfer_messages import NOERROR, NOTAUTH, NOTIMP, REFUSED, Zones
 from controller.dns.transfer_request import MAX_REQUEST, QUERY, Malformed, Request, parse
 from controller.dns.transfer_settings import Secondary, TransferSettings
+from controller.dns.zone_export import Export, Said, said
 from controller.dns.zone_wire import Code
 from controller.session_counters import Counters
+from flows.model import Port
 from flows.snapshot import Snapshot
 
 PERIOD: Final = 0.25
@@ -27,12 +29,47 @@ MOST_CONNECTIONS: Final = 32
 IDLE: Final = 30.0
 """Seconds that a secondary may be silent in a connection, or take no byte of a transfer."""
 
-REST: Final = 10
+LONGEST_TURN: Final = 0.01
+"""Seconds of looking after which others get a turn."""
+
+REST: Final = 4
 """How much longer than a look takes it is rested from looking."""
 
 _BACKLOG: Final = 64
 _PAUSE: Final = 0.1
 _TRANSFERS: Final = frozenset({Code.AXFR, Code.IXFR})
+
+
+class _Turn:
+    """Lets others have their turn, DHCP above all, after each few milliseconds of work."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def pause(self) -> None:
+        if time.monotonic() - self._began > LONGEST_TURN:
+            eventlet.sleep(0)
+            self._began = time.monotonic()
+
+
+class _Known:
+    """What was said of ports that are still as they were."""
+
+    def __init__(self) -> None:
+        self._of_port: dict[str, tuple[Port, Said]] = {}
+
+    def about(self, port: Port) -> Said:
+        known = self._of_port.get(port.id)
+        if known is not None and known[0] is port:
+            return known[1]
+        found = said(port)
+        self._of_port[port.id] = port, found
+        return found
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """Those that are gone."""
+        for id_ in self._of_port.keys() - snapshot.ports.keys():
+            del self._of_port[id_]
 
 
 class TransferServer:
@@ -42,6 +79,7 @@ class TransferServer:
         self._settings = settings
         self._snapshot = snapshot
         self._seen: Snapshot | None = None
+        self._known = _Known()
         self.zones = Zones()
         family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
         place = (settings.listen, settings.port)
@@ -81,8 +119,9 @@ class TransferServer:
         ):
             return
         self._seen = snapshot
-        contents = zone_export.exported(snapshot, networks=self._settings.networks, catalog=self._settings.catalog)
-        changed = self.zones.replace(contents, snapshot.revision)
+        export = Export(self._settings.networks, self._settings.catalog, self._known.about, _Turn().pause)
+        changed = self.zones.replace(export.zones(snapshot), snapshot.revision)
+        self._known.forget(snapshot)
         self.notifier.tell(changed)
         if changed:
             self._log.debug("zones_changed", zones=len(changed), revision=snapshot.revision)

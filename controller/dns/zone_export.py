@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
@@ -31,22 +32,100 @@ Content = dict[str, tuple[Entry, ...]]
 """What a zone holds, by whole name."""
 
 
-def exported(snapshot: Snapshot, *, networks: bool = False, catalog: str | None = None) -> dict[str, Content]:
-    """The public zones by name. `networks`: also those of the networks' domains and of their addresses (reverse).
-
-    `catalog`: the name of one more zone that lists all others (RFC 9432).
+class Said(NamedTuple):
+    """What there is to say of a port, in whichever zone: its labels, that of its host name ("" without one), its
+    addresses as records, and their names of PTR records.
     """
-    zones: dict[str, Content] = {}
-    for zone in snapshot.dns_zones.values():
-        if zone.scope is ZoneScope.PUBLIC:
-            content = zones[zone.name] = {name: _entries(held) for name, held in zone.records.items() if held}
-            on = [port for id_ in sorted(zone.network_ids) for port in _ports(snapshot, id_) if zone.names(port)]
-            _name_ports(content, zone.name, zone.ttl, on, machines=True)
-    if networks:
-        _add_networks(snapshot, zones)
-    if catalog is not None:
-        zones[catalog] = _catalog(catalog, zones)
-    return zones
+
+    labels: tuple[str, ...]
+    host: str
+    data: tuple[tuple[RecordType, str], ...]
+    pointers: tuple[str, ...]
+
+
+def said(port: Port) -> Said:
+    addresses = zone_names.addresses(port)
+    return Said(
+        tuple(zone_names.labels(port)),
+        host_name(port.hostname).lower(),
+        tuple((zone_names.ADDRESS_TYPES[address.version], str(address)) for address in addresses),
+        tuple(address.reverse_pointer for address in addresses),
+    )
+
+
+def _no_pause() -> None:
+    """Nobody else waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """`networks`: also the zones of the networks' domains and of their addresses (reverse). `catalog`: the name of one
+    more zone that lists all others (RFC 9432).
+
+    `about` may remember what `said` has found. `pause` is called again and again, for others to have their turn.
+    """
+
+    networks: bool = False
+    catalog: str | None = None
+    about: Callable[[Port], Said] = said
+    pause: Callable[[], None] = _no_pause
+
+    def zones(self, snapshot: Snapshot) -> dict[str, Content]:
+        """All that is handed out, by name: the public zones, and what else is wanted."""
+        zones: dict[str, Content] = {}
+        for zone in snapshot.dns_zones.values():
+            if zone.scope is ZoneScope.PUBLIC:
+                content = zones[zone.name] = {name: _entries(held) for name, held in zone.records.items() if held}
+                self.pause()
+                on = [port for id_ in sorted(zone.network_ids) for port in _ports(snapshot, id_) if zone.names(port)]
+                self._name_ports(content, zone.name, zone.ttl, on, machines=True)
+        if self.networks:
+            self._add_networks(snapshot, zones)
+        if self.catalog is not None:
+            zones[self.catalog] = _catalog(self.catalog, zones)
+        return zones
+
+    def _name_ports(self, content: Content, zone: str, ttl: int, ports: Iterable[Port], *, machines: bool) -> None:
+        """Names that a zone has of its own are not those of ports."""
+        called: dict[str, list[Port]] = {}
+        for port in sorted(ports, key=lambda port: port.key):
+            about = self.about(port)
+            for label in about.labels if machines else (about.host,) if about.host else ():
+                called.setdefault(label, []).append(port)
+            self.pause()
+        for label, named in called.items():
+            name = f"{label}.{zone}"
+            if name not in content:
+                first = zone_names.of_first_machine(named)
+                found = sorted(pair for port in first for pair in self.about(port).data)
+                content[name] = tuple(Entry(type_, data, ttl) for type_, data in found)
+            self.pause()
+
+    def _add_networks(self, snapshot: Snapshot, zones: dict[str, Content]) -> None:
+        by_domain: dict[str, list[Port]] = {}
+        pointers: dict[str, set[str]] = {}
+        for network in snapshot.networks.values():
+            domain = network.dns_domain.lower().removesuffix(".")
+            if not domain or network.external:
+                continue
+            ports = list(_ports(snapshot, network.id))
+            by_domain.setdefault(domain, []).extend(ports)
+            cidrs: list[IPv4Network | IPv6Network] = [one.cidr for one in network.subnets]
+            cidrs += [one.cidr for one in network.ipv6_subnets]
+            for name in (name for cidr in cidrs for name in reverse_zones(cidr)):
+                zones.setdefault(name, {})
+            for port in ports:
+                about = self.about(port)
+                for pointer in about.pointers if about.host else ():
+                    pointers.setdefault(pointer, set()).add(f"{about.host}.{domain}")
+                self.pause()
+        for domain, ports in by_domain.items():
+            self._name_ports(zones.setdefault(domain, {}), domain, NETWORK_TTL, ports, machines=False)
+        for name, targets in pointers.items():
+            content = _nearest(zones, name)
+            if content is not None and name not in content:
+                content[name] = tuple(Entry(RecordType.PTR, target, NETWORK_TTL) for target in sorted(targets))
+            self.pause()
 
 
 def _entries(records: Iterable[DnsRecord]) -> tuple[Entry, ...]:
@@ -60,45 +139,6 @@ def _entries(records: Iterable[DnsRecord]) -> tuple[Entry, ...]:
 
 def _ports(snapshot: Snapshot, network_id: str) -> Iterable[Port]:
     return (snapshot.ports[id_] for id_ in snapshot.ports_by_network.get(network_id, ()))
-
-
-def _name_ports(content: Content, zone: str, ttl: int, ports: Iterable[Port], *, machines: bool) -> None:
-    """Names that a zone has of its own are not those of ports."""
-    called: dict[str, list[Port]] = {}
-    for port in sorted(ports, key=lambda port: port.key):
-        if machines:
-            for label in zone_names.labels(port):
-                called.setdefault(f"{label}.{zone}", []).append(port)
-        elif port.hostname:
-            called.setdefault(f"{host_name(port.hostname).lower()}.{zone}", []).append(port)
-    for name, named in called.items():
-        if name not in content:
-            content[name] = _entries(zone_names.port_records(zone_names.of_first_machine(named), name, ttl))
-
-
-def _add_networks(snapshot: Snapshot, zones: dict[str, Content]) -> None:
-    by_domain: dict[str, list[Port]] = {}
-    pointers: dict[str, set[str]] = {}
-    for network in snapshot.networks.values():
-        domain = network.dns_domain.lower().removesuffix(".")
-        if not domain or network.external:
-            continue
-        ports = list(_ports(snapshot, network.id))
-        by_domain.setdefault(domain, []).extend(ports)
-        cidrs: list[IPv4Network | IPv6Network] = [one.cidr for one in network.subnets]
-        cidrs += [one.cidr for one in network.ipv6_subnets]
-        for name in (name for cidr in cidrs for name in reverse_zones(cidr)):
-            zones.setdefault(name, {})
-        for port in (port for port in ports if port.hostname):
-            whole = f"{host_name(port.hostname).lower()}.{domain}"
-            for address in zone_names.addresses(port):
-                pointers.setdefault(address.reverse_pointer, set()).add(whole)
-    for domain, ports in by_domain.items():
-        _name_ports(zones.setdefault(domain, {}), domain, NETWORK_TTL, ports, machines=False)
-    for name, targets in pointers.items():
-        content = _nearest(zones, name)
-        if content is not None and name not in content:
-            content[name] = tuple(Entry(RecordType.PTR, target, NETWORK_TTL) for target in sorted(targets))
 
 
 def _nearest(zones: Mapping[str, Content], name: str) -> Content | None:

@@ -15,6 +15,9 @@ from flows.snapshot import Snapshot
 MOST_ALIASES: Final = 8
 """CNAMEs in a row that are followed within zones."""
 
+ADDRESS_TYPES: Final = {4: RecordType.A, 6: RecordType.AAAA}
+"""By the IP version."""
+
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -100,8 +103,8 @@ def named_ports(snapshot: Snapshot, zone: DnsZone, label: str) -> list[Port]:
 
 def of_first_machine(ports: list[Port]) -> list[Port]:
     """Those that belong to the machine of the first one, by key."""
-    if not ports:
-        return []
+    if len(ports) < 2:
+        return ports
     first = ports[0]
     machine = (first.project_id, first.device_id)
     return [
@@ -126,6 +129,5 @@ def addresses(port: Port) -> list[IPv4Address | IPv6Address]:
 
 def port_records(ports: list[Port], name: str, ttl: int) -> tuple[DnsRecord, ...]:
     """The addresses of ports as records of a name. Their ids are the ports'."""
-    types = {4: RecordType.A, 6: RecordType.AAAA}
-    found = [(types[address.version], str(address), port.id) for port in ports for address in addresses(port)]
+    found = [(ADDRESS_TYPES[address.version], str(address), port.id) for port in ports for address in addresses(port)]
     return tuple(DnsRecord(id_, name, type_, address, ttl) for type_, address, id_ in sorted(found))
