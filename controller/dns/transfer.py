@@ -192,7 +192,10 @@ class TransferServer:
                     self._put(reply, place)
 
     def _send(self, message: bytes, secondary: Secondary) -> None:
-        self._put(message, (str(secondary.address), secondary.port))
+        address = str(secondary.address)
+        if self._udp.family == socket.AF_INET6 and secondary.address.version == 4:
+            address = f"::ffff:{address}"
+        self._put(message, (address, secondary.port))
 
     def _put(self, message: bytes, place: tuple[Any, ...]) -> None:
         try:

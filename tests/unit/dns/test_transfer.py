@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -247,4 +248,19 @@ def test_look_tells_what_is_new_and_only_that() -> None:
     now[0] = snapshot(replace(LAB, records={}))
     server.look()
     assert server.notifier.waiting == 2
+    server.close()
+
+
+def test_a_server_of_both_families_tells_secondaries_of_both() -> None:
+    hearing = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    hearing.bind(("127.0.0.1", 0))
+    hearing.settimeout(5)
+    secondary = Secondary(ip_address("127.0.0.1"), hearing.getsockname()[1])
+    server = TransferServer(replace(SETTINGS, listen="::", secondaries=(secondary,)), lambda: snapshot(LAB))
+    server.look()
+    server.notifier.send_due()
+    with hearing:
+        message, place = hearing.recvfrom(512)
+    assert (parse(message).name, place[1]) == (zone_wire.wire_name("lab.example"), server.port)
+    assert server._settings.secondary("::ffff:127.0.0.1") is secondary
     server.close()
