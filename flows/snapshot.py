@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
+from flows.host_name import host_name
 from flows.model import (
     Change,
     FloatingIp,
@@ -49,6 +50,9 @@ class Snapshot:
     ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
     ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    ports_by_ipv6_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # (network, host name in lower case)
+    ports_by_name: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     # of one project: a device id is a word of the user's
     ports_by_device: Mapping[tuple[str | None, str], frozenset[str]] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
@@ -146,6 +150,15 @@ class Snapshot:
         """The port that has an address on a network: who holds it, before who has reserved it."""
         held = self.holder(network_id, address)
         port_id = self.ports_by_address.get((network_id, int(address))) if held is None else held.id
+        return None if port_id is None else self.ports[port_id]
+
+    def ports_called(self, network_id: str, name: str) -> list[Port]:
+        """The ports of a network with this host name, in lower case, the oldest first."""
+        found = (self.ports[id_] for id_ in self.ports_by_name.get((network_id, name), _NONE))
+        return sorted(found, key=lambda port: port.key)
+
+    def port_with_ipv6(self, network_id: str, address: IPv6Address) -> Port | None:
+        port_id = self.ports_by_ipv6_address.get((network_id, int(address)))
         return None if port_id is None else self.ports[port_id]
 
     def holder(self, network_id: str, address: IPv4Address) -> Port | None:
@@ -258,6 +271,12 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
+            for ipv6_address in port.ipv6_addresses:
+                address = (port.network_id, int(ipv6_address.address))
+                self._own("ports_by_ipv6_address", base.ports_by_ipv6_address, address, id_, add)
+            if port.hostname:
+                name = (port.network_id, host_name(port.hostname).lower())
+                self._index("ports_by_name", base.ports_by_name, name, id_, add)
             for held in port.held:
                 self._own("holders", base.holders, (port.network_id, int(held.address)), id_, add)
             for cidr in {pair.cidr for pair in port.address_pairs if pair.cidr.num_addresses == 1}:

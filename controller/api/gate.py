@@ -18,6 +18,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import (
     addresses,
     bindings,
+    dns,
     floating_ip_pools,
     floating_ips,
     health,
@@ -205,6 +206,7 @@ def make_app(services: Services) -> Gate:
         *port_counters.ROUTES,
         *network_data.ROUTES,
         *nodes.ROUTES,
+        *dns.ROUTES,
         *floating_ip_pools.ROUTES,
         *floating_ips.ROUTES,
         *leases.ROUTES,
