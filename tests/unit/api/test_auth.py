@@ -7,6 +7,8 @@ import pytest
 from controller.api.auth import PERMISSIONS, Authenticator, Identity, Resource, Role, Verb, parse_credentials
 from tests.unit.api.world import TOKENS, World, network_body
 
+QUESTION = bytes.fromhex("0001010000010000000000000377656200") + b"\0\1\0\1"
+
 # what each role gets: method, path, body, then who is let through; all others must get 403
 MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/networks", None, {"admin", "member-a", "reader"}),
@@ -44,6 +46,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("POST", "/v1/nodes/n2/dns/{key}", QUESTION, {"agent"}),
     ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),
     (
@@ -114,8 +117,9 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
         "free": world.network(assignable=True, subnets=[{"cidr": "10.9.0.0/24"}])["id"],
         "port": world.port(own)["id"],
-        "moving": world.moving(own, "n2", "n3")["id"],
     }
+    moving = world.moving(own, "n2", "n3")
+    names |= {"moving": moving["id"], "key": moving["key"]}
     world.node()
     external = world.external()["id"]
     for pool, part in (("public", "203.0.113.32/28"), ("idle", "203.0.113.48/28")):
@@ -130,9 +134,10 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
     names |= {"template": template["id"], "dropped": dropped["id"]}
     world.hold(own, "10.0.0.99")
-    if body is not None:
+    if isinstance(body, dict):
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
-    reply = world.call(method, path.format(**names), body, token)
+    raw = body if isinstance(body, bytes) else None
+    reply = world.call(method, path.format(**names), body, token, raw)
     if token in allowed:
         assert reply.status in (200, 201), reply.data
     else:
