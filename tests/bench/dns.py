@@ -1,5 +1,5 @@
-"""Names of VMs, asked by dnsperf through real Open vSwitch: as many as go, and at a steady 500 a second. dnsmasq, in a VM
-on the same switch with the same names in a hosts file, takes turns with us.
+"""Names of VMs, asked by dnsperf through real Open vSwitch: as many as go, and at a steady 500 a second. dnsmasq, in a
+VM on the same switch with the same names in a hosts file, takes turns with us.
 
 What bounds a port, in the switch and in the controller, is opened: to be measured is what the controller can do.
 """
