@@ -180,6 +180,8 @@ LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+# who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
+RESOLVER_ADDRESS = 0xA9FEA9FD
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
@@ -258,8 +260,6 @@ class Priority(IntEnum):
 
 # Locally administered addresses of our own range. The group address has the multicast bit: every node hears it.
 GATEWAY_MAC = 0x02544C000001
-# who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
-RESOLVER_ADDRESS = 0xA9FEA9FD
 GATEWAY_LINK_LOCAL = 0xFE80_0000_0000_0000_0054_4CFF_FE00_0001  # of that MAC (RFC 4291, appendix A)
 ROUTED_GROUP_MAC = 0x03544C000001
 NODE_MAC_PREFIX = 0x02544C010000

@@ -163,11 +163,20 @@ def payloads(
         if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
-        unreached = resolver is not None and router is None and not network.routed
-        routes = (*subnet.host_routes, *((SERVICE_ROUTE,) if unreached else ()))
+        routes = (*subnet.host_routes, *_service_routes(port, network, subnet))
         options[CLASSLESS_ROUTES] = classless_routes(routes, options.get(ROUTER, b"")[:4])
     options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
+
+
+def _service_routes(port: Port, network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
+    """Where nodes are no router: without one, or with one that is down, what they offer is reached all the same.
+
+    Not for a machine that is no VM, which has no binding: it would find nothing there.
+    """
+    wanted = SERVICE_ROUTE.destination
+    given = any(wanted.subnet_of(route.destination) for route in subnet.host_routes if route.destination.prefixlen)
+    return () if network.routed or given or port.binding is None else (SERVICE_ROUTE,)
 
 
 def lease_seconds(network: Network) -> int:

@@ -141,7 +141,7 @@ def test_domain_with_final_dot() -> None:
         (GatewayMode.SHARED, ROUTES[:1], "0cac10 0a000009 00 0a000001"),
         (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 1ea9fea9fc 00000000"),
         (GatewayMode.NONE, (), "1ea9fea9fc 00000000"),
-        (GatewayMode.EXTERNAL, (), ""),
+        (GatewayMode.EXTERNAL, (), "1ea9fea9fc 00000000 00 0a000001"),
         (GatewayMode.SHARED, (HostRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.9")),), "00 0a000009"),
         (GatewayMode.SHARED, (), ""),
     ],
