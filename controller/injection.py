@@ -116,18 +116,19 @@ def _ethernet(each: Interface) -> Document:
     if each.network.spec.dhcp:
         return document | {"dhcp4": True}
     routes = [
-        {"to": "default" if network == _ANYWHERE else f"{network}/{prefix}", "via": gateway}
+        # not "default", which cloud-init itself refuses with all of the document; only netplan knows it
+        {"to": f"{network}/{prefix}", "via": gateway}
         for position, address in enumerate(each.addresses)
         for network, prefix, gateway in _routes(address, position)
     ]
     servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.servers))
     domain = each.network.spec.dns_domain
-    resolving = {"addresses": servers} | ({"search": [domain]} if domain else {})
+    resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {
         "dhcp4": False,
         "addresses": [f"{address.fixed_ip.address}/{address.subnet.cidr.prefixlen}" for address in each.addresses],
         **({"routes": routes} if routes else {}),
-        **({"nameservers": resolving} if servers else {}),
+        **({"nameservers": resolving} if resolving else {}),
     }
 
 

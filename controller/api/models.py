@@ -43,6 +43,7 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
+from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.network_specs import LEAST_SIZE, MOST_NETWORKS, MOST_SIZE
@@ -288,6 +289,8 @@ class UpdateModel(RequestModel):
 
 
 class NetworkUpdate(UpdateModel):
+    """`expected_revision`: refused when the network has another by now."""
+
     name: Name = ""
     mtu: Mtu = 1500
     dhcp: bool = True
@@ -309,6 +312,12 @@ class NetworkUpdate(UpdateModel):
     assignable: bool = False
     gateway_node: NodeName | None = None
     subnets: Subnets = []
+    expected_revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        changes.pop("expected_revision", None)
+        return changes
 
 
 class _PortFields(RequestModel):
@@ -422,7 +431,7 @@ class InterfaceIn(RequestModel):
 
 
 class InterfacesPut(RequestModel):
-    serial: Annotated[int, Field(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+    serial: Annotated[int, Field(ge=0, le=MAX_REVISION)]
     uplinks: Annotated[
         dict[PhysicalNetwork, Annotated[int, Field(ge=1, le=MAX_OFPORT)]],
         Field(max_length=64),

@@ -65,7 +65,10 @@ def update_network(services: Services, request: Request) -> Answer:
     changes = body.changes()
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
-    return written(services, request, services.store.update_network(record.id, changes, request.caller.actor))
+    changed = services.store.update_network(
+        record.id, changes, request.caller.actor, expected_revision=body.expected_revision
+    )
+    return written(services, request, changed)
 
 
 def delete_network(services: Services, request: Request) -> Answer:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from ipaddress import IPv4Address
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from controller.store.address_specs import HistoryRecord
 from controller.store.engine import chunks
@@ -58,6 +58,12 @@ _END = (
     .values(ended_at=bindparam("now"))
 )
 _ADD = insert(address_history)
+_OLD = select(_H.network_id, _H.address, _H.revision).where(_H.ended_at < bindparam("before")).limit(bindparam("most"))
+_FORGET = delete(address_history).where(
+    _H.network_id == bindparam("of_network"),
+    _H.address == bindparam("of_address"),
+    _H.revision == bindparam("of_revision"),
+)
 _FIELDS = tuple(field.name for field in fields(HistoryRecord))
 _WHO = tuple(name for name in _FIELDS if name not in ("kind", "began_at", "ended_at"))
 
@@ -103,6 +109,15 @@ def _end_all(tx: Transaction, ids: Sequence[str], now: dict[_Place, dict[str, An
 
 def _place(row: Mapping[Any, Any]) -> _Place:
     return row["object_id"], row["network_id"], row["address"]
+
+
+def forget(connection: Connection, before: float, most: int) -> int:
+    """Delete up to `most` of what ended before then, in seconds since the epoch; how many there were."""
+    old = connection.execute(_OLD, {"before": before, "most": most}).all()
+    if old:
+        names = ("of_network", "of_address", "of_revision")
+        connection.execute(_FORGET, [dict(zip(names, row, strict=True)) for row in old])
+    return len(old)
 
 
 def load(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, case, insert, select, tuple_, update
 
 from controller.store.engine import chunks
-from controller.store.schema import leases, ports
+from controller.store.schema import addresses, leases, ports
 from controller.store.specs import Invalid, Lease, LeaseRecord
 from controller.store.writer import equal
 
@@ -27,18 +27,19 @@ _UPDATE = (
 
 
 def record(connection: Connection, batch: Iterable[LeaseRecord]) -> int:
-    """Keep the last word about each (port, address); how many were kept. Ports that are gone are skipped."""
+    """Keep the last word about each (port, address); how many were kept. What is not the port's any more is skipped."""
     latest = {(lease.port_id, int(lease.address)): lease for lease in batch}
     port_ids = sorted({port_id for port_id, _ in latest})
-    known: set[str] = set()
+    known: set[tuple[str, int]] = set()
     stored: set[tuple[str, int]] = set()
     for part in chunks(port_ids):
-        known |= set(connection.execute(select(ports.c.id).where(ports.c.id.in_(part))).scalars())
+        owned = select(addresses.c.port_id, addresses.c.address).where(addresses.c.port_id.in_(part))
+        known |= {(port_id, address) for port_id, address in connection.execute(owned)}
         query = select(leases.c.port_id, leases.c.address).where(leases.c.port_id.in_(part))
         stored |= {(port_id, address) for port_id, address in connection.execute(query)}
     fresh, changed = [], []
     for (port_id, address), lease in latest.items():
-        if port_id not in known:
+        if (port_id, address) not in known:
             continue
         values = asdict(lease)
         if (port_id, address) in stored:
