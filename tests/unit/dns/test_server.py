@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from dnslib import CLASS, QTYPE, RCODE, RR, A, DNSQuestion, DNSRecord
+from dnslib import CLASS, QTYPE, RCODE, DNSQuestion, DNSRecord
 
 from controller.dns import domain
 from controller.dns.message import Kind, Query, Record
@@ -19,12 +19,9 @@ from tests.unit.dns.scene import CLOUD, DUAL, GENERAL, LONELY, NEIGHBOUR, OTHERS
 
 
 def answering(upstream: Upstream, asked: Query) -> bytes:
-    """With the server's own address."""
-    message = b"\0\0\1\0\0\1\0\0\0\0\0\0" + asked.asked
-    record = DNSRecord.parse(message)
-    reply = record.reply(aa=0, ra=1)
-    reply.add_answer(RR(record.q.qname, QTYPE.A, ttl=60, rdata=A(upstream.address)))
-    return bytes(reply.pack())
+    """With the server's own address, whatever is asked."""
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + IPv4Address(upstream.address).packed
+    return b"\0\0\x81\x80\0\1\0\1\0\0\0\0" + asked.asked + record
 
 
 @pytest.mark.parametrize(
