@@ -261,6 +261,6 @@ def test_a_server_of_both_families_tells_secondaries_of_both() -> None:
     server.notifier.send_due()
     with hearing:
         message, place = hearing.recvfrom(512)
-    assert (parse(message).name, place[1]) == (zone_wire.wire_name("lab.example"), server.port)
+    assert (parse(message).name, place[1]) == (domain.wire("lab.example"), server.port)
     assert server._settings.secondary("::ffff:127.0.0.1") is secondary
     server.close()
