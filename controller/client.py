@@ -349,6 +349,41 @@ class Client:
     def delete_provider_rule(self, rule_id: str) -> Written:
         return self._write("DELETE", _path("provider-rules", rule_id), "provider_rule")
 
+    # DNS zones
+
+    def list_dns_zones(self, **filters: str | None) -> list[Object]:
+        """All zones the token may see: its project's, and public ones. Filters: name, project_id, scope."""
+        return self._list("dns-zones", filters)
+
+    def get_dns_zone(self, zone_id: str) -> Object:
+        return self._get("dns-zones", "dns_zone", zone_id)
+
+    def create_dns_zone(self, fields: Object) -> Written:
+        return self._write("POST", "dns-zones", "dns_zone", fields)
+
+    def update_dns_zone(self, zone_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("dns-zones", zone_id), "dns_zone", fields)
+
+    def delete_dns_zone(self, zone_id: str) -> Written:
+        """With all its records."""
+        return self._write("DELETE", _path("dns-zones", zone_id), "dns_zone")
+
+    def list_dns_records(self, **filters: str | None) -> list[Object]:
+        """Filters: zone_id, fqdn, type, data, floating_ip_id, project_id."""
+        return self._list("dns-records", filters)
+
+    def get_dns_record(self, record_id: str) -> Object:
+        return self._get("dns-records", "dns_record", record_id)
+
+    def create_dns_record(self, fields: Object) -> Written:
+        return self._write("POST", "dns-records", "dns_record", fields)
+
+    def update_dns_record(self, record_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("dns-records", record_id), "dns_record", fields)
+
+    def delete_dns_record(self, record_id: str) -> Written:
+        return self._write("DELETE", _path("dns-records", record_id), "dns_record")
+
     # the rest
 
     def read_again(self, written: Written) -> Object | None:

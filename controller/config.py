@@ -21,6 +21,10 @@ from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.dns import transfer_settings
+from controller.dns.build import DnsSettings
+from controller.dns.transfer_settings import TransferSettings
+from controller.dns.upstreams import Servers, parse_servers
 from controller.metadata.machine import Defaults
 from controller.metadata.nova import NovaSettings
 from controller.metadata.service import MetadataSettings
@@ -100,6 +104,56 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Seconds for which a port is not heard about what it floods the controller with; 0: always heard.",
         ),
     ],
+    "dns": [
+        cfg.StrOpt(
+            "transfer_listen", default="", help="Address at which outside name servers get the zones; empty: nobody."
+        ),
+        cfg.PortOpt("transfer_port", default=53, min=1, help="Port there, TCP and UDP."),
+        cfg.MultiStrOpt(
+            "transfer_secondary",
+            default=[],
+            help="ADDRESS[:PORT] [KEY], once for each name server that gets the zones, and the key that it signs with.",
+        ),
+        cfg.MultiStrOpt(
+            "transfer_key", default=[], secret=True, help="NAME:ALGORITHM:BASE64 of a key (TSIG), once for each."
+        ),
+        cfg.MultiStrOpt(
+            "transfer_name_server",
+            default=[],
+            help="Name of a server that answers for the zones, once for each: their NS records.",
+        ),
+        cfg.StrOpt(
+            "transfer_hostmaster",
+            default="",
+            help="Mailbox in the SOA of the zones; empty: hostmaster at the first name server.",
+        ),
+        cfg.BoolOpt(
+            "transfer_networks",
+            default=False,
+            help="Also the names of ports in the domains of their networks, and of their addresses.",
+        ),
+        cfg.StrOpt(
+            "transfer_catalog",
+            default="",
+            help="Name of a zone that lists all others, for name servers that take them from there (RFC 9432).",
+        ),
+        cfg.MultiStrOpt(
+            "server",
+            default=[],
+            help="ADDRESS[#PORT] of a server to ask, once for each, in the order to be asked; /ZONE/ADDRESS[#PORT] for "
+            "one zone alone, /ZONE/ for a zone that nobody is asked for. Without any for all zones, those of "
+            "resolv_conf.",
+        ),
+        cfg.StrOpt(
+            "resolv_conf", default="/etc/resolv.conf", help="File with the servers of this host; read when it changes."
+        ),
+        cfg.IntOpt("cache_size", default=10000, min=0, max=1000000, help="Answers of servers that are kept."),
+        cfg.IntOpt(
+            "ttl", default=0, min=0, max=3600, help="Seconds for which a VM may remember what it is told of a port."
+        ),
+        cfg.IntOpt("rate", default=300, min=1, help="Questions a second of one port that are answered."),
+        cfg.IntOpt("burst", default=600, min=1, help="Questions that one port may ask at once above that rate."),
+    ],
     "gateway": [
         cfg.IntOpt(
             "release_delay",
@@ -154,6 +208,8 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         ),
         cfg.IntOpt("ports", default=-1, min=-1, help="Ports that a project may have; -1: any number."),
         cfg.IntOpt("fixed_ips", default=-1, min=-1, help="Addresses that its ports may have; -1: any number."),
+        cfg.IntOpt("dns_zones", default=10, min=-1, help="DNS zones that a project may have; -1: any number."),
+        cfg.IntOpt("dns_records", default=500, min=-1, help="Records that each of them may have; -1: any number."),
     ],
     "project_networks": [
         cfg.StrOpt(
@@ -200,6 +256,7 @@ class ControllerConfig:
     packet_in_rate: int
     packet_in_burst: int
     packet_in_mute: int
+    dns: DnsSettings
     gateway_release_delay: int
     history_days: int
     vlan_range: tuple[int, int]
@@ -211,6 +268,7 @@ class ControllerConfig:
     log_format: str
     log_level: str
     connection_sample: int
+    zone_transfer: TransferSettings | None = None
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -295,6 +353,14 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             packet_in_rate=conf.packet_in.rate,
             packet_in_burst=conf.packet_in.burst,
             packet_in_mute=conf.packet_in.mute,
+            dns=DnsSettings(
+                servers=_dns_servers(conf.dns.server),
+                resolv_conf=Path(conf.dns.resolv_conf),
+                cache_size=conf.dns.cache_size,
+                ttl=conf.dns.ttl,
+                rate=conf.dns.rate,
+                burst=conf.dns.burst,
+            ),
             gateway_release_delay=conf.gateway.release_delay,
             history_days=conf.addresses.history_days,
             vlan_range=_vlan_range(conf.vlan.range),
@@ -308,12 +374,15 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 networks=conf.quota.networks,
                 ports=conf.quota.ports,
                 fixed_ips=conf.quota.fixed_ips,
+                dns_zones=conf.quota.dns_zones,
+                dns_records=conf.quota.dns_records,
             ),
             project_physical_network=conf.project_networks.physical_network or None,
             holds=HoldPolicy(conf.dhcp.force_release, conf.addresses.disassociate_timeout),
             log_format=conf.logging.format,
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
+            zone_transfer=_zone_transfer(conf.dns),
         )
     except (cfg.Error, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -388,6 +457,29 @@ def _vendor_data(path: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"[metadata] vendor_data: {path} must hold a JSON object")
     return document
+
+
+def _zone_transfer(conf: cfg.GroupAttr) -> TransferSettings | None:
+    try:
+        return transfer_settings.parse(
+            listen=conf.transfer_listen,
+            port=conf.transfer_port,
+            secondaries=conf.transfer_secondary,
+            keys=conf.transfer_key,
+            name_servers=conf.transfer_name_server,
+            hostmaster=conf.transfer_hostmaster,
+            networks=conf.transfer_networks,
+            catalog=conf.transfer_catalog,
+        )
+    except ValueError as error:
+        raise ValueError(f"[dns] {error}") from None
+
+
+def _dns_servers(texts: Iterable[str]) -> Servers:
+    try:
+        return parse_servers(texts)
+    except ValueError as error:
+        raise ValueError(f"[dns] server: {error}") from None
 
 
 def _vlan_range(text: str) -> tuple[int, int]:

@@ -26,6 +26,14 @@ class Address:
     fixed_ip: FixedIp
     subnet: Subnet
     router: IPv4Address | None
+    routed: bool = False
+
+    @property
+    def servers(self) -> tuple[IPv4Address, ...]:
+        """For names: the subnet's own, else the gateway if that is ours."""
+        if self.subnet.dns_servers or self.router is None or not self.routed:
+            return self.subnet.dns_servers
+        return (self.router,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -
     its = port.node if port.binding is None else port.binding.node
     likeliest = sorted(nodes, key=lambda node: node.name != its)
     found = tuple(
-        Address(fixed_ip, subnet, router_among(network.gateway_mode, network.id, subnet, likeliest))
+        Address(fixed_ip, subnet, router_among(network.gateway_mode, network.id, subnet, likeliest), network.routed)
         for fixed_ip in port.fixed_ips
         for subnet in (network.subnet(fixed_ip.subnet_id),)
     )
@@ -76,7 +84,7 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
             networks.append(dynamic)
             continue
         for position, address in enumerate(each.addresses):
-            servers = [{"type": "dns", "address": str(server)} for server in address.subnet.dns_servers]
+            servers = [{"type": "dns", "address": str(server)} for server in address.servers]
             services += [server for server in servers if server not in services]
             networks.append(
                 dynamic
@@ -111,7 +119,7 @@ def _ethernet(each: Interface) -> Document:
         for position, address in enumerate(each.addresses)
         for network, prefix, gateway in _routes(address, position)
     ]
-    servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.subnet.dns_servers))
+    servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.servers))
     domain = each.network.dns_domain
     resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {

@@ -55,6 +55,7 @@ class Table(IntEnum):
     ANSWERS = 57
     RULES = 58
     ALLOWANCE = 60
+    DNS_ALLOWANCE = 61
     STAMP = 250
 
 
@@ -72,8 +73,8 @@ TABLE_DOC: dict[Table, str] = {
     "by another node are delivered.",
     Table.SERVICE_BACK: "What answers a VM goes to it, whatever its security groups say.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
-    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured; metadata and DNS over TCP "
-    "go to the node's relay.",
+    Table.SERVICES: "DHCP and DNS go to the controller; echo requests to the gateway are measured; metadata and DNS "
+    "over TCP go to the node's relay.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
     Table.SERVICE_NAT: "For the relay: from the port's carrier address, by which the relay knows it.",
@@ -114,6 +115,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.RULES: "Looked up for each group (reg10) and direction (reg12): which rule allows it (reg11).",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",
+    Table.DNS_ALLOWANCE: "As allowance, for questions to the resolver: programs ask many at once.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
 
@@ -219,7 +221,7 @@ class CtZone(IntEnum):
 
 
 # Meters are numbered by the conntrack zone of the port that they are for: deterministic, and unique on a node.
-# A port has up to three; more are for what comes from no VM, and for what
+# A port has up to four; more are for what comes from no VM, and for what
 # security groups want reported.
 _EGRESS_METERS = 30000
 _INGRESS_METERS = 60000
@@ -227,10 +229,12 @@ SHARED_METER = 90001
 LOG_METER = 90002
 TOO_LARGE_METER = 90003
 RELAY_METER = 90004
-METERS = range(1, RELAY_METER + 1)
+_DNS_METERS = 100000
+METERS = range(1, _DNS_METERS + PORT_ZONES[-1] + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
+PORT_DNS_QUERIES = (300, 600)
 SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
@@ -323,6 +327,11 @@ def nat_zone(zone: int) -> int:
 def packet_in_meter(zone: int) -> int:
     """Bounds what a port causes the controller to do."""
     return zone
+
+
+def dns_meter(zone: int) -> int:
+    """Bounds what a port asks the resolver."""
+    return _DNS_METERS + zone
 
 
 def egress_meter(zone: int) -> int:

@@ -38,10 +38,9 @@ ICMP_REDIRECT: Final = 5
 ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
+DNS_PORT: Final = 53  # RFC 1035, 4.2; RFC 7766
 
-# TCP ports of the services that end on the node: DNS (RFC 7766), HTTP (RFC 9110)
-DNS_PORT: Final = 53
-HTTP_PORT: Final = 80
+HTTP_PORT: Final = 80  # RFC 9110
 
 # as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
+from flows.host_name import host_name
 from flows.model import (
     Change,
+    DnsZone,
+    DnsZoneChange,
     FloatingIp,
     FloatingIpChange,
     Network,
@@ -49,6 +52,11 @@ class Snapshot:
     ports_by_network: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ports_by_key: Mapping[int, str] = field(default_factory=dict)
     ports_by_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    ports_by_ipv6_address: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    # (network, host name in lower case)
+    ports_by_name: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    # (network, device id in lower case)
+    ports_by_machine: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     # of one project: a device id is a word of the user's
     ports_by_device: Mapping[tuple[str | None, str], frozenset[str]] = field(default_factory=dict)
     ports_by_ofport: Mapping[tuple[str, int], str] = field(default_factory=dict)
@@ -70,6 +78,9 @@ class Snapshot:
     groups_by_rule: Mapping[int, str] = field(default_factory=dict)
     # the groups that have a rule about the members of a group
     groups_by_remote: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    dns_zones: Mapping[str, DnsZone] = field(default_factory=dict)
+    # a public one, and private ones of projects
+    dns_zones_by_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how many bound ports of a node are in a group
     group_presence: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # how many bound ports a (node, network) pair has: asked for every change, so it is counted, not searched
@@ -84,6 +95,7 @@ class Snapshot:
         floating_ips: Iterable[FloatingIp] = (),
         security_groups: Iterable[SecurityGroup] = (),
         provider_rules: Iterable[ProviderRule] = (),
+        dns_zones: Iterable[DnsZone] = (),
     ) -> Snapshot:
         changes: list[Change] = [NetworkChange(network.id, network) for network in networks]
         changes += [PortChange(port.id, port) for port in ports]
@@ -91,6 +103,7 @@ class Snapshot:
         changes += [FloatingIpChange(floating_ip.id, floating_ip) for floating_ip in floating_ips]
         changes += [SecurityGroupChange(group.id, group) for group in security_groups]
         changes += [ProviderRuleChange(rule.id, rule) for rule in provider_rules]
+        changes += [DnsZoneChange(zone.id, zone) for zone in dns_zones]
         return Snapshot(0).apply(revision, changes)
 
     def apply(self, revision: int, changes: Iterable[Change]) -> Snapshot:
@@ -110,6 +123,8 @@ class Snapshot:
                     draft.security_group(id_, group)
                 case ProviderRuleChange(id=id_, new=rule):
                     draft.provider_rule(id_, rule)
+                case DnsZoneChange(id=id_, new=zone):
+                    draft.dns_zone(id_, zone)
         return replace(self, revision=revision, **draft.maps())
 
     def local_ports(self, node: str) -> list[Port]:
@@ -146,6 +161,20 @@ class Snapshot:
         """The port that has an address on a network: who holds it, before who has reserved it."""
         held = self.holder(network_id, address)
         port_id = self.ports_by_address.get((network_id, int(address))) if held is None else held.id
+        return None if port_id is None else self.ports[port_id]
+
+    def ports_called(self, network_id: str, name: str) -> list[Port]:
+        """The ports of a network with this host name, in lower case, the oldest first."""
+        found = (self.ports[id_] for id_ in self.ports_by_name.get((network_id, name), _NONE))
+        return sorted(found, key=lambda port: port.key)
+
+    def ports_of_machine(self, network_id: str, device_id: str) -> list[Port]:
+        """The ports of a network with this device id, in lower case, the oldest first."""
+        found = (self.ports[id_] for id_ in self.ports_by_machine.get((network_id, device_id), _NONE))
+        return sorted(found, key=lambda port: port.key)
+
+    def port_with_ipv6(self, network_id: str, address: IPv6Address) -> Port | None:
+        port_id = self.ports_by_ipv6_address.get((network_id, int(address)))
         return None if port_id is None else self.ports[port_id]
 
     def holder(self, network_id: str, address: IPv4Address) -> Port | None:
@@ -258,12 +287,20 @@ class _Draft:
             for fixed_ip in port.fixed_ips:
                 address = (port.network_id, int(fixed_ip.address))
                 self._own("ports_by_address", base.ports_by_address, address, id_, add)
+            for ipv6_address in port.ipv6_addresses:
+                address = (port.network_id, int(ipv6_address.address))
+                self._own("ports_by_ipv6_address", base.ports_by_ipv6_address, address, id_, add)
+            if port.hostname:
+                name = (port.network_id, host_name(port.hostname).lower())
+                self._index("ports_by_name", base.ports_by_name, name, id_, add)
             for held in port.held:
                 self._own("holders", base.holders, (port.network_id, int(held.address)), id_, add)
             for cidr in {pair.cidr for pair in port.address_pairs if pair.cidr.num_addresses == 1}:
                 address = (port.network_id, int(cidr.network_address))
                 self._index("ports_by_pair", base.ports_by_pair, address, id_, add)
             if port.device_id:
+                machine = (port.network_id, port.device_id.lower())
+                self._index("ports_by_machine", base.ports_by_machine, machine, id_, add)
                 device = (port.project_id, port.device_id)
                 self._index("ports_by_device", base.ports_by_device, device, id_, add)
             groups = port.security_groups or ()
@@ -319,3 +356,9 @@ class _Draft:
 
     def provider_rule(self, id_: str, new: ProviderRule | None) -> None:
         self._store("provider_rules", self._base.provider_rules, id_, new)
+
+    def dns_zone(self, id_: str, new: DnsZone | None) -> None:
+        old = self._store("dns_zones", self._base.dns_zones, id_, new)
+        for zone, add in ((old, False), (new, True)):
+            if isinstance(zone, DnsZone):
+                self._index("dns_zones_by_name", self._base.dns_zones_by_name, zone.name, id_, add)

@@ -38,6 +38,7 @@ class Resource(StrEnum):
     MACHINE_METADATA = "machine_metadata"
     NODE = "node"
     INTERFACES = "interfaces"
+    DNS = "dns"
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
@@ -47,6 +48,8 @@ class Resource(StrEnum):
     SECURITY_GROUP_RULE = "security_group_rule"
     DEFAULT_RULE = "default_security_group_rule"
     PROVIDER_RULE = "provider_rule"
+    DNS_ZONE = "dns_zone"
+    DNS_RECORD = "dns_record"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -103,6 +106,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,
@@ -136,6 +140,16 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PROVIDER_RULE, Verb.SHOW): _OPERATORS,
     (Resource.PROVIDER_RULE, Verb.CREATE): _ADMINS,
     (Resource.PROVIDER_RULE, Verb.DELETE): _ADMINS,
+    (Resource.DNS_ZONE, Verb.LIST): _USERS,
+    (Resource.DNS_ZONE, Verb.SHOW): _USERS,
+    (Resource.DNS_ZONE, Verb.CREATE): _WRITERS,
+    (Resource.DNS_ZONE, Verb.UPDATE): _WRITERS,
+    (Resource.DNS_ZONE, Verb.DELETE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.LIST): _USERS,
+    (Resource.DNS_RECORD, Verb.SHOW): _USERS,
+    (Resource.DNS_RECORD, Verb.CREATE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.UPDATE): _WRITERS,
+    (Resource.DNS_RECORD, Verb.DELETE): _WRITERS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
@@ -145,7 +159,8 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # Fields only an administrator may send, even with their default value: a member who could pick a VLAN id, the
 # untagged side of a physical network (kind flat) or the world as its audience would reach what is not its own, and who
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
-# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
+# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's; one who
+# could name upstreams could have the controller ask whatever it reaches. A port
 # without port security could send as anybody, and limits are what the operator sells.
 ADMIN_NETWORK_FIELDS = frozenset(
     {
@@ -155,6 +170,7 @@ ADMIN_NETWORK_FIELDS = frozenset(
         "snat_exempt",
         "own_snat_address",
         "dhcp_relays",
+        "dns_upstreams",
         "filtering",
         "gateway_node",
         "assignable",
@@ -163,6 +179,8 @@ ADMIN_NETWORK_FIELDS = frozenset(
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
 # what the operator has machines do, whoever owns them
 ADMIN_METADATA_FIELDS = frozenset({"vendor_data"})
+# who is told what a zone holds, and who may write to it
+ADMIN_DNS_ZONE_FIELDS = frozenset({"scope", "project_id"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,16 +118,20 @@ def delete_port_forwarding(services: Services, request: Request) -> Answer:
     return _forwarded(services.store.delete_port_forwarding(record.floating_ip.id, forwarding.id, actor))
 
 
-def _own(services: Services, request: Request) -> FloatingIpRecord:
-    """The floating IP of the path, or 404 when it is not the caller's."""
-    id_ = request.params["id"]
+def owned(services: Services, caller: Identity, floating_ip_id: str, field: str | None = None) -> FloatingIpRecord:
+    """The floating IP, or 404 when it is not the caller's."""
     try:
-        record = services.store.get_floating_ip(id_)
+        record = services.store.get_floating_ip(floating_ip_id)
     except NotFound:
-        raise unknown_object("floating_ip", id_) from None
-    if not request.caller.owns(record.floating_ip.project_id):
-        raise unknown_object("floating_ip", id_)
+        raise unknown_object("floating_ip", floating_ip_id, field) from None
+    if not caller.owns(record.floating_ip.project_id):
+        raise unknown_object("floating_ip", floating_ip_id, field)
     return record
+
+
+def _own(services: Services, request: Request) -> FloatingIpRecord:
+    """That of the path."""
+    return owned(services, request.caller, request.params["id"])
 
 
 def _forwarding(services: Services, request: Request) -> PortForwarding:

@@ -30,6 +30,8 @@ class QuotaUpdate(RequestModel):
     networks: Limit = None
     ports: Limit = None
     fixed_ips: Limit = None
+    dns_zones: Limit = None
+    dns_records: Limit = None
 
     def changes(self) -> dict[str, int | None]:
         """What was sent."""
@@ -58,6 +60,7 @@ def _view(record: QuotaRecord) -> Json:
         "networks_used": record.networks_used,
         "ports_used": record.ports_used,
         "fixed_ips_used": record.fixed_ips_used,
+        "dns_zones_used": record.dns_zones_used,
     }
     return {"project_id": record.project_id, **asdict(record.limits), **used, "own": list(record.own)}
 

@@ -8,6 +8,8 @@ import typer
 
 from controller.cli import (
     address,
+    dns_record,
+    dns_zone,
     floating_ip,
     floating_ip_pool,
     lease,
@@ -70,6 +72,8 @@ app.add_typer(quota.app, name="quota")
 app.add_typer(security_group.app, name="security-group")
 app.add_typer(security_rule.default_rule, name="default-rule")
 app.add_typer(security_rule.provider_rule, name="provider-rule")
+app.add_typer(dns_zone.app, name="zone")
+app.add_typer(dns_record.app, name="record")
 app.add_typer(node.app, name="node")
 app.command()(status.status)
 app.command()(plug.plug)

@@ -35,8 +35,10 @@ FixedIp = Annotated[
 ]
 SecurityGroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Name or id.")]
 SecurityGroupArguments = Annotated[list[str], typer.Argument(metavar="GROUP...", help="Names or ids.")]
+ZoneArgument = Annotated[str, typer.Argument(metavar="ZONE", help="Name or id.")]
+ZoneArguments = Annotated[list[str], typer.Argument(metavar="ZONE...", help="Names or ids.")]
 InProject = Annotated[
-    str | None, typer.Option("--project", metavar="ID", help="Whose group the name means (administrators).")
+    str | None, typer.Option("--project", metavar="ID", help="The project in which the name is meant (administrators).")
 ]
 ProjectFilter = Annotated[str | None, typer.Option("--project", metavar="ID", help="Only those of this project.")]
 DhcpOptions = Annotated[

@@ -47,6 +47,8 @@ def set_(
     fixed_ips: Annotated[
         str | None, typer.Option("--fixed-ips", metavar=_LIMIT, help="Addresses of its ports.")
     ] = None,
+    dns_zones: Annotated[str | None, typer.Option("--dns-zones", metavar=_LIMIT)] = None,
+    dns_records: Annotated[str | None, typer.Option("--dns-records", metavar=_LIMIT, help="Of each zone.")] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -61,6 +63,8 @@ def set_(
         networks=networks,
         ports=ports,
         fixed_ips=fixed_ips,
+        dns_zones=dns_zones,
+        dns_records=dns_records,
     )
     if not texts:
         raise CliError("nothing to change", ExitCode.USAGE)

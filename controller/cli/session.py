@@ -152,6 +152,30 @@ class Session:
         """The id of a group, without asking the server when it is given as such."""
         return reference.lower() if _UUID.fullmatch(reference) else str(self.security_group(reference, project)["id"])
 
+    def dns_zone(self, reference: str, project: str | None = None) -> Object:
+        """By id or name. `project`: that project's. Raises CliError as the others do."""
+        client = self.client
+        return _resolve(
+            "dns_zone",
+            reference,
+            client.get_dns_zone,
+            lambda name: client.list_dns_zones(name=name, project_id=project),
+            "an id or --project",
+        )
+
+    def dns_zone_id(self, reference: str, project: str | None = None) -> str:
+        """The id of a zone, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.dns_zone(reference, project)["id"])
+
+    def dns_record(self, reference: str) -> Object:
+        """By id or whole name, if that has one record."""
+        client = self.client
+        return _resolve("dns_record", reference, client.get_dns_record, lambda name: client.list_dns_records(fqdn=name))
+
+    def dns_record_id(self, reference: str) -> str:
+        """The id of a record, without asking the server when it is given as such."""
+        return reference.lower() if _UUID.fullmatch(reference) else str(self.dns_record(reference)["id"])
+
     def finish(
         self,
         written: Written,
@@ -213,7 +237,7 @@ def _resolve(
     ways_out: str = "an id",
 ) -> Object:
     """`ways_out`: what tells several of one name apart."""
-    word = kind.replace("_ip", " IP").replace("_", " ")
+    word = kind.replace("_ip", " IP").replace("dns_", "DNS ").replace("_", " ")
     if _UUID.fullmatch(reference):
         return by_id(reference.lower())
     if not reference:

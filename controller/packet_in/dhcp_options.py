@@ -133,15 +133,20 @@ def encode(code: int, payload: bytes) -> bytes:
     return b"".join(bytes((code, len(piece))) + piece for piece in pieces)
 
 
-def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address | None) -> dict[int, bytes]:
+def payloads(
+    port: Port, network: Network, subnet: Subnet, router: IPv4Address | None, resolver: IPv4Address | None = None
+) -> dict[int, bytes]:
     """Every option a port may be given, by code. A port's free options win over its network's, and these over ours.
+
+    `resolver` is the name server of a subnet that names none.
 
     A free option with an empty payload takes the option away (a second interface without a default route).
     """
+    servers = subnet.dns_servers or (() if resolver is None else (resolver,))
     options: dict[int, bytes] = {
         SUBNET_MASK: subnet.cidr.netmask.packed,
         INTERFACE_MTU: network.mtu.to_bytes(2, "big"),
-        DNS_SERVERS: b"".join(server.packed for server in subnet.dns_servers),
+        DNS_SERVERS: b"".join(server.packed for server in servers),
         HOST_NAME: _ascii(host_name(port.hostname)),
         DOMAIN_NAME: _ascii(network.dns_domain),
         DOMAIN_SEARCH: _search_list(network.dns_domain),

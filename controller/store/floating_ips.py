@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from controller.store import floating_ip_pools, ipam, quotas, virtual_addresses
+from controller.store import dns_records, floating_ip_pools, ipam, quotas, virtual_addresses
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpSpec
 from controller.store.journal import CREATE, DELETE, FLOATING_IP, UPDATE, Transaction, count_rows
@@ -260,6 +260,7 @@ def _release(tx: Transaction, rows: Sequence[AnyRow]) -> None:
         if row.port_id is not None:
             _tell(tx, row, DELETE, DISASSOCIATE, from_port_id=row.port_id)
         _tell(tx, row, DELETE, RELEASE)
+    dns_records.release(tx, [row.id for row in rows])
     for part in chunks([row.id for row in rows]):
         tx.connection.execute(delete(port_forwardings).where(port_forwardings.c.floating_ip_id.in_(part)))
         tx.connection.execute(delete(floating_ips).where(_F.id.in_(part)))

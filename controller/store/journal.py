@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Table, bindparam, func, insert, select, updat
 
 from controller.store.schema import (
     counters,
+    dns_records,
+    dns_zones,
     floating_ips,
     journal,
     networks,
@@ -23,11 +25,11 @@ from controller.store.schema import (
 from controller.store.specs import Exhausted, JournalEntry
 
 NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
-SECURITY_GROUP, PROVIDER_RULE = "security_group", "provider_rule"
+SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE = "security_group", "provider_rule", "dns_zone"
 # the model does not know these
 FLOATING_IP_POOL, QUOTA, DEFAULT_RULE = "floating_ip_pool", "quota", "default_rule"
 HELD_ADDRESSES = "held_addresses"  # of a network, whose id it has
-MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE)
+MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE)
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 REVISION = "revision"
 
@@ -43,6 +45,8 @@ KEYS = {
     "security_group_key": (security_groups.c.key, 2**22 - 1),
     "security_rule_key": (security_group_rules.c.key, 2**22 - 1),
     "provider_rule_key": (provider_rules.c.key, 2**16 - 1),
+    "dns_zone_key": (dns_zones.c.key, 2**31 - 1),
+    "dns_record_key": (dns_records.c.key, 2**31 - 1),
 }
 
 # in one order, so that two writers cannot wait for each other

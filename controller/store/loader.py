@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
-from controller.store import codec, ipam, journal, machine_metadata, policy_loader
+from controller.store import codec, dns_loader, ipam, journal, machine_metadata, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.policy_specs import GroupName
@@ -41,6 +41,7 @@ from flows.model import (
     Binding,
     Change,
     DhcpOption,
+    DnsZoneChange,
     FixedIp,
     FloatingIp,
     FloatingIpChange,
@@ -173,6 +174,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
                 dhcp_relays=codec.load_addresses(row.dhcp_relays),
+                dns_upstreams=codec.load_addresses(row.dns_upstreams),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
@@ -239,6 +241,7 @@ def network_of(record: NetworkRecord) -> Network:
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
         dhcp_relays=spec.dhcp_relays,
+        dns_upstreams=spec.dns_upstreams,
         allow_same_net_traffic=spec.allow_same_net_traffic,
         gateway_node=record.gateway_node,
     )
@@ -401,6 +404,7 @@ def load_snapshot(connection: Connection) -> Snapshot:
         (record.floating_ip for record in load_floating_ips(connection)),
         (record.group for record in policy_loader.load_groups(connection)),
         (record.rule for record in policy_loader.load_provider_rules(connection)),
+        dns_loader.load_model(connection),
     )
 
 
@@ -421,6 +425,8 @@ def as_they_are(connection: Connection, changed: Mapping[str, Sequence[str]]) ->
     group_ids, rule_ids = (changed.get(kind, ()) for kind in (journal.SECURITY_GROUP, journal.PROVIDER_RULE))
     groups_now = {record.group.id: record.group for record in policy_loader.load_groups(connection, group_ids)}
     rules_now = {record.rule.id: record.rule for record in policy_loader.load_provider_rules(connection, rule_ids)}
+    zone_ids = changed.get(journal.DNS_ZONE, ())
+    zones_now = {zone.id: zone for zone in dns_loader.load_model(connection, zone_ids)}
     return (
         *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
         *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
@@ -428,6 +434,7 @@ def as_they_are(connection: Connection, changed: Mapping[str, Sequence[str]]) ->
         *(FloatingIpChange(id_, floating_now.get(id_)) for id_ in floating_ids),
         *(SecurityGroupChange(id_, groups_now.get(id_)) for id_ in group_ids),
         *(ProviderRuleChange(id_, rules_now.get(id_)) for id_ in rule_ids),
+        *(DnsZoneChange(id_, zones_now.get(id_)) for id_ in zone_ids),
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from controller.bounds import FIRST_VLAN, LAST_VLAN
 from controller.store import (
     codec,
+    dns_zones,
     gateway_nodes,
     loader,
     network_options,
@@ -55,6 +56,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
     "dhcp_relays": codec.dump_addresses,
+    "dns_upstreams": codec.dump_addresses,
     "router": str,
     "allow_same_net_traffic": bool,
     "filtering": bool,
@@ -326,6 +328,7 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     held = count_rows(connection, floating_ip_pool_rows, floating_ip_pool_rows.c.network_id == network_id)
     if held:
         raise Conflict("network_in_use", f"the network has floating IP pools: {held}", floating_ip_pools=held)
+    dns_zones.forget_network(tx, network_id)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
     holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())

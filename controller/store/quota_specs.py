@@ -31,6 +31,8 @@ class Limits:
     networks: int = 3
     ports: int = UNLIMITED
     fixed_ips: int = UNLIMITED
+    dns_zones: int = 10
+    dns_records: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,4 @@ class QuotaRecord:
     networks_used: int
     ports_used: int
     fixed_ips_used: int
+    dns_zones_used: int

@@ -10,7 +10,16 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from controller.store.journal import QUOTA, UPDATE, Transaction, count_rows
 from controller.store.policy_specs import DEFAULT_GROUP
 from controller.store.quota_specs import UNLIMITED, Limits, QuotaRecord
-from controller.store.schema import addresses, floating_ips, networks, ports, quotas, security_groups
+from controller.store.schema import (
+    addresses,
+    dns_records,
+    dns_zones,
+    floating_ips,
+    networks,
+    ports,
+    quotas,
+    security_groups,
+)
 from controller.store.specs import Exhausted
 
 NAMES = tuple(field.name for field in fields(Limits))
@@ -41,6 +50,7 @@ def load(connection: Connection, project_id: str, defaults: Limits) -> QuotaReco
         networks_used(connection, project_id),
         ports_used(connection, project_id),
         fixed_ips_used(connection, project_id),
+        dns_zones_used(connection, project_id),
     )
 
 
@@ -66,6 +76,14 @@ def ports_used(connection: Connection, project_id: str) -> int:
 
 def fixed_ips_used(connection: Connection, project_id: str) -> int:
     return int(connection.execute(_FIXED_IPS, {"project": project_id}).scalar_one())
+
+
+def dns_zones_used(connection: Connection, project_id: str) -> int:
+    return count_rows(connection, dns_zones, dns_zones.c.project_id == project_id)
+
+
+def dns_records_used(connection: Connection, zone_id: str) -> int:
+    return count_rows(connection, dns_records, dns_records.c.zone_id == zone_id)
 
 
 def require(whose: str, what: str, limit: int, used: int, more: int, field: str | None = None) -> None:
@@ -96,6 +114,18 @@ def require_ports(connection: Connection, project_id: str, more: int, more_fixed
     if own.fixed_ips != UNLIMITED:
         used = fixed_ips_used(connection, project_id)
         require(f"project {project_id}", "fixed IPs", own.fixed_ips, used, more_fixed_ips)
+
+
+def require_dns_zone(connection: Connection, project_id: str, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when the project may not have one more DNS zone."""
+    limit = limits(connection, project_id, defaults).dns_zones
+    require(f"project {project_id}", "DNS zones", limit, dns_zones_used(connection, project_id), 1)
+
+
+def require_dns_record(connection: Connection, project_id: str, zone_id: str, defaults: Limits) -> None:
+    """Raises Exhausted `quota_exceeded` when a project's zone may not have one more record."""
+    limit = limits(connection, project_id, defaults).dns_records
+    require("the zone", "records", limit, dns_records_used(connection, zone_id), 1)
 
 
 def set_limits(tx: Transaction, project_id: str, changes: Mapping[str, int | None]) -> None:

@@ -102,6 +102,7 @@ networks = Table(
     Column("gateway_node", NAME),
     Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
     Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
+    Column("dns_upstreams", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 
@@ -459,6 +460,46 @@ provider_rules = Table(
     Column("matches", String(128), nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+)
+
+# `audience`: whose VMs see it. It is a project, "" the operator, or "*" all (scope `public`).
+dns_zones = Table(
+    "dns_zones",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("name", NAME, nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("audience", NAME, nullable=False),
+    Column("project_id", NAME, index=True),
+    Column("ttl", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("name", "audience"),
+)
+
+# The networks whose ports have names in a zone.
+dns_zone_networks = Table(
+    "dns_zone_networks",
+    metadata,
+    Column("zone_id", ID, ForeignKey("dns_zones.id"), primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), primary_key=True, index=True),
+)
+
+# `name` is whole (flows.model.DnsRecord). `ttl` NULL: the zone's.
+dns_records = Table(
+    "dns_records",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("key", Integer, nullable=False, unique=True),
+    Column("zone_id", ID, ForeignKey("dns_zones.id"), nullable=False),
+    Column("name", NAME, nullable=False, index=True),
+    Column("type", String(16), nullable=False),
+    Column("data", String(1024), nullable=False, index=True),
+    Column("ttl", Integer),
+    Column("floating_ip_id", ID, ForeignKey("floating_ips.id"), index=True),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("zone_id", "name", "type", "data"),
 )
 
 # What the conntrack of nodes must still forget (`controller.forgetting.Debt`). "" is all of a zone.

@@ -32,6 +32,7 @@ from controller.store import (
 )
 from controller.store.address_specs import HoldPolicy
 from controller.store.address_store import AddressStore
+from controller.store.dns_store import DnsStore
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
@@ -60,7 +61,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore):
+class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore, DnsStore):
     def __init__(
         self,
         url: str,

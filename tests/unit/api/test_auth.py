@@ -9,6 +9,8 @@ import pytest
 from controller.api.auth import PERMISSIONS, Authenticator, Identity, Resource, Role, Verb, parse_credentials
 from tests.unit.api.world import TOKENS, World, network_body
 
+QUESTION = bytes.fromhex("0001010000010000000000000377656200") + b"\0\1\0\1"
+
 # what each role gets: method, path, body, then who is let through; all others must get 403
 MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/networks", None, {"admin", "member-a", "reader"}),
@@ -50,6 +52,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("POST", "/v1/nodes/n2/dns/{moving_key}", QUESTION, {"agent"}),
     ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),
     (
@@ -98,6 +101,21 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/provider-rules", {"cidr": "198.51.100.0/24"}, {"admin"}),
     ("GET", "/v1/provider-rules/{dropped}", None, {"admin", "reader"}),
     ("DELETE", "/v1/provider-rules/{dropped}", None, {"admin"}),
+    ("GET", "/v1/dns-zones", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/dns-zones", {"name": "new.example"}, {"admin", "member-a"}),
+    ("GET", "/v1/dns-zones/{zone}", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/dns-zones/{zone}", {"ttl": 5}, {"admin", "member-a"}),
+    ("DELETE", "/v1/dns-zones/{zone}", None, {"admin", "member-a"}),
+    ("GET", "/v1/dns-records", None, {"admin", "member-a", "reader"}),
+    (
+        "POST",
+        "/v1/dns-records",
+        {"zone_id": "{zone}", "name": "ftp", "type": "A", "data": "192.0.2.7"},
+        {"admin", "member-a"},
+    ),
+    ("GET", "/v1/dns-records/{record}", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/dns-records/{record}", {"ttl": 5}, {"admin", "member-a"}),
+    ("DELETE", "/v1/dns-records/{record}", None, {"admin", "member-a"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
@@ -144,6 +162,9 @@ def _furnish(world: World) -> dict[str, str]:
     template = world.ok("GET", "/v1/default-security-group-rules")["default_security_group_rules"][0]
     dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
+    zone = world.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]["id"]
+    record = {"zone_id": zone, "name": "www", "type": "A", "data": "192.0.2.1"}
+    names |= {"zone": zone, "record": world.ok("POST", "/v1/dns-records", record)["dns_record"]["id"]}
     world.hold(own, "10.0.0.99")
     return names | {"template": template["id"], "dropped": dropped["id"]}
 
@@ -161,9 +182,10 @@ def test_matrix(
 ) -> None:
     database, names = furnished
     world = World(f"sqlite:///{shutil.copy(database, tmp_path / 'trunkline.db')}")
-    if body is not None:
+    if isinstance(body, dict):
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
-    reply = world.call(method, path.format(**names), body, token)
+    raw = body if isinstance(body, bytes) else None
+    reply = world.call(method, path.format(**names), body, token, raw)
     world.close()
     if token in allowed:
         assert reply.status in (200, 201), reply.data

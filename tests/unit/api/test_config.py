@@ -8,6 +8,8 @@ from oslo_config import cfg
 
 from controller import config
 from controller.api.auth import Identity, Role
+from controller.dns.domain import wire
+from controller.dns.upstreams import Servers, Upstream
 
 SAMPLE = Path(__file__).parents[3] / "etc" / "trunkline-controller.conf.sample"
 
@@ -37,6 +39,10 @@ token = member:t0ken:project-a
 lease_time = 600
 [gateway]
 release_delay = 0
+[dns]
+server = 192.0.2.53#5353
+server = /corp.example/192.0.2.54
+ttl = 5
 [vlan]
 range = 200:300
 [quota]
@@ -57,6 +63,8 @@ level = DEBUG
     ]
     assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
     assert (loaded.limits.networks, loaded.project_physical_network) == (7, "physnet2")
+    servers = Servers((Upstream("192.0.2.53", 5353),), {wire("corp.example"): (Upstream("192.0.2.54"),)})
+    assert (loaded.dns.servers, loaded.dns.ttl) == (servers, 5)
     assert (loaded.log_format, loaded.log_level) == ("json", "DEBUG")
     assert "s3cret" not in repr(loaded)
 
@@ -80,6 +88,7 @@ level = DEBUG
         ("[metadata]\nnova_url = http://192.0.2.1:8775\n", "shared_secret"),
         ("[metadata]\nvendor_data = /nonexistent.json\n", "/nonexistent.json"),
         ("[metadata]\nrate = 0\n", "rate"),
+        ("[dns]\nserver = ns.example\n", "[dns] server: "),
         ("[vlan]\nrange = 4000:100\n", "[vlan] range"),
         ("[vlan]\nrange = 1:4095\n", "[vlan] range"),
         ("[vlan]\nrange = 100-200\n", "[vlan] range"),
@@ -134,9 +143,17 @@ def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     expected = {
         (group, option.dest): str(option.default) for group, options in config.GROUPS.items() for option in options
     }
-    shown.pop(("auth", "token"))
-    expected.pop(("auth", "token"))
-    assert shown == expected
+    # those that may be given several times have no default to show
+    several = {
+        (group, option.dest)
+        for group, options in config.GROUPS.items()
+        for option in options
+        if isinstance(option, cfg.MultiStrOpt)
+    }
+    assert shown.keys() >= several
+    assert {name: value for name, value in shown.items() if name not in several} == {
+        name: value for name, value in expected.items() if name not in several
+    }
     load(tmp_path, text)
     load(tmp_path, re.sub(r"^#(?=\w+ =)", "", text, flags=re.MULTILINE))
 
@@ -163,6 +180,56 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         config.load(["--version"])
     assert ended.value.code == 0 and capsys.readouterr().out.startswith("trunkline-controller ")
+
+
+TRANSFER = "[dns]\ntransfer_listen = 192.0.2.1\ntransfer_name_server = ns1.example.net\n"
+KEY = "transfer_key = k:hmac-sha256:c2l4dGVlbiBieXRlcyBvciBtb3Jl\n"
+
+
+def test_zones_are_handed_to_nobody_by_default(tmp_path: Path) -> None:
+    assert load(tmp_path, "").zone_transfer is None
+
+
+def test_to_whom_zones_are_handed(tmp_path: Path) -> None:
+    more = "transfer_secondary = 192.0.2.53\ntransfer_secondary = [2001:db8::53]:5353 K.\n"
+    more += "transfer_secondary = 2001:db8::54 k\ntransfer_hostmaster = dns@example.net\n"
+    made = load(tmp_path, TRANSFER + KEY + more).zone_transfer
+    assert made is not None
+    assert [(str(one.address), one.port, one.key is not None) for one in made.secondaries] == [
+        ("192.0.2.53", 53, False),
+        ("2001:db8::53", 5353, True),
+        ("2001:db8::54", 53, True),
+    ]
+    assert (made.name_servers, made.hostmaster) == (("ns1.example.net",), "dns.example.net")
+    assert made.secondary("::ffff:192.0.2.53") is made.secondaries[0]
+    assert made.secondary("192.0.2.54") is made.secondary("nobody") is None
+    assert "c2l4" not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[dns]\ntransfer_listen = 192.0.2.1\n", "transfer_name_server"),
+        ("[dns]\ntransfer_listen = here\ntransfer_name_server = ns1.example.net\n", "transfer_listen"),
+        (TRANSFER + "transfer_name_server = a..b\n", "transfer_name_server"),
+        (TRANSFER + "transfer_secondary = host.example\n", "transfer_secondary"),
+        (TRANSFER + "transfer_secondary = 192.0.2.53:0\n", "transfer_secondary"),
+        (TRANSFER + "transfer_secondary = 192.0.2.53 other\n" + KEY, "transfer_secondary"),
+        (TRANSFER + "transfer_secondary = 192.0.2.53\ntransfer_secondary = 192.0.2.53:54\n", "transfer_secondary"),
+        (TRANSFER + "transfer_key = k:hmac-md5:c2l4dGVlbiBieXRlcyBvciBtb3Jl\n", "transfer_key"),
+        (TRANSFER + "transfer_key = k:hmac-sha256:secret!\n", "transfer_key"),
+        (TRANSFER + "transfer_key = k:hmac-sha256:c2hvcnQ=\n", "transfer_key"),
+        (TRANSFER + "transfer_hostmaster = a.b@example.net\n", "transfer_hostmaster"),
+        (TRANSFER + "transfer_catalog = a..b\n", "transfer_catalog"),
+    ],
+)
+def test_what_is_wrong_about_handing_out_zones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, names: str
+) -> None:
+    with pytest.raises(SystemExit):
+        load(tmp_path, text)
+    said = capsys.readouterr().err
+    assert f"[dns] {names}: " in said and "c2l4" not in said
 
 
 def test_a_directory_of_files(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from tests.unit.api.world import World
 TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
 LINES = re.findall(r'^    \$curl "\$auth" (.*)$', TEXT, re.MULTILINE)
 # what an object that is made is called in the lines after it
-NAMES = {"network": "NETWORK", "port": "PORT", "floating_ip": "FLOATING-IP", "security_group": "GROUP"}
+NAMES = {
+    "network": "NETWORK",
+    "port": "PORT",
+    "floating_ip": "FLOATING-IP",
+    "security_group": "GROUP",
+    "dns_zone": "ZONE",
+}
 ELSEWHERE = {"health", "revisions"}  # told of in words
 
 

@@ -268,6 +268,7 @@ def test_quotas(world: World, port: dict[str, Any]) -> None:
     quota |= {"security_groups": 10, "security_groups_used": 0, "security_group_rules": 100, "address_pairs": 10}
     quota |= {"networks": 3, "networks_used": 1}
     quota |= {"ports": -1, "ports_used": 1, "fixed_ips": -1, "fixed_ips_used": 1}
+    quota |= {"dns_zones": 10, "dns_zones_used": 0, "dns_records": 500}
     assert world.ok("GET", "/v1/quotas/a", token="member-a")["quota"] == quota
     assert world.call("GET", "/v1/quotas/b", token="member-a").refusal == (404, "project_unknown", None)
     world.ok("PATCH", "/v1/quotas/a", {"floating_ips": 1})

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import address_models, floating_ip_models, models, port_metadata, quotas, security_group_models
+from controller.api import (
+    address_models,
+    dns_models,
+    floating_ip_models,
+    models,
+    port_metadata,
+    quotas,
+    security_group_models,
+)
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -61,6 +69,7 @@ NETWORK = {
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
     "dhcp_relays": [],  # not where nodes route
+    "dns_upstreams": ["192.0.2.53"],
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
@@ -99,7 +108,17 @@ RULE = {
     "description": "web",
 }
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDmv7nzVzvdf9sxNXnzFHgXlQtsnrbfMAPG4qTtBHRsj alice@desk"
-QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks", "ports", "fixed_ips")
+QUOTAS = (
+    "floating_ips",
+    "security_groups",
+    "security_group_rules",
+    "address_pairs",
+    "networks",
+    "ports",
+    "fixed_ips",
+    "dns_zones",
+    "dns_records",
+)
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
     "network_id": "NETWORK",
@@ -215,6 +234,29 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         security_group_models.ProviderRuleCreate,
         {"cidr": "192.0.2.0/24", **SERVICE, "direction": "ingress", "description": "no ping"},
     ),
+    ("POST", "dns-zones"): (
+        dns_models.DnsZoneCreate,
+        {"name": "new.example", "scope": "public", "project_id": "a", "ttl": 30, "network_ids": ["NETWORK"]},
+    ),
+    ("PATCH", "dns-zones/LAB"): (
+        dns_models.DnsZoneUpdate,
+        {"scope": "public", "project_id": "a", "ttl": 30, "network_ids": ["NETWORK"]},
+    ),
+    ("POST", "dns-records"): (
+        dns_models.DnsRecordCreate,
+        {
+            "zone_id": "LAB",
+            "name": "www",
+            "type": "A",
+            "data": "192.0.2.7",
+            "floating_ip_id": None,  # not together with data
+            "ttl": 30,
+        },
+    ),
+    ("PATCH", "dns-records/RECORD"): (
+        dns_models.DnsRecordUpdate,
+        {"data": "192.0.2.8", "floating_ip_id": None, "ttl": 30},
+    ),
     ("PUT", "nodes/n2"): (
         models.NodePut,
         {
@@ -254,6 +296,7 @@ NETWORKS = OPTION_LISTS | {
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
     "dhcp_relays": {"empty list"},
+    "dns_upstreams": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},
@@ -346,6 +389,14 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "security-group-rules?many"): {f"security_group_rules.{name}": junk for name, junk in RULES.items()},
     ("POST", "default-security-group-rules"): SERVICES | {"remote_cidr": {"null"}},
     ("POST", "provider-rules"): SERVICES | {"direction": {"null"}},
+    ("POST", "dns-zones"): {
+        "name": {"as text"},
+        "project_id": {"null", "as text"},
+        "network_ids": {"empty list"},
+    },
+    ("PATCH", "dns-zones/LAB"): {"project_id": {"null", "as text"}, "network_ids": {"empty list"}},
+    ("POST", "dns-records"): {"name": {"as text"}, "floating_ip_id": {"null"}, "ttl": {"null"}},
+    ("PATCH", "dns-records/RECORD"): {"floating_ip_id": {"null"}, "ttl": {"null"}},
     ("PUT", "nodes/n2"): {
         "physical_networks": {"empty list"},
         "physical_networks.0": {"as text"},
@@ -420,7 +471,11 @@ def ids(shared_world: World) -> dict[str, str]:
         shared_world.ok("POST", "/v1/security-groups", {"name": name, "project_id": "a"})["security_group"]
         for name in ("web", "old")
     ]
+    zone = shared_world.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]
+    record = {"zone_id": zone["id"], "name": "ftp", "type": "A", "data": "192.0.2.9"}
     return {
+        "LAB": zone["id"],
+        "RECORD": shared_world.ok("POST", "/v1/dns-records", record)["dns_record"]["id"],
         "GROUP": groups[0]["id"],
         "RENAMED": groups[1]["id"],
         "WHOLE": shared_world.floating_ip(port_id=target["id"])["id"],

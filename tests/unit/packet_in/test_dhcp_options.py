@@ -74,7 +74,7 @@ def test_every_option() -> None:
         (bytes((12, 12, 53, 54, 51, 0, 255, 52, 82, 12)), [12, 58, 59]),
         (bytes((3, 12, 1)), [1, 3, 12, 58, 59]),
         (bytes((12, 3, 28)), [12, 3, 28, 58, 59]),
-        (bytes((6, 15, 42, 119, 121, 200)), [58, 59]),
+        (bytes((6, 15, 42, 119, 121, 200)), [6, 58, 59]),
     ],
 )
 def test_order_is_the_clients(asked: bytes, codes: list[int]) -> None:
@@ -82,7 +82,7 @@ def test_order_is_the_clients(asked: bytes, codes: list[int]) -> None:
 
 
 def test_a_client_that_does_not_say_gets_all() -> None:
-    assert offer(model.cloud()).codes == [53, 54, 51, 1, 3, 12, 26, 28, 58, 59]
+    assert offer(model.cloud()).codes == [53, 54, 51, 1, 3, 6, 12, 26, 28, 58, 59]
 
 
 def test_port_wins_over_network_wins_over_defaults() -> None:
@@ -160,6 +160,22 @@ def test_a_machine_that_is_no_vm_gets_no_route_to_what_nodes_offer_vms() -> None
     held = model.cloud(ports=(model.port(GatewayMode.NONE, binding=None),))
     port, network = held.ports["port-none"], held.networks["net-none"]
     assert option.CLASSLESS_ROUTES not in option.payloads(port, network, network.subnets[0], None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "server"),
+    [
+        (GatewayMode.PER_HOST, "10.0.0.2"),
+        (GatewayMode.SHARED, "10.0.0.1"),
+        (GatewayMode.SINGLE, "10.0.0.1"),
+        (GatewayMode.EXTERNAL, "169.254.169.253"),
+        (GatewayMode.NONE, "169.254.169.253"),
+    ],
+)
+def test_names_are_asked_for_at_the_gateway_where_that_is_ours(mode: GatewayMode, server: str) -> None:
+    assert offer(with_network(mode), ALL, mode).option(6) == ip(server)
+    named = model.subnet(mode, dns_servers=(IPv4Address("9.9.9.9"),))
+    assert offer(with_network(mode, subnets=(named,)), ALL, mode).option(6) == ip("9.9.9.9")
 
 
 def test_lease_without_end_has_no_renewal() -> None:

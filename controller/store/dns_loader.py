@@ -1,0 +1,106 @@
+"""From rows to values for DNS zones and their records, as `loader` does for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from controller.store.dns_specs import DnsRecordRecord, DnsZoneRecord, DnsZoneSpec
+from controller.store.engine import AnyRow, chunks
+from controller.store.schema import dns_records, dns_zone_networks, dns_zones
+from flows.model import DnsRecord, DnsZone, RecordType, ZoneScope
+
+_ZONES = select(dns_zones).order_by(dns_zones.c.key)
+_NETWORKS = select(dns_zone_networks).order_by(dns_zone_networks.c.network_id)
+_COUNTS: Select[Any] = select(dns_records.c.zone_id, func.count()).group_by(dns_records.c.zone_id)
+_RECORDS = (
+    select(dns_records, dns_zones.c.name.label("zone"), dns_zones.c.project_id, dns_zones.c.ttl.label("zone_ttl"))
+    .join(dns_zones, dns_zones.c.id == dns_records.c.zone_id)
+    .order_by(dns_records.c.key)
+)
+
+
+def _rows(
+    connection: Connection, query: Select[Any], column: ColumnElement[str], ids: Sequence[str] | None
+) -> Iterable[AnyRow]:
+    """The rows of these objects, or (None) of all."""
+    if ids is None:
+        return connection.execute(query).all()
+    return [row for part in chunks(ids) for row in connection.execute(query.where(column.in_(part)))]
+
+
+def _networks(connection: Connection, ids: Sequence[str] | None) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for zone_id, network_id in _rows(connection, _NETWORKS, dns_zone_networks.c.zone_id, ids):
+        found.setdefault(zone_id, []).append(network_id)
+    return found
+
+
+def load_zones(connection: Connection, ids: Sequence[str] | None = None) -> list[DnsZoneRecord]:
+    linked = _networks(connection, ids)
+    counts = {row[0]: int(row[1]) for row in _rows(connection, _COUNTS, dns_records.c.zone_id, ids)}
+    return [
+        DnsZoneRecord(
+            id=row.id,
+            key=row.key,
+            spec=DnsZoneSpec(row.name, ZoneScope(row.scope), row.project_id, row.ttl, tuple(linked.get(row.id, ()))),
+            records=counts.get(row.id, 0),
+            created_at=row.created_at,
+            revision=row.revision,
+        )
+        for row in _rows(connection, _ZONES, dns_zones.c.id, ids)
+    ]
+
+
+def load_records(connection: Connection, ids: Sequence[str]) -> list[DnsRecordRecord]:
+    return [
+        DnsRecordRecord(
+            id=row.id,
+            zone_id=row.zone_id,
+            zone=row.zone,
+            project_id=row.project_id,
+            name=row.name,
+            type=RecordType(row.type),
+            data=row.data,
+            ttl=row.ttl,
+            floating_ip_id=row.floating_ip_id,
+            created_at=row.created_at,
+        )
+        for row in _rows(connection, _RECORDS, dns_records.c.id, ids)
+    ]
+
+
+def load_model(connection: Connection, ids: Sequence[str] | None = None) -> list[DnsZone]:
+    """The read model's zones, with all that they hold."""
+    linked = _networks(connection, ids)
+    held: dict[str, dict[str, list[DnsRecord]]] = {}
+    for row in _rows(connection, _RECORDS, dns_records.c.zone_id, ids):
+        ttl = row.zone_ttl if row.ttl is None else row.ttl
+        record = DnsRecord(row.id, row.name, RecordType(row.type), row.data, ttl, row.floating_ip_id)
+        held.setdefault(row.zone_id, {}).setdefault(row.name, []).append(record)
+    return [
+        DnsZone(
+            id=row.id,
+            key=row.key,
+            name=row.name,
+            scope=ZoneScope(row.scope),
+            project_id=row.project_id,
+            ttl=row.ttl,
+            network_ids=tuple(linked.get(row.id, ())),
+            records=_by_name(row.name, held.get(row.id, {})),
+        )
+        for row in _rows(connection, _ZONES, dns_zones.c.id, ids)
+    ]
+
+
+def _by_name(zone: str, held: Mapping[str, list[DnsRecord]]) -> dict[str, tuple[DnsRecord, ...]]:
+    """Also the names between those that have records and the zone's own."""
+    found = {name: tuple(sorted(records, key=lambda one: (one.type, one.data))) for name, records in held.items()}
+    for name in held:
+        above = name.partition(".")[2]
+        while name != zone and above != zone and above not in found:
+            found[above] = ()
+            above = above.partition(".")[2]
+    return found
