@@ -33,12 +33,15 @@ from controller.api.services import Services
 from controller.arrivals import Arrivals
 from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
+from controller.dns.build import build as build_dns
+from controller.dns.metrics import DnsCollector
+from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
-from controller.packet_in.dispatch import Dispatcher, limits
+from controller.packet_in.dispatch import Dispatcher, Limit, limits
 from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.unresolved import Unresolved
@@ -80,6 +83,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         unresolved = Unresolved(self.counters.packet_in_outcomes)
         self._resolver = Resolver(unresolved, self.keeper.snapshot, lambda *packet: self.sessions.send(*packet))
         self._mutes = Mutes(self.keeper.snapshot)
+        name_server, forwarder = build_dns(settings.dns)
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
@@ -90,7 +94,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
             holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
-            limits=limits(settings.packet_in_rate, settings.packet_in_burst),
+            dns=name_server,
+            send=lambda *packet: self.sessions.send(*packet),
+            limits=limits(
+                settings.packet_in_rate, settings.packet_in_burst, Limit(settings.dns.rate, settings.dns.burst)
+            ),
             log_sample=settings.connection_sample,
             mute=settings.packet_in_mute,
             muted=self._mutes.muted,
@@ -116,6 +124,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         port_counters = PortCounters(self.sessions.ask)
         registry.register(self._mutes)
+        registry.register(DnsCollector(lambda: name_server.counts, forwarder))
         registry.register(PortCollector(port_counters, self.keeper.snapshot, self.sessions.nodes))
         services = Services(
             store=self.store,
@@ -130,6 +139,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             port_counters=port_counters.of_port,
             port_mutes=self._mutes.of_port,
             settle_leases=self._lease_writer.write,
+            dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         self._connections = ConnectionFactory(
             services.stats_waiters,

@@ -21,7 +21,9 @@ from ryu import cfg as ryu_cfg
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
 from controller.dns import transfer_settings
+from controller.dns.build import DnsSettings
 from controller.dns.transfer_settings import TransferSettings
+from controller.dns.upstreams import Servers, parse_servers
 from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
 
@@ -131,6 +133,22 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             default="",
             help="Name of a zone that lists all others, for name servers that take them from there (RFC 9432).",
         ),
+        cfg.MultiStrOpt(
+            "server",
+            default=[],
+            help="ADDRESS[#PORT] of a server to ask, once for each, in the order to be asked; /ZONE/ADDRESS[#PORT] for "
+            "one zone alone, /ZONE/ for a zone that nobody is asked for. Without any for all zones, those of "
+            "resolv_conf.",
+        ),
+        cfg.StrOpt(
+            "resolv_conf", default="/etc/resolv.conf", help="File with the servers of this host; read when it changes."
+        ),
+        cfg.IntOpt("cache_size", default=10000, min=0, max=1000000, help="Answers of servers that are kept."),
+        cfg.IntOpt(
+            "ttl", default=0, min=0, max=3600, help="Seconds for which a VM may remember what it is told of a port."
+        ),
+        cfg.IntOpt("rate", default=300, min=1, help="Questions a second of one port that are answered."),
+        cfg.IntOpt("burst", default=600, min=1, help="Questions that one port may ask at once above that rate."),
     ],
     "gateway": [
         cfg.IntOpt(
@@ -215,6 +233,7 @@ class ControllerConfig:
     packet_in_rate: int
     packet_in_burst: int
     packet_in_mute: int
+    dns: DnsSettings
     gateway_release_delay: int
     history_days: int
     vlan_range: tuple[int, int]
@@ -310,6 +329,14 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             packet_in_rate=conf.packet_in.rate,
             packet_in_burst=conf.packet_in.burst,
             packet_in_mute=conf.packet_in.mute,
+            dns=DnsSettings(
+                servers=_dns_servers(conf.dns.server),
+                resolv_conf=Path(conf.dns.resolv_conf),
+                cache_size=conf.dns.cache_size,
+                ttl=conf.dns.ttl,
+                rate=conf.dns.rate,
+                burst=conf.dns.burst,
+            ),
             gateway_release_delay=conf.gateway.release_delay,
             history_days=conf.addresses.history_days,
             vlan_range=_vlan_range(conf.vlan.range),
@@ -399,6 +426,13 @@ def _zone_transfer(conf: cfg.GroupAttr) -> TransferSettings | None:
         )
     except ValueError as error:
         raise ValueError(f"[dns] {error}") from None
+
+
+def _dns_servers(texts: Iterable[str]) -> Servers:
+    try:
+        return parse_servers(texts)
+    except ValueError as error:
+        raise ValueError(f"[dns] server: {error}") from None
 
 
 def _vlan_range(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.packet_in.gateways import router_among
 from controller.store.specs import NetworkRecord, PortRecord, SubnetSpec
-from flows.model import FixedIp, Node
+from flows.model import ROUTED_MODES, FixedIp, Node
 
 Document = dict[str, Any]
 
@@ -27,6 +27,14 @@ class Address:
     fixed_ip: FixedIp
     subnet: SubnetSpec
     router: IPv4Address | None
+    routed: bool = False
+
+    @property
+    def servers(self) -> tuple[IPv4Address, ...]:
+        """For names: the subnet's own, else the gateway if that is ours."""
+        if self.subnet.dns_servers or self.router is None or not self.routed:
+            return self.subnet.dns_servers
+        return (self.router,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ def interface(index: int, port: PortRecord, network: NetworkRecord, nodes: Seque
     mode = network.spec.gateway_mode
     assert mode is not None
     found = tuple(
-        Address(fixed_ip, subnet, router_among(mode, network.id, subnet, nodes))
+        Address(fixed_ip, subnet, router_among(mode, network.id, subnet, nodes), mode in ROUTED_MODES)
         for fixed_ip in port.port.fixed_ips
         for subnet in (subnets[fixed_ip.subnet_id],)
     )
@@ -78,7 +86,7 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
             networks.append(dynamic)
             continue
         for position, address in enumerate(each.addresses):
-            servers = [{"type": "dns", "address": str(server)} for server in address.subnet.dns_servers]
+            servers = [{"type": "dns", "address": str(server)} for server in address.servers]
             services += [server for server in servers if server not in services]
             networks.append(
                 dynamic
@@ -113,7 +121,7 @@ def _ethernet(each: Interface) -> Document:
         for position, address in enumerate(each.addresses)
         for network, prefix, gateway in _routes(address, position)
     ]
-    servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.subnet.dns_servers))
+    servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.servers))
     domain = each.network.spec.dns_domain
     resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from controller.session_questions import NoAnswer
 from flows import statistics
 from flows.model import Binding, Port
-from flows.pipeline import egress_meter, ingress_meter, packet_in_meter
+from flows.pipeline import dns_meter, egress_meter, ingress_meter, packet_in_meter
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 
@@ -32,6 +32,7 @@ FRESH_DROPS: Final = 1.0
 
 METERS: Final[tuple[tuple[str, Callable[[int], int]], ...]] = (
     ("packet_in", packet_in_meter),
+    ("dns", dns_meter),
     ("egress", egress_meter),
     ("ingress", ingress_meter),
 )

@@ -213,6 +213,8 @@ class Network:
 
     `dhcp_relays`: from where relays hand on what machines on the wire say by DHCP, to the nodes' addresses outside.
 
+    `dns_upstreams`: whom the resolver asks for the network's ports, in this order, in place of everybody's.
+
     `allow_same_net_traffic`: what comes from the network's own subnets needs no security group.
 
     `gateway_node`: with gateway mode `single`, the one node by which the network's traffic to the outside leaves.
@@ -245,6 +247,7 @@ class Network:
     allow_same_net_traffic: bool = True
     gateway_node: str | None = None
     dhcp_relays: tuple[IPv4Address, ...] = ()
+    dns_upstreams: tuple[IPv4Address, ...] = ()
     ipv6_subnets: tuple[Ipv6Subnet, ...] = ()
 
     @property

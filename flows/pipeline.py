@@ -51,6 +51,7 @@ class Table(IntEnum):
     ANSWERS = 57
     RULES = 58
     ALLOWANCE = 60
+    DNS_ALLOWANCE = 61
     STAMP = 250
 
 
@@ -66,7 +67,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
     "by another node are delivered.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
-    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured.",
+    Table.SERVICES: "DHCP and DNS go to the controller; echo requests to the gateway are measured.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
     Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
@@ -105,6 +106,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.RULES: "Looked up for each group (reg10) and direction (reg12): which rule allows it (reg11).",
     Table.ALLOWANCE: "Looked up before anything is handed to the controller: the meter that bounds it. It forwards "
     "nothing.",
+    Table.DNS_ALLOWANCE: "As allowance, for questions to the resolver: programs ask many at once.",
     Table.STAMP: "One flow whose cookie is the digest of all that is installed.",
 }
 
@@ -178,6 +180,8 @@ LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+# who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
+RESOLVER_ADDRESS = 0xA9FEA9FD
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
@@ -205,7 +209,7 @@ class CtZone(IntEnum):
 
 
 # Meters are numbered by the conntrack zone of the port that they are for: deterministic, and unique on a node.
-# A port has up to three; more are for what comes from no VM, and for what
+# A port has up to four; more are for what comes from no VM, and for what
 # security groups want reported.
 _EGRESS_METERS = 30000
 _INGRESS_METERS = 60000
@@ -213,10 +217,12 @@ SHARED_METER = 90001
 LOG_METER = 90002
 TOO_LARGE_METER = 90003
 RELAY_METER = 90004
-METERS = range(1, RELAY_METER + 1)
+_DNS_METERS = 100000
+METERS = range(1, _DNS_METERS + PORT_ZONES[-1] + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
+PORT_DNS_QUERIES = (300, 600)
 SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
@@ -308,6 +314,11 @@ def nat_zone(zone: int) -> int:
 def packet_in_meter(zone: int) -> int:
     """Bounds what a port causes the controller to do."""
     return zone
+
+
+def dns_meter(zone: int) -> int:
+    """Bounds what a port asks the resolver."""
+    return _DNS_METERS + zone
 
 
 def egress_meter(zone: int) -> int:

@@ -38,6 +38,7 @@ ICMP_REDIRECT: Final = 5
 ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
+DNS_PORT: Final = 53  # RFC 1035, 4.2
 
 # as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {

@@ -12,6 +12,7 @@ from enum import Enum
 from flows.pipeline import (
     LOG_METER,
     LOG_PACKET_INS,
+    PORT_DNS_QUERIES,
     PORT_PACKET_INS,
     PORT_ZONES,
     REGISTER_DOC,
@@ -22,6 +23,7 @@ from flows.pipeline import (
     TABLE_DOC,
     CtZone,
     Table,
+    dns_meter,
     egress_meter,
     ingress_meter,
     nat_zone,
@@ -101,6 +103,7 @@ class Rule(Enum):
     DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not IPv4")
     ARP_GATEWAY = _RuleInfo(50, Table.ARP_RESPONDER, False, "network", "ARP for a gateway address")
     ARP_PORT = _RuleInfo(51, Table.ARP_RESPONDER, False, "port", "ARP for a known port")
+    ARP_RESOLVER = _RuleInfo(282, Table.ARP_RESPONDER, False, "", "ARP for the resolver's link-local address")
     ARP_SWITCHED_OWN = _RuleInfo(53, Table.ARP_RESPONDER, False, "port", "a port asks for its own address")
     ARP_SWITCHED = _RuleInfo(52, Table.ARP_RESPONDER, False, "", "any other ARP")
     PUNT_DHCP = _RuleInfo(60, Table.SERVICES, False, "port", "DHCP request, to the controller")
@@ -109,6 +112,10 @@ class Rule(Enum):
     PUNT_LARGE_ECHO = _RuleInfo(65, Table.GATEWAY, False, "network", "larger than its sender's network takes")
     DROP_ECHO = _RuleInfo(66, Table.GATEWAY, True, "", "to a gateway that has just gone")
     DROP_GATEWAY = _RuleInfo(62, Table.SERVICES, True, "network", "the gateway offers nothing else")
+    PUNT_DNS = _RuleInfo(280, Table.SERVICES, False, "network", "DNS question to the gateway: to the controller")
+    PUNT_DNS_LINK_LOCAL = _RuleInfo(
+        281, Table.SERVICES, False, "", "the same, to the address that is the same anywhere"
+    )
     UDP_PART = _RuleInfo(261, Table.SERVICES, False, "", "a fragment of UDP: to which port?")
     UDP_PART_UNTRACKED = _RuleInfo(262, Table.SERVICES, False, "port", "the same, of a port that is not tracked")
     DROP_DHCP_SERVER_PART = _RuleInfo(263, Table.EGRESS_PARTS, True, "", "a VM that answers as a DHCP server")
@@ -249,6 +256,8 @@ class Rule(Enum):
     REDIRECT_OUT = _RuleInfo(164, Table.OUTPUT, False, "port", "allowed, and on to the node where the VM is now")
     ALLOWANCE = _RuleInfo(190, Table.ALLOWANCE, False, "port", "what a port may cause the controller to do")
     ALLOWANCE_SHARED = _RuleInfo(191, Table.ALLOWANCE, False, "", "what all that comes from no VM may")
+    DNS_ALLOWANCE = _RuleInfo(283, Table.DNS_ALLOWANCE, False, "port", "what a port may ask the resolver")
+    DNS_ALLOWANCE_SHARED = _RuleInfo(284, Table.DNS_ALLOWANCE, False, "", "what asks and is of no port")
     OUTPUT_LIMITED = _RuleInfo(192, Table.OUTPUT, False, "port", "out to a VM, at the rate that it may receive")
     DROP_FLOOD_DHCP = _RuleInfo(193, Table.SERVICES, True, "port", "floods the controller with DHCP: for a while")
     DROP_FLOOD_TTL = _RuleInfo(194, Table.ROUTING, True, "port", "with packets whose TTL is used up: for a while")
@@ -353,6 +362,8 @@ def document() -> str:
         "|---|---|---|",
         f"| {_meters(packet_in_meter)} | every local port | what the controller is handed of it: "
         f"{PORT_PACKET_INS[0]} packets a second, {PORT_PACKET_INS[1]} at once |",
+        f"| {_meters(dns_meter)} | every local port | what it asks the resolver: "
+        f"{PORT_DNS_QUERIES[0]} questions a second, {PORT_DNS_QUERIES[1]} at once |",
         f"| {_meters(egress_meter)} | ports with a limit | what the VM sends |",
         f"| {_meters(ingress_meter)} | ports with a limit | what the VM receives |",
         f"| {SHARED_METER} | the node | what the controller is handed of all that comes from no VM: "

@@ -36,6 +36,7 @@ class Resource(StrEnum):
     PORT_BINDING = "port_binding"
     NODE = "node"
     INTERFACES = "interfaces"
+    DNS = "dns"
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
@@ -99,6 +100,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,
@@ -151,7 +153,8 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
 # Fields only an administrator may send, even with their default value: a member who could pick a VLAN id, the
 # untagged side of a physical network (kind flat) or the world as its audience would reach what is not its own, and who
 # could pick a port's id or node could take over an interface that is waiting for its port. One who could exempt its
-# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's. A port
+# network from NAT could send to the outside from any source; own SNAT addresses use up the external network's; one who
+# could name upstreams could have the controller ask whatever it reaches. A port
 # without port security could send as anybody, and limits are what the operator sells.
 ADMIN_NETWORK_FIELDS = frozenset(
     {
@@ -161,6 +164,7 @@ ADMIN_NETWORK_FIELDS = frozenset(
         "snat_exempt",
         "own_snat_address",
         "dhcp_relays",
+        "dns_upstreams",
         "filtering",
         "gateway_node",
         "assignable",

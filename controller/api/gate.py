@@ -18,6 +18,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import (
     addresses,
     bindings,
+    dns,
     dns_records,
     dns_zones,
     floating_ip_pools,
@@ -38,7 +39,7 @@ from controller.api import (
     security_groups,
     stats,
 )
-from controller.api.auth import Authenticator, Identity
+from controller.api.auth import Authenticator, Identity, Resource
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import (
     Answer,
@@ -55,6 +56,7 @@ from controller.api.services import Services
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _READS = frozenset({"GET", "HEAD"})
+_QUESTIONS = frozenset({Resource.DNS.value})  # asked by VMs, as often as they like
 _PENDING = "trunkline.pending"
 
 
@@ -147,7 +149,8 @@ class Gate:
     def _account(self, trace: _Trace, seconds: float) -> None:
         method = trace.method if trace.method in _METHODS else "other"  # labels must not grow with what clients invent
         self._counter.labels(method, trace.resource, str(trace.status)).inc()
-        level = self._log.debug if trace.method in _READS else self._log.info
+        quiet = trace.method in _READS or trace.resource in _QUESTIONS
+        level = self._log.debug if quiet else self._log.info
         level("api_request", status=trace.status, ms=round(seconds * 1000, 1), **trace.fields())
 
 
@@ -207,6 +210,7 @@ def make_app(services: Services) -> Gate:
         *port_counters.ROUTES,
         *network_data.ROUTES,
         *nodes.ROUTES,
+        *dns.ROUTES,
         *floating_ip_pools.ROUTES,
         *floating_ips.ROUTES,
         *leases.ROUTES,

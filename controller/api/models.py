@@ -203,6 +203,7 @@ class NetworkCreate(RequestModel):
     force_snat: Ranges = []
     own_snat_address: bool = False
     dhcp_relays: Servers = []
+    dns_upstreams: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool | None = None
     filtering: bool = True
@@ -237,6 +238,7 @@ class NetworkCreate(RequestModel):
             force_snat=tuple(self.force_snat),
             own_snat_address=self.own_snat_address,
             dhcp_relays=tuple(self.dhcp_relays),
+            dns_upstreams=tuple(self.dns_upstreams),
             router=router,
             allow_same_net_traffic=self.allow_same_net_traffic,
             filtering=self.filtering,
@@ -269,6 +271,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "dhcp_options": _options,
     "ntp_servers": tuple,
     "dhcp_relays": tuple,
+    "dns_upstreams": tuple,
     "routes": lambda items: tuple(item.spec() for item in items),
     "snat_exempt": tuple,
     "force_snat": tuple,
@@ -302,6 +305,7 @@ class NetworkUpdate(UpdateModel):
     force_snat: Ranges = []
     own_snat_address: bool = False
     dhcp_relays: Servers = []
+    dns_upstreams: Servers = []
     router: Name = routers.PROJECT
     allow_same_net_traffic: bool = True
     filtering: bool = True

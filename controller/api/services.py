@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from controller.config import ControllerConfig
+from controller.dns.tcp import Questions
 from controller.port_counters import PortCounts
 from controller.store import Store
 from flows.model import FloatingIp, Port
@@ -47,7 +48,7 @@ class Services:
     `port_counters` asks a port's switch, and raises NoAnswer; `port_mutes` says for how many seconds more a port is not
     heard about what. `settle_leases` writes down what clients have been told of their leases so far. `datapaths` are
     the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
-    for: pass each multipart and role reply to `controller.api.stats.deliver`.
+    for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
     """
 
     store: Store
@@ -62,4 +63,5 @@ class Services:
     port_counters: Callable[[Port], PortCounts | None] = _no_counters
     port_mutes: Callable[[str, int], Mapping[str, int]] = _no_mutes
     settle_leases: Callable[[], None] = _no_leases
+    dns: Questions | None = None
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -61,6 +61,7 @@ def _network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
         "force_snat": [str(part) for part in spec.force_snat],
         "own_snat_address": spec.own_snat_address,
         "dhcp_relays": [str(address) for address in spec.dhcp_relays],
+        "dns_upstreams": [str(address) for address in spec.dns_upstreams],
         "router": spec.router,
         "allow_same_net_traffic": spec.allow_same_net_traffic,
         "filtering": spec.filtering,

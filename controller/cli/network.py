@@ -108,6 +108,14 @@ class Changeable:
             "--own-snat-address/--no-own-snat-address", help="Each node leaves with an address for this network alone."
         ),
     ] = None
+    dns_upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dns-upstream",
+            metavar="ADDRESS",
+            help="A server that the resolver asks for this network, in place of everybody's (may be repeated).",
+        ),
+    ] = None
     dhcp_relay: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,6 +177,7 @@ class Changeable:
             force_snat=options.each("--force-snat", self.force_snat, str),
             own_snat_address=self.own_snat_address,
             dhcp_relays=options.each("--dhcp-relay", self.dhcp_relay, str),
+            dns_upstreams=options.each("--dns-upstream", self.dns_upstream, str),
             router=self.router,
             allow_same_net_traffic=self.allow_same_net,
             filtering=self.filtering,

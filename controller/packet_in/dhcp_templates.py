@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from controller.packet_in import dhcp_options as option
 from controller.packet_in import frames, outcomes
-from controller.packet_in.gateways import router_address
+from controller.packet_in.gateways import LINK_LOCAL_RESOLVER, resolver_address, router_address
 from controller.packet_in.leases import LeaseState
 from flows.model import FixedIp, Network, Node, Port, Subnet
 from flows.pipeline import GATEWAY_MAC
@@ -23,8 +23,8 @@ ACK: Final = 5
 NAK: Final = 6
 
 # Server of a network whose nodes hold no address and which names no router: a client cannot reach it by unicast, so
-# it renews by broadcast when its rebinding time has come.
-LINK_LOCAL_SERVER: Final = IPv4Address("169.254.169.253")
+# it renews by broadcast when its rebinding time has come. The resolver answers there.
+LINK_LOCAL_SERVER: Final = LINK_LOCAL_RESOLVER
 
 _BOOTP = struct.Struct(">2sH4s4s4s4s16s64s128s")  # from secs to file; what comes before is in PreparedReply.fill
 _REPLY_HEAD = b"\x02\x01\x06\x00"  # op BOOTREPLY, Ethernet, 6 bytes, no hops
@@ -130,7 +130,9 @@ class PortTemplate:
         self.sources = frozenset({frames.NO_IP, *(fixed_ip.address.packed for fixed_ip in port.fixed_ips)})
         self.server_id = (server or router or LINK_LOCAL_SERVER).packed
         self.prepared: dict[tuple[bytes, bytes], PreparedReply] = {}
-        self._options = option.payloads(port, network, subnet, router if leads_out else None)
+        # behind a relay is no VM, and only VMs reach the resolver
+        resolver = resolver_address(network.gateway_mode, router) if server is None else None
+        self._options = option.payloads(port, network, subnet, router if leads_out else None, resolver)
         self._lease_time = option.lease_seconds(network)
         self._max_datagram = max(_MIN_DATAGRAM, network.mtu)
         # network boot from ROM reads these two from the header, not from the options

@@ -14,10 +14,12 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
+from controller.dns.server import NameServer
 from controller.packet_in import (
     activation,
     connection_log,
     dhcp_relay,
+    dns,
     frames,
     holding,
     icmp,
@@ -37,7 +39,7 @@ from controller.packet_in.too_large import source_subnet
 from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
 from flows.features.mute import muted
 from flows.model import Neighbour, Network, Node, Port
-from flows.pipeline import GATEWAY_MAC, RELAY_PACKET_INS, node_mac
+from flows.pipeline import GATEWAY_MAC, PORT_DNS_QUERIES, RELAY_PACKET_INS, node_mac
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from flows.wire import FROM_CONTROLLER
@@ -55,8 +57,8 @@ class Limit:
     burst: float
 
 
-def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
-    """`rate` and `burst` are for a port; a next hop needs less."""
+def limits(rate: float, burst: float, questions: Limit | None = None) -> Mapping[Rule, Limit]:
+    """`rate` and `burst` are for a port, `questions` for what it asks the resolver; a next hop needs less."""
     port = Limit(rate, burst)
     return {
         Rule.PUNT_DHCP: port,
@@ -70,6 +72,7 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
         Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
         Rule.PUNT_HOLDER: port,
         Rule.PUNT_RELAYED_DHCP: Limit(*RELAY_PACKET_INS),
+        Rule.PUNT_DNS: questions or Limit(*PORT_DNS_QUERIES),
     }
 
 
@@ -87,6 +90,7 @@ class Services:
     `log_connection` gets what security groups want reported: one in `log_sample`.
     `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
     first.
+    `dns` answers what ports ask; what has to wait for an upstream goes out by `send`, which must not wait.
     `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
     """
 
@@ -99,6 +103,8 @@ class Services:
     arrived: Callable[[str, str], None] = lambda port_id, node: None
     holds: Callable[[holding.Place, holding.Claim], None] = lambda place, claim: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
+    dns: NameServer | None = None
+    send: Callable[[str, Output], bool] = lambda node, output: False
     log_connection: Callable[[str, connection_log.Event], None] = connection_log.write
     log_sample: int = 1
     mute: int = 60
@@ -120,6 +126,8 @@ class Dispatcher:
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
             Rule.PUNT_RELAYED_DHCP: self._relayed_dhcp,
+            Rule.PUNT_DNS: self._dns,
+            Rule.PUNT_DNS_LINK_LOCAL: self._dns,
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
             Rule.PUNT_TOO_LARGE: self._too_large,
@@ -197,6 +205,27 @@ class Dispatcher:
         if port is not None:
             self._record(answer, port)
         return answer.outcome, _back(in_port, answer.frame)
+
+    def _dns(self, _key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """At whatever address: who asks is the port that the question comes from."""
+        services, node = self._services, self._node
+        port = snapshot.port_at(node, in_port)
+        if port is None or services.dns is None:
+            return outcomes.WRONG_IN_PORT, ()
+        if not self._allowed(Rule.PUNT_DNS, port.key):
+            return outcomes.RATE_LIMITED, ()
+        question = dns.read(frame)
+        if question is None:
+            return outcomes.MALFORMED, ()
+
+        def later(reply: bytes) -> None:
+            there = services.snapshot().port_at(node, in_port)
+            if there is not None and there.id == port.id:
+                services.send(node, Output(in_port, dns.reply(question, reply)))
+
+        most = min(dns.MOST, snapshot.networks[port.network_id].mtu - question.headers)
+        answer = services.dns.answer(question.message, port, snapshot, most, later)
+        return answer.outcome, _back(in_port, answer.reply and dns.reply(question, answer.reply))
 
     def _arrived(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         if not self._allowed(Rule.PUNT_ACTIVATE, key):

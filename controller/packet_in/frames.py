@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_ARP: Final = 0x0806
 ETHERTYPE_VLAN: Final = 0x8100
+ETHERTYPE_IPV6: Final = 0x86DD
 PROTOCOL_ICMP: Final = 1
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
@@ -27,9 +28,11 @@ _TAG = struct.Struct(">HHH")
 _ARP = struct.Struct(">HHBBH6s4s6s4s")
 _ARP_IPV4_OVER_ETHERNET = (1, ETHERTYPE_IPV4, 6, 4)
 _IPV4 = struct.Struct(">BBHHHBBH4s4s")
+_IPV6 = struct.Struct(">IHBB16s16s")
 _UDP = struct.Struct(">HHHH")
 _DONT_FRAGMENT = 0x4000
 _TTL = 64
+_IPV6_VERSION = 6 << 28
 
 
 class Ethernet(NamedTuple):
@@ -166,8 +169,16 @@ def ipv4_addresses(frame: bytes, offset: int) -> tuple[bytes, bytes] | None:
     return frame[offset + 12 : offset + 16], frame[offset + 16 : offset + 20]
 
 
+def ipv6(source: bytes, destination: bytes, next_header: int, payload: bytes, hop_limit: int = _TTL) -> bytes:
+    """A whole packet without extension headers (RFC 8200, 3)."""
+    return _IPV6.pack(_IPV6_VERSION, len(payload), next_header, hop_limit, source, destination) + payload
+
+
 def udp(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: bytes) -> bytes:
-    """A UDP datagram (RFC 768) with its checksum over the pseudo header. Never 0, which would mean "none"."""
+    """A UDP datagram (RFC 768) with its checksum over the pseudo header. Never 0, which would mean "none".
+
+    The pseudo header of IPv6 (RFC 8200, 8.1) has longer fields for the same numbers, and so the same sum.
+    """
     length = _UDP.size + len(payload)
     header = _UDP.pack(source_port, destination_port, length, 0)
     pseudo = source + destination + struct.pack(">HH", PROTOCOL_UDP, length)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol
+from typing import Final, Protocol
 
-from flows.model import GatewayMode, Network, Node, Subnet
+from flows.model import ROUTED_MODES, GatewayMode, Network, Node, Subnet
+from flows.pipeline import RESOLVER_ADDRESS
+
+LINK_LOCAL_RESOLVER: Final = IPv4Address(RESOLVER_ADDRESS)
 
 
 class Range(Protocol):
@@ -49,3 +52,8 @@ def router_address(network: Network, subnet: Subnet, node: Node) -> IPv4Address 
 def router_among(mode: GatewayMode, network_id: str, subnet: Range, nodes: Iterable[Node]) -> IPv4Address | None:
     """The same for whoever is on any of some nodes, which answer for each other: of the first that has an address."""
     return _ROUTER[mode](network_id, subnet, nodes)
+
+
+def resolver_address(mode: GatewayMode, router: IPv4Address | None) -> IPv4Address:
+    """Where a VM asks for names: the gateway if it is ours, else the address that answers on all networks."""
+    return router if router is not None and mode in ROUTED_MODES else LINK_LOCAL_RESOLVER

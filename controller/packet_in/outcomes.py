@@ -25,6 +25,13 @@ TOO_LARGE: Final = "too_large"
 FRAGMENTED: Final = "fragmented"
 CONNECTION_LOGGED: Final = "connection_logged"
 SAMPLED_OUT: Final = "sampled_out"
+DNS_LOCAL: Final = "dns_local"
+DNS_CACHED: Final = "dns_cached"
+DNS_FORWARDED: Final = "dns_forwarded"
+DNS_REFUSED: Final = "dns_refused"
+DNS_NO_UPSTREAM: Final = "dns_no_upstream"
+DNS_TOO_MANY: Final = "dns_too_many"
+DNS_MALFORMED: Final = "dns_malformed"
 
 # refused whatever the protocol
 UNKNOWN_COOKIE: Final = "drop_unknown_cookie"

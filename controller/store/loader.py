@@ -169,6 +169,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 force_snat=codec.load_ranges(row.force_snat),
                 own_snat_address=row.own_snat_address,
                 dhcp_relays=codec.load_addresses(row.dhcp_relays),
+                dns_upstreams=codec.load_addresses(row.dns_upstreams),
                 router=row.router,
                 allow_same_net_traffic=row.allow_same_net_traffic,
                 filtering=row.filtering,
@@ -235,6 +236,7 @@ def network_of(record: NetworkRecord) -> Network:
         force_snat=spec.force_snat,
         own_snat_address=spec.own_snat_address,
         dhcp_relays=spec.dhcp_relays,
+        dns_upstreams=spec.dns_upstreams,
         allow_same_net_traffic=spec.allow_same_net_traffic,
         gateway_node=record.gateway_node,
     )

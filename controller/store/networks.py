@@ -56,6 +56,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "force_snat": codec.dump_ranges,
     "own_snat_address": bool,
     "dhcp_relays": codec.dump_addresses,
+    "dns_upstreams": codec.dump_addresses,
     "router": str,
     "allow_same_net_traffic": bool,
     "filtering": bool,

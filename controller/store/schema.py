@@ -100,6 +100,7 @@ networks = Table(
     Column("gateway_node", NAME),
     Column("gateway_node_pinned", Boolean, nullable=False, server_default=false()),
     Column("dhcp_relays", JSON, nullable=False, server_default="[]"),
+    Column("dns_upstreams", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("physical_network", "segment"),
 )
 

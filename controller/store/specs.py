@@ -15,11 +15,11 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     update_network(network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None)
         -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
-        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
-        filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have. One with a known cidr and
-        the same gateway (or None) has its allocation_ranges, reserved, dns_servers and host_routes replaced, one with
-        an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use` while it has addresses. Else
-        Invalid `immutable`.
+        ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, dns_upstreams, router,
+        allow_same_net_traffic, filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have.
+        One with a known cidr and the same gateway (or None) has its allocation_ranges, reserved, dns_servers and
+        host_routes replaced, one with an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use`
+        while it has addresses. Else Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -180,6 +180,7 @@ class NetworkSpec:
     force_snat: tuple[IPv4Network, ...] = ()
     own_snat_address: bool = False
     dhcp_relays: tuple[IPv4Address, ...] = ()
+    dns_upstreams: tuple[IPv4Address, ...] = ()
     router: str = "project"
     allow_same_net_traffic: bool | None = None
     filtering: bool = True

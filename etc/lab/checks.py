@@ -50,6 +50,7 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     leases, checks = _leases(scenario)
     checks += _all("gateway", scenario.all_vms(), lambda vm: _gateway(vm, leases.get(vm.name)))
     checks += _across_nodes(lab, scenario)
+    checks += _names(lab, scenario)
     checks += _outside(lab, scenario)
     # from here on two VMs have other addresses outside
     blue, red = scenario.vms["blue"][lab.nodes[0].name], scenario.vms["red"][lab.nodes[1].name]
@@ -99,12 +100,25 @@ def _gateway(vm: Vm, configured: Configured | None) -> Outcome:
     return not pinged.lost, f"{configured.router}: {_count(pinged)}"
 
 
-def _across_nodes(lab: Lab, scenario: Scenario) -> list[Check]:
+def _on_the_next_node(lab: Lab, scenario: Scenario, vm: Vm) -> Vm:
+    """The VM of the same network there."""
     nodes = [node.name for node in lab.nodes]
     following = dict(zip(nodes, nodes[1:] + nodes[:1], strict=True))
+    return next(vms for vms in scenario.vms.values() if vm in vms.values())[following[vm.node.name]]
 
+
+def _names(lab: Lab, scenario: Scenario) -> list[Check]:
+    def name(vm: Vm) -> Outcome:
+        other = _on_the_next_node(lab, scenario, vm)
+        found = vm.look_up(other.name)
+        return found == {other.address}, f"{other.name} is {_list(sorted(found))}"
+
+    return _all("names", scenario.all_vms(), name)
+
+
+def _across_nodes(lab: Lab, scenario: Scenario) -> list[Check]:
     def neighbour(vm: Vm) -> Outcome:
-        other = next(vms for vms in scenario.vms.values() if vm in vms.values())[following[vm.node.name]]
+        other = _on_the_next_node(lab, scenario, vm)
         pinged = vm.ping(other.address)
         return not pinged.lost, f"{_place(other)}, {other.address}: {_count(pinged)}"
 

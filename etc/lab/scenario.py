@@ -39,6 +39,7 @@ NETWORKS: tuple[Object, ...] = (
         "kind": "flat",
         "physical_network": "physnet1",
         "gateway_mode": "per_host",
+        "dns_domain": "flat.lab.example",
         "subnets": [{"cidr": "10.10.0.0/24"}],
     },
     {
@@ -48,6 +49,7 @@ NETWORKS: tuple[Object, ...] = (
         "segment": 120,
         "physical_network": "physnet1",
         "gateway_mode": "per_host",
+        "dns_domain": "blue.lab.example",
         "subnets": [{"cidr": "10.20.0.0/24"}],
     },
     {
@@ -57,6 +59,7 @@ NETWORKS: tuple[Object, ...] = (
         "segment": 130,
         "physical_network": "physnet1",
         "gateway_mode": "shared",
+        "dns_domain": "red.lab.example",
         "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}],
     },
 )

@@ -159,6 +159,13 @@ class Vm:
         """What passes the VM's interface during a `with`; `match` as in pcap-filter(7)."""
         return Capture(self.namespace, INTERFACE, match, self.directory)
 
+    def look_up(self, name: str) -> set[IPv4Address]:
+        """The addresses of a name, as the C library finds them in the guest: by what its DHCP client was told."""
+        resolver = self.directory / "etc/resolv.conf"
+        script = f"mount --bind {resolver} /etc/resolv.conf && getent ahostsv4 {name}"
+        said = self.execute("unshare", "--mount", "sh", "-ec", script, check=False)
+        return {IPv4Address(line.split()[0]) for line in said.splitlines()}
+
     def _name_servers(self) -> list[IPv4Address]:
         servers = []
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, flow, matching
 from flows.model import Network
-from flows.pipeline import GATEWAY_MAC, Priority, Table
+from flows.pipeline import GATEWAY_MAC, RESOLVER_ADDRESS, Priority, Table
 from flows.protocols import ARP_REPLY, ARP_REQUEST, ETH_ARP
 from flows.rules import Rule
 from flows.view import View, mac_to_int
@@ -34,6 +34,8 @@ def answer(mac: int, address: int) -> tuple[Action, ...]:
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.ARP_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
+    asked = matching(eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=RESOLVER_ADDRESS)
+    yield flow(Rule.ARP_RESOLVER, Priority.HIGH, asked, *answer(GATEWAY_MAC, RESOLVER_ADDRESS), OutputInPort())
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:

@@ -1,18 +1,23 @@
-"""Tables 12 and 13: what the node itself answers to a VM: DHCP by the controller, echo requests in place."""
+"""Tables 12 and 13: what the node itself answers to a VM: DHCP and DNS by the controller, echo requests in place.
+
+DNS at every gateway address of the VM's router, and at one that is the same on all networks, for those that have no
+gateway of ours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.allowance import punt
+from flows.features.allowance import punt, punt_question
 from flows.features.size import measured
 from flows.ir import Action, Flow, Goto, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import GATEWAY_MAC, TOO_LARGE, Priority, Table
+from flows.pipeline import GATEWAY_MAC, RESOLVER_ADDRESS, TOO_LARGE, Priority, Table
 from flows.protocols import (
     ANY_FRAGMENT,
     DHCP_CLIENT_PORT,
     DHCP_SERVER_PORT,
+    DNS_PORT,
     ETH_IP,
     ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
@@ -23,11 +28,14 @@ from flows.rules import Rule
 from flows.view import View
 
 _TTL = 64
+_QUESTION: dict[str, int] = {"eth_type": ETH_IP, "ip_proto": PROTO_UDP, "udp_dst": DNS_PORT}
 
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.SERVICES_DONE, Priority.MISS, (), Goto(Table.EGRESS_CONNTRACK))
     yield drop(Rule.DROP_ECHO, Priority.MISS)
+    anywhere = matching(**_QUESTION, ip_dst=RESOLVER_ADDRESS)
+    yield flow(Rule.PUNT_DNS_LINK_LOCAL, Priority.NORMAL, anywhere, *punt_question())
 
 
 def echoed(mac: int, address: int) -> tuple[Action, ...]:
@@ -56,6 +64,8 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         for sender, measure in _senders(view, network):
             asked = matching(**to_gateway, **sender, icmp_type=ICMP_ECHO_REQUEST, icmp_code=0)
             yield flow(Rule.TO_GATEWAY, Priority.NORMAL, asked, *measure, Goto(Table.GATEWAY), key=network.key)
+        question = matching(reg5=network.router_key, ip_dst=address, **_QUESTION)
+        yield flow(Rule.PUNT_DNS, Priority.NORMAL, question, *punt_question(), key=network.key)
         # no fragment shows its type, and only the first has one
         part = matching(**to_gateway, ip_frag=ANY_FRAGMENT)
         yield flow(Rule.TO_GATEWAY, Priority.HIGH, part, Goto(Table.GATEWAY), key=network.key)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from tests.bench import (
     bundle,
     dhcp,
+    dns,
     floating,
     flood,
     groups,
@@ -31,6 +32,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "restart": restart.run,
     "bundle": bundle.run,
     "dhcp": dhcp.run,
+    "dns": dns.run,
     "leases": leases.run,
     "perfdhcp": perfdhcp.run,
     "scale": scale.run,

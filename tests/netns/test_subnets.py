@@ -101,7 +101,7 @@ def test_dhcp_hands_out_what_the_subnet_has(lab: Lab, vms: dict[str, Vm]) -> Non
         assert configured.address.ip == vm.address
         assert configured.address.network == IPv4Network(cidr)
         assert str(configured.router) == held(lab, vm.node, cidr)
-        servers = [IPv4Address(SECOND_DNS)] if cidr == SECOND else []
+        servers = [IPv4Address(SECOND_DNS)] if cidr == SECOND else [configured.router]
         assert list(configured.dns_servers) == servers
     for name, router in (("s1", "10.32.0.1"), ("s2", "10.33.0.100")):
         assert str(vms[name].wait_configured().router) == router

@@ -17,6 +17,7 @@ from flows.pipeline import (
     RELAY_METER,
     SHARED_METER,
     TOO_LARGE_METER,
+    dns_meter,
     egress_meter,
     ingress_meter,
     packet_in_meter,
@@ -93,7 +94,7 @@ def test_who_has_no_limits_has_no_meters_but_for_the_controller() -> None:
         LOG_METER,
         TOO_LARGE_METER,
         RELAY_METER,
-        *(packet_in_meter(key) for key in (10, 20, 30, 40)),
+        *(meter_of(key) for key in (10, 20, 30, 40) for meter_of in (packet_in_meter, dns_meter)),
     }
     before, after = ({flow.key for flow in compile_node(each, "n1").flows()} for each in (world(), limited()))
     assert before < after and len(after - before) == 1

@@ -9,6 +9,8 @@ import pytest
 from controller.api.auth import PERMISSIONS, Authenticator, Identity, Resource, Role, Verb, parse_credentials
 from tests.unit.api.world import TOKENS, World, network_body
 
+QUESTION = bytes.fromhex("0001010000010000000000000377656200") + b"\0\1\0\1"
+
 # what each role gets: method, path, body, then who is let through; all others must get 403
 MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/networks", None, {"admin", "member-a", "reader"}),
@@ -46,6 +48,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("POST", "/v1/nodes/n2/dns/{key}", QUESTION, {"agent"}),
     ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),
     (
@@ -139,8 +142,9 @@ def _furnish(world: World) -> dict[str, str]:
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
         "free": world.network(assignable=True, subnets=[{"cidr": "10.9.0.0/24"}])["id"],
         "port": world.port(own)["id"],
-        "moving": world.moving(own, "n2", "n3")["id"],
     }
+    moving = world.moving(own, "n2", "n3")
+    names |= {"moving": moving["id"], "key": str(moving["key"])}
     world.node()
     external = world.external()["id"]
     for pool, part in (("public", "203.0.113.32/28"), ("idle", "203.0.113.48/28")):
@@ -173,9 +177,10 @@ def test_matrix(
 ) -> None:
     database, names = furnished
     world = World(f"sqlite:///{shutil.copy(database, tmp_path / 'trunkline.db')}")
-    if body is not None:
+    if isinstance(body, dict):
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
-    reply = world.call(method, path.format(**names), body, token)
+    raw = body if isinstance(body, bytes) else None
+    reply = world.call(method, path.format(**names), body, token, raw)
     world.close()
     if token in allowed:
         assert reply.status in (200, 201), reply.data

@@ -8,6 +8,8 @@ from oslo_config import cfg
 
 from controller import config
 from controller.api.auth import Identity, Role
+from controller.dns.domain import wire
+from controller.dns.upstreams import Servers, Upstream
 
 SAMPLE = Path(__file__).parents[3] / "etc" / "trunkline-controller.conf.sample"
 
@@ -37,6 +39,10 @@ token = member:t0ken:project-a
 lease_time = 600
 [gateway]
 release_delay = 0
+[dns]
+server = 192.0.2.53#5353
+server = /corp.example/192.0.2.54
+ttl = 5
 [vlan]
 range = 200:300
 [quota]
@@ -57,6 +63,8 @@ level = DEBUG
     ]
     assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
     assert (loaded.limits.networks, loaded.project_physical_network) == (7, "physnet2")
+    servers = Servers((Upstream("192.0.2.53", 5353),), {wire("corp.example"): (Upstream("192.0.2.54"),)})
+    assert (loaded.dns.servers, loaded.dns.ttl) == (servers, 5)
     assert (loaded.log_format, loaded.log_level) == ("json", "DEBUG")
     assert "s3cret" not in repr(loaded)
 
@@ -76,6 +84,7 @@ level = DEBUG
         ("[dhcp]\nlease_time = 1h\n", "lease_time"),
         ("[dhcp]\nlease_time = 0\n", "lease_time"),
         ("[gateway]\nrelease_delay = -1\n", "release_delay"),
+        ("[dns]\nserver = ns.example\n", "[dns] server: "),
         ("[vlan]\nrange = 4000:100\n", "[vlan] range"),
         ("[vlan]\nrange = 1:4095\n", "[vlan] range"),
         ("[vlan]\nrange = 100-200\n", "[vlan] range"),

@@ -48,10 +48,20 @@ def test_relays_are_for_networks_that_the_nodes_do_not_route(world: World) -> No
     assert refused.refusal == (400, "option_unfit", "dhcp_relays")
 
 
-@pytest.mark.parametrize("field", ["snat_exempt", "own_snat_address", "dhcp_relays"])
+def test_upstreams_of_a_network(world: World) -> None:
+    made = world.network(dns_upstreams=["192.0.2.53", "192.0.2.54"])
+    assert made["dns_upstreams"] == ["192.0.2.53", "192.0.2.54"]
+    (network,) = world.store.load_snapshot().networks.values()
+    assert [str(address) for address in network.dns_upstreams] == ["192.0.2.53", "192.0.2.54"]
+    path = f"/v1/networks/{made['id']}"
+    assert world.ok("PATCH", path, {"dns_upstreams": []})["network"]["dns_upstreams"] == []
+    assert world.call("PATCH", path, {"dns_upstreams": ["127.0.0.1"]}).refusal[::2] == (400, "dns_upstreams.0")
+
+
+@pytest.mark.parametrize("field", ["snat_exempt", "own_snat_address", "dhcp_relays", "dns_upstreams"])
 def test_what_reaches_beyond_the_project_is_for_administrators(world: World, field: str) -> None:
     refusal = (403, "forbidden", field)
-    wanted = {**OPTIONS, "dhcp_relays": ["203.0.113.1"]}[field]
+    wanted = {**OPTIONS, "dhcp_relays": ["203.0.113.1"], "dns_upstreams": ["192.0.2.53"]}[field]
     body = network_body(**{field: wanted})
     assert world.call("POST", "/v1/networks", body, "member-a").refusal == refusal
     path = f"/v1/networks/{world.network(project_id='a')['id']}"

@@ -49,6 +49,7 @@ MEMBERS_VIEW = {
     "force_snat": [],
     "own_snat_address": False,
     "dhcp_relays": [],
+    "dns_upstreams": [],
     "router": "project",
     "allow_same_net_traffic": True,
     "filtering": True,

@@ -61,6 +61,7 @@ NETWORK = {
     "force_snat": [],  # not together with routes
     "own_snat_address": True,
     "dhcp_relays": [],  # not where nodes route
+    "dns_upstreams": ["192.0.2.53"],
     "router": "isolated",
     "allow_same_net_traffic": False,
     "filtering": True,
@@ -274,6 +275,7 @@ NETWORKS = OPTION_LISTS | {
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
     "dhcp_relays": {"empty list"},
+    "dns_upstreams": {"empty list"},
 }
 PORTS = OPTION_LISTS | {
     "name": {"empty", *TEXT},

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,8 @@ from controller import compat
 from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
+from controller.dns.build import DnsSettings, build
+from controller.dns.tcp import Questions
 from controller.store import Store
 from controller.store.address_specs import HoldPolicy
 from controller.store.quota_specs import Limits
@@ -66,6 +69,9 @@ class Reply:
         return self.status, self.error["code"], self.error["field"]
 
 
+NO_UPSTREAMS = DnsSettings(resolv_conf=Path("/nonexistent"))
+
+
 class Confirmed:
     """`behind`: the nodes that have not confirmed; `waited`: what `wait` was asked."""
 
@@ -110,6 +116,7 @@ class World:
                 packet_in_rate=50,
                 packet_in_burst=100,
                 packet_in_mute=60,
+                dns=DnsSettings(),
                 gateway_release_delay=600,
                 history_days=0,
                 vlan_range=(100, 109),
@@ -123,6 +130,7 @@ class World:
             ),
             registry=CollectorRegistry(),
             datapaths=lambda: self.datapaths,
+            dns=Questions(build(NO_UPSTREAMS)[0], lambda: self._snapshot, 300, 600),
         )
         self.app = make_app(self.services)
 

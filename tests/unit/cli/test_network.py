@@ -250,6 +250,7 @@ OPTIONS = {
     "--force-snat=192.0.2.0/24": {"force_snat": ["192.0.2.0/24"]},
     "--own-snat-address": {"own_snat_address": True},
     "--dhcp-relay=203.0.113.1": {"dhcp_relays": ["203.0.113.1"]},
+    "--dns-upstream=192.0.2.53": {"dns_upstreams": ["192.0.2.53"]},
     "--router=isolated": {"router": "isolated"},
     "--gateway-node=n2": {"gateway_node": "n2"},
 }
@@ -271,6 +272,7 @@ def test_options_of_routing_and_nat(stub: Stub, run: Any, option: str, sent: dic
         (("--route", "none"), {"routes": []}),
         (("--snat-exempt", "none"), {"snat_exempt": []}),
         (("--dhcp-relay", "none"), {"dhcp_relays": []}),
+        (("--dns-upstream", "none"), {"dns_upstreams": []}),
         (("--no-own-snat-address",), {"own_snat_address": False}),
         (("--gateway-node", "auto"), {"gateway_node": None}),
     ],

@@ -15,6 +15,7 @@ from flows.pipeline import (
     Priority,
     Table,
     carrier_address,
+    dns_meter,
     egress_meter,
     ingress_meter,
     node_mac,
@@ -45,8 +46,11 @@ def test_macs_and_carriers_are_unique_to_their_key() -> None:
     assert carrier_address(1) == 0x64400001
 
 
+_METERS_OF = (packet_in_meter, dns_meter, egress_meter, ingress_meter)
+
+
 def test_no_two_meters_have_one_number() -> None:
-    made = [meter_of(zone) for meter_of in (packet_in_meter, egress_meter, ingress_meter) for zone in PORT_ZONES]
+    made = [meter_of(zone) for meter_of in _METERS_OF for zone in PORT_ZONES]
     assert len(set(made)) == len(made) and set(made) | {SHARED_METER} <= set(METERS) and SHARED_METER not in made
 
 

@@ -74,7 +74,7 @@ def test_every_option() -> None:
         (bytes((12, 12, 53, 54, 51, 0, 255, 52, 82, 12)), [12, 58, 59]),
         (bytes((3, 12, 1)), [1, 3, 12, 58, 59]),
         (bytes((12, 3, 28)), [12, 3, 28, 58, 59]),
-        (bytes((6, 15, 42, 119, 121, 200)), [58, 59]),
+        (bytes((6, 15, 42, 119, 121, 200)), [6, 58, 59]),
     ],
 )
 def test_order_is_the_clients(asked: bytes, codes: list[int]) -> None:
@@ -82,7 +82,7 @@ def test_order_is_the_clients(asked: bytes, codes: list[int]) -> None:
 
 
 def test_a_client_that_does_not_say_gets_all() -> None:
-    assert offer(model.cloud()).codes == [53, 54, 51, 1, 3, 12, 26, 28, 58, 59]
+    assert offer(model.cloud()).codes == [53, 54, 51, 1, 3, 6, 12, 26, 28, 58, 59]
 
 
 def test_port_wins_over_network_wins_over_defaults() -> None:
@@ -139,7 +139,9 @@ def test_domain_with_final_dot() -> None:
     ("mode", "routes", "coded"),
     [
         (GatewayMode.SHARED, ROUTES[:1], "0cac10 0a000009 00 0a000001"),
-        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009"),
+        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 1ea9fea9fc 00000000"),
+        (GatewayMode.NONE, (), "1ea9fea9fc 00000000"),
+        (GatewayMode.EXTERNAL, (), "1ea9fea9fc 00000000 00 0a000001"),
         (GatewayMode.SHARED, (HostRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.9")),), "00 0a000009"),
         (GatewayMode.SHARED, (), ""),
     ],
@@ -147,6 +149,22 @@ def test_domain_with_final_dot() -> None:
 def test_classless_routes(mode: GatewayMode, routes: tuple[HostRoute, ...], coded: str) -> None:
     held = with_network(mode, subnets=(model.subnet(mode, host_routes=routes),))
     assert offer(held, ALL, mode).option(121) == bytes.fromhex(coded.replace(" ", ""))
+
+
+@pytest.mark.parametrize(
+    ("mode", "server"),
+    [
+        (GatewayMode.PER_HOST, "10.0.0.2"),
+        (GatewayMode.SHARED, "10.0.0.1"),
+        (GatewayMode.SINGLE, "10.0.0.1"),
+        (GatewayMode.EXTERNAL, "169.254.169.253"),
+        (GatewayMode.NONE, "169.254.169.253"),
+    ],
+)
+def test_names_are_asked_for_at_the_gateway_where_that_is_ours(mode: GatewayMode, server: str) -> None:
+    assert offer(with_network(mode), ALL, mode).option(6) == ip(server)
+    named = model.subnet(mode, dns_servers=(IPv4Address("9.9.9.9"),))
+    assert offer(with_network(mode, subnets=(named,)), ALL, mode).option(6) == ip("9.9.9.9")
 
 
 def test_lease_without_end_has_no_renewal() -> None:
