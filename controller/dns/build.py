@@ -12,6 +12,7 @@ from controller.dns.port_names import PortNames
 from controller.dns.server import NameServer
 from controller.dns.special import SpecialNames
 from controller.dns.upstreams import Chooser, HostServers, Servers
+from controller.dns.zone_source import ZoneNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +32,5 @@ def build(settings: DnsSettings) -> tuple[NameServer, Forwarder]:
     host = HostServers(settings.resolv_conf, time.monotonic)
     forwarder = Forwarder(Cache(settings.cache_size))
     chooser = Chooser(settings.servers, host.servers)
-    own = (PortNames(settings.ttl),)
+    own = (PortNames(settings.ttl), ZoneNames())
     return NameServer(own, (SpecialNames(),), chooser, forwarder, settings.ttl), forwarder

@@ -47,8 +47,12 @@ class Kind(IntEnum):
     CNAME = 5
     SOA = 6
     PTR = 12
+    MX = 15
+    TXT = 16
     AAAA = 28
+    SRV = 33
     OPT = 41
+    TSIG = 250
     IXFR = 251
     AXFR = 252
     MAILB = 253

@@ -10,11 +10,10 @@ from typing import Final
 
 import structlog
 
-from controller.dns import tsig
+from controller.dns import domain, tsig
 from controller.dns.transfer_messages import Exported, notify
 from controller.dns.transfer_request import NOTIFY, Request
 from controller.dns.transfer_settings import Secondary, TransferSettings
-from controller.dns.zone_wire import wire_name
 from controller.green import Signal
 
 FIRST_RETRY: Final = 1.0
@@ -59,7 +58,7 @@ class Notifier:
         for zone in zones:
             for secondary in self._settings.secondaries:
                 waiting = _Waiting(zone, self._ids.getrandbits(16), 0, now)
-                self._waiting[secondary, wire_name(zone.name)] = waiting
+                self._waiting[secondary, domain.wire(zone.name)] = waiting
         self._wake.send()
 
     def heard(self, answer: Request, secondary: Secondary) -> None:

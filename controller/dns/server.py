@@ -7,8 +7,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from controller.dns import message as dns
+from controller.dns.aliases import about as aliases_to
+from controller.dns.aliases import chained
 from controller.dns.forwarder import Forwarder, Key
-from controller.dns.message import CLASS_IN, Kind, Query, Rcode, Sections
+from controller.dns.message import CLASS_IN, Kind, Query, Rcode, Record, Sections
 from controller.dns.sources import Asker, Found, Source, find
 from controller.dns.upstreams import Chooser
 from controller.packet_in import outcomes
@@ -70,6 +72,8 @@ class NameServer:
         asker = Asker(port, network, snapshot)
         found = find(self._own, query.name, query.kind, asker)
         zone = self._chooser.configured.zone_of(query.name)
+        if found is not None and found.beyond is not None:
+            return self._behind(query, found.records, found.beyond, asker, limit, later)
         if found is not None and (found.exists or zone is None or len(zone) <= len(found.zone)):
             return self._local(query, found, snapshot, limit)
         if zone is None:
@@ -86,24 +90,53 @@ class NameServer:
         sections = dns.sections(found.records, authority)
         return self._settled(outcomes.DNS_LOCAL, query, rcode, limit, sections, authoritative=True)
 
-    def _elsewhere(
-        self, query: Query, network: Network, asker: Asker, limit: int, later: Callable[[bytes], None]
+    def _behind(
+        self,
+        query: Query,
+        aliases: tuple[Record, ...],
+        target: bytes,
+        asker: Asker,
+        limit: int,
+        later: Callable[[bytes], None],
     ) -> Answer:
+        """What an alias leads to: another source has it, or somebody else is asked."""
+        found = find(self._own, target, query.kind, asker)
+        if found is None or found.beyond is not None:
+            return self._elsewhere(query, asker.network, asker, limit, later, aliases, aliases_to(query, target))
+        there = tuple(record if record.owner else record._replace(owner=target) for record in found.records)
+        return self._local(query, found._replace(records=aliases + there, exists=True), asker.snapshot, limit)
+
+    def _elsewhere(
+        self,
+        query: Query,
+        network: Network,
+        asker: Asker,
+        limit: int,
+        later: Callable[[bytes], None],
+        aliases: tuple[Record, ...] = (),
+        about: Query | None = None,
+    ) -> Answer:
+        """With `aliases`, which lead to what the question `about` names."""
+        asked = about or query
+
+        def whole(sections: Sections) -> Sections:
+            return chained(aliases, asked, sections) if aliases else sections
+
         upstreams = self._chooser.choose(
-            query.name, network.dns_upstreams, self._own_addresses.of(network, asker.snapshot)
+            asked.name, network.dns_upstreams, self._own_addresses.of(network, asker.snapshot)
         )
         if not upstreams:
             return self._settled(outcomes.DNS_NO_UPSTREAM, query, Rcode.REFUSED, limit)
-        key = Key(upstreams, query.name, query.kind, query.dnssec, query.unchecked)
+        key = Key(upstreams, asked.name, asked.kind, asked.dnssec, asked.unchecked)
         known = self._forwarder.known(key)
         if known is not None:
-            return self._settled(outcomes.DNS_CACHED, query, known[0], limit, known[1])
+            return self._settled(outcomes.DNS_CACHED, query, known[0], limit, whole(known[1]))
 
         def told(rcode: int, sections: Sections) -> None:
             self._count(rcode, outcomes.DNS_FORWARDED)
-            later(dns.respond(query, rcode, sections, limit=limit))
+            later(dns.respond(query, rcode, whole(sections), limit=limit))
 
-        if not self._forwarder.forward(key, query, asker.port.key, told):
+        if not self._forwarder.forward(key, asked, asker.port.key, told):
             return self._settled(outcomes.DNS_TOO_MANY, query, Rcode.SERVFAIL, limit)
         return Answer(outcomes.DNS_FORWARDED, pending=True)
 

@@ -19,12 +19,13 @@ class Asker(NamedTuple):
 
 class Found(NamedTuple):
     """Of a name in `zone`, which is the source's: the records that answer the question. `exists` False: there is no
-    such name.
+    such name. `beyond`: the records are aliases, and what they lead to, this name, is not of the source.
     """
 
     zone: bytes
     records: tuple[Record, ...] = ()
     exists: bool = True
+    beyond: bytes | None = None
 
 
 class Source(Protocol):

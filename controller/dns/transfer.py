@@ -12,12 +12,12 @@ from eventlet.green import socket
 
 from controller.dns import transfer_messages as messages
 from controller.dns import tsig
+from controller.dns.message import Kind
 from controller.dns.notifier import Notifier
 from controller.dns.transfer_messages import NOERROR, NOTAUTH, NOTIMP, REFUSED, Zones
 from controller.dns.transfer_request import MAX_REQUEST, QUERY, Malformed, Request, parse
 from controller.dns.transfer_settings import Secondary, TransferSettings
 from controller.dns.zone_export import Export, Said, said
-from controller.dns.zone_wire import Code
 from controller.session_counters import Counters
 from flows.model import Port
 from flows.snapshot import Snapshot
@@ -37,7 +37,7 @@ REST: Final = 4
 
 _BACKLOG: Final = 64
 _PAUSE: Final = 0.1
-_TRANSFERS: Final = frozenset({Code.AXFR, Code.IXFR})
+_TRANSFERS: Final = frozenset({Kind.AXFR, Kind.IXFR})
 
 
 class _Turn:
@@ -172,7 +172,7 @@ class TransferServer:
         elif request.code in _TRANSFERS and stream:
             self._log.info("zone_handed_out", zone=zone.name, serial=zone.serial, secondary=str(secondary.address))
             yield from messages.transfer(request, zone, self._settings)
-        elif request.code in (Code.SOA, Code.IXFR):
+        elif request.code in (Kind.SOA, Kind.IXFR):
             # by UDP only this: whoever wants more comes by TCP (RFC 1995, 2)
             yield messages.answer(request, NOERROR, messages.soa(zone, self._settings))
         else:

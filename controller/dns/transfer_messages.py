@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from controller.dns import domain
+from controller.dns.message import CLASS_IN, Kind, Record
 from controller.dns.transfer_request import AA, HEADER, NOTIFY, QR, Request
 from controller.dns.transfer_settings import TransferSettings
 from controller.dns.zone_export import Content
-from controller.dns.zone_wire import CLASS_IN, Code, encode, rdata, wire_name
+from controller.dns.zone_wire import rdata
 
 REFRESH: Final = 3600
 RETRY: Final = 300
@@ -45,8 +47,8 @@ class Exported:
 def soa(zone: Exported, settings: TransferSettings) -> bytes:
     """Its record of the zone's name."""
     numbers = _SOA.pack(zone.serial, REFRESH, RETRY, EXPIRE, NEGATIVE_TTL)
-    data = wire_name(settings.name_servers[0]) + wire_name(settings.hostmaster) + numbers
-    return encode(_AT_QUESTION, Code.SOA, ZONE_TTL, data)
+    data = domain.wire(settings.name_servers[0]) + domain.wire(settings.hostmaster) + numbers
+    return Record(Kind.SOA, ZONE_TTL, data).encode()
 
 
 def answer(request: Request, rcode: int, *records: bytes, authoritative: bool = True) -> bytes:
@@ -72,18 +74,18 @@ def _all(zone: Exported, settings: TransferSettings) -> Iterator[bytes]:
     first = soa(zone, settings)
     yield first
     for server in settings.name_servers if zone.name != settings.catalog else ("invalid",):  # RFC 9432, 4.1
-        yield encode(_AT_QUESTION, Code.NS, ZONE_TTL, wire_name(server))
+        yield Record(Kind.NS, ZONE_TTL, domain.wire(server)).encode()
     tail = f".{zone.name}"
     for name, entries in zone.content.items():
-        owner = _AT_QUESTION if name == zone.name else wire_name(name.removesuffix(tail))[:-1] + _AT_QUESTION
+        owner = None if name == zone.name else domain.wire(name.removesuffix(tail))[:-1] + _AT_QUESTION
         for entry in entries:
-            yield encode(owner, Code[entry.type], entry.ttl, rdata(entry.type, entry.data))
+            yield Record(Kind[entry.type], entry.ttl, rdata(entry.type, entry.data), owner).encode()
     yield first
 
 
 def notify(id_: int, zone: Exported, settings: TransferSettings) -> bytes:
     """With the new SOA, which tells a secondary that has it already (RFC 1996, 3.7)."""
-    question = wire_name(zone.name) + struct.pack(">HH", Code.SOA, CLASS_IN)
+    question = domain.wire(zone.name) + struct.pack(">HH", Kind.SOA, CLASS_IN)
     return HEADER.pack(id_, AA | NOTIFY << 11, 1, 1, 0, 0) + question + soa(zone, settings)
 
 
@@ -108,7 +110,7 @@ class Zones:
         """What has changed, or is new."""
         changed, zones = [], {}
         for name, content in contents.items():
-            wire = wire_name(name)
+            wire = domain.wire(name)
             known = self._zones.get(wire)
             if known is None or known.content != content:
                 known = Exported(name, serial_of(revision), content)

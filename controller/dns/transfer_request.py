@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from controller.dns.zone_wire import CLASS_IN, Code
+from controller.dns.message import CLASS_IN, Kind
 
 HEADER: Final = struct.Struct(">HHHHHH")
 MAX_REQUEST: Final = 2048
@@ -103,7 +103,7 @@ def _signature(message: bytes, at: int, records: int) -> Signature | None:
         after = at + _RECORD.size + length
         if after > len(message):
             raise Malformed("cut short")
-        if code == Code.TSIG:
+        if code == Kind.TSIG:
             if number + 1 < records:
                 raise Malformed("something behind its signature")
             return _read_signature(message, start, at, after)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from controller.dns import domain
+from controller.dns.message import Kind
 from controller.dns.transfer_request import HEADER, Request
-from controller.dns.zone_wire import Code, wire_name
 from controller.store.dns_names import zone_name
 
 FUDGE: Final = 300
@@ -49,7 +50,7 @@ def parse_key(text: str) -> Key:
         octets = b""
     if len(octets) < LEAST_SECRET:
         raise ValueError(f"the secret of a key must be base64 of {LEAST_SECRET} bytes or more")
-    return Key(wire_name(zone_name(name)), algorithm.lower(), octets)
+    return Key(domain.wire(zone_name(name)), algorithm.lower(), octets)
 
 
 def verify(message: bytes, request: Request, key: Key, now: float, prior: bytes = b"") -> bytes:
@@ -57,7 +58,7 @@ def verify(message: bytes, request: Request, key: Key, now: float, prior: bytes 
     signature = request.signature
     if signature is None:
         raise BadSignature("not signed")
-    if (signature.key, signature.algorithm) != (key.name, wire_name(key.algorithm)):
+    if (signature.key, signature.algorithm) != (key.name, domain.wire(key.algorithm)):
         raise BadSignature("by another key")
     header = bytearray(message[: HEADER.size])
     header[:2] = signature.original_id.to_bytes(2)
@@ -81,8 +82,8 @@ def sign(message: bytes, key: Key, now: float, prior: bytes = b"", *, following:
     times = _times(time, FUDGE)
     tail = times if following else _variables(key, time, FUDGE, 0, b"")
     mac = _mac(key, _before(prior) + message + tail)
-    data = wire_name(key.algorithm) + times + _with_length(mac) + message[:2] + bytes(4)
-    record = key.name + struct.pack(">HHIH", Code.TSIG, _CLASS_ANY, 0, len(data)) + data
+    data = domain.wire(key.algorithm) + times + _with_length(mac) + message[:2] + bytes(4)
+    record = key.name + struct.pack(">HHIH", Kind.TSIG, _CLASS_ANY, 0, len(data)) + data
     counted = bytearray(message)
     additional = int.from_bytes(counted[_ADDITIONAL_AT : _ADDITIONAL_AT + 2]) + 1
     counted[_ADDITIONAL_AT : _ADDITIONAL_AT + 2] = additional.to_bytes(2)
@@ -91,7 +92,7 @@ def sign(message: bytes, key: Key, now: float, prior: bytes = b"", *, following:
 
 def _variables(key: Key, time: int, fudge: int, error: int, other: bytes) -> bytes:
     """RFC 8945, 4.3.3."""
-    head = key.name + struct.pack(">HI", _CLASS_ANY, 0) + wire_name(key.algorithm) + _times(time, fudge)
+    head = key.name + struct.pack(">HI", _CLASS_ANY, 0) + domain.wire(key.algorithm) + _times(time, fudge)
     return head + error.to_bytes(2) + _with_length(other)
 
 

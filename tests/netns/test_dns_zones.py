@@ -1,4 +1,6 @@
-"""Zones handed out to a real name server of the operator's: NSD, with and without a key, and by a catalog zone."""
+"""Zones as VMs are told them, asked by dig, and handed out to a real name server of the operator's: NSD, with and
+without a key, and by a catalog zone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from etc.lab import netns
 from etc.lab.control import ADDRESS
 from etc.lab.lab import Lab
 from etc.lab.processes import Process, start, wait_until
-from tests.netns.cloud import make_network
+from etc.lab.vm import Vm
+from tests.netns.cloud import make_network, make_outside, make_vms, want
+from tests.netns.floating import give, make_pool
+from tests.netns.names import resolved
 
 pytestmark = pytest.mark.root
 
@@ -105,7 +110,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
         "transfer_networks": True,
         "transfer_catalog": CATALOG,
     }
-    return make_lab(nodes=0, control_options={"dns": options}, projects=("blue", "red"))
+    return make_lab(nodes=1, control_options={"dns": options}, projects=("blue", "red"))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +141,29 @@ def zone(lab: Lab, secondaries: dict[str, Secondary]) -> Object:
 def network(lab: Lab) -> Object:
     subnets = [{"cidr": "10.20.0.0/22"}]
     return make_network(lab, "blue", "", segment=120, dns_domain="blue.example", subnets=subnets)
+
+
+@pytest.fixture(scope="module")
+def vms(lab: Lab, network: Object) -> dict[str, Vm]:
+    """One of each project."""
+    (node,) = lab.nodes
+    red = make_network(lab, "red", "10.20.0.0/24", segment=121, project_id="red")
+    return make_vms(lab, want("blue1", node, network, hostname="blue1"), want("red1", node, red))
+
+
+def ask(vm: Vm, name: str, type_: str = "A") -> list[str]:
+    """What the resolver at the VM's gateway says of a name; its status where that is nothing."""
+    configured = vm.configured()
+    assert configured and configured.router
+    found = resolved(vm, configured.router, name, type_)
+    return found.data or [found.status]
+
+
+def told(vm: Vm, name: str, *wanted: str) -> float:
+    """Wait until a VM is told this. Seconds that it took."""
+    began = time.monotonic()
+    wait_until(lambda: ask(vm, name) == sorted(wanted), WITHIN, lambda: f"{name}: {ask(vm, name)}")
+    return time.monotonic() - began
 
 
 def add(lab: Lab, zone: Object, name: str, type_: str, data: str, **fields: object) -> Object:
@@ -192,6 +220,44 @@ def test_d8_names_of_machines_come_and_go_with_their_ports(
     lab.client.delete_port(port["id"])
     for name in ("vm2", machine):
         secondary.wait(f"{name}.lab.example", "A")
+
+
+def test_d9_names_of_a_floating_ip_inside_and_outside_and_gone_with_it(
+    lab: Lab, secondaries: dict[str, Secondary], zone: Object, vms: dict[str, Vm]
+) -> None:
+    make_pool(lab, make_outside(lab))
+    private = lab.client.create_dns_zone({"name": "in.example", "project_id": "blue"}).object
+    floating_ip = give(lab, vms["blue1"])
+    assert private
+    names = []
+    for of, name in ((zone, "web"), (zone, "www"), (private, "web")):
+        body = {"zone_id": of["id"], "name": name, "type": "A", "floating_ip_id": floating_ip["id"]}
+        made = lab.client.create_dns_record(body).object
+        assert made
+        names.append(made["fqdn"])
+    address = floating_ip["address"]
+    for name in names:
+        print(f"{name}: a VM is told after {told(vms['blue1'], name, address):.2f} s")
+    secondaries["plain"].wait("www.lab.example", "A", address)
+    # a public zone is for all, a private one for its own
+    assert ask(vms["red1"], "web.lab.example") == [address]
+    assert ask(vms["red1"], "web.in.example") != [address]
+    add(lab, private, "alias", "CNAME", "www.lab.example")
+    told(vms["blue1"], "alias.in.example", "www.lab.example.", address)
+    lab.client.delete_floating_ip(floating_ip["id"])
+    for name in names:
+        print(f"{name}: gone after {told(vms['blue1'], name, 'NXDOMAIN'):.2f} s")
+    secondaries["plain"].wait("www.lab.example", "A")
+    answer = secondaries["plain"].ask("www.lab.example")
+    assert answer is not None and answer.header.rcode == 3
+
+
+def test_d8_a_vm_is_told_the_names_of_machines(lab: Lab, zone: Object, network: Object, vms: dict[str, Vm]) -> None:
+    lab.client.update_dns_zone(zone["id"], {"network_ids": [network["id"]]})
+    told(vms["red1"], "blue1.lab.example", str(vms["blue1"].address))
+    assert ask(vms["blue1"], "blue1.lab.example", "AAAA") == ["NOERROR"]
+    lab.client.update_dns_zone(zone["id"], {"network_ids": []})
+    told(vms["red1"], "blue1.lab.example", "NXDOMAIN")
 
 
 def test_zones_of_networks_are_found_in_the_catalog(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from dnslib import DNSRecord
 
-from controller.dns import tsig, zone_wire
+from controller.dns import domain, tsig
 from controller.dns.notifier import MOST_TRIES, Notifier
 from controller.dns.transfer import TransferServer
 from controller.dns.transfer_messages import Exported, Zones, serial_of
@@ -103,7 +103,7 @@ def verify_next(message: bytes, prior: bytes, *, following: bool) -> bytes:
     at = message.rindex(KEY.name + struct.pack(">HH", 250, 255))
     counted = bytearray(message[:at])
     counted[10:12] = bytes(2)
-    rest = message[at + len(KEY.name) + 10 + len(zone_wire.wire_name(KEY.algorithm)) :]
+    rest = message[at + len(KEY.name) + 10 + len(domain.wire(KEY.algorithm)) :]
     times, mac = rest[:8], rest[10 : 10 + int.from_bytes(rest[8:10])]
     if not following:
         wanted = tsig.sign(bytes(counted), KEY, int.from_bytes(times[:6]), prior)[1]
@@ -243,7 +243,7 @@ def test_look_tells_what_is_new_and_only_that() -> None:
     now[0] = replace(now[0], revision=99, ports={})
     server.look()
     assert (first, server.notifier.waiting) == (2, 0)
-    found = server.zones.get(zone_wire.wire_name("lab.example"))
+    found = server.zones.get(domain.wire("lab.example"))
     assert found is not None and found.serial == serial_of(7)
     now[0] = snapshot(replace(LAB, records={}))
     server.look()
@@ -261,6 +261,6 @@ def test_a_server_of_both_families_tells_secondaries_of_both() -> None:
     server.notifier.send_due()
     with hearing:
         message, place = hearing.recvfrom(512)
-    assert (parse(message).name, place[1]) == (zone_wire.wire_name("lab.example"), server.port)
+    assert (parse(message).name, place[1]) == (domain.wire("lab.example"), server.port)
     assert server._settings.secondary("::ffff:127.0.0.1") is secondary
     server.close()
