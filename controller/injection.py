@@ -6,14 +6,13 @@ config version 2. On a network with DHCP both say just that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from controller.packet_in.gateways import router_among
-from controller.store.specs import NetworkRecord, PortRecord, SubnetSpec
-from flows.model import FixedIp, Node
+from flows.model import FixedIp, Network, Node, Port, Subnet
 
 Document = dict[str, Any]
 
@@ -25,7 +24,7 @@ class Address:
     """One address of an interface with what belongs to its subnet."""
 
     fixed_ip: FixedIp
-    subnet: SubnetSpec
+    subnet: Subnet
     router: IPv4Address | None
 
 
@@ -34,20 +33,19 @@ class Interface:
     """A port as its VM sees it. `name` is what the VM is to call it."""
 
     name: str
-    port: PortRecord
-    network: NetworkRecord
+    port: Port
+    network: Network
     addresses: tuple[Address, ...]
 
 
-def interface(index: int, port: PortRecord, network: NetworkRecord, nodes: Sequence[Node]) -> Interface:
-    """The VM's interface number `index`. `nodes`: those that may be its gateway, the likeliest first."""
-    subnets = {subnet.id: subnet for subnet in network.spec.subnets}
-    mode = network.spec.gateway_mode
-    assert mode is not None
+def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -> Interface:
+    """The VM's interface number `index`. `nodes`: those that may be its gateway; the port's own is the likeliest."""
+    its = port.node if port.binding is None else port.binding.node
+    likeliest = sorted(nodes, key=lambda node: node.name != its)
     found = tuple(
-        Address(fixed_ip, subnet, router_among(mode, network.id, subnet, nodes))
-        for fixed_ip in port.port.fixed_ips
-        for subnet in (subnets[fixed_ip.subnet_id],)
+        Address(fixed_ip, subnet, router_among(network.gateway_mode, network.id, subnet, likeliest))
+        for fixed_ip in port.fixed_ips
+        for subnet in (network.subnet(fixed_ip.subnet_id),)
     )
     return Interface(f"eth{index}", port, network, found)
 
@@ -58,13 +56,13 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
     networks: list[Document] = []
     services: list[Document] = []
     for each in interfaces:
-        it = each.port.port
+        it = each.port
         links.append(
             {
                 "id": each.name,
                 "vif_id": it.id,
                 "type": "ovs",
-                "mtu": each.network.spec.mtu,
+                "mtu": each.network.mtu,
                 "ethernet_mac_address": it.mac,
             }
         )
@@ -74,7 +72,7 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
             "link": each.name,
             "network_id": it.network_id,
         }
-        if each.network.spec.dhcp:
+        if each.network.dhcp:
             networks.append(dynamic)
             continue
         for position, address in enumerate(each.addresses):
@@ -101,11 +99,11 @@ def network_config(interfaces: Sequence[Interface]) -> Document:
 
 def _ethernet(each: Interface) -> Document:
     document: Document = {
-        "match": {"macaddress": each.port.port.mac},
+        "match": {"macaddress": each.port.mac},
         "set-name": each.name,
-        "mtu": each.network.spec.mtu,
+        "mtu": each.network.mtu,
     }
-    if each.network.spec.dhcp:
+    if each.network.dhcp:
         return document | {"dhcp4": True}
     routes = [
         # not "default", which cloud-init itself refuses with all of the document; only netplan knows it
@@ -114,7 +112,7 @@ def _ethernet(each: Interface) -> Document:
         for network, prefix, gateway in _routes(address, position)
     ]
     servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.subnet.dns_servers))
-    domain = each.network.spec.dns_domain
+    domain = each.network.dns_domain
     resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {
         "dhcp4": False,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
-from controller.store import codec, dns_loader, ipam, journal, policy_loader
+from controller.store import codec, dns_loader, ipam, journal, machine_metadata, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.policy_specs import GroupName
@@ -73,7 +73,12 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _NETWORKS = select(networks).order_by(networks.c.key)
 _SUBNETS = select(subnets).order_by(subnets.c.position)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
-_PORTS = select(ports, networks.c.filtering).join(networks, networks.c.id == ports.c.network_id).order_by(ports.c.key)
+_PORTS = (
+    select(ports, networks.c.filtering, machine_metadata.REVISION.label("metadata"))
+    .join(networks, networks.c.id == ports.c.network_id)
+    .outerjoin(*machine_metadata.OF_PORT)
+    .order_by(ports.c.key)
+)
 _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
@@ -279,6 +284,7 @@ def _port(
         held=held,
         qos=policy_loader.load_qos(row.qos),
         device_id=row.device_id,
+        metadata=row.metadata,
     )
     return PortRecord(
         port,
