@@ -67,6 +67,8 @@ OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
         (header(rest=b"\x3f" + b"a" * 62), Rcode.FORMERR),
         (header(rest=(b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1"), Rcode.FORMERR),
         (header(rest=b"\x01a\0\0\1\0"), Rcode.FORMERR),
+        (header(rest=b"\x40" + b"a" * 64 + b"\0\0\1\0\1"), Rcode.FORMERR),
+        (header(rest=b"\xc0" + b"a" * 192 + b"\0\0\1\0\1"), Rcode.FORMERR),
     ],
 )
 def test_what_is_no_question_is_told_so(message: bytes, rcode: Rcode) -> None:
