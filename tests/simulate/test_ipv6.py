@@ -117,7 +117,7 @@ SPOOFED: dict[str, tuple[Packet, Rule]] = {
     "asks, twice with a MAC": (BLUE_1.solicits(0, nd_sll=0), Rule.DROP_ND_MALFORMED),
     "probes for another's address": (BLUE_1.probes(BLUE_2.ip), Rule.DROP_ND_SPOOFED),
     "probes for the gateway's": (BLUE_1.probes(GATEWAY), Rule.DROP_ND_SPOOFED),
-    "probes, and says a MAC": (BLUE_1.probes(BLUE_1.ip, nd_sll=BLUE_1.mac), Rule.DROP_ND_SPOOFED),
+    "probes, and says a MAC": (BLUE_1.probes(BLUE_1.ip, nd_sll=BLUE_1.mac, nd_options_type=1), Rule.DROP_ND_SPOOFED),
     "is a router": (
         BLUE_1.icmp(ND_ROUTER_ADVERTISEMENT, ALL_NODES, group_mac(ALL_NODES), nw_ttl=255, ipv6_src=BLUE_1.local),
         Rule.DROP_ROUTER_ADVERTISEMENT,
