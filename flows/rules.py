@@ -253,6 +253,8 @@ class Rule(Enum):
     DROP_FLOOD_DHCP = _RuleInfo(193, Table.SERVICES, True, "port", "floods the controller with DHCP: for a while")
     DROP_FLOOD_TTL = _RuleInfo(194, Table.ROUTING, True, "port", "with packets whose TTL is used up: for a while")
     DROP_FLOOD_UNRESOLVED = _RuleInfo(195, Table.EXTERNAL_SEND, True, "port", "with next hops to find: for a while")
+    PUNT_RA = _RuleInfo(380, Table.SERVICES, False, "port", "router solicitation, to the controller")
+    PUNT_DHCPV6 = _RuleInfo(381, Table.SERVICES, False, "port", "DHCPv6 message, to the controller")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property

@@ -18,11 +18,14 @@ from controller.packet_in import (
     activation,
     connection_log,
     dhcp_relay,
+    dhcpv6,
     frames,
     holding,
     icmp,
+    nd,
     neighbours,
     outcomes,
+    router_advertisement,
     too_large,
 )
 from controller.packet_in.connection_log import ConnectionLog
@@ -60,6 +63,8 @@ def limits(rate: float, burst: float) -> Mapping[Rule, Limit]:
     port = Limit(rate, burst)
     return {
         Rule.PUNT_DHCP: port,
+        Rule.PUNT_DHCPV6: port,
+        Rule.PUNT_RA: port,
         Rule.PUNT_TTL_EXPIRED: port,
         Rule.PUNT_TOO_LARGE: port,
         Rule.PUNT_TOO_LARGE_IN: port,
@@ -119,6 +124,8 @@ class Dispatcher:
         self._buckets = {rule: TokenBuckets(limit.rate, limit.burst) for rule, limit in services.limits.items()}
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
+            Rule.PUNT_DHCPV6: self._dhcpv6,
+            Rule.PUNT_RA: self._router_solicited,
             Rule.PUNT_RELAYED_DHCP: self._relayed_dhcp,
             Rule.PUNT_NEIGHBOUR: self._neighbour,
             Rule.PUNT_TTL_EXPIRED: self._ttl_expired,
@@ -166,16 +173,46 @@ class Dispatcher:
                 self._services.muted(self._node, mute)
         return self._allowed(rule, port_key)
 
-    def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+    def _client(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> Port | str:
+        """The port whose key a packet carries, or the outcome when that is not where it came from, or of too many."""
         port_id = snapshot.ports_by_key.get(key)
         if port_id is None:
-            return outcomes.UNKNOWN_OBJECT, ()
+            return outcomes.UNKNOWN_OBJECT
         port = snapshot.ports[port_id]
         seat = port.seat(self._node)
         if seat is None or seat.ofport != in_port:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._port_allowed(Rule.PUNT_DHCP, key):
-            return outcomes.RATE_LIMITED, ()
+            return outcomes.WRONG_IN_PORT
+        return port if self._port_allowed(rule, key) else outcomes.RATE_LIMITED
+
+    def _dhcpv6(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_DHCPV6, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
+        answer = dhcpv6.answer(frame, port, snapshot)
+        return answer.outcome, _back(in_port, answer.frame)
+
+    def _router_solicited(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_RA, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
+        solicitation = nd.parse(frame)
+        network = snapshot.networks.get(port.network_id)
+        if solicitation is None or not nd.is_router_solicitation(solicitation):
+            return outcomes.MALFORMED, ()
+        if frames.mac_text(solicitation.mac) not in port.macs:
+            return outcomes.SPOOFED_SOURCE, ()
+        if network is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        what = router_advertisement.told(port, network, self._services.dhcp.leads_out(port, snapshot))
+        if what is None:
+            return outcomes.NO_ADDRESS, ()
+        message = router_advertisement.advertisement(network, what)
+        return outcomes.ROUTER_ADVERTISED, _back(in_port, router_advertisement.answer(message, solicitation))
+
+    def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_DHCP, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
         self._record(answer, port)
         return answer.outcome, _back(in_port, answer.frame)
