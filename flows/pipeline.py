@@ -18,6 +18,9 @@ class Table(IntEnum):
     PORT_SECURITY = 4
     UPLINK_IN = 6
     ARP_RESPONDER = 8
+    ND_SECURITY = 9
+    ND_RESPONDER = 10
+    ND_ANSWER = 11
     SERVICES = 12
     GATEWAY = 13
     EGRESS_PARTS = 14
@@ -66,6 +69,10 @@ TABLE_DOC: dict[Table, str] = {
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
     "by another node are delivered.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
+    Table.ND_SECURITY: "IPv6's own: who solicits, advertises or joins a group does so for addresses of its own.",
+    Table.ND_RESPONDER: "Solicitations for the gateway are answered, by way of the next table; router solicitations "
+    "go to the controller.",
+    Table.ND_ANSWER: "What has become an advertisement gets its flags and its MAC.",
     Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
