@@ -81,7 +81,7 @@ class Advertiser:
             if self._sessions.get(node) is not session:
                 for network_id in {port.network_id for port in snapshot.local_ports(node)}:
                     if snapshot.networks[network_id].ipv6_subnets:
-                        self._schedule((node, network_id), 0.0)
+                        self._schedule((node, network_id), time.monotonic())
         self._sessions = sessions
 
     def changed(self, before: Snapshot, after: Snapshot, changes: Sequence[Change]) -> None:
@@ -98,7 +98,7 @@ class Advertiser:
             return
         ports = (snapshot.ports[id_] for id_ in snapshot.ports_by_network.get(new.id, ()))
         for node in {port.binding.node for port in ports if port.binding is not None}:
-            self._schedule((node, new.id), 0.0)
+            self._schedule((node, new.id), time.monotonic())
 
     def _port_changed(self, old: Port | None, new: Port, before: Snapshot, after: Snapshot) -> None:
         network = after.networks.get(new.network_id)
@@ -114,13 +114,13 @@ class Advertiser:
             seat, place = (new.binding.node, new.id), (new.binding.node, network.id)
             self._ports[seat] = (*(one for one in self._ports.get(seat, ()) if one.id not in has), *gone)
             if place not in self._current:
-                self._schedule(place, self._between(*PERIOD))
+                self._schedule(place, time.monotonic() + self._between(*PERIOD))
             self._more.send()
 
-    def _schedule(self, place: _Place, after: float) -> None:
+    def _schedule(self, place: _Place, at: float) -> None:
         self._count += 1
         self._current[place] = self._count  # a second time makes the first one void
-        heapq.heappush(self._jobs, (time.monotonic() + after, self._count, place))
+        heapq.heappush(self._jobs, (at, self._count, place))
         self._more.send()
 
     # saying it
@@ -153,7 +153,7 @@ class Advertiser:
                 if self._current.get(place) != number:
                     continue
                 if self._tell_network(*place, snapshot):
-                    self._schedule(place, self._between(*PERIOD))
+                    self._schedule(place, now + self._between(*PERIOD))
                 else:
                     del self._current[place]
             else:
@@ -173,7 +173,7 @@ class Advertiser:
     def _tell_network(self, node: str, network_id: str, snapshot: Snapshot) -> bool:
         """False when there is nobody there to tell, or no way to."""
         network = snapshot.networks.get(network_id)
-        if network is None or not network.ipv6_subnets:
+        if network is None:
             return False
         to_tell: dict[Told, list[int]] = {}
         for port, ofport in _served(node, network_id, snapshot):

@@ -13,6 +13,7 @@ from controller.packet_in import dhcp_options, frames, nd
 from controller.packet_in.ipv6_hosts import GATEWAY, dns_servers, subnets_of
 from flows.model import Ipv6Mode, Ipv6Subnet, Network, Port
 from flows.pipeline import GATEWAY_MAC
+from flows.view import advertises
 
 LIFETIME: Final = 65535
 """Seconds, for gateway and name servers: all that the field takes (RFC 8319), since VMs go on without a controller."""
@@ -48,16 +49,17 @@ class Told(NamedTuple):
 
 
 def told(port: Port, network: Network, leads_out: bool, gone: Iterable[Ipv6Subnet] = ()) -> Told | None:
-    """None when there is nothing to tell the port."""
+    """None when there is nothing to tell the port, or a router of the operator's does."""
+    if not advertises(network):
+        return None
     subnets = subnets_of(port, network)
     lost = tuple(gone)
     return Told(subnets, leads_out, lost) if subnets or lost else None
 
 
 def advertisement(network: Network, what: Told) -> bytes:
-    """The message, without its checksum. The nodes are a default router where they are the network's gateway.
-
-    In other modes it says the rest: prefixes and name servers; the way out is said by the operator's router.
+    """The message, without its checksum. The nodes are a default router where they are the network's gateway; a network
+    without one is told of its prefixes all the same.
     """
     flags = 0
     modes = {subnet.mode for subnet in what.subnets} if network.dhcp else set()

@@ -64,13 +64,17 @@ def test_without_dhcp_nobody_is_sent_to_a_server() -> None:
     assert got.flags == 0 and got.prefixes[wire6.PREFIXES[STATELESS]][0] == 0xC0
 
 
-@pytest.mark.parametrize("mode", list(GatewayMode))
+@pytest.mark.parametrize("mode", [mode for mode in GatewayMode if mode is not GatewayMode.EXTERNAL])
 def test_nodes_are_a_router_where_they_are_the_gateway(mode: GatewayMode) -> None:
-    routed = mode in (GatewayMode.PER_HOST, GatewayMode.SHARED, GatewayMode.SINGLE)
+    routed = mode is not GatewayMode.NONE
     got = said(SLAAC, gateway_mode=mode)
     assert got.lifetime == (LIFETIME if routed else 0)
     assert got.servers == (["fe80::54:4cff:fe00:1"] if routed else [])
     assert got.prefixes
+
+
+def test_where_the_operators_router_is_the_gateway_it_says_so_itself() -> None:
+    assert told(wire6.port(SLAAC), wire6.network(SLAAC, gateway_mode=GatewayMode.EXTERNAL), True) is None
 
 
 def test_of_two_interfaces_the_second_leads_nowhere() -> None:
