@@ -437,10 +437,10 @@ class SnatAddress:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A next hop on an external network, as the node resolved it by ARP (RFC 826)."""
+    """A next hop on an external network, as the node resolved it by ARP (RFC 826), of IPv6 by ND (RFC 4861)."""
 
     network_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     mac: str
 
 
@@ -483,7 +483,7 @@ class Node:
                 return held
         return None
 
-    def neighbour(self, network_id: str, address: IPv4Address) -> str | None:
+    def neighbour(self, network_id: str, address: IPv4Address | IPv6Address) -> str | None:
         """The MAC of a resolved next hop, or None."""
         for neighbour in self.neighbours:
             if neighbour.network_id == network_id and neighbour.address == address:

@@ -211,6 +211,18 @@ def icmpv6(source: bytes, destination: bytes, message: bytes) -> bytes:
     return message[:2] + ipv6_sum(source, destination, PROTOCOL_ICMPV6, empty).to_bytes(2, "big") + message[4:]
 
 
+def ip_addresses(frame: bytes, ethernet_: Ethernet) -> tuple[bytes, bytes] | None:
+    """Source and destination of an untagged packet of either family, of which the end may be cut off."""
+    if ethernet_.vlan is not None:
+        return None
+    if ethernet_.ethertype == ETHERTYPE_IPV4:
+        return ipv4_addresses(frame, ethernet_.offset)
+    at = ethernet_.offset
+    if ethernet_.ethertype != ETHERTYPE_IPV6 or len(frame) < at + _IPV6.size or frame[at] >> 4 != 6:
+        return None
+    return frame[at + 8 : at + 24], frame[at + 24 : at + 40]
+
+
 def udp(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: bytes) -> bytes:
     """A UDP datagram (RFC 768) with its checksum over the pseudo header. Never 0, which would mean "none".
 

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from controller.packet_in import frames
+from flows.ipv6 import LINK_LOCAL, eui64
 
 ROUTER_SOLICITATION: Final = 133
 ROUTER_ADVERTISEMENT: Final = 134
@@ -97,3 +98,34 @@ def is_router_solicitation(message: Message) -> bool:
     if message.kind != ROUTER_SOLICITATION:
         return False
     return message.source != frames.NO_IPV6 or SOURCE_LINK_LAYER not in message.options
+
+
+def node_address(mac: int) -> IPv6Address:
+    """The link-local address of a node on external networks: that of its MAC there."""
+    return eui64(LINK_LOCAL, frames.mac_text(frames.mac_bytes(mac)))
+
+
+def solicitation(node_mac: int, target: IPv6Address, vlan: int | None = None) -> bytes:
+    """The question who has `target`, by multicast (RFC 4861, 7.2.2); `vlan` is the network's VLAN id."""
+    mac, last = frames.mac_bytes(node_mac), target.packed[13:]
+    body = bytes((NEIGHBOUR_SOLICITATION, 0, 0, 0)) + bytes(4) + target.packed + option(SOURCE_LINK_LAYER, mac)
+    source = node_address(node_mac).packed
+    return frame(_SOLICITED_NODE_MAC + last, mac, source, _SOLICITED_NODE + last, body, vlan)
+
+
+def parse_claim(frame_: bytes) -> tuple[IPv6Address, str] | None:
+    """Who says in a neighbour advertisement which MAC is his.
+
+    None for anything else, and for a claim that is not sound or not made from the very MAC that it is about. One that
+    names no MAC is about that of its frame (RFC 4861, 7.2.5, as far as who was asked by multicast must name it).
+    """
+    message = parse(frame_)
+    if message is None or message.kind != NEIGHBOUR_ADVERTISEMENT:
+        return None
+    target = IPv6Address(message.body[4:20])
+    if target.is_multicast or (message.destination[0] == 0xFF and message.body[0] & _SOLICITED_FLAG):
+        return None
+    mac = message.options.get(TARGET_LINK_LAYER, message.mac)
+    if mac != message.mac or mac[0] & 1 or mac == frames.NO_MAC:
+        return None
+    return target, frames.mac_text(mac)
