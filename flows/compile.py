@@ -23,7 +23,12 @@ from flows.features import (
     fragments,
     gateway_node,
     ipv6_gateway,
+    ipv6_outside,
+    ipv6_parts,
+    ipv6_policy,
+    ipv6_routing,
     ipv6_security,
+    ipv6_uplink,
     l2,
     migration,
     nat,
@@ -61,7 +66,10 @@ _STATIC = (
     services.static,
     dhcp_guard.static,
     policy.static,
+    ipv6_policy.static,
+    ipv6_parts.static,
     routing.static,
+    ipv6_routing.static,
     l2.static,
     migration.static,
     allowance.static,
@@ -76,13 +84,17 @@ _NETWORK = (
     ipv6_security.network,
     ipv6_gateway.network,
     uplink_in.network,
+    ipv6_uplink.network,
     arp.network,
     services.network,
     routing.network,
+    ipv6_routing.network,
+    ipv6_outside.network,
     static_routes.network,
     l2.network,
     gateway_node.network,
     security_groups.network,
+    ipv6_policy.network,
 )
 _PORT = (
     classify.port,
@@ -93,7 +105,10 @@ _PORT = (
     static_routes.port,
     services.port,
     dhcp_guard.port,
+    ipv6_parts.port,
     routing.port,
+    ipv6_routing.port,
+    ipv6_outside.port,
     nat.port,
     floating_ip.port,
     port_forwarding.port,
@@ -105,7 +120,15 @@ _PORT = (
     allowance.port,
 )
 # of a port whose VM has left for another node: what still comes for it
-_PORT_LEFT = (routing.port, nat.port, floating_ip.port, port_forwarding.port, policy.port, migration.port)
+_PORT_LEFT = (
+    routing.port,
+    ipv6_routing.port,
+    nat.port,
+    floating_ip.port,
+    port_forwarding.port,
+    policy.port,
+    migration.port,
+)
 _PORT_METERS = (allowance.port_meters, qos.meters)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 

@@ -98,7 +98,7 @@ class Rule(Enum):
     GATEWAY_NODE_MACHINE = _RuleInfo(274, Table.UPLINK_IN, False, "network", "a machine sends it out by this node")
     DROP_NOT_OUTWARDS = _RuleInfo(275, Table.UPLINK_IN, True, "network", "a machine, by the way out, to the inside")
     FROM_GATEWAY_NODE = _RuleInfo(276, Table.UPLINK_IN, False, "network", "from outside, by the network's way out")
-    DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not IPv4")
+    DROP_ROUTED_NOT_IP = _RuleInfo(45, Table.UPLINK_IN, True, "", "frame to a node's own MAC that is not routed")
     ARP_GATEWAY = _RuleInfo(50, Table.ARP_RESPONDER, False, "network", "ARP for a gateway address")
     ARP_PORT = _RuleInfo(51, Table.ARP_RESPONDER, False, "port", "ARP for a known port")
     ARP_SWITCHED_OWN = _RuleInfo(53, Table.ARP_RESPONDER, False, "port", "a port asks for its own address")
@@ -292,8 +292,7 @@ class Rule(Enum):
     PUNT_UNRESOLVED_IPV6 = _RuleInfo(356, Table.EXTERNAL_SEND, False, "network", "IPv6, no MAC yet: kept and asked for")
     INGRESS_ND = _RuleInfo(357, Table.INGRESS_CONNTRACK, False, "network", "what IPv6 itself needs")
     DHCPV6_ASKED = _RuleInfo(358, Table.EGRESS_CONNTRACK, False, "", "DHCPv6 that is not answered by the nodes")
-    DHCPV6_ANSWERED = _RuleInfo(359, Table.INGRESS_CONNTRACK, False, "", "what answers it, from the wire")
-    DROP_UNKNOWN_SENDER = _RuleInfo(360, Table.EXTERNAL_IN, True, "", "probes for its own address: nobody has it here")
+    DHCPV6_ANSWERED = _RuleInfo(359, Table.INGRESS_CONNTRACK, False, "network", "what answers it, from the wire")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property

@@ -115,6 +115,15 @@ class View:
         by = self.node if not network.single else self.snapshot.nodes.get(network.gateway_node or "")
         return None if external is None or by is None or by.uplink(external.physical_network) is None else external
 
+    def way_out_ipv6(self, network: Network) -> Network | None:
+        """The external network by which IPv6 leaves a network: by each node itself, since nothing is translated."""
+        if not network.routed or not network.ipv6_subnets:
+            return None
+        external = self.snapshot.external_network(network)
+        if external is None or not external.ipv6_subnets or self.uplink(external) is None:
+            return None
+        return external
+
     def snat(self, network: Network) -> SnatAddress | None:
         """The address of this node that a network's traffic leaves from."""
         external = self.way_out(network)
@@ -220,6 +229,10 @@ def vlan_match(network: Network) -> int:
 
 def mac_to_int(mac: str) -> int:
     return int(mac.replace(":", ""), 16)
+
+
+def mac_text(mac: int) -> str:
+    return mac.to_bytes(6).hex(":")
 
 
 def cidr_match(network: Network) -> list[tuple[tuple[int, int], int]]:

@@ -38,6 +38,7 @@ from flows.ir import (
     Restart,
     Resubmit,
     SetField,
+    Swap,
 )
 from flows.pipeline import Table
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
@@ -49,6 +50,8 @@ _NXT_CT_FLUSH = 32
 _CT_ORIGINAL, _CT_REPLY, _CT_ZONE = 0, 1, 2
 _CT_SOURCE, _CT_DESTINATION = 0, 1
 _CT_FORCE = 2
+_NXAST_STACK_PUSH = 27
+_NXAST_STACK_POP = 28
 _NXAST_CONTROLLER2 = 37
 _CONTROLLER2_MAX_LEN, _CONTROLLER2_METER_ID = 0, 5
 _NXAST_LEARN2 = 45
@@ -114,6 +117,12 @@ def _move(action: Move) -> bytes:
         nx.NXAST_REG_MOVE,
         _pack("!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]),
     )
+
+
+def _swap(action: Swap) -> bytes:
+    # struct nx_action_stack of Open vSwitch's ofp-actions.c: both are pushed, then popped in the same order
+    ends = [_pack("!HIH", 0, _NXM_HEADERS[name], FIELDS[name].bits) for name in (action.first, action.second)]
+    return b"".join(_nicira(kind, end) for kind in (_NXAST_STACK_PUSH, _NXAST_STACK_POP) for end in ends)
 
 
 def _output(port: int, max_len: int = 0) -> bytes:
@@ -229,6 +238,7 @@ def _learn(action: Learn) -> bytes:
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     SetField: _set_field,
     Move: _move,
+    Swap: _swap,
     Output: lambda action: _output(action.port),
     OutputInPort: lambda action: _output(ofp.OFPP_IN_PORT),
     Controller: _controller,

@@ -14,6 +14,7 @@ from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, dr
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, Priority, Table
 from flows.protocols import (
+    ANY_FRAGMENT,
     DHCPV6_CLIENT_PORT,
     DHCPV6_SERVER_PORT,
     ETH_IPV6,
@@ -108,6 +109,9 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         )
         to_gateway = matching(**asker, eth_type=ETH_IPV6, ipv6_dst=address)
         yield drop(Rule.DROP_GATEWAY_IPV6, Priority.LOW, to_gateway, key=key)
+        # before the parts are asked about: nobody puts them together here
+        part = matching(**asker, eth_type=ETH_IPV6, ip_frag=ANY_FRAGMENT, ipv6_dst=address)
+        yield drop(Rule.DROP_GATEWAY_IPV6, Priority.EXEMPT, part, key=key)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
