@@ -198,12 +198,10 @@ class WaysOut:
         if snapshot is not self._snapshot:
             self._snapshot, self._networks = snapshot, {}
             for name, network_id in snapshot.presence:
-                network = snapshot.networks[network_id]
-                by = snapshot.nodes.get((network.gateway_node or "") if network.single else name)
-                if by is not None and network.routed and network.ipv6_subnets:
-                    outside = View(snapshot, by).way_out(network)
-                    if outside is not None:
-                        self._networks.setdefault(by.name, set()).add(outside.id)
+                known = snapshot.nodes.get(name)
+                outside = None if known is None else View(snapshot, known).way_out_ipv6(snapshot.networks[network_id])
+                if outside is not None:
+                    self._networks.setdefault(name, set()).add(outside.id)
         return sorted(self._networks.get(node, ()))
 
 

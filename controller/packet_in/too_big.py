@@ -19,7 +19,7 @@ Answer = tuple[str, Outputs]
 
 def leaving(frame: bytes, in_port: int, port: Port, network: Network, node: Node, snapshot: Snapshot) -> Answer:
     """For the outside, as the VM sent it. `network` is the port's."""
-    outside = View(snapshot, node).way_out(network)
+    outside = View(snapshot, node).way_out_ipv6(network)
     if outside is None:
         return outcomes.TOO_LARGE_SILENT, ()
     return _tell_vm(frame, in_port, port, network, outside.mtu)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from controller.packet_in import nd, neighbours, outcomes
-from flows.model import Ipv6Subnet, Network, Node, Subnet
+from flows.model import Network, Node
 from flows.pipeline import node_mac
 
 Address = IPv4Address | IPv6Address
@@ -132,14 +132,17 @@ class Unresolved:
 
 
 def next_hop(network: Network, source: Address, destination: Address) -> Address | None:
-    """Where a packet goes next on an external network: to a neighbour, or to the router of where it comes from. Both
-    addresses are of one family.
+    """Where a packet goes next on an external network: to a neighbour, or to the router of where it comes from, by IPv6
+    to the first router.
     """
-    subnets: tuple[Subnet | Ipv6Subnet, ...] = network.subnets if destination.version == 4 else network.ipv6_subnets
-    if any(destination in subnet.cidr for subnet in subnets):
+    if isinstance(destination, IPv6Address):
+        if any(destination in subnet.cidr for subnet in network.ipv6_subnets):
+            return destination
+        return next((subnet.gateway for subnet in network.ipv6_subnets if subnet.gateway is not None), None)
+    if any(destination in subnet.cidr for subnet in network.subnets):
         return destination
-    own = (subnet for subnet in subnets if source in subnet.cidr)
-    subnet = next(own, next(iter(subnets), None))
+    own = (subnet for subnet in network.subnets if source in subnet.cidr)
+    subnet = next(own, next(iter(network.subnets), None))
     return None if subnet is None else subnet.gateway
 
 
