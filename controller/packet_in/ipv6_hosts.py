@@ -9,6 +9,9 @@ from typing import Final
 from flows.model import Ipv6Mode, Ipv6Subnet, Network, Port
 from flows.pipeline import GATEWAY_LINK_LOCAL
 
+MOST_SERVERS: Final = 16
+"""Of name servers, so that whatever is said fits what any link takes. Clients use three."""
+
 GATEWAY: Final = IPv6Address(GATEWAY_LINK_LOCAL)
 
 
@@ -30,4 +33,4 @@ def dns_servers(network: Network, subnets: Iterable[Ipv6Subnet]) -> tuple[IPv6Ad
     for subnet in subnets:
         own = (subnet.gateway or GATEWAY,) if network.routed else ()
         found += subnet.dns_servers or own
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:MOST_SERVERS]

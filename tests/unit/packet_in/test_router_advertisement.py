@@ -177,8 +177,11 @@ def test_the_first_of_an_option_counts() -> None:
 
 
 def test_nothing_is_longer_than_any_link_takes() -> None:
-    servers = tuple(IPv6Address(f"2001:db8::{number}") for number in range(8))
-    subnets = tuple(replace(wire6.subnet(SLAAC), id=f"s{number}", dns_servers=servers) for number in range(8))
+    servers = [IPv6Address(f"2001:db8::{number}") for number in range(128)]
+    subnets = tuple(
+        replace(wire6.subnet(SLAAC), id=f"s{number}", dns_servers=tuple(servers[number * 16 :][:16]))
+        for number in range(8)
+    )
     network = wire6.network(ipv6_subnets=subnets, dns_domain=".".join(["a" * 63] * 3))
     message = advertisement(network, router_advertisement.Told(subnets, True))
     assert len(to_all(message)) <= 14 + 1280
