@@ -35,7 +35,7 @@ TICK: Final = 1.0
 REFRESH_PERIOD: Final = 30.0
 """Seconds until a next hop that has answered is asked again."""
 
-Place = tuple[str, IPv4Address | IPv6Address]
+Place = tuple[str, IPv4Address]
 """An external network's id, and an address on it."""
 
 _Hop = tuple[str, str, IPv4Address | IPv6Address]  # of which node, on which network
@@ -84,13 +84,12 @@ class LeaseWriter:
         self._leases = leases
         self._store = store
         self._snapshot = snapshot
-        self._unwritten: dict[tuple[int, str], LeaseEvent] = {}
+        self._unwritten: dict[object, LeaseEvent] = {}
 
     def write(self) -> None:
         for event in self._leases.drain():
-            key = (event.port_key, event.state.value)
-            self._unwritten.pop(key, None)
-            self._unwritten[key] = event
+            self._unwritten.pop(event.about, None)
+            self._unwritten[event.about] = event
         if self._unwritten:
             batch = dict(self._unwritten)
             self._store.record_leases(list(self._records(batch.values())))

@@ -18,6 +18,7 @@ from controller.packet_in import dhcpv6_options as option
 from controller.packet_in import frames, outcomes
 from controller.packet_in.dhcpv6_options import Association, Options
 from controller.packet_in.ipv6_hosts import GATEWAY, stateful_addresses
+from controller.packet_in.leases import LeaseState
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_MAC
 from flows.snapshot import Snapshot
@@ -59,18 +60,26 @@ class MessageType(IntEnum):
 
 
 class Answer(NamedTuple):
-    """`frame` goes out of the port that asked; None is silence, named by `outcome`."""
+    """`frame` goes out of the port that asked; None is silence, named by `outcome`. `leased`: the addresses whose lease
+    is now in `state`.
+    """
 
     outcome: str
     frame: bytes | None = None
+    state: LeaseState | None = None
+    leased: tuple[IPv6Address, ...] = ()
 
 
 class Reply(NamedTuple):
-    """What a message leads to: the type of the answer, and what is in it beside the identifiers."""
+    """What a message leads to: the type of the answer, what is in it beside the identifiers, and which of the port's
+    addresses are leased or given back by it.
+    """
 
     outcome: str
     kind: MessageType
     options: bytes
+    state: LeaseState | None = None
+    leased: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +114,17 @@ def _leases(question: Question) -> tuple[bytes, bool]:
     return b"".join(parts), given
 
 
+def _bound(reply: Reply, question: Question) -> Reply:
+    return reply._replace(state=LeaseState.BOUND, leased=question.addresses)
+
+
 def _solicit(question: Question) -> Reply:
     leases, given = _leases(question)
     rapid = given and option.RAPID_COMMIT in question.options.single
     options = question.followed(leases)
     if rapid:
-        return Reply(outcomes.DHCPV6_REPLY, MessageType.REPLY, option.encode(option.RAPID_COMMIT, b"") + options)
+        committed = option.encode(option.RAPID_COMMIT, b"") + options
+        return _bound(Reply(outcomes.DHCPV6_REPLY, MessageType.REPLY, committed), question)
     preference = option.encode(option.PREFERENCE, _FIRST_CHOICE)
     outcome = outcomes.DHCPV6_ADVERTISE if given else outcomes.DHCPV6_NO_ADDRESS
     return Reply(outcome, MessageType.ADVERTISE, preference + options)
@@ -124,7 +138,8 @@ def _request(question: Question) -> Reply:
             return Reply(outcomes.DHCPV6_NOT_ON_LINK, MessageType.REPLY, elsewhere)
     leases, given = _leases(question)
     outcome = outcomes.DHCPV6_REPLY if given else outcomes.DHCPV6_NO_ADDRESS
-    return Reply(outcome, MessageType.REPLY, question.followed(leases))
+    reply = Reply(outcome, MessageType.REPLY, question.followed(leases))
+    return _bound(reply, question) if given else reply
 
 
 def _renew(question: Question) -> Reply:
@@ -140,7 +155,8 @@ def _renew(question: Question) -> Reply:
             nothing = given_up or option.status(option.NO_BINDING)
             parts.append(option.association(asked, question.network, (), nothing))
     outcome = outcomes.DHCPV6_RENEW if given else outcomes.DHCPV6_NO_BINDING
-    return Reply(outcome, MessageType.REPLY, question.followed(b"".join(parts)))
+    reply = Reply(outcome, MessageType.REPLY, question.followed(b"".join(parts)))
+    return _bound(reply, question) if given else reply
 
 
 def _confirm(question: Question) -> Reply | str:
@@ -153,22 +169,24 @@ def _confirm(question: Question) -> Reply | str:
     return Reply(outcomes.DHCPV6_NOT_ON_LINK, MessageType.REPLY, option.status(option.NOT_ON_LINK))
 
 
-def _given_back(question: Question, outcome: str) -> Reply:
+def _given_back(question: Question, outcome: str, state: LeaseState) -> Reply:
     """RFC 8415, 18.3.7 and 18.3.8: what is not the port's is said to be no binding."""
     unknown = [
         option.association(asked, question.network, (), option.status(option.NO_BINDING))
         for asked in question.options.associations
         if not set(asked.addresses) & set(question.addresses)
     ]
-    return Reply(outcome, MessageType.REPLY, option.status(option.SUCCESS) + b"".join(unknown))
+    said = {address for asked in question.options.associations for address in asked.addresses}
+    own = tuple(address for address in question.addresses if address in said)
+    return Reply(outcome, MessageType.REPLY, option.status(option.SUCCESS) + b"".join(unknown), state, own)
 
 
 def _release(question: Question) -> Reply:
-    return _given_back(question, outcomes.DHCPV6_RELEASE)
+    return _given_back(question, outcomes.DHCPV6_RELEASE, LeaseState.RELEASED)
 
 
 def _decline(question: Question) -> Reply:
-    return _given_back(question, outcomes.DHCPV6_DECLINE)
+    return _given_back(question, outcomes.DHCPV6_DECLINE, LeaseState.DECLINED)
 
 
 def _information(question: Question) -> Reply | str:
@@ -248,7 +266,8 @@ def answer(frame: bytes, port: Port, snapshot: Snapshot) -> Answer:
     message = bytes((reply.kind,)) + xid + _identifiers(options) + reply.options
     datagram = frames.udp(GATEWAY.packed, source, SERVER_PORT, CLIENT_PORT, message)
     packet = frames.ipv6(GATEWAY.packed, source, frames.PROTOCOL_UDP, datagram)
-    return Answer(reply.outcome, frames.ethernet(mac, _GATEWAY_MAC, frames.ETHERTYPE_IPV6, packet))
+    answered = frames.ethernet(mac, _GATEWAY_MAC, frames.ETHERTYPE_IPV6, packet)
+    return Answer(reply.outcome, answered, reply.state, tuple(IPv6Address(address) for address in reply.leased))
 
 
 def _decide(kind: Kind, options: Options, to_all: bool, port: Port, network: Network) -> Reply | str:

@@ -31,6 +31,7 @@ from controller.packet_in import (
 )
 from controller.packet_in.connection_log import ConnectionLog
 from controller.packet_in.dhcp import Answer, DhcpServer
+from controller.packet_in.dhcp_options import lease_seconds
 from controller.packet_in.dhcp_relay import RelayedMachines
 from controller.packet_in.floods import Floods, Mute
 from controller.packet_in.gateways import router_address
@@ -200,6 +201,11 @@ class Dispatcher:
         if isinstance(port, str):
             return port, ()
         answer = dhcpv6.answer(frame, port, snapshot)
+        if answer.state is not None:
+            bound = answer.state is LeaseState.BOUND
+            seconds = lease_seconds(snapshot.networks[port.network_id]) if bound else 0
+            for address in answer.leased:
+                self._note(port, address, answer.state, seconds)
         return answer.outcome, _back(in_port, answer.frame)
 
     def _router_solicited(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
@@ -231,7 +237,9 @@ class Dispatcher:
     def _record(self, answer: Answer, port: Port) -> None:
         if answer.lease is None:
             return
-        address, state, seconds = answer.lease
+        self._note(port, *answer.lease)
+
+    def _note(self, port: Port, address: IPv4Address | IPv6Address, state: LeaseState, seconds: int) -> None:
         new = self._services.leases.record(LeaseEvent(port.key, address, state, self._services.wall_clock() + seconds))
         if state is LeaseState.DECLINED and new:  # said once until the event has been stored
             _log.warning("port %s declined its address %s: something else uses it", port.id, address)

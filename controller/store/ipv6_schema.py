@@ -108,6 +108,16 @@ ipv6_address_history = Table(
     Index(None, "object_id", "ended_at"),
 )
 
+# As `neighbours`.
+ipv6_neighbours = Table(
+    "ipv6_neighbours",
+    metadata,
+    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+    Column("network_id", ID, ForeignKey("networks.id"), primary_key=True),
+    Column("address", Ipv6Column, primary_key=True),
+    Column("mac", String(17), nullable=False),
+)
+
 # As `leases`.
 ipv6_leases = Table(
     "ipv6_leases",

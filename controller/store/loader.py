@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindpar
 from controller.store import codec, ipam, journal, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
-from controller.store.ipv6_schema import ipv6_addresses, ipv6_subnet_ranges, ipv6_subnets
+from controller.store.ipv6_schema import ipv6_addresses, ipv6_neighbours, ipv6_subnet_ranges, ipv6_subnets
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.policy_specs import GroupName
 from controller.store.schema import (
@@ -106,6 +106,7 @@ _HELD = (
     .order_by(subnets.c.network_id, addresses.c.for_network, subnets.c.position)
 )
 _NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
+_IPV6_NEIGHBOURS = select(ipv6_neighbours).order_by(ipv6_neighbours.c.network_id, ipv6_neighbours.c.address)
 _FLOATING_IPS = (
     select(floating_ips, floating_ip_pools.c.network_id, floating_ip_pools.c.name.label("pool"))
     .join(floating_ip_pools, floating_ip_pools.c.id == floating_ips.c.pool_id)
@@ -130,6 +131,7 @@ _SOME = {
     _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
     _HELD: _HELD.where(addresses.c.node.in_(_IDS)),
     _NEIGHBOURS: _NEIGHBOURS.where(neighbours.c.node.in_(_IDS)),
+    _IPV6_NEIGHBOURS: _IPV6_NEIGHBOURS.where(ipv6_neighbours.c.node.in_(_IDS)),
     _FLOATING_IPS: _FLOATING_IPS.where(floating_ips.c.id.in_(_IDS)),
     _FORWARDINGS: _FORWARDINGS.where(port_forwardings.c.floating_ip_id.in_(_IDS)),
 }
@@ -357,14 +359,18 @@ def _migration(row: AnyRow) -> Migration | None:
 def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:
     uplinks = _grouped(_rows(connection, _UPLINKS, ids), "node")
     held = _grouped(_rows(connection, _HELD, ids), "node")
-    known = _grouped(_rows(connection, _NEIGHBOURS, ids), "node")
+    known: dict[str, list[Neighbour]] = {}
+    for one in _rows(connection, _NEIGHBOURS, ids):
+        known.setdefault(one.node, []).append(Neighbour(one.network_id, IPv4Address(one.address), one.mac))
+    for one in _rows(connection, _IPV6_NEIGHBOURS, ids):
+        known.setdefault(one.node, []).append(Neighbour(one.network_id, one.address, one.mac))
     return [
         _node(row, uplinks.get(row.name, ()), held.get(row.name, ()), known.get(row.name, ()))
         for row in _rows(connection, _NODES, ids)
     ]
 
 
-def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[AnyRow]) -> NodeRecord:
+def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[Neighbour]) -> NodeRecord:
     by_owner = _grouped(held, "owner")
     choices = {name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()}
     of_host = {choice.address for choice in choices.values() if isinstance(choice, HostAddress)}
@@ -377,7 +383,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
             NetworkAddress(one.network_id, IPv4Address(one.address)) for one in by_owner.get(ipam.GATEWAY_OWNER, ())
         ),
         snat_addresses=tuple(_snat_address(one, of_host) for one in by_owner.get(ipam.SNAT_OWNER, ())),
-        neighbours=tuple(Neighbour(one.network_id, IPv4Address(one.address), one.mac) for one in known),
+        neighbours=tuple(known),
     )
     spec = NodeSpec(
         name=row.name,

@@ -24,6 +24,7 @@ from controller.store import (
     ranges,
     routers,
 )
+from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
 from controller.store.network_options import Frame
@@ -360,13 +361,14 @@ def delete_network(tx: Transaction, network_id: str) -> None:
         raise Conflict("network_in_use", f"the network has floating IP pools: {held}", floating_ip_pools=held)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
-    holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
+    for table in (neighbours, ipv6_neighbours):
+        holders |= set(connection.execute(select(table.c.node).where(table.c.network_id == network_id)).scalars())
     for holder in sorted(name for name in holders if name is not None):
         tx.touch_node(holder, network_deleted=network_id)
     for table in (addresses, pools, subnet_ranges):
         connection.execute(delete(table).where(table.c.subnet_id.in_(own)))
     ipv6_subnets.remove_all(connection, network_id)
-    for table in (neighbours, subnets):
+    for table in (neighbours, ipv6_neighbours, subnets):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})

@@ -47,7 +47,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     report_interfaces(node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]
         value: iface_id -> "bound" | "unknown" | "refused: <why>"
     node_problems(name: str) -> tuple[str, ...]
-    learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
+    learn_neighbour(node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str) -> Written[bool]
+        True: it was news.
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
     list_leases(*, port_id=None, network_id=None, project_id=None, address=None, state=None, limit=None, marker=None)

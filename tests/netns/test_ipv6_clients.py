@@ -1,4 +1,4 @@
-"""How guests come by their IPv6 addresses on real Open vSwitch: by the kernel alone, dhcpcd, systemd-networkd, dhclient.
+"""How guests come by IPv6 addresses on real Open vSwitch: by the kernel alone, dhcpcd, systemd-networkd, dhclient.
 
 Each has the address that the API says and no other, a default route by the nodes' one gateway address, and name
 servers.
@@ -192,7 +192,8 @@ def test_leases_are_renewed_after_a_crash_of_the_controller(cloud: Cloud) -> Non
         vm.wait_ipv6(20)
     cloud.lab.control.kill()
     mute = cloud.vms["k"]
-    netns.configure(mute.namespace, f"link set {INTERFACE} down", f"link set {INTERFACE} up")
+    for off in (1, 0):
+        netns.set_sysctl(mute.namespace, {f"ipv6/conf/{INTERFACE}/disable_ipv6": off})
     assert mute.ipv6_configured().router is None
     before = {name: len(dhcpv6(cloud.taps[name], 547)) for name in BY_DHCP}
     cloud.lab.control.start()
@@ -217,7 +218,8 @@ def test_a_change_is_told_at_once(cloud: Cloud) -> None:
     vm, tap = cloud.vms["k"], cloud.taps["k"]
     vm.wait_ipv6(20)
     more = {"cidr": "2001:db8:5f::/64", "ipv6_mode": "slaac"}
-    before = lab.client.get_network(network["id"])["subnets"]
+    known = lab.client.get_network(network["id"])["subnets"]
+    before = [{name: value for name, value in subnet.items() if name != "id"} for subnet in known]
     lab.client.update_network(network["id"], {"subnets": [*before, more]})
     held = wait_until(lambda: vm_addresses(lab, vm) - vm.ipv6_addresses, 5, "an address")
     wait_until(lambda: held <= {each.ip for each in vm.ipv6_configured().addresses}, 5, "the guest has it")

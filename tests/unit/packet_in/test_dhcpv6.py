@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from controller.packet_in import dhcpv6, outcomes
+from controller.packet_in.leases import LeaseEvent, LeaseState
 from flows.model import Ipv6FixedIp, Ipv6Mode
 from flows.rules import Rule, cookie
 from flows.snapshot import Snapshot
@@ -57,7 +58,7 @@ STATEFUL_WORLD = world(STATEFUL, dns_domain="cloud.example")
 
 
 def ask(message: Message, snapshot: Snapshot = STATEFUL_WORLD) -> tuple[str, Answer | None]:
-    outcome, frame = dhcpv6.answer(message.frame(), snapshot.ports["port-per_host"], snapshot)
+    outcome, frame, *_ = dhcpv6.answer(message.frame(), snapshot.ports["port-per_host"], snapshot)
     if frame is None:
         return outcome, None
     answer = take_apart(frame)
@@ -78,7 +79,7 @@ def to_server(kind: int, *options: wire6.Option) -> Message:
 
 def test_golden() -> None:
     snapshot = world(STATEFUL)
-    _, frame = dhcpv6.answer(Message().frame(), snapshot.ports["port-per_host"], snapshot)
+    frame = dhcpv6.answer(Message().frame(), snapshot.ports["port-per_host"], snapshot).frame
     assert frame is not None and frame.hex() == GOLDEN
 
 
@@ -179,7 +180,7 @@ def test_information() -> None:
         assert reply is not None and (outcome, reply.kind) == (outcomes.DHCPV6_INFORMATION, wire6.REPLY)
         assert reply.option(23) == b"".join(server.packed for server in own)
         assert reply.option(24) == b"\x05cloud\x07example\0" and reply.option(32) == struct.pack("!I", LEASE)
-    outcome, frame = dhcpv6.answer(asked.change(client=None).frame(), snapshot.ports["port-per_host"], snapshot)
+    outcome, frame, *_ = dhcpv6.answer(asked.change(client=None).frame(), snapshot.ports["port-per_host"], snapshot)
     assert outcome == outcomes.DHCPV6_INFORMATION and take_apart(frame).option(1) is None
     assert ask(asked.change(options=(ia(),)), snapshot) == (outcomes.DHCPV6_BAD_OPTIONS, None)
     quick = world(STATELESS, lease_time=60)
@@ -281,3 +282,22 @@ def test_through_the_dispatcher() -> None:
     assert got is not None and got.ofport == 100 and take_apart(got.frame).destination == LINK_LOCAL
     assert bed.handle(cookie(Rule.PUNT_DHCPV6, 10), 101, Message().frame()) is None
     assert bed.counters == {outcomes.DHCPV6_ADVERTISE: 1, outcomes.WRONG_IN_PORT: 1}
+
+
+def test_leases_are_recorded() -> None:
+    bed = Bed(STATEFUL_WORLD)
+    punt = cookie(Rule.PUNT_DHCPV6, 10)
+    for message in (
+        Message(),
+        to_server(wire6.REQUEST, ia(address(OWN))),
+        to_server(wire6.RENEW, ia(address(OWN))),
+        to_server(wire6.RELEASE, ia(address(OWN))),
+        to_server(wire6.DECLINE, ia(address(OTHER))),
+    ):
+        assert bed.handle(punt, 100, message.frame()) is not None
+    assert bed.leases.drain() == [
+        LeaseEvent(10, OWN, LeaseState.BOUND, 1_086_400.0),
+        LeaseEvent(10, OWN, LeaseState.RELEASED, 1_000_000.0),
+    ]
+    bed.handle(punt, 100, Message(options=(ia(), (14, b""))).frame())
+    assert [event.state for event in bed.leases.drain()] == [LeaseState.BOUND]
