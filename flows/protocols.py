@@ -64,7 +64,7 @@ ND_HOP_LIMIT: Final = 255  # what no router has passed on (RFC 4861, 3.1)
 DHCPV6_CLIENT_PORT: Final = 546
 DHCPV6_SERVER_PORT: Final = 547
 
-# as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
+# as people name IP protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "icmp": PROTO_ICMP,
     "igmp": 2,
@@ -74,6 +74,7 @@ PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "gre": 47,
     "esp": 50,
     "ah": 51,
+    "icmpv6": PROTO_ICMPV6,
     "ospf": 89,
     "pim": 103,
     "vrrp": 112,

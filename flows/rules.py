@@ -293,6 +293,12 @@ class Rule(Enum):
     INGRESS_ND = _RuleInfo(357, Table.INGRESS_CONNTRACK, False, "network", "what IPv6 itself needs")
     DHCPV6_ASKED = _RuleInfo(358, Table.EGRESS_CONNTRACK, False, "", "DHCPv6 that is not answered by the nodes")
     DHCPV6_ANSWERED = _RuleInfo(359, Table.INGRESS_CONNTRACK, False, "network", "what answers it, from the wire")
+    DROP_FLOOD_RA = _RuleInfo(390, Table.ND_RESPONDER, True, "port", "with router solicitations: for a while")
+    DROP_FLOOD_DHCPV6 = _RuleInfo(391, Table.SERVICES, True, "port", "with DHCPv6: for a while")
+    DROP_FLOOD_HOP_LIMIT = _RuleInfo(392, Table.ROUTING, True, "port", "whose hop limit is used up: for a while")
+    DROP_FLOOD_UNRESOLVED_IPV6 = _RuleInfo(
+        393, Table.EXTERNAL_SEND, True, "port", "with next hops of IPv6 to find: for a while"
+    )
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property

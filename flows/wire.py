@@ -7,7 +7,7 @@ objects. tests/unit/flows/test_wire.py holds it to Ryu's bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ _NAT_SOURCE = 1 << 0
 _NAT_DESTINATION = 1 << 1
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
+_COPIES = 2048  # of 16 bytes each, in a message of 65535
 FROM_CONTROLLER = ofp.OFPP_CONTROLLER
 PORT_STATS, FLOW_STATS, METER_STATS = ofp.OFPMP_PORT_STATS, ofp.OFPMP_FLOW, ofp.OFPMP_METER
 ANY_PORT, ANY_GROUP, ALL_TABLES, ALL_METERS = ofp.OFPP_ANY, ofp.OFPG_ANY, ofp.OFPTT_ALL, ofp.OFPM_ALL
@@ -453,6 +454,12 @@ def _ct_tuple(kind: int, source: int | None, destination: int | None) -> bytes:
 def packet_out(ofport: int, frame: bytes) -> bytes:
     """Sends a frame out of a port. xid 0."""
     return _packet_out(_output(ofport), frame)
+
+
+def packet_out_copies(ofports: Sequence[int], frame: bytes) -> bytes:
+    """Messages that send a frame out of several ports, each as long as one may be. xid 0."""
+    parts = (ofports[at : at + _COPIES] for at in range(0, len(ofports), _COPIES))
+    return b"".join(_packet_out(b"".join(_output(ofport) for ofport in part), frame) for part in parts)
 
 
 def packet_out_resubmit(table: int, registers: Mapping[str, int], frame: bytes) -> bytes:
