@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
 
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.specs import (
-    Conflict,
-    Exhausted,
-    FixedIpSpec,
-    Invalid,
     NetworkRecord,
     PortRecord,
-    PortSpec,
     StoreError,
 )
-from flows.model import GatewayMode, Ipv6Mode
+from flows.model import Ipv6Mode
 
 PREFIX = "2001:db8:1::/64"
 OTHER = "2001:db8:2::/64"
