@@ -181,7 +181,7 @@ class Conntrack:
         return replace(self, entries=kept)
 
     def _begin(self, zone: int, flowing: Flowing, inner: Packet | None, action: Ct, fragment: bool) -> Verdict:
-        if not fragment and not self._may_begin(flowing):
+        if (not fragment or flowing.protocol == PROTO_ICMPV6) and not self._may_begin(flowing):
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         state = CT_TRACKED | CT_NEW
         began = flowing.began()

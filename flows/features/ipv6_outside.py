@@ -61,7 +61,7 @@ def _inwards(view: View, network: Network, external: Network) -> Iterator[Flow]:
         cidr = range_match(subnet.cidr)
         yield flow(
             Rule.IN_IPV6,
-            Priority.HIGH,
+            Priority.NORMAL,
             matching(metadata=external.key, eth_dst=view.mac, eth_type=ETH_IPV6, ipv6_dst=cidr),
             *towards(network),
             *checks(external.mtu, network.mtu),
