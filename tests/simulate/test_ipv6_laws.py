@@ -25,8 +25,9 @@ from tests.simulate.ipv6 import ALL_NODES, GATEWAY, HOSTS, SERVER6, Host, fabric
 
 _MACS = [*(host.mac for host in HOSTS), GATEWAY_MAC, node_mac(1), node_mac(2), teacher_mac(2), ROUTED_GROUP_MAC]
 _OWN = {host.key: {host.ip, host.local} for host in HOSTS}
-_GATEWAYS = [GATEWAY, *(ip6(f"2001:db8:{net}::1") for net in (20, 21, 40))]
-_ADDRESSES = [*(address for own in _OWN.values() for address in sorted(own)), *_GATEWAYS, 0, SERVER6, ALL_NODES]
+_GATEWAYS = {"net-blue": ip6("2001:db8:20::1"), "net-blue2": ip6("2001:db8:21::1"), "net-red": ip6("2001:db8:40::1")}
+_ADDRESSES = [*(address for own in _OWN.values() for address in sorted(own)), *_GATEWAYS.values()]
+_ADDRESSES += [GATEWAY, 0, SERVER6, ALL_NODES]
 _KINDS = [1, 2, 128, 128, 129, 130, 131, 132, 133, 134, 135, 135, 135, 136, 136, 136, 137, 143, 7]
 _PROTOCOLS = [PROTO_ICMPV6, PROTO_ICMPV6, PROTO_ICMPV6, PROTO_UDP, PROTO_TCP, 59]
 _BY_ROUTER = {"net-blue": {"net-blue", "net-blue2"}, "net-blue2": {"net-blue", "net-blue2"}, "net-red": {"net-red"}}
@@ -80,7 +81,7 @@ def hold(sender: Host, sent: Packet, journey: Journey) -> None:
     assert len(places) == len(set(places))
     for on_wire in journey.wire:
         assert on_wire.packet["eth_src"] != GATEWAY_MAC
-        assert on_wire.packet.get("nd_target") not in _GATEWAYS or on_wire.physical_network == EXTERNAL_PHYSNET
+        assert on_wire.packet.get("nd_target") not in (GATEWAY, _GATEWAYS[sender.network])
         if on_wire.physical_network == EXTERNAL_PHYSNET:
             assert on_wire.node == sender.node and on_wire.packet["eth_src"] == node_mac(int(sender.node[1:]))
             assert on_wire.packet["ipv6_src"] == sender.ip
