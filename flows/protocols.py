@@ -29,6 +29,7 @@ NO_FRAGMENT: Final = 0
 
 # IPv4 protocols (RFC 790), ICMP types (RFC 792), UDP ports of DHCP (RFC 2131, 4.1)
 PROTO_ICMP: Final = 1
+PROTO_ICMPV6: Final = 58
 PROTO_TCP: Final = 6
 PROTO_UDP: Final = 17
 ICMP_ECHO_REPLY: Final = 0
@@ -39,7 +40,7 @@ ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
 
-# as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
+# as people name IP protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "icmp": PROTO_ICMP,
     "igmp": 2,
@@ -49,6 +50,7 @@ PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "gre": 47,
     "esp": 50,
     "ah": 51,
+    "icmpv6": PROTO_ICMPV6,
     "ospf": 89,
     "pim": 103,
     "vrrp": 112,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
@@ -11,6 +11,8 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindpar
 from controller.store import codec, ipam, journal, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
+from controller.store.ipv6_schema import ipv6_addresses, ipv6_subnet_ranges, ipv6_subnets
+from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.policy_specs import GroupName
 from controller.store.schema import (
     addresses,
@@ -45,6 +47,9 @@ from flows.model import (
     FloatingIp,
     FloatingIpChange,
     GatewayMode,
+    Ipv6FixedIp,
+    Ipv6Mode,
+    Ipv6Subnet,
     Migration,
     MigrationPhase,
     Neighbour,
@@ -72,11 +77,19 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _NETWORKS = select(networks).order_by(networks.c.key)
 _SUBNETS = select(subnets).order_by(subnets.c.position)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
+_IPV6_SUBNETS = select(ipv6_subnets).order_by(ipv6_subnets.c.position)
+_IPV6_RANGES = select(ipv6_subnet_ranges).order_by(ipv6_subnet_ranges.c.first)
 _PORTS = select(ports, networks.c.filtering).join(networks, networks.c.id == ports.c.network_id).order_by(ports.c.key)
 _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
     .order_by(addresses.c.port_id, addresses.c.position)
+)
+_IPV6_FIXED = (
+    select(*ipv6_addresses.c["port_id", "subnet_id", "address"])
+    .join(ipv6_subnets, ipv6_subnets.c.id == ipv6_addresses.c.subnet_id)
+    .where(ipv6_addresses.c.port_id.is_not(None))
+    .order_by(ipv6_addresses.c.port_id, ipv6_subnets.c.position, ipv6_addresses.c.position)
 )
 _HOLDING = (
     select(*virtual_addresses.c["port_id", "address", "mac"])
@@ -100,14 +113,18 @@ _FLOATING_IPS = (
 )
 _FORWARDINGS = select(port_forwardings).order_by(port_forwardings.c.key)
 _SUBNET_IDS = select(subnets.c.id).where(subnets.c.network_id.in_(_IDS))
+_IPV6_SUBNET_IDS = select(ipv6_subnets.c.id).where(ipv6_subnets.c.network_id.in_(_IDS))
 
 # each statement with the restriction to some objects, prepared: a single object is read for every change
 _SOME = {
     _NETWORKS: _NETWORKS.where(networks.c.id.in_(_IDS)),
     _SUBNETS: _SUBNETS.where(subnets.c.network_id.in_(_IDS)),
     _RANGES: _RANGES.where(subnet_ranges.c.subnet_id.in_(_SUBNET_IDS)),
+    _IPV6_SUBNETS: _IPV6_SUBNETS.where(ipv6_subnets.c.network_id.in_(_IDS)),
+    _IPV6_RANGES: _IPV6_RANGES.where(ipv6_subnet_ranges.c.subnet_id.in_(_IPV6_SUBNET_IDS)),
     _PORTS: _PORTS.where(ports.c.id.in_(_IDS)),
     _FIXED: _FIXED.where(addresses.c.port_id.in_(_IDS)),
+    _IPV6_FIXED: _IPV6_FIXED.where(ipv6_addresses.c.port_id.in_(_IDS)),
     _HOLDING: _HOLDING.where(virtual_addresses.c.port_id.in_(_IDS)),
     _NODES: _NODES.where(nodes.c.name.in_(_IDS)),
     _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
@@ -138,6 +155,8 @@ def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
 def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> list[NetworkRecord]:
     by_subnet = _grouped(_rows(connection, _RANGES, ids), "subnet_id")
     by_network = _grouped(_rows(connection, _SUBNETS, ids), "network_id")
+    by_ipv6_subnet = _grouped(_rows(connection, _IPV6_RANGES, ids), "subnet_id")
+    ipv6_by_network = _grouped(_rows(connection, _IPV6_SUBNETS, ids), "network_id")
     reached = set(connection.execute(_PHYSICAL_NETWORKS).scalars())
     return [
         NetworkRecord(
@@ -173,6 +192,10 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 filtering=row.filtering,
                 assignable=row.assignable,
                 gateway_node=row.gateway_node if row.gateway_node_pinned else None,
+                ipv6_subnets=tuple(
+                    _ipv6_subnet(subnet, by_ipv6_subnet.get(subnet.id, ()))
+                    for subnet in ipv6_by_network.get(row.id, ())
+                ),
             ),
             created_at=row.created_at,
             revision=row.revision,
@@ -195,6 +218,21 @@ def _subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> SubnetSpec:
         reserved=tuple(declared[ipam.RESERVED]),
         dns_servers=codec.load_addresses(row.dns_servers),
         host_routes=codec.load_routes(row.host_routes),
+    )
+
+
+def _ipv6_subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> Ipv6SubnetSpec:
+    declared: dict[str, list[Ipv6Range]] = {ipam.ALLOCATION: [], ipam.RESERVED: []}
+    for item in ranges:
+        declared[item.kind].append(Ipv6Range(item.first, item.last))
+    return Ipv6SubnetSpec(
+        id=row.id,
+        cidr=IPv6Network(row.cidr),
+        gateway=row.gateway,
+        mode=Ipv6Mode(row.mode),
+        allocation_ranges=tuple(declared[ipam.ALLOCATION]),
+        reserved=tuple(declared[ipam.RESERVED]),
+        dns_servers=codec.load_ipv6_addresses(row.dns_servers),
     )
 
 
@@ -236,6 +274,10 @@ def network_of(record: NetworkRecord) -> Network:
         dhcp_relays=spec.dhcp_relays,
         allow_same_net_traffic=spec.allow_same_net_traffic,
         gateway_node=record.gateway_node,
+        ipv6_subnets=tuple(
+            Ipv6Subnet(subnet.id or "", subnet.cidr, subnet.gateway, subnet.mode, subnet.dns_servers)
+            for subnet in spec.ipv6_subnets
+        ),
     )
 
 
@@ -243,6 +285,9 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
     fixed_ips: dict[str, list[FixedIp]] = {}
     for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
         fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
+    ipv6: dict[str, list[Ipv6FixedIp]] = {}
+    for port_id, subnet_id, address in _rows(connection, _IPV6_FIXED, ids):
+        ipv6.setdefault(port_id, []).append(Ipv6FixedIp(subnet_id, address))
     rows = list(_rows(connection, _PORTS, ids))
     held: dict[str, list[OwnAddress]] = {}
     sharing = [row.id for row in rows if row.address_pairs]
@@ -250,13 +295,23 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
         held.setdefault(port_id, []).append(OwnAddress(IPv4Address(address), mac))
     groups = policy_loader.load_memberships(connection, ids)
     return [
-        _port(row, tuple(fixed_ips.get(row.id, ())), tuple(held.get(row.id, ())), tuple(groups.get(row.id, ())))
+        _port(
+            row,
+            tuple(fixed_ips.get(row.id, ())),
+            tuple(ipv6.get(row.id, ())),
+            tuple(held.get(row.id, ())),
+            tuple(groups.get(row.id, ())),
+        )
         for row in rows
     ]
 
 
 def _port(
-    row: AnyRow, fixed_ips: tuple[FixedIp, ...], held: tuple[OwnAddress, ...], groups: tuple[GroupName, ...]
+    row: AnyRow,
+    fixed_ips: tuple[FixedIp, ...],
+    ipv6_addresses: tuple[Ipv6FixedIp, ...],
+    held: tuple[OwnAddress, ...],
+    groups: tuple[GroupName, ...],
 ) -> PortRecord:
     options = codec.load_options(row.dhcp_options)
     port = Port(
@@ -278,6 +333,7 @@ def _port(
         held=held,
         qos=policy_loader.load_qos(row.qos),
         device_id=row.device_id,
+        ipv6_addresses=ipv6_addresses,
     )
     return PortRecord(
         port,

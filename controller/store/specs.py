@@ -17,8 +17,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
         filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have. One with a known cidr and
         the same gateway (or None) has its allocation_ranges, reserved, dns_servers and host_routes replaced, one with
-        an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use` while it has addresses. Else
-        Invalid `immutable`.
+        an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use` while it has addresses. So with
+        ipv6_subnets, where addresses that follow from MACs go with their subnet. Else Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -77,9 +77,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.policy_specs import AddressPairSpec, GroupName
 from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, Qos, StaticRoute
 
@@ -184,6 +185,7 @@ class NetworkSpec:
     filtering: bool = True
     assignable: bool = False
     gateway_node: str | None = None
+    ipv6_subnets: tuple[Ipv6SubnetSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +210,16 @@ class NetworkRecord:
 
 @dataclass(frozen=True, slots=True)
 class FixedIpSpec:
-    """A wanted address: this one, or any of this subnet, or (both None) any of the network."""
+    """A wanted address: this one, or any of this subnet, or (both None) any IPv4 address of the network."""
 
-    address: IPv4Address | None = None
+    address: IPv4Address | IPv6Address | None = None
     subnet_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled.
+    """Without an IPv4 address among `fixed_ips` one is chosen; of IPv6 there is one in each subnet (`ipv6_ports`).
+    `id` None: generated. `project_id` None: the network's. `node`: scheduled.
 
     `security_groups`: names or ids of groups of its project; None: the one called `default`, (): nothing is allowed.
     Without `port_security` a port may send from any address; then it has no groups and no pairs.

@@ -60,6 +60,7 @@ MEMBERS_VIEW = {
             "reserved": [],
             "dns_servers": [],
             "host_routes": [],
+            "ipv6_mode": None,
         }
     ],
 }
