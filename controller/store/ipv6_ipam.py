@@ -1,7 +1,7 @@
 """IPv6 addresses: who has which, as `ipam` has it for IPv4. Only those that somebody has are rows.
 
-In a subnet of mode dhcpv6-stateful the choice goes round its pools, from where it last ended: an address that was
-given back comes again as late as possible.
+In a subnet of mode dhcpv6-stateful the choice goes round in each pool, from where it last ended: an address that was
+given back comes late again.
 """
 
 from __future__ import annotations

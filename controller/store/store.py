@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sqlalchemy import Connection, or_
@@ -287,7 +287,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
         port_id: str | None = None,
         network_id: str | None = None,
         project_id: str | None = None,
-        address: IPv4Address | None = None,
+        address: IPv4Address | IPv6Address | None = None,
         state: str | None = None,
         limit: int | None = None,
         marker: str | None = None,
