@@ -165,7 +165,7 @@ def test_rules_have_a_family(world: World) -> None:
     assert made(**web, family="ipv6") == ("ipv6", "tcp", None)
     assert made(**web, remote_cidr="2001:db8::/32") == ("ipv6", "tcp", "2001:db8::/32")
     assert made(protocol="icmpv6", icmp_type=128, icmp_code=0) == ("ipv6", "icmpv6", None)
-    assert rule(**web, remote_cidr="::/0").refusal == (409, "rule_exists", "remote_cidr")
+    assert rule(**web, remote_cidr="::/0").refusal == (409, "rule_exists", "ports")
     assert rule(protocol=58, icmp_type=128, icmp_code=0).refusal == (409, "rule_exists", "icmp_code")
     for fields, field in (
         ({"family": "ipv4", "remote_cidr": "2001:db8::/32"}, "remote_cidr"),

@@ -72,7 +72,9 @@ def test_rules_of_a_family(stub: Stub, run: Any) -> None:
     stub.on("POST /v1/security-group-rules", (201, {"security_group_rule": rule, "revision": 9}))
     stub.on("POST /v1/default-security-group-rules", (201, {"default_security_group_rule": rule, "revision": 9}))
     stub.on("GET /v1/security-group-rules", (200, {"security_group_rules": [rule]}))
-    stub.on("GET /v1/security-groups", (200, {"security_groups": [{"id": OTHER_ID, "name": "web"}]}))
+    group = {"id": OTHER_ID, "name": "web", "rules": [rule]}
+    stub.on("GET /v1/security-groups", (200, {"security_groups": [group]}))
+    stub.on(f"GET /v1/security-groups/{OTHER_ID}", (200, {"security_group": group}))
     options = ("--direction", "ingress", "--family", "ipv6", "--protocol", "icmpv6", "--icmp-type", "128")
     result = run("security-group", "rule", "create", "web", *options)
     assert result.exit_code == 0, result.stderr
