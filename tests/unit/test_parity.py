@@ -16,7 +16,7 @@ WANTED = {
     "X4",
     "X6",
     *(f"A{number}" for number in (1, 2, 3, 4, 6, 7, 8, 10, 13)),
-    *(f"B{number}" for number in range(1, 29) if number != 27),
+    *(f"B{number}" for number in range(1, 29)),
     *(f"{group}{number}" for group, last in _LAST.items() for number in range(1, last + 1)),
 }
 
