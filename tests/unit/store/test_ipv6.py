@@ -15,8 +15,18 @@ from controller.store import Store
 from controller.store.engine import make_engine
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.migrations import config
-from controller.store.specs import FixedIpSpec, LeaseRecord, NetworkRecord, PortRecord, PortSpec, StoreError
-from flows.model import Family, GatewayMode, Ipv6Mode, PortChange
+from controller.store.network_specs import Carving
+from controller.store.specs import (
+    FixedIpSpec,
+    LeaseRecord,
+    NetworkRecord,
+    NetworkSpec,
+    PortRecord,
+    PortSpec,
+    StoreError,
+    SubnetSpec,
+)
+from flows.model import Family, GatewayMode, Ipv6Mode, NetworkKind, PortChange
 
 PREFIX = "2001:db8:1::/64"
 OTHER = "2001:db8:2::/64"
@@ -260,17 +270,21 @@ def test_a_subnet_keeps_its_mode_and_gateway(world: Any) -> None:
     assert changed.spec.ipv6_subnets[1].allocation_ranges == (span("2001:db8:2::10-2001:db8:2::2f"),)
 
 
-def test_many_networks_of_one_range_have_no_ipv6_range(world: Any) -> None:
-    from controller.store.network_specs import Carving
-    from controller.store.specs import NetworkSpec, SubnetSpec
-    from flows.model import NetworkKind
+def test_b1_many_networks_of_one_range_have_a_64_each(world: Any) -> None:
+    def make(count: int, cidr: str, **fields: Any) -> list[str]:
+        subnets = (SubnetSpec(IPv4Network("10.8.0.0/16")),)
+        spec = NetworkSpec("many", NetworkKind.VLAN, "physnet1", subnets, ipv6_subnets=(subnet(cidr, **fields),))
+        made = world.store.create_networks(spec, Carving(count, 16), "tester").value
+        return [str(it.cidr) for network in made for it in network.spec.ipv6_subnets]
 
-    spec = NetworkSpec(
-        "many", NetworkKind.VLAN, "physnet1", (SubnetSpec(IPv4Network("10.8.0.0/16")),), ipv6_subnets=(subnet(),)
-    )
-    assert refused(lambda: world.store.create_networks(spec, Carving(2), "tester"))[0] == "carving_invalid"
-    (one,) = world.store.create_networks(spec, Carving(1), "tester").value
-    assert str(one.spec.ipv6_subnets[0].cidr) == PREFIX
+    world.network(ipv6_subnets=(stateful(cidr="2001:db8:0:1:8000::/80"), subnet("2001:db8:0:3::/64")))
+    assert make(3, "2001:db8::/48") == ["2001:db8::/64", "2001:db8:0:2::/64", "2001:db8:0:4::/64"]
+    assert make(1, "2001:db8:0:5::/64") == ["2001:db8:0:5::/64"]
+    with pytest.raises(StoreError, match=r"^2001:db8:0:4::/62 has room for 2 networks with a /64 each, not for 3$"):
+        make(3, "2001:db8:0:4::/62")
+    assert refused(lambda: make(2, "2001:db8::/80", mode=Ipv6Mode.STATEFUL))[0] == "no_free_cidr"
+    error = ("carving_invalid", "ipv6_subnets.0.gateway")
+    assert refused(lambda: make(2, "2001:db8::/48", gateway="2001:db8::1")) == error
 
 
 @pytest.mark.parametrize("stores", [1, 4])
