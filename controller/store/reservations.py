@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from netaddr import IPRange, IPSet
+from netaddr import IPSet
 
-from controller.store import loader, networks
+from controller.store import ipam, loader, networks
 from controller.store.address_specs import MOST_RESERVED
 from controller.store.journal import Transaction
 from controller.store.specs import AddressRange, Invalid, NetworkRecord, NotFound, SubnetSpec
@@ -28,7 +28,7 @@ def unreserve(tx: Transaction, network_id: str, spans: Sequence[AddressRange]) -
 
 def missing(subnet: SubnetSpec, span: AddressRange) -> bool:
     """Whether part of the range is not reserved."""
-    return not _set([span]).issubset(_set(subnet.reserved))
+    return not ipam.address_set([span]).issubset(ipam.address_set(subnet.reserved))
 
 
 def subnet_with(record: NetworkRecord, span: AddressRange) -> SubnetSpec:
@@ -45,23 +45,18 @@ def _change(tx: Transaction, network_id: str, spans: Sequence[AddressRange], *, 
     if record is None:
         raise NotFound("network_unknown", f"there is no network {network_id}")
     subnets = {subnet.id: subnet for subnet in record.spec.subnets}
+    asked: dict[str | None, list[AddressRange]] = {}
     for span in spans:
-        subnet = subnets[subnet_with(record, span).id]
-        before = _set(subnet.reserved)
-        after = before | _set([span]) if reserved else before - _set([span])
-        subnets[subnet.id] = replace(subnet, reserved=_ranges(after))
+        asked.setdefault(subnet_with(record, span).id, []).append(span)
+    for id_, some in asked.items():
+        before, change = ipam.address_set(subnets[id_].reserved), ipam.address_set(some)
+        after = before | change if reserved else before - change
+        subnets[id_] = replace(subnets[id_], reserved=_ranges(after))
     for subnet in subnets.values():
         if len(subnet.reserved) > MOST_RESERVED:
             message = f"{subnet.cidr} would have {len(subnet.reserved)} reserved ranges, and may have {MOST_RESERVED}"
             raise Invalid("range_invalid", message, "address")
     networks.update_network(tx, network_id, {"subnets": tuple(subnets.values())})
-
-
-def _set(spans: Sequence[AddressRange]) -> IPSet:
-    result = IPSet()
-    for span in spans:
-        result.add(IPRange(int(span.first), int(span.last)))
-    return result
 
 
 def _ranges(addresses: IPSet) -> tuple[AddressRange, ...]:

@@ -8,9 +8,12 @@ Few ports ask for all: each one more is polled by the one thread of the userspac
 from __future__ import annotations
 
 import shutil
+import socket
 import sqlite3
 import statistics
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,7 +24,7 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import start, wait_until
 from tests.bench.dhcp import UNLIMITED, open_meters
-from tests.bench.exchange import Client, all_at_once, all_interfaces, closed_loop, paced
+from tests.bench.exchange import Client, Load, all_at_once, all_interfaces, closed_loop, paced
 from tests.bench.figures import Figure, percentile_ms
 from tests.bench.ports import make_network
 
@@ -32,6 +35,8 @@ WINDOW = 32
 RUNS = 3
 SECONDS = 4.0
 STEADY_RATE = 1000.0
+RENEWAL_RATE = 50.0
+CHANGE_RATE = 5.0
 AGAIN_S = 1.0
 BOOT_DEADLINE_S = 20.0
 _SERVER = IPv4Address("10.230.0.1")
@@ -62,12 +67,35 @@ def _exchanges() -> Iterator[Figure]:
                     )
             steady = [paced(raw, ours, STEADY_RATE, SECONDS) for _ in range(RUNS)]
             _require_kept(lab, PORTS)
+            changing = _while_ports_come(lab, raw, ours)
         yield Figure("dhcp_dora_per_s", statistics.median(rates["ours"]), "1/s")
         ratio = statistics.median(we / they for we, they in zip(rates["ours"], rates["dnsmasq"], strict=True))
         yield Figure("dhcp_dora_ratio_dnsmasq", ratio, "ratio")
         p99 = [percentile_ms(load.took, 99) for load in steady]
         print(f"   {STEADY_RATE:.0f} a second: p99 {p99}, unanswered {[load.lost for load in steady]}")
         yield Figure("dhcp_p99_ms_at_1000", statistics.median(p99), "ms")
+        print(f"   while ports come: {len(changing.took)} exchanges, unanswered {changing.lost}")
+        yield Figure("dhcp_change_max_ms", max(changing.took) * 1000, "ms")
+
+
+def _while_ports_come(lab: Lab, raw: socket.socket, clients: Sequence[Client]) -> Load:
+    """Each of the new ones changes the network that all are on."""
+    network = lab.client.list_ports()[0]["network_id"]
+    over = threading.Event()
+
+    def add() -> None:
+        while not over.wait(1 / CHANGE_RATE):
+            lab.client.create_port({"network_id": network})
+
+    with ThreadPoolExecutor(1) as pool:
+        added = pool.submit(add)
+        try:
+            load = paced(raw, clients, RENEWAL_RATE, SECONDS)
+        finally:
+            over.set()
+        added.result()
+    assert not load.lost, f"{load.lost} exchanges failed while ports came"
+    return load
 
 
 def _boot() -> Iterator[Figure]:

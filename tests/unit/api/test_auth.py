@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,9 +107,17 @@ def _id(value: object) -> str:
     return str(sorted(value) if isinstance(value, set) else value)[:40]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "allowed"), MATRIX, ids=_id)
-@pytest.mark.parametrize("token", [name for name in TOKENS if name != "member-b"])
-def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[str], token: str) -> None:
+@pytest.fixture(scope="module")
+def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A database with one of each, and their ids by the names in MATRIX."""
+    path = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("furnished") / "trunkline.db"))
+    world = World(f"sqlite:///{path}")
+    names = _furnish(world)
+    world.close()
+    return path, names
+
+
+def _furnish(world: World) -> dict[str, str]:
     own = world.network(project_id="a")["id"]
     names = {
         "own": own,
@@ -128,11 +138,27 @@ def test_matrix(world: World, method: str, path: str, body: Any, allowed: set[st
     template = world.ok("GET", "/v1/default-security-group-rules")["default_security_group_rules"][0]
     dropped = world.ok("POST", "/v1/provider-rules", {"cidr": "192.0.2.0/24"})["provider_rule"]
     names |= {"group": group["id"], "rule": group["rules"][0]["id"]}
-    names |= {"template": template["id"], "dropped": dropped["id"]}
     world.hold(own, "10.0.0.99")
+    return names | {"template": template["id"], "dropped": dropped["id"]}
+
+
+@pytest.mark.parametrize(("method", "path", "body", "allowed"), MATRIX, ids=_id)
+@pytest.mark.parametrize("token", [name for name in TOKENS if name != "member-b"])
+def test_matrix(
+    furnished: tuple[Path, dict[str, str]],
+    tmp_path: Path,
+    method: str,
+    path: str,
+    body: Any,
+    allowed: set[str],
+    token: str,
+) -> None:
+    database, names = furnished
+    world = World(f"sqlite:///{shutil.copy(database, tmp_path / 'trunkline.db')}")
     if body is not None:
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     reply = world.call(method, path.format(**names), body, token)
+    world.close()
     if token in allowed:
         assert reply.status in (200, 201), reply.data
     else:
