@@ -190,13 +190,17 @@ def ipv6(source: bytes, destination: bytes, protocol: int, payload: bytes, hop_l
 
 def parse_ipv6(frame: bytes, offset: int) -> Ipv6 | None:
     """The fixed header. None also when its length is not covered by the frame, or is that of a jumbogram (0)."""
+    packet = parse_ipv6_header(frame, offset)
+    return None if packet is None or packet.end == packet.offset or len(frame) < packet.end else packet
+
+
+def parse_ipv6_header(frame: bytes, offset: int) -> Ipv6 | None:
+    """Also of a frame of which only the beginning is there: `end` may lie behind it."""
     if len(frame) < offset + _IPV6.size:
         return None
     first, length, protocol, hop_limit, source, destination = _IPV6.unpack_from(frame, offset)
     start = offset + _IPV6.size
-    if first >> 28 != 6 or not length or len(frame) < start + length:
-        return None
-    return Ipv6(source, destination, protocol, hop_limit, start, start + length)
+    return None if first >> 28 != 6 else Ipv6(source, destination, protocol, hop_limit, start, start + length)
 
 
 def ipv6_sum(source: bytes, destination: bytes, protocol: int, payload: bytes) -> int:

@@ -33,6 +33,7 @@ _FIXED: Final = {
     NEIGHBOUR_ADVERTISEMENT: 24,
 }
 _SOLICITED_FLAG = 0x40
+_OVERRIDE_FLAG = 0x20
 
 
 class Message(NamedTuple):
@@ -111,6 +112,14 @@ def solicitation(node_mac: int, target: IPv6Address, vlan: int | None = None) ->
     body = bytes((NEIGHBOUR_SOLICITATION, 0, 0, 0)) + bytes(4) + target.packed + option(SOURCE_LINK_LAYER, mac)
     source = node_address(node_mac).packed
     return frame(_SOLICITED_NODE_MAC + last, mac, source, _SOLICITED_NODE + last, body, vlan)
+
+
+def announcement(node_mac: int, address: IPv6Address, vlan: int | None = None) -> bytes:
+    """An advertisement that nobody has asked for: a node now answers for an address with its MAC (RFC 4861, 7.2.6)."""
+    mac = frames.mac_bytes(node_mac)
+    flags = bytes((_OVERRIDE_FLAG, 0, 0, 0))
+    body = bytes((NEIGHBOUR_ADVERTISEMENT, 0, 0, 0)) + flags + address.packed + option(TARGET_LINK_LAYER, mac)
+    return frame(ALL_NODES_MAC, mac, node_address(node_mac).packed, ALL_NODES, body, vlan)
 
 
 def parse_claim(frame_: bytes) -> tuple[IPv6Address, str] | None:

@@ -179,6 +179,36 @@ def test_a_vm_that_is_expected() -> None:
         assert pair.receive(answer_to(copied, eth_src=BLUE_2.mac, eth_dst=GATEWAY_MAC, vlan_vid=0), 5)[1]
 
 
+# number of the extension header, and the header itself behind "next header" (RFC 8200, 4): 8 bytes each
+HIDING = {
+    "hop-by-hop options": [(0, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "destination options": [(60, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "both": [(0, bytes((0, 1, 4, 0, 0, 0, 0))), (60, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "a routing header": [(43, bytes((0, 0, 0, 0, 0, 0, 0)))],
+    "the only fragment": [(PROTO_IPV6_FRAGMENT, bytes((0, 0, 0, 0, 0, 0, 7)))],
+    "options in the only fragment": [
+        (PROTO_IPV6_FRAGMENT, bytes((0, 0, 0, 0, 0, 0, 7))),
+        (60, bytes((0, 1, 4, 0, 0, 0, 0))),
+    ],
+}
+
+
+@pytest.mark.parametrize("behind", HIDING)
+def test_a_router_does_not_hide_behind_other_headers(shared: RealSwitch, behind: str) -> None:
+    """RFC 7113. What is allowed arrives behind the same ones."""
+    for kind, out in ((134, 0), (136, 1)):
+        said = BLUE_1.advertises(BLUE_1.ip) if kind == 136 else BLUE_1.icmp(kind, ALL_NODES, group_mac(ALL_NODES))
+        frame = encode(said.but(nw_ttl=255))
+        header, body, protocol = frame[:54], frame[54:], 58
+        for number, extension in reversed(HIDING[behind]):
+            body, protocol = bytes((protocol,)) + extension + body, number
+        hidden = header[:18] + len(body).to_bytes(2) + bytes((protocol,)) + header[21:] + body
+        shared.command("netdev-dummy/receive", f"p{BLUE_1.ofport}", hidden.hex())
+        for _ in range(3):
+            shared.command("version")
+        assert len(list(shared.new_frames(UPLINK))) == out, kind
+
+
 def test_parts_are_put_together_before_anybody_says_what_they_are(shared: RealSwitch) -> None:
     """A router advertisement, and an echo request, each in two fragments."""
     for kind, out in ((134, 0), (128, 2)):

@@ -201,6 +201,9 @@ def test_a_neighbour_outside_is_reached_directly_once_it_is_heard() -> None:
     assert said.delivered
     again = send6(BLUE_1, asked, said.after)
     assert [frame.packet["eth_dst"] for frame in again.heard] == [neighbour.mac]
+    # what the router has passed on says nothing of the neighbour itself
+    passed_on = from_outside(neighbour.udp(BLUE_1.ip, node_mac(1), eth_src=ROUTER))
+    assert not passed_on.after.states["n1"].learned
 
 
 def test_larger_than_the_outside_takes() -> None:

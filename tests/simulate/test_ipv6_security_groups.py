@@ -189,5 +189,18 @@ def test_multicast_is_filtered_for_each_receiver() -> None:
     assert not arrives(send6(BLUE_1, sent, through(with_rules())))
 
 
+def test_parts_of_a_port_that_is_filtered() -> None:
+    """Whatever its groups let out."""
+    to_all = (ALL_NODES, group_mac(ALL_NODES))
+    for kind, rule_ in ((134, Rule.DROP_ND_PART), (128, None)):
+        part = BLUE_2.frame(*to_all, ip_proto=PROTO_ICMPV6, ip_frag=1, part_src=kind)
+        drop = send6(BLUE_2, part, through(OPEN6)).hops[0].result.drop
+        assert (drop and drop.rule) is rule_
+    for to, rule_ in ((546, Rule.DROP_DHCPV6_SERVER_PART), (53, None)):
+        part = BLUE_2.frame(*to_all, ip_proto=PROTO_UDP, ip_frag=1, part_src=547, part_dst=to)
+        drop = send6(BLUE_2, part, through(OPEN6)).hops[0].result.drop
+        assert (drop and drop.rule) is rule_
+
+
 def test_ipv4_alone_lets_no_ipv6_in() -> None:
     assert not arrives(send6(BLUE_1, TO_80, through(OPEN)))
