@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
+from controller.store.ipv6_specs import Ipv6Range
 from controller.store.specs import AddressRange, HostAddress, SnatChoice
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
@@ -111,6 +112,14 @@ def _span(value: object) -> AddressRange:
     return choice if isinstance(choice, AddressRange) else AddressRange(choice, choice)
 
 
+def _any_span(value: object) -> AddressRange | Ipv6Range:
+    if not isinstance(value, str) or ":" not in value:
+        return _span(value)
+    address = _any_unicast(_any_address(value))
+    assert isinstance(address, IPv6Address)
+    return Ipv6Range(address, address)
+
+
 def _mac(value: str) -> str:
     mac = value.lower()
     if not _MAC.fullmatch(mac):
@@ -154,6 +163,7 @@ AnyUnicastAddress = Annotated[AnyAddress, AfterValidator(_any_unicast)]
 AnyCidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_any_cidr)]
 SnatAddress = Annotated[SnatChoice, PlainValidator(_snat_choice)]
 AddressSpan = Annotated[AddressRange, PlainValidator(_span)]
+AnyAddressSpan = Annotated[AddressRange | Ipv6Range, PlainValidator(_any_span)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
 Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]

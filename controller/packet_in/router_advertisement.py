@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 
 from controller.packet_in import dhcp_options, frames, nd
 from controller.packet_in.ipv6_hosts import GATEWAY, dns_servers, subnets_of
-from flows.model import Ipv6Mode, Ipv6Subnet, Network, Port
+from flows.model import GatewayMode, Ipv6Mode, Ipv6Subnet, Network, Port
 from flows.pipeline import GATEWAY_MAC
-from flows.view import advertises
 
 LIFETIME: Final = 65535
 """Seconds, for gateway and name servers: all that the field takes (RFC 8319), since VMs go on without a controller."""
@@ -50,7 +49,7 @@ class Told(NamedTuple):
 
 def told(port: Port, network: Network, leads_out: bool, gone: Iterable[Ipv6Subnet] = ()) -> Told | None:
     """None when there is nothing to tell the port, or a router of the operator's does."""
-    if not advertises(network):
+    if network.gateway_mode is GatewayMode.EXTERNAL:
         return None
     subnets = subnets_of(port, network)
     lost = tuple(gone)

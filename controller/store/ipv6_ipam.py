@@ -1,7 +1,7 @@
 """IPv6 addresses: who has which, as `ipam` has it for IPv4. Only those that somebody has are rows.
 
-In a subnet of mode dhcpv6-stateful the choice goes round its pools, from where it last ended: an address that was
-given back comes again as late as possible.
+In a subnet of mode dhcpv6-stateful the choice goes round in each pool, from where it last ended: an address that was
+given back comes late again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from netaddr import IPRange, IPSet
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store.engine import AnyRow, chunks
 from controller.store.ipam import ALLOCATION, RESERVED
@@ -29,9 +29,9 @@ _P = ipv6_pools.c
 _INSERT = insert(ipv6_addresses)
 _POOLS = select(ipv6_pools).where(_P.subnet_id == bindparam("s")).order_by(_P.first)
 _MOVE = update(ipv6_pools).where(_P.subnet_id == bindparam("s"), _P.first == bindparam("f")).values(next=bindparam("n"))
-_BETWEEN = (_A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high")))
-_KNOWN = select(_A.address).where(*_BETWEEN)
-_COUNT = select(func.count()).select_from(ipv6_addresses).where(*_BETWEEN)
+_KNOWN = select(_A.address).where(
+    _A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high"))
+)
 _TAKEN = select(_A.address).where(_A.subnet_id == bindparam("s"), _A.address.in_(bindparam("wanted", expanding=True)))
 _IN_ORDER = (
     select(_A.address)
@@ -129,10 +129,7 @@ def set_ranges(
 
 
 def _set_of(ranges: Iterable[Ipv6Range]) -> IPSet:
-    result = IPSet()
-    for item in ranges:
-        result.add(IPRange(str(item.first), str(item.last)))
-    return result
+    return IPSet(IPRange(str(item.first), str(item.last)) for item in ranges)
 
 
 def _parts(addresses: IPSet) -> list[Ipv6Range]:
@@ -151,18 +148,19 @@ def choose(connection: Connection, subnet_id: str, count: int) -> list[IPv6Addre
 
 
 def _choose_in(connection: Connection, pool: AnyRow, count: int) -> list[IPv6Address]:
+    """Up to so many; the whole pool is looked through at most once."""
     first, last, position = int(pool.first), int(pool.last), int(pool.next)
-    whole = {"s": pool.subnet_id, "low": pool.first, "high": pool.last}
-    free = last - first + 1 - connection.execute(_COUNT, whole).scalar_one()
     found: list[IPv6Address] = []
-    while len(found) < min(count, free):
-        high = min(last, position + AT_ONCE - 1)
+    left = last - first + 1
+    while left and len(found) < count:
+        high = min(last, position + min(AT_ONCE, left) - 1)
         span = {"s": pool.subnet_id, "low": IPv6Address(position), "high": IPv6Address(high)}
         known = set(map(int, connection.execute(_KNOWN, span).scalars()))
-        while position <= high and len(found) < min(count, free):
+        while position <= high and len(found) < count:
             if position not in known:
                 found.append(IPv6Address(position))
             position += 1
+            left -= 1
         position = first if position > last else position
     connection.execute(_MOVE, {"s": pool.subnet_id, "f": pool.first, "n": IPv6Address(position)})
     return found

@@ -6,6 +6,7 @@ Nothing translates IPv6 addresses, so no two networks can have one range, whosev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Network
 from typing import Any, Final
 from uuid import uuid4
@@ -20,7 +21,7 @@ from controller.store.ipv6_schema import ipv6_addresses, ipv6_pools, ipv6_subnet
 from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.journal import Transaction, count_rows
 from controller.store.schema import networks
-from controller.store.specs import Conflict, Invalid
+from controller.store.specs import Conflict, Exhausted, Invalid
 from flows.ipv6 import LINK_LOCAL
 from flows.model import GatewayMode, Ipv6Mode
 
@@ -98,6 +99,29 @@ def require_alone(connection: Connection, subnet: Ipv6SubnetSpec, project_id: st
         what = f"network {other.name} ({other.cidr})" if visible else "a network of another project"
         details = {"network_id": other.id} if visible else {}
         raise Conflict("cidr_overlap", f"{cidr} overlaps {what}", f"{place(index)}.cidr", **details)
+
+
+def carve(connection: Connection, subnet: Ipv6SubnetSpec, count: int) -> list[Ipv6SubnetSpec]:
+    """Subnets of the lowest parts of a range that are free, a /64 each. Raises Invalid `carving_invalid`, Exhausted
+    `no_free_cidr`.
+    """
+    cidr = subnet.cidr
+    for name in ("gateway", "allocation_ranges", "reserved"):
+        if getattr(subnet, name):
+            raise Invalid("carving_invalid", f"{name} is one network's alone", f"{place(0)}.{name}")
+    size = 2 ** (cidr.max_prefixlen - AUTONOMOUS_PREFIX)
+    position, end = int(cidr[0]), int(cidr[-1]) + 1
+    chosen: list[int] = []
+    query = select(_S.first, _S.last).where(_S.first <= cidr[-1], _S.last >= cidr[0]).order_by(_S.first)
+    used = [(int(first), int(last) + 1) for first, last in connection.execute(query)]
+    for begin, behind in (*used, (end, end)):
+        free = range(position, begin - size + 1, size)
+        chosen += free[: count - len(chosen)]
+        position = max(position, -(-behind // size) * size)
+    if len(chosen) < count:
+        message = f"{cidr} has room for {len(chosen)} networks with a /{AUTONOMOUS_PREFIX} each, not for {count}"
+        raise Exhausted("no_free_cidr", message, f"{place(0)}.cidr", free=len(chosen))
+    return [replace(subnet, cidr=IPv6Network((number, AUTONOMOUS_PREFIX))) for number in chosen]
 
 
 def rows_of(connection: Connection, network_id: str) -> dict[IPv6Network, AnyRow]:

@@ -137,8 +137,8 @@ def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range
     if len(spec.subnets) != 1:
         raise Invalid("carving_invalid", "networks that are cut from a range have one subnet each", "subnets")
     (subnet,) = spec.subnets
-    if spec.ipv6_subnets and carving.count > 1:
-        raise Invalid("carving_invalid", "an IPv6 range is one network's alone", "subnets")
+    if len(spec.ipv6_subnets) > 1:
+        raise Invalid("carving_invalid", "networks that are cut from a range have one IPv6 subnet at most", "subnets")
     if carving.count == 1:
         (cidr,) = ranges.carve(tx.connection, spec, carving)
         return [create(tx, replace(spec, subnets=(replace(subnet, cidr=cidr),)), vlan_range)]
@@ -148,10 +148,17 @@ def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range
     if len(_part_name(spec, carving.count - 1)) > MAX_NAME:
         raise Invalid("carving_invalid", f"with its number the name has more than {MAX_NAME} characters", "name")
     cidrs = ranges.carve(tx.connection, spec, carving)
+    ipv6 = [ipv6_subnets.carve(tx.connection, subnet, carving.count) for subnet in spec.ipv6_subnets]
     segments = _segments(tx.connection, spec, vlan_range, carving.count)
     made = []
     for index, (cidr, segment) in enumerate(zip(cidrs, segments, strict=True)):
-        part = replace(spec, name=_part_name(spec, index), segment=None, subnets=(replace(subnet, cidr=cidr),))
+        part = replace(
+            spec,
+            name=_part_name(spec, index),
+            segment=None,
+            subnets=(replace(subnet, cidr=cidr),),
+            ipv6_subnets=tuple(parts[index] for parts in ipv6),
+        )
         made.append(create(tx, part, vlan_range, segment))
     return made
 

@@ -313,7 +313,7 @@ class LeaseRecord:
     """What DHCP last said to a port about an address. Times are seconds since the epoch (UTC)."""
 
     port_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     state: str
     updated_at: float
     expires_at: float
@@ -329,7 +329,7 @@ class Lease:
 
     id: str
     port_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     state: str
     updated_at: float
     expires_at: float

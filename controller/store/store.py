@@ -289,7 +289,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
         port_id: str | None = None,
         network_id: str | None = None,
         project_id: str | None = None,
-        address: IPv4Address | None = None,
+        address: IPv4Address | IPv6Address | None = None,
         state: str | None = None,
         limit: int | None = None,
         marker: str | None = None,

@@ -162,6 +162,14 @@ def test_what_a_port_has_lost_is_over_at_once(told: Bed) -> None:
     assert to(told.sent_at(NOW + LATER)) == [("n2", (121,))]
 
 
+def test_the_last_subnet_goes(told: Bed) -> None:
+    network = told.snapshot.networks["net-blue"]
+    without = [PortChange(f"port-{key}", addressed(told.snapshot, key, ipv6_addresses=())) for key in (20, 21)]  # type: ignore[arg-type]
+    said = told.change(NetworkChange(network.id, replace(network, ipv6_subnets=())), *without)
+    assert to(said) == BOTH and all(one.prefixes[PREFIX][1:] == (0, 0) for _, _, one in said)
+    assert told.advertiser.advertise(NOW + 2 * LATER) is None
+
+
 def test_lost_and_found_before_it_was_told(told: Bed) -> None:
     before = told.snapshot
     for own in ((), before.ports["port-20"].ipv6_addresses):
