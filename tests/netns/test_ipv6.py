@@ -59,7 +59,7 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(nodes=2, physical_networks=("physnet1", "physnet-ext"))
+    return make_lab(nodes=2, physical_networks=("physnet1", "physnet-ext"), open_groups=False)
 
 
 @pytest.fixture(scope="module")
