@@ -70,6 +70,7 @@ _STATIC = (
     ipv6_parts.static,
     routing.static,
     ipv6_routing.static,
+    ipv6_outside.static,
     l2.static,
     migration.static,
     allowance.static,

@@ -16,10 +16,18 @@ from flows.features.ipv6_gateway import answered, solicitation, turned
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back
 from flows.ipv6 import LINK_LOCAL, eui64
-from flows.ir import Action, DecTtl, Flow, Goto, Match, Resubmit, SetField, flow, matching
+from flows.ir import Action, DecTtl, Flow, Goto, Match, Resubmit, SetField, drop, flow, matching
 from flows.model import Ipv6Subnet, Network, Port
 from flows.pipeline import TOO_LARGE, Priority, Reg, Table
-from flows.protocols import ETH_IPV6, ND_ADVERTISEMENT, ND_HOP_LIMIT, ND_OVERRIDE, ND_SOLICITED, PROTO_ICMPV6
+from flows.protocols import (
+    ETH_IPV6,
+    ND_ADVERTISEMENT,
+    ND_HOP_LIMIT,
+    ND_OVERRIDE,
+    ND_REDIRECT,
+    ND_SOLICITED,
+    PROTO_ICMPV6,
+)
 from flows.rules import Rule
 from flows.view import Role, View, mac_text, mac_to_int, range_match
 
@@ -27,6 +35,11 @@ _ALL_NODES = 0xFF02 << 112 | 1
 _ALL_NODES_MAC = 0x333300000001
 _UNSPECIFIED = 0
 _HEARD = remember_ipv6()
+
+
+def static() -> Iterator[Flow]:
+    redirect = matching(eth_type=ETH_IPV6, ip_proto=PROTO_ICMPV6, icmpv6_type=ND_REDIRECT)
+    yield drop(Rule.DROP_REDIRECT, Priority.GUARD, redirect)
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:

@@ -11,7 +11,7 @@ from flows.ipv6 import LINK_LOCAL, eui64
 from flows.model import Binding, GatewayMode, Migration, MigrationPhase, NetworkChange, NodeChange, PortChange
 from flows.packet import Packet
 from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, copy_mac, node_mac, teacher_mac
-from flows.protocols import ND_ADVERTISEMENT, ND_OVERRIDE, ND_SOLICITED
+from flows.protocols import ND_ADVERTISEMENT, ND_OVERRIDE, ND_REDIRECT, ND_SOLICITED
 from flows.rules import Rule
 from flows.simulate import Drop, Reason
 from flows.snapshot import Snapshot
@@ -204,6 +204,12 @@ def test_a_neighbour_outside_is_reached_directly_once_it_is_heard() -> None:
     # what the router has passed on says nothing of the neighbour itself
     passed_on = from_outside(neighbour.udp(BLUE_1.ip, node_mac(1), eth_src=ROUTER))
     assert not passed_on.after.states["n1"].learned
+
+
+def test_a_redirect_from_outside_goes_nowhere() -> None:
+    """The router sees that two VMs' packets go back where they came from."""
+    journey = fabric6().send("n1", EXTERNAL_UPLINK, OUTSIDE.icmp(ND_REDIRECT, BLUE_1.ip, node_mac(1), nw_ttl=255))
+    assert drop_of(journey) == (Rule.DROP_REDIRECT, Reason.RULE)
 
 
 def test_larger_than_the_outside_takes() -> None:

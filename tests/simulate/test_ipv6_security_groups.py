@@ -7,19 +7,20 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Fabric, Journey
-from flows.model import Direction, NetworkChange, SecurityGroup, SecurityGroupChange
+from flows.model import Direction, Ipv6Mode, NetworkChange, SecurityGroup, SecurityGroupChange
 from flows.packet import Packet, packet
 from flows.pipeline import node_mac
-from flows.protocols import ICMPV6_ECHO_REPLY, PROTO_ICMPV6, PROTO_UDP
+from flows.protocols import ICMPV6_ECHO_REPLY, PROTO_ICMPV6, PROTO_UDP, VLAN_PRESENT
 from flows.rules import Rule
 from flows.snapshot import Snapshot
-from tests.ipv6_world import ipv6_rule
-from tests.simulate.cloud import EXTERNAL_PHYSNET
+from tests.ipv6_world import ipv6_rule, with_subnet
+from tests.simulate.cloud import EXTERNAL_PHYSNET, UPLINK
 from tests.simulate.ipv6 import (
     ALL_NODES,
     BLUE2_1,
     BLUE_1,
     BLUE_2,
+    DHCP_SERVERS,
     ROUTER,
     SERVER6,
     answer_to,
@@ -146,6 +147,18 @@ def test_neighbour_discovery_needs_no_rule(what: str, stateful: bool) -> None:
     assert arrives(send6(BLUE_1, NEEDED[what], closed))
     assert send6(BLUE_2, BLUE_2.solicits(BLUE_1.ip), closed).delivered
     assert refused(send6(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac), closed)) is Rule.DROP_EGRESS
+
+
+def test_dhcpv6_needs_no_rule_where_others_answer_it() -> None:
+    blue = replace(world6().networks["net-blue"], allow_same_net_traffic=False)
+    slaac = NetworkChange(blue.id, with_subnet(blue, Ipv6Mode.SLAAC))
+    closed = Fabric.of(cloud(with_rules()).apply(20, [slaac]))
+    asked = BLUE_2.udp(DHCP_SERVERS, group_mac(DHCP_SERVERS), 546, 547, ipv6_src=BLUE_2.local)
+    assert send6(BLUE_2, asked, closed).wire
+    tag = VLAN_PRESENT | 102
+    answer = OUTSIDE.udp(BLUE_2.local, BLUE_2.mac, 547, 546, ipv6_src=OUTSIDE.local, vlan_vid=tag)
+    assert closed.send("n2", UPLINK, answer).hops[0].result.outputs
+    assert refused(closed.send("n2", UPLINK, answer.but(udp_src=53))) is Rule.DROP_INGRESS
 
 
 def test_what_looks_like_it_from_outside_needs_one() -> None:
