@@ -30,10 +30,10 @@ and what changes is said at once, so nobody waits for it.
 TICK: Final = 1.0
 """Seconds between looks for nodes that have come back."""
 
-BATCH: Final = 64
+BATCH: Final = 32
 """Advertisements in one turn: a controller that starts has one for each network of each node."""
 
-PAUSE: Final = 0.02
+PAUSE: Final = 0.01
 
 _Place = tuple[str, str]  # node, network id
 _Seat = tuple[str, str]  # node, port id

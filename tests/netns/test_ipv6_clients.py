@@ -168,6 +168,18 @@ def test_who_is_told_to_ask_by_dhcpv6_does_so(cloud: Cloud) -> None:
             assert wire6.SOLICIT in kinds
 
 
+def test_leases_can_be_listed(cloud: Cloud) -> None:
+    for name in BY_DHCP:
+        vm = cloud.vms[name]
+        (address,) = vm.ipv6_addresses
+        vm.wait_ipv6(20)
+
+        def listed(port: str = vm.port["id"]) -> list[str]:
+            return [lease["address"] for lease in cloud.lab.client.list_leases(port_id=port, state="bound")]
+
+        wait_until(lambda listed=listed, address=address: str(address) in listed(), 5, "a lease")
+
+
 def test_vms_reach_each_other(cloud: Cloud) -> None:
     """On different nodes, within a network and routed."""
     for one, other in (("k", "d"), ("ds", "ns"), ("k", "ns"), ("df", "k")):

@@ -152,6 +152,9 @@ def test_a_vm_that_is_expected_is_told_when_it_is_there(told: Bed) -> None:
     assert told.change(PortChange("port-20", waiting)) == []  # type: ignore[arg-type]
     here = replace(waiting, binding=Binding("n3", 33, 3), migration=None)  # type: ignore[type-var]
     assert to(told.change(PortChange("port-20", here))) == [("n3", (33,))]
+    passed_on = replace(here, migration=Migration(MigrationPhase.MOVED, Binding("n1", 120, 20)))  # type: ignore[type-var]
+    assert told.change(PortChange("port-20", passed_on)) == []  # type: ignore[arg-type]
+    assert to(told.sent_at(NOW + LATER)) == [("n2", (121,)), ("n3", (33,))]
 
 
 def test_what_a_port_has_lost_is_over_at_once(told: Bed) -> None:
@@ -160,6 +163,8 @@ def test_what_a_port_has_lost_is_over_at_once(told: Bed) -> None:
     assert to(said) == [("n1", (120,))]
     assert said[0][2].prefixes[PREFIX][1:] == (0, 0) and said[0][2].lifetime == 0
     assert to(told.sent_at(NOW + LATER)) == [("n2", (121,))]
+    told.change(PortChange("port-20", addressed(told.snapshot, 20)))  # type: ignore[arg-type]
+    assert ("n1", (120,)) in to(told.sent_at(NOW + 2 * LATER))
 
 
 def test_the_last_subnet_goes(told: Bed) -> None:
