@@ -40,6 +40,10 @@ ICMP_ERRORS: Final = (3, 4, 5, 11, 12)
 DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
 
+# TCP ports of the services that end on the node: DNS (RFC 7766), HTTP (RFC 9110)
+DNS_PORT: Final = 53
+HTTP_PORT: Final = 80
+
 # as people name IP protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "icmp": PROTO_ICMP,
