@@ -114,6 +114,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._holds = HoldKeeper(self.store)
         self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
+        self._history_days = settings.history_days
         registry = CollectorRegistry()
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
@@ -182,12 +183,16 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
             eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
+            eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
         ]
         self._api.start()
 
     def _gateway_period(self) -> float:
         """Seconds. A short delay is not made long by looking seldom."""
         return min(background.GATEWAY_PERIOD, max(background.TICK, self._release_delay))
+
+    def _forget_history(self) -> None:
+        background.forget_history(self.store, self._history_days)
 
     def _release_gateways(self) -> None:
         self.store.release_idle_gateways(self._release_delay)

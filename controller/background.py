@@ -28,6 +28,9 @@ HOLD_PERIOD: Final = 2.0
 CLOCK_JUMP: Final = 5.0
 """Seconds by which the clock may go wrong between two looks without being taken for set."""
 
+HISTORY_PERIOD: Final = 3600.0
+DAY: Final = 86400.0
+
 GATEWAY_PERIOD: Final = 30.0
 TICK: Final = 1.0
 """Seconds between looks at the next hops."""
@@ -51,6 +54,8 @@ class Store(Protocol):
     def end_holds(self) -> int: ...
 
     def shift_holds(self, seconds: float) -> int: ...
+
+    def forget_history(self, older_than_s: float) -> int: ...
 
     def release_idle_gateways(self, older_than_s: float) -> Written[int]: ...
 
@@ -129,6 +134,17 @@ class HoldKeeper:
             structlog.get_logger().warning("clock_set", seconds=round(jump), addresses=moved)
         self._before = ahead
         self._store.end_holds()
+
+
+def forget_history(store: Store, days: int) -> int:
+    """Forgets who had an address more than so many days ago, bit by bit, since nobody else is served meanwhile; how
+    much was forgotten. 0: nothing is.
+    """
+    forgotten = 0
+    while days and (some := store.forget_history(days * DAY)):
+        forgotten += some
+        eventlet.sleep(0)
+    return forgotten
 
 
 @dataclass(frozen=True, slots=True)

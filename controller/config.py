@@ -77,6 +77,13 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Without force_release: seconds for which the address of a port that is gone is kept at most while "
             "its lease lasts; -1: until the lease ends.",
         ),
+        cfg.IntOpt(
+            "history_days",
+            default=0,
+            min=0,
+            max=36500,
+            help="Days for which it is known who had an address, after they had it; 0: for ever.",
+        ),
     ],
     "packet_in": [
         cfg.IntOpt("rate", default=50, min=1, help="Packets a second that one port may send to the controller."),
@@ -171,6 +178,7 @@ class ControllerConfig:
     packet_in_burst: int
     packet_in_mute: int
     gateway_release_delay: int
+    history_days: int
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
     limits: Limits
@@ -264,6 +272,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             packet_in_burst=conf.packet_in.burst,
             packet_in_mute=conf.packet_in.mute,
             gateway_release_delay=conf.gateway.release_delay,
+            history_days=conf.addresses.history_days,
             vlan_range=_vlan_range(conf.vlan.range),
             auto_assign_pool=conf.floating_ips.auto_assign_pool or None,
             limits=Limits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import eventlet
@@ -79,12 +79,15 @@ class GatewayWatch:
         self._asking: set[str] = set()
         self._in_vain: tuple[frozenset[str], int] | None = None
         self._held = False
+        # looked up once for each change of a network, not at each look
+        self._networks: Mapping[str, Network] = {}
+        self._single: tuple[Network, ...] = ()
         self._log = structlog.get_logger()
 
     def look(self) -> None:
         """Asks all switches for a sign of life, and replaces those that have given none for too long."""
         snapshot, now = self._snapshot(), time.monotonic()
-        if not any(True for _ in _single(snapshot)):
+        if not self._single_of(snapshot):
             self._liveness = None
             return
         if self._liveness is None:
@@ -102,8 +105,14 @@ class GatewayWatch:
         self._held = verdict.held
         self._replace(snapshot, verdict.lost)
 
+    def _single_of(self, snapshot: Snapshot) -> tuple[Network, ...]:
+        if snapshot.networks is not self._networks:
+            self._networks = snapshot.networks
+            self._single = tuple(network for network in snapshot.networks.values() if network.single)
+        return self._single
+
     def _replace(self, snapshot: Snapshot, lost: frozenset[str]) -> None:
-        if not any(network.gateway_node in lost for network in _single(snapshot)):
+        if not any(network.gateway_node in lost for network in self._single_of(snapshot)):
             return
         if self._in_vain == (lost, snapshot.revision):
             return  # pinned, or there is no other
@@ -122,7 +131,7 @@ class GatewayWatch:
     def announce(self) -> None:
         """Tells each segment where its gateway is: else switches flood what only goes out."""
         snapshot = self._snapshot()
-        for network in _single(snapshot):
+        for network in self._single_of(snapshot):
             node = snapshot.nodes.get(network.gateway_node or "")
             uplink = None if node is None else node.uplink(network.physical_network)
             if node is None or uplink is None:
@@ -132,7 +141,3 @@ class GatewayWatch:
                     mac = gateway_node_mac(node.key)
                     for frame in neighbours.announcement(mac, subnet.gateway, network.segment):
                         self._send(node.name, Output(uplink, frame))
-
-
-def _single(snapshot: Snapshot) -> Iterator[Network]:
-    return (network for network in snapshot.networks.values() if network.single)

@@ -153,15 +153,16 @@ def _ethernet(each: Interface) -> Document:
         # it asks by DHCPv6 as far as the router says so (RFC 4861, 4.2)
         return document | {"dhcp4": True} | ({"dhcp6": True, "accept-ra": True} if each.ipv6 else {})
     routes = [
-        {"to": "default" if network == _ANYWHERE else f"{network}/{prefix}", "via": gateway}
+        # not "default", which cloud-init itself refuses with all of the document; only netplan knows it
+        {"to": f"{network}/{prefix}", "via": gateway}
         for position, address in enumerate(each.addresses)
         for network, prefix, gateway in _routes(address, position)
     ]
-    routes += [{"to": "default", "via": route["gateway"]} for ipv6 in each.ipv6 for route in _ipv6_routes(each, ipv6)]
+    routes += [{"to": "::/0", "via": route["gateway"]} for ipv6 in each.ipv6 for route in _ipv6_routes(each, ipv6)]
     listed = [it.subnet.dns_servers for it in each.addresses] + [it.subnet.dns_servers for it in each.ipv6]
     servers = list(dict.fromkeys(str(server) for one in listed for server in one))
     domain = each.network.spec.dns_domain
-    resolving = {"addresses": servers} | ({"search": [domain]} if domain else {})
+    resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {
         "dhcp4": False,
         "addresses": [
@@ -169,7 +170,7 @@ def _ethernet(each: Interface) -> Document:
             *(f"{it.address}/{it.subnet.cidr.prefixlen}" for it in each.ipv6),
         ],
         **({"routes": routes} if routes else {}),
-        **({"nameservers": resolving} if servers else {}),
+        **({"nameservers": resolving} if resolving else {}),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, model_validator
 
 from controller.api.errors import invalid
-from controller.api.fields import AnyAddressSpan, HostName, Mac, Name, ProjectId, RequestModel, Text
+from controller.api.fields import AnyAddressSpan, Mac, MachineName, Name, ProjectId, RequestModel, Text
 from controller.store.address_specs import PlanEntry, PlanKind
 
 MAX_ENTRIES = 4096
@@ -22,7 +22,7 @@ class PlanEntryIn(RequestModel):
     address: AnyAddressSpan
     mac: Mac | None = None
     name: Text = ""
-    hostname: HostName = ""
+    hostname: MachineName = ""
     project_id: ProjectId | None = None
     device_id: Text = ""
 

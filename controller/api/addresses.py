@@ -148,5 +148,5 @@ ROUTES = (
         {"DELETE": Endpoint(Verb.DELETE, end_hold)},
     ),
     Route("/v1/address-history", Resource.ADDRESS_HISTORY, {"GET": Endpoint(Verb.LIST, list_history)}),
-    Route("/v1/address-plans", Resource.ADDRESS_PLAN, {"POST": Endpoint(Verb.CREATE, apply_plan)}),
+    Route("/v1/address-plans", Resource.ADDRESS_PLAN, {"POST": Endpoint(Verb.CREATE, apply_plan, many=True)}),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
@@ -64,8 +65,14 @@ KNOWN: Mapping[int, OptionType] = {
     252: OptionType.STRING,  # web proxy auto-discovery
 }
 
-# A client reads a known code of these types by its size, whatever the user called it.
-_SIZED = frozenset({OptionType.IP, OptionType.IP_LIST, OptionType.U8, OptionType.U16, OptionType.U32})
+# A client reads a known code of these types by its form, whatever the user called it.
+_OF_ONE_FORM = frozenset(
+    {OptionType.IP, OptionType.IP_LIST, OptionType.U8, OptionType.U16, OptionType.U32, OptionType.DOMAIN_LIST}
+)
+
+# What scripts of clients write into resolv.conf, hosts and the like, unquoted: names, of which 15 may hold several.
+_NAMES = frozenset({12, 15, 40})
+_NAME = re.compile(rb"[A-Za-z0-9._-]+")
 
 
 def encode(code: int, value: str, kind: OptionType | None = None) -> bytes:
@@ -92,16 +99,23 @@ def type_of(code: int, kind: OptionType | None) -> OptionType:
     kind = known if kind is None else kind
     if kind is None:
         raise ValueError(f"option {code} needs a type: {', '.join(OptionType)}")
-    if known in _SIZED and kind is not known:
+    if known in _OF_ONE_FORM and kind is not known:
         raise ValueError(f"option {code} is of type {known}")
     return kind
 
 
 def _check_meaning(code: int, known: OptionType | None, payload: bytes) -> None:
-    """Refuses what clients would take and then be without network."""
+    """Refuses what clients would take and then be without network, or take lines of their configuration from."""
     if known in (OptionType.IP, OptionType.IP_LIST):
         if bytes(4) in (payload[start : start + 4] for start in range(0, len(payload), 4)):
             raise ValueError(f"option {code} cannot hold 0.0.0.0")
+    elif code in _NAMES:
+        if not all(_NAME.fullmatch(name) for name in payload.split(b" ")):
+            raise ValueError(f"option {code} holds names of letters, digits, dots and hyphens")
+    elif known is OptionType.STRING:
+        text = payload.rstrip(b"\0")  # which some boot ROMs want at the end
+        if not (text.isascii() and text.decode("ascii").isprintable()):
+            raise ValueError(f"option {code} is text, and holds printable ASCII only")
     elif code == INTERFACE_MTU and int.from_bytes(payload, "big") < LEAST_MTU:
         raise ValueError(f"option {INTERFACE_MTU} must be at least {LEAST_MTU}")
     elif code in (CLASSLESS_ROUTES, MICROSOFT_ROUTES):

@@ -21,9 +21,11 @@ M = TypeVar("M")
 
 MAX_BODY = 1 << 20
 MAX_SMALL_BODY = 1 << 17
-MAX_PARTS = 1 << 15
+MAX_PARTS = 40_960
 MAX_SMALL_PARTS = 1 << 12
-"""Brackets and commas: 1000 ports with all of their fields, or what is said of one object."""
+"""Brackets and commas: 1000 ports or 4096 entries of an address plan with all of their fields, or what is said of one
+object.
+"""
 MAX_QUERY_FIELDS = 16
 MAX_PAGE = 1000
 MAX_REVISION = (1 << 63) - 1

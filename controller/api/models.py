@@ -46,6 +46,7 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
+from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
@@ -336,6 +337,8 @@ class UpdateModel(RequestModel):
 
 
 class NetworkUpdate(UpdateModel):
+    """`expected_revision`: refused when the network has another by now."""
+
     name: Name = ""
     mtu: Mtu = 1500
     dhcp: bool = True
@@ -356,12 +359,14 @@ class NetworkUpdate(UpdateModel):
     assignable: bool = False
     gateway_node: NodeName | None = None
     subnets: Subnets = []
+    expected_revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
 
     def changes(self) -> dict[str, Any]:
-        sent = super().changes()
-        if "subnets" in sent:
-            sent["subnets"], sent["ipv6_subnets"] = by_family(self.subnets)
-        return sent
+        changes = super().changes()
+        changes.pop("expected_revision", None)
+        if "subnets" in changes:
+            changes["subnets"], changes["ipv6_subnets"] = by_family(self.subnets)
+        return changes
 
 
 class _PortFields(RequestModel):
@@ -475,7 +480,7 @@ class InterfaceIn(RequestModel):
 
 
 class InterfacesPut(RequestModel):
-    serial: Annotated[int, Field(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+    serial: Annotated[int, Field(ge=0, le=MAX_REVISION)]
     uplinks: Annotated[
         dict[PhysicalNetwork, Annotated[int, Field(ge=1, le=MAX_OFPORT)]],
         Field(max_length=64),

@@ -72,7 +72,10 @@ def update_network(services: Services, request: Request) -> Answer:
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
     with _placed(body):
-        return written(services, request, services.store.update_network(record.id, changes, request.caller.actor))
+        changed = services.store.update_network(
+            record.id, changes, request.caller.actor, expected_revision=body.expected_revision
+        )
+    return written(services, request, changed)
 
 
 @contextmanager

@@ -165,8 +165,9 @@ def export(
 ) -> None:
     """Print what networks reserve and their ports have, as `import` takes it."""
     session = Session.of(context)
-    chosen = [session.network(name) for name in networks] if networks else session.client.list_networks()
-    names = [network["name"] for network in chosen]
+    everything = session.client.list_networks()
+    chosen = [session.network(name) for name in networks] if networks else everything
+    names = [network["name"] for network in everything]
     entries: list[dict[str, str]] = []
     for network in chosen:
         # a name that others have too says nothing

@@ -167,8 +167,11 @@ def _members(plan: Plan, node: Any, what: str) -> Iterator[tuple[str, Any]]:
         return
     seen: set[str] = set()
     for key, value in node.value:
-        if key.value in seen or key.id != "scalar":
-            plan.mistakes.append(Mistake(_line(key), f"{key.value}: is there twice" if key.id == "scalar" else what))
+        if key.id != "scalar":  # nor could it be looked for
+            plan.mistakes.append(Mistake(_line(key), f"must be {what}"))
+            continue
+        if key.value in seen:
+            plan.mistakes.append(Mistake(_line(key), f"{key.value}: is there twice"))
             continue
         seen.add(key.value)
         yield key.value, value

@@ -301,10 +301,13 @@ def set_(
         unset = external_network == options.NONE
         changes["external_network_id"] = None if unset else session.network_id(external_network)
     if of_subnet:
-        found = session.network(network)
-        changes["subnets"] = [_only_subnet(found) | of_subnet]
-        network = str(found["id"])
-    written = session.client.update_network(session.network_id(network), changes)
+
+        def with_lists(found: Object) -> Object:
+            return changes | {"subnets": [_only_subnet(found) | of_subnet]}
+
+        written = subnet.change(session, network, with_lists)
+    else:
+        written = session.client.update_network(session.network_id(network), changes)
     session.finish(written, output, wait, timeout)
 
 

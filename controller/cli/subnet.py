@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from controller.cli.group import Commands
 from controller.cli.options import NetworkArgument, Output, Timeout, Wait
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import Object
+from controller.client import ApiError, Object, Written
 
 app = typer.Typer(cls=Commands, help="The subnets of a network.", rich_markup_mode=None)
 
@@ -36,6 +37,9 @@ COLUMNS = (
     Column("reserved", lambda subnet: [_span(part) for part in subnet["reserved"]]),
     Column("dns servers", "dns_servers"),
 )
+
+ATTEMPTS = 5
+"""How often a change is made anew that is overtaken by others."""
 
 _WRITTEN = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes", "ipv6_mode")
 
@@ -160,12 +164,15 @@ def add(
 ) -> None:
     """Add a subnet to a network."""
     session = Session.of(context)
-    found = session.network(network)
-    if any(subnet["cidr"] == cidr for subnet in found["subnets"]):
-        raise CliError(f"the network has a subnet {cidr} already", ExitCode.REFUSED)
     mode = None if ipv6_mode is None else ipv6_mode.value
     new = options.given(cidr=cidr, gateway=gateway, ipv6_mode=mode) | lists.fields()
-    _write(session, found, [*map(written, found["subnets"]), new], output, wait, timeout)
+
+    def with_new(found: Object) -> Object:
+        if any(subnet["cidr"] == cidr for subnet in found["subnets"]):
+            raise CliError(f"the network has a subnet {cidr} already", ExitCode.REFUSED)
+        return {"subnets": [*map(written, found["subnets"]), new]}
+
+    session.finish(change(session, network, with_new), output, wait, timeout)
 
 
 @app.command("set")
@@ -183,10 +190,12 @@ def set_(
     session = Session.of(context)
     if not lists.fields():
         raise CliError("nothing to change", ExitCode.USAGE)
-    found = session.network(network)
-    chosen = _chosen(found, subnet)
-    subnets = [written(one) | (lists.fields() if one is chosen else {}) for one in found["subnets"]]
-    _write(session, found, subnets, output, wait, timeout)
+
+    def with_lists(found: Object) -> Object:
+        chosen = _chosen(found, subnet)
+        return {"subnets": [written(one) | (lists.fields() if one is chosen else {}) for one in found["subnets"]]}
+
+    session.finish(change(session, network, with_lists), output, wait, timeout)
 
 
 @app.command()
@@ -200,12 +209,14 @@ def delete(
 ) -> None:
     """Delete a subnet of which no address is in use. A network keeps at least one."""
     session = Session.of(context)
-    found = session.network(network)
-    chosen = _chosen(found, subnet)
-    if len(found["subnets"]) == 1:
-        raise CliError("it is the only subnet of the network: delete the network", ExitCode.REFUSED)
-    kept = [written(one) for one in found["subnets"] if one is not chosen]
-    _write(session, found, kept, output, wait, timeout)
+
+    def without(found: Object) -> Object:
+        chosen = _chosen(found, subnet)
+        if len(found["subnets"]) == 1:
+            raise CliError("it is the only subnet of the network: delete the network", ExitCode.REFUSED)
+        return {"subnets": [written(one) for one in found["subnets"] if one is not chosen]}
+
+    session.finish(change(session, network, without), output, wait, timeout)
 
 
 def _chosen(network: Object, reference: str) -> Object:
@@ -216,11 +227,21 @@ def _chosen(network: Object, reference: str) -> Object:
     raise CliError(f"the network has no subnet {reference}", ExitCode.REFUSED)
 
 
-def _write(
-    session: Session, network: Object, subnets: list[Object], output: Format, wait: bool, timeout: float
-) -> None:
-    answer = session.client.update_network(str(network["id"]), {"subnets": subnets})
-    session.finish(answer, output, wait, timeout)
+def change(session: Session, network: str, changes: Callable[[Object], Object]) -> Written:
+    """Change a network by what it has now, and again from the beginning when somebody else was quicker."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _change_once(session, network, changes)
+        except ApiError as error:
+            if error.code != "network_changed":
+                raise
+    return _change_once(session, network, changes)
+
+
+def _change_once(session: Session, network: str, changes: Callable[[Object], Object]) -> Written:
+    found = session.network(network)
+    expected = options.given(expected_revision=found.get("revision"))
+    return session.client.update_network(str(found["id"]), changes(found) | expected)
 
 
 def _span(part: Object) -> str:

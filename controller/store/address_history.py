@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Select, Table, Update, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Delete, Select, Table, Update, bindparam, delete, insert, or_, select, update
 
 from controller.store.address_specs import HistoryRecord
 from controller.store.engine import chunks
@@ -64,6 +64,8 @@ class _Ledger:
     current: Mapping[str, Select[Any]]
     open: Select[Any]
     end: Update
+    old: Select[Any]
+    forget: Delete
 
     @staticmethod
     def of(table: Table, current: Mapping[str, Select[Any]]) -> _Ledger:
@@ -74,7 +76,15 @@ class _Ledger:
             column.revision == bindparam("of_revision"),
         )
         still = select(table).where(column.object_id.in_(_IDS), column.ended_at.is_(None))
-        return _Ledger(table, current, still, update(table).where(*row).values(ended_at=bindparam("now")))
+        old = select(column.network_id, column.address, column.revision).where(column.ended_at < bindparam("before"))
+        return _Ledger(
+            table,
+            current,
+            still,
+            update(table).where(*row).values(ended_at=bindparam("now")),
+            old.limit(bindparam("most")),
+            delete(table).where(*row),
+        )
 
 
 _IPV4 = _Ledger.of(address_history, {PORT: _of_ports(addresses), FLOATING_IP: _OF_FLOATING_IPS})
@@ -130,6 +140,18 @@ def _end_all(tx: Transaction, ledger: _Ledger, ids: Sequence[str], now: dict[_Pl
 
 def _place(row: Mapping[Any, Any]) -> _Place:
     return row["object_id"], row["network_id"], row["address"]
+
+
+def forget(connection: Connection, before: float, most: int) -> int:
+    """Delete up to `most` of what ended before then, in seconds since the epoch; how many there were."""
+    count = 0
+    for ledger in (_IPV4, _IPV6):
+        old = connection.execute(ledger.old, {"before": before, "most": most - count}).all()
+        if old:
+            names = ("of_network", "of_address", "of_revision")
+            connection.execute(ledger.forget, [dict(zip(names, row, strict=True)) for row in old])
+        count += len(old)
+    return count
 
 
 def load(

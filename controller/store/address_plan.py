@@ -77,6 +77,7 @@ class _Known:
     numbers: dict[str, list[int]] = field(default_factory=dict)
     ipv6: dict[str, set[IPv6Address]] = field(default_factory=dict)
     owned: dict[tuple[str, int], AnyRow] = field(default_factory=dict)
+    subnets: dict[str, dict[str, ipam.SubnetRow]] = field(default_factory=dict)
 
 
 class _Plan:
@@ -199,7 +200,8 @@ class _Plan:
             for row in self._tx.connection.execute(select(port_rows).where(port_rows.c.network_id.in_(part))):
                 known.by_mac[row.network_id, row.mac] = known.by_id[row.id] = row
             for network_id, subnets in ipam.subnets_of(self._tx.connection, part).items():
-                ids = [subnet.id for subnet in subnets]
+                known.subnets[network_id] = {subnet.id: subnet for subnet in subnets}
+                ids = list(known.subnets[network_id])
                 rows = self._tx.connection.execute(
                     select(addresses)
                     .where(addresses.c.subnet_id.in_(ids), addresses.c.owner.is_not(None))
@@ -242,10 +244,8 @@ class _Plan:
                 raise Invalid("address_in_use", f"{address} is in use by {what}")
             span = AddressRange(address, address)
             wanted = reservations.subnet_with(machine.network, span)
-            for subnet in ipam.subnets_of(self._tx.connection, [network_id])[network_id]:
-                if subnet.id == wanted.id:
-                    owner = ipam.Owner(ipam.PORT_OWNER)
-                    ipam.require_usable(self._tx.connection, subnet, address, owner, "address")
+            subnet = known.subnets[network_id][str(wanted.id)]
+            ipam.require_usable(self._tx.connection, subnet, address, ipam.Owner(ipam.PORT_OWNER), "address")
         return None
 
     @staticmethod

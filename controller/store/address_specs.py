@@ -13,6 +13,8 @@ The methods of `Store`:
     shift_holds(seconds: float) -> int       the clock has jumped
     address_history(*, address: IPv4Address | IPv6Address, network_id=None, project_id=None, at=None, limit=1000)
         -> list[HistoryRecord]               newest first
+    forget_history(older_than_s: float, most: int = 1000) -> int
+        what ended so long ago, at most so many at once; how many
     apply_plan(entries: Sequence[PlanEntry], check: bool, actor) -> Written[PlanOutcome]
         all or none; with problems or `check` none
 

@@ -74,6 +74,10 @@ class AddressStore(QuotaStore):
     def shift_holds(self, seconds: float) -> int:
         return self._database.write(lambda connection: lease_holds.shift(connection, seconds))
 
+    def forget_history(self, older_than_s: float, most: int = 1000) -> int:
+        before = self._clock() - older_than_s
+        return self._database.write(lambda connection: address_history.forget(connection, before, most))
+
     def address_history(
         self,
         *,

@@ -51,6 +51,12 @@ _PER_HOST_NODES = (
     .where(subnets.c.id == bindparam("s"), networks.c.gateway_mode == GatewayMode.PER_HOST.value)
 )
 _GATEWAYS = select(func.count()).where(_A.subnet_id == bindparam("s"), _A.owner == GATEWAY_OWNER)
+_PORTS = select(func.count()).select_from(
+    select(_A.address)
+    .where(_A.subnet_id == bindparam("s"), _A.released_at.is_(None), _A.owner == PORT_OWNER)
+    .limit(bindparam("most"))
+    .subquery()
+)
 _CLAIMED = select(func.count()).where(
     _A.subnet_id == bindparam("s"), _A.address.between(bindparam("low"), bindparam("high"))
 )
@@ -168,10 +174,12 @@ def address_set(ranges: Iterable[AddressRange]) -> IPSet:
 def allocate(tx: Transaction, subnet_id: str, owners: Sequence[Owner]) -> list[IPv4Address]:
     """An address for each owner. Raises Exhausted `subnet_full`; then none is allocated.
 
-    Ports leave the nodes that have no gateway address yet one each: without it, a port there would be of no use.
+    Ports leave the nodes that have no gateway address yet one each: without it, a port there would be of no use. But no
+    more than there are ports, of which each is on one node: a small range is not kept for all nodes of a large cloud.
     """
     if any(owner.kind == PORT_OWNER for owner in owners):
         due = _gateways_due(tx.connection, subnet_id)
+        due = due and min(due, _of_ports(tx.connection, subnet_id, due) + len(owners))
         if due and _free(tx.connection, subnet_id, len(owners) + due) < len(owners) + due:
             message = f"the subnet has no free address left but those kept for the gateways of {due} nodes"
             raise Exhausted("subnet_full", message, subnet_id=subnet_id)
@@ -204,7 +212,17 @@ def _room(connection: Connection, subnet_id: str, owners: Sequence[Owner]) -> in
     """For how many of these owners there are addresses."""
     ports = any(owner.kind == PORT_OWNER for owner in owners)
     due = _gateways_due(connection, subnet_id) if ports else 0
-    return max(0, _free(connection, subnet_id, len(owners) + due) - due)
+    if not due:
+        return _free(connection, subnet_id, len(owners))
+    there = _of_ports(connection, subnet_id, due)
+    free = _free(connection, subnet_id, len(owners) + min(due, there + len(owners)))
+    # so many leave one for each node, or one for each port
+    return min(len(owners), max(0, free - due, (free - there) // 2))
+
+
+def _of_ports(connection: Connection, subnet_id: str, most: int) -> int:
+    """How many addresses ports have here, of at most so many: what is beyond changes nothing."""
+    return int(connection.execute(_PORTS, {"s": subnet_id, "most": most}).scalar_one())
 
 
 def _gateways_due(connection: Connection, subnet_id: str) -> int:

@@ -26,6 +26,7 @@ NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
 SECURITY_GROUP, PROVIDER_RULE = "security_group", "provider_rule"
 # the model does not know these
 FLOATING_IP_POOL, QUOTA, DEFAULT_RULE = "floating_ip_pool", "quota", "default_rule"
+HELD_ADDRESSES = "held_addresses"  # of a network, whose id it has
 MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE)
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 REVISION = "revision"

@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 
 from controller.store.engine import chunks
-from controller.store.ipv6_schema import ipv6_leases
-from controller.store.schema import leases, ports
+from controller.store.ipv6_schema import ipv6_addresses, ipv6_leases
+from controller.store.schema import addresses, leases, ports
 from controller.store.specs import Invalid, Lease, LeaseRecord
 from controller.store.writer import equal
 
@@ -43,7 +43,8 @@ def _update(table: Table) -> Update:
     return update(table).where(*here).values({name: bindparam(f"new_{name}") for name in _VALUES})
 
 
-_UPDATES: Final = {table: _update(table) for table in (leases, ipv6_leases)}
+_ADDRESSES: Final = {leases: addresses, ipv6_leases: ipv6_addresses}
+_UPDATES: Final = {table: _update(table) for table in _ADDRESSES}
 
 
 def _stored(address: Address) -> int | IPv6Address:
@@ -52,7 +53,7 @@ def _stored(address: Address) -> int | IPv6Address:
 
 
 def record(connection: Connection, batch: Iterable[LeaseRecord]) -> int:
-    """Keep the last word about each (port, address); how many were kept. Ports that are gone are skipped."""
+    """Keep the last word about each (port, address); how many were kept. What is not the port's any more is skipped."""
     records = list(batch)
     return _record(connection, leases, [one for one in records if isinstance(one.address, IPv4Address)]) + _record(
         connection, ipv6_leases, [one for one in records if isinstance(one.address, IPv6Address)]
@@ -62,15 +63,17 @@ def record(connection: Connection, batch: Iterable[LeaseRecord]) -> int:
 def _record(connection: Connection, table: Table, batch: Iterable[LeaseRecord]) -> int:
     latest = {(lease.port_id, _stored(lease.address)): lease for lease in batch}
     port_ids = sorted({port_id for port_id, _ in latest})
-    known: set[str] = set()
+    known: set[tuple[str, Any]] = set()
     stored: set[tuple[str, Any]] = set()
+    has = _ADDRESSES[table].c
     for part in chunks(port_ids):
-        known |= set(connection.execute(select(ports.c.id).where(ports.c.id.in_(part))).scalars())
+        owned = select(has.port_id, has.address).where(has.port_id.in_(part))
+        known |= {(port_id, address) for port_id, address in connection.execute(owned)}
         query = select(table.c.port_id, table.c.address).where(table.c.port_id.in_(part))
         stored |= {(port_id, address) for port_id, address in connection.execute(query)}
     fresh, changed = [], []
     for (port_id, address), lease in latest.items():
-        if port_id not in known:
+        if (port_id, address) not in known:
             continue
         values = asdict(lease)
         if (port_id, address) in stored:

@@ -15,7 +15,7 @@ The methods of `Store`:
         `network_id` of the template does not count, nor do its `project_id` and what is one port's alone
 
 Errors beside those of `specs`:
-    Invalid  [400]   carving_invalid assignable_invalid
+    Invalid  [400]   carving_invalid assignable_invalid name_invalid
     Conflict [409]   network_has_project network_not_assignable network_unassociated no_network
     Exhausted [409]  no_free_network no_free_cidr quota_exceeded
 """

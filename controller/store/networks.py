@@ -233,6 +233,14 @@ def _require_external(connection: Connection, network_id: str) -> None:
         raise Invalid("external_network_unknown", message, "external_network_id")
 
 
+def require_revision(connection: Connection, network_id: str, expected: int | None) -> None:
+    """Raises Conflict `network_changed` when the network has another revision than a change was made from."""
+    found = connection.execute(select(networks.c.revision).where(networks.c.id == network_id)).scalar()
+    if None not in (expected, found) and found != expected:
+        message = f"the network has changed meanwhile: its revision is {found}, not {expected}"
+        raise Conflict("network_changed", message, "expected_revision", revision=found)
+
+
 def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any]) -> None:
     """Raises Invalid `immutable` for what is fixed at creation."""
     row = tx.connection.execute(select(networks).where(networks.c.id == network_id)).one_or_none()

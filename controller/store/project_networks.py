@@ -14,8 +14,9 @@ from controller.store import networks as network_rows
 from controller.store.engine import AnyRow
 from controller.store.journal import NETWORK, UPDATE, Transaction, count_rows
 from controller.store.network_specs import Scrubbed
+from controller.store.networks import MAX_NAME
 from controller.store.schema import networks
-from controller.store.specs import Conflict, Exhausted, NotFound, PortSpec
+from controller.store.specs import Conflict, Exhausted, Invalid, NotFound, PortSpec
 from flows.model import NetworkKind
 
 _N = networks.c
@@ -92,8 +93,11 @@ def of_device(tx: Transaction, project_id: str) -> list[str]:
 
 
 def device_ports(tx: Transaction, project_id: str, template: PortSpec) -> list[PortSpec]:
-    """The ports of such a machine. The first is called as the template, the others NAME-2, NAME-3, ..."""
-    return [
+    """The ports of such a machine. The first is called as the template, the others NAME-2, NAME-3, ...
+
+    Raises what `of_device` does, and Invalid `name_invalid` where that is longer than a name may be.
+    """
+    specs = [
         replace(
             template,
             network_id=network_id,
@@ -102,6 +106,10 @@ def device_ports(tx: Transaction, project_id: str, template: PortSpec) -> list[P
         )
         for number, network_id in enumerate(of_device(tx, project_id), start=1)
     ]
+    if len(specs[-1].name) > MAX_NAME:
+        message = f"with the number of its last port the name has more than {MAX_NAME} characters"
+        raise Invalid("name_invalid", message, "name")
+    return specs
 
 
 def _assignable(connection: Connection, network_id: str) -> AnyRow:

@@ -37,7 +37,8 @@ def subnet_with(record: NetworkRecord, span: AddressRange) -> SubnetSpec:
         if span.first in subnet.cidr and span.last in subnet.cidr:
             return subnet
     what = span.first if span.first == span.last else span
-    raise Invalid("address_outside_subnet", f"{what} is not in {record.spec.subnets[0].cidr}", "address")
+    cidrs = ", ".join(str(subnet.cidr) for subnet in record.spec.subnets)
+    raise Invalid("address_outside_subnet", f"{what} is not in {cidrs}", "address")
 
 
 def _change(tx: Transaction, network_id: str, spans: Sequence[AddressRange], *, reserved: bool) -> None:

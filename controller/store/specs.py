@@ -12,7 +12,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 
     create_network(spec: NetworkSpec, actor: str, *, by_project=False) -> Written[NetworkRecord]
         by_project: one more of those that a project may make itself (Exhausted `quota_exceeded`)
-    update_network(network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]
+    update_network(network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None)
+        -> Written[NetworkRecord]
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
         ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, router, allow_same_net_traffic,
         filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have. One with a known cidr and
@@ -68,7 +69,7 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      mac_invalid id_invalid datapath_id_invalid marker_unknown immutable unknown_field
                      option_unfit route_invalid router_invalid address_pattern_invalid
     Conflict [409]   cidr_overlap vlan_in_use physical_network_in_use network_in_use subnet_in_use address_in_use
-                     mac_in_use port_exists datapath_id_in_use serial_stale write_conflict
+                     network_changed mac_in_use port_exists datapath_id_in_use serial_stale write_conflict
                      port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
     Busy     [503]   database_busy

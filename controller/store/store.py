@@ -98,8 +98,11 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
 
         return self._write(actor, work)
 
-    def update_network(self, network_id: str, changes: Mapping[str, Any], actor: str) -> Written[NetworkRecord]:
+    def update_network(
+        self, network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None
+    ) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
+            networks.require_revision(tx.connection, network_id, expected_revision)
             networks.update_network(tx, network_id, changes)
             return network(tx.connection, network_id)
 
@@ -144,8 +147,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
 
     def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
-            ids = ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits)
-            return _ports(tx.connection, ids)  # by key, which is the order of creation
+            return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
 
         return self._write(actor, work)
 
@@ -330,11 +332,10 @@ def _port(connection: Connection, port_id: str) -> PortRecord:
 
 
 def _ports(connection: Connection, ids: Sequence[str]) -> list[PortRecord]:
+    """In this order, which is that of their keys unless these have just gone round."""
     floating = loader.floating_ips_of_ports(connection, ids)
-    return [
-        replace(record, floating_ips=tuple(floating.get(record.port.id, ())))
-        for record in loader.load_ports(connection, ids)
-    ]
+    found = {record.port.id: record for record in loader.load_ports(connection, ids)}
+    return [replace(found[id_], floating_ips=tuple(floating.get(id_, ()))) for id_ in ids if id_ in found]
 
 
 def _node(connection: Connection, name: str) -> NodeRecord:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.address_models import MAX_ENTRIES
 from controller.store import Store
 from controller.store.specs import PortSpec
 from tests.unit.api.world import World
@@ -96,6 +97,9 @@ def test_the_history_of_an_address(world: World) -> None:
     assert [one["project_id"] for one in world.ok("GET", path, token="member-b")["address_history"]] == ["b"]
     for at in ("2001-01-01", "2001-01-01T00:00", "2001-01-01T00:00:00Z", "2001-01-01T01:00%2B01:00"):
         assert world.ok("GET", f"{path}&at={at}")["address_history"] == []
+    world.port(network["id"], name="has-it", fixed_ips=[{"address": "10.0.0.5"}])
+    found = world.ok("GET", f"{path}&at=2100-01-01T00:00&network_id={network['id']}")["address_history"]
+    assert [(one["port_name"], one["until"]) for one in found] == [("has-it", None)]
     assert world.call("GET", f"{path}&at=noon").refusal == (400, "invalid_field", "at")
     assert world.call("GET", "/v1/address-history").refusal == (400, "missing_field", "address")
     assert world.call("GET", "/v1/address-history?address=ten").refusal == (400, "invalid_field", "address")
@@ -129,6 +133,37 @@ def test_plans(world: World) -> None:
         (entries[0] | {"mac": "02:00:00:00:00:01"}, "entries.0"),
     ):
         assert world.call("POST", "/v1/address-plans", plan(wrong)).refusal == (400, "invalid_field", field)
+
+
+def test_a_plan_has_as_many_entries_as_is_said(world: World) -> None:
+    """Each with all of its fields."""
+    world.network(name="net", project_id="a", subnets=[{"cidr": "10.0.0.0/16"}])
+    entries = [
+        {
+            "kind": "port",
+            "network": "net",
+            "address": str(IPv4Address("10.0.1.0") + number),
+            "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+            "name": f"machine-{number}",
+            "hostname": f"machine-{number}",
+            "project_id": "a",
+            "device_id": f"3ab2d0a2-5a55-4bd2-b1e0-{number:012x}",
+        }
+        for number in range(MAX_ENTRIES + 1)
+    ]
+    checked = world.ok("POST", "/v1/address-plans", plan(*entries[:MAX_ENTRIES], check=True))["address_plan"]
+    assert checked == {"actions": ["create"] * MAX_ENTRIES, "problems": []}
+    assert world.call("POST", "/v1/address-plans", plan(*entries)).status in (400, 413)
+
+
+def test_a_plan_takes_every_host_name_that_a_port_may_have(world: World) -> None:
+    """Else what was exported could not be imported."""
+    network, name = world.network(name="net", project_id="a"), "a" * 80 + ".lab"
+    port = world.port(network["id"], hostname=name)
+    address = port["fixed_ips"][0]["address"]
+    entry = {"kind": "port", "network": "net", "address": address, "mac": port["mac"], "hostname": name}
+    done = world.ok("POST", "/v1/address-plans", plan(entry | {"project_id": "a"}))
+    assert done["address_plan"] == {"actions": ["keep"], "problems": []}
 
 
 def test_b28_ports_by_address(world: World) -> None:

@@ -21,7 +21,10 @@ from controller.api.dhcp_options import KNOWN, RESERVED, OptionType, encode
         (119, "a.example, lab.", None, b"\x01a\x07example\x00\x03lab\x00"),
         (200, "7", OptionType.U8, b"\x07"),
         (26, "68", OptionType.U16, b"\x00\x44"),
-        (66, "00ff", OptionType.HEX, b"\x00\xff"),
+        (67, "612f6200", OptionType.HEX, b"a/b\0"),
+        (200, "00ff0a", OptionType.HEX, b"\x00\xff\n"),
+        (15, "lab.example corp_1.example", None, b"lab.example corp_1.example"),
+        (17, "10.0.0.1:/srv/$root,rw", None, b"10.0.0.1:/srv/$root,rw"),
         (3, "192.0.2.1", OptionType.IP_LIST, bytes([192, 0, 2, 1])),
         (200, "0.0.0.0", OptionType.IP, bytes(4)),
         (121, "00 c0000201", None, bytes([0, 192, 0, 2, 1])),
@@ -66,6 +69,18 @@ def test_encode(code: int, value: str, kind: OptionType | None, payload: bytes) 
         (16, "0.0.0.0", None, "0.0.0.0"),
         (26, "67", None, "at least 68"),
         (26, "0", None, "at least 68"),
+        (66, "610a62", OptionType.HEX, "printable"),
+        (66, "00ff", OptionType.HEX, "printable"),
+        (67, "610062", OptionType.HEX, "printable"),
+        (114, "687474703a2f2f610d0a", OptionType.HEX, "printable"),
+        (15, "6c61620a6e616d65736572766572", OptionType.HEX, "names of"),
+        (15, "lab;reboot", None, "names of"),
+        (15, "lab  example", None, "names of"),
+        (12, "$(reboot)", None, "names of"),
+        (12, "`id`", OptionType.STRING, "names of"),
+        (40, "nis\u00e9", None, "printable"),
+        (119, "016100", OptionType.HEX, "of type domain_list"),
+        (119, "lab", OptionType.STRING, "of type domain_list"),
         (121, "21c0000201c0000201", None, "prefix length of 33"),
         (121, "18c00002c00002", None, "within a route"),
         (121, "00c000020100", None, "within a route"),
@@ -100,3 +115,5 @@ def test_any_text_is_encoded_or_refused(code: int, value: str, kind: OptionType 
     except ValueError:
         return
     assert 1 <= len(payload) <= 255
+    if KNOWN.get(code) is OptionType.STRING:
+        assert not set(payload.rstrip(b"\0")) - set(range(0x20, 0x7F))

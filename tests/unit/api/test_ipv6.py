@@ -211,7 +211,7 @@ def test_what_a_machine_is_configured_with_where_there_is_no_dhcp(world: World) 
     assert answer["network_data"]["services"] == [{"type": "dns", "address": "2001:db8::53"}]
     ethernet = answer["network_config"]["ethernets"]["eth0"]
     assert ethernet["addresses"] == ["10.0.0.2/24", f"{EUI64}/64", "2001:db8:2::11/64"]
-    assert {"to": "default", "via": "fe80::54:4cff:fe00:1"} in ethernet["routes"]
+    assert {"to": "::/0", "via": "fe80::54:4cff:fe00:1"} in ethernet["routes"]
     assert ethernet["nameservers"]["addresses"] == ["2001:db8::53"]
 
 

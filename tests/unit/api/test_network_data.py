@@ -67,7 +67,7 @@ def test_everything_is_said_where_there_is_no_dhcp(world: World) -> None:
                 "mtu": 1400,
                 "dhcp4": False,
                 "addresses": ["10.0.0.5/24"],
-                "routes": [{"to": "default", "via": "10.0.0.254"}, {"to": "172.16.0.0/12", "via": "10.0.0.9"}],
+                "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.254"}, {"to": "172.16.0.0/12", "via": "10.0.0.9"}],
                 "nameservers": {"addresses": ["192.0.2.53", "192.0.2.54"], "search": ["lab.example"]},
             }
         },
@@ -124,6 +124,12 @@ def test_without_a_gateway_there_is_no_default_route(world: World) -> None:
     openstack, config = data(world, port)
     assert openstack["networks"][0]["routes"] == []
     assert "routes" not in config["ethernets"]["eth0"]
+
+
+def test_a_domain_without_a_name_server_is_said_too(world: World) -> None:
+    subnets = [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]
+    _, config = data(world, world.port(still(world, subnets=subnets)["id"]))
+    assert config["ethernets"]["eth0"]["nameservers"] == {"search": ["lab.example"]}
 
 
 def test_anothers_port_does_not_exist(world: World) -> None:

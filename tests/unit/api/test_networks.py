@@ -53,6 +53,22 @@ def test_lease_time_defaults_to_the_configured_one(world: World) -> None:
     assert world.network()["lease_time"] == 7200
 
 
+def test_a_change_made_from_an_old_state_undoes_nothing(world: World) -> None:
+    network = world.network()
+    path, seen = f"/v1/networks/{network['id']}", network["revision"]
+    first, second, third = ({"cidr": f"10.{number}.0.0/24"} for number in (0, 8, 9))
+    changed = world.ok("PATCH", path, {"subnets": [first, second], "expected_revision": seen})
+    refused = world.call("PATCH", path, {"subnets": [first, third], "expected_revision": seen})
+    assert (refused.status, refused.json["error"]["code"]) == (409, "network_changed")
+    assert refused.json["error"]["details"] == {"revision": changed["revision"]}
+    assert world.ok("GET", path)["network"] == changed["network"]
+    assert world.call("PATCH", path, {"name": "red", "expected_revision": -1}).status == 400
+    assert (
+        world.ok("PATCH", path, {"name": "red", "expected_revision": changed["revision"]})["network"]["name"] == "red"
+    )
+    assert world.call("PATCH", "/v1/networks/none", {"name": "red", "expected_revision": 1}).status == 404
+
+
 def test_update_changes_only_what_was_sent(world: World) -> None:
     network = world.network(dns_domain="lab.example", mtu=9000)
     changed = world.ok("PATCH", f"/v1/networks/{network['id']}", {"name": "red", "dhcp": False})

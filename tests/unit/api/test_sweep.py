@@ -122,7 +122,7 @@ NEW_NETWORK = NETWORK | {
 SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
     ("POST", "networks"): (models.NetworkCreate, NEW_NETWORK),
     ("POST", "networks?many"): (models.NetworkCarve, NEW_NETWORK | {"count": 1, "network_size": 256}),
-    ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK),
+    ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK | {"expected_revision": None}),
     ("POST", "ports"): (models.PortCreate, NEW_PORT),
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
     ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
@@ -287,7 +287,7 @@ NEW_NETWORKS = NETWORKS | {
 TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("POST", "networks"): NEW_NETWORKS,
     ("POST", "networks?many"): NEW_NETWORKS | {"network_size": {"null"}},
-    ("PATCH", "networks/OTHER"): NETWORKS,
+    ("PATCH", "networks/OTHER"): NETWORKS | {"expected_revision": {"null"}},
     ("POST", "ports"): NEW_PORTS,
     ("POST", "ports?many"): {f"ports.{name}": junk for name, junk in NEW_PORTS.items()},
     ("POST", "ports?device"): {

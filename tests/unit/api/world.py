@@ -111,6 +111,7 @@ class World:
                 packet_in_burst=100,
                 packet_in_mute=60,
                 gateway_release_delay=600,
+                history_days=0,
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
                 limits=Limits(),

@@ -104,6 +104,11 @@ def test_what_is_written_is_read(format_: PlanFormat) -> None:
         ("networks:\n  a:\n    prots: []\n    reserved:\n    - [1]\n", "yaml", [(3, "prots"), (5, "FIRST-LAST")]),
         ("networks:\n  a: {}\n  a: {}\n", "yaml", [(3, "twice")]),
         (
+            "networks:\n  ? {a: b}\n  : {}\n  ? [c]\n  : {}\n",
+            "yaml",
+            [(2, "networks by name"), (4, "networks by name")],
+        ),
+        (
             "networks:\n  a:\n    ports:\n    - {name: x}\n    - {address: 10.0.0.1, nmae: x}\n",
             "yaml",
             [(4, "address"), (5, "nmae")],
@@ -168,6 +173,8 @@ def test_export(stub: Stub, run: Any) -> None:
     assert "reserved:" in run("address", "export", "blue", "--format", "yaml").stdout
     stub.on("GET /v1/networks", (200, {"networks": [network, network]}))
     assert NETWORK_ID in run("address", "export").stdout
+    stub.on(f"GET /v1/networks/{NETWORK_ID}", (200, {"network": network}))
+    assert f"reserved,{NETWORK_ID},10.0.0.1-10.0.0.9," in run("address", "export", NETWORK_ID).stdout
 
 
 def test_list_history_and_reservations(stub: Stub, run: Any) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.stub import NETWORK_ID, Stub, network
+from tests.unit.cli.stub import NETWORK_ID, Stub, network, refusal
 
 SECOND_ID = "44444444-4444-4444-8444-444444444444"
 FIRST = {"cidr": "10.0.1.0/24", "allocation_ranges": [], "reserved": [], "dns_servers": ["9.9.9.9"], "host_routes": []}
 SECOND = {"cidr": "10.9.0.0/24", "allocation_ranges": [], "reserved": [], "dns_servers": [], "host_routes": []}
+
+OVERTAKEN = 409, refusal("network_changed", "the network has changed meanwhile")
 
 
 @pytest.fixture
@@ -37,6 +39,30 @@ def test_set_and_delete_by_range_and_id(two: Stub, run: Any, reference: str) -> 
     assert two.last("PATCH").body == {"subnets": [FIRST, SECOND | {"dns_servers": ["1.1.1.1"]}]}
     assert run("subnet", "delete", "blue", reference).exit_code == 0
     assert two.last("PATCH").body == {"subnets": [FIRST]}
+
+
+def test_what_somebody_else_has_added_meanwhile_stays(stub: Stub, run: Any) -> None:
+    """The change is made anew from what is there by now."""
+    states = [network(revision=7, subnets=[FIRST]), network(revision=9, subnets=[FIRST, SECOND])]
+    shown = iter(states)
+    answers = iter([OVERTAKEN, (200, {"network": states[1], "revision": 10})])
+    stub.on("GET /v1/networks", lambda _: (200, {"networks": [next(shown)]}))
+    stub.on(f"PATCH /v1/networks/{NETWORK_ID}", lambda _: next(answers))
+    result = run("subnet", "add", "blue", "10.8.0.0/24")
+    assert result.exit_code == 0, result.stderr
+    assert [asked.body for asked in stub.requests if asked.method == "PATCH"] == [
+        {"subnets": [FIRST, {"cidr": "10.8.0.0/24"}], "expected_revision": 7},
+        {"subnets": [FIRST, SECOND, {"cidr": "10.8.0.0/24"}], "expected_revision": 9},
+    ]
+
+
+def test_a_change_that_is_always_overtaken_is_given_up(stub: Stub, run: Any) -> None:
+    stub.on("GET /v1/networks", (200, {"networks": [network(revision=7)]}))
+    stub.on(f"PATCH /v1/networks/{NETWORK_ID}", OVERTAKEN)
+    result = run("network", "set", "blue", "--dns-server", "1.1.1.1")
+    assert result.exit_code != 0
+    assert "changed meanwhile" in result.stderr
+    assert len([asked for asked in stub.requests if asked.method == "PATCH"]) == 5
 
 
 def test_list(two: Stub, run: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -18,7 +18,7 @@ from controller.packet_in.outputs import Output
 from controller.store import Store
 from controller.store.specs import InterfaceReport, NetworkRecord, NetworkSpec, NodeSpec, PortSpec, SubnetSpec
 from controller.store.specs import ReportedInterface as Shown
-from flows.model import GatewayMode, NetworkKind
+from flows.model import GatewayMode, NetworkChange, NetworkKind, NodeChange
 from flows.pipeline import gateway_node_mac
 
 NAMES = ("n1", "n2", "n3")
@@ -102,6 +102,35 @@ def test_another_node_takes_over_from_a_silent_one(world: World) -> None:
     world.switches["n1"].answers = True
     world.look(5)
     assert world.node_of(network) == "n2"
+
+
+def test_it_goes_through_the_networks_only_when_one_has_changed(world: World) -> None:
+    """There are many, and it looks twice a second."""
+
+    class Counted(dict[str, Any]):
+        walks = 0
+
+        def values(self) -> Any:
+            self.walks += 1
+            return super().values()
+
+    network = world.network()
+    snapshot = world.store.load_snapshot()
+    counted = Counted(snapshot.networks)
+    now = [replace(snapshot, networks=counted)]
+    world.watch = GatewayWatch(
+        world.store, lambda: now[0], lambda: world.switches.values(), lambda *_: True, lambda *_: True
+    )
+    world.look(5)
+    now[0] = now[0].apply(snapshot.revision + 1, [NodeChange("n3", None)])
+    assert now[0].networks is counted
+    world.look(5)
+    assert counted.walks == 1
+    now[0] = now[0].apply(snapshot.revision + 2, [NetworkChange(network.id, None)])
+    world.look(1)
+    asked = world.switches["n1"].asked
+    world.look(1)
+    assert world.switches["n1"].asked == asked  # nobody is to be watched any more
 
 
 def test_a_host_that_answers_gives_its_switch_more_time(world: World) -> None:

@@ -271,6 +271,7 @@ def test_overloaded_fields_are_not_taken_from_an_earlier_message() -> None:
     [
         (GatewayMode.PER_HOST, "10.0.0.2", "10.0.0.2"),
         (GatewayMode.SHARED, "10.0.0.1", "10.0.0.1"),
+        (GatewayMode.SINGLE, "10.0.0.1", "10.0.0.1"),
         (GatewayMode.EXTERNAL, "10.0.0.1", "10.0.0.1"),
         (GatewayMode.NONE, "169.254.169.253", None),
     ],

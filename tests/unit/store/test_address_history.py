@@ -8,8 +8,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from controller.background import DAY, forget_history
 from controller.store import migrations
 from controller.store.specs import FixedIpSpec
+from flows.model import GatewayMode
 from tests.unit.store.floating import give_back, lead, make_pool, take
 
 ONE = IPv4Address("10.0.0.1")
@@ -89,6 +91,26 @@ def test_floating_ips_with_the_port_they_led_to(world: Any) -> None:
         ("floating_ip", None, "blue"),
     ]
     assert [record.ended_at for record in found] == [world.clock(), world.clock() - 1, world.clock() - 2]
+
+
+def test_what_is_old_is_forgotten_when_it_is_over(world: Any) -> None:
+    network = world.network(gateway_mode=GatewayMode.SHARED, gateway=IPv4Address("10.0.0.9"))
+    world.port(network, name="stays", fixed_ips=(FixedIpSpec(ONE + 1),))
+    for name in "abc":
+        port = world.port(network, name=name, fixed_ips=(FixedIpSpec(ONE),))
+        world.clock.now += 50
+        world.store.delete_port(port.port.id, "tester")
+        world.clock.now += 50
+    assert world.store.forget_history(250) == 0
+    assert world.store.forget_history(100, most=1) == 1
+    assert who(world) == ["c", "b"]
+    assert [world.store.forget_history(100) for _ in range(2)] == [1, 0]
+    assert who(world) == ["c"]
+    world.clock.now += 1000
+    assert forget_history(world.store, 0) == 0
+    world.clock.now += DAY
+    assert forget_history(world.store, 1) == 1
+    assert who(world) == [] and who(world, ONE + 1) == ["stays"]  # who has it is not forgotten
 
 
 def test_a_clock_that_was_set_back_ends_nothing_before_it_began(world: Any) -> None:

@@ -7,9 +7,19 @@ from uuid import uuid4
 
 import pytest
 
-from controller.store.specs import Conflict, Exhausted, InterfaceReport, Invalid, NotFound, PortSpec, ReportedInterface
+from controller.store.specs import (
+    Conflict,
+    Exhausted,
+    FixedIpSpec,
+    InterfaceReport,
+    Invalid,
+    NotFound,
+    PortSpec,
+    ReportedInterface,
+)
 from flows.model import Binding, GatewayMode
 from flows.pipeline import PORT_ZONES
+from tests.unit.store.floating import again, lead, make_pool, take
 
 
 def gateways(world: Any, node: str) -> list[str]:
@@ -35,6 +45,30 @@ def test_a_scheduled_port_binds_on_its_node_only_and_moves_with_its_schedule(wor
     moved = world.store.update_port(port.port.id, {"node": "n2"}, "tester").value
     assert moved.port.binding == Binding("n2", 100, 1)
     assert world.store.update_port(port.port.id, {"node": "n3"}, "tester").value.port.binding is None
+
+
+def test_b24_the_vm_of_a_node_that_says_nothing_any_more_is_deleted(world: Any) -> None:
+    """Nobody waits for the node: address, floating IP and quota are free, and another VM may have them."""
+    world.node("n1", physical_networks=("physnet1", "physnet-ext")), world.node("n2")
+    make_pool(world)
+    network = world.network(gateway_mode=GatewayMode.SHARED)
+    port = world.port(network)
+    world.report("n1", port)
+    (floating_ip,) = take(world)
+    lead(world, floating_ip, port)
+    world.store.delete_port(port.port.id, "tester")
+    assert again(world, floating_ip).floating_ip.port_id is None
+    quota = world.store.get_quota("blue")
+    assert (quota.ports_used, quota.fixed_ips_used) == (0, 0)
+    heir = world.port(network, fixed_ips=(FixedIpSpec(port.port.fixed_ips[0].address),))
+    world.report("n2", heir)
+    lead(world, floating_ip, heir)
+    snapshot = world.store.load_snapshot()
+    assert list(snapshot.local_ports("n1")) == [] and not snapshot.presence.get(("n1", network.id))
+    # it is back, and its VM still runs
+    assert world.report("n1", port.port.id) == {port.port.id: "unknown"}
+    assert world.again(heir).port.binding.node == "n2"
+    assert again(world, floating_ip).floating_ip.port_id == heir.port.id
 
 
 def test_a_port_missing_from_the_report_is_unbound(world: Any) -> None:

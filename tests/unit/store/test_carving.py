@@ -162,6 +162,19 @@ def test_b3_with_a_gateway_on_each_node_each_takes_one(world: Any) -> None:
     assert (len(got), len(gateways), len({*got, *gateways})) == (12, 2, 14)
 
 
+def test_b3_a_small_range_is_not_kept_for_all_nodes_of_a_large_cloud(world: Any) -> None:
+    """Each port is left a gateway for its node, wherever that is, and ports have the rest."""
+    for number in range(20):
+        world.node(f"n{number}")
+    network = world.network("10.0.0.0/28")
+    ports = [world.port(network) for _ in range(7)]
+    with pytest.raises(Exhausted, match="kept for the gateways of 8 nodes"):
+        world.port(network)
+    for number, port in enumerate(ports):
+        assert world.report(f"n{number}", port) == {port.port.id: "bound"}
+    assert len(world.store.list_addresses(network.id)) == 14
+
+
 def test_b4_addresses_of_a_part_of_the_range_only(world: Any) -> None:
     part = IPv4Network("10.0.20.0/24")
     network = world.network("10.0.0.0/16", allocation_ranges=(AddressRange(part[0], part[-1]),))

@@ -343,6 +343,9 @@ def test_who_had_an_address(world: Any) -> None:
     assert history(EUI64)[0][0] == "late"
     change(world, network)
     assert history(EUI64)[0][2] is not None and late.port.mac == MAC
+    world.clock.now += 10
+    assert [world.store.forget_history(0, most=3) for _ in range(3)] == [3, 2, 0]
+    assert history(EUI64) == history("2001:db8:2::1") == []
 
 
 def test_the_list_of_addresses_ends_with_those_of_ipv6(world: Any) -> None:

@@ -111,6 +111,19 @@ def test_keys_go_round_and_skip_what_is_in_use(world: Any) -> None:
     assert kept.port.key == 1
 
 
+def test_ports_are_answered_in_the_order_they_were_asked_for_also_when_keys_go_round(world: Any) -> None:
+    network = world.network()
+
+    def wind_up(connection: Any) -> None:
+        connection.exec_driver_sql(f"UPDATE counters SET value = {PORT_KEYS - 2} WHERE name = 'port_key'")
+
+    world.store._database.write(wind_up)
+    specs = [PortSpec(network.id, name=str(index)) for index in range(4)]
+    made = world.store.create_ports(specs, "tester").value
+    assert [port.port.key for port in made] == [PORT_KEYS - 1, PORT_KEYS, 1, 2]
+    assert [port.port.name for port in made] == ["0", "1", "2", "3"]
+
+
 def test_several_fixed_ips_keep_their_order(world: Any) -> None:
     network = world.network()
     subnet_id = network.spec.subnets[0].id
@@ -193,12 +206,12 @@ def test_lists(world: Any) -> None:
 def test_a_deleted_port_is_gone_with_its_leases(world: Any) -> None:
     port, kept = (world.port(network) for network in [world.network()] * 2)
 
-    def lease(id_: str, state: str) -> LeaseRecord:
-        return LeaseRecord(id_, IPv4Address("10.0.0.1"), state, 1.0, 2.0)
+    def lease(id_: str, state: str, address: str = "10.0.0.1") -> LeaseRecord:
+        return LeaseRecord(id_, IPv4Address(address), state, 1.0, 2.0)
 
     batch = [lease(port.port.id, "offered"), lease(port.port.id, "bound"), lease("nobody", "bound")]
     assert world.store.record_leases(batch) == 1
-    assert world.store.record_leases([lease(port.port.id, "released"), lease(kept.port.id, "bound")]) == 2
+    assert world.store.record_leases([lease(port.port.id, "released"), lease(kept.port.id, "bound", "10.0.0.2")]) == 2
     assert [entry.state for entry in world.store.list_leases(port_id=port.port.id)] == ["released"]
     world.store.delete_port(port.port.id, "tester")
     assert [entry.port_id for entry in world.store.list_leases()] == [kept.port.id]

@@ -159,6 +159,17 @@ def test_all_ports_of_a_machine_or_none(world: Any) -> None:
     assert len(world.store.list_ports()) == 2
 
 
+def test_the_names_of_a_machines_ports_fit(world: Any) -> None:
+    flat(world, "10.1.0.0/24", 1)
+    assert len(boot(world, "blue", "x" * 247)) == 1
+    flat(world, "10.2.0.0/24", 2)
+    assert [len(port.port.name) for port in boot(world, "blue", "x" * 246)] == [246, 248]
+    assert code(
+        lambda: world.store.create_device_ports("blue", PortSpec("", name="x" * 254, device_id="d"), "tester")
+    ) == ("name_invalid")
+    assert len(world.store.list_ports()) == 3
+
+
 def test_b9_one_more_network_is_for_machines_to_come(world: Any) -> None:
     first, second, _ = pool(world)
     old = boot(world, "blue")

@@ -93,6 +93,17 @@ def test_each_node_is_left_a_gateway_in_each_subnet(world: Any) -> None:
     assert given == ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.9.0.1"]
 
 
+def test_in_a_large_cloud_each_port_is_left_a_gateway_in_its_subnet(world: Any) -> None:
+    for number in range(20):
+        world.node(f"n{number}")
+    network = make(world, FIRST, "10.9.0.0/29")  # six addresses each
+    given = [addresses(world.port(network))[0] for _ in range(6)]
+    assert given == [f"10.{net}.0.{last}" for net in (0, 9) for last in (1, 2, 3)]
+    with pytest.raises(Exhausted) as refused:
+        world.port(network)
+    assert refused.value.code == "subnet_full"
+
+
 def test_a_port_with_several_addresses(world: Any) -> None:
     network = make(world, FIRST, SECOND)
     first, second = (one.id for one in network.spec.subnets)
