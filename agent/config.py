@@ -20,6 +20,7 @@ HOST = "host"
 # `br-<name>` is a network device, and those have at most 15 characters (IFNAMSIZ in linux/if.h, with its final zero).
 _PHYSICAL_NETWORK = re.compile(r"[A-Za-z0-9_-]{1,12}")
 _DEVICE = re.compile(r"[^\s/:]{1,15}")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 _DATAPATH_ID = re.compile(r"[0-9a-f]{16}")
 _OVSDB = re.compile(r"unix:/\S+|(tcp|ssl):\S+:\d+")
@@ -66,6 +67,16 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         max=_MOST_CONNECTIONS,
         help="Connections in the zone that all ports without a floating IP share; 0: any.",
     ),
+    cfg.StrOpt(
+        "service_namespace",
+        default="tl-service",
+        help="Network namespace, made by the agent, in which it takes VMs' requests for metadata and DNS over TCP. "
+        "Another one for each node where several are on one machine, as in laboratories.",
+    ),
+    cfg.FloatOpt(
+        "metadata_rate", default=20.0, min=0.0, max=10000.0, help="Requests for metadata a second of one VM; 0: any."
+    ),
+    cfg.IntOpt("metadata_burst", default=200, min=1, max=100000, help="So many at once after a pause."),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
     cfg.IntOpt(
         "inactivity_probe",
@@ -100,7 +111,8 @@ class PhysicalNetwork:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds. Limits are connections, 0 is none.
+    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds. Limits are connections, 0 is none;
+    `metadata_rate` is requests a second, 0 is any, `metadata_burst` so many at once.
 
     `snat_addresses`: by physical network an address, FIRST-LAST, `host` or `host:ADDRESS`.
     """
@@ -117,6 +129,9 @@ class AgentConfig:
     datapath_type: str = "system"
     conntrack_limit: int = 65536
     snat_conntrack_limit: int = 1048576
+    service_namespace: str = "tl-service"
+    metadata_rate: float = 20.0
+    metadata_burst: int = 200
     heartbeat_interval: float = 10.0
     inactivity_probe: int = 30000
     log_format: str = "console"
@@ -186,6 +201,9 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         snat_addresses=_snat_addresses(agent.snat_address, {network.name for network in networks}),
         conntrack_limit=agent.conntrack_limit,
         snat_conntrack_limit=agent.snat_conntrack_limit,
+        service_namespace=_matching("service_namespace", agent.service_namespace, _NAMESPACE),
+        metadata_rate=agent.metadata_rate,
+        metadata_burst=agent.metadata_burst,
         heartbeat_interval=agent.heartbeat_interval,
         inactivity_probe=agent.inactivity_probe,
         log_format=conf.logging.format,

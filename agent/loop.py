@@ -11,11 +11,12 @@ from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
-from agent.plan import AddPort, WantedBridge, plan, wanted, wanted_limits
+from agent.plan import SERVICE_DEVICE, AddPort, DeletePort, WantedBridge, plan, wanted, wanted_limits
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
-from agent.state import OvsState
+from agent.service_port import ServicePort
+from agent.state import OvsState, marked
 from agent.waker import Waker
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _RESTART_PAUSE_S = 0.1
 class Agent:
     """One node. `step` is one round of the loop; `run` repeats it until `stop`."""
 
-    def __init__(self, config: AgentConfig, waker: Waker, reporter: Reporter) -> None:
+    def __init__(self, config: AgentConfig, waker: Waker, reporter: Reporter, service_port: ServicePort) -> None:
         self._config = config
         self._waker = waker
         self._reporter = reporter
@@ -42,6 +43,7 @@ class Agent:
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
         self._reassembly = Reassembly(config)
+        self._service_port = service_port
         self._version = _version()
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
@@ -90,7 +92,7 @@ class Agent:
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
         self._report(state)
-        delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state))
+        delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state), self._service_port.keep(state))
         return min(delay, self._repair(self._ovsdb, state))
 
     def _report(self, state: OvsState) -> None:
@@ -102,10 +104,12 @@ class Agent:
         self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
 
     def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
+        self._let_go(ovsdb, state)
         outside = self._nics - state.interfaces.keys()
         difference = plan(self._bridges, state, nics.addressed(outside), self._limits)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        self._report_problems(frozenset((*difference.problems, *about_host, *self._reassembly.problems)))
+        others = (*self._reassembly.problems, *self._service_port.problems)
+        self._report_problems(frozenset((*difference.problems, *about_host, *others)))
         if not difference.steps:
             self._repairs = 0
             self._bring_up(self._nics & state.interfaces.keys())
@@ -123,6 +127,13 @@ class Agent:
             self._nics_up = False
         ovsdb.apply(difference.steps)
         return 0.0
+
+    def _let_go(self, ovsdb: Ovsdb, state: OvsState) -> None:
+        """Of a device that has been made anew: the userspace datapath holds on to the one that was there before."""
+        held = state.ports.get(SERVICE_DEVICE)
+        if self._service_port.replaced and held is not None and marked(held.columns):
+            ovsdb.apply((DeletePort(held.bridge, held.name),))
+        self._service_port.replaced = False
 
     def _bring_up(self, present: frozenset[str]) -> None:
         """Once for each start or repair: an operator who sets a NIC down later has a reason."""

@@ -54,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # half a second and many megabytes on every node.
     sys.modules["eventlet"] = None  # type: ignore[assignment]
     from agent.loop import Agent
+    from agent.relay.server import Relay
     from agent.reporter import Reporter
+    from agent.service_port import ServicePort
 
-    waker, reporter = Waker(), Reporter(config)
-    agent = Agent(config, waker, reporter)
+    waker, reporter, relay = Waker(), Reporter(config), Relay(config)
+    agent = Agent(config, waker, reporter, ServicePort(config, relay))
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -73,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, on_signal)
     LOG.info("node %s, datapath-id %s", config.node, config.datapath_id)
     reporter.start()
+    relay.start()
     agent.run()
     while reloading and not ending and not _is_valid(arguments):
         reloading = False
         agent.run()
     agent.close()
+    relay.stop()
     reporter.stop()
     if reloading and not ending:
         os.execv(sys.executable, sys.orig_argv)

@@ -5,13 +5,20 @@ Else a DHCP client that is run in one by `ip netns exec` would write this machin
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DIRECTORY = Path("/run/netns")
 FILES = Path("/etc/netns")
 RESOLVER = "resolv.conf"
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NamespaceError(Exception):
@@ -60,6 +67,33 @@ def remove_resolver(name: str) -> None:
 def with_resolver(prefix: str) -> list[str]:
     """The names with that start that have files in FILES, whether or not there is such a namespace."""
     return sorted(path.name for path in FILES.glob(f"{prefix}*"))
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Move the calling thread into a namespace: sockets made and commands started there stay there.
+
+    Raises OSError when the namespace does not exist.
+    """
+    home = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        target = os.open(DIRECTORY / namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(target)
+        finally:
+            os.close(target)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def is_private(mountinfo: str) -> bool:

@@ -28,11 +28,13 @@ from agent.state import (
     lookup,
     marked,
 )
-from flows.pipeline import CtZone, Table
+from flows.pipeline import SERVICE_OFPORT, CtZone, Table
 
 # OpenFlow port numbers of the uplinks, in the order of configuration: above those that Open vSwitch gives out by
 # itself (1..32767) and below the reserved ones (65280 and up).
-FIRST_UPLINK_OFPORT = 65001
+FIRST_UPLINK_OFPORT = SERVICE_OFPORT + 1
+# towards the relay (agent/service_port.py)
+SERVICE_DEVICE = "tl-service"
 MAX_BACKOFF_MS = 1000
 # What rules match of addresses. Without these each address becomes a flow of the datapath's own, where a rule names
 # some (ovs-vswitchd.conf.db(5), Flow_Table: prefixes; older ones take three).
@@ -193,12 +195,15 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
             Setting("other_config", "true", "disable-in-band"),
             Setting("external_ids", config.node, NODE_KEY),
         ),
-        ports=tuple(
-            WantedPort(
-                uplink_port(network),
-                (*_patch(peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
-            )
-            for index, network in enumerate(config.physical_networks)
+        ports=(
+            WantedPort(SERVICE_DEVICE, (Setting("ofport_request", SERVICE_OFPORT),)),
+            *(
+                WantedPort(
+                    uplink_port(network),
+                    (*_patch(peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
+                )
+                for index, network in enumerate(config.physical_networks)
+            ),
         ),
         controllers=tuple(
             WantedController(

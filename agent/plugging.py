@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from agent import namespaces
+from agent import links, namespaces
 from agent.state import MARK_KEY, MARK_PLUG, NODE_KEY
 
 DEFAULT_OVSDB = "unix:/run/openvswitch/db.sock"
@@ -23,10 +23,9 @@ _TIMEOUT_S = 10
 _PORT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-_LINK_KINDS = {"veth": "veth", "tap": "tun"}  # what `ip -details` calls them
+_LINK_KINDS = {"veth": links.VETH, "tap": links.TAP}
 
 Kind = Literal["veth", "tap"]
-Link = dict[str, Any]
 
 
 class PlugError(Exception):
@@ -35,6 +34,15 @@ class PlugError(Exception):
 
 class NoSwitch(PlugError):
     """There is no Open vSwitch at the address given."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """As PlugError what a command has to say."""
+    try:
+        yield
+    except links.CommandError as error:
+        raise PlugError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ def interface_name(port_id: str) -> str:
     return f"tl{port_id[:11]}"
 
 
+@_told()
 def plug(
     port: PlugPort,
     *,
@@ -96,8 +105,7 @@ def plug(
         raise PlugError(f"Open vSwitch has an interface {name} already, and it is not of port {port.id}")
     created = _make_tap(port, name) if namespace is None else _make_veth(port, name, namespace, guest_ifname)
     if namespace is not None and switch.datapath_type == "netdev" and not switch.userspace_tso:
-        # The userspace datapath passes frames on as they are: a checksum left to the hardware is never filled in.
-        _run("ip", "netns", "exec", namespace, "ethtool", "-K", guest_ifname, "tx", "off")
+        links.checksums_in_software(guest_ifname, namespace)
     wanted = _external_ids(port)
     if created and switch.external_ids is not None:
         # The userspace datapath holds on to the device that was there before: it has to let go of that first.
@@ -119,6 +127,7 @@ def plug(
     return Plugged(name, True, switch.node)
 
 
+@_told()
 def unplug(
     port_id: str,
     *,
@@ -177,19 +186,20 @@ def _make_veth(port: PlugPort, name: str, namespace: str, guest: str) -> bool:
     if not namespaces.exists(namespace):
         raise PlugError(f"there is no network namespace {namespace}")
     near, far = _own_link(name, port.id, "veth", None), _own_link(guest, port.id, "veth", namespace)
-    is_pair = near is not None and far is not None and near["ifindex"] == far.get("link_index")
+    is_pair = links.are_pair(near, far)
     if not is_pair:
         for link, where in ((near, None), (far, namespace)):
             if link is not None:
-                _ip(where, f"link delete dev {link['ifname']}")
-        _ip(
+                links.configure(where, f"link delete dev {link['ifname']}")
+        links.configure(
             None,
             f"link add {name} mtu {port.mtu} type veth peer name {guest} netns {namespace} "
             f"address {port.mac} mtu {port.mtu}",
         )
     alias = f"{_ALIAS}{port.id}"
-    _ip(namespace, f"link set dev {guest} address {port.mac} mtu {port.mtu} alias {alias} up", "link set dev lo up")
-    _ip(None, f"link set dev {name} mtu {port.mtu} alias {alias} up")
+    set_up = f"link set dev {guest} address {port.mac} mtu {port.mtu} alias {alias} up"
+    links.configure(namespace, set_up, "link set dev lo up")
+    links.configure(None, f"link set dev {name} mtu {port.mtu} alias {alias} up")
     return not is_pair
 
 
@@ -197,46 +207,27 @@ def _make_tap(port: PlugPort, name: str) -> bool:
     """True when the tap had to be made."""
     present = _own_link(name, port.id, "tap", None)
     make = [] if present else [f"tuntap add dev {name} mode tap"]
-    _ip(None, *make, f"link set dev {name} mtu {port.mtu} alias {_ALIAS}{port.id} up")
+    links.configure(None, *make, f"link set dev {name} mtu {port.mtu} alias {_ALIAS}{port.id} up")
     return present is None
 
 
-def _own_link(name: str, port_id: str, kind: Kind, namespace: str | None) -> Link | None:
+def _own_link(name: str, port_id: str, kind: Kind, namespace: str | None) -> links.Link | None:
     """The device of that name; None when there is none. Raises PlugError when it is not this port's."""
-    link = _link(name, namespace)
+    link = links.find(name, namespace)
     if link is None:
         return None
-    if link.get("ifalias") != f"{_ALIAS}{port_id}" or link.get("linkinfo", {}).get("info_kind") != _LINK_KINDS[kind]:
+    if link.get("ifalias") != f"{_ALIAS}{port_id}" or links.kind(link) != _LINK_KINDS[kind]:
         place = f"namespace {namespace}" if namespace else "this node"
         raise PlugError(f"{place} has a device {name} already, and it is not of port {port_id}")
     return link
 
 
 def _delete_link(name: str, port_id: str, namespace: str | None) -> bool:
-    link = _link(name, namespace)
+    link = links.find(name, namespace)
     if link is None or link.get("ifalias") != f"{_ALIAS}{port_id}":
         return False
-    _ip(namespace, f"link delete dev {name}")
+    links.configure(namespace, f"link delete dev {name}")
     return True
-
-
-def _link(name: str, namespace: str | None) -> Link | None:
-    done = _execute(["ip", *_netns(namespace), "-json", "-details", "link", "show", "dev", name])
-    if done.returncode:
-        if "does not exist" in done.stderr:
-            return None
-        raise PlugError(done.stderr.strip() or f"ip link show dev {name} failed")
-    links: list[Link] = json.loads(done.stdout)
-    return links[0]
-
-
-def _ip(namespace: str | None, *lines: str) -> None:
-    """Several `ip` commands in one process."""
-    _run("ip", *_netns(namespace), "-batch", "-", text="".join(f"{line}\n" for line in lines))
-
-
-def _netns(namespace: str | None) -> list[str]:
-    return [] if namespace is None else ["-netns", namespace]
 
 
 # ---- the side of Open vSwitch
@@ -285,37 +276,10 @@ def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
 
 
 def _vsctl(ovsdb: str, *args: str) -> str:
-    done = _execute(["ovs-vsctl", f"--db={ovsdb}", f"--timeout={_TIMEOUT_S}", *args])
+    done = links.execute(["ovs-vsctl", f"--db={ovsdb}", f"--timeout={_TIMEOUT_S}", *args])
     # ovs-vsctl ends with status 0 although ovs-vswitchd could not open a device, and only says so.
     if done.returncode or "Error detected" in done.stderr:
-        said = _last_line(done.stderr)
+        said = links.last_line(done.stderr)
         kind = NoSwitch if not said or "database connection failed" in said else PlugError
         raise kind(f"Open vSwitch at {ovsdb}: {said or 'no answer in time'}")
     return done.stdout
-
-
-# ---- processes
-
-
-def _run(*command: str, text: str | None = None) -> None:
-    done = _execute(list(command), text)
-    if done.returncode:
-        raise PlugError(
-            f"{' '.join(command)}: {_last_line(done.stderr) or f'exit status {done.returncode}'}"
-            + (f" ({text.strip()})" if text else "")
-        )
-
-
-def _execute(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=2 * _TIMEOUT_S)
-    except FileNotFoundError:
-        raise PlugError(f"the command {command[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise PlugError(f"{' '.join(command)}: no end after {2 * _TIMEOUT_S} s") from None
-
-
-def _last_line(text: str) -> str:
-    noise = ("Command failed", "ovs-vsctl: The default log directory")  # what follows the error itself
-    lines = [line for line in text.strip().splitlines() if not line.startswith(noise)]
-    return lines[-1] if lines else ""

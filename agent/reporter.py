@@ -5,83 +5,29 @@ Level-triggered: every report is the whole truth of the node. What changes while
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import urllib3
-
+from agent.client import Client, ClientError
 from agent.config import AgentConfig
 from agent.report import InterfacesReport, NodeReport
 
 LOG = logging.getLogger(__name__)
 
-_TIMEOUT = urllib3.Timeout(connect=2.0, read=10.0)
 _FIRST_DELAY_S = 0.2
 _MAX_DELAY_S = 5.0
 # The controller has forgotten this node, or has seen a higher serial of it: both are put right by registering again.
 _REGISTER_AGAIN = frozenset({404, 409})
 
 
-class ReportError(Exception):
-    """A report did not get through; `status` is the HTTP status, 0 when there was no answer."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 @dataclass(frozen=True, slots=True)
 class _Truth:
     node: NodeReport
     interfaces: InterfacesReport
-
-
-class Client:
-    """PUTs JSON, over one connection that is kept alive, to the first of `urls` that answers."""
-
-    def __init__(self, urls: tuple[str, ...], token: str) -> None:
-        self._urls = urls
-        self._index = 0
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._pool = urllib3.connection_from_url(urls[0], maxsize=1, retries=False, timeout=_TIMEOUT)
-
-    def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
-        """The answer's body. Raises ReportError."""
-        url = self._urls[self._index]
-        try:
-            prefix = urllib3.util.parse_url(url).path or ""
-            answer = self._pool.request(
-                "PUT", prefix + path, headers=self._headers, body=json.dumps(body, separators=(",", ":")).encode()
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise ReportError(f"{url}: {error}") from error
-        try:
-            content = json.loads(answer.data)
-        except ValueError:
-            content = None
-        if answer.status != 200 or not isinstance(content, dict):
-            raise ReportError(f"{url}{path}: {answer.status} {_reason(content)}", answer.status)
-        return content
-
-    def next_url(self) -> None:
-        """Turns to the next controller, on a new connection."""
-        self.close()
-        self._index = (self._index + 1) % len(self._urls)
-        self._pool = urllib3.connection_from_url(self._urls[self._index], maxsize=1, retries=False, timeout=_TIMEOUT)
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-def _reason(content: object) -> str:
-    error = content.get("error") if isinstance(content, dict) else None
-    return str(error.get("message", error)) if isinstance(error, dict) else "without a reason"
 
 
 class Reporter:
@@ -153,7 +99,7 @@ class Reporter:
     def _send(self, truth: _Truth) -> None:
         try:
             self._send_once(truth)
-        except ReportError as error:
+        except ClientError as error:
             if error.status not in _REGISTER_AGAIN:
                 raise
             self._registered = None
@@ -192,7 +138,7 @@ class Reporter:
         """Seconds to wait. The same complaint is logged once."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            LOG.warning("report failed: %s", error, exc_info=not isinstance(error, ReportError))
+            LOG.warning("report failed: %s", error, exc_info=not isinstance(error, ClientError))
         # A connection that had been kept alive may just have been closed by a controller that restarted.
         delay = random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(self._failures, 16)))
         self._failures += 1

@@ -36,6 +36,7 @@ from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
+from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.dispatch import Dispatcher, limits
@@ -130,6 +131,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             floating_ip_active=self.keeper.floating_ip_active,
             node_state=self._node_state,
             config=settings,
+            metadata=MetadataService(self.store, self.keeper.snapshot, settings.metadata, registry),
             registry=registry,
             datapaths=self.sessions.connections,
             port_counters=port_counters.of_port,

@@ -180,6 +180,14 @@ class Client:
         """`network_data` and `network_config`: what the port's machine is configured with when it has no DHCP."""
         return self._call("GET", _path("ports", port_id) + "/network-data")
 
+    def get_metadata(self, port_id: str) -> Object:
+        """What the port's machine is told of itself, as far as it was given."""
+        metadata: Object = _member(self._call("GET", _path("ports", port_id) + "/metadata"), "metadata", dict)
+        return metadata
+
+    def update_metadata(self, port_id: str, fields: Object) -> Written:
+        return self._write("PATCH", _path("ports", port_id) + "/metadata", "metadata", fields)
+
     def create_port(self, fields: Object) -> Written:
         return self._write("POST", "ports", "port", fields)
 

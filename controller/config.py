@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.metadata.machine import Defaults
+from controller.metadata.nova import NovaSettings
+from controller.metadata.service import MetadataSettings
 from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
 
@@ -111,6 +115,25 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Name of the pool of which every new port on a translated network gets a floating IP.",
         ),
     ],
+    "metadata": [
+        cfg.StrOpt("availability_zone", default="nova", help="What machines are told that were not given one."),
+        cfg.StrOpt(
+            "vendor_data",
+            default="",
+            help="File with a JSON object: the vendor data of machines that were not given any of their own.",
+        ),
+        cfg.IntOpt("rate", default=50, min=1, help="Requests a second that are answered to one machine."),
+        cfg.IntOpt(
+            "burst", default=200, min=1, help="Requests that are answered to one machine at once above that rate."
+        ),
+        cfg.StrOpt(
+            "nova_url",
+            default="",
+            help="nova-metadata: machines that are Nova's (ports with a device_id) are answered by it; empty: by us.",
+        ),
+        cfg.StrOpt("shared_secret", default="", secret=True, help="Nova's [neutron] metadata_proxy_shared_secret."),
+        cfg.IntOpt("nova_timeout", default=4, min=1, help="Seconds that Nova may take for an answer."),
+    ],
     "quota": [
         cfg.IntOpt("floating_ips", default=10, min=-1, help="Floating IPs that a project may have; -1: any number."),
         cfg.IntOpt(
@@ -181,6 +204,7 @@ class ControllerConfig:
     history_days: int
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
+    metadata: MetadataSettings
     limits: Limits
     project_physical_network: str | None
     holds: HoldPolicy
@@ -275,6 +299,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             history_days=conf.addresses.history_days,
             vlan_range=_vlan_range(conf.vlan.range),
             auto_assign_pool=conf.floating_ips.auto_assign_pool or None,
+            metadata=_metadata(conf.metadata),
             limits=Limits(
                 floating_ips=conf.quota.floating_ips,
                 security_groups=conf.quota.security_groups,
@@ -341,6 +366,28 @@ def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
         return parse_credentials(texts)
     except ValueError as error:
         raise ValueError(f"[auth] {error}") from None
+
+
+def _metadata(group: Any) -> MetadataSettings:
+    nova = None
+    if group.nova_url:
+        if not re.fullmatch(r"https?://[^/?#]+[^?#]*", group.nova_url):
+            raise ValueError("[metadata] nova_url must be an address such as http://192.0.2.1:8775")
+        if not group.shared_secret:
+            raise ValueError("[metadata] nova_url needs shared_secret, which Nova checks its requests by")
+        nova = NovaSettings(group.nova_url, group.shared_secret, group.nova_timeout)
+    defaults = Defaults(group.availability_zone, _vendor_data(group.vendor_data) if group.vendor_data else None)
+    return MetadataSettings(defaults, nova, group.rate, group.burst)
+
+
+def _vendor_data(path: str) -> dict[str, Any]:
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"[metadata] vendor_data: cannot read {path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"[metadata] vendor_data: {path} must hold a JSON object")
+    return document
 
 
 def _vlan_range(text: str) -> tuple[int, int]:

@@ -6,15 +6,13 @@ config version 2. On a network with DHCP both say just that, and how the VM come
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from controller.packet_in.gateways import router_among
-from controller.store.ipv6_specs import Ipv6SubnetSpec
-from controller.store.specs import NetworkRecord, PortRecord, SubnetSpec
-from flows.model import ROUTED_MODES, FixedIp, Node
+from flows.model import ROUTED_MODES, FixedIp, Ipv6Subnet, Network, Node, Port, Subnet
 from flows.pipeline import GATEWAY_LINK_LOCAL
 
 Document = dict[str, Any]
@@ -28,7 +26,7 @@ class Address:
     """One address of an interface with what belongs to its subnet."""
 
     fixed_ip: FixedIp
-    subnet: SubnetSpec
+    subnet: Subnet
     router: IPv4Address | None
 
 
@@ -37,7 +35,7 @@ class Ipv6:
     """One IPv6 address of an interface with what belongs to its subnet."""
 
     address: IPv6Address
-    subnet: Ipv6SubnetSpec
+    subnet: Ipv6Subnet
     router: IPv6Address | None
 
 
@@ -46,27 +44,26 @@ class Interface:
     """A port as its VM sees it. `name` is what the VM is to call it."""
 
     name: str
-    port: PortRecord
-    network: NetworkRecord
+    port: Port
+    network: Network
     addresses: tuple[Address, ...]
     ipv6: tuple[Ipv6, ...]
 
 
-def interface(index: int, port: PortRecord, network: NetworkRecord, nodes: Sequence[Node]) -> Interface:
-    """The VM's interface number `index`. `nodes`: those that may be its gateway, the likeliest first."""
-    subnets = {subnet.id: subnet for subnet in network.spec.subnets}
-    mode = network.spec.gateway_mode
-    assert mode is not None
+def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -> Interface:
+    """The VM's interface number `index`. `nodes`: those that may be its gateway; the port's own is the likeliest."""
+    its = port.node if port.binding is None else port.binding.node
+    likeliest = sorted(nodes, key=lambda node: node.name != its)
     found = tuple(
-        Address(fixed_ip, subnet, router_among(mode, network.id, subnet, nodes))
-        for fixed_ip in port.port.fixed_ips
-        for subnet in (subnets[fixed_ip.subnet_id],)
+        Address(fixed_ip, subnet, router_among(network.gateway_mode, network.id, subnet, likeliest))
+        for fixed_ip in port.fixed_ips
+        for subnet in (network.subnet(fixed_ip.subnet_id),)
     )
-    ipv6_subnets = {subnet.id: subnet for subnet in network.spec.ipv6_subnets}
-    nodes_route = IPv6Address(GATEWAY_LINK_LOCAL) if mode in ROUTED_MODES else None
+    ipv6_subnets = {subnet.id: subnet for subnet in network.ipv6_subnets}
+    nodes_route = IPv6Address(GATEWAY_LINK_LOCAL) if network.gateway_mode in ROUTED_MODES else None
     ipv6 = tuple(
         Ipv6(fixed_ip.address, subnet, subnet.gateway or nodes_route)
-        for fixed_ip in port.port.ipv6_addresses
+        for fixed_ip in port.ipv6_addresses
         for subnet in (ipv6_subnets[fixed_ip.subnet_id],)
     )
     return Interface(f"eth{index}", port, network, found, ipv6)
@@ -78,13 +75,13 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
     networks: list[Document] = []
     services: list[Document] = []
     for each in interfaces:
-        it = each.port.port
+        it = each.port
         links.append(
             {
                 "id": each.name,
                 "vif_id": it.id,
                 "type": "ovs",
-                "mtu": each.network.spec.mtu,
+                "mtu": each.network.mtu,
                 "ethernet_mac_address": it.mac,
             }
         )
@@ -94,7 +91,7 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
             "link": each.name,
             "network_id": it.network_id,
         }
-        if each.network.spec.dhcp:
+        if each.network.dhcp:
             networks.append(dynamic)
             modes = dict.fromkeys(it.subnet.mode for it in each.ipv6)
             for position, mode in enumerate(modes, start=1):
@@ -145,11 +142,11 @@ def network_config(interfaces: Sequence[Interface]) -> Document:
 
 def _ethernet(each: Interface) -> Document:
     document: Document = {
-        "match": {"macaddress": each.port.port.mac},
+        "match": {"macaddress": each.port.mac},
         "set-name": each.name,
-        "mtu": each.network.spec.mtu,
+        "mtu": each.network.mtu,
     }
-    if each.network.spec.dhcp:
+    if each.network.dhcp:
         # it asks by DHCPv6 as far as the router says so (RFC 4861, 4.2)
         return document | {"dhcp4": True} | ({"dhcp6": True, "accept-ra": True} if each.ipv6 else {})
     routes = [
@@ -161,7 +158,7 @@ def _ethernet(each: Interface) -> Document:
     routes += [{"to": "::/0", "via": route["gateway"]} for ipv6 in each.ipv6 for route in _ipv6_routes(each, ipv6)]
     listed = [it.subnet.dns_servers for it in each.addresses] + [it.subnet.dns_servers for it in each.ipv6]
     servers = list(dict.fromkeys(str(server) for one in listed for server in one))
-    domain = each.network.spec.dns_domain
+    domain = each.network.dns_domain
     resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {
         "dhcp4": False,

@@ -319,7 +319,7 @@ class Port:
     `security_groups` holds ids in the order of keys; None: the port is not filtered (its network, or the port itself,
     says so), and () means that nothing is allowed. `port_security` False: it may send from any address. `held`: what
     of its pairs it has now, as far as it has said so. `device_id`: the machine that it belongs to, "" if nobody has
-    said.
+    said. `metadata`: the revision of what the API was given for its machine, None where it was given nothing.
     """
 
     id: str
@@ -341,6 +341,12 @@ class Port:
     qos: Qos = Qos()
     device_id: str = ""
     ipv6_addresses: tuple[Ipv6FixedIp, ...] = ()
+    metadata: int | None = None
+
+    @property
+    def machine_id(self) -> str:
+        """Of one project: the port's machine, which is the port itself where nobody has said."""
+        return self.device_id or self.id
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

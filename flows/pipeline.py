@@ -16,7 +16,9 @@ class Table(IntEnum):
     EXTERNAL_IN = 2
     EXTERNAL_ESTABLISHED = 3
     PORT_SECURITY = 4
+    SERVICE_IN = 5
     UPLINK_IN = 6
+    SERVICE_BACK = 7
     ARP_RESPONDER = 8
     ND_SECURITY = 9
     ND_RESPONDER = 10
@@ -24,7 +26,9 @@ class Table(IntEnum):
     SERVICES = 12
     GATEWAY = 13
     EGRESS_PARTS = 14
+    SERVICE_NAT = 15
     EGRESS_CONNTRACK = 16
+    SERVICE_OUT = 17
     EGRESS_POLICY = 18
     EGRESS_VERDICT = 22
     EGRESS_BEGUN = 23
@@ -66,17 +70,22 @@ TABLE_DOC: dict[Table, str] = {
     Table.EXTERNAL_ESTABLISHED: "What was translated for a floating IP, replies and related errors come in; "
     "anything else is dropped.",
     Table.PORT_SECURITY: "A VM sends from its own MAC, IP and ARP addresses or not at all.",
+    Table.SERVICE_IN: "From the node's relay: which port is it for? Conntrack gives back the address that was asked.",
     Table.UPLINK_IN: "From a project's segment on the wire: gateway ARP and foreign DHCP stop here; frames routed "
     "by another node are delivered.",
+    Table.SERVICE_BACK: "What answers a VM goes to it, whatever its security groups say.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
     Table.ND_SECURITY: "IPv6's own: who solicits, advertises or joins a group does so for addresses of its own.",
     Table.ND_RESPONDER: "Solicitations for the gateway are answered, by way of the next table; router solicitations "
     "go to the controller.",
     Table.ND_ANSWER: "What has become an advertisement gets its flags and its MAC.",
-    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured.",
+    Table.SERVICES: "DHCP goes to the controller; echo requests to the gateway are measured; metadata and DNS over TCP "
+    "go to the node's relay.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",
     Table.EGRESS_PARTS: "A fragment of UDP: conntrack, which puts them together, says to which port it goes.",
+    Table.SERVICE_NAT: "For the relay: from the port's carrier address, by which the relay knows it.",
     Table.EGRESS_CONNTRACK: "What a VM sends, to conntrack in its port's own zone. The operator's drop list.",
+    Table.SERVICE_OUT: "To the relay, from the port's carrier address and from no other.",
     Table.EGRESS_POLICY: "The rules of each of the port's security groups are asked: of what the VM begins those about "
     "egress, of what it answers those about ingress.",
     Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; anything else is dropped.",
@@ -185,6 +194,11 @@ LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
+# OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/plan.py)
+SERVICE_OFPORT = 65000
+METADATA_ADDRESS = 0xA9FEA9FE  # 169.254.169.254, as EC2 has it
+# who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
+RESOLVER_ADDRESS = 0xA9FEA9FD
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
 # what a node may use of an address that is its host's own: above the ephemeral ports of Linux (ip(7)), one bit mask
 HOST_SNAT_PORTS = (0xF000, 0xFFFF)
@@ -263,6 +277,7 @@ class Priority(IntEnum):
 GATEWAY_MAC = 0x02544C000001
 GATEWAY_LINK_LOCAL = 0xFE80_0000_0000_0000_0054_4CFF_FE00_0001  # of that MAC (RFC 4291, appendix A)
 ROUTED_GROUP_MAC = 0x03544C000001
+SERVICE_MAC = 0x02544C000002  # of the relay, within the node alone
 NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
@@ -330,3 +345,9 @@ def ingress_meter(zone: int) -> int:
 def carrier_address(port_key: int) -> int:
     """The address, unique in the cloud, that stands for a port whose own address is not unique."""
     return CARRIER_BASE | port_key
+
+
+def carried_port(address: int) -> int | None:
+    """The key of the port that a carrier address stands for, None for any other address."""
+    key = address & ~CARRIER_MASK & 0xFFFFFFFF
+    return key if address & CARRIER_MASK == CARRIER_BASE and key else None

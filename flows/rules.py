@@ -299,6 +299,21 @@ class Rule(Enum):
     DROP_FLOOD_UNRESOLVED_IPV6 = _RuleInfo(
         393, Table.EXTERNAL_SEND, True, "port", "with next hops of IPv6 to find: for a while"
     )
+    CLASSIFY_SERVICE = _RuleInfo(300, Table.CLASSIFY, False, "", "the node's relay")
+    ARP_METADATA = _RuleInfo(301, Table.ARP_RESPONDER, False, "", "ARP for the address of the metadata service")
+    TO_METADATA = _RuleInfo(302, Table.SERVICES, False, "", "a request for metadata")
+    DROP_METADATA = _RuleInfo(303, Table.SERVICES, True, "", "that address offers nothing else, and takes no fragments")
+    TO_NAME_SERVER = _RuleInfo(304, Table.SERVICES, False, "network", "DNS over TCP, to a gateway")
+    TO_RESOLVER = _RuleInfo(314, Table.SERVICES, False, "", "the same, to the address that is the same anywhere")
+    SERVICE_NAT = _RuleInfo(305, Table.SERVICE_NAT, False, "port", "to the port's carrier address")
+    DROP_SERVICE_PORT = _RuleInfo(306, Table.SERVICE_NAT, True, "", "of a port that is not served here")
+    SERVICE_OUT = _RuleInfo(307, Table.SERVICE_OUT, False, "port", "to the relay")
+    DROP_SERVICE_UNTRANSLATED = _RuleInfo(308, Table.SERVICE_OUT, True, "", "conntrack has not translated it")
+    SERVICE_IN = _RuleInfo(309, Table.SERVICE_IN, False, "port", "from the relay to a port")
+    DROP_SERVICE = _RuleInfo(310, Table.SERVICE_IN, True, "", "from the relay to nobody here")
+    SERVICE_BACK = _RuleInfo(311, Table.SERVICE_BACK, False, "", "an answer to the VM")
+    SERVICE_BACK_PAIR = _RuleInfo(312, Table.SERVICE_BACK, False, "port", "the same, to an address with another MAC")
+    DROP_SERVICE_UNASKED = _RuleInfo(313, Table.SERVICE_BACK, True, "", "from the relay, but no answer")
     STAMP = _RuleInfo(130, Table.STAMP, True, "", "the digest of all that is installed")
 
     @property

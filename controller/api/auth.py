@@ -34,6 +34,8 @@ class Resource(StrEnum):
     ADDRESS_PLAN = "address_plan"
     PORT = "port"
     PORT_BINDING = "port_binding"
+    PORT_METADATA = "port_metadata"
+    MACHINE_METADATA = "machine_metadata"
     NODE = "node"
     INTERFACES = "interfaces"
     FLOATING_IP_POOL = "floating_ip_pool"
@@ -92,6 +94,10 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.PORT_BINDING, Verb.CREATE): _ADMINS,
     (Resource.PORT_BINDING, Verb.UPDATE): _ADMINS,
     (Resource.PORT_BINDING, Verb.DELETE): _ADMINS,
+    (Resource.PORT_METADATA, Verb.SHOW): _USERS,
+    (Resource.PORT_METADATA, Verb.UPDATE): _WRITERS,
+    (Resource.MACHINE_METADATA, Verb.SHOW): _AGENTS | _ADMINS,
+    (Resource.MACHINE_METADATA, Verb.REPORT): _AGENTS,
     (Resource.NODE, Verb.LIST): _OPERATORS,
     (Resource.NODE, Verb.SHOW): _OPERATORS,
     (Resource.NODE, Verb.DELETE): _ADMINS,
@@ -155,6 +161,8 @@ ADMIN_NETWORK_FIELDS = frozenset(
     }
 )
 ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
+# what the operator has machines do, whoever owns them
+ADMIN_METADATA_FIELDS = frozenset({"vendor_data"})
 
 
 @dataclass(frozen=True, slots=True)

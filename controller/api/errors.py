@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import exc as sql
 
+from controller.store.engine import UNAVAILABLE
 from controller.store.specs import StoreError
 
 MAX_FIELD_ERRORS = 20
@@ -120,7 +120,7 @@ def from_exception(error: Exception) -> ApiError | None:
             return from_validation(error)
         case StoreError():
             return ApiError(error.status, error.code, error.message, error.field, error.details)
-        case sql.OperationalError() | sql.InterfaceError() | sql.TimeoutError():
+        case _ if isinstance(error, UNAVAILABLE):
             # the text of these holds the statement and its values: that is for the log only
             return ApiError(503, "database_unavailable", "the database does not answer; try again later")
     return None

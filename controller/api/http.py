@@ -217,7 +217,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`template` is a path whose parts in braces are variable; `endpoints` are by HTTP method."""
+    """`template` is a path whose parts in braces are variable; `endpoints` are by HTTP method. A last part `{NAME...}`
+    is the rest of the path as it is, at least one part, which may be empty.
+    """
 
     template: str
     resource: Resource
@@ -227,6 +229,10 @@ class Route:
     @property
     def parts(self) -> tuple[str, ...]:
         return tuple(self.template.split("/")[1:])
+
+    @property
+    def is_open(self) -> bool:
+        return self.template.endswith("...}")
 
     @property
     def allow(self) -> str:
@@ -239,8 +245,10 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._by_length: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        self._open: list[tuple[tuple[str, ...], Route]] = []
         for route in routes:
-            self._by_length.setdefault(len(route.parts), []).append((route.parts, route))
+            known = self._open if route.is_open else self._by_length.setdefault(len(route.parts), [])
+            known.append((route.parts, route))
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route and its variable parts. A path is taken as it is: no trailing slash, no dots, no empty part."""
@@ -249,6 +257,12 @@ class Router:
             params = _match(parts, offered)
             if params is not None:
                 return route, params
+        for parts, route in self._open:
+            head = len(parts) - 1
+            if len(offered) > head:
+                params = _match(parts[:-1], offered[:head])
+                if params is not None:
+                    return route, {**params, parts[-1][1:-4]: "/".join(offered[head:])}
         return None
 
 

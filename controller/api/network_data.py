@@ -7,8 +7,7 @@ from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
 from controller.api.services import Services
-from controller.store.specs import PortRecord
-from flows.model import Node
+from controller.store.loader import network_of
 
 
 def show_network_data(services: Services, request: Request) -> Answer:
@@ -19,24 +18,16 @@ def show_network_data(services: Services, request: Request) -> Answer:
     if record.device_id:
         of_device = services.store.list_ports(device_id=record.device_id)
         ports = [port for port in of_device if port.port.project_id == record.port.project_id]
-    networks = {id_: services.store.get_network(id_) for id_ in {port.port.network_id for port in ports}}
+    networks = {id_: network_of(services.store.get_network(id_)) for id_ in {port.port.network_id for port in ports}}
     nodes = [node.node for node in services.store.list_nodes()]
     interfaces = [
-        injection.interface(index, port, networks[port.port.network_id], _likeliest(nodes, port))
-        for index, port in enumerate(ports)
+        injection.interface(index, port.port, networks[port.port.network_id], nodes) for index, port in enumerate(ports)
     ]
     documents = {
         "network_data": injection.network_data(interfaces),
         "network_config": injection.network_config(interfaces),
     }
     return Answer.json(documents)
-
-
-def _likeliest(nodes: list[Node], record: PortRecord) -> list[Node]:
-    """First the node that has the port, or will have it."""
-    port = record.port
-    its = port.node if port.binding is None else port.binding.node
-    return sorted(nodes, key=lambda node: node.name != its)
 
 
 ROUTES = (Route("/v1/ports/{id}/network-data", Resource.PORT, {"GET": Endpoint(Verb.SHOW, show_network_data)}),)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from controller.config import ControllerConfig
+from controller.metadata.service import MetadataService
 from controller.port_counters import PortCounts
 from controller.store import Store
 from flows.model import FloatingIp, Port
@@ -57,6 +58,7 @@ class Services:
     floating_ip_active: Callable[[FloatingIp], bool]
     node_state: Callable[[str], dict[str, Any]]
     config: ControllerConfig
+    metadata: MetadataService
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
     port_counters: Callable[[Port], PortCounts | None] = _no_counters

@@ -11,6 +11,7 @@ from controller.cli import (
     floating_ip,
     floating_ip_pool,
     lease,
+    metadata,
     network,
     network_project,
     node,
@@ -60,6 +61,7 @@ app.add_typer(address.app, name="address")
 app.add_typer(subnet.app, name="subnet")
 app.add_typer(port.app, name="port")
 app.add_typer(port_binding.app, name="port-binding")
+app.add_typer(metadata.app, name="metadata")
 app.add_typer(floating_ip_pool.app, name="floating-ip-pool")
 app.add_typer(floating_ip.app, name="floating-ip")
 app.add_typer(port_forwarding.app, name="port-forwarding")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from flows.host_name import host_name
 from flows.model import HostRoute, Network, Port, Subnet
 
 PAD: Final = 0
@@ -36,6 +37,9 @@ CLASSLESS_ROUTES: Final = 121
 MICROSOFT_ROUTES: Final = 249
 """What Windows asked for before it knew 121, and still asks for beside it; with the same payload ([MS-DHCPE])."""
 END: Final = 255
+
+SERVICE_ROUTE: Final = HostRoute(IPv4Network("169.254.169.252/30"), IPv4Address(0))
+"""On-link (RFC 3442: router 0.0.0.0), where no route leads to what the nodes offer at link-local addresses."""
 
 FOREVER: Final = 0xFFFFFFFF
 _MAX_LABEL: Final = 63
@@ -138,7 +142,7 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         SUBNET_MASK: subnet.cidr.netmask.packed,
         INTERFACE_MTU: network.mtu.to_bytes(2, "big"),
         DNS_SERVERS: b"".join(server.packed for server in subnet.dns_servers),
-        HOST_NAME: host_name(port.hostname),
+        HOST_NAME: _ascii(host_name(port.hostname)),
         DOMAIN_NAME: _ascii(network.dns_domain),
         DOMAIN_SEARCH: search_list(network.dns_domain),
     }
@@ -154,25 +158,24 @@ def payloads(port: Port, network: Network, subnet: Subnet, router: IPv4Address |
         if option.code not in RESERVED and 0 < option.code < END:
             options[option.code] = option.payload
     if CLASSLESS_ROUTES not in options:
-        options[CLASSLESS_ROUTES] = classless_routes(subnet.host_routes, options.get(ROUTER, b"")[:4])
+        routes = (*subnet.host_routes, *_service_routes(port, network, subnet))
+        options[CLASSLESS_ROUTES] = classless_routes(routes, options.get(ROUTER, b"")[:4])
     options.setdefault(MICROSOFT_ROUTES, options[CLASSLESS_ROUTES])
     return {code: payload for code, payload in options.items() if payload}
 
 
+def _service_routes(port: Port, network: Network, subnet: Subnet) -> tuple[HostRoute, ...]:
+    """Where nodes are no router: without one, or with one that is down, what they offer is reached all the same.
+
+    Not for a machine that is no VM, which has no binding: it would find nothing there.
+    """
+    wanted = SERVICE_ROUTE.destination
+    given = any(wanted.subnet_of(route.destination) for route in subnet.host_routes if route.destination.prefixlen)
+    return () if network.routed or given or port.binding is None else (SERVICE_ROUTE,)
+
+
 def lease_seconds(network: Network) -> int:
     return max(1, min(network.lease_time, FOREVER))
-
-
-def host_name(name: str) -> bytes:
-    """A host name that a guest can take (Linux: 64 characters): of a longer one its first label.
-
-    Of a label that is itself too long the first 2 and the last 60 characters, as in nova-network.
-    """
-    if len(name) > _MAX_LABEL:
-        name = name.partition(".")[0]
-    if len(name) > _MAX_LABEL:
-        name = f"{name[:2]}-{name[-60:]}"
-    return _ascii(name)
 
 
 def classless_routes(routes: Sequence[HostRoute], router: bytes) -> bytes:

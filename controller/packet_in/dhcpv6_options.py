@@ -6,8 +6,9 @@ import struct
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from controller.packet_in.dhcp_options import FOREVER, host_name, lease_seconds, search_list
+from controller.packet_in.dhcp_options import FOREVER, lease_seconds, search_list
 from controller.packet_in.ipv6_hosts import dns_servers, subnets_of
+from flows.host_name import host_name
 from flows.model import Network, Port
 
 CLIENT_ID: Final = 1
@@ -168,7 +169,7 @@ def _name(port: Port, network: Network, asked: bytes | None) -> bytes:
     """RFC 4704, 6: for who has said something of its name. Names are those of the API whatever clients say."""
     if not asked:
         return b""
-    name = host_name(port.hostname).decode()
+    name = host_name(port.hostname)
     if "." not in name and network.dns_domain:
         name = f"{name}.{network.dns_domain}"
     labels = search_list(name)

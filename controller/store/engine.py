@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
 from controller.store.specs import Busy, Conflict
@@ -29,6 +30,9 @@ BUSY_STEP_S = 0.002
 # a lost race for a unique value is seen on the second try at the latest; more means that something is wrong
 WRITE_ATTEMPTS = 5
 CHUNK = 500
+
+UNAVAILABLE: Final = (Busy, OperationalError, InterfaceError, PoolTimeout)
+"""What is raised where the database does not answer."""
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

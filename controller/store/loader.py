@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
-from controller.store import codec, ipam, journal, policy_loader
+from controller.store import codec, ipam, journal, machine_metadata, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.ipv6_schema import ipv6_addresses, ipv6_neighbours, ipv6_subnet_ranges, ipv6_subnets
@@ -79,7 +79,12 @@ _SUBNETS = select(subnets).order_by(subnets.c.position)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
 _IPV6_SUBNETS = select(ipv6_subnets).order_by(ipv6_subnets.c.position)
 _IPV6_RANGES = select(ipv6_subnet_ranges).order_by(ipv6_subnet_ranges.c.first)
-_PORTS = select(ports, networks.c.filtering).join(networks, networks.c.id == ports.c.network_id).order_by(ports.c.key)
+_PORTS = (
+    select(ports, networks.c.filtering, machine_metadata.REVISION.label("metadata"))
+    .join(networks, networks.c.id == ports.c.network_id)
+    .outerjoin(*machine_metadata.OF_PORT)
+    .order_by(ports.c.key)
+)
 _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
@@ -335,6 +340,7 @@ def _port(
         held=held,
         qos=policy_loader.load_qos(row.qos),
         device_id=row.device_id,
+        metadata=row.metadata,
         ipv6_addresses=ipv6_addresses,
     )
     return PortRecord(

@@ -22,6 +22,7 @@ from controller.store import (
     ipv6_ipam,
     ipv6_ports,
     lease_holds,
+    machine_metadata,
     macs,
     memberships,
     node_addresses,
@@ -364,6 +365,8 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
         return
     values["revision"] = tx.record(PORT, port_id, UPDATE, changed)
     tx.connection.execute(update(ports).where(ports.c.id == port_id).values(**values))
+    if "device_id" in changed:
+        machine_metadata.leave(tx, row, values["device_id"])
     if "node" in changed:
         bindings.reconcile(tx, [port_id])
 
@@ -433,9 +436,12 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
     """The addresses come back as the last to be chosen again, once nobody may use them any more. Floating IPs stay
     with their project.
     """
-    network_id = tx.connection.execute(select(ports.c.network_id).where(ports.c.id == port_id)).scalar()
-    if network_id is None:
+    row = tx.connection.execute(
+        select(*ports.c["id", "network_id", "project_id", "device_id"]).where(ports.c.id == port_id)
+    ).first()
+    if row is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
+    network_id = row.network_id
     floating_ips.leave_port(tx, port_id)
     virtual_addresses.put(tx, network_id, port_id, ())
     released = ipam.release(tx, addresses.c.port_id == port_id)
@@ -449,4 +455,5 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
         tx.connection.execute(delete(table).where(table.c.port_id == port_id))
     memberships.leave(tx, port_id)
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
+    machine_metadata.leave(tx, row)
     tx.record(PORT, port_id, DELETE, {"released": [*map(str, map(IPv4Address, numbers)), *map(str, ipv6)]})

@@ -17,9 +17,11 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     false,
     true,
@@ -199,6 +201,7 @@ ports = Table(
     UniqueConstraint("network_id", "mac"),
     UniqueConstraint("bound_node", "zone"),
     UniqueConstraint("other_node", "other_zone"),
+    Index(None, "device_id"),
     CheckConstraint(
         "(bound_node IS NULL) = (ofport IS NULL) AND (bound_node IS NULL) = (zone IS NULL)", name="binding_is_whole"
     ),
@@ -480,4 +483,21 @@ quotas = Table(
     Column("project_id", NAME, primary_key=True),
     Column("name", String(32), primary_key=True),
     Column("value", Integer, nullable=False),
+)
+
+# What the API was given for a machine, and the password that it has told. `machine_id` is the device_id of its ports,
+# or the id of a port that has none; `project_id` is "" for ports of no project, for NULL would escape the key.
+machine_metadata = Table(
+    "machine_metadata",
+    metadata,
+    Column("project_id", NAME, primary_key=True),
+    Column("machine_id", NAME, primary_key=True),
+    Column("public_keys", JSON, nullable=False),
+    Column("user_data", LargeBinary),
+    Column("vendor_data", JSON(none_as_null=True)),
+    Column("meta", JSON, nullable=False),
+    Column("availability_zone", NAME, nullable=False),
+    Column("instance_type", NAME, nullable=False),
+    Column("password", Text),
+    Column("revision", BigInteger, nullable=False),
 )

@@ -35,6 +35,7 @@ from controller.store.address_store import AddressStore
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
+from controller.store.metadata_store import MetadataStore
 from controller.store.migrations import prepare
 from controller.store.network_specs import Carving
 from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
@@ -59,7 +60,7 @@ from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore):
+class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore):
     def __init__(
         self,
         url: str,

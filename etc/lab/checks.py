@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ from flows.rules import Rule, cookie
 OTHER_PORT = 8080
 ICMP_ECHO_REQUEST = 8
 LEASE_DEADLINE = 20.0
+METADATA = "http://169.254.169.254"
+METADATA_DEADLINE = 10.0
 SHUT_WAIT = 0.8
 OPEN_WAIT = 2.5
 """Seconds: TCP sends a SYN that was lost again after one (RFC 6298, 2.1), and a busy machine may lose the first."""
@@ -51,8 +54,9 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     checks += _all("gateway", scenario.all_vms(), lambda vm: _gateway(vm, leases.get(vm.name)))
     checks += _across_nodes(lab, scenario)
     checks += _outside(lab, scenario)
-    # from here on two VMs have other addresses outside
     blue, red = scenario.vms["blue"][lab.nodes[0].name], scenario.vms["red"][lab.nodes[1].name]
+    checks += _all("metadata", (blue, red), partial(_metadata, lab))
+    # from here on two VMs have other addresses outside
     addresses: dict[str, IPv4Address] = {}
     checks += _security_group(lab, blue, addresses)
     for vm in (blue, red):  # so that no security group hides what comes next
@@ -109,6 +113,21 @@ def _across_nodes(lab: Lab, scenario: Scenario) -> list[Check]:
         return not pinged.lost, f"{_place(other)}, {other.address}: {_count(pinged)}"
 
     return _all("own network", scenario.all_vms(), neighbour)
+
+
+def _metadata(lab: Lab, vm: Vm) -> Outcome:
+    """What it is told of itself is its own name, and what it was given."""
+    given = f"made for {vm.name}"
+    fields = {"user_data": base64.b64encode(given.encode()).decode()}
+    lab.confirm(lab.client.update_metadata(vm.port["id"], fields).revision)
+
+    def told(path: str) -> str:
+        return vm.execute("curl", "-s", "-f", "-m", "2", f"{METADATA}/latest/{path}", check=False)
+
+    wait_until(lambda: told("user-data"), METADATA_DEADLINE, f"no answer from {METADATA}", interval=0.1)
+    hostname, user_data = told("meta-data/hostname"), told("user-data")
+    saw = f"{METADATA}: host name {hostname}, user data '{user_data}'"
+    return (hostname, user_data) == (vm.name, given), saw
 
 
 def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:

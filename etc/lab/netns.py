@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,7 @@ DIRECTORY = named.DIRECTORY
 IFNAMSIZ = 15
 """Longest interface name, in characters (linux/if.h, less the closing zero)."""
 
-CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+inside = named.inside
 
 
 def names(prefix: str) -> list[str]:
@@ -62,6 +59,11 @@ def command(namespace: str, args: Sequence[str]) -> list[str]:
     return ["ip", "netns", "exec", namespace, *args]
 
 
+def joined(namespace: str, args: Sequence[str]) -> list[str]:
+    """The same, but what is mounted stays as it is outside: so that it can make namespaces for others to see."""
+    return ["nsenter", f"--net={DIRECTORY / namespace}", *args]
+
+
 def execute(namespace: str, *args: str, check: bool = True, deadline: float = 30.0) -> str:
     """Run a command in a namespace and return what it printed."""
     return run(command(namespace, args), check=check, deadline=deadline)
@@ -88,33 +90,6 @@ def veth(namespace: str, name: str, peer_namespace: str, peer: str, *, mtu: int 
     )
     configure(namespace, f"link set {name} up")
     configure(peer_namespace, f"link set {peer} up")
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Move the calling thread into a namespace: sockets made and commands started there stay there.
-
-    Raises OSError when the namespace does not exist.
-    """
-    home = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        target = os.open(DIRECTORY / namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(target)
-        finally:
-            os.close(target)
-        try:
-            yield
-        finally:
-            _setns(home)
-    finally:
-        os.close(home)
-
-
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def pids(namespaces: Iterable[str]) -> list[int]:

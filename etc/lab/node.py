@@ -26,6 +26,7 @@ class Node:
     def __init__(self, prefix: str, number: int, directory: Path, datapath: str) -> None:
         self.name = f"n{number}"
         self.namespace = f"{prefix}-{self.name}"
+        self.service_namespace = f"{self.namespace}-service"
         self.directory = directory
         self.ovs = OpenVSwitch(self.namespace, directory / "ovs", datapath)
         self.agent: Process | None = None
@@ -62,6 +63,7 @@ class Node:
             "ovsdb": self.ovs.database,
             "integration_bridge": INTEGRATION_BRIDGE,
             "datapath_type": self.ovs.datapath,
+            "service_namespace": self.service_namespace,
             "physical_network": [f"{name}:{nic}" for name, nic in self.nics.items()],
             "controller": f"tcp:{CONTROL_ADDRESS.ip}:{OPENFLOW_PORT}",
             "api_url": control.url,
@@ -72,7 +74,7 @@ class Node:
         write_ini(config, {"agent": settings})
         command = [sys.executable, "-m", "agent", "--config-file", str(config)]
         log = self.directory / "agent.log"
-        self.agent = start(f"agent of {self.name}", netns.command(self.namespace, command), log, cwd=PROJECT_ROOT)
+        self.agent = start(f"agent of {self.name}", netns.joined(self.namespace, command), log, cwd=PROJECT_ROOT)
 
     def stop_agent(self) -> None:
         if self.agent:

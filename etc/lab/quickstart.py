@@ -122,6 +122,7 @@ It is yours until Ctrl-C. All files: {lab.directory}
                               {lab.directory}/{node.name}/on trunkline plug vm --namespace {lab.prefix}-vm
                               ip netns exec {lab.prefix}-vm udhcpc -i eth0 -f -q
   inside a VM                 ip netns exec {vm.namespace} ping {FAR_HOST.ip}
+  what it is told of itself   ip netns exec {vm.namespace} curl -s http://169.254.169.254/latest/meta-data/
   the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
   on a node                   {lab.directory}/{node.name}/on ovs-vsctl show
                               {lab.directory}/{node.name}/on ovs-ofctl -O OpenFlow14 dump-flows br-int

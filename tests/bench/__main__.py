@@ -14,6 +14,7 @@ from tests.bench import (
     flood,
     groups,
     leases,
+    metadata,
     nat,
     perfdhcp,
     plug,
@@ -40,6 +41,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "groups": groups.run,
     "rules": rules.run,
     "flood": flood.run,
+    "metadata": metadata.run,
 }
 
 

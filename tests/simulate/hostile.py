@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from flows.packet import Packet, packet
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, carrier_address, node_mac
+from flows.pipeline import GATEWAY_MAC, METADATA_ADDRESS, ROUTED_GROUP_MAC, carrier_address, node_mac
 from flows.protocols import ETH_ARP, ETH_IP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
 from tests.simulate.cloud import BROADCAST, NEXT_HOP, SERVER, VMS, Vm, ip, world
 
@@ -29,7 +29,8 @@ _ADDRESSES = [vm.ip for vm in VMS] + [carrier_address(vm.key) for vm in VMS]
 _ADDRESSES += [SERVER, ip("203.0.113.11"), ip("203.0.113.12")]
 _ADDRESSES += [int(held.address) for node in world().nodes.values() for held in node.gateways]
 _ADDRESSES += [ip(text) for text in ("0.0.0.0", "255.255.255.255", "10.20.0.255", "10.21.0.99", "224.0.0.1")]
-_L4 = [0, 53, 67, 68, 4000]
+_ADDRESSES.append(METADATA_ADDRESS)
+_L4 = [0, 53, 67, 68, 80, 4000]
 # field -> interesting values, bits
 _FIELDS: dict[str, tuple[list[int], int]] = {
     "eth_src": (_MACS, 48),

@@ -9,9 +9,9 @@ from functools import cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.fabric import Fabric, Journey
+from flows.fabric import Delivery, Fabric, Journey
 from flows.packet import Packet
-from flows.pipeline import GATEWAY_MAC, node_mac
+from flows.pipeline import GATEWAY_MAC, SERVICE_MAC, SERVICE_OFPORT, carrier_address, node_mac
 from flows.protocols import ETH_ARP, ETH_IP
 from flows.simulate import Reason
 from tests.simulate.cloud import EXTERNAL_PHYSNET, EXTERNAL_UPLINK, SERVER, UPLINK, VMS, Vm, fabric, ip, send, world
@@ -32,10 +32,21 @@ def honest(sender: Vm, sent: Packet) -> bool:
     return sent["eth_type"] == ETH_IP and (sent["ip_src"] == sender.ip or dhcp)
 
 
+def to_relay(delivery: Delivery) -> bool:
+    return delivery.ofport == SERVICE_OFPORT
+
+
 def no_packet_reaches_another_project(sender: Vm, sent: Packet, journey: Journey) -> None:
     by_place = {(vm.node, vm.ofport): vm for vm in VMS}
-    receivers = {by_place[delivery.node, delivery.ofport].network for delivery in journey.delivered}
-    assert receivers <= _REACHABLE[sender.network]
+    places = {(delivery.node, delivery.ofport) for delivery in journey.delivered if not to_relay(delivery)}
+    assert {by_place[place].network for place in places} <= _REACHABLE[sender.network]
+
+
+def the_relay_knows_who_asks(sender: Vm, sent: Packet, journey: Journey) -> None:
+    for delivery in filter(to_relay, journey.delivered):
+        assert delivery.node == sender.node and honest(sender, sent)
+        assert delivery.packet["ip_src"] == carrier_address(sender.key)
+        assert (delivery.packet["eth_dst"], delivery.packet["tcp_dst"]) in {(SERVICE_MAC, 53), (SERVICE_MAC, 80)}
 
 
 def lies_about_the_sender_never_leave_the_port(sender: Vm, sent: Packet, journey: Journey) -> None:
@@ -68,7 +79,8 @@ def every_drop_has_a_name(sender: Vm, sent: Packet, journey: Journey) -> None:
 
 def routed_once_means_one_off_the_ttl(sender: Vm, sent: Packet, journey: Journey) -> None:
     for delivery in journey.delivered:
-        if sent["eth_type"] == ETH_IP and (delivery.node, delivery.ofport) != (sender.node, sender.ofport):
+        elsewhere = (delivery.node, delivery.ofport) != (sender.node, sender.ofport)
+        if sent["eth_type"] == ETH_IP and elsewhere and not to_relay(delivery):
             assert delivery.packet["nw_ttl"] == sent["nw_ttl"] - (sent["eth_dst"] == GATEWAY_MAC)
 
 
@@ -89,6 +101,7 @@ def only_the_nodes_own_addresses_leave_for_the_outside(sender: Vm, sent: Packet,
 
 LAWS = (
     no_packet_reaches_another_project,
+    the_relay_knows_who_asks,
     lies_about_the_sender_never_leave_the_port,
     the_anycast_mac_is_never_a_source_on_the_wire,
     gateway_requests_and_claims_never_cross_the_uplink,

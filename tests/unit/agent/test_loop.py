@@ -26,7 +26,7 @@ CONFIG = AgentConfig(
 def test_a_round_that_fails_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    agent = loop.Agent(CONFIG, Waker(), None)  # type: ignore[arg-type]
+    agent = loop.Agent(CONFIG, Waker(), None, None)  # type: ignore[arg-type]
     rounds: list[float] = []
 
     def step(self: loop.Agent) -> float:

@@ -40,6 +40,10 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/ports/{moving}/bindings", {"node": "n3"}, {"admin"}),
     ("PUT", "/v1/ports/{moving}/bindings/n3/activate", None, {"admin"}),
     ("DELETE", "/v1/ports/{moving}/bindings/n3", None, {"admin"}),
+    ("GET", "/v1/ports/{port}/metadata", None, {"admin", "member-a", "reader"}),
+    ("PATCH", "/v1/ports/{port}/metadata", {"availability_zone": "x"}, {"admin", "member-a"}),
+    ("GET", "/v1/nodes/n2/metadata/{moving_key}/latest", None, {"admin", "agent"}),
+    ("POST", "/v1/nodes/n2/metadata/{moving_key}/openstack/latest/password", {"any": "thing"}, {"agent"}),
     ("GET", "/v1/nodes", None, {"admin", "reader"}),
     ("GET", "/v1/nodes/n1", None, {"admin", "reader"}),
     ("DELETE", "/v1/nodes/n1", None, {"admin"}),
@@ -119,12 +123,14 @@ def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def _furnish(world: World) -> dict[str, str]:
     own = world.network(project_id="a")["id"]
+    moving = world.moving(own, "n2", "n3")
     names = {
         "own": own,
         "spare": world.network(project_id="a", subnets=[{"cidr": "10.8.0.0/24"}])["id"],
         "free": world.network(assignable=True, subnets=[{"cidr": "10.9.0.0/24"}])["id"],
         "port": world.port(own)["id"],
-        "moving": world.moving(own, "n2", "n3")["id"],
+        "moving": moving["id"],
+        "moving_key": moving["key"],
     }
     world.node()
     external = world.external()["id"]

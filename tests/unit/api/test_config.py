@@ -76,6 +76,10 @@ level = DEBUG
         ("[dhcp]\nlease_time = 1h\n", "lease_time"),
         ("[dhcp]\nlease_time = 0\n", "lease_time"),
         ("[gateway]\nrelease_delay = -1\n", "release_delay"),
+        ("[metadata]\nnova_url = nova:8775\n", "nova_url"),
+        ("[metadata]\nnova_url = http://192.0.2.1:8775\n", "shared_secret"),
+        ("[metadata]\nvendor_data = /nonexistent.json\n", "/nonexistent.json"),
+        ("[metadata]\nrate = 0\n", "rate"),
         ("[vlan]\nrange = 4000:100\n", "[vlan] range"),
         ("[vlan]\nrange = 1:4095\n", "[vlan] range"),
         ("[vlan]\nrange = 100-200\n", "[vlan] range"),
@@ -95,6 +99,20 @@ def test_mistake_is_one_line_and_exit_code_2(
     assert message.startswith("trunkline-controller: ") and message.count("\n") == 1
     assert says in message
     assert "t0ken" not in message
+
+
+def test_metadata(tmp_path: Path) -> None:
+    vendor_data = tmp_path / "vendor.json"
+    vendor_data.write_text('{"cloud-init": "#cloud-config"}')
+    text = f"[metadata]\nvendor_data = {vendor_data}\nnova_url = https://nova.example:8775/\nshared_secret = t0ken\n"
+    loaded = load(tmp_path, text)
+    assert loaded.metadata.defaults.vendor_data == {"cloud-init": "#cloud-config"}
+    assert loaded.metadata.nova is not None
+    assert (loaded.metadata.nova.url, loaded.metadata.nova.secret) == ("https://nova.example:8775/", "t0ken")
+    assert "t0ken" not in repr(loaded)
+    vendor_data.write_text("[]")
+    with pytest.raises(SystemExit):
+        load(tmp_path, text)
 
 
 def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:

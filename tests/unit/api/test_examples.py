@@ -47,6 +47,7 @@ def test_each_line_is_taken_and_no_kind_of_object_is_left_out(world: World) -> N
                 made = reply.json[kind]
                 known["OUTSIDE" if made.get("external") else word] = made["id"]
                 if kind == "port":  # what moves has to be somewhere first
+                    known["KEY"] = str(made["key"])
                     shown = {"serial": 1, "uplinks": {}, "interfaces": [{"iface_id": made["id"], "ofport": 7}]}
                     world.ok("PUT", "/v1/nodes/n1/interfaces", shown, "agent")
     told = {path.split("/")[2] for path in world.ok("GET", "/v1")["paths"] if path.startswith("/v1/")}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from controller.api import address_models, floating_ip_models, models, quotas, security_group_models
+from controller.api import address_models, floating_ip_models, models, port_metadata, quotas, security_group_models
 from tests.unit.api.world import World
 
 ARABIC = str.maketrans("0123456789", "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669")
@@ -100,6 +100,7 @@ RULE = {
     "log": True,
     "description": "web",
 }
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDmv7nzVzvdf9sxNXnzFHgXlQtsnrbfMAPG4qTtBHRsj alice@desk"
 QUOTAS = ("floating_ips", "security_groups", "security_group_rules", "address_pairs", "networks", "ports", "fixed_ips")
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
@@ -127,6 +128,18 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
     ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
     ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
     ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("PATCH", "ports/PORT/metadata"): (
+        port_metadata.MetadataUpdate,
+        {
+            "public_keys": {"alice": PUBLIC_KEY},
+            "user_data": "IyEvYmluL3NoCg==",
+            "vendor_data": {"cloud-init": "#cloud-config"},
+            "meta": {"role": "web"},
+            "availability_zone": "az1",
+            "instance_type": "m1.small",
+            "password": None,
+        },
+    ),
     ("POST", "address-plans"): (
         address_models.PlanIn,
         {
@@ -294,6 +307,17 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         name: junk - {"empty"} if name == "device_id" else junk for name, junk in PORTS.items() if name not in ALONE
     },
     ("PATCH", "ports/PORT"): PORTS,
+    ("PATCH", "ports/PORT/metadata"): {
+        "public_keys": {"empty object"},
+        "user_data": {"null", "empty", "long"},
+        "vendor_data": {"null", "empty object"},
+        "vendor_data.cloud-init": set(JUNK) - {"NUL"},
+        "meta": {"empty object"},
+        "meta.role": {"empty", *TEXT},
+        "availability_zone": {"empty", *TEXT},
+        "instance_type": {"empty", *TEXT},
+        "password": {"null"},
+    },
     # what the plan itself gets wrong is no mistake of form: it is answered with the problems
     ("POST", "address-plans"): {
         "entries.network": TEXT,
@@ -347,6 +371,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
 }
 # Sound, but not together with another field of the body, which is named.
 ELSEWHERE = {
+    ("PATCH", "ports/PORT/metadata", "vendor_data.cloud-init", "NUL"): "vendor_data",
     ("POST", "networks", "gateway_mode", "null"): "subnets.0.gateway",
     ("POST", "networks", "project_id", "null"): "subnets.0.cidr",
     ("POST", "networks?many", "gateway_mode", "null"): "subnets.0.gateway",

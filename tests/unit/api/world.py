@@ -16,6 +16,7 @@ from controller import compat
 from controller.api.auth import parse_credentials
 from controller.api.services import Services
 from controller.config import ControllerConfig
+from controller.metadata.service import MetadataService, MetadataSettings
 from controller.store import Store
 from controller.store.address_specs import HoldPolicy
 from controller.store.quota_specs import Limits
@@ -91,6 +92,11 @@ class World:
         self.disconnected: set[str] = set()
         self.datapaths: dict[int, Any] = {}
         self._snapshot: Snapshot = self.store.load_snapshot()
+        registry = CollectorRegistry()
+        self.now = 0.0  # by which machines are allowed more requests for metadata
+        self.metadata = MetadataService(
+            self.store, lambda: self._snapshot, MetadataSettings(), registry, lambda: self.now
+        )
         self.services = Services(
             store=self.store,
             snapshot=lambda: self._snapshot,
@@ -114,6 +120,7 @@ class World:
                 history_days=0,
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
+                metadata=MetadataSettings(),
                 limits=Limits(),
                 project_physical_network="physnet1",
                 holds=HoldPolicy(),
@@ -121,7 +128,8 @@ class World:
                 log_level="INFO",
                 connection_sample=1,
             ),
-            registry=CollectorRegistry(),
+            metadata=self.metadata,
+            registry=registry,
             datapaths=lambda: self.datapaths,
         )
         self.app = make_app(self.services)

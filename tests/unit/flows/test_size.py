@@ -10,13 +10,13 @@ from flows.snapshot import Snapshot
 from tests.ipv6_world import with_address, with_subnet
 from tests.world import NODES, network, networks, node, port, subnet
 
-PER_LOCAL_PORT = 19
-PER_UNFILTERED_PORT = 18
+PER_LOCAL_PORT = 22
+PER_UNFILTERED_PORT = 21
 PER_NETWORK = 26
 PER_NETWORK_ROUTED_TO = 14
 PER_SUBNET = 4
 PER_ADDRESS = 4
-PER_GATEWAY = 7
+PER_GATEWAY = 8
 PER_NARROW_NETWORK = 2
 PER_WAY_OUT = 13
 PER_OTHER_WAY_OUT = 5

@@ -120,7 +120,7 @@ def test_an_empty_free_option_takes_the_option_away() -> None:
 )
 def test_host_name(name: str, expected: bytes) -> None:
     held = model.cloud(ports=(model.port(hostname=name),))
-    assert offer(held, b"\x0c").option(12) == expected == option.host_name(name)
+    assert offer(held, b"\x0c").option(12) == expected
     assert len(expected) <= 63
 
 
@@ -135,11 +135,18 @@ def test_domain_with_final_dot() -> None:
     assert offer(with_network(dns_domain="a.b."), ALL).option(119) == b"\x01a\x01b\x00"
 
 
+METADATA_BY = (HostRoute(IPv4Network("169.254.0.0/16"), IPv4Address("10.0.0.9")),)
+"""The operator's own way to the metadata address, where the nodes are no router."""
+
+
 @pytest.mark.parametrize(
     ("mode", "routes", "coded"),
     [
         (GatewayMode.SHARED, ROUTES[:1], "0cac10 0a000009 00 0a000001"),
-        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009"),
+        (GatewayMode.NONE, ROUTES[:1], "0cac10 0a000009 1ea9fea9fc 00000000"),
+        (GatewayMode.NONE, (), "1ea9fea9fc 00000000"),
+        (GatewayMode.EXTERNAL, (), "1ea9fea9fc 00000000 00 0a000001"),
+        (GatewayMode.NONE, METADATA_BY, "10a9fe 0a000009"),
         (GatewayMode.SHARED, (HostRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.9")),), "00 0a000009"),
         (GatewayMode.SHARED, (), ""),
     ],
@@ -147,6 +154,12 @@ def test_domain_with_final_dot() -> None:
 def test_classless_routes(mode: GatewayMode, routes: tuple[HostRoute, ...], coded: str) -> None:
     held = with_network(mode, subnets=(model.subnet(mode, host_routes=routes),))
     assert offer(held, ALL, mode).option(121) == bytes.fromhex(coded.replace(" ", ""))
+
+
+def test_a_machine_that_is_no_vm_gets_no_route_to_what_nodes_offer_vms() -> None:
+    held = model.cloud(ports=(model.port(GatewayMode.NONE, binding=None),))
+    port, network = held.ports["port-none"], held.networks["net-none"]
+    assert option.CLASSLESS_ROUTES not in option.payloads(port, network, network.subnets[0], None)
 
 
 def test_lease_without_end_has_no_renewal() -> None:
