@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from controller.packet_in.gateways import router_among
-from flows.model import ROUTED_MODES, FixedIp, Ipv6Subnet, Network, Node, Port, Subnet
+from flows.model import FixedIp, Ipv6Subnet, Network, Node, Port, Subnet
 from flows.pipeline import GATEWAY_LINK_LOCAL
 
 Document = dict[str, Any]
@@ -60,7 +60,7 @@ def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -
         for subnet in (network.subnet(fixed_ip.subnet_id),)
     )
     ipv6_subnets = {subnet.id: subnet for subnet in network.ipv6_subnets}
-    nodes_route = IPv6Address(GATEWAY_LINK_LOCAL) if network.gateway_mode in ROUTED_MODES else None
+    nodes_route = IPv6Address(GATEWAY_LINK_LOCAL) if network.routed else None
     ipv6 = tuple(
         Ipv6(fixed_ip.address, subnet, subnet.gateway or nodes_route)
         for fixed_ip in port.ipv6_addresses

@@ -64,7 +64,6 @@ ND_HOP_LIMIT: Final = 255  # what no router has passed on (RFC 4861, 3.1)
 DHCPV6_CLIENT_PORT: Final = 546
 DHCPV6_SERVER_PORT: Final = 547
 
-
 # TCP ports of the services that end on the node: DNS (RFC 7766), HTTP (RFC 9110)
 DNS_PORT: Final = 53
 HTTP_PORT: Final = 80
