@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Delivery, Fabric
-from flows.model import GatewayMode, Ipv6FixedIp, Ipv6Mode, NetworkChange, PortChange
+from flows.ir import Meter
+from flows.model import Bandwidth, GatewayMode, Ipv6FixedIp, Ipv6Mode, NetworkChange, PortChange, Qos
 from flows.packet import Packet
 from flows.pipeline import GATEWAY_MAC
 from flows.protocols import (
@@ -277,6 +278,23 @@ def test_a_port_without_port_security_sends_from_any_address_but_is_no_router() 
         assert send6(BLUE_1, sent, through).delivered == (Delivery("n2", BLUE_2.ofport, sent),)
     assert send6(BLUE_1, BLUE_1.solicits(GATEWAY), through).delivered[0].packet["nd_tll"] == GATEWAY_MAC
     assert dropped(BLUE_1, SPOOFED["is a router"][0], through) is Rule.DROP_ROUTER_ADVERTISEMENT
+
+
+@pytest.mark.parametrize("port_security", [True, False])
+def test_neighbour_discovery_is_not_counted_to_a_ports_rate(port_security: bool) -> None:
+    limits = Qos(Bandwidth(10_000, 4000), Bandwidth(10_000, 4000))
+    limited = replace(world6().ports["port-20"], qos=limits, port_security=port_security)
+    through = Fabric.of(world6().apply(9, [PortChange(limited.id, limited)]))
+
+    def metered(sender: Host, sent: Packet) -> bool:
+        hops = send6(sender, sent, through).hops
+        return any(isinstance(it, Meter) for hop in hops for step in hop.result.steps if step.flow
+                   for it in step.flow.actions)  # fmt: skip
+
+    unicast = {"eth_dst": BLUE_2.mac, "ipv6_dst": BLUE_2.ip}
+    assert metered(BLUE_1, BLUE_1.udp(BLUE_2.ip, BLUE_2.mac)) and metered(BLUE_2, BLUE_2.udp(BLUE_1.ip, BLUE_1.mac))
+    assert not metered(BLUE_1, BLUE_1.solicits(BLUE_2.ip, **unicast))
+    assert not metered(BLUE_2, BLUE_2.advertises(BLUE_2.ip, eth_dst=BLUE_1.mac, ipv6_dst=BLUE_1.ip))
 
 
 def test_a_group_is_heard_by_its_network_alone() -> None:

@@ -104,6 +104,8 @@ def test_a_hop_limit_that_is_used_up() -> None:
         ((node, punt),) = send6(BLUE_1, BLUE_1.udp(to, nw_ttl=1)).punts
         assert (node, punt.rule, punt.key) == ("n1", Rule.PUNT_HOP_LIMIT, 2)
     assert drop_of(send6(BLUE_1, BLUE_1.udp(BLUE2_1.ip, nw_ttl=0))) == (Rule.DROP_TTL_EXPIRED, Reason.RULE)
+    last = fabric6().send("n1", EXTERNAL_UPLINK, OUTSIDE.udp(BLUE_1.ip, node_mac(1), nw_ttl=1))
+    assert drop_of(last) == (Rule.DROP_TTL_EXPIRED, Reason.RULE)
 
 
 def test_larger_than_the_network_that_it_goes_to() -> None:

@@ -15,7 +15,7 @@ WANTED = {
     "L1",
     "X4",
     "X6",
-    *(f"J{number}" for number in range(1, 5)),
+    *(f"J{number}" for number in range(1, 9)),
     *(f"G{number}" for number in (2, 4, 5, 6, 7, 8, 9)),
     *(f"A{number}" for number in (1, 2, 3, 4, 6, 7, 8, 10, 13)),
     *(f"B{number}" for number in range(1, 29)),
