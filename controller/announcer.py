@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 import eventlet
@@ -13,9 +13,10 @@ import structlog
 
 from controller.claims import Claim
 from controller.green import Signal
-from controller.packet_in import neighbours
+from controller.packet_in import nd, neighbours
 from controller.packet_in.outputs import Output
 from controller.session_counters import Counters
+from flows.model import Family
 from flows.pipeline import gateway_node_mac, node_mac
 from flows.snapshot import Snapshot
 
@@ -98,5 +99,9 @@ class Announcer:
         if uplink is None:
             return False
         mac = gateway_node_mac(node.key) if network.single else node_mac(node.key)
-        forms = neighbours.announcement(mac, IPv4Address(claim.address), network.segment)
+        forms: tuple[bytes, ...]
+        if claim.family is Family.IPV6:
+            forms = (nd.announcement(mac, IPv6Address(claim.address), network.segment),)
+        else:
+            forms = neighbours.announcement(mac, IPv4Address(claim.address), network.segment)
         return all([self._send(name, Output(uplink, frame)) for frame in forms])

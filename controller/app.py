@@ -24,7 +24,8 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import arrivals, audit, background, config, gateway_watch, holders, logs
+from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, logs
+from controller.advertiser import Advertiser
 from controller.announcer import Announcer
 from controller.api import stats
 from controller.api.gate import make_app
@@ -84,11 +85,12 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         unresolved = Unresolved(self.counters.packet_in_outcomes)
         self._resolver = Resolver(unresolved, self.keeper.snapshot, lambda *packet: self.sessions.send(*packet))
         self._mutes = Mutes(self.keeper.snapshot)
+        dhcp = DhcpServer(single_default_gateway=settings.single_default_gateway)
         name_server, forwarder = build_dns(settings.dns)
         self._packet_in_services = PacketInServices(
             snapshot=self.keeper.snapshot,
             leases=self._leases,
-            dhcp=DhcpServer(single_default_gateway=settings.single_default_gateway),
+            dhcp=dhcp,
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
@@ -108,6 +110,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.keeper.attach(self.sessions)
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
+        self._advertiser = Advertiser(
+            self.keeper.snapshot, self.sessions.live, self.sessions.send, dhcp.leads_out, self.counters
+        )
+        self.keeper.tell(self._advertiser.changed)
         self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
         self._holders = Holders(
             self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
@@ -176,6 +182,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(self._neighbours.run, self.counters),
             eventlet.spawn(self._resolver.run, self.counters),
             eventlet.spawn(self._announcer.run, self.counters),
+            eventlet.spawn(self._advertiser.run),
+            eventlet.spawn(every, advertiser.TICK, self._advertiser.look, self.counters),
             eventlet.spawn(self._arrivals.run, self.counters),
             eventlet.spawn(self._holders.run, self.counters),
             eventlet.spawn(every, holders.TELL_PERIOD, self._holders.tell, self.counters),

@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 
 import eventlet
 import structlog
 
 from controller.green import Signal
-from controller.packet_in import neighbours
 from controller.packet_in.leases import LeaseEvent, LeaseLog
-from controller.packet_in.unresolved import asking_address
+from controller.packet_in.unresolved import question
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
 from flows.model import Neighbour, Network, Node
-from flows.pipeline import node_mac
 from flows.snapshot import Snapshot
+from flows.view import View
 
 LEASE_PERIOD: Final = 1.0
 SETTLE_PERIOD: Final = 0.2
@@ -42,11 +41,15 @@ REFRESH_PERIOD: Final = 30.0
 Place = tuple[str, IPv4Address]
 """An external network's id, and an address on it."""
 
+_Hop = tuple[str, str, IPv4Address | IPv6Address]  # of which node, on which network
+
 
 class Store(Protocol):
     """The part of the store that is written to here."""
 
-    def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]: ...
+    def learn_neighbour(
+        self, node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str
+    ) -> Written[bool]: ...
 
     def end_holds(self) -> int: ...
 
@@ -86,13 +89,12 @@ class LeaseWriter:
         self._leases = leases
         self._store = store
         self._snapshot = snapshot
-        self._unwritten: dict[tuple[int, str], LeaseEvent] = {}
+        self._unwritten: dict[object, LeaseEvent] = {}
 
     def write(self) -> None:
         for event in self._leases.drain():
-            key = (event.port_key, event.state.value)
-            self._unwritten.pop(key, None)
-            self._unwritten[key] = event
+            self._unwritten.pop(event.about, None)
+            self._unwritten[event.about] = event
         if self._unwritten:
             batch = dict(self._unwritten)
             self._store.record_leases(list(self._records(batch.values())))
@@ -147,17 +149,20 @@ def forget_history(store: Store, days: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """What a node has to resolve: `address` on an external network. `source` is whom the question is from."""
+    """What a node has to resolve: `address` on an external network."""
 
     node: Node
     network: Network
-    address: IPv4Address
-    source: IPv4Address
+    address: IPv4Address | IPv6Address
     ofport: int
 
 
-def next_hops(snapshot: Snapshot, node: Node, floating: Iterable[Place] = ()) -> Iterator[NextHop]:
-    """The routers of what a node has on external networks: SNAT addresses, and the `floating` IPs that it serves."""
+def next_hops(
+    snapshot: Snapshot, node: Node, floating: Iterable[Place] = (), ipv6: Iterable[str] = ()
+) -> Iterator[NextHop]:
+    """The routers of what a node has on external networks: SNAT addresses, and the `floating` IPs that it serves; and
+    those of the external networks by which IPv6 leaves it.
+    """
     held: dict[str, list[IPv4Address]] = {}
     for network_id, address in (*((one.network_id, one.address) for one in node.snat_addresses), *floating):
         held.setdefault(network_id, []).append(address)
@@ -168,8 +173,13 @@ def next_hops(snapshot: Snapshot, node: Node, floating: Iterable[Place] = ()) ->
             continue
         for subnet in network.subnets:
             if subnet.gateway is not None and any(address in subnet.cidr for address in addresses):
-                source = asking_address(node, network, subnet.gateway)
-                yield NextHop(node, network, subnet.gateway, source, ofport)
+                yield NextHop(node, network, subnet.gateway, ofport)
+    for network_id in ipv6:
+        network = snapshot.networks[network_id]
+        ofport = node.uplink(network.physical_network)
+        gateways = (subnet.gateway for subnet in network.ipv6_subnets if subnet.gateway is not None)
+        if ofport is not None:
+            yield from (NextHop(node, network, gateway, ofport) for gateway in gateways)
 
 
 class FloatingPlaces:
@@ -192,33 +202,54 @@ class FloatingPlaces:
         return self._places.get(node, ())
 
 
+class WaysOut:
+    """By which external networks IPv6 leaves each node, looked up once for each snapshot."""
+
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._networks: dict[str, set[str]] = {}
+
+    def of(self, snapshot: Snapshot, node: str) -> Iterable[str]:
+        if snapshot is not self._snapshot:
+            self._snapshot, self._networks = snapshot, {}
+            for name, network_id in snapshot.presence:
+                known = snapshot.nodes.get(name)
+                outside = None if known is None else View(snapshot, known).way_out_ipv6(snapshot.networks[network_id])
+                if outside is not None:
+                    self._networks.setdefault(name, set()).add(outside.id)
+        return sorted(self._networks.get(node, ()))
+
+
 class NeighbourWatch:
-    """Asks for next hops by ARP and takes what is learned to the store: at once while unresolved, then now and then."""
+    """Asks for next hops, by ARP or ND, and takes what is learned to the store: at once while unresolved, then now and
+    then.
+    """
 
     def __init__(self, store: Store, snapshot: Callable[[], Snapshot], live: Callable[[], Iterable[Sender]]) -> None:
         self._store = store
         self._snapshot = snapshot
         self._live = live
-        self._asked: dict[tuple[str, str, IPv4Address], float] = {}
-        self._news: dict[tuple[str, str, IPv4Address], str] = {}
+        self._asked: dict[_Hop, float] = {}
+        self._news: dict[_Hop, str] = {}
         self._floating = FloatingPlaces()
+        self._ways_out = WaysOut()
         self._heard = Signal()
 
     def ask(self) -> None:
         """Sends the requests that are due."""
         snapshot, now = self._snapshot(), time.monotonic()
-        asked: dict[tuple[str, str, IPv4Address], float] = {}
+        asked: dict[_Hop, float] = {}
         for session in self._live():
             node = snapshot.nodes.get(session.node or "")
             if node is None:
                 continue
-            for hop in next_hops(snapshot, node, self._floating.of(snapshot, node.name)):
+            places = self._floating.of(snapshot, node.name), self._ways_out.of(snapshot, node.name)
+            for hop in next_hops(snapshot, node, *places):
                 key = (hop.node.name, hop.network.id, hop.address)
                 last = self._asked.get(key)
                 resolved = hop.node.neighbour(hop.network.id, hop.address) is not None
                 if last is None or not resolved or now - last >= REFRESH_PERIOD:
-                    frame = neighbours.request(node_mac(hop.node.key), hop.source, hop.address, hop.network.segment)
-                    session.send_packet(hop.ofport, frame)
+                    session.send_packet(hop.ofport, question(hop.node, hop.network, hop.address))
                     last = now
                 asked[key] = last
         self._asked = asked

@@ -1,5 +1,5 @@
-"""One owner on the wire: a node answers for a floating IP, or as a network's gateway node, only when the node that did
-before has confirmed that it stopped, or has had its time.
+"""One owner on the wire: a node answers for a floating IP, for an IPv6 address of a VM, or as a network's gateway node,
+only when the node that did before has confirmed that it stopped, or has had its time.
 
 Everything else of a change goes at once. What has to wait is left out of what a node is sent, and out of the digest
 that is stamped with it, until nothing stands against it.
@@ -14,12 +14,18 @@ from typing import Final, NamedTuple
 from flows.diff import Delta
 from flows.digest import flow_digest
 from flows.ir import Flow
+from flows.model import Family
 from flows.rules import Rule, cookie
 
 HANDOVER: Final = 1.0
 """Seconds that the new owner of an address waits for the old one at most."""
 
-_RULES: Final = frozenset(cookie(rule) >> 32 for rule in (Rule.FLOATING_ARP, Rule.GATEWAY_NODE_ARP))
+# rule -> what its match has the address in, and the address's family
+_CLAIMING: Final = {
+    cookie(Rule.FLOATING_ARP) >> 32: ("arp_tpa", Family.IPV4),
+    cookie(Rule.GATEWAY_NODE_ARP) >> 32: ("arp_tpa", Family.IPV4),
+    cookie(Rule.PROXY_ND) >> 32: ("nd_target", Family.IPV6),
+}
 
 
 class Claim(NamedTuple):
@@ -27,13 +33,16 @@ class Claim(NamedTuple):
 
     network_key: int
     address: int
+    family: Family = Family.IPV4
 
 
 def claim_of(flow: Flow) -> Claim | None:
-    if flow.cookie >> 32 not in _RULES:
+    claiming = _CLAIMING.get(flow.cookie >> 32)
+    if claiming is None:
         return None
     fields = {name: value for name, value, _ in flow.match}
-    return Claim(fields["metadata"], fields["arp_tpa"])
+    name, family = claiming
+    return Claim(fields["metadata"], fields[name], family)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,24 @@
 """What a VM is configured with before it has any network: for a config drive, or an image that is written to.
 
 Two forms of one thing: OpenStack's network_data.json (as Nova's API reference describes it) and cloud-init's network
-config version 2. On a network with DHCP both say just that.
+config version 2. On a network with DHCP both say just that, and how the VM comes by its IPv6 addresses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from controller.packet_in.gateways import router_among
-from flows.model import FixedIp, Network, Node, Port, Subnet
+from flows.model import FixedIp, Ipv6Subnet, Network, Node, Port, Subnet
+from flows.pipeline import GATEWAY_LINK_LOCAL
 
 Document = dict[str, Any]
 
 _ANYWHERE = "0.0.0.0"
+_ANYWHERE_IPV6 = "::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Ipv6:
+    """One IPv6 address of an interface with what belongs to its subnet."""
+
+    address: IPv6Address
+    subnet: Ipv6Subnet
+    router: IPv6Address | None
+
+
+@dataclass(frozen=True, slots=True)
 class Interface:
     """A port as its VM sees it. `name` is what the VM is to call it."""
 
@@ -44,6 +55,7 @@ class Interface:
     port: Port
     network: Network
     addresses: tuple[Address, ...]
+    ipv6: tuple[Ipv6, ...]
 
 
 def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -> Interface:
@@ -55,7 +67,14 @@ def interface(index: int, port: Port, network: Network, nodes: Iterable[Node]) -
         for fixed_ip in port.fixed_ips
         for subnet in (network.subnet(fixed_ip.subnet_id),)
     )
-    return Interface(f"eth{index}", port, network, found)
+    ipv6_subnets = {subnet.id: subnet for subnet in network.ipv6_subnets}
+    nodes_route = IPv6Address(GATEWAY_LINK_LOCAL) if network.routed else None
+    ipv6 = tuple(
+        Ipv6(fixed_ip.address, subnet, subnet.gateway or nodes_route)
+        for fixed_ip in port.ipv6_addresses
+        for subnet in (ipv6_subnets[fixed_ip.subnet_id],)
+    )
+    return Interface(f"eth{index}", port, network, found, ipv6)
 
 
 def network_data(interfaces: Sequence[Interface]) -> Document:
@@ -82,6 +101,9 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
         }
         if each.network.dhcp:
             networks.append(dynamic)
+            modes = dict.fromkeys(it.subnet.mode for it in each.ipv6)
+            for position, mode in enumerate(modes, start=1):
+                networks.append(dynamic | {"id": f"{each.name}-{position}", "type": f"ipv6_{mode}"})
             continue
         for position, address in enumerate(each.addresses):
             servers = [{"type": "dns", "address": str(server)} for server in address.servers]
@@ -97,7 +119,28 @@ def network_data(interfaces: Sequence[Interface]) -> Document:
                     "services": servers,
                 }
             )
+        for position, ipv6 in enumerate(each.ipv6, start=len(each.addresses)):
+            servers = [{"type": "dns", "address": str(server)} for server in ipv6.subnet.dns_servers]
+            services += [server for server in servers if server not in services]
+            networks.append(
+                dynamic
+                | {
+                    "id": f"{each.name}-{position}",
+                    "type": "ipv6",
+                    "ip_address": str(ipv6.address),
+                    "netmask": str(ipv6.subnet.cidr.netmask),
+                    "routes": _ipv6_routes(each, ipv6),
+                    "services": servers,
+                }
+            )
     return {"links": links, "networks": networks, "services": services}
+
+
+def _ipv6_routes(each: Interface, ipv6: Ipv6) -> list[Document]:
+    """An interface's first address brings the routes."""
+    if ipv6.router is None or ipv6 is not each.ipv6[0]:
+        return []
+    return [{"network": _ANYWHERE_IPV6, "netmask": _ANYWHERE_IPV6, "gateway": str(ipv6.router)}]
 
 
 def network_config(interfaces: Sequence[Interface]) -> Document:
@@ -112,19 +155,25 @@ def _ethernet(each: Interface) -> Document:
         "mtu": each.network.mtu,
     }
     if each.network.dhcp:
-        return document | {"dhcp4": True}
+        # it asks by DHCPv6 as far as the router says so (RFC 4861, 4.2)
+        return document | {"dhcp4": True} | ({"dhcp6": True, "accept-ra": True} if each.ipv6 else {})
     routes = [
         # not "default", which cloud-init itself refuses with all of the document; only netplan knows it
         {"to": f"{network}/{prefix}", "via": gateway}
         for position, address in enumerate(each.addresses)
         for network, prefix, gateway in _routes(address, position)
     ]
-    servers = list(dict.fromkeys(str(one) for address in each.addresses for one in address.servers))
+    routes += [{"to": "::/0", "via": route["gateway"]} for ipv6 in each.ipv6 for route in _ipv6_routes(each, ipv6)]
+    listed = [it.servers for it in each.addresses] + [it.subnet.dns_servers for it in each.ipv6]
+    servers = list(dict.fromkeys(str(server) for one in listed for server in one))
     domain = each.network.dns_domain
     resolving = ({"addresses": servers} if servers else {}) | ({"search": [domain]} if domain else {})
     return document | {
         "dhcp4": False,
-        "addresses": [f"{address.fixed_ip.address}/{address.subnet.cidr.prefixlen}" for address in each.addresses],
+        "addresses": [
+            *(f"{address.fixed_ip.address}/{address.subnet.cidr.prefixlen}" for address in each.addresses),
+            *(f"{it.address}/{it.subnet.cidr.prefixlen}" for it in each.ipv6),
+        ],
         **({"routes": routes} if routes else {}),
         **({"nameservers": resolving} if resolving else {}),
     }

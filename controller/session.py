@@ -17,7 +17,7 @@ from controller.connection import Connection
 from controller.forgetting import Forget
 from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
-from controller.packet_in.outputs import Output, Resubmit
+from controller.packet_in.outputs import Copies, Output, Resubmit
 from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Mailbox, Quarantine, flow_name
@@ -276,7 +276,7 @@ class DatapathSession:
         """Sends a frame out of a port. False when the connection is closed."""
         return self.send(Output(ofport, frame))
 
-    def send(self, output: Output | Resubmit) -> bool:
+    def send(self, output: Output | Resubmit | Copies) -> bool:
         return self.connection.send(output.message())
 
     def describe(self) -> dict[str, Any]:

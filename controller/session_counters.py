@@ -25,6 +25,7 @@ class NodeCounters:
     zones_flushed: int = 0
     meter_mods: int = 0
     flows_differing: int = 0
+    router_advertisements: int = 0
 
 
 # metric, its value, its text
@@ -46,6 +47,11 @@ _PER_NODE: Final[tuple[tuple[str, Callable[[NodeCounters], int], str], ...]] = (
         "trunkline_flows_differing",
         lambda node: node.flows_differing,
         "Flows found to be lacking or foreign by the periodic look, by node.",
+    ),
+    (
+        "trunkline_router_advertisements",
+        lambda node: node.router_advertisements,
+        "VMs that were sent a router advertisement without having asked, by node.",
     ),
     ("trunkline_zones_flushed", lambda node: node.zones_flushed, "Conntrack zones flushed, by node."),
 )

@@ -9,7 +9,7 @@ import structlog
 
 from controller.connection import Connection
 from controller.packet_in.dispatch import Dispatcher
-from controller.packet_in.outputs import Output, Resubmit
+from controller.packet_in.outputs import Copies, Output, Resubmit
 from controller.session import DatapathSession, Programs, State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
@@ -87,7 +87,7 @@ class SessionRegistry:
         if session is not None and session.node == node:
             session.mailbox.put(work)
 
-    def send(self, node: str, output: Output | Resubmit) -> bool:
+    def send(self, node: str, output: Output | Resubmit | Copies) -> bool:
         """Sends a packet by a node's switch. False when it is not connected."""
         session = self.of_node(node)
         return session is not None and session.send(output)

@@ -94,6 +94,7 @@ class SnapshotKeeper:
         self._alarm_set = False
         self._sessions: Sessions | None = None
         self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
+        self._followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None] = lambda before, after, changes: None
         self._wake = Signal()
         self._asked = False
         self._changed = Signal()
@@ -112,6 +113,10 @@ class SnapshotKeeper:
     def announce_by(self, claimed: Callable[[str, Sequence[Claim]], None]) -> None:
         """Who hears, without waiting, which claims a node has just been confirmed to hold."""
         self._claimed = claimed
+
+    def tell(self, followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None]) -> None:
+        """Who hears, without waiting, what has changed from one snapshot to the next, which is in force."""
+        self._followed = followed
 
     def snapshot(self) -> Snapshot:
         return self.current
@@ -150,6 +155,7 @@ class SnapshotKeeper:
         # from here on nothing waits and nothing fails: sessions, packet_in handlers and waiters see one revision
         work = self._take_over(before, after, changes, computed, owed)
         self._deliver(work)
+        self._followed(before, after, changes)
         self._changed.send()
         self._log.debug(
             "followed",

@@ -21,15 +21,31 @@ from flows.protocols import (
     CT_REPLY,
     CT_TRACKED,
     ETH_IP,
+    ETH_IPV6,
+    ICMP_ERRORS,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_ERRORS,
     PROTO_ICMP,
+    PROTO_ICMPV6,
     PROTO_TCP,
     PROTO_UDP,
 )
 
 _PORTS = {PROTO_TCP: ("tcp_src", "tcp_dst"), PROTO_UDP: ("udp_src", "udp_dst")}
-_ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})  # RFC 792
-_ICMP_REPLIES = {8: 0, 13: 14, 15: 16}
-_ICMP_OPPOSITE = _ICMP_REPLIES | {reply: request for request, reply in _ICMP_REPLIES.items()}
+_ICMP = frozenset({PROTO_ICMP, PROTO_ICMPV6})
+_ICMP_ERRORS = {PROTO_ICMP: ICMP_ERRORS, PROTO_ICMPV6: ICMPV6_ERRORS}
+# neighbour discovery is of no connection
+_ICMP_REPLIES = {PROTO_ICMP: {8: 0, 13: 14, 15: 16}, PROTO_ICMPV6: {ICMPV6_ECHO_REQUEST: ICMPV6_ECHO_REPLY}}
+_ICMP_OPPOSITE = {
+    protocol: replies | {reply: request for request, reply in replies.items()}
+    for protocol, replies in _ICMP_REPLIES.items()
+}
+# packet's source and target, the same of how the connection began
+_ADDRESSES = {
+    ETH_IP: ("ip_src", "ip_dst", "ct_nw_src", "ct_nw_dst"),
+    ETH_IPV6: ("ipv6_src", "ipv6_dst", "ct_ipv6_src", "ct_ipv6_dst"),
+}
 _ANY_PORT = (0, 0xFFFF)
 
 
@@ -43,6 +59,7 @@ class Flowing(NamedTuple):
     target_port: int = 0
     icmp_type: int = 0
     icmp_code: int = 0
+    family: int = ETH_IP
 
     def back(self) -> Flowing:
         return Flowing(
@@ -51,28 +68,31 @@ class Flowing(NamedTuple):
             self.source,
             self.target_port,
             self.source_port,
-            _ICMP_OPPOSITE.get(self.icmp_type, 0) if self.protocol == PROTO_ICMP else 0,
+            _ICMP_OPPOSITE.get(self.protocol, {}).get(self.icmp_type, 0),
             self.icmp_code,
+            self.family,
         )
 
     def began(self) -> dict[str, int]:
         """The fields that show how a connection began, if it began like this (ovs-fields(7), "ct_nw_src" and on)."""
-        icmp = self.protocol == PROTO_ICMP
+        icmp = self.protocol in _ICMP
+        _, _, source, target = _ADDRESSES[self.family]
         return {
             "ct_nw_proto": self.protocol,
-            "ct_nw_src": self.source,
-            "ct_nw_dst": self.target,
+            source: self.source,
+            target: self.target,
             "ct_tp_src": self.icmp_type if icmp else self.source_port,
             "ct_tp_dst": self.icmp_code if icmp else self.target_port,
         }
 
     def fields(self, *, fragment: bool = False) -> dict[str, int]:
         """The packet fields that translation may change."""
-        changed = {"ip_src": self.source, "ip_dst": self.target}
+        source, target, _, _ = _ADDRESSES[self.family]
+        changed = {source: self.source, target: self.target}
         if fragment:
             if self.protocol in _PORTS:
                 changed |= {"part_src": self.source_port, "part_dst": self.target_port}
-        elif self.protocol == PROTO_ICMP:
+        elif self.protocol in _ICMP:
             changed["icmp_id"] = self.source_port
         elif self.protocol in _PORTS:
             changed.update(zip(_PORTS[self.protocol], (self.source_port, self.target_port), strict=True))
@@ -129,10 +149,10 @@ class Conntrack:
 
     def track(self, zone: int, fields: Mapping[str, int], inner: Packet | None, action: Ct) -> Verdict:
         """The ct action on a packet."""
-        if fields["eth_type"] != ETH_IP:
+        if fields["eth_type"] not in _ADDRESSES:
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         translate = action.translate or action.nat is not None
-        if fields["ip_proto"] == PROTO_ICMP and fields["icmp_type"] in _ICMP_ERRORS:
+        if _icmp_type(fields) in _ICMP_ERRORS.get(fields["ip_proto"], ()):
             return self._related(zone, inner, translate)
         flowing = _flowing(fields)
         connection = self.entries.get((zone, flowing))
@@ -161,7 +181,7 @@ class Conntrack:
         return replace(self, entries=kept)
 
     def _begin(self, zone: int, flowing: Flowing, inner: Packet | None, action: Ct, fragment: bool) -> Verdict:
-        if not fragment and not self._may_begin(flowing):
+        if (not fragment or flowing.protocol == PROTO_ICMPV6) and not self._may_begin(flowing):
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
         state = CT_TRACKED | CT_NEW
         began = flowing.began()
@@ -181,14 +201,14 @@ class Conntrack:
         return Verdict(after, state, connection.mark, changes, inner, began=began)
 
     def _may_begin(self, flowing: Flowing) -> bool:
-        if flowing.protocol == PROTO_ICMP:
-            return flowing.icmp_type in _ICMP_REPLIES
+        if flowing.protocol in _ICMP:
+            return flowing.icmp_type in _ICMP_REPLIES[flowing.protocol]
         ports_matter = self.userspace and flowing.protocol in _PORTS
         return not ports_matter or bool(flowing.source_port and flowing.target_port)
 
     def _related(self, zone: int, inner: Packet | None, translate: bool) -> Verdict:
         """An ICMP error belongs to the connection of the packet that it quotes, and goes the other way."""
-        quoted = None if inner is None or inner.get("eth_type") != ETH_IP else _flowing(inner).back()
+        quoted = None if inner is None or inner.get("eth_type") not in _ADDRESSES else _flowing(inner).back()
         connection = None if quoted is None else self.entries.get((zone, quoted))
         if inner is None or quoted is None or connection is None:
             return Verdict(self, CT_TRACKED | CT_INVALID, inner=inner)
@@ -199,7 +219,8 @@ class Conntrack:
             return Verdict(self, state, connection.mark, inner=inner, began=began)
         after = connection.translated(is_reply)
         # of the outer addresses only the one that the connection's packets of this direction have translated
-        outer = {"ip_dst": after.target} if is_reply != connection.to_destination else {"ip_src": after.source}
+        source, target, _, _ = _ADDRESSES[after.family]
+        outer = {target: after.target} if is_reply != connection.to_destination else {source: after.source}
         return Verdict(self, state, connection.mark, outer, inner.but(**after.back().fields()), began=began)
 
     def _without(self, zone: int, connection: Connection) -> Conntrack:
@@ -216,21 +237,27 @@ def _marked(mark: int, change: tuple[int, int] | None) -> int:
     return mark & ~mask | value
 
 
+def _icmp_type(fields: Mapping[str, int]) -> int:
+    return fields.get("icmpv6_type" if fields["ip_proto"] == PROTO_ICMPV6 else "icmp_type", 0)
+
+
 def _flowing(fields: Mapping[str, int]) -> Flowing:
-    protocol = fields["ip_proto"]
-    ends = protocol, fields["ip_src"], fields["ip_dst"]
+    protocol, family = fields["ip_proto"], fields["eth_type"]
+    source, target, _, _ = _ADDRESSES[family]
+    ends = Flowing(protocol, fields[source], fields[target], family=family)
     if fields["ip_frag"] & 1:
         shown = fields.get("part_src", 0), fields.get("part_dst", 0)
-        if protocol == PROTO_ICMP:
-            return Flowing(*ends, icmp_type=shown[0], icmp_code=shown[1])
-        return Flowing(*ends, *shown) if protocol in _PORTS else Flowing(*ends)
-    if protocol == PROTO_ICMP:
+        if protocol in _ICMP:
+            return ends._replace(icmp_type=shown[0], icmp_code=shown[1])
+        return ends._replace(source_port=shown[0], target_port=shown[1]) if protocol in _PORTS else ends
+    if protocol in _ICMP:
         id_ = fields.get("icmp_id", 0)
-        return Flowing(*ends, id_, id_, fields.get("icmp_type", 0), fields.get("icmp_code", 0))
+        code = fields.get("icmpv6_code" if protocol == PROTO_ICMPV6 else "icmp_code", 0)
+        return ends._replace(source_port=id_, target_port=id_, icmp_type=_icmp_type(fields), icmp_code=code)
     names = _PORTS.get(protocol)
     if names is None:
-        return Flowing(*ends)
-    return Flowing(*ends, fields.get(names[0], 0), fields.get(names[1], 0))
+        return ends
+    return ends._replace(source_port=fields.get(names[0], 0), target_port=fields.get(names[1], 0))
 
 
 def _translations(flowing: Flowing, nat: Nat, ids_too: bool) -> Iterator[Flowing]:

@@ -30,6 +30,14 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Swap:
+    """Each gets the value of the other, which is as long."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     port: int
 
@@ -164,6 +172,7 @@ class Goto:
 Action = (
     SetField
     | Move
+    | Swap
     | Output
     | OutputInPort
     | Controller

@@ -375,6 +375,11 @@ class Port:
         return (*(IPv4Network(fixed_ip.address) for fixed_ip in self.fixed_ips), *(p.cidr for p in self.address_pairs))
 
     @property
+    def member_addresses(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """What is meant by the port where a rule names one of its security groups."""
+        return (*self.addresses, *(IPv6Network(one.address) for one in self.ipv6_addresses))
+
+    @property
     def seats(self) -> tuple[Binding, ...]:
         """Where the VM may send from: not where it has left."""
         moved = self.migration is not None and self.migration.phase is MigrationPhase.MOVED
@@ -509,10 +514,10 @@ class SnatAddress:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A next hop on an external network, as the node resolved it by ARP (RFC 826)."""
+    """A next hop on an external network, as the node resolved it by ARP (RFC 826) or ND (RFC 4861)."""
 
     network_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     mac: str
 
 
@@ -555,7 +560,7 @@ class Node:
                 return held
         return None
 
-    def neighbour(self, network_id: str, address: IPv4Address) -> str | None:
+    def neighbour(self, network_id: str, address: IPv4Address | IPv6Address) -> str | None:
         """The MAC of a resolved next hop, or None."""
         for neighbour in self.neighbours:
             if neighbour.network_id == network_id and neighbour.address == address:

@@ -20,6 +20,9 @@ class Table(IntEnum):
     UPLINK_IN = 6
     SERVICE_BACK = 7
     ARP_RESPONDER = 8
+    ND_SECURITY = 9
+    ND_RESPONDER = 10
+    ND_ANSWER = 11
     SERVICES = 12
     GATEWAY = 13
     EGRESS_PARTS = 14
@@ -73,6 +76,10 @@ TABLE_DOC: dict[Table, str] = {
     "by another node are delivered.",
     Table.SERVICE_BACK: "What answers a VM goes to it, whatever its security groups say.",
     Table.ARP_RESPONDER: "Gateway addresses (and known ports where the network asks for it) are answered in place.",
+    Table.ND_SECURITY: "IPv6's own: who solicits, advertises or joins a group does so for addresses of its own.",
+    Table.ND_RESPONDER: "Solicitations for the gateway are answered, by way of the next table; router solicitations "
+    "go to the controller.",
+    Table.ND_ANSWER: "What has become an advertisement gets its flags and its MAC.",
     Table.SERVICES: "DHCP and DNS go to the controller; echo requests to the gateway are measured; metadata and DNS "
     "over TCP go to the node's relay.",
     Table.GATEWAY: "Echo requests to the gateway are answered in place, unless larger than the sender's network takes.",

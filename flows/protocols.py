@@ -40,9 +40,34 @@ DHCP_SERVER_PORT: Final = 67
 DHCP_CLIENT_PORT: Final = 68
 DNS_PORT: Final = 53  # RFC 1035, 4.2; RFC 7766
 
+# IPv6 (RFC 8200): protocols, ICMPv6 types (RFC 4443, 4861, 2710, 3810), UDP ports of DHCPv6 (RFC 8415, 7.2)
+PROTO_IPV6_FRAGMENT: Final = 44
+PROTO_ICMPV6: Final = 58
+ICMPV6_ERRORS: Final = (1, 2, 3, 4)
+ICMPV6_TOO_BIG: Final = 2
+ICMPV6_ECHO_REQUEST: Final = 128
+ICMPV6_ECHO_REPLY: Final = 129
+MLD_QUERY: Final = 130
+MLD_REPORT: Final = 131
+MLD_DONE: Final = 132
+MLD2_REPORT: Final = 143
+ND_ROUTER_SOLICITATION: Final = 133
+ND_ROUTER_ADVERTISEMENT: Final = 134
+ND_SOLICITATION: Final = 135
+ND_ADVERTISEMENT: Final = 136
+ND_REDIRECT: Final = 137
+ND_SOURCE_ADDRESS: Final = 1  # option types
+ND_TARGET_ADDRESS: Final = 2
+ND_IS_ROUTER: Final = 0x80000000  # flags of an advertisement
+ND_SOLICITED: Final = 0x40000000
+ND_OVERRIDE: Final = 0x20000000
+ND_HOP_LIMIT: Final = 255  # what no router has passed on (RFC 4861, 3.1)
+DHCPV6_CLIENT_PORT: Final = 546
+DHCPV6_SERVER_PORT: Final = 547
+
 HTTP_PORT: Final = 80  # RFC 9110
 
-# as people name IPv4 protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
+# as people name IP protocols (IANA, "Assigned Internet Protocol Numbers"); every other has only a number
 PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "icmp": PROTO_ICMP,
     "igmp": 2,
@@ -52,6 +77,7 @@ PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
     "gre": 47,
     "esp": 50,
     "ah": 51,
+    "icmpv6": PROTO_ICMPV6,
     "ospf": 89,
     "pim": 103,
     "vrrp": 112,

@@ -47,7 +47,7 @@ Touch = Callable[[Kind, Iterable[str]], None]
 def member_parts(snapshot: Snapshot, group_id: str) -> Iterator[str]:
     """The parts of the members of those groups that a group's rules name."""
     group = snapshot.security_groups.get(group_id)
-    remotes = set() if group is None else {remote for _, remote in security_groups.remotes_of(group)}
+    remotes = set() if group is None else {remote for _, _, remote in security_groups.remotes_of(group)}
     for part in range(MEMBER_PARTS):
         if any((remote, part) in snapshot.ports_by_group_part for remote in remotes):
             yield f"{group_id}/{part}"
@@ -122,7 +122,7 @@ def _touched_by_member(
             touch(Kind.SECURITY_GROUP, (group_id,))
             for snapshot in (before, after):
                 touch(Kind.GROUP_MEMBERS, member_parts(snapshot, group_id))
-    addresses_before, addresses_after = (set(port.addresses) if port else set() for port in (old, new))
+    addresses_before, addresses_after = (set(port.member_addresses) if port else set() for port in (old, new))
     if (groups_before, addresses_before) == (groups_after, addresses_after):
         return
     parts = {member_part(cidr) for cidr in addresses_before | addresses_after}
@@ -171,8 +171,11 @@ def _touched_by_network(
             touch(Kind.NETWORK, snapshot.external_networks.values())
         if network.external:
             touch(Kind.NETWORK, snapshot.networks)
+            here = after.ports_by_node.get(node, frozenset())
             if old is None or new is None or old.mtu != new.mtu:
-                touch(Kind.PORT, sorted(after.ports_by_node.get(node, frozenset())))
+                touch(Kind.PORT, sorted(here))
+            # their solicitations are answered there
+            touch(Kind.PORT, sorted(id_ for id_ in here if after.ports[id_].ipv6_addresses))
             floating = {id_ for id_, one in snapshot.floating_ips.items() if one.network_id == network.id}
             _touch_floating_ips(before, after, floating, node, touch)
             touch(Kind.PORT, sorted({port_id for id_ in floating for port_id in snapshot.floating_ips[id_].port_ids}))

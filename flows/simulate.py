@@ -40,6 +40,7 @@ from flows.ir import (
     Restart,
     Resubmit,
     SetField,
+    Swap,
     matching,
 )
 from flows.packet import Packet, prerequisite
@@ -51,13 +52,14 @@ from flows.protocols import (
     CT_RELATED,
     CT_REPLY,
     CT_TRACKED,
+    ND_ADVERTISEMENT,
     VLAN_NONE,
     VLAN_PRESENT,
 )
 from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, Rule, decode_cookie
 
 Fields = dict[str, int]
-_TUPLE = frozenset({"ct_nw_proto", "ct_nw_src", "ct_nw_dst", "ct_tp_src", "ct_tp_dst"})
+_TUPLE = frozenset(CT_FIELDS) - {"ct_state", "ct_zone", "ct_mark"}
 _VALID = CT_NEW | CT_ESTABLISHED | CT_RELATED | CT_REPLY
 _NOTHING: Fields = dict.fromkeys((*FIELDS, "icmp_id", "size", "part_src", "part_dst"), 0)
 _UNTRACKED: Fields = dict.fromkeys(CT_FIELDS, 0)
@@ -201,6 +203,8 @@ def _check_prerequisites(flow: Flow) -> None:
                 names.append(name)
             case Move(source=source, target=target):
                 names += [source, target]
+            case Swap(first=first, second=second):
+                names += [first, second]
             case Learn(match=pairs, load=load):
                 names += [source for _, source in pairs if isinstance(source, str)] + [source for source, _ in load]
             case DecTtl():
@@ -208,7 +212,7 @@ def _check_prerequisites(flow: Flow) -> None:
             case Ct():
                 names.append("ip_proto")
     for name in names:
-        needs = prerequisite(name, matched.get("eth_type"))
+        needs = prerequisite(name, matched)
         if needs is not None and matched.get(needs[0]) != needs[1]:
             raise ValueError(f"{flow}: {name} needs {needs[0]}={needs[1]:#x} in the match")
     if any(name in _TUPLE for name in names) and not _is_valid(flow.match):
@@ -245,6 +249,8 @@ class _Run:
         self.fields = _NOTHING | packet._fields
         self.fields["in_port"] = in_port
         self.inner = packet.inner
+        # a field of neighbour discovery is set in an option that is there
+        self.has_option = bool(packet.get("nd_sll") or packet.get("nd_tll"))
         self.came_in = self.in_port = in_port
         self.conntrack = state.conntrack
         self.learned = state.learned
@@ -321,7 +327,13 @@ class _Run:
 
     def packet(self) -> Packet:
         fields = self.fields
-        return Packet({name: fields[name] for name in self.header}, self.inner)
+        made = {name: fields[name] for name in self.header}
+        if made.get("icmpv6_type") == ND_ADVERTISEMENT and "nd_sll" in made:
+            del made["nd_sll"]
+            made["nd_tll"] = fields["nd_tll"]
+        if not self.has_option:
+            made.update((name, 0) for name in ("nd_tll", "nd_options_type") if name in made)
+        return Packet(made, self.inner)
 
     def recirculate(self, fields: Fields, inner: Packet | None, action: Ct, step: Step) -> None:
         self.visible = self.learned
@@ -341,6 +353,10 @@ class _Run:
 
     def move(self, action: Move, step: Step) -> None:
         self.fields[action.target] = self.fields[action.source]
+
+    def swap(self, action: Swap, step: Step) -> None:
+        fields = self.fields
+        fields[action.first], fields[action.second] = fields[action.second], fields[action.first]
 
     def output(self, action: Output, step: Step) -> None:
         if action.port == self.in_port:
@@ -421,6 +437,7 @@ _STOP = -1
 _ACTIONS: dict[type[Action], Callable[[_Run, Any, Step], int | None]] = {
     SetField: _Run.set_field,
     Move: _Run.move,
+    Swap: _Run.swap,
     Output: _Run.output,
     OutputInPort: _Run.output_in_port,
     Controller: _Run.controller,

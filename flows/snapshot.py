@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
 from flows.host_name import host_name
@@ -34,7 +34,7 @@ from flows.pipeline import MEMBER_PARTS
 _NONE: frozenset[str] = frozenset()
 
 
-def member_part(cidr: IPv4Network) -> int:
+def member_part(cidr: IPv4Network | IPv6Network) -> int:
     """Which part of a security group's members an address belongs to."""
     return int(cidr.network_address) % MEMBER_PARTS
 
@@ -203,13 +203,12 @@ class Snapshot:
                 return port.binding.node
         return None
 
-    def member_at(self, node: str, group_id: str, address: IPv4Address) -> Port | None:
+    def member_at(self, node: str, group_id: str, address: IPv4Address | IPv6Address) -> Port | None:
         """The port of a node that is in a group and has an address; any of those, where several may."""
-        of_part = self.ports_by_group_part.get((group_id, member_part(IPv4Network(address))), _NONE)
+        itself = ip_network(address)
+        of_part = self.ports_by_group_part.get((group_id, member_part(itself)), _NONE)
         here = of_part & self.ports_by_node.get(node, _NONE)
-        return next(
-            (self.ports[id_] for id_ in sorted(here) if IPv4Network(address) in self.ports[id_].addresses), None
-        )
+        return next((self.ports[id_] for id_ in sorted(here) if itself in self.ports[id_].member_addresses), None)
 
     def port_at(self, node: str, ofport: int) -> Port | None:
         port_id = self.ports_by_ofport.get((node, ofport))
@@ -306,7 +305,7 @@ class _Draft:
             groups = port.security_groups or ()
             for group_id in groups:
                 self._index("ports_by_group", base.ports_by_group, group_id, id_, add)
-                for part in {member_part(cidr) for cidr in port.addresses}:
+                for part in {member_part(cidr) for cidr in port.member_addresses}:
                     self._index("ports_by_group_part", base.ports_by_group_part, (group_id, part), id_, add)
             by = 1 if add else -1
             for binding in port.bindings:

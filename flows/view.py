@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from flows.model import (
     Binding,
     FloatingIp,
     GatewayMode,
+    Ipv6Mode,
     MigrationPhase,
     Network,
     NetworkKind,
@@ -20,7 +21,7 @@ from flows.model import (
     SnatAddress,
     StaticRoute,
 )
-from flows.pipeline import gateway_node_mac, node_mac, teacher_mac
+from flows.pipeline import GATEWAY_LINK_LOCAL, gateway_node_mac, node_mac, teacher_mac
 from flows.protocols import VLAN_NONE, VLAN_PRESENT
 from flows.snapshot import Snapshot
 
@@ -113,6 +114,15 @@ class View:
         external = self.snapshot.external_network(network)
         by = self.node if not network.single else self.snapshot.nodes.get(network.gateway_node or "")
         return None if external is None or by is None or by.uplink(external.physical_network) is None else external
+
+    def way_out_ipv6(self, network: Network) -> Network | None:
+        """The external network by which IPv6 leaves a network: by each node itself, since nothing is translated."""
+        if not network.routed or not network.ipv6_subnets:
+            return None
+        external = self.snapshot.external_network(network)
+        if external is None or not external.ipv6_subnets or self.uplink(external) is None:
+            return None
+        return external
 
     def snat(self, network: Network) -> SnatAddress | None:
         """The address of this node that a network's traffic leaves from."""
@@ -221,12 +231,33 @@ def mac_to_int(mac: str) -> int:
     return int(mac.replace(":", ""), 16)
 
 
+def mac_text(mac: int) -> str:
+    return mac.to_bytes(6).hex(":")
+
+
 def cidr_match(network: Network) -> list[tuple[tuple[int, int], int]]:
     """((address, mask), prefix length) of each subnet."""
     return [(range_match(subnet.cidr), subnet.cidr.prefixlen) for subnet in network.subnets]
 
 
-def range_match(cidr: IPv4Network) -> tuple[int, int]:
+def advertises(network: Network) -> bool:
+    """The nodes say which prefixes a network has, and nobody else may; else a router of the operator's does."""
+    return bool(network.ipv6_subnets) and network.gateway_mode is not GatewayMode.EXTERNAL
+
+
+def serves_dhcpv6(network: Network) -> bool:
+    """The nodes answer DHCPv6, and nobody else may."""
+    return network.dhcp and any(subnet.mode is not Ipv6Mode.SLAAC for subnet in network.ipv6_subnets)
+
+
+def ipv6_gateways(network: Network) -> list[int]:
+    """The addresses that are a network's gateway on every node, the link-local one first."""
+    if not network.routed or not network.ipv6_subnets:
+        return []
+    return [GATEWAY_LINK_LOCAL, *(int(subnet.gateway) for subnet in network.ipv6_subnets if subnet.gateway is not None)]
+
+
+def range_match(cidr: IPv4Network | IPv6Network) -> tuple[int, int]:
     """(address, mask)."""
     return int(cidr.network_address), int(cidr.netmask)
 

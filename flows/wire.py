@@ -7,7 +7,7 @@ objects. tests/unit/flows/test_wire.py holds it to Ryu's bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from flows.ir import (
     Restart,
     Resubmit,
     SetField,
+    Swap,
 )
 from flows.pipeline import Table
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
@@ -49,6 +50,8 @@ _NXT_CT_FLUSH = 32
 _CT_ORIGINAL, _CT_REPLY, _CT_ZONE = 0, 1, 2
 _CT_SOURCE, _CT_DESTINATION = 0, 1
 _CT_FORCE = 2
+_NXAST_STACK_PUSH = 27
+_NXAST_STACK_POP = 28
 _NXAST_CONTROLLER2 = 37
 _CONTROLLER2_MAX_LEN, _CONTROLLER2_METER_ID = 0, 5
 _NXAST_LEARN2 = 45
@@ -58,6 +61,7 @@ _NAT_SOURCE = 1 << 0
 _NAT_DESTINATION = 1 << 1
 _BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 _NO_BUFFER = 0xFFFFFFFF
+_COPIES = 2048  # of 16 bytes each, in a message of 65535
 FROM_CONTROLLER = ofp.OFPP_CONTROLLER
 PORT_STATS, FLOW_STATS, METER_STATS = ofp.OFPMP_PORT_STATS, ofp.OFPMP_FLOW, ofp.OFPMP_METER
 ANY_PORT, ANY_GROUP, ALL_TABLES, ALL_METERS = ofp.OFPP_ANY, ofp.OFPG_ANY, ofp.OFPTT_ALL, ofp.OFPM_ALL
@@ -113,6 +117,12 @@ def _move(action: Move) -> bytes:
         nx.NXAST_REG_MOVE,
         _pack("!HHHII", FIELDS[action.source].bits, 0, 0, _NXM_HEADERS[action.source], _NXM_HEADERS[action.target]),
     )
+
+
+def _swap(action: Swap) -> bytes:
+    # struct nx_action_stack of Open vSwitch's ofp-actions.c: both are pushed, then popped in the same order
+    ends = [_pack("!HIH", 0, _NXM_HEADERS[name], FIELDS[name].bits) for name in (action.first, action.second)]
+    return b"".join(_nicira(kind, end) for kind in (_NXAST_STACK_PUSH, _NXAST_STACK_POP) for end in ends)
 
 
 def _output(port: int, max_len: int = 0) -> bytes:
@@ -228,6 +238,7 @@ def _learn(action: Learn) -> bytes:
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     SetField: _set_field,
     Move: _move,
+    Swap: _swap,
     Output: lambda action: _output(action.port),
     OutputInPort: lambda action: _output(ofp.OFPP_IN_PORT),
     Controller: _controller,
@@ -443,6 +454,12 @@ def _ct_tuple(kind: int, source: int | None, destination: int | None) -> bytes:
 def packet_out(ofport: int, frame: bytes) -> bytes:
     """Sends a frame out of a port. xid 0."""
     return _packet_out(_output(ofport), frame)
+
+
+def packet_out_copies(ofports: Sequence[int], frame: bytes) -> bytes:
+    """Messages that send a frame out of several ports, each as long as one may be. xid 0."""
+    parts = (ofports[at : at + _COPIES] for at in range(0, len(ofports), _COPIES))
+    return b"".join(_packet_out(b"".join(_output(ofport) for ofport in part), frame) for part in parts)
 
 
 def packet_out_resubmit(table: int, registers: Mapping[str, int], frame: bytes) -> bytes:

@@ -8,18 +8,18 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, model_validator
 
 from controller.api.errors import invalid
-from controller.api.fields import AddressSpan, Mac, MachineName, Name, ProjectId, RequestModel, Text
+from controller.api.fields import AnyAddressSpan, Mac, MachineName, Name, ProjectId, RequestModel, Text
 from controller.store.address_specs import PlanEntry, PlanKind
 
 MAX_ENTRIES = 4096
 
 
 class PlanEntryIn(RequestModel):
-    """`address`: ADDRESS, or for `reserved` also FIRST-LAST or a CIDR."""
+    """`address`: ADDRESS, or for `reserved` also FIRST-LAST or a CIDR, both of IPv4."""
 
     kind: PlanKind
     network: Name
-    address: AddressSpan
+    address: AnyAddressSpan
     mac: Mac | None = None
     name: Text = ""
     hostname: MachineName = ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,10 +11,12 @@ from controller.api import networks, views
 from controller.api.address_models import PLAN, moment
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError, from_validation, invalid
-from controller.api.fields import ADDRESS
+from controller.api.fields import ADDRESS, ANY_ADDRESS
 from controller.api.http import MAX_PAGE, Answer, Endpoint, Request, Route, bounded_int
 from controller.api.services import Services
 from controller.store.address_specs import AddressRecord, HistoryRecord, PlanOutcome
+
+A = TypeVar("A", IPv4Address, IPv4Address | IPv6Address)
 
 
 def list_addresses(services: Services, request: Request) -> Answer:
@@ -50,7 +53,7 @@ def list_history(services: Services, request: Request) -> Answer:
         raise ApiError(400, "missing_field", "address: is needed", "address")
     at = filters.get("at")
     records = services.store.address_history(
-        address=_address_of("address", filters["address"]),
+        address=_checked(ANY_ADDRESS, "address", filters["address"]),
         network_id=filters.get("network_id"),
         project_id=request.caller.project,
         at=None if at is None else moment("at", at),
@@ -80,11 +83,10 @@ def _problems(outcome: PlanOutcome) -> list[views.Json]:
 
 def _of_path(request: Request) -> IPv4Address:
     request.filters()
-    return _address_of("address", request.params["address"])
+    return _checked(ADDRESS, "address", request.params["address"])
 
 
-def _address_of(field: str, text: str) -> IPv4Address:
-    adapter: TypeAdapter[IPv4Address] = ADDRESS
+def _checked(adapter: TypeAdapter[A], field: str, text: str) -> A:
     try:
         return adapter.validate_python(text)
     except ValidationError as error:

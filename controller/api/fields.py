@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
+from controller.store.ipv6_specs import Ipv6Range
 from controller.store.specs import AddressRange, HostAddress, SnatChoice
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+_IPV6_CIDR = re.compile(r"([0-9A-Fa-f:.]{2,45})/(0|[1-9][0-9]{0,2})")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -47,8 +50,32 @@ def _address(value: object) -> IPv4Address:
     return IPv4Address(value)
 
 
+def _any_address(value: object) -> IPv4Address | IPv6Address:
+    if not isinstance(value, str) or ":" not in value:
+        return _address(value)
+    if not _IPV6.fullmatch(value):
+        raise ValueError("must be an IPv6 address such as 2001:db8::1")
+    return IPv6Address(value)
+
+
+def _any_cidr(value: object) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str) or ":" not in value:
+        return _cidr(value)
+    if not _IPV6_CIDR.fullmatch(value):
+        raise ValueError("must be an IPv6 range such as 2001:db8:1::/64")
+    return IPv6Network(value)
+
+
 def _unicast(address: IPv4Address) -> IPv4Address:
     if address.is_multicast or address.is_unspecified or address.is_loopback or int(address) >> 28 == 15:
+        raise ValueError(f"{address} is not the address of a host")
+    return address
+
+
+def _any_unicast(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv4Address):
+        return _unicast(address)
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
         raise ValueError(f"{address} is not the address of a host")
     return address
 
@@ -83,6 +110,14 @@ def _span(value: object) -> AddressRange:
     """ADDRESS, FIRST-LAST or CIDR."""
     choice = _address_or_range(value)
     return choice if isinstance(choice, AddressRange) else AddressRange(choice, choice)
+
+
+def _any_span(value: object) -> AddressRange | Ipv6Range:
+    if not isinstance(value, str) or ":" not in value:
+        return _span(value)
+    address = _any_unicast(_any_address(value))
+    assert isinstance(address, IPv6Address)
+    return Ipv6Range(address, address)
 
 
 def _mac(value: str) -> str:
@@ -123,8 +158,12 @@ MachineName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_
 Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
 Address = Annotated[IPv4Address, PlainValidator(_address)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
+AnyAddress = Annotated[IPv4Address | IPv6Address, PlainValidator(_any_address)]
+AnyUnicastAddress = Annotated[AnyAddress, AfterValidator(_any_unicast)]
+AnyCidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_any_cidr)]
 SnatAddress = Annotated[SnatChoice, PlainValidator(_snat_choice)]
 AddressSpan = Annotated[AddressRange, PlainValidator(_span)]
+AnyAddressSpan = Annotated[AddressRange | Ipv6Range, PlainValidator(_any_span)]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
 Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]
@@ -132,3 +171,4 @@ LeaseTime = Annotated[int, Field(ge=LEAST_LEASE_TIME, le=MOST_LEASE_TIME)]
 
 # for what stands in a query
 ADDRESS: TypeAdapter[IPv4Address] = TypeAdapter(Address)
+ANY_ADDRESS: TypeAdapter[IPv4Address | IPv6Address] = TypeAdapter(AnyAddress)

@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.api.auth import Resource, Verb
 from controller.api.errors import invalid
-from controller.api.fields import ADDRESS
+from controller.api.fields import ANY_ADDRESS
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.api.views import Json, time_of
@@ -27,9 +27,9 @@ def list_leases(services: Services, request: Request) -> Answer:
     filters: dict[str, Any] = request.page("project_id", "network_id", "port_id", "address", "state")
     if "address" in filters:
         try:
-            filters["address"] = ADDRESS.validate_python(filters["address"])
+            filters["address"] = ANY_ADDRESS.validate_python(filters["address"])
         except ValueError:
-            raise invalid("address", "must be an IPv4 address such as 192.0.2.1") from None
+            raise invalid("address", "must be an address such as 192.0.2.1") from None
     if "state" in filters and filters["state"] not in list(LiveState):
         raise invalid("state", f"must be one of {', '.join(LiveState)}")
     project = request.caller.project

@@ -6,8 +6,9 @@ what was sent, because a field that was left out is not a field that was sent wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Annotated, Any
 
 from pydantic import (
@@ -23,7 +24,9 @@ from pydantic import (
 from controller.api import policy_fields
 from controller.api.dhcp_options import OptionType, check_code, encode, type_of
 from controller.api.fields import (
-    Address,
+    AnyAddress,
+    AnyCidr,
+    AnyUnicastAddress,
     Cidr,
     HostName,
     LeaseTime,
@@ -46,6 +49,7 @@ from controller.api.fields import (
 from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
+from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.network_specs import LEAST_SIZE, MOST_NETWORKS, MOST_SIZE
 from controller.store.specs import (
     AddressRange,
@@ -58,7 +62,7 @@ from controller.store.specs import (
     ReportedInterface,
     SubnetSpec,
 )
-from flows.model import GatewayMode, HostRoute, NetworkKind, StaticRoute
+from flows.model import GatewayMode, HostRoute, Ipv6Mode, NetworkKind, StaticRoute
 
 MAX_PORTS = 1000
 MAX_INTERFACES = 4096
@@ -107,17 +111,21 @@ Servers = Annotated[list[UnicastAddress], Field(max_length=16)]
 
 
 class RangeIn(RequestModel):
-    first: Address
-    last: Address
+    first: AnyAddress
+    last: AnyAddress
 
     @model_validator(mode="after")
     def _ordered(self) -> RangeIn:
-        if self.first > self.last:
+        if self.first.version != self.last.version:
+            raise ValueError(f"first ({self.first}) and last ({self.last}) are not of one family")
+        if int(self.first) > int(self.last):
             raise ValueError(f"first ({self.first}) is behind last ({self.last})")
         return self
 
-    def spec(self) -> AddressRange:
-        return AddressRange(self.first, self.last)
+    def spec(self) -> AddressRange | Ipv6Range:
+        if isinstance(self.first, IPv4Address) and isinstance(self.last, IPv4Address):
+            return AddressRange(self.first, self.last)
+        return Ipv6Range(IPv6Address(self.first), IPv6Address(self.last))
 
 
 def _reserved(value: object) -> object:
@@ -146,11 +154,14 @@ Ranges = Annotated[list[Cidr], Field(max_length=64)]
 
 
 class SubnetIn(RequestModel):
-    cidr: Cidr
-    gateway: UnicastAddress | None = None
+    """Of either family: `cidr` says which. `host_routes` are of IPv4, and `ipv6_mode` of IPv6, where null is slaac."""
+
+    cidr: AnyCidr
+    gateway: AnyUnicastAddress | None = None
     allocation_ranges: Annotated[list[RangeIn], Field(max_length=64)] = []
     reserved: Annotated[list[RangeIn], Field(max_length=256)] = []
-    dns_servers: Servers = []
+    dns_servers: Annotated[list[AnyUnicastAddress], Field(max_length=16)] = []
+    ipv6_mode: Ipv6Mode | None = None
     host_routes: Annotated[list[HostRouteIn], Field(max_length=64)] = []
 
     @model_validator(mode="before")
@@ -160,15 +171,54 @@ class SubnetIn(RequestModel):
             data = {**data, "reserved": [_reserved(item) for item in data["reserved"]]}
         return data
 
-    def spec(self) -> SubnetSpec:
-        return SubnetSpec(
-            cidr=self.cidr,
-            gateway=self.gateway,
-            allocation_ranges=tuple(item.spec() for item in self.allocation_ranges),
-            reserved=tuple(item.spec() for item in self.reserved),
-            dns_servers=tuple(self.dns_servers),
-            host_routes=tuple(item.spec() for item in self.host_routes),
-        )
+    @field_validator("gateway", "allocation_ranges", "reserved", "dns_servers")
+    @classmethod
+    def _of_one_family(cls, value: Any, info: ValidationInfo) -> Any:
+        cidr = info.data.get("cidr")
+        for item in value if isinstance(value, list) else [] if value is None else [value]:
+            version = item.first.version if isinstance(item, RangeIn) else item.version
+            if cidr is not None and version != cidr.version:
+                raise ValueError(f"is IPv{version}, and {cidr} IPv{cidr.version}")
+        return value
+
+    @field_validator("ipv6_mode", "host_routes")
+    @classmethod
+    def _of_that_family(cls, value: Any, info: ValidationInfo) -> Any:
+        cidr, of_ipv6 = info.data.get("cidr"), info.field_name == "ipv6_mode"
+        if value and cidr is not None and of_ipv6 != isinstance(cidr, IPv6Network):
+            raise ValueError(f"is of IPv{6 if of_ipv6 else 4} subnets, which {cidr} is none of")
+        return value
+
+    @property
+    def is_ipv6(self) -> bool:
+        return isinstance(self.cidr, IPv6Network)
+
+    def spec(self) -> SubnetSpec | Ipv6SubnetSpec:
+        ranges: dict[str, Any] = {
+            "allocation_ranges": tuple(item.spec() for item in self.allocation_ranges),
+            "reserved": tuple(item.spec() for item in self.reserved),
+        }
+        values: dict[str, Any] = {"gateway": self.gateway, "dns_servers": tuple(self.dns_servers), **ranges}
+        if isinstance(self.cidr, IPv6Network):
+            return Ipv6SubnetSpec(self.cidr, mode=self.ipv6_mode or Ipv6Mode.SLAAC, **values)
+        return SubnetSpec(self.cidr, host_routes=tuple(item.spec() for item in self.host_routes), **values)
+
+
+def by_family(subnets: Sequence[SubnetIn]) -> tuple[tuple[SubnetSpec, ...], tuple[Ipv6SubnetSpec, ...]]:
+    specs = [subnet.spec() for subnet in subnets]
+    return (
+        tuple(spec for spec in specs if isinstance(spec, SubnetSpec)),
+        tuple(spec for spec in specs if isinstance(spec, Ipv6SubnetSpec)),
+    )
+
+
+def place_in(subnets: Sequence[SubnetIn], field: str | None) -> str | None:
+    """The field of a request that a field of the store is, where the subnets of each family are counted apart."""
+    name, *parts = (field or "").split(".")
+    if name not in ("subnets", "ipv6_subnets") or not parts:
+        return field
+    apart = [index for index, subnet in enumerate(subnets) if subnet.is_ipv6 == (name == "ipv6_subnets")]
+    return ".".join(("subnets", str(apart[int(parts[0])]), *parts[1:]))
 
 
 Subnets = Annotated[list[SubnetIn], Field(min_length=1, max_length=MOST_SUBNETS)]
@@ -215,11 +265,12 @@ class NetworkCreate(RequestModel):
         network) are what was settled.
         """
         kind, physical_network = place
+        subnets, ipv6_subnets = by_family(self.subnets)
         return NetworkSpec(
             name=self.name,
             kind=kind,
             physical_network=physical_network,
-            subnets=tuple(subnet.spec() for subnet in self.subnets),
+            subnets=subnets,
             project_id=project_id,
             shared=self.shared,
             external=self.external,
@@ -244,6 +295,7 @@ class NetworkCreate(RequestModel):
             filtering=self.filtering,
             assignable=self.assignable,
             gateway_node=self.gateway_node,
+            ipv6_subnets=ipv6_subnets,
         )
 
 
@@ -255,7 +307,7 @@ class NetworkCarve(NetworkCreate):
 
 
 class FixedIpIn(RequestModel):
-    address: Address | None = None
+    address: AnyAddress | None = None
     subnet_id: ObjectId | None = None
 
     def spec(self) -> FixedIpSpec:
@@ -266,7 +318,6 @@ FixedIps = Annotated[list[FixedIpIn], Field(max_length=16)]
 
 # How a field of an update becomes what the store takes; the others go through as they are.
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "subnets": lambda items: tuple(item.spec() for item in items),
     "fixed_ips": lambda items: tuple(item.spec() for item in items),
     "dhcp_options": _options,
     "ntp_servers": tuple,
@@ -317,6 +368,8 @@ class NetworkUpdate(UpdateModel):
     def changes(self) -> dict[str, Any]:
         changes = super().changes()
         changes.pop("expected_revision", None)
+        if "subnets" in changes:
+            changes["subnets"], changes["ipv6_subnets"] = by_family(self.subnets)
         return changes
 
 

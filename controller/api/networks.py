@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from controller.api import views
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import NETWORK_CARVE, NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate
+from controller.api.models import NETWORK_CARVE, NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate, place_in
 from controller.api.services import Services
 from controller.store import routers
 from controller.store.network_specs import Carving
-from controller.store.specs import NetworkRecord, NetworkSpec, NotFound, Written
+from controller.store.specs import NetworkRecord, NetworkSpec, NotFound, StoreError, Written
 from flows.model import NetworkKind
 
 _IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
@@ -31,14 +34,17 @@ def create_networks(services: Services, request: Request) -> Answer:
     """One, or for administrators many of one range when the body has a field `count` or `network_size`."""
     caller, many = request.caller, _MANY & request.document().keys()
     if not many:
-        spec = _spec(services, caller, request.parse(NETWORK_CREATE))
+        body = request.parse(NETWORK_CREATE)
+        spec = _spec(services, caller, body)
         own = caller.role is not Role.ADMIN
-        return written(services, request, services.store.create_network(spec, caller.actor, by_project=own), 201)
+        with _placed(body):
+            return written(services, request, services.store.create_network(spec, caller.actor, by_project=own), 201)
     if caller.role is not Role.ADMIN:
         raise forbidden("many at once are for administrators", min(many))
     body = request.parse(NETWORK_CARVE)
     carving = Carving(body.count, body.network_size)
-    made = services.store.create_networks(_spec(services, caller, body), carving, caller.actor)
+    with _placed(body):
+        made = services.store.create_networks(_spec(services, caller, body), carving, caller.actor)
     return Answer.json(
         {"networks": [view(services, request, one) for one in made.value], "revision": made.revision}, 201
     )
@@ -65,10 +71,21 @@ def update_network(services: Services, request: Request) -> Answer:
     changes = body.changes()
     if "router" in changes:
         changes["router"] = _router(services, request.caller, body.router)
-    changed = services.store.update_network(
-        record.id, changes, request.caller.actor, expected_revision=body.expected_revision
-    )
+    with _placed(body):
+        changed = services.store.update_network(
+            record.id, changes, request.caller.actor, expected_revision=body.expected_revision
+        )
     return written(services, request, changed)
+
+
+@contextmanager
+def _placed(body: NetworkCreate | NetworkUpdate) -> Iterator[None]:
+    """A refusal names the subnet by its place in the request."""
+    try:
+        yield
+    except StoreError as error:
+        error.field = place_in(body.subnets, error.field)
+        raise
 
 
 def delete_network(services: Services, request: Request) -> Answer:

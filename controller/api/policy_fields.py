@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
 from pydantic import Field, PlainValidator
@@ -12,7 +12,7 @@ from controller.api.fields import Mac, Name, RequestModel
 from controller.api.floating_ip_models import Ports
 from controller.store.policy_specs import AddressPairSpec
 from controller.store.service_rows import LAST_PROTOCOL
-from flows.model import Bandwidth, Qos, Service
+from flows.model import Bandwidth, Family, Qos, Service
 from flows.protocols import PROTOCOL_NUMBERS
 
 MAX_GROUPS = 64
@@ -27,6 +27,8 @@ connection stays well below its rate, since a meter drops and does not delay.
 """
 
 _CIDR = re.compile(r"([0-9.]{7,15})/(0|[1-9][0-9]?)")
+_IPV6_CIDR = re.compile(r"([0-9A-Fa-f:.]{2,45})/(0|[1-9][0-9]{0,2})")
+_FAMILIES = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}
 
 
 def _protocol(value: object) -> int:
@@ -41,10 +43,23 @@ def _range(value: object) -> IPv4Network:
     match = _CIDR.fullmatch(value) if isinstance(value, str) and value.isascii() else None
     if match is None:
         if isinstance(value, str) and ":" in value:
-            raise ValueError("IPv6 is not filtered yet: give an IPv4 range such as 192.0.2.0/24")
+            raise ValueError("it is for IPv4 alone: give a range such as 192.0.2.0/24")
         raise ValueError("must be an IPv4 range such as 192.0.2.0/24")
     given = IPv4Address(match[1])
     network = IPv4Network(f"{given}/{match[2]}", strict=False)
+    if network.network_address != given:
+        raise ValueError(f"{value} is not the begin of a range: {network} is the one that it is in")
+    return network
+
+
+def _any_range(value: object) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str) or ":" not in value:
+        return _range(value)
+    match = _IPV6_CIDR.fullmatch(value)
+    if match is None:
+        raise ValueError("must be an IPv6 range such as 2001:db8::/32")
+    given = IPv6Address(match[1])
+    network = IPv6Network(f"{given}/{match[2]}", strict=False)
     if network.network_address != given:
         raise ValueError(f"{value} is not the begin of a range: {network} is the one that it is in")
     return network
@@ -54,9 +69,21 @@ def _address_or_range(value: object) -> IPv4Network:
     return _range(f"{value}/32" if isinstance(value, str) and "/" not in value and ":" not in value else value)
 
 
+def _family(value: object) -> Family:
+    if isinstance(value, str) and value in _FAMILIES:
+        return _FAMILIES[value]
+    raise ValueError(f"must be one of {', '.join(_FAMILIES)}")
+
+
+def family_name(family: Family) -> str:
+    return next(name for name, known in _FAMILIES.items() if known is family)
+
+
 Protocol = Annotated[int, PlainValidator(_protocol)]
 Range = Annotated[IPv4Network, PlainValidator(_range)]
+AnyRange = Annotated[IPv4Network | IPv6Network, PlainValidator(_any_range)]
 AddressOrRange = Annotated[IPv4Network, PlainValidator(_address_or_range)]
+FamilyName = Annotated[Family, PlainValidator(_family)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 

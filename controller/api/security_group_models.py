@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from controller.api.fields import Name, ObjectId, ProjectId, RequestModel, Text
 from controller.api.models import UpdateModel
-from controller.api.policy_fields import Range, ServiceIn
+from controller.api.policy_fields import AnyRange, FamilyName, Range, ServiceIn
 from controller.store.policy_specs import (
     AppliesTo,
     DefaultRuleSpec,
@@ -46,14 +46,15 @@ class SecurityGroupCreate(SecurityGroupUpdate):
 
 
 class RuleCreate(ServiceIn):
-    """Neither `remote_cidr` nor `remote_group_id`: anybody."""
+    """Neither `remote_cidr` nor `remote_group_id`: anybody. `family` null: what the rest says, else IPv4."""
 
     security_group_id: ObjectId
     direction: Direction
-    remote_cidr: Range | None = None
+    remote_cidr: AnyRange | None = None
     remote_group_id: ObjectId | None = None
     log: bool = False
     description: Text = ""
+    family: FamilyName | None = None
 
     def spec(self, any_remote: bool) -> RuleSpec:
         return RuleSpec(
@@ -65,6 +66,7 @@ class RuleCreate(ServiceIn):
             log=self.log,
             description=self.description,
             any_remote=any_remote,
+            family=self.family,
         )
 
 
@@ -76,10 +78,11 @@ class DefaultRuleCreate(ServiceIn):
     """`own_group`: the remote is the group that begins with the rule."""
 
     direction: Direction
-    remote_cidr: Range | None = None
+    remote_cidr: AnyRange | None = None
     own_group: bool = False
     applies_to: AppliesTo = AppliesTo.ALL
     description: Text = ""
+    family: FamilyName | None = None
 
     def spec(self) -> DefaultRuleSpec:
         return DefaultRuleSpec(
@@ -89,6 +92,7 @@ class DefaultRuleCreate(ServiceIn):
             own_group=self.own_group,
             applies_to=self.applies_to,
             description=self.description,
+            family=self.family,
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from controller.api.policy_fields import family_name
 from controller.api.views import Json, time_of
 from controller.store.policy_specs import DefaultRuleRecord, ProviderRuleRecord, RuleRecord, SecurityGroupRecord
-from flows.model import Service
+from flows.model import Family, Service
 from flows.protocols import PROTOCOL_NAMES
 
 
@@ -37,6 +38,7 @@ def rule(record: RuleRecord) -> Json:
         "security_group_id": record.group_id,
         "project_id": record.project_id,
         "direction": it.direction.value,
+        "family": family_name(it.family),
         **_service(it.service),
         "remote_cidr": None if it.remote_cidr is None else str(it.remote_cidr),
         "remote_group_id": it.remote_group_id,
@@ -63,6 +65,7 @@ def default_rule(record: DefaultRuleRecord) -> Json:
         "id": record.id,
         "applies_to": spec.applies_to.value,
         "direction": spec.direction.value,
+        "family": family_name(spec.family or Family.IPV4),
         **_service(spec.service),
         "remote_cidr": None if spec.remote_cidr is None else str(spec.remote_cidr),
         "own_group": spec.own_group,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
-from flows.model import Bandwidth, HostRoute, NetworkAddress, Port, Qos, SnatAddress, StaticRoute
+from flows.model import Bandwidth, FixedIp, HostRoute, Ipv6FixedIp, NetworkAddress, Port, Qos, SnatAddress, StaticRoute
 
 Json = dict[str, Any]
 
@@ -69,7 +70,7 @@ def _network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
         "gateway_node": record.gateway_node,
         "gateway_node_pinned": spec.gateway_node is not None,
         "router_key": record.router_key,
-        "subnets": [_subnet(subnet) for subnet in spec.subnets],
+        "subnets": [*map(_subnet, spec.subnets), *map(_ipv6_subnet, spec.ipv6_subnets)],
         "problems": _problems(record, node_state),
         "created_at": time_of(record.created_at),
         "revision": record.revision,
@@ -96,6 +97,20 @@ def _subnet(subnet: SubnetSpec) -> Json:
         "reserved": [_range(item) for item in subnet.reserved],
         "dns_servers": [str(server) for server in subnet.dns_servers],
         "host_routes": [_route(route) for route in subnet.host_routes],
+        "ipv6_mode": None,
+    }
+
+
+def _ipv6_subnet(subnet: Ipv6SubnetSpec) -> Json:
+    return {
+        "id": subnet.id,
+        "cidr": str(subnet.cidr),
+        "gateway": None if subnet.gateway is None else str(subnet.gateway),
+        "allocation_ranges": [_range(item) for item in subnet.allocation_ranges],
+        "reserved": [_range(item) for item in subnet.reserved],
+        "dns_servers": [str(server) for server in subnet.dns_servers],
+        "host_routes": [],
+        "ipv6_mode": subnet.mode.value,
     }
 
 
@@ -116,7 +131,7 @@ def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
         "project_id": it.project_id,
         "device_id": record.device_id,
         "mac": it.mac,
-        "fixed_ips": [{"subnet_id": fixed.subnet_id, "address": str(fixed.address)} for fixed in it.fixed_ips],
+        "fixed_ips": [*map(_fixed_ip, it.fixed_ips), *map(_fixed_ip, it.ipv6_addresses)],
         "floating_ips": [
             {"id": one.id, "address": str(one.address), "fixed_ip": str(one.fixed_ip)} for one in record.floating_ips
         ],
@@ -134,6 +149,10 @@ def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
+
+
+def _fixed_ip(it: FixedIp | Ipv6FixedIp) -> Json:
+    return {"subnet_id": it.subnet_id, "address": str(it.address)}
 
 
 def _qos(qos: Qos) -> Json | None:
@@ -188,7 +207,7 @@ def _snat_address(held: SnatAddress) -> Json:
     }
 
 
-def _range(item: AddressRange) -> Json:
+def _range(item: AddressRange | Ipv6Range) -> Json:
     return {"first": str(item.first), "last": str(item.last)}
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from controller.cli.subnet import Ipv6Mode
 from controller.client import Object
 
 COLUMNS = ("kind", "network", "address", "mac", "name", "hostname", "project", "device_id")
@@ -184,14 +185,19 @@ def _line(node: Any) -> int:
 
 
 def entries_of(network: Object, ports: Sequence[Object]) -> list[dict[str, str]]:
-    """What a network reserves, and its ports, as `read` takes it."""
+    """What a network reserves, and its ports, as `read` takes it; of IPv6 the addresses that follow from no MAC."""
+    subnets = network.get("subnets") or ()
     found = [
         {"kind": RESERVED, "network": network["name"], "address": _span(span)}
-        for subnet in network.get("subnets") or ()
+        for subnet in subnets
         for span in subnet.get("reserved") or ()
+        if subnet.get("ipv6_mode") is None
     ]
+    by_mac = {subnet.get("id") for subnet in subnets if subnet.get("ipv6_mode") not in (None, Ipv6Mode.STATEFUL)}
     for port in ports:
         for fixed_ip in port.get("fixed_ips") or ():
+            if fixed_ip.get("subnet_id") in by_mac:
+                continue
             found.append(
                 {
                     "kind": PORT,

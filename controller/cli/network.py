@@ -194,12 +194,13 @@ def create(
     changeable: Changeable,
     lists: subnet.Lists,
     ranges: Ranges,
+    ipv6: subnet.Ipv6,
     more: Annotated[
         list[str] | None,
         typer.Option(
             "--subnet",
             metavar="CIDR[,KEY=VALUE]...",
-            help="One more subnet (may be repeated). Keys: gateway, dns-server, allocation-range, reserve.",
+            help="One more subnet (may be repeated). Keys: gateway, dns-server, allocation-range, reserve, ipv6-mode.",
         ),
     ] = None,
     physical_network: Annotated[
@@ -258,7 +259,7 @@ def create(
     fields |= changeable.fields()
     shared_gateway = gateway_mode is GatewayMode.SHARED and gateway is None
     first = ranges.narrow(options.given(cidr=cidr, gateway=gateway) | lists.fields(), shared_gateway)
-    fields["subnets"] = [first, *(options.each("--subnet", more, subnet.parse) or ())]
+    fields["subnets"] = [first, *ipv6.subnets(), *(options.each("--subnet", more, subnet.parse) or ())]
     if changeable.external_network is not None:
         fields["external_network_id"] = session.network_id(changeable.external_network)
     if not ranges.many:

@@ -20,7 +20,7 @@ from controller.cli.options import (
     Wait,
 )
 from controller.cli.render import Column, Format
-from controller.cli.security_rule import SERVICE_COLUMNS, Direction, RuleArguments, Service
+from controller.cli.security_rule import FAMILY_COLUMN, SERVICE_COLUMNS, Direction, FamilyOption, RuleArguments, Service
 from controller.cli.session import Session
 
 app = typer.Typer(cls=Commands, help="Security groups: what machines may send and receive.", rich_markup_mode=None)
@@ -36,6 +36,7 @@ COLUMNS = (
 )
 RULE_COLUMNS = (
     Column("id", "id"),
+    FAMILY_COLUMN,
     *SERVICE_COLUMNS,
     Column("remote cidr", "remote_cidr"),
     Column("remote group", "remote_group_id"),
@@ -171,6 +172,7 @@ def create_rule(
     remote_group: Annotated[
         str | None, typer.Option("--remote-group", metavar="GROUP", help="From or to members of this group.")
     ] = None,
+    family: FamilyOption = None,
     log: Annotated[bool, typer.Option("--log", help="Report the connections that begin because of it.")] = False,
     project: InProject = None,
     output: Output = Format.TABLE,
@@ -179,7 +181,13 @@ def create_rule(
 ) -> None:
     """Let members of a group receive or send something."""
     session = Session.of(context)
-    fields = options.given(direction=direction.value, remote_cidr=remote_cidr, log=log or None) | service.fields()
+    fields = options.given(
+        direction=direction.value,
+        family=family.value if family else None,
+        remote_cidr=remote_cidr,
+        log=log or None,
+    )
+    fields |= service.fields()
     fields["security_group_id"] = session.security_group_id(group, project)
     if remote_group is not None:
         fields["remote_group_id"] = session.security_group_id(remote_group, project)

@@ -29,6 +29,11 @@ class Direction(StrEnum):
     EGRESS = "egress"
 
 
+class Family(StrEnum):
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
 class AppliesTo(StrEnum):
     DEFAULT = "default"
     OTHER = "other"
@@ -42,15 +47,20 @@ SERVICE_COLUMNS = (
     Column("icmp type", "icmp_type"),
     Column("icmp code", "icmp_code"),
 )
+FAMILY_COLUMN = Column("family", "family")
 DEFAULT_COLUMNS = (
     Column("id", "id"),
     Column("applies to", "applies_to"),
+    FAMILY_COLUMN,
     *SERVICE_COLUMNS,
     Column("remote cidr", "remote_cidr"),
     Column("own group", "own_group"),
 )
 PROVIDER_COLUMNS = (Column("id", "id"), *SERVICE_COLUMNS, Column("cidr", "cidr"), Column("description", "description"))
 
+FamilyOption = Annotated[
+    Family | None, typer.Option("--family", help="What the range or icmpv6 says, else ipv4.", show_default=False)
+]
 RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help="Their ids.")]
 
 
@@ -60,7 +70,7 @@ class Service:
 
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", metavar="NAME|NUMBER", help="tcp, udp, icmp or another; default: all."),
+        typer.Option("--protocol", metavar="NAME|NUMBER", help="tcp, udp, icmp, icmpv6 or another; default: all."),
     ] = None
     ports: Annotated[
         str | None, typer.Option("--ports", metavar="N|FIRST-LAST", help="Destination ports of tcp or udp.")
@@ -89,6 +99,7 @@ def create_default(
     service: Service,
     remote_cidr: Annotated[str | None, typer.Option("--remote-cidr", metavar="CIDR", help="Default: anybody.")] = None,
     own_group: Annotated[bool, typer.Option("--own-group", help="From or to members of the same group.")] = False,
+    family: FamilyOption = None,
     applies_to: Annotated[
         AppliesTo | None, typer.Option("--applies-to", help="The groups called default, others, or all (the default).")
     ] = None,
@@ -100,6 +111,7 @@ def create_default(
     session = Session.of(context)
     fields = options.given(
         direction=direction.value,
+        family=family.value if family else None,
         remote_cidr=remote_cidr,
         own_group=own_group or None,
         applies_to=applies_to.value if applies_to else None,

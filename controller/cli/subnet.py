@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +19,20 @@ from controller.client import ApiError, Object, Written
 
 app = typer.Typer(cls=Commands, help="The subnets of a network.", rich_markup_mode=None)
 
+
+class Ipv6Mode(StrEnum):
+    """As flows.model.Ipv6Mode; written here again because the command does not load the model."""
+
+    SLAAC = "slaac"
+    STATELESS = "dhcpv6-stateless"
+    STATEFUL = "dhcpv6-stateful"
+
+
 COLUMNS = (
     Column("id", "id"),
     Column("cidr", "cidr"),
     Column("gateway", "gateway"),
+    Column("ipv6 mode", "ipv6_mode"),
     Column("allocation ranges", lambda subnet: [_span(part) for part in subnet["allocation_ranges"]]),
     Column("reserved", lambda subnet: [_span(part) for part in subnet["reserved"]]),
     Column("dns servers", "dns_servers"),
@@ -30,8 +41,12 @@ COLUMNS = (
 ATTEMPTS = 5
 """How often a change is made anew that is overtaken by others."""
 
-_WRITTEN = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes")
+_WRITTEN = ("cidr", "allocation_ranges", "reserved", "dns_servers", "host_routes", "ipv6_mode")
 
+Mode = Annotated[
+    Ipv6Mode | None,
+    typer.Option("--ipv6-mode", help="How machines come by their addresses in an IPv6 subnet; slaac by default."),
+]
 SubnetArgument = Annotated[str, typer.Argument(metavar="SUBNET", help="Its range or id.")]
 
 
@@ -67,8 +82,36 @@ class Lists:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Ipv6:
+    """The options of a new network about its first IPv6 subnet."""
+
+    ipv6: Annotated[
+        str | None, typer.Option("--ipv6", metavar="CIDR", help="Range of an IPv6 subnet beside, e.g. 2001:db8:1::/64.")
+    ] = None
+    ipv6_mode: Mode = None
+    ipv6_gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--ipv6-gateway",
+            metavar="ADDRESS",
+            help="Of an external network the router, which must be given; else one that the nodes have beside fe80::.",
+        ),
+    ] = None
+
+    def subnets(self) -> list[Object]:
+        """The subnet, if it is asked for."""
+        if self.ipv6 is None:
+            if self.ipv6_mode is not None or self.ipv6_gateway is not None:
+                raise CliError("--ipv6-mode and --ipv6-gateway are of the subnet of --ipv6", ExitCode.USAGE)
+            return []
+        mode = None if self.ipv6_mode is None else self.ipv6_mode.value
+        return [options.given(cidr=self.ipv6, ipv6_mode=mode, gateway=self.ipv6_gateway)]
+
+
 def parse(text: str) -> Object:
-    """`CIDR[,gateway=ADDRESS][,dns-server=ADDRESS][,allocation-range=FIRST-LAST][,reserve=ADDRESS|FIRST-LAST]`.
+    """`CIDR[,gateway=ADDRESS][,dns-server=ADDRESS][,allocation-range=FIRST-LAST][,reserve=ADDRESS|FIRST-LAST]
+    [,ipv6-mode=MODE]`.
 
     Raises ValueError.
     """
@@ -79,7 +122,7 @@ def parse(text: str) -> Object:
         if not separator or key not in _PARTS:
             raise ValueError(f"{part!r} is none of {', '.join(f'{name}=...' for name in _PARTS)}")
         name, read = _PARTS[key]
-        if name == "gateway":
+        if name in ("gateway", "ipv6_mode"):
             subnet[name] = value
         else:
             subnet.setdefault(name, []).append(read(value))
@@ -91,6 +134,7 @@ _PARTS: dict[str, tuple[str, Any]] = {
     "dns-server": ("dns_servers", str),
     "allocation-range": ("allocation_ranges", options.address_range),
     "reserve": ("reserved", options.reserved),
+    "ipv6-mode": ("ipv6_mode", str),
 }
 
 
@@ -112,6 +156,7 @@ def add(
     network: NetworkArgument,
     cidr: Annotated[str, typer.Argument(metavar="CIDR", help="Range of the subnet, e.g. 10.0.2.0/24.")],
     lists: Lists,
+    ipv6_mode: Mode = None,
     gateway: Annotated[str | None, typer.Option("--gateway", metavar="ADDRESS")] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
@@ -119,7 +164,8 @@ def add(
 ) -> None:
     """Add a subnet to a network."""
     session = Session.of(context)
-    new = options.given(cidr=cidr, gateway=gateway) | lists.fields()
+    mode = None if ipv6_mode is None else ipv6_mode.value
+    new = options.given(cidr=cidr, gateway=gateway, ipv6_mode=mode) | lists.fields()
 
     def with_new(found: Object) -> Object:
         if any(subnet["cidr"] == cidr for subnet in found["subnets"]):

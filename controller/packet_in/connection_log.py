@@ -7,7 +7,7 @@ left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 import structlog
@@ -67,7 +67,7 @@ class ConnectionLog:
         if packet is None:
             return outcomes.MALFORMED
         own = packet["source"] if direction is Direction.EGRESS else packet["destination"]
-        who = (_of_rule if accepted else _of_port)(key, IPv4Address(str(own)), self._node, snapshot)
+        who = (_of_rule if accepted else _of_port)(key, ip_address(str(own)), self._node, snapshot)
         if who is None:
             return outcomes.UNKNOWN_OBJECT
         left_out = self._left_out.get(about, 0)
@@ -83,7 +83,7 @@ class ConnectionLog:
         self._left_out[about] = left_out
 
 
-def _of_rule(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> Event | None:
+def _of_rule(key: int, address: IPv4Address | IPv6Address, node: str, snapshot: Snapshot) -> Event | None:
     group = snapshot.security_groups.get(snapshot.groups_by_rule.get(key, ""))
     if group is None:
         return None
@@ -92,7 +92,7 @@ def _of_rule(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> E
     return {"security_group": group.name, "security_group_id": group.id, "rule_id": rule.id, **member}
 
 
-def _of_port(key: int, address: IPv4Address, node: str, snapshot: Snapshot) -> Event | None:
+def _of_port(key: int, address: IPv4Address | IPv6Address, node: str, snapshot: Snapshot) -> Event | None:
     port_id = snapshot.ports_by_key.get(key)
     return None if port_id is None else _name(snapshot.ports[port_id])
 
@@ -104,21 +104,23 @@ def _name(port: Port | None) -> dict[str, str | int]:
 def _packet(frame: bytes) -> dict[str, str | int] | None:
     """The packet's ends. Only the beginning of it is here."""
     ethernet = frames.parse_ethernet(frame)
-    if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4:
-        return None
-    header = frames.parse_ipv4_header(frame, ethernet.offset)
+    header: frames.Ipv4 | frames.Ipv6 | None = None
+    if ethernet is not None and ethernet.ethertype == frames.ETHERTYPE_IPV4:
+        header = frames.parse_ipv4_header(frame, ethernet.offset)
+    elif ethernet is not None and ethernet.ethertype == frames.ETHERTYPE_IPV6:
+        header = frames.parse_ipv6_header(frame, ethernet.offset)
     if header is None:
         return None
     found: dict[str, str | int] = {
         "protocol": PROTOCOL_NAMES.get(header.protocol, str(header.protocol)),
-        "source": str(IPv4Address(header.source)),
-        "destination": str(IPv4Address(header.destination)),
+        "source": str(ip_address(header.source)),
+        "destination": str(ip_address(header.destination)),
     }
     payload = frame[header.offset : header.offset + 4]
-    if len(payload) < 4 or header.fragment or header.more_fragments:
+    if len(payload) < 4 or (isinstance(header, frames.Ipv4) and (header.fragment or header.more_fragments)):
         return found
     if header.protocol in _WITH_PORTS:
         found |= {"source_port": int.from_bytes(payload[:2]), "destination_port": int.from_bytes(payload[2:])}
-    elif header.protocol == frames.PROTOCOL_ICMP:
+    elif header.protocol in (frames.PROTOCOL_ICMP, frames.PROTOCOL_ICMPV6):
         found |= {"icmp_type": payload[0], "icmp_code": payload[1]}
     return found

@@ -149,7 +149,7 @@ def payloads(
         DNS_SERVERS: b"".join(server.packed for server in servers),
         HOST_NAME: _ascii(host_name(port.hostname)),
         DOMAIN_NAME: _ascii(network.dns_domain),
-        DOMAIN_SEARCH: _search_list(network.dns_domain),
+        DOMAIN_SEARCH: search_list(network.dns_domain),
     }
     if router is not None:
         options[ROUTER] = router.packed
@@ -198,8 +198,8 @@ def classless_routes(routes: Sequence[HostRoute], router: bytes) -> bytes:
     return b"".join(coded)
 
 
-def _search_list(domain: str) -> bytes:
-    """RFC 3397 with one domain."""
+def search_list(domain: str) -> bytes:
+    """One domain as in RFC 3397, RFC 8106 and RFC 3646; empty when there is none."""
     labels = _ascii(domain).rstrip(b".").split(b".")
     if not all(0 < len(label) <= _MAX_LABEL for label in labels):
         return b""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from controller.dns.server import NameServer
@@ -19,16 +19,21 @@ from controller.packet_in import (
     activation,
     connection_log,
     dhcp_relay,
+    dhcpv6,
     dns,
     frames,
     holding,
     icmp,
+    nd,
     neighbours,
     outcomes,
+    router_advertisement,
+    too_big,
     too_large,
 )
 from controller.packet_in.connection_log import ConnectionLog
 from controller.packet_in.dhcp import Answer, DhcpServer
+from controller.packet_in.dhcp_options import lease_seconds
 from controller.packet_in.dhcp_relay import RelayedMachines
 from controller.packet_in.floods import Floods, Mute
 from controller.packet_in.gateways import router_address
@@ -36,10 +41,10 @@ from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output, Outputs, Temporary
 from controller.packet_in.too_large import source_subnet
-from controller.packet_in.unresolved import Hop, Unresolved, asking_address, next_hop
+from controller.packet_in.unresolved import Hop, Unresolved, next_hop, question
 from flows.features.mute import muted
 from flows.model import Neighbour, Network, Node, Port
-from flows.pipeline import GATEWAY_MAC, PORT_DNS_QUERIES, RELAY_PACKET_INS, node_mac
+from flows.pipeline import GATEWAY_MAC, PORT_DNS_QUERIES, RELAY_PACKET_INS
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from flows.wire import FROM_CONTROLLER
@@ -62,13 +67,20 @@ def limits(rate: float, burst: float, questions: Limit | None = None) -> Mapping
     port = Limit(rate, burst)
     return {
         Rule.PUNT_DHCP: port,
+        Rule.PUNT_DHCPV6: port,
+        Rule.PUNT_RA: port,
         Rule.PUNT_TTL_EXPIRED: port,
         Rule.PUNT_TOO_LARGE: port,
         Rule.PUNT_TOO_LARGE_IN: port,
         Rule.PUNT_LARGE_ECHO: port,
+        Rule.PUNT_HOP_LIMIT: port,
+        Rule.PUNT_TOO_BIG: port,
+        Rule.PUNT_TOO_BIG_IN: port,
         Rule.PUNT_UNRESOLVED: port,
+        Rule.PUNT_UNRESOLVED_IPV6: port,
         Rule.PUNT_ON_LINK: port,
         Rule.PUNT_NEIGHBOUR: Limit(rate=20, burst=40),
+        Rule.PUNT_ROUTER_ND: Limit(rate=20, burst=40),
         Rule.PUNT_ACTIVATE: Limit(rate=2, burst=4),
         Rule.PUNT_HOLDER: port,
         Rule.PUNT_RELAYED_DHCP: Limit(*RELAY_PACKET_INS),
@@ -125,6 +137,8 @@ class Dispatcher:
         self._buckets = {rule: TokenBuckets(limit.rate, limit.burst) for rule, limit in services.limits.items()}
         self._handlers: Mapping[Rule, Callable[[int, int, bytes, Snapshot], Result]] = {
             Rule.PUNT_DHCP: self._dhcp,
+            Rule.PUNT_DHCPV6: self._dhcpv6,
+            Rule.PUNT_RA: self._router_solicited,
             Rule.PUNT_RELAYED_DHCP: self._relayed_dhcp,
             Rule.PUNT_DNS: self._dns,
             Rule.PUNT_DNS_LINK_LOCAL: self._dns,
@@ -133,8 +147,13 @@ class Dispatcher:
             Rule.PUNT_TOO_LARGE: self._too_large,
             Rule.PUNT_TOO_LARGE_IN: self._too_large_in,
             Rule.PUNT_LARGE_ECHO: self._large_echo,
-            Rule.PUNT_UNRESOLVED: self._unresolved,
-            Rule.PUNT_ON_LINK: self._on_link,
+            Rule.PUNT_ROUTER_ND: self._ipv6_neighbour,
+            Rule.PUNT_HOP_LIMIT: self._hop_limit,
+            Rule.PUNT_TOO_BIG: self._too_big,
+            Rule.PUNT_TOO_BIG_IN: self._too_big_in,
+            Rule.PUNT_UNRESOLVED: partial(self._ask_next_hop, Rule.PUNT_UNRESOLVED),
+            Rule.PUNT_UNRESOLVED_IPV6: partial(self._ask_next_hop, Rule.PUNT_UNRESOLVED_IPV6),
+            Rule.PUNT_ON_LINK: partial(self._ask_next_hop, Rule.PUNT_ON_LINK),
             Rule.PUNT_ACTIVATE: self._arrived,
             Rule.PUNT_HOLDER: self._holds,
             **{rule: partial(self._logged, rule) for rule in connection_log.LOGGED},
@@ -174,16 +193,51 @@ class Dispatcher:
                 self._services.muted(self._node, mute)
         return self._allowed(rule, port_key)
 
-    def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+    def _client(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> Port | str:
+        """The port whose key a packet carries, or the outcome when that is not where it came from, or of too many."""
         port_id = snapshot.ports_by_key.get(key)
         if port_id is None:
-            return outcomes.UNKNOWN_OBJECT, ()
+            return outcomes.UNKNOWN_OBJECT
         port = snapshot.ports[port_id]
         seat = port.seat(self._node)
         if seat is None or seat.ofport != in_port:
-            return outcomes.WRONG_IN_PORT, ()
-        if not self._port_allowed(Rule.PUNT_DHCP, key):
-            return outcomes.RATE_LIMITED, ()
+            return outcomes.WRONG_IN_PORT
+        return port if self._port_allowed(rule, key) else outcomes.RATE_LIMITED
+
+    def _dhcpv6(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_DHCPV6, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
+        answer = dhcpv6.answer(frame, port, snapshot)
+        if answer.state is not None:
+            bound = answer.state is LeaseState.BOUND
+            seconds = lease_seconds(snapshot.networks[port.network_id]) if bound else 0
+            for address in answer.leased:
+                self._note(port, address, answer.state, seconds)
+        return answer.outcome, _back(in_port, answer.frame)
+
+    def _router_solicited(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_RA, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
+        solicitation = nd.parse(frame)
+        network = snapshot.networks.get(port.network_id)
+        if solicitation is None or not nd.is_router_solicitation(solicitation):
+            return outcomes.MALFORMED, ()
+        if frames.mac_text(solicitation.mac) not in port.macs:
+            return outcomes.SPOOFED_SOURCE, ()
+        if network is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        what = router_advertisement.told(port, network, self._services.dhcp.leads_out(port, snapshot))
+        if what is None:
+            return outcomes.NO_ADDRESS, ()
+        message = router_advertisement.advertisement(network, what)
+        return outcomes.ROUTER_ADVERTISED, _back(in_port, router_advertisement.answer(message, solicitation))
+
+    def _dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        port = self._client(Rule.PUNT_DHCP, key, in_port, snapshot)
+        if isinstance(port, str):
+            return port, ()
         answer = self._services.dhcp.answer(frame, port, snapshot)
         self._record(answer, port)
         return answer.outcome, _back(in_port, answer.frame)
@@ -191,7 +245,9 @@ class Dispatcher:
     def _record(self, answer: Answer, port: Port) -> None:
         if answer.lease is None:
             return
-        address, state, seconds = answer.lease
+        self._note(port, *answer.lease)
+
+    def _note(self, port: Port, address: IPv4Address | IPv6Address, state: LeaseState, seconds: int) -> None:
         new = self._services.leases.record(LeaseEvent(port.key, address, state, self._services.wall_clock() + seconds))
         if state is LeaseState.DECLINED and new:  # said once until the event has been stored
             _log.warning("port %s declined its address %s: something else uses it", port.id, address)
@@ -252,13 +308,29 @@ class Dispatcher:
             return place, ()
         network, _ = place
         claim = neighbours.parse_claim(frame)
+        return self._claimed(claim, network, [subnet.gateway for subnet in network.subnets]), ()
+
+    def _ipv6_neighbour(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        place = self._by_uplink(Rule.PUNT_ROUTER_ND, key, in_port, snapshot)
+        if isinstance(place, str):
+            return place, ()
+        network, _ = place
+        return self._claimed(nd.parse_claim(frame), network, [subnet.gateway for subnet in network.ipv6_subnets]), ()
+
+    def _claimed(
+        self,
+        claim: tuple[IPv4Address | IPv6Address, str] | None,
+        network: Network,
+        wanted: Sequence[IPv4Address | IPv6Address | None],
+    ) -> str:
+        """Takes note of what somebody on an external network says to have, if it is a next hop."""
         if claim is None:
-            return outcomes.MALFORMED, ()
+            return outcomes.MALFORMED
         address, mac = claim
-        if all(address != subnet.gateway for subnet in network.subnets):
-            return outcomes.NEIGHBOUR_UNWANTED, ()
+        if address not in wanted:
+            return outcomes.NEIGHBOUR_UNWANTED
         self._services.neighbour_seen(self._node, Neighbour(network.id, address, mac))
-        return outcomes.NEIGHBOUR_SEEN, ()
+        return outcomes.NEIGHBOUR_SEEN
 
     def _by_uplink(self, rule: Rule, key: int, in_port: int, snapshot: Snapshot) -> tuple[Network, Node] | str:
         """The network that a packet came from by this node's uplink, or the outcome when it did not, or of too many."""
@@ -322,6 +394,33 @@ class Dispatcher:
             return too_large.arriving(frame, port, network, node, snapshot)
         return too_large.crossing(frame, in_port, port, snapshot.networks[port.network_id], network, node)
 
+    def _hop_limit(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        sender = self._sender(Rule.PUNT_HOP_LIMIT, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, _, port = sender
+        return too_big.used_up(frame, in_port, port, network)
+
+    def _too_big(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        sender = self._sender(Rule.PUNT_TOO_BIG, key, in_port, snapshot)
+        if isinstance(sender, str):
+            return sender, ()
+        network, node, port = sender
+        return too_big.leaving(frame, in_port, port, network, node, snapshot)
+
+    def _too_big_in(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """Routed to a network, from a VM of this node or from outside."""
+        network = _network(key, snapshot)
+        if network is None:
+            return outcomes.UNKNOWN_OBJECT, ()
+        sender = snapshot.port_at(self._node, in_port)
+        # the keys of networks and ports may be the same numbers
+        if not self._allowed(Rule.PUNT_TOO_BIG_IN, -key if sender is None else sender.key):
+            return outcomes.RATE_LIMITED, ()
+        if sender is None:
+            return too_big.arriving(frame, network)
+        return too_big.crossing(frame, in_port, sender, snapshot.networks[sender.network_id], network)
+
     def _large_echo(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         sender = self._sender(Rule.PUNT_LARGE_ECHO, key, in_port, snapshot)
         if isinstance(sender, str):
@@ -329,15 +428,10 @@ class Dispatcher:
         network, _, port = sender
         return too_large.to_gateway(frame, in_port, port, network)
 
-    def _unresolved(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
-        """A packet without a way on: kept, and its next hop asked for."""
-        return self._ask_next_hop(Rule.PUNT_UNRESOLVED, key, in_port, frame, snapshot)
-
-    def _on_link(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
-        """The beginning of a packet that goes by the router, while its neighbour is asked for."""
-        return self._ask_next_hop(Rule.PUNT_ON_LINK, key, in_port, frame, snapshot)
-
     def _ask_next_hop(self, rule: Rule, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
+        """A packet without a way on is kept, and its next hop asked for. Of one that goes by the router while its
+        neighbour is asked for (PUNT_ON_LINK) only the beginning comes here.
+        """
         network = _network(key, snapshot)
         node = snapshot.nodes.get(self._node)
         uplink = None if network is None or node is None else node.uplink(network.physical_network)
@@ -349,16 +443,14 @@ class Dispatcher:
         if not again and not (self._allowed(rule, 0) if port is None else self._port_allowed(rule, port.key)):
             return outcomes.RATE_LIMITED, ()
         ethernet = frames.parse_ethernet(frame)
-        if ethernet is None or ethernet.ethertype != frames.ETHERTYPE_IPV4 or ethernet.vlan is not None:
-            return outcomes.MALFORMED, ()
-        ends = frames.ipv4_addresses(frame, ethernet.offset)
+        ends = None if ethernet is None else frames.ip_addresses(frame, ethernet)
         if ends is None:
             return outcomes.MALFORMED, ()
-        address = next_hop(network, IPv4Address(ends[0]), IPv4Address(ends[1]))
+        address = next_hop(network, ip_address(ends[0]), ip_address(ends[1]))
         if address is None:
             return outcomes.NO_NEXT_HOP, ()
         hop, now = Hop(self._node, network.id, address), self._services.monotonic()
-        if rule is Rule.PUNT_UNRESOLVED:
+        if rule is not Rule.PUNT_ON_LINK:
             outcome = outcomes.PACKET_KEPT
             ask = self._services.unresolved.keep(hop, key, frame, now, again=again)
             self._services.packet_kept()
@@ -367,9 +459,7 @@ class Dispatcher:
             outcome = outcomes.NEIGHBOUR_ASKED if ask else outcomes.RATE_LIMITED
         if not ask:
             return outcome, ()
-        source = asking_address(node, network, address)
-        request = neighbours.request(node_mac(node.key), source, address, network.segment)
-        return outcome, (Output(uplink, request),)
+        return outcome, (Output(uplink, question(node, network, address)),)
 
 
 def _back(in_port: int, frame: bytes | None) -> Outputs:

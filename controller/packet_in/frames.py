@@ -1,6 +1,6 @@
 """Ethernet, ARP, IPv4, UDP: build and checked parse, with slices and bounds only.
 
-A parser answers None for anything that is not exactly right and never raises. Addresses are packed (4 or 6 bytes).
+A parser answers None for anything that is not exactly right and never raises. Addresses are packed (4, 6 or 16 bytes).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ ETHERTYPE_IPV6: Final = 0x86DD
 PROTOCOL_ICMP: Final = 1
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
+PROTOCOL_ICMPV6: Final = 58
 ARP_REQUEST: Final = 1
 ARP_REPLY: Final = 2
 BROADCAST_MAC: Final = b"\xff" * 6
 BROADCAST_IP: Final = b"\xff" * 4
 NO_MAC: Final = bytes(6)
 NO_IP: Final = bytes(4)
+NO_IPV6: Final = bytes(16)
+SUM_RIGHT: Final = 0xFFFF  # `checksum` over what holds its own right one
 MIN_FRAME: Final = 60  # IEEE 802.3, without the checksum that the hardware adds
 
 _ETHERNET = struct.Struct(">6s6sH")
@@ -65,6 +68,17 @@ class Ipv4(NamedTuple):
     offset: int
     end: int
     dont_fragment: bool = False
+
+
+class Ipv6(NamedTuple):
+    """`protocol` is the header behind the fixed one; `offset` is where that begins, `end` where the packet ends."""
+
+    source: bytes
+    destination: bytes
+    protocol: int
+    hop_limit: int
+    offset: int
+    end: int
 
 
 def mac_bytes(mac: str | int) -> bytes:
@@ -169,15 +183,54 @@ def ipv4_addresses(frame: bytes, offset: int) -> tuple[bytes, bytes] | None:
     return frame[offset + 12 : offset + 16], frame[offset + 16 : offset + 20]
 
 
-def ipv6(source: bytes, destination: bytes, next_header: int, payload: bytes, hop_limit: int = _TTL) -> bytes:
-    """A whole packet without extension headers (RFC 8200, 3)."""
-    return _IPV6.pack(_IPV6_VERSION, len(payload), next_header, hop_limit, source, destination) + payload
+def ipv6(source: bytes, destination: bytes, protocol: int, payload: bytes, hop_limit: int = _TTL) -> bytes:
+    """A whole packet without extension headers (RFC 8200)."""
+    return _IPV6.pack(_IPV6_VERSION, len(payload), protocol, hop_limit, source, destination) + payload
+
+
+def parse_ipv6(frame: bytes, offset: int) -> Ipv6 | None:
+    """The fixed header. None also when its length is not covered by the frame, or is that of a jumbogram (0)."""
+    packet = parse_ipv6_header(frame, offset)
+    return None if packet is None or packet.end == packet.offset or len(frame) < packet.end else packet
+
+
+def parse_ipv6_header(frame: bytes, offset: int) -> Ipv6 | None:
+    """Also of a frame of which only the beginning is there: `end` may lie behind it."""
+    if len(frame) < offset + _IPV6.size:
+        return None
+    first, length, protocol, hop_limit, source, destination = _IPV6.unpack_from(frame, offset)
+    start = offset + _IPV6.size
+    return None if first >> 28 != 6 else Ipv6(source, destination, protocol, hop_limit, start, start + length)
+
+
+def ipv6_sum(source: bytes, destination: bytes, protocol: int, payload: bytes) -> int:
+    """The checksum of a payload behind the pseudo header (RFC 8200, 8.1), as `checksum`."""
+    pseudo = source + destination + struct.pack(">II", len(payload), protocol)
+    return checksum(pseudo + payload)
+
+
+def icmpv6(source: bytes, destination: bytes, message: bytes) -> bytes:
+    """A message whose checksum field, bytes 2 and 3, is filled in (RFC 4443, 2.3)."""
+    empty = message[:2] + b"\0\0" + message[4:]
+    return message[:2] + ipv6_sum(source, destination, PROTOCOL_ICMPV6, empty).to_bytes(2, "big") + message[4:]
+
+
+def ip_addresses(frame: bytes, ethernet_: Ethernet) -> tuple[bytes, bytes] | None:
+    """Source and destination of an untagged packet of either family, of which the end may be cut off."""
+    if ethernet_.vlan is not None:
+        return None
+    if ethernet_.ethertype == ETHERTYPE_IPV4:
+        return ipv4_addresses(frame, ethernet_.offset)
+    at = ethernet_.offset
+    if ethernet_.ethertype != ETHERTYPE_IPV6 or len(frame) < at + _IPV6.size or frame[at] >> 4 != 6:
+        return None
+    return frame[at + 8 : at + 24], frame[at + 24 : at + 40]
 
 
 def udp(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: bytes) -> bytes:
     """A UDP datagram (RFC 768) with its checksum over the pseudo header. Never 0, which would mean "none".
 
-    The pseudo header of IPv6 (RFC 8200, 8.1) has longer fields for the same numbers, and so the same sum.
+    Addresses of IPv6, too: its pseudo header (RFC 8200, 8.1) holds the same words and zeros.
     """
     length = _UDP.size + len(payload)
     header = _UDP.pack(source_port, destination_port, length, 0)

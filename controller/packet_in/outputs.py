@@ -19,6 +19,16 @@ class Output(NamedTuple):
         return wire.packet_out(self.ofport, self.frame)
 
 
+class Copies(NamedTuple):
+    """The same out of several ports."""
+
+    ofports: tuple[int, ...]
+    frame: bytes
+
+    def message(self) -> bytes:
+        return wire.packet_out_copies(self.ofports, self.frame)
+
+
 class Resubmit(NamedTuple):
     """Again through the tables from one on, as a packet that is on a network, of a port if one is given.
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from controller.packet_in import outcomes
+from controller.packet_in import nd, neighbours, outcomes
 from flows.model import Network, Node
+from flows.pipeline import node_mac
+
+Address = IPv4Address | IPv6Address
 
 RETRIES: Final = (0.05, 0.2, 1.0, 0.05)
 """Seconds until a kept packet is tried again and again. The third time its hop is asked for anew: hence the last."""
@@ -31,7 +34,7 @@ _NOBODY: Final = IPv4Address(0)
 class Hop(NamedTuple):
     node: str
     network_id: str
-    address: IPv4Address
+    address: Address
 
 
 class Kept(NamedTuple):
@@ -128,13 +131,27 @@ class Unresolved:
         return True
 
 
-def next_hop(network: Network, source: IPv4Address, destination: IPv4Address) -> IPv4Address | None:
-    """Where a packet goes next on an external network: to a neighbour, or to the router of where it comes from."""
+def next_hop(network: Network, source: Address, destination: Address) -> Address | None:
+    """Where a packet goes next on an external network: to a neighbour, or to the router of where it comes from, by IPv6
+    to the first router.
+    """
+    if isinstance(destination, IPv6Address):
+        if any(destination in subnet.cidr for subnet in network.ipv6_subnets):
+            return destination
+        return next((subnet.gateway for subnet in network.ipv6_subnets if subnet.gateway is not None), None)
     if any(destination in subnet.cidr for subnet in network.subnets):
         return destination
     own = (subnet for subnet in network.subnets if source in subnet.cidr)
     subnet = next(own, next(iter(network.subnets), None))
     return None if subnet is None else subnet.gateway
+
+
+def question(node: Node, network: Network, target: Address) -> bytes:
+    """The frame by which a node asks an external network for a neighbour."""
+    mac = node_mac(node.key)
+    if isinstance(target, IPv6Address):
+        return nd.solicitation(mac, target, network.segment)
+    return neighbours.request(mac, asking_address(node, network, target), target, network.segment)
 
 
 def asking_address(node: Node, network: Network, target: IPv4Address) -> IPv4Address:

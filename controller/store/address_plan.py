@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sqlalchemy import select
@@ -20,6 +21,8 @@ from controller.store.address_specs import (
     PlanProblem,
 )
 from controller.store.engine import AnyRow, chunks
+from controller.store.ipv6_schema import ipv6_addresses
+from controller.store.ipv6_specs import Ipv6Range
 from controller.store.journal import Transaction
 from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, networks
@@ -57,7 +60,12 @@ class _Machine:
 
     @property
     def numbers(self) -> list[int]:
-        return [int(entry.range.first) for entry in self.entries]
+        """Its IPv4 addresses."""
+        return [int(entry.range.first) for entry in self.entries if isinstance(entry.range, AddressRange)]
+
+    @property
+    def ipv6(self) -> set[IPv6Address]:
+        return {entry.range.first for entry in self.entries if isinstance(entry.range, Ipv6Range)}
 
 
 @dataclass(slots=True)
@@ -67,6 +75,7 @@ class _Known:
     by_mac: dict[tuple[str, str], AnyRow] = field(default_factory=dict)
     by_id: dict[str, AnyRow] = field(default_factory=dict)
     numbers: dict[str, list[int]] = field(default_factory=dict)
+    ipv6: dict[str, set[IPv6Address]] = field(default_factory=dict)
     owned: dict[tuple[str, int], AnyRow] = field(default_factory=dict)
     subnets: dict[str, dict[str, ipam.SubnetRow]] = field(default_factory=dict)
 
@@ -115,13 +124,17 @@ class _Plan:
             if entry.kind is not PlanKind.RESERVED or record is None:
                 continue
             with self._about(index):
+                if isinstance(entry.range, Ipv6Range):
+                    raise Invalid("range_invalid", "what an IPv6 subnet reserves is said with the subnet")
                 new = reservations.missing(reservations.subnet_with(record, entry.range), entry.range)
                 self.actions[index] = PlanAction.RESERVE if new else PlanAction.KEEP
                 if new:
                     wanted.setdefault(record.id, []).append(index)
         for network_id, indices in wanted.items():
             with self._about(*indices):
-                reservations.reserve(self._tx, network_id, [self._entries[index].range for index in indices])
+                ranges = [self._entries[index].range for index in indices]
+                spans = [span for span in ranges if isinstance(span, AddressRange)]
+                reservations.reserve(self._tx, network_id, spans)
 
     def add_ports(self, rng: random.Random, auto_assign_pool: str | None, limits: Limits, holds: HoldPolicy) -> None:
         machines = self._machines()
@@ -154,7 +167,7 @@ class _Plan:
     def _machines(self) -> list[_Machine]:
         machines: list[_Machine] = []
         by_mac: dict[tuple[str, str], _Machine] = {}
-        asked: dict[tuple[str, int], int] = {}
+        asked: dict[tuple[str, IPv4Address | IPv6Address], int] = {}
         for index, entry in enumerate(self._entries):
             record = self._networks.get(entry.network)
             if entry.kind is not PlanKind.PORT or record is None:
@@ -163,7 +176,7 @@ class _Plan:
                 mac = None if entry.mac is None else macs.normal(entry.mac)
                 if entry.range.first != entry.range.last:
                     raise Invalid("range_invalid", "a port has single addresses, not a range")
-                before = asked.setdefault((record.id, int(entry.range.first)), index)
+                before = asked.setdefault((record.id, entry.range.first), index)
                 if before != index:
                     raise _DoublePlace(before, entry)
                 machine = by_mac.get((record.id, mac)) if mac is not None else None
@@ -198,16 +211,21 @@ class _Plan:
                     known.owned[network_id, row.address] = row
                     if row.port_id is not None:
                         known.numbers.setdefault(row.port_id, []).append(row.address)
+            of_network = select(port_rows.c.id).where(port_rows.c.network_id.in_(part))
+            query = select(*ipv6_addresses.c["port_id", "address"]).where(ipv6_addresses.c.port_id.in_(of_network))
+            for port_id, address in self._tx.connection.execute(query):
+                known.ipv6.setdefault(port_id, set()).add(address)
         return known
 
     def _there(self, machine: _Machine, known: _Known) -> AnyRow | None:
         """The port that is this machine's already. Raises StoreError where that, or an address, is another's."""
         network_id = machine.network.id
         port = None if machine.mac is None else known.by_mac.get((network_id, machine.mac))
-        if machine.mac is None:
+        if machine.mac is None and machine.numbers:
             holder = known.owned.get((network_id, machine.numbers[0]))
             port = None if holder is None else known.by_id.get(holder.port_id)
-        if port is not None and known.numbers.get(port.id) == machine.numbers:
+        same = port is not None and machine.numbers in ([], known.numbers.get(port.id))
+        if port is not None and same and machine.ipv6 <= known.ipv6.get(port.id, set()):
             if port.project_id != machine.project_id:
                 raise Invalid("project_differs", f"port {port.name or port.id} is of project {port.project_id}")
             return port
@@ -217,6 +235,8 @@ class _Plan:
             )
         for entry in machine.entries:
             address = entry.range.first
+            if not isinstance(address, IPv4Address):
+                continue
             if (network_id, int(address)) in known.owned:
                 row = known.owned[network_id, int(address)]
                 other = known.by_id.get(row.port_id)

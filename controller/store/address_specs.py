@@ -3,14 +3,15 @@
 The methods of `Store`:
 
     list_addresses(network_id, *, project_id=None, limit=None, marker=None) -> list[AddressRecord]
-        by address; those that are in use, kept, reserved or were used once. marker: the address of the last one seen.
+        by address; those that are in use, kept, reserved or were used once; of IPv6 those that are in use.
+        marker: the address of the last one seen.
         project_id: only what its ports have.
     reserve_address, unreserve_address(network_id, address: IPv4Address, actor) -> Written[NetworkRecord]
         whoever has it keeps it
     end_hold(network_id, address: IPv4Address, actor) -> Written[None]      an address that is kept is free at once
     end_holds() -> int                       those that are over; how many
     shift_holds(seconds: float) -> int       the clock has jumped
-    address_history(*, address: IPv4Address, network_id=None, project_id=None, at=None, limit=1000)
+    address_history(*, address: IPv4Address | IPv6Address, network_id=None, project_id=None, at=None, limit=1000)
         -> list[HistoryRecord]               newest first
     forget_history(older_than_s: float, most: int = 1000) -> int
         what ended so long ago, at most so many at once; how many
@@ -26,8 +27,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
+from controller.store.ipv6_specs import Ipv6Range
 from controller.store.specs import AddressRange
 
 NO_TIMEOUT = -1
@@ -68,7 +70,7 @@ class AddressRecord:
     `owner`: port, gateway, snat, floating_ip or pair. `node`: where the port is, or what has the address.
     """
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     subnet_id: str
     state: AddressState
     reserved: bool
@@ -94,7 +96,7 @@ class HistoryRecord:
     (`kind`) `port_*` are of the port that it led to, if it led to one. Names are those of then.
     """
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     network_id: str
     network_name: str
     kind: str
@@ -115,7 +117,8 @@ class PlanKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanEntry:
-    """A line of an address plan: an address of a port, or a range that nobody is to be given. `network`: name or id.
+    """A line of an address plan: an address of a port, or an IPv4 range that nobody is to be given. `network`: name or
+    id.
 
     Entries with the same MAC on the same network are one port with several addresses, in their order. `project_id`
     None: the network's. `mac` None: made up.
@@ -123,7 +126,7 @@ class PlanEntry:
 
     kind: PlanKind
     network: str
-    range: AddressRange
+    range: AddressRange | Ipv6Range
     mac: str | None = None
     name: str = ""
     hostname: str = ""

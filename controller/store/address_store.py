@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from sqlalchemy import Connection
 
@@ -81,7 +81,7 @@ class AddressStore(QuotaStore):
     def address_history(
         self,
         *,
-        address: IPv4Address,
+        address: IPv4Address | IPv6Address,
         network_id: str | None = None,
         project_id: str | None = None,
         at: float | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 from controller.store.specs import AddressRange, DhcpOptionSpec, HostAddress, SnatChoice
@@ -21,12 +21,16 @@ def load_options(rows: Iterable[Mapping[str, Any]]) -> tuple[DhcpOptionSpec, ...
     return tuple(DhcpOptionSpec(row["code"], bytes.fromhex(row["payload"]), row["value"], row["type"]) for row in rows)
 
 
-def dump_addresses(addresses: Iterable[IPv4Address]) -> list[str]:
+def dump_addresses(addresses: Iterable[IPv4Address | IPv6Address]) -> list[str]:
     return [str(address) for address in addresses]
 
 
 def load_addresses(rows: Iterable[str]) -> tuple[IPv4Address, ...]:
     return tuple(IPv4Address(row) for row in rows)
+
+
+def load_ipv6_addresses(rows: Iterable[str]) -> tuple[IPv6Address, ...]:
+    return tuple(IPv6Address(row) for row in rows)
 
 
 def load_snat_choice(text: str) -> SnatChoice:

@@ -13,7 +13,7 @@ from controller.store.journal import CREATE, DEFAULT_RULE, DELETE, Transaction
 from controller.store.policy_specs import AppliesTo, DefaultRuleSpec
 from controller.store.schema import default_rules
 from controller.store.specs import Conflict, Exhausted, Invalid, NotFound
-from flows.model import Direction
+from flows.model import Direction, Family
 
 OWN_GROUP = "own group"
 MOST_RULES = 100
@@ -32,11 +32,12 @@ def find(connection: Connection, rule_id: str) -> AnyRow:
 
 def create(tx: Transaction, spec: DefaultRuleSpec) -> str:
     """The id of the new rule. Raises Invalid `rule_invalid`, Conflict `rule_exists`, Exhausted."""
-    service_rows.check(spec.service)
+    family = service_rows.family_of(spec.family, spec.service, spec.remote_cidr)
+    service_rows.check(spec.service, family)
     cidr = service_rows.remote(spec.remote_cidr)
     if cidr is not None and spec.own_group:
         raise Invalid("rule_invalid", "cannot be given together with remote_cidr", "own_group")
-    matches = service_rows.matches(spec.direction, spec.service, OWN_GROUP if spec.own_group else cidr)
+    matches = service_rows.matches(spec.direction, spec.service, OWN_GROUP if spec.own_group else cidr, family)
     known = tx.connection.execute(_ALL).all()
     for row in known:
         both = {AppliesTo(row.applies_to), spec.applies_to}
@@ -53,6 +54,7 @@ def create(tx: Transaction, spec: DefaultRuleSpec) -> str:
         **service_rows.dump(spec.service),
         "remote_cidr": None if cidr is None else str(cidr),
         "own_group": spec.own_group,
+        "family": family.value,
         "description": spec.description,
     }
     revision = tx.record(DEFAULT_RULE, id_, CREATE, values)
@@ -77,7 +79,7 @@ def rows_for(tx: Transaction, group_id: str, default: bool) -> list[dict[str, An
 
 
 def _copy(tx: Transaction, group_id: str, row: AnyRow, key: int) -> dict[str, Any]:
-    service = service_rows.load(row)
+    service, family = service_rows.load(row), Family(row.family)
     remote = group_id if row.own_group else row.remote_cidr
     return {
         "id": str(uuid4()),
@@ -89,7 +91,8 @@ def _copy(tx: Transaction, group_id: str, row: AnyRow, key: int) -> dict[str, An
         "remote_group_id": group_id if row.own_group else None,
         "log": False,
         "description": row.description,
-        "matches": service_rows.matches(Direction(row.direction), service, remote),
+        "matches": service_rows.matches(Direction(row.direction), service, remote, family),
+        "family": family.value,
         "created_at": tx.now,
     }
 

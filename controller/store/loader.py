@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
@@ -11,6 +11,8 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindpar
 from controller.store import codec, dns_loader, ipam, journal, machine_metadata, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
+from controller.store.ipv6_schema import ipv6_addresses, ipv6_neighbours, ipv6_subnet_ranges, ipv6_subnets
+from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.policy_specs import GroupName
 from controller.store.schema import (
     addresses,
@@ -46,6 +48,9 @@ from flows.model import (
     FloatingIp,
     FloatingIpChange,
     GatewayMode,
+    Ipv6FixedIp,
+    Ipv6Mode,
+    Ipv6Subnet,
     Migration,
     MigrationPhase,
     Neighbour,
@@ -73,6 +78,8 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _NETWORKS = select(networks).order_by(networks.c.key)
 _SUBNETS = select(subnets).order_by(subnets.c.position)
 _RANGES = select(subnet_ranges).order_by(subnet_ranges.c.first)
+_IPV6_SUBNETS = select(ipv6_subnets).order_by(ipv6_subnets.c.position)
+_IPV6_RANGES = select(ipv6_subnet_ranges).order_by(ipv6_subnet_ranges.c.first)
 _PORTS = (
     select(ports, networks.c.filtering, machine_metadata.REVISION.label("metadata"))
     .join(networks, networks.c.id == ports.c.network_id)
@@ -83,6 +90,12 @@ _FIXED = (
     select(*addresses.c["port_id", "subnet_id", "address"])
     .where(addresses.c.owner == ipam.PORT_OWNER)
     .order_by(addresses.c.port_id, addresses.c.position)
+)
+_IPV6_FIXED = (
+    select(*ipv6_addresses.c["port_id", "subnet_id", "address"])
+    .join(ipv6_subnets, ipv6_subnets.c.id == ipv6_addresses.c.subnet_id)
+    .where(ipv6_addresses.c.port_id.is_not(None))
+    .order_by(ipv6_addresses.c.port_id, ipv6_subnets.c.position, ipv6_addresses.c.position)
 )
 _HOLDING = (
     select(*virtual_addresses.c["port_id", "address", "mac"])
@@ -99,6 +112,7 @@ _HELD = (
     .order_by(subnets.c.network_id, addresses.c.for_network, subnets.c.position)
 )
 _NEIGHBOURS = select(neighbours).order_by(neighbours.c.network_id, neighbours.c.address)
+_IPV6_NEIGHBOURS = select(ipv6_neighbours).order_by(ipv6_neighbours.c.network_id, ipv6_neighbours.c.address)
 _FLOATING_IPS = (
     select(floating_ips, floating_ip_pools.c.network_id, floating_ip_pools.c.name.label("pool"))
     .join(floating_ip_pools, floating_ip_pools.c.id == floating_ips.c.pool_id)
@@ -106,19 +120,24 @@ _FLOATING_IPS = (
 )
 _FORWARDINGS = select(port_forwardings).order_by(port_forwardings.c.key)
 _SUBNET_IDS = select(subnets.c.id).where(subnets.c.network_id.in_(_IDS))
+_IPV6_SUBNET_IDS = select(ipv6_subnets.c.id).where(ipv6_subnets.c.network_id.in_(_IDS))
 
 # each statement with the restriction to some objects, prepared: a single object is read for every change
 _SOME = {
     _NETWORKS: _NETWORKS.where(networks.c.id.in_(_IDS)),
     _SUBNETS: _SUBNETS.where(subnets.c.network_id.in_(_IDS)),
     _RANGES: _RANGES.where(subnet_ranges.c.subnet_id.in_(_SUBNET_IDS)),
+    _IPV6_SUBNETS: _IPV6_SUBNETS.where(ipv6_subnets.c.network_id.in_(_IDS)),
+    _IPV6_RANGES: _IPV6_RANGES.where(ipv6_subnet_ranges.c.subnet_id.in_(_IPV6_SUBNET_IDS)),
     _PORTS: _PORTS.where(ports.c.id.in_(_IDS)),
     _FIXED: _FIXED.where(addresses.c.port_id.in_(_IDS)),
+    _IPV6_FIXED: _IPV6_FIXED.where(ipv6_addresses.c.port_id.in_(_IDS)),
     _HOLDING: _HOLDING.where(virtual_addresses.c.port_id.in_(_IDS)),
     _NODES: _NODES.where(nodes.c.name.in_(_IDS)),
     _UPLINKS: _UPLINKS.where(node_uplinks.c.node.in_(_IDS)),
     _HELD: _HELD.where(addresses.c.node.in_(_IDS)),
     _NEIGHBOURS: _NEIGHBOURS.where(neighbours.c.node.in_(_IDS)),
+    _IPV6_NEIGHBOURS: _IPV6_NEIGHBOURS.where(ipv6_neighbours.c.node.in_(_IDS)),
     _FLOATING_IPS: _FLOATING_IPS.where(floating_ips.c.id.in_(_IDS)),
     _FORWARDINGS: _FORWARDINGS.where(port_forwardings.c.floating_ip_id.in_(_IDS)),
 }
@@ -144,6 +163,8 @@ def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
 def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> list[NetworkRecord]:
     by_subnet = _grouped(_rows(connection, _RANGES, ids), "subnet_id")
     by_network = _grouped(_rows(connection, _SUBNETS, ids), "network_id")
+    by_ipv6_subnet = _grouped(_rows(connection, _IPV6_RANGES, ids), "subnet_id")
+    ipv6_by_network = _grouped(_rows(connection, _IPV6_SUBNETS, ids), "network_id")
     reached = set(connection.execute(_PHYSICAL_NETWORKS).scalars())
     return [
         NetworkRecord(
@@ -180,6 +201,10 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 filtering=row.filtering,
                 assignable=row.assignable,
                 gateway_node=row.gateway_node if row.gateway_node_pinned else None,
+                ipv6_subnets=tuple(
+                    _ipv6_subnet(subnet, by_ipv6_subnet.get(subnet.id, ()))
+                    for subnet in ipv6_by_network.get(row.id, ())
+                ),
             ),
             created_at=row.created_at,
             revision=row.revision,
@@ -202,6 +227,21 @@ def _subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> SubnetSpec:
         reserved=tuple(declared[ipam.RESERVED]),
         dns_servers=codec.load_addresses(row.dns_servers),
         host_routes=codec.load_routes(row.host_routes),
+    )
+
+
+def _ipv6_subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> Ipv6SubnetSpec:
+    declared: dict[str, list[Ipv6Range]] = {ipam.ALLOCATION: [], ipam.RESERVED: []}
+    for item in ranges:
+        declared[item.kind].append(Ipv6Range(item.first, item.last))
+    return Ipv6SubnetSpec(
+        id=row.id,
+        cidr=IPv6Network(row.cidr),
+        gateway=row.gateway,
+        mode=Ipv6Mode(row.mode),
+        allocation_ranges=tuple(declared[ipam.ALLOCATION]),
+        reserved=tuple(declared[ipam.RESERVED]),
+        dns_servers=codec.load_ipv6_addresses(row.dns_servers),
     )
 
 
@@ -244,6 +284,10 @@ def network_of(record: NetworkRecord) -> Network:
         dns_upstreams=spec.dns_upstreams,
         allow_same_net_traffic=spec.allow_same_net_traffic,
         gateway_node=record.gateway_node,
+        ipv6_subnets=tuple(
+            Ipv6Subnet(subnet.id or "", subnet.cidr, subnet.gateway, subnet.mode, subnet.dns_servers)
+            for subnet in spec.ipv6_subnets
+        ),
     )
 
 
@@ -251,6 +295,9 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
     fixed_ips: dict[str, list[FixedIp]] = {}
     for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
         fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
+    ipv6: dict[str, list[Ipv6FixedIp]] = {}
+    for port_id, subnet_id, address in _rows(connection, _IPV6_FIXED, ids):
+        ipv6.setdefault(port_id, []).append(Ipv6FixedIp(subnet_id, address))
     rows = list(_rows(connection, _PORTS, ids))
     held: dict[str, list[OwnAddress]] = {}
     sharing = [row.id for row in rows if row.address_pairs]
@@ -258,13 +305,23 @@ def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list
         held.setdefault(port_id, []).append(OwnAddress(IPv4Address(address), mac))
     groups = policy_loader.load_memberships(connection, ids)
     return [
-        _port(row, tuple(fixed_ips.get(row.id, ())), tuple(held.get(row.id, ())), tuple(groups.get(row.id, ())))
+        _port(
+            row,
+            tuple(fixed_ips.get(row.id, ())),
+            tuple(ipv6.get(row.id, ())),
+            tuple(held.get(row.id, ())),
+            tuple(groups.get(row.id, ())),
+        )
         for row in rows
     ]
 
 
 def _port(
-    row: AnyRow, fixed_ips: tuple[FixedIp, ...], held: tuple[OwnAddress, ...], groups: tuple[GroupName, ...]
+    row: AnyRow,
+    fixed_ips: tuple[FixedIp, ...],
+    ipv6_addresses: tuple[Ipv6FixedIp, ...],
+    held: tuple[OwnAddress, ...],
+    groups: tuple[GroupName, ...],
 ) -> PortRecord:
     options = codec.load_options(row.dhcp_options)
     port = Port(
@@ -287,6 +344,7 @@ def _port(
         qos=policy_loader.load_qos(row.qos),
         device_id=row.device_id,
         metadata=row.metadata,
+        ipv6_addresses=ipv6_addresses,
     )
     return PortRecord(
         port,
@@ -310,14 +368,18 @@ def _migration(row: AnyRow) -> Migration | None:
 def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:
     uplinks = _grouped(_rows(connection, _UPLINKS, ids), "node")
     held = _grouped(_rows(connection, _HELD, ids), "node")
-    known = _grouped(_rows(connection, _NEIGHBOURS, ids), "node")
+    known: dict[str, list[Neighbour]] = {}
+    for one in _rows(connection, _NEIGHBOURS, ids):
+        known.setdefault(one.node, []).append(Neighbour(one.network_id, IPv4Address(one.address), one.mac))
+    for one in _rows(connection, _IPV6_NEIGHBOURS, ids):
+        known.setdefault(one.node, []).append(Neighbour(one.network_id, one.address, one.mac))
     return [
         _node(row, uplinks.get(row.name, ()), held.get(row.name, ()), known.get(row.name, ()))
         for row in _rows(connection, _NODES, ids)
     ]
 
 
-def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[AnyRow]) -> NodeRecord:
+def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[Neighbour]) -> NodeRecord:
     by_owner = _grouped(held, "owner")
     choices = {name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()}
     of_host = {choice.address for choice in choices.values() if isinstance(choice, HostAddress)}
@@ -330,7 +392,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
             NetworkAddress(one.network_id, IPv4Address(one.address)) for one in by_owner.get(ipam.GATEWAY_OWNER, ())
         ),
         snat_addresses=tuple(_snat_address(one, of_host) for one in by_owner.get(ipam.SNAT_OWNER, ())),
-        neighbours=tuple(Neighbour(one.network_id, IPv4Address(one.address), one.mac) for one in known),
+        neighbours=tuple(known),
     )
     spec = NodeSpec(
         name=row.name,

@@ -3,7 +3,8 @@
 The methods of `Store`:
 
     create_networks(spec: NetworkSpec, carving: Carving, actor: str) -> Written[list[NetworkRecord]]     all or none
-        the range of its one subnet is cut; several are called NAME_0, NAME_1, ... A segment is the lowest to be taken.
+        the range of its one subnet is cut, and that of its IPv6 subnet if it has one; several are called NAME_0,
+        NAME_1, ... A segment is the lowest to be taken.
     associate_network(network_id, project_id, actor) -> Written[NetworkRecord]        nothing if it is the project's
     associate_free_network(project_id, actor) -> Written[NetworkRecord]               the one that was made first
     disassociate_network(network_id, actor) -> Written[NetworkRecord]                 nothing if it is nobody's

@@ -29,7 +29,8 @@ _USERS = (ipam.PORT_OWNER, ipam.SNAT_OWNER, ipam.FLOATING_IP_OWNER, ipam.PAIR_OW
 def require_some(specs: Sequence[SubnetSpec]) -> None:
     """Raises Invalid `subnets_invalid` for none and for too many, and for two that overlap."""
     if not 1 <= len(specs) <= MOST_SUBNETS:
-        raise Invalid("subnets_invalid", f"a network has 1 to {MOST_SUBNETS} subnets", "subnets")
+        message = f"a network has 1 to {MOST_SUBNETS} IPv4 subnets, beside those of IPv6"
+        raise Invalid("subnets_invalid", message, "subnets")
     for index, subnet in enumerate(specs):
         for other in specs[:index]:
             if subnet.cidr.overlaps(other.cidr):

@@ -15,6 +15,8 @@ from controller.store import (
     codec,
     dns_zones,
     gateway_nodes,
+    ipv6_ports,
+    ipv6_subnets,
     loader,
     network_options,
     network_subnets,
@@ -23,6 +25,8 @@ from controller.store import (
     ranges,
     routers,
 )
+from controller.store.ipv6_schema import ipv6_neighbours
+from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
 from controller.store.network_options import Frame
 from controller.store.network_specs import Carving
@@ -38,7 +42,7 @@ from controller.store.schema import (
 )
 from controller.store.schema import floating_ip_pools as floating_ip_pool_rows
 from controller.store.specs import Conflict, Exhausted, Invalid, NetworkSpec, NotFound, SubnetSpec
-from flows.model import GatewayMode, NetworkKind
+from flows.model import GatewayMode, Ipv6Mode, NetworkKind
 
 # what may change: how it goes to its column
 COLUMN_CHANGES: dict[str, Any] = {
@@ -65,7 +69,7 @@ COLUMN_CHANGES: dict[str, Any] = {
 
 MAX_NAME = 255
 # what may change and is not a column, or not one alone
-_APART = frozenset({"subnets", "gateway_node"})
+_APART = frozenset({"subnets", "ipv6_subnets", "gateway_node"})
 
 _TOUCH_PORT = update(ports).where(ports.c.id == bindparam("port")).values(revision=bindparam("r"))
 
@@ -77,6 +81,10 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
         _check_assignable(spec.kind, spec.shared, spec.external)
     network_subnets.require_some(spec.subnets)
     given = tuple(network_subnets.checked(subnet, mode, index) for index, subnet in enumerate(spec.subnets))
+    ipv6_subnets.require_apart(spec.ipv6_subnets)
+    for index, ipv6_subnet in enumerate(spec.ipv6_subnets):
+        ipv6_subnets.check(ipv6_subnet, mode, spec.external, index)
+        ipv6_subnets.require_alone(tx.connection, ipv6_subnet, spec.project_id, index)
     network_options.check(Frame.of(mode, spec.external, given), {name: getattr(spec, name) for name in COLUMN_CHANGES})
     if spec.external_network_id is not None:
         _require_external(tx.connection, spec.external_network_id)
@@ -96,7 +104,8 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     key, router_key = routers.keys(tx, member, spec.router)
     id_ = str(uuid4())
     payload = {"name": spec.name, "kind": spec.kind, "physical_network": spec.physical_network, "segment": segment}
-    payload |= {"cidrs": [str(subnet.cidr) for subnet in given], "project_id": spec.project_id}
+    cidrs = [str(cidr) for cidr in (*(it.cidr for it in given), *(it.cidr for it in spec.ipv6_subnets))]
+    payload |= {"cidrs": cidrs, "project_id": spec.project_id}
     row = {
         "id": id_,
         "key": key,
@@ -115,6 +124,7 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     row |= {name: to_column(getattr(spec, name)) for name, to_column in COLUMN_CHANGES.items()}
     tx.connection.execute(insert(networks), row)
     network_subnets.add(tx, id_, dict(enumerate(given)))
+    ipv6_subnets.add(tx, id_, dict(enumerate(spec.ipv6_subnets)))
     if spec.external:
         node_addresses.give_snat_to_all(tx, id_)
         own_snat.settle(tx)
@@ -129,6 +139,8 @@ def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range
     if len(spec.subnets) != 1:
         raise Invalid("carving_invalid", "networks that are cut from a range have one subnet each", "subnets")
     (subnet,) = spec.subnets
+    if len(spec.ipv6_subnets) > 1:
+        raise Invalid("carving_invalid", "networks that are cut from a range have one IPv6 subnet at most", "subnets")
     if carving.count == 1:
         (cidr,) = ranges.carve(tx.connection, spec, carving)
         return [create(tx, replace(spec, subnets=(replace(subnet, cidr=cidr),)), vlan_range)]
@@ -138,10 +150,17 @@ def create_many(tx: Transaction, spec: NetworkSpec, carving: Carving, vlan_range
     if len(_part_name(spec, carving.count - 1)) > MAX_NAME:
         raise Invalid("carving_invalid", f"with its number the name has more than {MAX_NAME} characters", "name")
     cidrs = ranges.carve(tx.connection, spec, carving)
+    ipv6 = [ipv6_subnets.carve(tx.connection, subnet, carving.count) for subnet in spec.ipv6_subnets]
     segments = _segments(tx.connection, spec, vlan_range, carving.count)
     made = []
     for index, (cidr, segment) in enumerate(zip(cidrs, segments, strict=True)):
-        part = replace(spec, name=_part_name(spec, index), segment=None, subnets=(replace(subnet, cidr=cidr),))
+        part = replace(
+            spec,
+            name=_part_name(spec, index),
+            segment=None,
+            subnets=(replace(subnet, cidr=cidr),),
+            ipv6_subnets=tuple(parts[index] for parts in ipv6),
+        )
         made.append(create(tx, part, vlan_range, segment))
     return made
 
@@ -243,6 +262,8 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
     if "subnets" in changes:
         changed |= _update_subnets(tx, network_id, record.spec, row.carrier_nat, changes["subnets"])
         (record,) = loader.load_networks(tx.connection, [network_id])
+    if "ipv6_subnets" in changes:
+        changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"])
     frame = Frame.of(GatewayMode(row.gateway_mode), row.external, record.spec.subnets)
     network_options.check(frame, {"routes": record.spec.routes, **changes})
     if values.get("assignable"):
@@ -302,6 +323,33 @@ def _update_subnets(
     return {"subnets": changed} if changed else {}
 
 
+def _update_ipv6_subnets(
+    tx: Transaction, network_id: str, spec: NetworkSpec, wanted: Sequence[Ipv6SubnetSpec]
+) -> dict[str, Any]:
+    """As `_update_subnets`. Ports get addresses in what comes, and lose those that follow from MACs in what goes."""
+    ipv6_subnets.require_apart(wanted)
+    assert spec.gateway_mode is not None
+    known = ipv6_subnets.rows_of(tx.connection, network_id)
+    changed: dict[str, Any] = {}
+    for cidr in sorted(known.keys() - {subnet.cidr for subnet in wanted}):
+        if known[cidr].mode != Ipv6Mode.STATEFUL:
+            ipv6_ports.leave(tx, known[cidr].id)
+        ipv6_subnets.remove(tx, known[cidr])
+        changed[str(cidr)] = None
+    added: dict[int, Ipv6SubnetSpec] = {}
+    for index, subnet in enumerate(wanted):
+        row = known.get(subnet.cidr)
+        if row is None:
+            ipv6_subnets.check(subnet, spec.gateway_mode, spec.external, index)
+            ipv6_subnets.require_alone(tx.connection, subnet, spec.project_id, index)
+            added[index] = subnet
+            changed[str(subnet.cidr)] = {"mode": subnet.mode.value}
+        elif new := ipv6_subnets.change(tx, row, subnet, index):
+            changed[str(subnet.cidr)] = new
+    ipv6_ports.join(tx, network_id, ipv6_subnets.add(tx, network_id, added))
+    return {"ipv6_subnets": changed} if changed else {}
+
+
 def require_no_ports(connection: Connection, network_id: str) -> None:
     """Raises Conflict `network_in_use`."""
     used = count_rows(connection, ports, ports.c.network_id == network_id)
@@ -331,12 +379,14 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     dns_zones.forget_network(tx, network_id)
     own = select(subnets.c.id).where(subnets.c.network_id == network_id)
     holders = set(connection.execute(select(addresses.c.node).where(addresses.c.subnet_id.in_(own))).scalars())
-    holders |= set(connection.execute(select(neighbours.c.node).where(neighbours.c.network_id == network_id)).scalars())
+    for table in (neighbours, ipv6_neighbours):
+        holders |= set(connection.execute(select(table.c.node).where(table.c.network_id == network_id)).scalars())
     for holder in sorted(name for name in holders if name is not None):
         tx.touch_node(holder, network_deleted=network_id)
     for table in (addresses, pools, subnet_ranges):
         connection.execute(delete(table).where(table.c.subnet_id.in_(own)))
-    for table in (neighbours, subnets):
+    ipv6_subnets.remove_all(connection, network_id)
+    for table in (neighbours, ipv6_neighbours, subnets):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
     tx.record(NETWORK, network_id, DELETE, {})

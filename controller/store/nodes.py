@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.store import bindings, codec, gateway_nodes, ipam, moves, node_addresses
+from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, owed, subnets
 from controller.store.specs import Conflict, HostAddress, Invalid, NodeSpec, NotFound
 
-_NEIGHBOUR = (
-    neighbours.c.node == bindparam("holder"),
-    neighbours.c.network_id == bindparam("network"),
-    neighbours.c.address == bindparam("a"),
-)
+_NEIGHBOUR = {
+    table: (
+        table.c.node == bindparam("holder"),
+        table.c.network_id == bindparam("network"),
+        table.c.address == bindparam("a"),
+    )
+    for table in (neighbours, ipv6_neighbours)
+}
 
 
 def put(tx: Transaction, spec: NodeSpec) -> None:
@@ -97,7 +101,8 @@ def _forget_reports(tx: Transaction, name: str) -> None:
     """As if the node had never reported: its ports are unbound, or bound where else they were seen."""
     concerned = bindings.concerned(tx, name)
     tx.connection.execute(delete(interfaces).where(interfaces.c.node == name))
-    tx.connection.execute(delete(neighbours).where(neighbours.c.node == name))
+    for table in _NEIGHBOUR:
+        tx.connection.execute(delete(table).where(table.c.node == name))
     tx.connection.execute(update(node_uplinks).where(node_uplinks.c.node == name).values(ofport=None))
     bindings.reconcile(tx, concerned)
 
@@ -116,20 +121,22 @@ def delete_node(tx: Transaction, name: str) -> None:
     gateway_nodes.settle(tx)
 
 
-def learn_neighbour(tx: Transaction, node: str, network_id: str, address: IPv4Address, mac: str) -> bool:
+def learn_neighbour(tx: Transaction, node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str) -> bool:
     """False when it was known. Raises NotFound."""
     if not count_rows(tx.connection, nodes, nodes.c.name == node):
         raise NotFound("node_unknown", f"there is no node {node}")
     if not count_rows(tx.connection, networks, networks.c.id == network_id):
         raise NotFound("network_unknown", f"there is no network {network_id}")
-    place = {"holder": node, "network": network_id, "a": int(address)}
-    known = tx.connection.execute(select(neighbours.c.mac).where(*_NEIGHBOUR), place).scalar()
+    of_ipv6 = isinstance(address, IPv6Address)
+    table, value = (ipv6_neighbours, address) if of_ipv6 else (neighbours, int(address))
+    place = {"holder": node, "network": network_id, "a": value}
+    known = tx.connection.execute(select(table.c.mac).where(*_NEIGHBOUR[table]), place).scalar()
     if known == mac:
         return False
     if known is None:
-        row = {"node": node, "network_id": network_id, "address": int(address), "mac": mac}
-        tx.connection.execute(insert(neighbours), row)
+        row = {"node": node, "network_id": network_id, "address": value, "mac": mac}
+        tx.connection.execute(insert(table), row)
     else:
-        tx.connection.execute(update(neighbours).where(*_NEIGHBOUR).values(mac=mac), place)
+        tx.connection.execute(update(table).where(*_NEIGHBOUR[table]).values(mac=mac), place)
     tx.touch_node(node, neighbour=[str(address), mac], network_id=network_id)
     return True

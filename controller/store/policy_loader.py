@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
@@ -26,7 +26,7 @@ from controller.store.schema import (
     security_group_rules,
     security_groups,
 )
-from flows.model import AddressPair, Bandwidth, Direction, ProviderRule, Qos, SecurityGroup, SecurityRule
+from flows.model import AddressPair, Bandwidth, Direction, Family, ProviderRule, Qos, SecurityGroup, SecurityRule
 
 _GROUPS = select(security_groups).order_by(security_groups.c.key)
 _RULES = (
@@ -90,6 +90,7 @@ def _rule(row: AnyRow) -> RuleRecord:
         remote_cidr=_cidr(row.remote_cidr),
         remote_group_id=row.remote_group_id,
         log=row.log,
+        family=Family(row.family),
     )
     return RuleRecord(rule, row.group_id, row.project_id or None, row.description, row.created_at)
 
@@ -134,12 +135,13 @@ def _default_rule(row: AnyRow) -> DefaultRuleRecord:
         own_group=row.own_group,
         applies_to=AppliesTo(row.applies_to),
         description=row.description,
+        family=Family(row.family),
     )
     return DefaultRuleRecord(row.id, spec, row.created_at, row.revision)
 
 
-def _cidr(text: str | None) -> IPv4Network | None:
-    return None if text is None else IPv4Network(text)
+def _cidr(text: str | None) -> IPv4Network | IPv6Network | None:
+    return None if text is None else ip_network(text)
 
 
 def dump_qos(qos: Qos) -> dict[str, Any]:

@@ -42,9 +42,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
-from flows.model import Direction, ProviderRule, SecurityGroup, SecurityRule, Service
+from flows.model import Direction, Family, ProviderRule, SecurityGroup, SecurityRule, Service
 
 DEFAULT_GROUP = "default"
 
@@ -61,16 +61,19 @@ class SecurityGroupSpec:
 
 @dataclass(frozen=True, slots=True)
 class RuleSpec:
-    """As flows.model.SecurityRule. `any_remote`: the remote group may be of another project."""
+    """As flows.model.SecurityRule. `any_remote`: the remote group may be of another project. `family` None: what the
+    rest says, else IPv4.
+    """
 
     group_id: str
     direction: Direction
     service: Service = Service()
-    remote_cidr: IPv4Network | None = None
+    remote_cidr: IPv4Network | IPv6Network | None = None
     remote_group_id: str | None = None
     log: bool = False
     description: str = ""
     any_remote: bool = False
+    family: Family | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +116,15 @@ class AppliesTo(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DefaultRuleSpec:
-    """`own_group`: the remote is the new group itself."""
+    """`own_group`: the remote is the new group itself. `family` as of rules of groups."""
 
     direction: Direction
     service: Service = Service()
-    remote_cidr: IPv4Network | None = None
+    remote_cidr: IPv4Network | IPv6Network | None = None
     own_group: bool = False
     applies_to: AppliesTo = AppliesTo.ALL
     description: str = ""
+    family: Family | None = None
 
 
 @dataclass(frozen=True, slots=True)

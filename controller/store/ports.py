@@ -19,6 +19,8 @@ from controller.store import (
     codec,
     floating_ips,
     ipam,
+    ipv6_ipam,
+    ipv6_ports,
     lease_holds,
     machine_metadata,
     macs,
@@ -32,6 +34,7 @@ from controller.store import (
 )
 from controller.store.address_specs import HoldPolicy
 from controller.store.engine import AnyRow, chunks
+from controller.store.ipv6_schema import ipv6_leases
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
 from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, leases, nodes, ports
@@ -62,13 +65,16 @@ _MACS = select(ports.c.mac).where(
 
 @dataclass(slots=True)
 class _Draft:
-    """A port on its way in, `index` among the others. `mac` and `fixed_ips` are filled in step by step; `had` are
-    the addresses it has given back for it.
+    """A port on its way in, `index` among the others. `wanted` are its IPv4 addresses, and `ipv6` those of IPv6, by
+    their place in `fixed_ips` of the spec. `mac` and `fixed_ips` are filled in step by step; `had` are the addresses it
+    has given back for it.
     """
 
     id: str
     spec: PortSpec
     index: int = 0
+    wanted: tuple[tuple[int, FixedIpSpec], ...] = ()
+    ipv6: tuple[tuple[int, FixedIpSpec], ...] = ()
     mac: str = ""
     fixed_ips: tuple[str, ...] = ()
     had: frozenset[int] = frozenset()
@@ -103,6 +109,9 @@ def create(
     for draft in drafts:
         by_network.setdefault(draft.spec.network_id, []).append(draft)
     known_subnets = ipam.subnets_of(tx.connection, by_network)
+    known_ipv6 = ipv6_ipam.subnets_of(tx.connection, by_network)
+    for draft in drafts:
+        draft.wanted, draft.ipv6 = _by_family(draft.spec.fixed_ips, known_ipv6.get(draft.spec.network_id, ()))
     for network_id, members in by_network.items():
         if network_id not in known_subnets:
             with _blaming(members[0].index):
@@ -126,6 +135,7 @@ def create(
     tx.connection.execute(_INSERT, rows)
     for network_id, members in by_network.items():
         _give_addresses(tx, known_subnets[network_id], members, owners)
+        _give_ipv6_addresses(tx, known_ipv6.get(network_id, ()), members)
     _give_policy(tx, drafts, owners, by_default, limits)
     for draft in drafts:
         tx.record(PORT, draft.id, CREATE, {"fixed_ips": list(draft.fixed_ips)})
@@ -143,7 +153,7 @@ def _require_room(
     for draft in drafts:
         project_id = owners[draft.id]
         if project_id is not None:
-            wanted.setdefault(project_id, []).append(len(draft.spec.fixed_ips) or 1)
+            wanted.setdefault(project_id, []).append(len(draft.wanted))
     for project_id, counts in wanted.items():
         quotas.require_ports(connection, project_id, len(counts), sum(counts), limits)
 
@@ -274,16 +284,17 @@ def _give_addresses(
     given: dict[tuple[str, int], str] = {}
     chosen: dict[tuple[str, ...], list[ipam.Owner]] = {}
     for draft in drafts:
-        for position, wanted in enumerate(draft.spec.fixed_ips or (FixedIpSpec(),)):
+        for position, (place, wanted) in enumerate(draft.wanted):
             with _blaming(draft.index):
-                candidates = _candidates(known, wanted, position)
+                candidates = _candidates(known, wanted, place)
                 owner = ipam.Owner(ipam.PORT_OWNER, port_id=draft.id, position=position)
                 if wanted.address is None:
                     chosen.setdefault(tuple(subnet.id for subnet in candidates), []).append(owner)
                 else:
                     subnet = candidates[0]
+                    assert isinstance(wanted.address, IPv4Address)
                     virtual_addresses.make_way(tx, subnet, int(wanted.address), projects[draft.id])
-                    field, had = f"fixed_ips.{position}.address", int(wanted.address) in draft.had
+                    field, had = f"fixed_ips.{place}.address", int(wanted.address) in draft.had
                     ipam.claim(tx, subnet, wanted.address, owner, field, had=had)
                     given[draft.id, position] = str(wanted.address)
     # those that may be of any subnet come last: they find room elsewhere
@@ -292,8 +303,25 @@ def _give_addresses(
             assert owner.port_id is not None and owner.position is not None
             given[owner.port_id, owner.position] = str(address)
     for draft in drafts:
-        count = len(draft.spec.fixed_ips) or 1
-        draft.fixed_ips = tuple(given[draft.id, position] for position in range(count))
+        draft.fixed_ips = tuple(given[draft.id, position] for position in range(len(draft.wanted)))
+
+
+def _by_family(
+    asked: Sequence[FixedIpSpec], known_ipv6: Sequence[ipv6_ipam.Ipv6SubnetRow]
+) -> tuple[tuple[tuple[int, FixedIpSpec], ...], tuple[tuple[int, FixedIpSpec], ...]]:
+    """What is asked for of IPv4, which is one address at least, and of IPv6, by place."""
+    ipv4: list[tuple[int, FixedIpSpec]] = []
+    ipv6: list[tuple[int, FixedIpSpec]] = []
+    for place, item in enumerate(asked):
+        (ipv6 if ipv6_ports.is_asked(item, known_ipv6) else ipv4).append((place, item))
+    return tuple(ipv4) or ((len(ipv6), FixedIpSpec()),), tuple(ipv6)
+
+
+def _give_ipv6_addresses(tx: Transaction, known: Sequence[ipv6_ipam.Ipv6SubnetRow], drafts: Sequence[_Draft]) -> None:
+    wishes = [ipv6_ports.Wish(draft.id, draft.mac, draft.ipv6, index=draft.index) for draft in drafts]
+    given = ipv6_ports.give(tx, known, wishes, _blaming)
+    for draft in drafts:
+        draft.fixed_ips += tuple(map(str, given[draft.id]))
 
 
 def _candidates(known: Sequence[ipam.SubnetRow], wanted: FixedIpSpec, position: int) -> list[ipam.SubnetRow]:
@@ -348,24 +376,41 @@ def _update_fixed_ips(
 ) -> dict[str, Any]:
     """The port's addresses become these; "any" is met by one it has already, if there is one left."""
     port_id, network_id = row.id, row.network_id
+    known_ipv6 = ipv6_ipam.subnets_of(tx.connection, [network_id]).get(network_id, [])
+    ipv4, ipv6 = _by_family(wanted, known_ipv6)
+    given = _update_ipv4(tx, row, ipv4, limits, holds)
+    before, now = ipv6_ports.change(tx, known_ipv6, ipv6_ports.Wish(port_id, row.mac, ipv6))
+    if given is None and before == now:
+        return {}
+    if given is None:
+        query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
+        given = [str(IPv4Address(address)) for address in tx.connection.execute(query).scalars()]
+    return {"fixed_ips": [*given, *map(str, now)]}
+
+
+def _update_ipv4(
+    tx: Transaction, row: AnyRow, wanted: Sequence[tuple[int, FixedIpSpec]], limits: Limits, holds: HoldPolicy
+) -> list[str] | None:
+    """The port's IPv4 addresses from now on; None: those that it has."""
+    port_id, network_id = row.id, row.network_id
     query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
     old = list(tx.connection.execute(query).scalars())
-    spare = [address for address in old if address not in {int(ip.address) for ip in wanted if ip.address}]
+    spare = [address for address in old if address not in {int(ip.address) for _, ip in wanted if ip.address}]
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
-    resolved: list[FixedIpSpec] = []
-    for position, item in enumerate(wanted or (FixedIpSpec(),)):
-        cidrs = [subnet.cidr for subnet in _candidates(known, item, position)]
+    resolved: list[tuple[int, FixedIpSpec]] = []
+    for place, item in wanted:
+        cidrs = [subnet.cidr for subnet in _candidates(known, item, place)]
         kept = next((address for address in spare if any(IPv4Address(address) in cidr for cidr in cidrs)), None)
         if item.address is None and kept is not None:
             spare.remove(kept)
             item = FixedIpSpec(IPv4Address(kept))
-        resolved.append(item)
-    if [int(item.address) if item.address else None for item in resolved] == old:
-        return {}
+        resolved.append((place, item))
+    if [int(item.address) if item.address else None for _, item in resolved] == old:
+        return None
     if row.project_id is not None and len(resolved) > len(old):
         quotas.require_ports(tx.connection, row.project_id, 0, len(resolved) - len(old), limits)
     ipam.release(tx, addresses.c.port_id == port_id)
-    draft = _Draft(port_id, PortSpec(network_id, fixed_ips=tuple(resolved)), had=frozenset(old))
+    draft = _Draft(port_id, PortSpec(network_id), wanted=tuple(resolved), had=frozenset(old))
     _give_addresses(tx, known, [draft], {port_id: row.project_id})
     virtual_addresses.reserve(tx, known, old)
     fixed = [int(IPv4Address(address)) for address in draft.fixed_ips]
@@ -374,7 +419,7 @@ def _update_fixed_ips(
     if row.bound_node is not None:
         address_holders.give_back(tx, [port_id])
     _move_gateways(tx, row)
-    return {"fixed_ips": list(draft.fixed_ips)}
+    return list(draft.fixed_ips)
 
 
 def _move_gateways(tx: Transaction, row: AnyRow) -> None:
@@ -401,12 +446,14 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
     virtual_addresses.put(tx, network_id, port_id, ())
     released = ipam.release(tx, addresses.c.port_id == port_id)
     known = ipam.subnets_of(tx.connection, [network_id])[network_id]
+    ipv6 = ipv6_ports.release(tx, port_id)
     numbers = [row.address for row in released]
     virtual_addresses.reserve(tx, known, numbers)
     lease_holds.keep(tx, port_id, [subnet.id for subnet in known], numbers, holds)
     bindings.unbind(tx, port_id)
-    tx.connection.execute(delete(leases).where(leases.c.port_id == port_id))
+    for table in (leases, ipv6_leases):
+        tx.connection.execute(delete(table).where(table.c.port_id == port_id))
     memberships.leave(tx, port_id)
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     machine_metadata.leave(tx, row)
-    tx.record(PORT, port_id, DELETE, {"released": [str(IPv4Address(row.address)) for row in released]})
+    tx.record(PORT, port_id, DELETE, {"released": [*map(str, map(IPv4Address, numbers)), *map(str, ipv6)]})

@@ -1,4 +1,5 @@
-"""The tables. What must never be true twice is a constraint here, not a check in the code.
+"""The tables, but for those of `ipv6_schema`. What must never be true twice is a constraint here, not a check in the
+code.
 
 IPv4 addresses are stored as integers, so that ranges can be compared. Times are seconds since the epoch (UTC).
 """
@@ -404,12 +405,13 @@ security_group_rules = Table(
     Column("last", Integer),
     Column("icmp_type", Integer),
     Column("icmp_code", Integer),
-    Column("remote_cidr", String(18)),
+    Column("remote_cidr", String(43)),
     Column("remote_group_id", ID, ForeignKey("security_groups.id"), index=True),
     Column("log", Boolean, nullable=False),
     Column("description", NAME, nullable=False),
     Column("matches", String(128), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("family", Integer, nullable=False, server_default="4"),
     CheckConstraint("remote_cidr IS NULL OR remote_group_id IS NULL", name="one_remote"),
     UniqueConstraint("group_id", "matches"),
 )
@@ -433,12 +435,13 @@ default_rules = Table(
     Column("last", Integer),
     Column("icmp_type", Integer),
     Column("icmp_code", Integer),
-    Column("remote_cidr", String(18)),
+    Column("remote_cidr", String(43)),
     Column("own_group", Boolean, nullable=False),
     Column("description", NAME, nullable=False),
     Column("matches", String(128), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("family", Integer, nullable=False, server_default="4"),
     CheckConstraint("remote_cidr IS NULL OR NOT own_group", name="one_remote"),
     UniqueConstraint("applies_to", "matches"),
 )

@@ -57,7 +57,8 @@ def create(tx: Transaction, specs: Sequence[RuleSpec], limits: Limits) -> list[s
 
 
 def _row(tx: Transaction, group: AnyRow, spec: RuleSpec) -> dict[str, Any]:
-    service_rows.check(spec.service)
+    family = service_rows.family_of(spec.family, spec.service, spec.remote_cidr)
+    service_rows.check(spec.service, family)
     security_groups.refuse_log(group.stateful, spec.log, "log")
     cidr = service_rows.remote(spec.remote_cidr)
     if spec.remote_group_id is not None:
@@ -77,7 +78,8 @@ def _row(tx: Transaction, group: AnyRow, spec: RuleSpec) -> dict[str, Any]:
         "remote_group_id": spec.remote_group_id,
         "log": spec.log,
         "description": spec.description,
-        "matches": service_rows.matches(spec.direction, spec.service, spec.remote_group_id or cidr),
+        "matches": service_rows.matches(spec.direction, spec.service, spec.remote_group_id or cidr, family),
+        "family": family.value,
         "created_at": tx.now,
     }
 

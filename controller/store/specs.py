@@ -19,7 +19,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         allow_same_net_traffic, filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have.
         One with a known cidr and the same gateway (or None) has its allocation_ranges, reserved, dns_servers and
         host_routes replaced, one with an unknown cidr is added, and one that is missing goes: Conflict `subnet_in_use`
-        while it has addresses. Else Invalid `immutable`.
+        while it has addresses. So with ipv6_subnets, where addresses that follow from MACs go with their subnet. Else
+        Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
@@ -48,7 +49,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     report_interfaces(node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]
         value: iface_id -> "bound" | "unknown" | "refused: <why>"
     node_problems(name: str) -> tuple[str, ...]
-    learn_neighbour(node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]    True: it was news
+    learn_neighbour(node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str) -> Written[bool]
+        True: it was news.
     release_idle_gateways(older_than_s: float) -> Written[int]                  value: how many were given back
     record_leases(batch: Iterable[LeaseRecord]) -> int             no journal; ports that are gone are skipped
     list_leases(*, port_id=None, network_id=None, project_id=None, address=None, state=None, limit=None, marker=None)
@@ -78,9 +80,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.policy_specs import AddressPairSpec, GroupName
 from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, Qos, StaticRoute
 
@@ -186,6 +189,7 @@ class NetworkSpec:
     filtering: bool = True
     assignable: bool = False
     gateway_node: str | None = None
+    ipv6_subnets: tuple[Ipv6SubnetSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +214,16 @@ class NetworkRecord:
 
 @dataclass(frozen=True, slots=True)
 class FixedIpSpec:
-    """A wanted address: this one, or any of this subnet, or (both None) any of the network."""
+    """A wanted address: this one, or any of this subnet, or (both None) any IPv4 address of the network."""
 
-    address: IPv4Address | None = None
+    address: IPv4Address | IPv6Address | None = None
     subnet_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """`fixed_ips` empty: one is chosen. `id` None: generated. `project_id` None: the network's. `node`: scheduled.
+    """Without an IPv4 address among `fixed_ips` one is chosen; of IPv6 there is one in each subnet (`ipv6_ports`).
+    `id` None: generated. `project_id` None: the network's. `node`: scheduled.
 
     `security_groups`: names or ids of groups of its project; None: the one called `default`, (): nothing is allowed.
     Without `port_security` a port may send from any address; then it has no groups and no pairs.
@@ -311,7 +316,7 @@ class LeaseRecord:
     """What DHCP last said to a port about an address. Times are seconds since the epoch (UTC)."""
 
     port_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     state: str
     updated_at: float
     expires_at: float
@@ -327,7 +332,7 @@ class Lease:
 
     id: str
     port_id: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     state: str
     updated_at: float
     expires_at: float

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sqlalchemy import Connection, or_
@@ -273,7 +273,9 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
         problems = self._database.read(lambda connection: node_addresses.problems(connection, [name]))
         return tuple(problems.get(name, ()))
 
-    def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]:
+    def learn_neighbour(
+        self, node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str
+    ) -> Written[bool]:
         return self._write(SYSTEM, lambda tx: nodes.learn_neighbour(tx, node, network_id, address, mac))
 
     def release_idle_gateways(self, older_than_s: float) -> Written[int]:
@@ -291,7 +293,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
         port_id: str | None = None,
         network_id: str | None = None,
         project_id: str | None = None,
-        address: IPv4Address | None = None,
+        address: IPv4Address | IPv6Address | None = None,
         state: str | None = None,
         limit: int | None = None,
         marker: str | None = None,

@@ -1,4 +1,4 @@
-"""Real DHCP clients, each in the foreground with files of its own.
+"""Real clients of DHCP, of router advertisements and of DHCPv6, each in the foreground with files of its own.
 
 A client runs in a mount namespace where /etc is a writable copy on top of the machine's, and /run and the clients'
 state directories are the VM's own: what it writes (resolv.conf, leases) ends up in the VM's run directory.
@@ -43,6 +43,33 @@ IPv6AcceptRA=no
 [DHCPv4]
 Hostname={hostname}
 UseMTU=yes
+"""
+
+# of its MAC address, as a port's addresses are; it asks by DHCPv6 for what the advertisements say
+_DHCPCD6_CONF = """slaac hwaddr
+option domain_name_servers, domain_search
+noipv4
+waitip 6
+"""
+
+_DHCLIENT6_CONF = """timeout 30;
+retry 1;
+send host-name "{hostname}";
+also request dhcp6.name-servers, dhcp6.domain-search;
+"""
+
+_NETWORKD6_NETWORK = """[Match]
+Name={interface}
+[Network]
+DHCP=no
+LinkLocalAddressing=ipv6
+IPv6AcceptRA=yes
+IPv6LinkLocalAddressGenerationMode=eui64
+[IPv6AcceptRA]
+Token=eui64
+UseDomains=yes
+[DHCPv6]
+UseDomains=yes
 """
 
 
@@ -102,10 +129,32 @@ def _dhclient(guest: Guest) -> list[str]:
     return ["dhclient", "-4", "-d", "-v", "-cf", str(config), guest.interface]
 
 
+def _dhcpcd6(guest: Guest) -> list[str]:
+    config = guest.directory / "dhcpcd6.conf"
+    config.write_text(_DHCPCD6_CONF)
+    return ["dhcpcd", "-6", "-B", "-d", "-f", str(config), "-t", "30", "-h", guest.hostname, guest.interface]
+
+
+def _dhclient6(guest: Guest) -> list[str]:
+    """Addresses by DHCPv6 alone; routes are the kernel's business. It gives up where there is no link-local address."""
+    config = guest.directory / "dhclient6.conf"
+    config.write_text(_DHCLIENT6_CONF.format(hostname=guest.hostname))
+    wait = f'until [ -n "$(ip -6 address show dev {guest.interface} scope link -tentative)" ]; do sleep 0.1; done'
+    return ["sh", "-ec", f'{wait}; exec "$@"', "sh", "dhclient", "-6", "-d", "-v", "-cf", str(config), guest.interface]
+
+
 def _networkd(guest: Guest) -> list[str]:
+    return _networkd_with(guest, _NETWORKD_NETWORK)
+
+
+def _networkd6(guest: Guest) -> list[str]:
+    return _networkd_with(guest, _NETWORKD6_NETWORK)
+
+
+def _networkd_with(guest: Guest, text: str) -> list[str]:
     network = guest.etc / "systemd/network/10-lab.network"
     network.parent.mkdir(parents=True, exist_ok=True)
-    network.write_text(_NETWORKD_NETWORK.format(interface=guest.interface, hostname=guest.hostname))
+    network.write_text(text.format(interface=guest.interface, hostname=guest.hostname))
     # systemd would make its runtime directory; it gives up root for the user of that name. It waits for udev to name
     # the links, unless /sys cannot be written: then it takes itself to be in a container.
     return [
@@ -125,6 +174,9 @@ CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
     "dhcpcd": _dhcpcd,
     "dhclient": _dhclient,
     "networkd": _networkd,
+    "dhcpcd6": _dhcpcd6,
+    "dhclient6": _dhclient6,
+    "networkd6": _networkd6,
 }
 
 

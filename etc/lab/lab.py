@@ -153,7 +153,8 @@ class Lab:
         in_parallel([*starts, *([control.start] if control else [])])
         if control:
             if self._open_groups:
-                self.client.create_default_rule({"direction": "ingress"})
+                for family in ("ipv4", "ipv6"):
+                    self.client.create_default_rule({"direction": "ingress", "family": family})
             for node in self.nodes:
                 node.start_agent(control, self._agent_options)
 

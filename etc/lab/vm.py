@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from pathlib import Path
 
 from agent import plugging
@@ -29,6 +29,14 @@ class Configured:
     dns_servers: tuple[IPv4Address, ...]
 
 
+@dataclass(frozen=True)
+class Ipv6Configured:
+    """What a guest has of IPv6, whoever in it has asked. `addresses` are global, and in use."""
+
+    addresses: tuple[IPv6Interface, ...]
+    router: IPv6Address | None
+
+
 class Vm:
     """`port` is the API's answer for the port that the VM's interface is to be; its MAC address is taken from there."""
 
@@ -44,6 +52,12 @@ class Vm:
     def address(self) -> IPv4Address:
         """The address the port has in the database; what the guest has is in `configured`."""
         return IPv4Address(self.port["fixed_ips"][0]["address"])
+
+    @property
+    def ipv6_addresses(self) -> frozenset[IPv6Address]:
+        """Those that the port has in the database."""
+        held = (ip_address(item["address"]) for item in self.port["fixed_ips"])
+        return frozenset(address for address in held if isinstance(address, IPv6Address))
 
     @property
     def mac(self) -> str:
@@ -76,7 +90,7 @@ class Vm:
         netns.delete(self.namespace)
 
     def start_client(self, name: str = "udhcpc") -> None:
-        """Start a DHCP client: udhcpc, dhcpcd, dhclient or networkd."""
+        """Start a client: udhcpc, dhcpcd, dhclient or networkd, and for IPv6 dhcpcd6, dhclient6 or networkd6."""
         guest = Guest(self.namespace, INTERFACE, str(self.port.get("hostname") or self.name), self.directory)
         self.client = start_client(name, guest)
 
@@ -109,6 +123,31 @@ class Vm:
             int(link[0]["mtu"]),
             tuple(self._name_servers()),
         )
+
+    def ipv6_configured(self) -> Ipv6Configured:
+        link = netns.query(self.namespace, "-6", "address", "show", "dev", INTERFACE, "scope", "global", "-tentative")
+        found = [each for part in link for each in part.get("addr_info", []) if "local" in each]
+        routes = netns.query(self.namespace, "-6", "route", "show", "default")
+        routers = [IPv6Address(route["gateway"]) for route in routes if "gateway" in route]
+        return Ipv6Configured(
+            tuple(
+                IPv6Interface(f"{each['local']}/{each['prefixlen']}") for each in found if not each.get("deprecated")
+            ),
+            routers[0] if routers else None,
+        )
+
+    def wait_ipv6(self, deadline: float = 15.0) -> Ipv6Configured:
+        """Wait until the guest has the addresses of its port, and no other, and a default route."""
+
+        def ready() -> Ipv6Configured | None:
+            now = self.ipv6_configured()
+            return now if {each.ip for each in now.addresses} == self.ipv6_addresses and now.router else None
+
+        def complaint() -> str:
+            said = self.client.tail(8) if self.client else "no client"
+            return f"{self.name} has {self.ipv6_configured()}, not {self.ipv6_addresses}: {said}"
+
+        return wait_until(ready, deadline, complaint, interval=0.05)
 
     def wait_configured(self, deadline: float = 15.0, *, router: bool = True) -> Configured:
         """Wait until the guest has an address and, unless `router` is false, a default route. Raises DeadlineMissed."""
@@ -158,6 +197,12 @@ class Vm:
     def capture(self, match: str) -> Capture:
         """What passes the VM's interface during a `with`; `match` as in pcap-filter(7)."""
         return Capture(self.namespace, INTERFACE, match, self.directory)
+
+    def name_servers(self) -> list[str]:
+        """What resolv.conf of the guest says."""
+        path = self.directory / "etc/resolv.conf"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split()[1] for line in lines if line.startswith("nameserver ")]
 
     def look_up(self, name: str) -> set[IPv4Address]:
         """The addresses of a name, as the C library finds them in the guest: by what its DHCP client was told."""

@@ -7,6 +7,7 @@ controller asks for it; only where there is no router, or none that answers, mus
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flows.features.allowance import punt
 from flows.features.arp import answer, request_for
@@ -38,11 +39,11 @@ from flows.pipeline import (
     Reg,
     Table,
 )
-from flows.protocols import ARP_REPLY, ETH_ARP, ETH_IP, ICMP_REDIRECT, PROTO_ICMP
+from flows.protocols import ARP_REPLY, ETH_ARP, ETH_IP, ETH_IPV6, ICMP_REDIRECT, PROTO_ICMP
 from flows.rules import COOKIE_ASKED, COOKIE_LEARNED, Rule
 from flows.view import View, mac_to_int, range_match
 
-_UNKNOWN_MAC = 0
+UNKNOWN_MAC = 0
 _COPIED_BYTES = 128  # enough to see where a packet goes
 _NEIGHBOURS = 8192
 _HEARD_FOR = 60  # seconds
@@ -62,6 +63,12 @@ def _remember(
         match=(("eth_type", ETH_IP), (Reg.NETWORK, Reg.NETWORK), ("ip_dst", source)),
         load=((mac, "eth_dst"),),
     )
+
+
+def remember_ipv6() -> Learn:
+    """Who sends IPv6."""
+    sender = (("eth_type", ETH_IPV6), (Reg.NETWORK, Reg.NETWORK), ("ipv6_dst", "ipv6_src"))
+    return replace(_HEARD_IP, match=sender)
 
 
 _HEARD_IP = _remember("ip_src", "eth_src", _HEARD_FOR)
@@ -112,7 +119,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     if gateways:
         exempt = matching(metadata=network.key, eth_type=ETH_IP)
         yield from _to_router(view, network, exempt, Priority.LOW, gateways[0][1])
-    unresolved = matching(metadata=network.key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC)
+    unresolved = matching(metadata=network.key, eth_type=ETH_IP, eth_dst=UNKNOWN_MAC)
     yield flow(Rule.PUNT_UNRESOLVED, Priority.NORMAL, unresolved, *punt(), key=network.key)
 
 
@@ -183,7 +190,7 @@ def _on_link(view: View, network: Network, subnet: Subnet, router: int | None) -
         Priority.HIGH,
         matching(metadata=key, eth_type=ETH_IP, ip_dst=cidr),
         SetField("eth_src", view.mac),
-        SetField("eth_dst", _UNKNOWN_MAC),
+        SetField("eth_dst", UNKNOWN_MAC),
         Resubmit(Table.EXTERNAL_NEIGHBOUR),
         Goto(Table.EXTERNAL_SEND),
         key=key,
@@ -192,7 +199,7 @@ def _on_link(view: View, network: Network, subnet: Subnet, router: int | None) -
         yield flow(
             Rule.PUNT_ON_LINK,
             Priority.HIGH,
-            matching(metadata=key, eth_type=ETH_IP, eth_dst=_UNKNOWN_MAC, ip_dst=cidr),
+            matching(metadata=key, eth_type=ETH_IP, eth_dst=UNKNOWN_MAC, ip_dst=cidr),
             SetField("eth_dst", router),
             _ASKED,
             SetField(Reg.TARGET_PORT, UPLINK_PORT),
@@ -209,7 +216,7 @@ def _to_router(view: View, network: Network, match: Match, priority: Priority, r
         priority,
         match,
         SetField("eth_src", view.mac),
-        SetField("eth_dst", _UNKNOWN_MAC if router is None else router),
+        SetField("eth_dst", UNKNOWN_MAC if router is None else router),
         Goto(Table.EXTERNAL_SEND),
         key=network.key,
     )

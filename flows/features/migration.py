@@ -47,7 +47,7 @@ from flows.pipeline import (
     node_mac,
     packet_in_meter,
 )
-from flows.protocols import CT_REPLY, CT_TRACKED, ETH_ARP, ETH_IP, ETH_MULTICAST, ETH_RARP
+from flows.protocols import CT_REPLY, CT_TRACKED, ETH_ARP, ETH_IP, ETH_IPV6, ETH_MULTICAST, ETH_RARP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import Role, View, mac_to_int
 
@@ -105,9 +105,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     if migration is None or seat is None:
         return
     if role is not Role.ACTIVE and network.routed:
-        for own in port.own:
-            address = int(own.address)
-            group = matching(reg5=network.router_key, reg0=_FROM_GROUP, eth_type=ETH_IP, ip_dst=address)
+        for own in _addresses(port):
+            group = matching(reg5=network.router_key, reg0=_FROM_GROUP, **own)
             if role is Role.LEFT:
                 yield drop(Rule.DROP_GROUP_TWICE, Priority.HIGH, group, key=port.key)
                 continue
@@ -128,6 +127,14 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         yield from _redirected(view, network, port, seat)
     elif role is Role.WAITING or migration.phase is MigrationPhase.MOVED:
         yield from _copies_in(view, network, port)
+
+
+def _addresses(port: Port) -> Iterator[dict[str, int]]:
+    """What is routed to the port, as a match."""
+    for own in port.own:
+        yield {"eth_type": ETH_IP, "ip_dst": int(own.address)}
+    for one in port.ipv6_addresses:
+        yield {"eth_type": ETH_IPV6, "ipv6_dst": int(one.address)}
 
 
 def _towards(port: Port, node_key: int, *, reply: bool = False) -> tuple[Action, ...]:
@@ -176,7 +183,9 @@ def _copies_in(view: View, network: Network, port: Port) -> Iterator[Flow]:
         yield flow(rule, priority, matching(**copied), *to_vm, Goto(Table.L2_FORWARD), key=port.key)
         if zone:
             heard = Ct(Table.L2_FORWARD, zone, commit=True, mark=mark)
-            yield flow(rule, Priority.FLOATING, matching(**copied, eth_type=ETH_IP), *to_vm, heard, key=port.key)
+            for ethertype in (ETH_IP, ETH_IPV6) if port.ipv6_addresses else (ETH_IP,):
+                tracked = matching(**copied, eth_type=ethertype)
+                yield flow(rule, Priority.FLOATING, tracked, *to_vm, heard, key=port.key)
 
 
 def _waiting(view: View, network: Network, port: Port, seat: Binding) -> Iterator[Flow]:

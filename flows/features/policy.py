@@ -37,6 +37,7 @@ from flows.protocols import (
     CT_TRACKED,
     ETH_ARP,
     ETH_IP,
+    ETH_IPV6,
     ETH_RARP,
     ETH_UNICAST,
 )
@@ -155,13 +156,16 @@ SIDES = (EGRESS, INGRESS)
 
 def static() -> Iterator[Flow]:
     for side in SIDES:
-        yield from _tracking(side)
+        yield from tracking(side, eth_type=ETH_IP)
+        for ethertype in (ETH_ARP, ETH_RARP):
+            yield flow(side.other, Priority.DEFAULT, matching(eth_type=ethertype), *side.passed)
         yield from _connections(side)
         yield from _verdicts(side)
     # conntrack had seen an answer first, where the VM was expected
-    turned = matching(eth_type=ETH_IP, ct_state=_REPLY_ITSELF, ct_mark=_BEGUN_HERE)
-    again = Ct(EGRESS.policy, EGRESS.zone, commit=True, force=True)
-    yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
+    for ethertype in (ETH_IP, ETH_IPV6):
+        turned = matching(eth_type=ethertype, ct_state=_REPLY_ITSELF, ct_mark=_BEGUN_HERE)
+        again = Ct(EGRESS.policy, EGRESS.zone, commit=True, force=True)
+        yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
     yield flow(Rule.EGRESS_BEGUN, Priority.MISS, (), *EGRESS.passed)
@@ -169,15 +173,14 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 
 
-def _tracking(side: Side) -> Iterator[Flow]:
+def tracking(side: Side, **kind: int) -> Iterator[Flow]:
+    """Packets of a kind are asked about."""
     by_conntrack = Ct(side.policy, side.zone)
     track = (CtClear(), SetField(Reg.GROUP, _BY_CONNTRACK), by_conntrack)
-    yield flow(side.tracked, Priority.NORMAL, matching(eth_type=ETH_IP), *track)
+    yield flow(side.tracked, Priority.NORMAL, matching(**kind), *track)
     # what another zone said of it is nothing to this port
     ask = (CtClear(), SetField(Reg.GROUP, _WITHOUT), Goto(side.policy))
-    yield flow(side.untracked, Priority.HIGH, matching(eth_type=ETH_IP, **{side.zone: 0}), *ask)
-    for ethertype in (ETH_ARP, ETH_RARP):
-        yield flow(side.other, Priority.DEFAULT, matching(eth_type=ethertype), *side.passed)
+    yield flow(side.untracked, Priority.HIGH, matching(**kind, **{side.zone: 0}), *ask)
 
 
 def _connections(side: Side) -> Iterator[Flow]:
@@ -194,8 +197,9 @@ def _connections(side: Side) -> Iterator[Flow]:
 
 def _verdicts(side: Side) -> Iterator[Flow]:
     yield drop(side.refused_unknown, Priority.LOW, matching(**{Reg.ALLOWED_BY: 0}))
-    begins = matching(eth_type=ETH_IP, eth_dst=ETH_UNICAST, ct_state=_NEW)
-    yield flow(side.begins, Priority.DEFAULT, begins, *side.begin)
+    for ethertype in (ETH_IP, ETH_IPV6):
+        begins = matching(eth_type=ethertype, eth_dst=ETH_UNICAST, ct_state=_NEW)
+        yield flow(side.begins, Priority.DEFAULT, begins, *side.begin)
     yield flow(side.goes_on, Priority.MISS, (), *side.passed)
 
 

@@ -1,4 +1,6 @@
-"""Table 4: a VM sends from its own addresses or not at all. Only IPv4 and ARP exist; every other ethertype drops."""
+"""Table 4: a VM sends from its own addresses or not at all. Here IPv4 and ARP, in `ipv6_security` IPv6; every other
+ethertype drops.
+"""
 
 from __future__ import annotations
 
@@ -143,8 +145,10 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Goto(Table.L2_FORWARD),
         key=port.key,
     )
-    # apart, so that what counts as spoofed is
-    yield drop(Rule.DROP_IPV6, Priority.LOW, matching(reg6=port.key, eth_src=mac, eth_type=ETH_IPV6), key=port.key)
+    if not port.ipv6_addresses:
+        # every guest tries it: apart, so that what counts as spoofed is
+        without = matching(reg6=port.key, eth_src=mac, eth_type=ETH_IPV6)
+        yield drop(Rule.DROP_IPV6, Priority.LOW, without, key=port.key)
     yield drop(Rule.DROP_SPOOFED, Priority.MISS, matching(reg6=port.key), key=port.key)
 
 

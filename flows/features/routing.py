@@ -14,7 +14,7 @@ from flows.features import policy
 from flows.features.allowance import punt
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back, untagged
-from flows.ir import Action, DecTtl, Flow, Goto, Move, Resubmit, SetField, drop, flow, matching
+from flows.ir import Action, DecTtl, Flow, Goto, Move, Resubmit, SetField, Swap, drop, flow, matching
 from flows.model import GatewayMode, Network, OwnAddress, Port
 from flows.pipeline import (
     FLAG_LIFTED,
@@ -66,7 +66,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         yield flow(Rule.PUNT_TOO_LARGE_IN, Priority.GUARD, too_large, *punt(), key=network.key)
     if not view.reachable(network):
         return
-    for sender, measured in _senders(view, network):
+    for sender, measured in senders(view, network):
         for cidr, prefix in cidr_match(network):
             yield flow(
                 Rule.ROUTE_SUBNET,
@@ -86,17 +86,24 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             Rule.TEACH,
             Priority.NORMAL,
             matching(metadata=network.key, reg0=TO_GROUP, eth_type=ETH_IP),
-            *_turned_round(),
-            Move("eth_src", "eth_dst"),
-            SetField("eth_src", view.teacher_mac),
-            *tagged_back(network),
-            *untagged(network),
-            *_turned_round(),
+            *teaching(view, network, Swap("ip_src", "ip_dst")),
             key=network.key,
         )
 
 
-def _senders(view: View, network: Network) -> Iterator[tuple[dict[str, int | tuple[int, int]], tuple[Action, ...]]]:
+def teaching(view: View, network: Network, turned_round: Swap) -> tuple[Action, ...]:
+    """To the sender of a frame to the group; the frame itself goes on."""
+    return (
+        turned_round,
+        Move("eth_src", "eth_dst"),
+        SetField("eth_src", view.teacher_mac),
+        *tagged_back(network),
+        *untagged(network),
+        turned_round,
+    )
+
+
+def senders(view: View, network: Network) -> Iterator[tuple[dict[str, int | tuple[int, int]], tuple[Action, ...]]]:
     """Who sends to a network, as a match, and how it is measured. What came in from outside has been, by where."""
     members = [other for other in view.snapshot.router_networks(network.router_key) if other.routed]
     if all(other.mtu <= network.mtu for other in members):
@@ -149,10 +156,6 @@ def _lifted(network: Network) -> Iterator[Flow]:
     for forced in map(range_match, network.force_snat):
         lifted = matching(metadata=key, eth_type=ETH_IP, ip_dst=forced)
         yield flow(Rule.LIFT, Priority.HIGH, lifted, *LIFT, key=key)
-
-
-def _turned_round() -> tuple[Action, ...]:
-    return (Move("ip_src", Reg.SCRATCH), Move("ip_dst", "ip_src"), Move(Reg.SCRATCH, "ip_dst"))
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

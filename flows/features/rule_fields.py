@@ -8,15 +8,17 @@ ports nor an ICMP type: there it shows 0, which no rule may take for a port or a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flows.model import Direction, Service
+from flows.model import Direction, Family, Service
 from flows.protocols import (
     CT_INVALID,
     CT_TRACKED,
     ETH_IP,
+    ETH_IPV6,
     NO_FRAGMENT,
     PROTO_ICMP,
+    PROTO_ICMPV6,
     PROTO_TCP,
     PROTO_UDP,
 )
@@ -29,11 +31,13 @@ Fields = dict[str, int | tuple[int, int]]
 class RuleFields:
     """`always` is in each match, `named` in those that name a port or an ICMP type. `remote` is by who began."""
 
+    eth_type: int
     always: tuple[tuple[str, int | tuple[int, int]], ...]
     named: tuple[tuple[str, int], ...]
     remote: Mapping[Direction, str]
     protocol: str
     ports: Mapping[int, str]
+    icmp: int
     icmp_type: str
     icmp_code: str
 
@@ -42,24 +46,46 @@ class RuleFields:
 
 
 HEADER = RuleFields(
+    eth_type=ETH_IP,
     always=(("eth_type", ETH_IP),),
     named=(("ip_frag", NO_FRAGMENT),),
     remote={Direction.EGRESS: "ip_dst", Direction.INGRESS: "ip_src"},
     protocol="ip_proto",
     ports={PROTO_TCP: "tcp_dst", PROTO_UDP: "udp_dst"},
+    icmp=PROTO_ICMP,
     icmp_type="icmp_type",
     icmp_code="icmp_code",
 )
 CONNECTION = RuleFields(
+    eth_type=ETH_IP,
     # what conntrack finds invalid has no connection to look at
     always=(("eth_type", ETH_IP), ("ct_state", (CT_TRACKED, CT_TRACKED | CT_INVALID))),
     named=(),
     remote={Direction.EGRESS: "ct_nw_dst", Direction.INGRESS: "ct_nw_src"},
     protocol="ct_nw_proto",
     ports={PROTO_TCP: "ct_tp_dst", PROTO_UDP: "ct_tp_dst"},
+    icmp=PROTO_ICMP,
     icmp_type="ct_tp_src",
     icmp_code="ct_tp_dst",
 )
+HEADER_IPV6 = replace(
+    HEADER,
+    eth_type=ETH_IPV6,
+    always=(("eth_type", ETH_IPV6),),
+    remote={Direction.EGRESS: "ipv6_dst", Direction.INGRESS: "ipv6_src"},
+    icmp=PROTO_ICMPV6,
+    icmp_type="icmpv6_type",
+    icmp_code="icmpv6_code",
+)
+CONNECTION_IPV6 = replace(
+    CONNECTION,
+    eth_type=ETH_IPV6,
+    always=(("eth_type", ETH_IPV6), CONNECTION.always[1]),
+    remote={Direction.EGRESS: "ct_ipv6_dst", Direction.INGRESS: "ct_ipv6_src"},
+    icmp=PROTO_ICMPV6,
+)
+UNTRACKED_FIELDS: Mapping[Family, RuleFields] = {Family.IPV4: HEADER, Family.IPV6: HEADER_IPV6}
+TRACKED_FIELDS: Mapping[Family, RuleFields] = {Family.IPV4: CONNECTION, Family.IPV6: CONNECTION_IPV6}
 
 
 def service_matches(services: Iterable[Service], fields: RuleFields) -> list[Fields]:
@@ -72,7 +98,7 @@ def service_matches(services: Iterable[Service], fields: RuleFields) -> list[Fie
     found: list[Fields] = []
     for protocol, wanted in sorted(by_protocol.items()):
         whole: Fields = {**fields.any_packet(), fields.protocol: protocol}
-        parts = _icmp(wanted, fields) if protocol == PROTO_ICMP else _ports(protocol, wanted, fields)
+        parts = _icmp(wanted, fields) if protocol == fields.icmp else _ports(protocol, wanted, fields)
         found += [whole] if parts is None else [{**whole, **dict(fields.named), **part} for part in parts]
     return found
 

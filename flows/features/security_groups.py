@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from flows.features.policy import INGRESS, SIDES, UNTRACKED, Side, logged
-from flows.features.rule_fields import CONNECTION, HEADER, Fields, RuleFields, service_matches
+from flows.features.rule_fields import TRACKED_FIELDS, UNTRACKED_FIELDS, Fields, RuleFields, service_matches
+from flows.ipv6 import LINK_LOCAL
 from flows.ir import Conjunction, Flow, Match, SetField, flow, matching
 from flows.model import Direction, Family, Network, SecurityGroup, SecurityRule, Service
 from flows.pipeline import NOT_FLOATING, SAME_NETWORK, Priority, Reg
-from flows.protocols import ETH_IP
 from flows.rules import Rule
 from flows.snapshot import member_part
 from flows.view import View, cidr_match, range_match
@@ -26,6 +26,7 @@ from flows.view import View, cidr_match, range_match
 _RULE = {Direction.EGRESS: Rule.EGRESS_RULE, Direction.INGRESS: Rule.INGRESS_RULE}
 _CLAUSE = {Direction.EGRESS: Rule.EGRESS_CLAUSE, Direction.INGRESS: Rule.INGRESS_CLAUSE}
 _WHO, _WHAT, _CLAUSES = 1, 2, 2
+_FAMILIES = (Family.IPV4, Family.IPV6)
 
 
 @dataclass(slots=True)
@@ -40,13 +41,14 @@ class _Remote:
         return any(service.protocol is None for service in self.services)
 
 
-_Who = IPv4Network | IPv6Network | str | None  # a range, the id of a group, anybody
+_Cidr = IPv4Network | IPv6Network
+_Who = _Cidr | str | None  # a range, the id of a group, anybody
 
 
-def _remotes(group: SecurityGroup, direction: Direction) -> dict[_Who, _Remote]:
+def _remotes(group: SecurityGroup, direction: Direction, family: Family) -> dict[_Who, _Remote]:
     found: dict[_Who, _Remote] = {}
     for rule in sorted(group.rules, key=lambda rule: rule.key):
-        if rule.direction is direction and rule.family is Family.IPV4:
+        if rule.direction is direction and rule.family is family:
             found.setdefault(_who(rule), _Remote(rule.key)).services.append(rule.service)
     return found
 
@@ -62,27 +64,28 @@ def group(view: View, group: SecurityGroup) -> Iterator[Flow]:
     if not view.snapshot.group_present(view.node.name, group.id):
         return
     for side in SIDES:
-        yield from _rules(group, side)
+        for family in _FAMILIES:
+            yield from _rules(group, side, family)
         yield from _logged(group, side)
 
 
-def _fields(group: SecurityGroup) -> RuleFields:
-    return CONNECTION if group.stateful else HEADER
+def _fields(group: SecurityGroup, family: Family) -> RuleFields:
+    return (TRACKED_FIELDS if group.stateful else UNTRACKED_FIELDS)[family]
 
 
-def _rules(group: SecurityGroup, side: Side) -> Iterator[Flow]:
+def _rules(group: SecurityGroup, side: Side, family: Family) -> Iterator[Flow]:
     direction = side.direction
     asked: Fields = {Reg.GROUP: group.key, Reg.DIRECTION: side.begun}
-    fields = _fields(group)
+    fields = _fields(group, family)
     clauses: dict[tuple[int, Match], list[Conjunction]] = {}
-    for who, remote in _remotes(group, direction).items():
+    for who, remote in _remotes(group, direction, family).items():
         allowed = SetField(Reg.ALLOWED_BY, remote.key)
         if who is None:
             for service in service_matches(remote.services, fields):
                 yield flow(_RULE[direction], Priority.NORMAL, matching(**asked, **service), allowed, key=remote.key)
             continue
         priority = Priority.BY_CIDR
-        if isinstance(who, IPv4Network):
+        if isinstance(who, _Cidr):
             is_remote: Fields = {**fields.any_packet(), fields.remote[direction]: range_match(who)}
             if remote.everything:
                 prefix = Priority.ALL_OF_CIDR + who.prefixlen
@@ -95,7 +98,7 @@ def _rules(group: SecurityGroup, side: Side) -> Iterator[Flow]:
             priority = Priority.BY_MEMBER
         for service in service_matches(remote.services, fields):
             _clause(clauses, priority, matching(**asked, **service), remote, _WHAT)
-        both = matching(eth_type=ETH_IP, conj_id=remote.key)
+        both = matching(eth_type=fields.eth_type, conj_id=remote.key)
         yield flow(_RULE[direction], Priority.DEFAULT, both, allowed, key=remote.key)
     for (priority_of, match), conjunctions in clauses.items():
         yield flow(_CLAUSE[direction], priority_of, match, *conjunctions, key=group.key)
@@ -107,14 +110,15 @@ def _clause(
     clauses.setdefault((priority, match), []).append(Conjunction(remote.key, clause, _CLAUSES))
 
 
-def remotes_of(group: SecurityGroup) -> Mapping[tuple[Direction, str], tuple[int, bool, bool]]:
+def remotes_of(group: SecurityGroup) -> Mapping[tuple[Direction, Family, str], tuple[int, bool, bool]]:
     """What the flows of members depend on: for each remote group the id of its conjunction, "may do everything", and
     whether conntrack is asked.
     """
     return {
-        (side.direction, who): (remote.key, remote.everything, group.stateful)
+        (side.direction, family, who): (remote.key, remote.everything, group.stateful)
         for side in SIDES
-        for who, remote in _remotes(group, side.direction).items()
+        for family in _FAMILIES
+        for who, remote in _remotes(group, side.direction, family).items()
         if isinstance(who, str)
     }
 
@@ -125,21 +129,23 @@ def members(view: View, group: SecurityGroup, part: int) -> Iterator[Flow]:
     if not snapshot.group_present(view.node.name, group.id):
         return
     for side in SIDES:
-        found: dict[IPv4Network, list[_Remote]] = {}
-        for who, remote in _remotes(group, side.direction).items():
-            if not isinstance(who, str):
-                continue
-            ports = (snapshot.ports[port_id] for port_id in snapshot.ports_by_group_part.get((who, part), ()))
-            for cidr in {cidr for port in ports for cidr in port.addresses if member_part(cidr) == part}:
-                found.setdefault(cidr, []).append(remote)
-        for cidr, remotes in sorted(found.items()):
-            yield from _member(group, side, cidr, remotes)
+        for family in _FAMILIES:
+            found: dict[_Cidr, list[_Remote]] = {}
+            for who, remote in _remotes(group, side.direction, family).items():
+                if not isinstance(who, str):
+                    continue
+                ports = (snapshot.ports[port_id] for port_id in snapshot.ports_by_group_part.get((who, part), ()))
+                for cidr in {cidr for port in ports for cidr in port.member_addresses}:
+                    if cidr.version == family and member_part(cidr) == part:
+                        found.setdefault(cidr, []).append(remote)
+            for cidr, remotes in sorted(found.items(), key=lambda item: int(item[0].network_address)):
+                yield from _member(group, side, family, cidr, remotes)
 
 
-def _member(group: SecurityGroup, side: Side, cidr: IPv4Network, remotes: list[_Remote]) -> Iterator[Flow]:
+def _member(group: SecurityGroup, side: Side, family: Family, cidr: _Cidr, remotes: list[_Remote]) -> Iterator[Flow]:
     # from outside, by a floating IP, anybody could use a member's address
     outside: Fields = {Reg.FLAGS: NOT_FLOATING} if side is INGRESS else {}
-    fields = _fields(group)
+    fields = _fields(group, family)
     remote: Fields = {fields.remote[side.direction]: range_match(cidr)}
     asked: Fields = {Reg.GROUP: group.key, Reg.DIRECTION: side.begun}
     is_member = matching(**asked, **fields.any_packet(), **remote, **outside)
@@ -157,12 +163,17 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     """What is begun in a network's own subnets, where that is enough."""
     if not network.allow_same_net_traffic or not view.present(network):
         return
-    asked = SAME_NETWORK | network.key
-    for cidr, _prefix in cidr_match(network):
+    ranges = [(Family.IPV4, cidr) for cidr, _prefix in cidr_match(network)]
+    if network.ipv6_subnets:
+        own = [LINK_LOCAL, *(subnet.cidr for subnet in network.ipv6_subnets)]
+        ranges += [(Family.IPV6, range_match(cidr)) for cidr in own]
+    for family, cidr in ranges:
+        tracked, untracked = TRACKED_FIELDS[family], UNTRACKED_FIELDS[family]
         itself: tuple[Fields, ...] = (
-            {**CONNECTION.any_packet(), CONNECTION.remote[Direction.INGRESS]: cidr},
-            {**HEADER.any_packet(), HEADER.remote[Direction.INGRESS]: cidr, "ct_state": UNTRACKED},
+            {**tracked.any_packet(), tracked.remote[Direction.INGRESS]: cidr},
+            {**untracked.any_packet(), untracked.remote[Direction.INGRESS]: cidr, "ct_state": UNTRACKED},
         )
+        asked = SAME_NETWORK | network.key
         for fields in itself:
             begun: Fields = {Reg.GROUP: asked, Reg.DIRECTION: INGRESS.begun, Reg.FLAGS: NOT_FLOATING}
             allowed = SetField(Reg.ALLOWED_BY, asked)
@@ -172,12 +183,12 @@ def network(view: View, network: Network) -> Iterator[Flow]:
 def _logged(group: SecurityGroup, side: Side) -> Iterator[Flow]:
     """Reports of the rules that want it, or of all. Where two want it for the same packet, the first is named."""
     seen: set[Match] = set()
-    remotes = _remotes(group, side.direction)
+    remotes = {family: _remotes(group, side.direction, family) for family in _FAMILIES}
     for rule in sorted(group.rules, key=lambda rule: rule.key):
         if rule.direction is not side.direction or not (rule.log or group.log_accepted):
             continue
-        for service in service_matches((rule.service,), _fields(group)):
-            reported = logged(side, remotes[_who(rule)].key, service, rule.key)
+        for service in service_matches((rule.service,), _fields(group, rule.family)):
+            reported = logged(side, remotes[rule.family][_who(rule)].key, service, rule.key)
             if reported.match not in seen:
                 seen.add(reported.match)
                 yield reported

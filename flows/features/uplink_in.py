@@ -9,6 +9,7 @@ segment: a switch that learns MACs for each VLAN has then seen both nodes there,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flows.ir import Flow, Goto, Learn, SetField, drop, flow, matching
 from flows.model import Network
@@ -25,7 +26,7 @@ from flows.pipeline import (
     Reg,
     Table,
 )
-from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, PROTO_UDP
+from flows.protocols import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, ETH_ARP, ETH_IP, ETH_IPV6, PROTO_UDP
 from flows.rules import COOKIE_LEARNED, Rule
 from flows.view import View
 
@@ -43,6 +44,8 @@ LEARN_SENDER = Learn(
     match=(("eth_type", ETH_IP), (Reg.ROUTER, Reg.ROUTER), ("ip_dst", "ip_src")),
     load=(("eth_src", "eth_dst"), (Reg.NETWORK, Reg.NETWORK)),
 )
+_OF_IPV6 = (("eth_type", ETH_IPV6), (Reg.ROUTER, Reg.ROUTER), ("ipv6_dst", "ipv6_src"))
+_FAMILIES = ((ETH_IP, LEARN_SENDER), (ETH_IPV6, replace(LEARN_SENDER, match=_OF_IPV6)))
 
 
 def static() -> Iterator[Flow]:
@@ -60,34 +63,35 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
     from_node = (NODE_MAC_PREFIX, NODE_MAC_MASK)
     to_group = SetField(Reg.FLAGS, FLAG_FROM_UPLINK | FLAG_TO_GROUP)
-    for target, marks in ((view.mac, ()), (view.teacher_mac, ()), (ROUTED_GROUP_MAC, (to_group,))):
+    for ethertype, learn in _FAMILIES if network.ipv6_subnets else _FAMILIES[:1]:
+        for target, marks in ((view.mac, ()), (view.teacher_mac, ()), (ROUTED_GROUP_MAC, (to_group,))):
+            yield flow(
+                Rule.UPLINK_ROUTED,
+                Priority.LOCAL,
+                matching(metadata=key, eth_dst=target, eth_src=from_node, eth_type=ethertype),
+                learn,
+                *marks,
+                Goto(Table.LOCAL_DELIVERY),
+                key=key,
+            )
+        # to one node that does not know, or to all when something has moved
+        for pupil in (view.mac, ROUTED_GROUP_MAC):
+            yield flow(
+                Rule.UPLINK_TAUGHT,
+                Priority.LOCAL,
+                matching(metadata=key, eth_dst=pupil, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ethertype),
+                learn,
+                Goto(Table.TEACH),
+                key=key,
+            )
+        # a machine on the segment that is not ours answers to the MAC it saw
         yield flow(
             Rule.UPLINK_ROUTED,
-            Priority.LOCAL,
-            matching(metadata=key, eth_dst=target, eth_src=from_node, eth_type=ETH_IP),
-            LEARN_SENDER,
-            *marks,
+            Priority.NORMAL,
+            matching(metadata=key, eth_dst=view.mac, eth_type=ethertype),
             Goto(Table.LOCAL_DELIVERY),
             key=key,
         )
-    # to one node that does not know, or to all when something has moved
-    for pupil in (view.mac, ROUTED_GROUP_MAC):
-        yield flow(
-            Rule.UPLINK_TAUGHT,
-            Priority.LOCAL,
-            matching(metadata=key, eth_dst=pupil, eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK), eth_type=ETH_IP),
-            LEARN_SENDER,
-            Goto(Table.TEACH),
-            key=key,
-        )
-    # a machine on the segment that is not ours answers to the MAC it saw
-    yield flow(
-        Rule.UPLINK_ROUTED,
-        Priority.NORMAL,
-        matching(metadata=key, eth_dst=view.mac, eth_type=ETH_IP),
-        Goto(Table.LOCAL_DELIVERY),
-        key=key,
-    )
 
 
 def _guards(view: View, network: Network) -> Iterator[Flow]:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.packet_in import icmp, neighbours, outcomes
+from controller.packet_in import icmp, icmpv6, nd, neighbours, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
 from controller.packet_in.leases import LeaseLog
 from flows.pipeline import GATEWAY_MAC
 from flows.rules import Rule, cookie
 from tests.unit.dns.scene import Bench, question
 from tests.unit.dns.test_server import answering
-from tests.unit.packet_in import model, test_dhcp_relay, test_dns, wire
+from tests.unit.packet_in import model, test_dhcp_relay, test_dhcpv6, test_dns, test_ipv6_errors, wire, wire6
 from tests.unit.packet_in.test_frames import TestNeighbours, packet
 from tests.unit.packet_in.wire import Message, take_apart
 
 LIMIT_SECONDS = 0.050
-SNAPSHOT = test_dhcp_relay.world()
+SIX = tuple(wire6.PREFIXES)  # a subnet of each mode
+_RELAYED = test_dhcp_relay.world()
+_PORT = _RELAYED.ports["port-per_host"]
+SNAPSHOT = test_dhcp_relay.world(
+    replace(_RELAYED.networks["net-per_host"], ipv6_subnets=wire6.network(*SIX).ipv6_subnets),
+    test_ipv6_errors.world().networks["net-out"],
+    *(network for network in _RELAYED.networks.values() if network.id not in ("net-per_host", "net-out")),
+    ports=(*_RELAYED.ports.values(), replace(_PORT, ipv6_addresses=wire6.port(*SIX).ipv6_addresses)),
+)
 COUNTERS: dict[str, int] = {}
 NAMES = Bench(snapshot=SNAPSHOT, answers=answering)
 DISPATCHER = Dispatcher(
@@ -46,8 +55,23 @@ PUNTS = ((cookie(Rule.PUNT_DHCP, 10), 100),) + (
     (cookie(Rule.PUNT_ON_LINK, model.EXTERNAL_KEY), 100),
     (cookie(Rule.PUNT_HOLDER, 10), 100),
     (cookie(Rule.PUNT_RELAYED_DHCP, model.EXTERNAL_KEY), model.UPLINK),
+    (cookie(Rule.PUNT_RA, 10), 100),
+    (cookie(Rule.PUNT_DHCPV6, 10), 100),
+    (cookie(Rule.PUNT_HOP_LIMIT, 1), 100),
+    (cookie(Rule.PUNT_TOO_BIG, 1), 100),
+    (cookie(Rule.PUNT_TOO_BIG_IN, 1), 100),
+    (cookie(Rule.PUNT_TOO_BIG_IN, 1), model.UPLINK),
+    (cookie(Rule.PUNT_ROUTER_ND, model.EXTERNAL_KEY), model.UPLINK),
+    (cookie(Rule.PUNT_UNRESOLVED_IPV6, model.EXTERNAL_KEY), 100),
     (cookie(Rule.PUNT_DNS, 1), 100),
 )
+TO_THE_PORT = {
+    cookie(rule, key)
+    for rule, key in (
+        *((Rule.PUNT_DHCP, 10), (Rule.PUNT_TTL_EXPIRED, 1), (Rule.PUNT_RA, 10), (Rule.PUNT_DHCPV6, 10)),
+        *((Rule.PUNT_HOP_LIMIT, 1), (Rule.PUNT_TOO_BIG, 1)),
+    )
+}
 ADDRESS = IPv4Address("10.0.0.5")
 SEEDS = (
     Message(options=((55, bytes(range(1, 60))), (61, b"\x01abcdef"), (57, b"\x05\xdc"), (12, b"host"))).frame(),
@@ -62,6 +86,15 @@ SEEDS = (
     packet(payload=bytes(1600), protocol=17, ttl=63, options=b"\x83\x07" + bytes(10)),
     packet(payload=bytes(1600), protocol=17, ttl=63, fragment=0x4000),
     TestNeighbours.reply(),
+    wire6.Nd().frame(),
+    wire6.Nd(source=wire6.ANY, options=b"").frame(),
+    test_ipv6_errors.claim().frame(),
+    wire6.Message(options=(wire6.ia(wire6.address(wire6.ADDRESSES[wire6.STATEFUL])), wire6.ia(code=25))).frame(),
+    test_dhcpv6.to_server(wire6.RENEW, wire6.ia(wire6.address(test_dhcpv6.OTHER)), test_dhcpv6.ORO).frame(),
+    wire6.Message(kind=wire6.INFORMATION, options=(test_dhcpv6.ORO, (39, b"\0\1a"))).frame(),
+    test_ipv6_errors.packet(),
+    test_ipv6_errors.packet(1450, hops=63),
+    test_ipv6_errors.packet(protocol=0, payload=b"\x3c\0" + bytes(6) + b"\x3a\0" + bytes(6) + b"\x80" + bytes(99)),
     test_dns.ipv4(question("web1.cloud.example", size=1232)),
     test_dns.ipv6(question("5.0.0.10.in-addr.arpa", "PTR")),
 )
@@ -82,7 +115,7 @@ def feed(frame: bytes) -> None:
         assert outcomes.INTERNAL_ERROR not in COUNTERS
         for output in answered:
             assert len(output.frame) <= 14 + 1500
-        if answered and cookie_ in (PUNTS[0][0], PUNTS[1][0]):
+        if answered and cookie_ in TO_THE_PORT:
             assert [output.ofport for output in answered] == [in_port]
         if answered and cookie_ == PUNTS[0][0]:
             reply = take_apart(answered[0].frame)
@@ -109,7 +142,9 @@ def test_every_byte_wrong(seed: bytes) -> None:
 def test_random_frames(frame: bytes) -> None:
     feed(frame)
     neighbours.parse_claim(frame)
+    nd.parse_claim(frame)
     icmp.time_exceeded(frame, ADDRESS, GATEWAY_MAC)
+    icmpv6.time_exceeded(frame, wire6.GATEWAY, GATEWAY_MAC)
 
 
 @given(st.sampled_from(SEEDS), st.data())
@@ -130,9 +165,29 @@ def test_random_options(tail: bytes, sname: bytes, file: bytes, kind: int) -> No
     feed(Message(type=1, options=((52, bytes((kind,))), (55, tail[:255])), sname=sname, file=file).frame())
 
 
+@given(st.binary(max_size=1300), st.integers(0, 255), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_random_dhcpv6_options(tail: bytes, kind: int, named: bool) -> None:
+    feed(wire6.Message(kind=kind, server=wire6.SERVER_DUID if named else None, options=(), tail=tail).frame())
+    feed(wire6.Message(kind=kind, options=((3, tail),)).frame())
+    feed(wire6.Message(kind=kind, options=((6, tail), (39, tail))).frame())
+
+
+@given(st.binary(max_size=1300), st.integers(0, 255), st.integers(0, 255))
+@settings(max_examples=500, deadline=None)
+def test_random_icmpv6(tail: bytes, kind: int, code: int) -> None:
+    """With right checksums, so that they are looked at."""
+    feed(wire6.Nd(kind=kind, options=tail).frame())
+    feed(test_ipv6_errors.claim(options=tail).frame())
+    feed(test_ipv6_errors.packet(protocol=kind % 61, payload=tail or b"\0"))
+    feed(wire6.Nd(kind=kind, code=code, body=tail, options=b"").frame())
+
+
 @pytest.mark.parametrize("tail", [bytes(64_000), b"\x0c\x00" * 32_000, b"\x37\x01\x01" * 480, b"\x01\x01\x01" * 480])
 def test_as_much_work_as_a_frame_can_make(tail: bytes) -> None:
     feed(Message(tail=tail).frame())
+    feed(wire6.Message(tail=tail[:60_000]).frame())
+    feed(wire6.Nd(options=tail[:60_000]).frame())
 
 
 @given(st.binary(min_size=6, max_size=6), st.binary(min_size=6, max_size=6))

@@ -5,23 +5,15 @@ from __future__ import annotations
 import struct
 
 from flows.packet import Packet, packet
-from flows.protocols import ETH_ARP, ETH_IP, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from flows.protocols import ETH_ARP, ETH_IP, ETH_IPV6, ETH_RARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP
+from tests.ovs import ipv6_frames
+from tests.ovs.ipv6_frames import checksum
 
 _TAG = 0x8100
 _SYN = 0x02
 _ICMP_ERRORS = (3, 11)
 _UDP_HEADERS = 14 + 20 + 8  # a packet's size is that of its whole frame
 _MORE_FRAGMENTS, _LATER = 0x2000, 0x00B9
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def encode(made: Packet) -> bytes:
@@ -36,6 +28,8 @@ def encode(made: Packet) -> bytes:
         body += made["arp_tha"].to_bytes(6) + made["arp_tpa"].to_bytes(4)
     elif made["eth_type"] == ETH_IP:
         body = _ip(made)
+    elif made["eth_type"] == ETH_IPV6 and made["ip_proto"]:
+        body = ipv6_frames.encode(made)
     else:
         body = b""
     return (header + body).ljust(60, b"\0")
@@ -92,6 +86,8 @@ def decode(frame: bytes) -> Packet:
             fields[name] = int.from_bytes(body[start:end])
     elif kind == ETH_IP:
         return _decode_ip(body, fields)
+    elif kind == ETH_IPV6 and any(body):
+        return ipv6_frames.decode(body, fields)
     return packet(**fields)
 
 

@@ -177,11 +177,11 @@ class RealSwitch:
         turns = 3
         while turns > 0 or (len(seen) < expected and time.monotonic() < deadline):
             self.command("version")
-            seen += [(ofport, decode(frame)) for ofport in sorted(self._seen) for frame in self._new_frames(ofport)]
+            seen += [(ofport, decode(frame)) for ofport in sorted(self._seen) for frame in self.new_frames(ofport)]
             turns -= 1
         return seen
 
-    def _new_frames(self, ofport: int) -> Iterator[bytes]:
+    def new_frames(self, ofport: int) -> Iterator[bytes]:
         with (self.directory / f"p{ofport}.pcap").open("rb") as capture:
             capture.seek(self._seen[ofport])
             data = capture.read()

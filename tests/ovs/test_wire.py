@@ -8,15 +8,15 @@ import pytest
 
 from flows import wire
 from flows.compile import compile_node
-from flows.ir import Controller, Ct, Flow, MeterConfig, Resubmit, matching, stamp_flow
+from flows.ir import Controller, Ct, Flow, MeterConfig, Output, Resubmit, SetField, Swap, matching, stamp_flow
 from flows.pipeline import Table
 from flows.protocols import NO_FRAGMENT
-from tests.world import cloud
+from tests.ipv6_world import ipv6_cloud
 
 
 def test_open_vswitch_understands_every_flow() -> None:
     """A refused flow would be found by the first bundle, but here it is found by name."""
-    for flow in [*compile_node(cloud(), "n1").flows(), stamp_flow(0x1122334455667788)]:
+    for flow in [*compile_node(ipv6_cloud(), "n1").flows(), stamp_flow(0x1122334455667788)]:
         for message in (wire.encode_add(flow), wire.encode_delete(flow)):
             printed = subprocess.run(
                 ["ovs-ofctl", "ofp-print", message.hex()], capture_output=True, text=True, check=True, timeout=10
@@ -47,6 +47,32 @@ def test_open_vswitch_reads_how_a_connection_began_and_turns_one_round() -> None
     )
     assert shown in printed.stdout, printed.stdout
     assert "actions=ct(commit,force,table=18,zone=NXM_NX_REG8[0..15])" in printed.stdout, printed.stdout
+
+
+def test_open_vswitch_reads_ipv6() -> None:
+    """What Ryu does not know: how a connection began, fields of neighbour discovery, two fields that change places."""
+    began = {"ct_ipv6_src": (0x20010DB8 << 96, 0xFFFFFFFF << 96), "ct_ipv6_dst": 1, "ct_nw_proto": 58}
+    fields = matching(eth_type=0x86DD, ct_state=(0x20, 0x30), **began)
+    told = SetField("nd_reserved", 0xE0000000), SetField("nd_options_type", 2), SetField("nd_tll", 0x02544C000001)
+    flows = {
+        Flow(58, 7, fields, (Swap("ipv6_src", "ipv6_dst"), Output(3)), 5): (
+            "ct_ipv6_src=2001:db8::/32,ct_ipv6_dst=::1,ct_nw_proto=58,ipv6 cookie:0x5 actions=push:NXM_NX_IPV6_SRC[],"
+            "push:NXM_NX_IPV6_DST[],pop:NXM_NX_IPV6_SRC[],pop:NXM_NX_IPV6_DST[],output:3"
+        ),
+        Flow(11, 7, matching(eth_type=0x86DD, ip_proto=58, icmpv6_type=136), told, 5): (
+            "icmp6,icmp_type=136 cookie:0x5 actions=set_field:3758096384->nd_reserved,set_field:2->nd_options_type,"
+            "set_field:02:54:4c:00:00:01->nd_tll"
+        ),
+    }
+    for flow, shown in flows.items():
+        printed = subprocess.run(
+            ["ovs-ofctl", "ofp-print", wire.encode_add(flow).hex()],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        assert shown in printed.stdout, printed.stdout
 
 
 CONTROL = [

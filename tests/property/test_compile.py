@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import product
 
 import pytest
@@ -24,6 +24,8 @@ from flows.model import (
     FixedIp,
     FloatingIpChange,
     GatewayMode,
+    Ipv6FixedIp,
+    Ipv6Mode,
     Migration,
     MigrationPhase,
     Neighbour,
@@ -47,6 +49,7 @@ from flows.pipeline import LOG_METER
 from flows.rules import Rule, decode_cookie
 from flows.segments import Kind
 from flows.snapshot import Snapshot
+from tests.ipv6_world import PREFIXES, ROUTER, ipv6_cloud, ipv6_rule, ipv6_subnet, with_address, with_subnet
 from tests.world import (
     EXTERNAL,
     NODES,
@@ -131,6 +134,8 @@ def floating_ips(draw: st.DrawFn) -> Change:
 GROUPS = ("group-1", "group-2", "group-3")
 REMOTES = (None, "10.20.0.0/16", "10.20.0.0/24", "10.20.0.51/32", *GROUPS)
 SERVICES = ((), (6,), (6, 80), (6, 80, 443), (17, 53), (1,), (47,))
+IPV6_REMOTES = (None, "2001:db8:20::/64", "2001:db8::/32", *GROUPS)
+IPV6_SERVICES = ((), (6, 80), (58,))
 
 
 @st.composite
@@ -141,6 +146,11 @@ def groups(draw: st.DrawFn) -> Change:
     )
     rules = tuple(
         make(100 * key + index, *service, remote=remote) for index, (make, service, remote) in enumerate(made, start=1)
+    )
+    over_ipv6 = draw(st.lists(st.tuples(st.sampled_from(IPV6_SERVICES), st.sampled_from(IPV6_REMOTES))))
+    rules += tuple(
+        ipv6_rule(100 * key + 50 + index, *service, remote=remote, direction=draw(st.sampled_from(list(Direction))))
+        for index, (service, remote) in enumerate(over_ipv6)
     )
     flags = {name: draw(st.booleans()) for name in ("stateful", "log_accepted", "log_dropped")}
     return SecurityGroupChange(f"group-{key}", security_group(key, *rules, **flags))
@@ -176,6 +186,8 @@ def edits(draw: st.DrawFn) -> Change:
             return PortChange(id_, None)
         made = port(key, net, key, draw(st.sampled_from([None, *NODES])))
         made = replace(made, qos=draw(st.sampled_from(QOS)))
+        if net.id in PREFIXES and draw(st.booleans()):
+            made = with_address(made, with_subnet(net))
         more = [FixedIp(one.id, one.cidr[key]) for one in LATER[net.id] if draw(st.booleans())]
         made = replace(made, fixed_ips=(*made.fixed_ips, *more))
         if made.binding is not None and draw(st.booleans()):
@@ -213,6 +225,10 @@ def edits(draw: st.DrawFn) -> Change:
             external_network_id=draw(st.sampled_from([None, EXTERNAL])),
             allow_same_net_traffic=draw(st.booleans()),
         )
+        if net.id in PREFIXES:
+            made_subnet = ipv6_subnet(PREFIXES[net.id], draw(st.sampled_from(list(Ipv6Mode))))
+            without_gateway = replace(made_subnet, gateway=None)
+            edited = replace(edited, ipv6_subnets=draw(st.sampled_from([(), (made_subnet,), (without_gateway,)])))
         if edited.single:
             way_out = draw(st.sampled_from([None, *NODES]))
             single = SINGLE_SUBNETS.get(net.id, net.subnets[0])
@@ -228,7 +244,11 @@ def edits(draw: st.DrawFn) -> Change:
         for one in LATER[held.network_id]
     )
     gateways = tuple(held for held in (*made_node.gateways, *of_later) if draw(st.booleans()))
-    neighbours = draw(st.sampled_from([(), (Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),)]))
+    heard = (
+        Neighbour(EXTERNAL, IPv4Address("203.0.113.1"), "02:00:00:00:00:ee"),
+        Neighbour(EXTERNAL, ROUTER, "02:00:00:00:00:ef"),
+    )
+    neighbours = draw(st.sampled_from([(), heard[:1], heard]))
     held = SnatAddress(EXTERNAL, IPv4Address("203.0.113.77"), host=draw(st.booleans()))
     own = SnatAddress(EXTERNAL, IPv4Address("203.0.113.78"), "net-blue")
     snat = draw(st.sampled_from([(), (held,), (held, own)]))
@@ -258,7 +278,7 @@ def _apply(installed: dict[FlowKey, Flow], delta: Delta) -> None:
 
 
 def _base() -> Snapshot:
-    return cloud().apply(1, [NetworkChange(SECOND.id, SECOND)])
+    return ipv6_cloud().apply(1, [NetworkChange(SECOND.id, SECOND)])
 
 
 def _apply_meters(installed: dict[int, MeterConfig], delta: Delta) -> None:
@@ -445,8 +465,8 @@ def test_sizes_follow_the_mtu_of_every_network_that_they_compare(changed: str, m
 def test_every_rule_is_used() -> None:
     """A rule that no flow carries is a promise that is not kept."""
     seen = set()
-    base = cloud()
-    shared, external = NETWORKS["net-blue"], NETWORKS[EXTERNAL]
+    base = ipv6_cloud()
+    shared, external = base.networks["net-blue"], base.networks[EXTERNAL]
     here, there = base.ports["port-20"], base.ports["port-21"]
     next_hop = here.fixed_ips[0].address
     n1 = base.nodes["n1"]
@@ -471,6 +491,7 @@ def test_every_rule_is_used() -> None:
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
         *_policed(base),
+        *_over_ipv6(base),
         base.apply(2, [NetworkChange(shared.id, replace(shared, dhcp_relays=RELAYS))]),
         base.apply(2, [PortChange(here.id, replace(here, qos=QOS[2]))]),
         base.apply(2, [PortChange(here.id, replace(here, address_pairs=(VIRTUAL,)))]),
@@ -482,8 +503,19 @@ def test_every_rule_is_used() -> None:
             assert decoded is not None
             seen.add(decoded[0])
     learned = {Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE}
-    muted = {Rule.DROP_FLOOD_DHCP, Rule.DROP_FLOOD_TTL, Rule.DROP_FLOOD_UNRESOLVED}
+    muted = {rule for rule in Rule if rule.name.startswith("DROP_FLOOD_")}
     assert set(Rule) - seen == {Rule.STAMP, *learned, *muted}
+
+
+def _over_ipv6(base: Snapshot) -> Iterator[Snapshot]:
+    here, there = base.networks["net-blue"], base.ports["port-20"]
+    router = replace(there, ipv6_addresses=(Ipv6FixedIp("subnet", IPv6Address("2001:db8:20::1")),))
+    by_router = replace(here, gateway_mode=GatewayMode.EXTERNAL)
+    yield base.apply(2, [NetworkChange(here.id, by_router), PortChange(there.id, router)])
+    yield base.apply(
+        2, [NetworkChange(here.id, replace(here, ipv6_subnets=(with_subnet(here, Ipv6Mode.SLAAC)).ipv6_subnets))]
+    )
+    yield base.apply(2, [PortChange(there.id, replace(there, port_security=False, qos=QOS[2]))])
 
 
 def _single(gateway_node: str | None) -> Network:

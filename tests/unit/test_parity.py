@@ -15,10 +15,11 @@ WANTED = {
     "L1",
     "X4",
     "X6",
+    *(f"J{number}" for number in range(1, 9)),
     *(f"G{number}" for number in (2, 4, 5, 6, 7, 8, 9)),
     *(f"A{number}" for number in (1, 2, 3, 4, 6, 7, 8, 10, 13)),
     *(f"D{number}" for number in range(8, 12)),
-    *(f"B{number}" for number in range(1, 29) if number != 27),
+    *(f"B{number}" for number in range(1, 29)),
     *(f"{group}{number}" for group, last in _LAST.items() for number in range(1, last + 1)),
 }
 

@@ -144,7 +144,7 @@ def test_delete_answers_the_object_and_its_revision(world: World) -> None:
         ({"subnets": [{"cidr": "10.0.0.0"}]}, "subnets.0.cidr"),
         ({"subnets": [{"cidr": "10.0.0.0/255.255.255.0"}]}, "subnets.0.cidr"),
         ({"subnets": [{"cidr": "010.0.0.0/24"}]}, "subnets.0.cidr"),
-        ({"subnets": [{"cidr": "fd00::/64"}]}, "subnets.0.cidr"),
+        ({"subnets": [{"cidr": "fd00::1/64"}]}, "subnets.0.cidr"),
         ({"subnets": [{"cidr": 167772160}]}, "subnets.0.cidr"),
         ({"subnets": [{**SUBNET, "gateway": "10.0.0.256"}]}, "subnets.0.gateway"),
         ({"subnets": [{**SUBNET, "gateway": 167772161}]}, "subnets.0.gateway"),

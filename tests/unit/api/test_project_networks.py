@@ -61,6 +61,7 @@ MEMBERS_VIEW = {
             "reserved": [],
             "dns_servers": [],
             "host_routes": [],
+            "ipv6_mode": None,
         }
     ],
 }

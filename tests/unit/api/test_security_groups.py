@@ -75,7 +75,7 @@ def test_rules_are_answered_as_they_were_written(world: World) -> None:
     rules = [{"security_group_id": group["id"], **one} for one in written]
     answer = world.ok("POST", "/v1/security-group-rules", {"security_group_rules": rules}, "member-a")
     shown = world.ok("GET", f"/v1/security-groups/{group['id']}", token="member-a")["security_group"]
-    assert shown["rules"][1:] == answer["security_group_rules"]
+    assert shown["rules"][2:] == answer["security_group_rules"]
     assert shown["revision"] == answer["revision"]
     for sent, got in zip(rules, answer["security_group_rules"], strict=True):
         assert {name: got[name] for name in sent} == sent | ({"protocol": "tcp"} if sent.get("protocol") == 6 else {})
@@ -124,7 +124,9 @@ def test_a_rule_that_is_there_already_is_named_by_what_says_most(
         ("10.0.0.0/08", "must be an IPv4 range"),
         ("10.0.0.0/33", "33"),
         ("10.0.0.0", "must be an IPv4 range"),
-        ("2001:db8::/32", "IPv6 is not filtered yet"),
+        ("2001:db8::1/32", "2001:db8::/32 is the one"),
+        ("2001:db8::/129", "129"),
+        ("2001:db8::%1/64", "must be an IPv6 range"),
         ("10.0.0.0/255.0.0.0", "must be an IPv4 range"),
     ],
 )
@@ -210,7 +212,7 @@ def test_what_operators_write(world: World) -> None:
     body = {"direction": "ingress", "own_group": True, "applies_to": "default"}
     rule = world.ok("POST", "/v1/default-security-group-rules", body)["default_security_group_rule"]
     listed = world.ok("GET", "/v1/default-security-group-rules")["default_security_group_rules"]
-    assert [one["direction"] for one in listed] == ["egress", "ingress"] and listed[1] == rule
+    assert [one["direction"] for one in listed] == ["egress", "egress", "ingress"] and listed[2] == rule
     (default,) = world.ok("GET", "/v1/security-groups", token="member-a")["security_groups"]
     shown = world.ok("GET", f"/v1/security-groups/{default['id']}")["security_group"]
-    assert shown["rules"][1]["remote_group_id"] == default["id"]
+    assert shown["rules"][2]["remote_group_id"] == default["id"]

@@ -53,6 +53,7 @@ SUBNET = {
     "reserved": [{"first": "10.7.0.20", "last": "10.7.0.29"}],
     "dns_servers": ["10.7.0.53"],
     "host_routes": [{"destination": "10.9.0.0/16", "next_hop": "10.7.0.2"}],
+    "ipv6_mode": None,  # not of IPv4
 }
 NETWORK = {
     "name": "green",
@@ -98,6 +99,7 @@ DEVICE = {name: value for name, value in PORT.items() if name not in ALONE} | {"
 RULE = {
     "security_group_id": "GROUP",
     "direction": "ingress",
+    "family": "ipv4",
     "protocol": "tcp",
     "ports": "80-89",
     "icmp_type": None,
@@ -223,6 +225,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         security_group_models.DefaultRuleCreate,
         {
             "direction": "ingress",
+            "family": "ipv4",
             **SERVICE,
             "remote_cidr": "192.0.2.0/24",
             "own_group": False,
@@ -292,6 +295,7 @@ NETWORKS = OPTION_LISTS | {
     "subnets.reserved": {"empty list"},
     "subnets.dns_servers": {"empty list"},
     "subnets.host_routes": {"empty list"},
+    "subnets.ipv6_mode": {"null"},
     "routes": {"empty list"},
     "snat_exempt": {"empty list"},
     "force_snat": {"empty list"},
@@ -322,6 +326,7 @@ RULES = {
     "ports": {"as text", "null"},
     "icmp_type": {"null"},
     "icmp_code": {"null"},
+    "family": {"null"},
     "remote_cidr": {"null"},
     "remote_group_id": {"null"},
     "description": {"empty", *TEXT},
@@ -387,7 +392,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("PATCH", "security-groups/RENAMED"): {"name": TEXT, "description": {"empty", *TEXT}},
     ("POST", "security-group-rules"): RULES,
     ("POST", "security-group-rules?many"): {f"security_group_rules.{name}": junk for name, junk in RULES.items()},
-    ("POST", "default-security-group-rules"): SERVICES | {"remote_cidr": {"null"}},
+    ("POST", "default-security-group-rules"): SERVICES | {"family": {"null"}, "remote_cidr": {"null"}},
     ("POST", "provider-rules"): SERVICES | {"direction": {"null"}},
     ("POST", "dns-zones"): {
         "name": {"as text"},

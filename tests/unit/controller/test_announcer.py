@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import eventlet
@@ -13,12 +13,13 @@ import pytest
 from controller import announcer
 from controller.announcer import TIMES, Announcer
 from controller.claims import Claim
-from controller.packet_in import neighbours
+from controller.packet_in import nd, neighbours
 from controller.packet_in.outputs import Output
 from controller.session_counters import Counters
-from flows.model import GatewayMode, NetworkChange
+from flows.model import Family, GatewayMode, NetworkChange
 from flows.pipeline import gateway_node_mac, node_mac
 from flows.snapshot import Snapshot
+from flows.view import mac_text
 from tests import world
 
 ADDRESS = IPv4Address("203.0.113.50")
@@ -52,6 +53,16 @@ def bed(monkeypatch: pytest.MonkeyPatch) -> Bed:
 
 
 EXPECTED = [("n1", Output(65002, frame)) for frame in neighbours.announcement(node_mac(1), ADDRESS)]
+
+
+def test_ipv6_is_advertised_unasked(bed: Bed) -> None:
+    address = IPv6Address("2001:db8:20::9")
+    claim = Claim(9, int(address), Family.IPV6)
+    bed.held.add(("n1", claim))
+    bed.announcer.claimed("n1", [claim])
+    ((_, output),) = bed.sent_at(100.0)
+    assert output == Output(65002, nd.announcement(node_mac(1), address))
+    assert nd.parse_claim(output.frame) == (address, mac_text(node_mac(1)))
 
 
 def test_three_times_in_both_forms(bed: Bed) -> None:

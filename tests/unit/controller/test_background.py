@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
 import eventlet
 import pytest
 
 from controller import background
-from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch, next_hops
+from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch, NextHop, WaysOut, next_hops
+from controller.packet_in import nd
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
+from controller.packet_in.unresolved import question
 from controller.session_counters import Counters
 from controller.store.specs import LeaseRecord, Written
 from flows.model import (
     Binding,
     FloatingIp,
     FloatingIpChange,
+    GatewayMode,
+    Ipv6Subnet,
     Migration,
     MigrationPhase,
     Neighbour,
+    NetworkChange,
     NodeChange,
     PortChange,
     PortForwarding,
@@ -37,7 +42,7 @@ ADDRESS = IPv4Address("10.10.0.10")
 class FakeStore:
     def __init__(self) -> None:
         self.leases: list[LeaseRecord] = []
-        self.neighbours: list[tuple[str, str, IPv4Address, str]] = []
+        self.neighbours: list[tuple[str, str, IPv4Address | IPv6Address, str]] = []
         self.away = False
         self.holds: list[float | str] = []
 
@@ -47,7 +52,9 @@ class FakeStore:
         self.leases += batch
         return len(self.leases)
 
-    def learn_neighbour(self, node: str, network_id: str, address: IPv4Address, mac: str) -> Written[bool]:
+    def learn_neighbour(
+        self, node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str
+    ) -> Written[bool]:
         self.neighbours.append((node, network_id, address, mac))
         return Written(1, True)
 
@@ -71,6 +78,11 @@ class FakeSession:
     def send_packet(self, ofport: int, frame: bytes) -> bool:
         self.sent.append((ofport, frame))
         return True
+
+
+def asker(hop: NextHop) -> IPv4Address:
+    """From which address a next hop is asked for."""
+    return IPv4Address(question(hop.node, hop.network, hop.address)[28:32])
 
 
 def unresolved(snapshot: Snapshot) -> Snapshot:
@@ -115,7 +127,7 @@ def test_b23_a_clock_that_is_set_moves_the_ends_of_what_is_kept_along() -> None:
 def test_next_hops_are_asked_for_from_the_snat_address() -> None:
     snapshot = cloud_of.cloud()
     (hop,) = next_hops(snapshot, snapshot.nodes["n1"])
-    assert (hop.address, hop.source, hop.ofport) == (NEXT_HOP, IPv4Address("203.0.113.11"), 65002)
+    assert (hop.address, asker(hop), hop.ofport) == (NEXT_HOP, IPv4Address("203.0.113.11"), 65002)
 
 
 def test_an_unresolved_next_hop_is_asked_for_each_time_and_a_resolved_one_seldom(
@@ -198,7 +210,62 @@ def test_the_hosts_own_address_is_never_the_asking_one() -> None:
     snapshot = cloud_of.cloud()
     held = SnatAddress(cloud_of.EXTERNAL, IPv4Address("203.0.113.11"), host=True)
     (hop,) = next_hops(snapshot, replace(snapshot.nodes["n1"], snat_addresses=(held,)))
-    assert hop.source == IPv4Address("0.0.0.0")
+    assert asker(hop) == IPv4Address("0.0.0.0")
     both = (held, SnatAddress(cloud_of.EXTERNAL, IPv4Address("203.0.113.12"), for_network_id="net-blue"))
     (hop,) = next_hops(snapshot, replace(snapshot.nodes["n1"], snat_addresses=both))
-    assert hop.source == IPv4Address("203.0.113.12")
+    assert asker(hop) == IPv4Address("203.0.113.12")
+
+
+# IPv6
+
+ROUTER = IPv6Address("2001:db8:f::1")
+
+
+def with_ipv6(**fields: object) -> Snapshot:
+    """The network blue has IPv6, and the external one a router for it."""
+    snapshot = cloud_of.cloud()
+    blue, outside = (snapshot.networks[id_] for id_ in ("net-blue", cloud_of.EXTERNAL))
+    own = (Ipv6Subnet("six-blue", IPv6Network("2001:db8:20::/64")),)
+    there = (Ipv6Subnet("six-out", IPv6Network("2001:db8:f::/64"), ROUTER),)
+    return snapshot.apply(
+        2,
+        [
+            NetworkChange(blue.id, replace(blue, **{"ipv6_subnets": own, **fields})),
+            NetworkChange(outside.id, replace(outside, ipv6_subnets=there)),
+        ],
+    )
+
+
+def ipv6_hops(snapshot: Snapshot, node: str) -> list[NextHop]:
+    found = next_hops(snapshot, snapshot.nodes[node], (), WaysOut().of(snapshot, node))
+    return [hop for hop in found if isinstance(hop.address, IPv6Address)]
+
+
+def test_the_router_of_ipv6_is_asked_for_where_networks_leave_by_it() -> None:
+    snapshot = with_ipv6()
+    for node in ("n1", "n2"):
+        (hop,) = ipv6_hops(snapshot, node)
+        assert (hop.address, hop.network.id, hop.ofport) == (ROUTER, cloud_of.EXTERNAL, 65002)
+        asked = nd.parse(question(hop.node, hop.network, hop.address))
+        assert asked is not None and asked.kind == 135 and asked.body[4:] == ROUTER.packed
+        assert asked.source == nd.node_address(0x02544C010000 | hop.node.key).packed
+        assert asked.options == {1: asked.mac} and asked.destination == IPv6Address("ff02::1:ff00:1").packed
+    assert ipv6_hops(snapshot, "n3") == []
+
+
+def test_each_node_asks_also_where_ipv4_leaves_by_one() -> None:
+    """Nothing is translated, so nothing has to go by that one."""
+    snapshot = with_ipv6(gateway_mode=GatewayMode.SINGLE, gateway_node="n3")
+    assert [len(ipv6_hops(snapshot, node)) for node in ("n1", "n2", "n3")] == [1, 1, 0]
+    assert all(not ipv6_hops(with_ipv6(gateway_mode=GatewayMode.NONE), node) for node in ("n1", "n2", "n3"))
+
+
+def test_an_advertisement_of_the_router_is_written_down() -> None:
+    snapshot, store = with_ipv6(), FakeStore()
+    watch = NeighbourWatch(store, lambda: snapshot, lambda: [])
+    watch.heard("n1", Neighbour(cloud_of.EXTERNAL, ROUTER, "00:11:22:33:44:55"))
+    writer = eventlet.spawn(watch.run, Counters())
+    while not store.neighbours:
+        eventlet.sleep(0)
+    writer.kill()
+    assert store.neighbours == [("n1", cloud_of.EXTERNAL, ROUTER, "00:11:22:33:44:55")]

@@ -14,9 +14,10 @@ from flows.compile import compile_node
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Flow, FlowKey, Goto, OutputInPort, SetField, flow, matching
-from flows.model import GatewayMode, NetworkChange
+from flows.model import Family, GatewayMode, NetworkChange
 from flows.pipeline import Priority, Table
 from flows.rules import Rule
+from tests.ipv6_world import ipv6_cloud
 from tests.world import cloud, subnet
 
 NODES = ("n1", "n2", "n3")
@@ -283,6 +284,13 @@ def test_random_changes(seed: int) -> None:
         assert bed.claims.unclaimed(name) is None
         assert all(bed.claims.holds(name, claim) for claim in switch.claims())
     assert all(bed.owners(each) == ([node] if node else []) for each, node in node_of.items())
+
+
+def test_an_ipv6_address_of_a_vm_is_a_claim_too() -> None:
+    snapshot = ipv6_cloud()
+    here = {claim_of(flow) for flow in compile_node(snapshot, "n1").flows()} - {None}
+    own = [snapshot.ports[f"port-{key}"].ipv6_addresses[0].address for key in (20, 30, 40)]
+    assert here == {Claim(9, int(address), Family.IPV6) for address in own}
 
 
 def test_the_answer_of_a_gateway_node_is_a_claim_too() -> None:

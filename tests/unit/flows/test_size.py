@@ -7,6 +7,7 @@ from dataclasses import replace
 from flows.compile import compile_node
 from flows.model import FixedIp, GatewayMode, Network, SecurityGroup
 from flows.snapshot import Snapshot
+from tests.ipv6_world import with_address, with_subnet
 from tests.world import NODES, network, networks, node, port, subnet
 
 PER_LOCAL_PORT = 23
@@ -19,6 +20,11 @@ PER_GATEWAY = 9
 PER_NARROW_NETWORK = 2
 PER_WAY_OUT = 13
 PER_OTHER_WAY_OUT = 5
+
+PER_IPV6_PORT = 16
+PER_IPV6_NETWORK = 41
+PER_IPV6_ROUTED_TO = 11
+PER_IPV6_OUTSIDE = 13
 
 SUBNETS = (subnet("10.2.0.0/20", "10.2.0.1"),)
 
@@ -64,6 +70,27 @@ def test_a_smaller_mtu_costs_little_more() -> None:
     same = flows([shared(2, 2), large], 1)
     assert flows([small, large], 1) - same <= PER_NARROW_NETWORK
     assert flows([large, small], 1) - same <= PER_NARROW_NETWORK
+
+
+def test_ipv6_costs_where_it_is_and_nothing_elsewhere() -> None:
+    outside = networks()[-1]
+    blue, routed_to = networks()[1:3]
+    over_ipv6 = with_subnet(blue)
+
+    def made(local: Network, *others: Network, ports: int, addresses: bool = True) -> int:
+        members = [port(key, local, key, "n1") for key in range(1, ports + 1)]
+        members = [replace(member, security_groups=(GROUP.id,)) for member in members]
+        if addresses:
+            members = [with_address(member, local) for member in members]
+        snapshot = Snapshot.build(1, [local, *others], members, [node("n1")], security_groups=[GROUP])
+        return len(compile_node(snapshot, "n1"))
+
+    assert made(over_ipv6, ports=101) - made(over_ipv6, ports=1) <= 100 * (PER_LOCAL_PORT + PER_IPV6_PORT)
+    present = made(blue, ports=1)
+    assert made(over_ipv6, ports=1, addresses=False) - present <= PER_IPV6_NETWORK
+    assert made(over_ipv6, with_subnet(routed_to), ports=1) - made(over_ipv6, routed_to, ports=1) <= PER_IPV6_ROUTED_TO
+    to_outside = made(over_ipv6, with_subnet(outside), ports=1) - made(over_ipv6, outside, ports=1)
+    assert to_outside <= PER_IPV6_OUTSIDE
 
 
 def test_a_subnet_more_and_an_address_more_cost_little() -> None:

@@ -120,6 +120,28 @@ def test_match_and_goto_are_byte_identical_to_ryu() -> None:
     assert wire.encode_add(flow) == _ryu(match, [], Table.ARP_RESPONDER, table_id=4, priority=7, cookie=1)
 
 
+def test_ipv6_is_byte_identical_to_ryu() -> None:
+    net, host, mac = 0x20010DB8 << 96, (0xFE80 << 112) | 1, 0xFA163E000001
+    fields = {"eth_type": 0x86DD, "ip_proto": 58, "ipv6_dst": host, "icmpv6_type": 135, "icmpv6_code": 0}
+    made = matching(**fields, ipv6_src=(net, ((1 << 64) - 1) << 64), nd_target=host, nd_sll=mac)
+    flow = Flow(Table.ND_SECURITY, 7, made, (SetField("ipv6_src", host), Move("ipv6_src", "ipv6_dst")), 1)
+    match = {
+        "eth_type": 0x86DD,
+        "ip_proto": 58,
+        "ipv6_src": ("2001:db8::", "ffff:ffff:ffff:ffff::"),
+        "ipv6_dst": "fe80::1",
+        "icmpv6_type": 135,
+        "icmpv6_code": 0,
+        "ipv6_nd_target": "fe80::1",
+        "ipv6_nd_sll": "fa:16:3e:00:00:01",
+    }
+    actions = [
+        parser.OFPActionSetField(ipv6_src="fe80::1"),
+        parser.NXActionRegMove(src_field="ipv6_src", dst_field="ipv6_dst", n_bits=128),
+    ]
+    assert wire.encode_add(flow) == _ryu(match, actions, None, table_id=9, priority=7, cookie=1)
+
+
 def test_a_meter_comes_before_the_actions_byte_identical_to_ryu() -> None:
     actions = Meter(60_007), SetField("ip_dscp", 46), Goto(Table.SERVICES)
     flow = Flow(Table.PORT_SECURITY, 7, matching(reg6=3, eth_type=0x0800, ip_dscp=1), actions, 1)

@@ -11,6 +11,7 @@ from controller.packet_in import frames, outcomes
 from controller.packet_in.connection_log import BURST, ConnectionLog, Event
 from flows.rules import Rule
 from flows.snapshot import Snapshot
+from tests.ipv6_world import ipv6_cloud
 from tests.world import cloud, egress, filtered, rule, security_group
 
 GROUP = replace(security_group(6, egress(61), rule(62, 6, 22)), name="web")
@@ -52,6 +53,23 @@ def test_a_connection_that_begins_is_named_by_its_rule() -> None:
         "source_port": 4000,
         "destination_port": 22,
     }
+
+
+def test_ipv6_is_named_too() -> None:
+    client, server = (ipv6_cloud().ports[f"port-{key}"].ipv6_addresses[0].address for key in (21, 20))
+    for protocol, payload, shown in (
+        (6, bytes.fromhex("0fa00016") + bytes(60), {"protocol": "tcp", "source_port": 4000, "destination_port": 22}),
+        (58, bytes((128, 0)) + bytes(60), {"icmp_type": 128, "icmp_code": 0}),
+    ):
+        packet = frames.ipv6(client.packed, server.packed, protocol, payload)
+        sent = frames.ethernet(b"\x02" * 6, b"\x04" * 6, frames.ETHERTYPE_IPV6, packet)[:64]
+        said: list[Event] = []
+        log = ConnectionLog("n1", lambda event, fields, said=said: said.append(fields))
+        assert log.log(Rule.LOG_INGRESS_ACCEPTED, 62, sent, filtered(ipv6_cloud(), GROUP), 100.0) == (
+            outcomes.CONNECTION_LOGGED
+        )
+        expected = {"port_id": "port-20", "source": str(client), "destination": str(server), **shown}
+        assert {name: said[0][name] for name in expected} == expected
 
 
 def test_what_is_refused_is_named_by_its_port() -> None:

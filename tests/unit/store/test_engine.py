@@ -104,10 +104,14 @@ def _schema(connection: Any) -> dict[str, list[str]]:
     """Table or index -> its parts, in any order."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
     return {
-        # a column that came later is at the end of a line
-        name: sorted(filter(None, (part.strip() for part in re.split(r"[,\n]", sql.removesuffix(")")))))
+        # a column that came later is at the end of a line, and the name of a table that was made anew in quotes
+        name: sorted(filter(None, (part.strip() for part in re.split(r"[,\n]", _unquoted(sql.removesuffix(")"))))))
         for name, sql in connection.exec_driver_sql(query)
     }
+
+
+def _unquoted(sql: str) -> str:
+    return re.sub(r'^CREATE TABLE "(\w+)"', r"CREATE TABLE \1", sql)
 
 
 def test_upgrading_twice_changes_nothing(url: str) -> None:

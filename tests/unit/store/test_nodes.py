@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -50,7 +50,8 @@ def test_a_reinstalled_node_starts_afresh_under_its_key(world: Any) -> None:
     port = world.port(world.network())
     before = world.node(physical_networks=("physnet1", "physnet-ext"))
     world.report("n1", port)
-    world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01")
+    for hop in (HOP, IPv6Address("2001:db8::1")):
+        world.store.learn_neighbour("n1", external.id, hop, "aa:bb:cc:00:00:01")
     address = snat(world, "n1")
     world.store.put_node(replace(before, datapath_id=0xABC), "n1")
     after = world.store.get_node("n1").node
@@ -190,19 +191,23 @@ def test_a_node_registers_even_where_no_snat_address_is_left(world: Any) -> None
     assert (snat(world, "n2"), problems(world, "n2")) == (["203.0.113.2"], [])
 
 
-def test_neighbours(world: Any) -> None:
+@pytest.mark.parametrize("hop", [HOP, IPv6Address("2001:db8::1"), IPv6Address("fe80::1")], ids=str)
+def test_neighbours(world: Any, hop: IPv4Address | IPv6Address) -> None:
     external = world.external()
     world.node(physical_networks=("physnet-ext",))
-    assert world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01").value
+    assert world.store.learn_neighbour("n1", external.id, hop, "aa:bb:cc:00:00:01").value
     revision = world.store.revision()
-    known = world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:01")
+    known = world.store.learn_neighbour("n1", external.id, hop, "aa:bb:cc:00:00:01")
     assert (known.value, known.revision) == (False, revision)
-    assert world.store.learn_neighbour("n1", external.id, HOP, "aa:bb:cc:00:00:02").value
-    neighbours = world.store.load_snapshot().nodes["n1"].neighbours
-    assert neighbours == (Neighbour(external.id, HOP, "aa:bb:cc:00:00:02"),)
+    assert world.store.learn_neighbour("n1", external.id, hop, "aa:bb:cc:00:00:02").value
+    expected = (Neighbour(external.id, hop, "aa:bb:cc:00:00:02"),)
+    assert world.store.load_snapshot().nodes["n1"].neighbours == expected
+    assert world.store.get_node("n1").node.neighbours == expected
     for node, network_id in (("n9", external.id), ("n1", "nowhere")):
         with pytest.raises(NotFound):
-            world.store.learn_neighbour(node, network_id, HOP, "aa:bb:cc:00:00:01")
+            world.store.learn_neighbour(node, network_id, hop, "aa:bb:cc:00:00:01")
+    world.store.delete_network(external.id, "tester")
+    assert world.store.get_node("n1").node.neighbours == ()
 
 
 def test_everything_a_node_holds_is_in_the_model(world: Any) -> None:

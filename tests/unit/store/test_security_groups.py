@@ -24,7 +24,7 @@ from controller.store.policy_specs import (
 )
 from controller.store.quota_specs import Limits
 from controller.store.specs import FixedIpSpec, PortSpec, StoreError
-from flows.model import Bandwidth, Direction, GatewayMode, PortChange, Qos, SecurityGroupChange, Service
+from flows.model import Bandwidth, Direction, Family, GatewayMode, PortChange, Qos, SecurityGroupChange, Service
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 ANY = Service()
@@ -65,7 +65,8 @@ def test_a_port_is_in_its_projects_default_group(world: Any) -> None:
     assert ids[0] == ids[1] and len(set(ids)) == 3
     assert [found.group.project_id for found in world.store.list_security_groups()] == ["blue", "red", None]
     default = world.store.get_security_group(ids[0][0]).group
-    assert [(one.direction, one.service, one.remote_cidr) for one in default.rules] == [(OUT, Service(), None)]
+    rules = [(one.direction, one.family, one.service, one.remote_cidr) for one in default.rules]
+    assert rules == [(OUT, Family.IPV4, Service(), None), (OUT, Family.IPV6, Service(), None)]
 
 
 def test_the_default_group_is_made_when_it_is_named(world: Any) -> None:
@@ -104,7 +105,7 @@ def test_the_default_group_is_made_once_whoever_asks(make_world: Callable[..., A
 
 @pytest.mark.parametrize("stores", [1, 4])
 def test_quotas_are_exact_whoever_asks_at_once(make_world: Callable[..., Any], stores: int) -> None:
-    limits = Limits(security_groups=5, security_group_rules=6)
+    limits = Limits(security_groups=5, security_group_rules=7)
     first = make_world(limits=limits)
     workers = [first.store, *(make_world(limits=limits).store for _ in range(stores - 1))]
     errors: list[Any] = []
@@ -130,11 +131,11 @@ def test_quotas_are_exact_whoever_asks_at_once(make_world: Callable[..., Any], s
         attempt(lambda: workers[index % stores].create_security_group_rules([spec], "tester"))
 
     in_parallel(add, range(12))
-    assert errors == ["quota_exceeded"] * 7  # it has one from the template
-    assert len(first.store.get_security_group(one).rules) == 6
+    assert errors == ["quota_exceeded"] * 7  # it has two from the template
+    assert len(first.store.get_security_group(one).rules) == 7
     first.store.set_quota("blue", {"security_group_rules": -1}, "tester")
     add(100)
-    assert len(first.store.get_security_group(one).rules) == 7
+    assert len(first.store.get_security_group(one).rules) == 8
 
 
 def test_the_operators_own_groups_have_no_quota(make_world: Callable[..., Any]) -> None:
@@ -290,10 +291,10 @@ def test_rules_are_added_all_or_none_and_each_once(world: Any) -> None:
         with pytest.raises(StoreError) as error:
             world.store.create_security_group_rules(bad, "tester")
         assert (error.value.index, error.value.code, error.value.field) == (index, code, field)
-    assert len(world.store.get_security_group(id_).rules) == 3
+    assert len(world.store.get_security_group(id_).rules) == 4
     rule(world, id_, remote_group_id=foreign.group.id, any_remote=True)
-    assert len(world.store.list_security_group_rules(group_id=id_)) == 4
-    assert len(world.store.list_security_group_rules(project_id="red")) == 2
+    assert len(world.store.list_security_group_rules(group_id=id_)) == 5
+    assert len(world.store.list_security_group_rules(project_id="red")) == 4
 
 
 def test_a_change_of_a_group_is_one_row_however_many_are_in_it(world: Any) -> None:
@@ -309,7 +310,7 @@ def test_a_change_of_a_group_is_one_row_however_many_are_in_it(world: Any) -> No
     assert revision == before + 1
     (change,) = changes
     assert isinstance(change, SecurityGroupChange) and change.new is not None
-    assert [one.service for one in change.new.rules] == [Service(), Service(6, 443, 443)]
+    assert [one.service for one in change.new.rules] == [Service(), Service(), Service(6, 443, 443)]
 
 
 def test_the_template_is_for_groups_made_later(world: Any) -> None:
@@ -325,12 +326,12 @@ def test_the_template_is_for_groups_made_later(world: Any) -> None:
     world.store.ensure_default_group("red", "tester")
     group(world, project_id="red")
     blue, red, web = (world.store.get_security_group(one.group.id) for one in world.store.list_security_groups())
-    assert [one.rule.direction for one in blue.rules] == [OUT]
-    assert [one.rule.service for one in web.rules] == [Service(), Service(1)]
-    assert [one.rule.remote_group_id for one in red.rules] == [None, red.group.id, None]
+    assert [one.rule.direction for one in blue.rules] == [OUT, OUT]
+    assert [one.rule.service for one in web.rules] == [Service(), Service(), Service(1)]
+    assert [one.rule.remote_group_id for one in red.rules] == [None, None, red.group.id, None]
     assert [one.id for one in world.store.list_default_rules(limit=1, marker=ping.id)] != [ping.id]
     world.store.delete_default_rule(ping.id, "tester")
-    assert len(world.store.list_default_rules()) == 3
+    assert len(world.store.list_default_rules()) == 4
     assert world.store.get_security_group(web.group.id).rules == web.rules
 
 
@@ -482,5 +483,5 @@ def test_an_upgrade_cuts_no_machine_off(url: str) -> None:
     assert names == [["default"]] * 3
     assert all(port.port.security_groups for port in store.list_ports())
     new = store.create_security_group(SecurityGroupSpec("web", "blue"), "tester").value
-    assert [one.direction for one in new.group.rules] == [OUT]
+    assert [one.direction for one in new.group.rules] == [OUT, OUT]
     store.close()

@@ -1,0 +1,127 @@
+"""Tables 10 to 12: what the node itself is to a VM over IPv6: its gateway, in place, and by the controller what says
+where and with which addresses it is.
+
+A solicitation (RFC 4861) becomes its advertisement in two tables, because a switch sets the target's MAC address only
+in what it has matched as an advertisement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.features.allowance import punt
+from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, drop, flow, matching
+from flows.model import Network, Port
+from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, Priority, Table
+from flows.protocols import (
+    ANY_FRAGMENT,
+    DHCPV6_CLIENT_PORT,
+    DHCPV6_SERVER_PORT,
+    ETH_IPV6,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    ND_ADVERTISEMENT,
+    ND_HOP_LIMIT,
+    ND_IS_ROUTER,
+    ND_OVERRIDE,
+    ND_ROUTER_SOLICITATION,
+    ND_SOLICITATION,
+    ND_SOLICITED,
+    ND_TARGET_ADDRESS,
+    PROTO_ICMPV6,
+    PROTO_UDP,
+)
+from flows.rules import Rule
+from flows.view import View, advertises, ipv6_gateways, serves_dhcpv6
+
+_HOP_LIMIT = 64
+_ICMPV6: dict[str, int] = {"eth_type": ETH_IPV6, "ip_proto": PROTO_ICMPV6}
+ADVERTISEMENT: Match = matching(**_ICMPV6, icmpv6_type=ND_ADVERTISEMENT)
+
+
+def solicitation(network: Network, target: int) -> Match:
+    return matching(
+        metadata=network.key,
+        **_ICMPV6,
+        icmpv6_type=ND_SOLICITATION,
+        icmpv6_code=0,
+        nw_ttl=ND_HOP_LIMIT,
+        nd_target=target,
+    )
+
+
+def turned(mac: int, target: int) -> tuple[Action, ...]:
+    """A solicitation on its way back, where `answered` makes it whole."""
+    return (
+        *_back(mac, target),
+        SetField("icmpv6_type", ND_ADVERTISEMENT),
+        Goto(Table.ND_ANSWER),
+    )
+
+
+def answered(mac: int, flags: int) -> tuple[Action, ...]:
+    """The rest of an advertisement, without sending it. One that had said no MAC address says none, either."""
+    return (
+        SetField("nd_reserved", flags),
+        SetField("nd_options_type", ND_TARGET_ADDRESS),
+        SetField("nd_tll", mac),
+    )
+
+
+def _back(mac: int, address: int) -> tuple[Action, ...]:
+    return (
+        Move("eth_src", "eth_dst"),
+        SetField("eth_src", mac),
+        Move("ipv6_src", "ipv6_dst"),
+        SetField("ipv6_src", address),
+    )
+
+
+def static() -> Iterator[Flow]:
+    yield flow(Rule.ND_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
+    gateway = answered(GATEWAY_MAC, ND_IS_ROUTER | ND_SOLICITED | ND_OVERRIDE)
+    yield flow(Rule.ND_ANSWER, Priority.NORMAL, ADVERTISEMENT, *gateway, OutputInPort())
+
+
+def network(view: View, network: Network) -> Iterator[Flow]:
+    if not view.reachable(network):
+        return
+    key, here = network.key, view.present(network)
+    for address in ipv6_gateways(network):
+        # the link-local one is each network's; another answers also who asks from elsewhere, as that of IPv4 does
+        on_link = address == GATEWAY_LINK_LOCAL
+        if here:
+            asked = solicitation(network, address)
+            yield flow(Rule.ND_GATEWAY, Priority.HIGH, asked, *turned(GATEWAY_MAC, address), key=key)
+        elif on_link:
+            continue
+        asker = {"metadata": key} if on_link else {"reg5": network.router_key}
+        echo = matching(**asker, **_ICMPV6, icmpv6_type=ICMPV6_ECHO_REQUEST, icmpv6_code=0, ipv6_dst=address)
+        yield flow(
+            Rule.GATEWAY_ECHO_IPV6,
+            Priority.NORMAL,
+            echo,
+            *_back(GATEWAY_MAC, address),
+            SetField("icmpv6_type", ICMPV6_ECHO_REPLY),
+            SetField("nw_ttl", _HOP_LIMIT),
+            OutputInPort(),
+            key=key,
+        )
+        to_gateway = matching(**asker, eth_type=ETH_IPV6, ipv6_dst=address)
+        yield drop(Rule.DROP_GATEWAY_IPV6, Priority.LOW, to_gateway, key=key)
+        # before the parts are asked about: nobody puts them together here
+        part = matching(**asker, eth_type=ETH_IPV6, ip_frag=ANY_FRAGMENT, ipv6_dst=address)
+        yield drop(Rule.DROP_GATEWAY_IPV6, Priority.EXEMPT, part, key=key)
+
+
+def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
+    if not port.ipv6_addresses:
+        return
+    key = port.key
+    if advertises(network):
+        asked = matching(reg6=key, **_ICMPV6, icmpv6_type=ND_ROUTER_SOLICITATION)
+        yield flow(Rule.PUNT_RA, Priority.HIGH, asked, *punt(), key=key)
+    if serves_dhcpv6(network):
+        ports = {"udp_src": DHCPV6_CLIENT_PORT, "udp_dst": DHCPV6_SERVER_PORT}
+        asked = matching(reg6=key, eth_type=ETH_IPV6, ip_proto=PROTO_UDP, **ports)
+        yield flow(Rule.PUNT_DHCPV6, Priority.HIGH, asked, *punt(), key=key)

@@ -1,0 +1,287 @@
+"""IPv6 on real Open vSwitch: switched, routed, to the outside and back; who may say what; security groups.
+
+Guests come by their addresses by the kernel alone, with duplicate address detection. All of it goes on without a
+controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv6Address, IPv6Network
+
+import pytest
+
+from controller.client import Object
+from etc.lab import netns
+from etc.lab.fabric import OUTSIDE_INTERFACE
+from etc.lab.lab import Lab
+from etc.lab.probes import into, ping
+from etc.lab.processes import in_parallel, wait_until
+from etc.lab.vm import INTERFACE, Vm
+from flows.packet import Packet
+from flows.pipeline import GATEWAY_MAC
+from flows.protocols import ND_ROUTER_ADVERTISEMENT
+from flows.rules import Rule
+from flows.view import mac_to_int
+from tests.netns.cloud import drops, make_network, status, wait_dropped
+from tests.netns.frames import Tap
+from tests.netns.policy import add, ingress, make_group
+from tests.ovs.frames import encode
+from tests.simulate.ipv6 import ALL_NODES, GATEWAY, Host, group_mac, ip6
+
+pytestmark = pytest.mark.root
+
+BLUE, BLUE2, OUTSIDE, FAR = (IPv6Network(f"2001:db8:{part}::/64") for part in ("50", "51", "ff", "f"))
+FAR_HOST = FAR[16]
+FAMILY = {"family": "ipv6"}
+PINGED = ingress("icmpv6", **FAMILY, remote_cidr=str(BLUE))
+POOL = {"first": "203.0.113.100", "last": "203.0.113.150"}
+
+
+@dataclass
+class Cloud:
+    lab: Lab
+    vms: dict[str, Vm]
+    groups: dict[str, Object]
+    network_key: int
+    """Of blue."""
+    taps: dict[str, Tap] = field(default_factory=dict)
+
+    def host(self, name: str) -> Host:
+        """A VM that frames are made for by hand."""
+        vm = self.vms[name]
+        link = next(each["local"] for each in addresses(vm) if each["scope"] == "link")
+        mac = mac_to_int(vm.mac)
+        return Host(int(vm.port["key"]), vm.node.name, 0, mac, int(own(vm)), ip6(link), str(vm.port["network_id"]))
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab(nodes=2, physical_networks=("physnet1", "physnet-ext"), open_groups=False)
+
+
+@pytest.fixture(scope="module")
+def cloud(lab: Lab) -> Iterator[Cloud]:
+    """a1, a2 of blue and b1, b2 of blue2, which is routed to it: 1 on n1, 2 on n2. c1 is a second of blue on n1, and
+    `web` is one of blue on n2 whose group lets in little.
+    """
+    make_outside(lab)
+    subnets = [{"cidr": "10.50.0.0/24"}, {"cidr": str(BLUE), "ipv6_mode": "slaac", "gateway": str(BLUE[1])}]
+    blue = make_network(lab, "blue", "", segment=150, subnets=subnets)
+    subnets = [{"cidr": "10.51.0.0/24"}, {"cidr": str(BLUE2), "ipv6_mode": "slaac"}]
+    blue2 = make_network(lab, "blue2", "", segment=151, subnets=subnets, allow_same_net_traffic=False)
+    lab.client.update_network(blue["id"], {"allow_same_net_traffic": False})
+    groups = {"open": make_group(lab, "open", ingress(**FAMILY)), "web": make_group(lab, "web", PINGED)}
+    add(lab, groups["web"], ingress("udp", 80, **FAMILY, remote_group_id=groups["open"]["id"]))
+    n1, n2 = lab.nodes
+    wanted = [
+        ("a1", n1, blue),
+        ("a2", n2, blue),
+        ("b1", n1, blue2),
+        ("b2", n2, blue2),
+        ("c1", n1, blue),
+        ("web", n2, blue),
+    ]
+
+    def make(name: str, node: object, network: Object) -> None:
+        of = [groups["web" if name == "web" else "open"]["id"]]
+        fields = {"project_id": "blue", "security_groups": of}
+        lab.create_vm(name, node, network["id"], client=None, **fields)  # type: ignore[arg-type]
+
+    in_parallel(partial(make, *each) for each in wanted)
+    made = Cloud(lab, {name: lab.vms[name] for name, _, _ in wanted}, groups, int(blue["key"]))
+    wait_until(lambda: all(status(lab, vm) == "active" for vm in made.vms.values()), 20, "VMs are not served")
+    for name, vm in made.vms.items():
+        vm.wait_ipv6(20)
+        made.taps[name] = Tap(vm.namespace)
+    for name in ("a1", "a2", "b1", "b2"):
+        wait_until(lambda name=name: reaches(made.vms[name], FAR_HOST), 20, f"{name} does not reach the outside")
+    yield made
+    for tap in made.taps.values():
+        tap.close()
+
+
+def make_outside(lab: Lab) -> None:
+    """A router that has both networks on-link outside, and a host behind it."""
+    fabric = lab.fabric
+    for namespace in (fabric.outside, fabric.far):
+        netns.set_sysctl(namespace, {"ipv6/conf/all/disable_ipv6": 0, "ipv6/conf/default/disable_ipv6": 0})
+    netns.set_sysctl(fabric.outside, {"ipv6/conf/all/forwarding": 1})
+    nodad = "nodad"
+    netns.configure(
+        fabric.outside,
+        f"address add {OUTSIDE[1]}/64 dev {OUTSIDE_INTERFACE} {nodad}",
+        f"address add {FAR[1]}/64 dev far0 {nodad}",
+        f"route add {BLUE} dev {OUTSIDE_INTERFACE}",
+        f"route add {BLUE2} dev {OUTSIDE_INTERFACE}",
+    )
+    netns.configure(fabric.far, f"address add {FAR_HOST}/64 dev eth0 {nodad}", f"route add default via {FAR[1]}")
+    subnets = [
+        {
+            "cidr": "203.0.113.0/24",
+            "gateway": "203.0.113.1",
+            "allocation_ranges": [POOL],
+        },
+        {"cidr": str(OUTSIDE), "gateway": str(OUTSIDE[1])},
+    ]
+    fields = {"project_id": None, "external": True, "dhcp": False, "physical_network": fabric.external}
+    make_network(lab, "outside", "", subnets=subnets, **fields)
+
+
+def addresses(vm: Vm) -> list[Object]:
+    shown = netns.query(vm.namespace, "-6", "address", "show", "dev", INTERFACE)
+    return [each for part in shown for each in part.get("addr_info", []) if "local" in each]
+
+
+def own(vm: Vm) -> IPv6Address:
+    (address,) = vm.ipv6_addresses
+    return address
+
+
+def reaches(vm: Vm, address: object) -> bool:
+    return vm.ping(address, count=1, wait=0.5).answered
+
+
+def test_addresses_are_in_use_and_the_apis(cloud: Cloud) -> None:
+    for vm in cloud.vms.values():
+        found = {(each["scope"], each.get("tentative", False), each.get("dadfailed", False)) for each in addresses(vm)}
+        assert found == {("global", False, False), ("link", False, False)}
+        assert vm.ipv6_configured().router == IPv6Address(GATEWAY)
+
+
+def test_all_reach_each_other_their_gateways_and_the_outside(cloud: Cloud, controller: str) -> None:
+    """On one node and across, switched and routed; and from outside."""
+    vms = [vm for vm in cloud.vms.values() if vm.name != "web"]
+
+    def talk(source: Vm) -> None:
+        assert not source.ping(f"{IPv6Address(GATEWAY)}%{INTERFACE}", count=1).lost
+        for target in (BLUE[1], FAR_HOST, *(own(vm) for vm in vms if vm is not source)):
+            assert not source.ping(target, count=1).lost, (source.name, target)
+        assert not ping(into(cloud.lab.fabric.far), own(source), count=1).lost, source.name
+
+    in_parallel(partial(talk, vm) for vm in vms)
+    a2 = cloud.host("a2")
+    assert not cloud.vms["a1"].ping(f"{IPv6Address(a2.local)}%{INTERFACE}", count=1).lost
+
+
+def test_neighbours_are_found_anew(cloud: Cloud, controller: str) -> None:
+    """What a VM, the outside router and other VMs have forgotten, they find again."""
+    for namespace, device in ((cloud.lab.fabric.outside, OUTSIDE_INTERFACE), (cloud.vms["a1"].namespace, INTERFACE)):
+        netns.configure(namespace, f"neighbour flush dev {device}")
+    assert not cloud.vms["a1"].ping(own(cloud.vms["a2"]), count=2).lost
+    assert not cloud.vms["a1"].ping(FAR_HOST, count=2).lost
+    (known,) = [
+        each for each in netns.query(cloud.lab.fabric.outside, "-6", "neighbour", "show")
+        if each["dst"] == str(own(cloud.vms["a1"]))
+    ]  # fmt: skip
+    assert known["lladdr"].startswith("02:54:4c:01"), "the node's MAC, not the VM's"
+
+
+def lies(attacker: Host, victim: Host) -> dict[str, tuple[Packet, Rule]]:
+    router = attacker.icmp(
+        ND_ROUTER_ADVERTISEMENT, ALL_NODES, group_mac(ALL_NODES), nw_ttl=255, ipv6_src=attacker.local
+    )
+    return {
+        "source": (attacker.udp(victim.ip, victim.mac, ipv6_src=victim.ip ^ 1), Rule.DROP_SPOOFED),
+        "link-local source": (attacker.udp(victim.ip, victim.mac, ipv6_src=ip6("fe80::1")), Rule.DROP_SPOOFED),
+        "advertises the victim's": (attacker.advertises(victim.ip), Rule.DROP_ND_SPOOFED),
+        "advertises the gateway": (attacker.advertises(GATEWAY), Rule.DROP_ND_SPOOFED),
+        "another MAC": (attacker.advertises(attacker.ip, nd_tll=victim.mac), Rule.DROP_ND_SPOOFED),
+        "asks with another MAC": (attacker.solicits(victim.ip, nd_sll=GATEWAY_MAC), Rule.DROP_ND_SPOOFED),
+        "router": (router, Rule.DROP_ROUTER_ADVERTISEMENT),
+        "DHCPv6 server": (attacker.udp(victim.local, victim.mac, 547, 546), Rule.DROP_DHCPV6_SERVER),
+    }  # fmt: skip
+
+
+def test_lies_are_dropped_by_name_and_heard_by_nobody(cloud: Cloud, controller: str) -> None:
+    """On the same node and on another."""
+    attacker, victim = cloud.host("a1"), cloud.host("a2")
+    vm, tap = cloud.vms["a1"], cloud.taps["a1"]
+    before = drops(vm.node)
+    for watched in cloud.taps.values():
+        watched.clear()
+    made = lies(attacker, victim)
+    sent = {name: encode(packet) for name, (packet, _) in made.items()}
+    tap.send(*sent.values())
+    honest = encode(attacker.udp(ALL_NODES, group_mac(ALL_NODES), payload=0x1234567890ABCDEF))
+    tap.send(honest)
+    for name in ("a2", "c1"):
+        cloud.taps[name].wait_for(lambda frame: honest[14:] in frame, what=f"the honest frame at {name}")
+        heard = [lie for lie, frame in sent.items() if any(frame[14:] in seen for seen in cloud.taps[name].frames())]
+        assert not heard, (name, heard)
+    for rule in {rule for _, rule in made.values()}:
+        key = cloud.network_key if rule.value.about == "network" else attacker.key
+        wait_dropped(vm.node, before, rule, sum(rule is each for _, each in made.values()), key)
+
+
+def test_an_address_that_is_taken_is_not_even_probed_for(cloud: Cloud) -> None:
+    """A guest that takes another's address: nobody hears of it."""
+    vm, victim = cloud.vms["c1"], own(cloud.vms["a2"])
+    before = drops(vm.node)
+    netns.configure(vm.namespace, f"address add {victim}/64 dev {INTERFACE}")
+    try:
+        wait_dropped(vm.node, before, Rule.DROP_ND_SPOOFED, 1, int(vm.port["key"]))
+    finally:
+        netns.configure(vm.namespace, f"address delete {victim}/64 dev {INTERFACE}")
+    assert reaches(cloud.vms["a1"], victim)
+
+
+def test_a_router_on_the_wire_is_not_heard(cloud: Cloud, controller: str) -> None:
+    attacker, node = cloud.host("a2"), cloud.vms["a1"].node
+    rack = Tap(cloud.lab.fabric.rack, node.cable("physnet1"))
+    before = drops(node)
+    machine = 0x020000000099
+    said = attacker.icmp(
+        ND_ROUTER_ADVERTISEMENT, ALL_NODES, group_mac(ALL_NODES), nw_ttl=255,
+        eth_src=machine, ipv6_src=ip6("fe80::99"), vlan_vid=0x1000 | 150,
+    )  # fmt: skip
+    claims = attacker.advertises(GATEWAY, eth_src=machine, ipv6_src=ip6("fe80::99"), vlan_vid=0x1000 | 150)
+    try:
+        rack.send(encode(said), encode(claims))
+    finally:
+        rack.close()
+    wait_dropped(node, before, Rule.DROP_UPLINK_RA, 1, cloud.network_key)
+    wait_dropped(node, before, Rule.DROP_UPLINK_GATEWAY, 1, cloud.network_key)
+    assert {each.ipv6_configured().router for each in cloud.vms.values()} == {IPv6Address(GATEWAY)}
+
+
+def udp_arrives(cloud: Cloud, source: str, port: int) -> bool:
+    """From a VM to `web`."""
+    sender, target = cloud.host(source), cloud.host("web")
+    routed = sender.network != target.network
+    frame = encode(sender.udp(target.ip, GATEWAY_MAC if routed else target.mac, port=port))
+    tap = cloud.taps["web"]
+    tap.clear()
+    cloud.taps[source].send(frame)
+    # neighbour discovery passes whatever the groups say, in order behind it
+    probe = encode(sender.solicits(target.ip)) if not routed else b""
+    if probe:
+        cloud.taps[source].send(probe)
+        tap.wait_for(lambda seen: probe[14:] in seen, what="a solicitation")
+    else:
+        wait_until(lambda: reaches(cloud.vms[source], own(cloud.vms["a2"])), 5, "a routed answer")
+    return any(frame[54:] in seen for seen in tap.frames())
+
+
+def test_security_groups(cloud: Cloud, controller: str) -> None:
+    """Open for pings of its own network, and for one port of members of a group; and for what it begins itself."""
+    web, a1, b1 = (cloud.vms[name] for name in ("web", "a1", "b1"))
+    assert reaches(a1, own(web))
+    assert not reaches(b1, own(web))
+    assert not ping(into(cloud.lab.fabric.far), own(web), count=1, wait=0.5).answered
+    assert udp_arrives(cloud, "a1", 80) and udp_arrives(cloud, "b1", 80)
+    assert not udp_arrives(cloud, "a1", 81) and not udp_arrives(cloud, "b1", 81)
+    assert reaches(web, own(a1)) and reaches(web, own(b1)) and reaches(web, FAR_HOST)
+
+
+def test_a_rule_that_goes_and_comes(cloud: Cloud) -> None:
+    lab, group, web, a1 = cloud.lab, cloud.groups["web"], cloud.vms["web"], cloud.vms["a1"]
+    assert reaches(a1, own(web))
+    (rule,) = [each for each in lab.client.get_security_group(group["id"])["rules"] if each["remote_cidr"] == str(BLUE)]
+    lab.client.delete_security_group_rule(rule["id"])
+    wait_until(lambda: not reaches(a1, own(web)), 5, "it is refused")
+    assert udp_arrives(cloud, "a1", 80) and reaches(web, own(a1))
+    add(lab, group, PINGED)
+    wait_until(lambda: reaches(a1, own(web)), 5, "it is let in again")
