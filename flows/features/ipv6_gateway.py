@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.features.allowance import punt
+from flows.features.allowance import punt, punt_question
 from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, Priority, Table
@@ -17,6 +17,7 @@ from flows.protocols import (
     ANY_FRAGMENT,
     DHCPV6_CLIENT_PORT,
     DHCPV6_SERVER_PORT,
+    DNS_PORT,
     ETH_IPV6,
     ICMPV6_ECHO_REPLY,
     ICMPV6_ECHO_REQUEST,
@@ -107,6 +108,8 @@ def network(view: View, network: Network) -> Iterator[Flow]:
             OutputInPort(),
             key=key,
         )
+        question = matching(**asker, eth_type=ETH_IPV6, ip_proto=PROTO_UDP, ipv6_dst=address, udp_dst=DNS_PORT)
+        yield flow(Rule.PUNT_DNS, Priority.NORMAL, question, *punt_question(), key=key)
         to_gateway = matching(**asker, eth_type=ETH_IPV6, ipv6_dst=address)
         yield drop(Rule.DROP_GATEWAY_IPV6, Priority.LOW, to_gateway, key=key)
         # before the parts are asked about: nobody puts them together here

@@ -263,3 +263,13 @@ def test_who_asks_twice_is_answered_twice_and_hears_nobody_else(cloud: Cloud) ->
     tap.send(solicitation.change(hops=64).frame(), solicitation.change(checksum=1).frame())
     assert vm.ping(f"{wire6.GATEWAY}%{INTERFACE}", count=1, wait=2).answered
     assert not [frame for frame in tap.frames() if is_advertisement(frame) and frame[6:12] == GATEWAY]
+
+
+def test_the_gateway_answers_for_names(cloud: Cloud) -> None:
+    """By IPv6, at its link-local address and at the subnet's own, where one is given."""
+    vm = cloud.vms["ds"]
+    vm.wait_ipv6(20)
+    (address,) = cloud.vms["ns"].ipv6_addresses
+    for server in (f"{wire6.GATEWAY}%{INTERFACE}", "2001:db8:52::1"):
+        said = vm.execute("dig", "+short", "+time=1", "+tries=3", f"@{server}", "ns.cloud.example", "AAAA")
+        assert said.split() == [str(address)]
