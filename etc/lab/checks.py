@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from etc.lab import capture, probes
 from etc.lab.capture import Seen
-from etc.lab.fabric import OUTSIDE_INTERFACE
+from etc.lab.fabric import FAR_HOST_IPV6, OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.probes import Pinged
 from etc.lab.processes import CommandFailed, DeadlineMissed, wait_until
-from etc.lab.scenario import HTTP, Scenario, give_floating_ip, give_web_group, group_ids, let_in
+from etc.lab.scenario import HTTP, IPV6, Scenario, give_floating_ip, give_web_group, group_ids, let_in
 from etc.lab.vm import Configured, Vm
 from flows.rules import Rule, cookie
 
@@ -55,6 +55,7 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     checks += _across_nodes(lab, scenario)
     checks += _names(lab, scenario)
     checks += _outside(lab, scenario)
+    checks += _ipv6(lab, scenario)
     blue, red = scenario.vms["blue"][lab.nodes[0].name], scenario.vms["red"][lab.nodes[1].name]
     checks += _all("metadata", (blue, red), partial(_metadata, lab))
     # from here on two VMs have other addresses outside
@@ -129,6 +130,21 @@ def _across_nodes(lab: Lab, scenario: Scenario) -> list[Check]:
     return _all("own network", scenario.all_vms(), neighbour)
 
 
+def _ipv6(lab: Lab, scenario: Scenario) -> list[Check]:
+    """The guest's kernel makes its address by itself, of what the gateway advertises. Nothing is translated."""
+
+    def reach(vm: Vm) -> Outcome:
+        vm.wait_ipv6(LEASE_DEADLINE)
+        (address,) = vm.ipv6_addresses
+        (other,) = _on_the_next_node(lab, scenario, vm).ipv6_addresses
+        found = {interface.ip for interface in vm.ipv6_configured().addresses}
+        inside, outside = vm.ping(other), vm.ping(FAR_HOST_IPV6)
+        passed = found == {address} and not inside.lost and not outside.lost
+        return passed, f"{_list(found)}; {other}: {_count(inside)}; {FAR_HOST_IPV6}: {_count(outside)}"
+
+    return _all("IPv6", [vm for name in IPV6 for vm in scenario.vms[name].values()], reach)
+
+
 def _metadata(lab: Lab, vm: Vm) -> Outcome:
     """What it is told of itself is its own name, and what it was given."""
     given = f"made for {vm.name}"
@@ -141,7 +157,7 @@ def _metadata(lab: Lab, vm: Vm) -> Outcome:
     wait_until(lambda: told("user-data"), METADATA_DEADLINE, f"no answer from {METADATA}", interval=0.1)
     hostname, user_data = told("meta-data/hostname"), told("user-data")
     saw = f"{METADATA}: host name {hostname}, user data '{user_data}'"
-    return (hostname, user_data) == (vm.name, given), saw
+    return (hostname.split(".")[0], user_data) == (vm.name, given), saw
 
 
 def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:
@@ -280,7 +296,7 @@ def _floating_ips(lab: Lab, blue: Vm, red: Vm, addresses: dict[str, IPv4Address]
     return checks
 
 
-def _list(addresses: Iterable[IPv4Address]) -> str:
+def _list(addresses: Iterable[IPv4Address | IPv6Address]) -> str:
     return ", ".join(map(str, addresses)) or "nobody"
 
 

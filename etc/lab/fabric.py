@@ -7,7 +7,7 @@ outside world is a router with an address on the external network and a host one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
 from etc.lab import netns
 
@@ -16,6 +16,9 @@ OUTSIDE_ROUTER = IPv4Interface("203.0.113.1/24")
 FAR_NETWORK_ROUTER = IPv4Interface("198.51.100.1/24")
 FAR_HOST = IPv4Interface("198.51.100.10/24")
 OUTSIDE_INTERFACE = "ext0"
+EXTERNAL_IPV6 = IPv6Network("2001:db8:ff::/64")
+FAR_IPV6 = IPv6Network("2001:db8:f::/64")
+FAR_HOST_IPV6 = FAR_IPV6[16]
 
 # A rack switch is silent: no spanning tree, no addresses, no packet filter of the machine in between.
 QUIET = {
@@ -70,6 +73,20 @@ class Fabric:
             f"address add {FAR_NETWORK_ROUTER} dev far0",
         )
         netns.configure(self.far, f"address add {FAR_HOST} dev eth0", f"route add default via {FAR_NETWORK_ROUTER.ip}")
+
+    def speak_ipv6(self, *inside: IPv6Network) -> None:
+        """Outside, too. Its router, the first of EXTERNAL_IPV6, takes the networks inside to be on that very link."""
+        for namespace in (self.outside, self.far):
+            netns.set_sysctl(namespace, {"ipv6/conf/all/disable_ipv6": 0, "ipv6/conf/default/disable_ipv6": 0})
+        netns.set_sysctl(self.outside, {"ipv6/conf/all/forwarding": 1})
+        netns.configure(
+            self.outside,
+            f"address add {EXTERNAL_IPV6[1]}/64 dev {OUTSIDE_INTERFACE} nodad",
+            f"address add {FAR_IPV6[1]}/64 dev far0 nodad",
+            *(f"route add {prefix} dev {OUTSIDE_INTERFACE}" for prefix in inside),
+        )
+        far = (f"address add {FAR_HOST_IPV6}/64 dev eth0 nodad", f"route add default via {FAR_IPV6[1]}")
+        netns.configure(self.far, *far)
 
     def connect(self, namespace: str, interface: str, physical_network: str, cable: str) -> None:
         """Run a cable from an interface of a namespace to the rack switch; `cable` names the rack's end."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Network
 
 from controller.client import Client, Object
-from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER
+from etc.lab.fabric import EXTERNAL_IPV6, EXTERNAL_NETWORK, OUTSIDE_ROUTER
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import in_parallel
@@ -15,6 +15,7 @@ from etc.lab.vm import Vm
 
 PROJECTS = ("blue", "red")
 HTTP = 80
+IPV6 = {"blue": IPv6Network("2001:db8:20::/64"), "red": IPv6Network("2001:db8:30::/64")}
 
 EXTERNAL: Object = {
     "name": "outside",
@@ -28,7 +29,8 @@ EXTERNAL: Object = {
             "gateway": str(OUTSIDE_ROUTER.ip),
             # what the nodes do not use themselves
             "allocation_ranges": [{"first": str(EXTERNAL_NETWORK[100]), "last": str(EXTERNAL_NETWORK[199])}],
-        }
+        },
+        {"cidr": str(EXTERNAL_IPV6), "gateway": str(EXTERNAL_IPV6[1])},
     ],
 }
 
@@ -50,7 +52,7 @@ NETWORKS: tuple[Object, ...] = (
         "physical_network": "physnet1",
         "gateway_mode": "per_host",
         "dns_domain": "blue.lab.example",
-        "subnets": [{"cidr": "10.20.0.0/24"}],
+        "subnets": [{"cidr": "10.20.0.0/24"}, {"cidr": str(IPV6["blue"])}],
     },
     {
         "name": "red",
@@ -60,7 +62,7 @@ NETWORKS: tuple[Object, ...] = (
         "physical_network": "physnet1",
         "gateway_mode": "shared",
         "dns_domain": "red.lab.example",
-        "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}],
+        "subnets": [{"cidr": "10.30.0.0/24", "gateway": "10.30.0.1"}, {"cidr": str(IPV6["red"])}],
     },
 )
 
@@ -126,7 +128,10 @@ def populate(lab: Lab) -> Scenario:
     """Create the networks, and a port and a VM with a DHCP client for each network on each node."""
     client = lab.client
     # nothing comes in from elsewhere until somebody says so; members of a project's group default reach each other
-    client.create_default_rule({"direction": "ingress", "own_group": True, "applies_to": "default"})
+    for family in ("ipv4", "ipv6"):
+        rule = {"direction": "ingress", "own_group": True, "applies_to": "default", "family": family}
+        client.create_default_rule(rule)
+    lab.fabric.speak_ipv6(*IPV6.values())
     networks = create_networks(client)
     wanted = [
         (

@@ -15,7 +15,7 @@ import pytest
 
 from controller.client import Object
 from etc.lab import netns
-from etc.lab.fabric import OUTSIDE_INTERFACE
+from etc.lab.fabric import EXTERNAL_IPV6, FAR_HOST_IPV6, OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.probes import into, ping
 from etc.lab.processes import in_parallel, wait_until
@@ -33,8 +33,7 @@ from tests.simulate.ipv6 import ALL_NODES, GATEWAY, Host, group_mac, ip6
 
 pytestmark = pytest.mark.root
 
-BLUE, BLUE2, OUTSIDE, FAR = (IPv6Network(f"2001:db8:{part}::/64") for part in ("50", "51", "ff", "f"))
-FAR_HOST = FAR[16]
+BLUE, BLUE2 = (IPv6Network(f"2001:db8:{part}::/64") for part in ("50", "51"))
 FAMILY = {"family": "ipv6"}
 PINGED = ingress("icmpv6", **FAMILY, remote_cidr=str(BLUE))
 POOL = {"first": "203.0.113.100", "last": "203.0.113.150"}
@@ -97,7 +96,7 @@ def cloud(lab: Lab) -> Iterator[Cloud]:
         vm.wait_ipv6(20)
         made.taps[name] = Tap(vm.namespace)
     for name in ("a1", "a2", "b1", "b2"):
-        wait_until(lambda name=name: reaches(made.vms[name], FAR_HOST), 20, f"{name} does not reach the outside")
+        wait_until(lambda name=name: reaches(made.vms[name], FAR_HOST_IPV6), 20, f"{name} does not reach the outside")
     yield made
     for tap in made.taps.values():
         tap.close()
@@ -105,28 +104,16 @@ def cloud(lab: Lab) -> Iterator[Cloud]:
 
 def make_outside(lab: Lab) -> None:
     """A router that has both networks on-link outside, and a host behind it."""
-    fabric = lab.fabric
-    for namespace in (fabric.outside, fabric.far):
-        netns.set_sysctl(namespace, {"ipv6/conf/all/disable_ipv6": 0, "ipv6/conf/default/disable_ipv6": 0})
-    netns.set_sysctl(fabric.outside, {"ipv6/conf/all/forwarding": 1})
-    nodad = "nodad"
-    netns.configure(
-        fabric.outside,
-        f"address add {OUTSIDE[1]}/64 dev {OUTSIDE_INTERFACE} {nodad}",
-        f"address add {FAR[1]}/64 dev far0 {nodad}",
-        f"route add {BLUE} dev {OUTSIDE_INTERFACE}",
-        f"route add {BLUE2} dev {OUTSIDE_INTERFACE}",
-    )
-    netns.configure(fabric.far, f"address add {FAR_HOST}/64 dev eth0 {nodad}", f"route add default via {FAR[1]}")
+    lab.fabric.speak_ipv6(BLUE, BLUE2)
     subnets = [
         {
             "cidr": "203.0.113.0/24",
             "gateway": "203.0.113.1",
             "allocation_ranges": [POOL],
         },
-        {"cidr": str(OUTSIDE), "gateway": str(OUTSIDE[1])},
+        {"cidr": str(EXTERNAL_IPV6), "gateway": str(EXTERNAL_IPV6[1])},
     ]
-    fields = {"project_id": None, "external": True, "dhcp": False, "physical_network": fabric.external}
+    fields = {"project_id": None, "external": True, "dhcp": False, "physical_network": lab.fabric.external}
     make_network(lab, "outside", "", subnets=subnets, **fields)
 
 
@@ -161,7 +148,7 @@ def test_all_reach_each_other_their_gateways_and_the_outside(cloud: Cloud, contr
 
     def talk(source: Vm) -> None:
         assert not source.ping(f"{IPv6Address(GATEWAY)}%{INTERFACE}", count=1).lost
-        for target in (BLUE[1], FAR_HOST, *(own(vm) for vm in vms if vm is not source)):
+        for target in (BLUE[1], FAR_HOST_IPV6, *(own(vm) for vm in vms if vm is not source)):
             assert not source.ping(target, count=1).lost, (source.name, target)
         assert not ping(into(cloud.lab.fabric.far), own(source), count=1).lost, source.name
 
@@ -175,7 +162,7 @@ def test_neighbours_are_found_anew(cloud: Cloud, controller: str) -> None:
     for namespace, device in ((cloud.lab.fabric.outside, OUTSIDE_INTERFACE), (cloud.vms["a1"].namespace, INTERFACE)):
         netns.configure(namespace, f"neighbour flush dev {device}")
     assert not cloud.vms["a1"].ping(own(cloud.vms["a2"]), count=2).lost
-    assert not cloud.vms["a1"].ping(FAR_HOST, count=2).lost
+    assert not cloud.vms["a1"].ping(FAR_HOST_IPV6, count=2).lost
     (known,) = [
         each for each in netns.query(cloud.lab.fabric.outside, "-6", "neighbour", "show")
         if each["dst"] == str(own(cloud.vms["a1"]))
@@ -277,7 +264,7 @@ def test_security_groups(cloud: Cloud, controller: str) -> None:
     assert not ping(into(cloud.lab.fabric.far), own(web), count=1, wait=0.5).answered
     assert udp_arrives(cloud, "a1", 80) and udp_arrives(cloud, "b1", 80)
     assert not udp_arrives(cloud, "a1", 81) and not udp_arrives(cloud, "b1", 81)
-    assert reaches(web, own(a1)) and reaches(web, own(b1)) and reaches(web, FAR_HOST)
+    assert reaches(web, own(a1)) and reaches(web, own(b1)) and reaches(web, FAR_HOST_IPV6)
 
 
 def test_a_rule_that_goes_and_comes(cloud: Cloud) -> None:
