@@ -174,6 +174,8 @@ CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
     "dhcpcd": _dhcpcd,
     "dhclient": _dhclient,
     "networkd": _networkd,
+}
+IPV6_CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
     "dhcpcd6": _dhcpcd6,
     "dhclient6": _dhclient6,
     "networkd6": _networkd6,
@@ -181,8 +183,8 @@ CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
 
 
 def start_client(name: str, guest: Guest) -> Process:
-    """Start one of CLIENTS. Raises KeyError for another name."""
-    command = CLIENTS[name](guest)
+    """Start one of CLIENTS or IPV6_CLIENTS. Raises KeyError for another name."""
+    command = (CLIENTS | IPV6_CLIENTS)[name](guest)
     for path in (guest.etc, guest.directory / "work", _private_run(guest) / machine.HOME.name):
         path.mkdir(parents=True, exist_ok=True)
     script = [

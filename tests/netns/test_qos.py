@@ -25,7 +25,7 @@ from tests.netns.hostile import flood
 
 MBIT = (10, 50, 200)
 TOLERANCE = 0.1
-SECONDS = 2
+SECONDS = 3
 SPOOFED = 100
 
 

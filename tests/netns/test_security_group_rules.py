@@ -221,7 +221,7 @@ def test_h2_what_is_no_rule_is_refused(lab: Lab) -> None:
         (ingress("quic"), "protocol"),
         (ingress(remote_cidr="10.20.0.1/24"), "remote_cidr"),
         (ingress(remote_cidr="10.0.0.0/0"), "remote_cidr"),
-        (ingress(remote_cidr="2001:db8::/32"), "remote_cidr"),
+        (ingress(remote_cidr="2001:db8::/32", family="ipv4"), "remote_cidr"),
         (ingress(remote_group_id="none"), "remote_group_id"),
     ]
     for rule, name in bad:
@@ -246,8 +246,9 @@ def test_h3_a_projects_default_group_lets_in_nothing_but_its_own_network(
     mine, neighbour = made["free1"], made["free2"]
     held = lab.client.get_port(mine.port["id"])["security_groups"]
     assert [group["name"] for group in held] == ["default"]
-    (rule,) = lab.client.get_security_group(held[0]["id"])["rules"]
-    assert (rule["direction"], rule["protocol"], rule["remote_cidr"]) == ("egress", None, None)
+    rules = lab.client.get_security_group(held[0]["id"])["rules"]
+    assert {rule["family"] for rule in rules} == {"ipv4", "ipv6"} and len(rules) == 2
+    assert {(rule["direction"], rule["protocol"], rule["remote_cidr"]) for rule in rules} == {("egress", None, None)}
     public = give(lab, mine)["address"]
     wait_outside(lab, mine)  # out it may go, and is answered
     wait_reachable(at(neighbour), mine.address, PING)

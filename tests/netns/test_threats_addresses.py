@@ -282,7 +282,8 @@ def test_threat_06_land(scene: Scene) -> None:
                                     "255.255.255.255"])  # fmt: skip
 def test_threat_06_where_no_router_forwards_to(scene: Scene, target: str) -> None:
     """By the gateway: neither to the node itself nor, translated, to the outside."""
-    scene.refused(Rule.DROP_NO_ROUTE, udp(scene.attacker, target, (9999, 80), eth_dst=GATEWAY), key=0)
+    rule = Rule.DROP_METADATA if target == "169.254.169.254" else Rule.DROP_NO_ROUTE
+    scene.refused(rule, udp(scene.attacker, target, (9999, 80), eth_dst=GATEWAY), key=0)
     scene.reaches(
         "outside",
         sent=udp(scene.attacker, scene.lab.fabric.far_host, (9999, 80), eth_dst=GATEWAY, payload=b"routed"),

@@ -265,7 +265,7 @@ def test_threat_07_packets_whose_ttl_ends_here(scene: Scene) -> None:
     scene.reaches("stranger", sent=good, part=PAYLOAD)
 
 
-# 10: DNS, which the gateway does not offer yet
+# 10: DNS
 
 
 def dns(flags: int, questions: int, body: bytes) -> bytes:
@@ -273,32 +273,41 @@ def dns(flags: int, questions: int, body: bytes) -> bytes:
 
 
 QUERY = b"\x03www\x07example\0\0\x01\0\x01"
-DNS_MESSAGES = {
-    "a query": dns(0x0100, 1, QUERY),
-    "an answer": dns(0x8180, 1, QUERY),
-    "no question": dns(0x0100, 0, b""),
-    "two questions": dns(0x0100, 2, QUERY + QUERY),
-    "65535 questions": dns(0x0100, 65535, QUERY),
-    "a loop": dns(0x0100, 1, b"\xc0\x0c\0\x01\0\x01"),
-    "a chain": dns(0x0100, 1, b"".join(b"\xc0" + bytes((14 + 2 * n,)) for n in range(100)) + b"\0\0\x01\0\x01"),
-    "an unknown label": dns(0x0100, 1, b"\x80\0\0\x01\0\x01"),
-    "a long name": dns(0x0100, 1, (b"\x3f" + b"a" * 63) * 4 + b"\0\0\x01\0\x01"),
-    "AXFR": dns(0x0100, 1, QUERY[:-4] + b"\0\xfc\0\x01"),
-    "ANY": dns(0x0100, 1, QUERY[:-4] + b"\0\xff\0\x01"),
-    "empty": b"",
-    "large": dns(0x0100, 1, QUERY) + bytes(1300),
+FORMERR, REFUSED = 1, 5
+# what is sent, and the rcode of its answer (RFC 1035, 4.1.1), if there is one
+DNS_MESSAGES: dict[str, tuple[bytes, int | None]] = {
+    "a query": (dns(0x0100, 1, QUERY), REFUSED),  # this controller knows of no server outside
+    "an answer": (dns(0x8180, 1, QUERY), None),
+    "no question": (dns(0x0100, 0, b""), FORMERR),
+    "two questions": (dns(0x0100, 2, QUERY + QUERY), FORMERR),
+    "65535 questions": (dns(0x0100, 65535, QUERY), FORMERR),
+    "a loop": (dns(0x0100, 1, b"\xc0\x0c\0\x01\0\x01"), FORMERR),
+    "a chain": (
+        dns(0x0100, 1, b"".join(b"\xc0" + bytes((14 + 2 * n,)) for n in range(100)) + b"\0\0\x01\0\x01"),
+        FORMERR,
+    ),
+    "an unknown label": (dns(0x0100, 1, b"\x80\0\0\x01\0\x01"), FORMERR),
+    "a long name": (dns(0x0100, 1, (b"\x3f" + b"a" * 63) * 4 + b"\0\0\x01\0\x01"), FORMERR),
+    "AXFR": (dns(0x0100, 1, QUERY[:-4] + b"\0\xfc\0\x01"), REFUSED),
+    "ANY": (dns(0x0100, 1, QUERY[:-4] + b"\0\xff\0\x01"), REFUSED),
+    "empty": (b"", None),
+    "large": (dns(0x0100, 1, QUERY) + bytes(1300), FORMERR),
 }
 
 
 @pytest.mark.parametrize("case", DNS_MESSAGES)
 def test_threat_10_dns(scene: Scene, case: str) -> None:
-    """To the gateway it comes to nothing, and no one is asked in another's name. To a server it arrives."""
-    attacker, victim, message = scene.attacker, scene.neighbour, DNS_MESSAGES[case]
-    for ports in ((5353, 53), (53, 53), (53, 5353)):
-        scene.refused(
-            Rule.DROP_GATEWAY, udp(attacker, scene.gateway, ports, message, eth_dst=GATEWAY), key=scene.network_key
-        )
-        assert not [frame for frame in scene.tap.frames() if frame[23:24] == b"\x11"], "an answer"
+    """The gateway answers who has asked, or nobody, and asks no one in another's name. To a server it arrives."""
+    attacker, victim, (message, rcode) = scene.attacker, scene.neighbour, DNS_MESSAGES[case]
+    scene.clear()
+    for port in (5353, 53):
+        scene.tap.send(udp(attacker, scene.gateway, (port, 53), message, eth_dst=GATEWAY))
+    scene.answered()  # nothing that came before waits still
+    answers = [frame for frame in scene.tap.frames() if frame[23:24] == b"\x11" and frame[34:36] == b"\0\x35"]
+    assert [frame[45] & 0xF for frame in answers] == ([] if rcode is None else [rcode] * 2)
+    assert all(len(frame) <= 42 + len(message) for frame in answers), "it is larger than the question"
+    to_no_service = udp(attacker, scene.gateway, (53, 5353), message, eth_dst=GATEWAY)
+    scene.refused(Rule.DROP_GATEWAY, to_no_service, key=scene.network_key)
     reflected = {"source": victim.address, "payload": message, "ports": (5353, 53)}
     scene.refused(
         Rule.DROP_SPOOFED,

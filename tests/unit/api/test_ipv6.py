@@ -208,11 +208,12 @@ def test_what_a_machine_is_configured_with_where_there_is_no_dhcp(world: World) 
     )
     assert by_mac["routes"] == [{"network": "::", "netmask": "::", "gateway": "fe80::54:4cff:fe00:1"}]
     assert (chosen["ip_address"], chosen["routes"]) == ("2001:db8:2::11", [])
-    assert answer["network_data"]["services"] == [{"type": "dns", "address": "2001:db8::53"}]
+    services = [{"type": "dns", "address": address} for address in ("10.0.0.1", "2001:db8::53")]
+    assert answer["network_data"]["services"] == services
     ethernet = answer["network_config"]["ethernets"]["eth0"]
     assert ethernet["addresses"] == ["10.0.0.2/24", f"{EUI64}/64", "2001:db8:2::11/64"]
     assert {"to": "::/0", "via": "fe80::54:4cff:fe00:1"} in ethernet["routes"]
-    assert ethernet["nameservers"]["addresses"] == ["2001:db8::53"]
+    assert ethernet["nameservers"]["addresses"] == ["10.0.0.1", "2001:db8::53"]
 
 
 def test_a_plan_has_the_addresses_that_are_chosen(world: World) -> None:

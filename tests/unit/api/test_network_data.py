@@ -128,7 +128,7 @@ def test_without_a_gateway_there_is_no_default_route(world: World) -> None:
 
 def test_a_domain_without_a_name_server_is_said_too(world: World) -> None:
     subnets = [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]
-    _, config = data(world, world.port(still(world, subnets=subnets)["id"]))
+    _, config = data(world, world.port(still(world, subnets=subnets, gateway_mode="external")["id"]))
     assert config["ethernets"]["eth0"]["nameservers"] == {"search": ["lab.example"]}
 
 
