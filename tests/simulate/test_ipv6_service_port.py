@@ -123,7 +123,7 @@ def test_nobody_says_it_is_there() -> None:
     )
 
 
-def test_one_node_has_no_flow_of_it_for_a_port_without_an_address() -> None:
+def test_a_port_without_an_address_has_none_of_it() -> None:
     bare = replace(world6().ports["port-20"], ipv6_addresses=())
     through = Fabric.of(world6().apply(world6().revision + 1, [PortChange(bare.id, bare)]))
     assert dropped(send6(BLUE_1, metadata(BLUE_1), through)) == Drop(Rule.DROP_IPV6, BLUE_1.key, Reason.RULE)
@@ -220,6 +220,9 @@ def test_a_second_address_is_another_connection_of_the_same_port() -> None:
     assert (delivery.packet["ipv6_dst"], delivery.packet["tcp_dst"]) == (int(second.address), 4000)
 
 
-def test_a_network_routed_to_is_asked_by_its_own_gateway_alone() -> None:
-    """Its link-local one is that of the VM's own network."""
+def test_the_link_local_gateway_is_of_the_vms_own_network_alone() -> None:
+    """Where a network is only routed to, it has no flow for that address."""
+    asked = [each for each in compile_node(world6(), "n1").flows() if ("ipv6_dst", GATEWAY, None) in each.match]
+    keys = {value for each in asked for name, value, _ in each.match if name == "metadata"}
+    assert keys == {world6().networks[one.network].key for one in HOSTS if one.node == "n1"}
     there_and_back(BLUE2_1, BLUE2_1.tcp(GLOBAL_GATEWAY, 53), fabric6())
