@@ -2,7 +2,8 @@
 
 In the namespace every address is local (AnyIP), so that the relay can be asked at the metadata address and at any
 gateway's, and the carrier addresses, which ports are known by, are out of the one device. It asks nobody by ARP: the
-flows put the right MAC addresses on. A pair and not an internal port, since it outlives ovs-vswitchd.
+flows put the right MAC addresses on. All of it for IPv6, too, if the kernel has that; link-local addresses, each of
+which belongs to a device, are of this one. A pair and not an internal port, since it outlives ovs-vswitchd.
 
 Nothing here is ever taken away but what cannot be used any more and carries our mark: what the VMs have open goes on
 while there is no agent to serve them, and the next one takes it over.
@@ -16,7 +17,7 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from agent import links, namespaces
@@ -24,7 +25,15 @@ from agent.config import AgentConfig
 from agent.plan import SERVICE_DEVICE
 from agent.relay.server import BACKLOG, Relay, Service
 from agent.state import NOTHING, OvsState
-from flows.pipeline import CARRIER_BASE, CARRIER_MASK, SERVICE_MAC, SERVICE_OFPORT
+from flows.ipv6 import LINK_LOCAL
+from flows.pipeline import (
+    CARRIER_BASE,
+    CARRIER_IPV6_BASE,
+    CARRIER_IPV6_BITS,
+    CARRIER_MASK,
+    SERVICE_MAC,
+    SERVICE_OFPORT,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -34,18 +43,30 @@ DEVICE = "service0"
 _ALIAS = "trunkline:service"
 _MAC = SERVICE_MAC.to_bytes(6).hex(":")
 _CARRIERS = IPv4Network((CARRIER_BASE, CARRIER_MASK.bit_count()))
+_IPV6_CARRIERS = IPv6Network((CARRIER_IPV6_BASE, CARRIER_IPV6_BITS))
 # table local is looked up first: the longer prefix is the way back, all else is here
 _ROUTES = (
     "route replace local default dev lo table local",
     f"route replace {_CARRIERS} dev {DEVICE} table local",
+)
+_IPV6_ROUTES = (
+    "route replace local ::/0 dev lo table local",
+    f"route replace local {LINK_LOCAL} dev {DEVICE} table local",
+    f"route replace {_IPV6_CARRIERS} dev {DEVICE} table local",
 )
 # below /proc/sys/net; a new namespace has what the host has
 _SETTINGS = {
     "ipv4/ip_forward": 0,
     "ipv4/conf/all/rp_filter": 0,
     f"ipv4/conf/{DEVICE}/rp_filter": 0,
-    f"ipv6/conf/{DEVICE}/disable_ipv6": 1,
 }
+_IPV6_SETTINGS = {
+    "ipv6/conf/all/forwarding": 0,
+    "ipv6/conf/lo/disable_ipv6": 0,
+    f"ipv6/conf/{DEVICE}/disable_ipv6": 0,
+    f"ipv6/conf/{DEVICE}/accept_ra": 0,
+}
+_SYSCTL = Path("/proc/sys/net")
 _RETRY_S = 1.0
 
 
@@ -126,14 +147,17 @@ class ServicePort:
             LOG.info("device %s made, its other end in %s", SERVICE_DEVICE, self._namespace)
             self.replaced = True
         links.configure(None, f"link set dev {SERVICE_DEVICE} up")
+        both = (_SYSCTL / "ipv6").is_dir()  # else the kernel was started without IPv6
+        # it has nothing to say for itself: no address, and so neither solicitations nor reports of groups
+        quiet = (f"link set dev {DEVICE} addrgenmode none",) if both else ()
         set_up = f"link set dev {DEVICE} address {_MAC} alias {_ALIAS} arp off up"
-        links.configure(self._namespace, "link set dev lo up", set_up, *_ROUTES)
+        links.configure(self._namespace, "link set dev lo up", *quiet, set_up)
         if self._in_software:
             links.checksums_in_software(DEVICE, self._namespace)
         with namespaces.inside(self._namespace):  # /proc/sys/net shows the namespace of the thread that opens it
-            for name, value in _SETTINGS.items():
-                with suppress(FileNotFoundError):  # a kernel without IPv6
-                    Path("/proc/sys/net", name).write_text(f"{value}\n")
+            for name, value in (_SETTINGS | _IPV6_SETTINGS if both else _SETTINGS).items():
+                (_SYSCTL / name).write_text(f"{value}\n")
+        links.configure(self._namespace, *_ROUTES, *(_IPV6_ROUTES if both else ()))
 
     def _own(self, name: str, namespace: str | None) -> links.Link | None:
         """None when there is none, and when it is half of a pair that was being made."""
@@ -159,4 +183,7 @@ class ServicePort:
 
 
 def _listener(service: Service) -> socket.socket:
-    return socket.create_server(("", service), backlog=BACKLOG)
+    """For both families, if there are both."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server(("", service), family=family, backlog=BACKLOG, dualstack_ipv6=both)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from flows.fields import FIELDS
 from flows.pipeline import Priority, Table
+from flows.protocols import ETH_IP
 from flows.rules import Rule, cookie
 
 # (field, value) or (field, value, mask), in the order of flows.fields
@@ -73,12 +74,13 @@ class DecTtl:
 @dataclass(frozen=True, slots=True)
 class Nat:
     """Translation of the source, or with `destination` of the destination, to `address` and a port out of the inclusive
-    range `ports`; without one conntrack keeps the port if it can.
+    range `ports`; without one conntrack keeps the port if it can. `family` is the Ethernet type of the address.
     """
 
     address: int
     ports: tuple[int, int] | None = None
     destination: bool = False
+    family: int = ETH_IP
 
 
 @dataclass(frozen=True, slots=True)

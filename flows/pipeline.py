@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
+from ipaddress import IPv4Address, IPv6Address
 
 
 class Table(IntEnum):
@@ -199,6 +200,7 @@ UPLINK_PORT = 0xFFFFFFFE
 # OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/plan.py)
 SERVICE_OFPORT = 65000
 METADATA_ADDRESS = 0xA9FEA9FE  # 169.254.169.254, as EC2 has it
+METADATA_LINK_LOCAL = 0xFE80_0000_0000_0000_0000_0000_A9FE_A9FE  # the same over IPv6, as OpenStack has it
 # who serves DHCP and DNS where no node has an address (RFC 3927: never routed)
 RESOLVER_ADDRESS = 0xA9FEA9FD
 CONTROLLER_PORT = 0xFFFFFFFD  # in_port of what the controller itself sends (OpenFlow 1.4 §7.2.1, OFPP_CONTROLLER)
@@ -299,6 +301,9 @@ NODE_MACS: tuple[tuple[int, int] | int, ...] = (
 
 CARRIER_BASE = 0x64400000  # 100.64.0.0/10 (RFC 6598)
 CARRIER_MASK = 0xFFC00000
+# 64:ff9b:1::/96 of what is for translation within a site (RFC 8215): no subnet can have it
+CARRIER_IPV6_BASE = 0x0064_FF9B_0001_0000_0000_0000_0000_0000
+CARRIER_IPV6_BITS = 96
 
 
 def node_mac(node_key: int) -> int:
@@ -356,7 +361,14 @@ def carrier_address(port_key: int) -> int:
     return CARRIER_BASE | port_key
 
 
-def carried_port(address: int) -> int | None:
+def ipv6_carrier_address(port_key: int) -> int:
+    """The same for IPv6, towards the node's relay alone."""
+    return CARRIER_IPV6_BASE | port_key
+
+
+def carried_port(address: IPv4Address | IPv6Address) -> int | None:
     """The key of the port that a carrier address stands for, None for any other address."""
-    key = address & ~CARRIER_MASK & 0xFFFFFFFF
-    return key if address & CARRIER_MASK == CARRIER_BASE and key else None
+    value = int(address)
+    key = value & ~CARRIER_MASK & 0xFFFFFFFF
+    made = carrier_address(key) if isinstance(address, IPv4Address) else ipv6_carrier_address(key)
+    return key if key and value == made else None

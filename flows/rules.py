@@ -280,7 +280,7 @@ class Rule(Enum):
     ND_GATEWAY = _RuleInfo(335, Table.ND_RESPONDER, False, "network", "solicitation for a gateway address")
     PUNT_RA = _RuleInfo(336, Table.ND_RESPONDER, False, "port", "router solicitation, to the controller")
     ND_SWITCHED = _RuleInfo(337, Table.ND_RESPONDER, False, "", "any other")
-    ND_ANSWER = _RuleInfo(338, Table.ND_ANSWER, False, "", "the gateway's MAC address")
+    ND_ANSWER = _RuleInfo(338, Table.ND_ANSWER, False, "", "the anycast MAC address")
     ND_ANSWER_OUTSIDE = _RuleInfo(339, Table.ND_ANSWER, False, "network", "the node's own, to an external network")
     PUNT_DHCPV6 = _RuleInfo(340, Table.SERVICES, False, "port", "DHCPv6 request, to the controller")
     GATEWAY_ECHO_IPV6 = _RuleInfo(341, Table.SERVICES, False, "network", "echo request to the gateway: answered")
@@ -308,6 +308,7 @@ class Rule(Enum):
     DROP_FLOOD_UNRESOLVED_IPV6 = _RuleInfo(
         393, Table.EXTERNAL_SEND, True, "port", "with next hops of IPv6 to find: for a while"
     )
+    ND_METADATA = _RuleInfo(360, Table.ND_RESPONDER, False, "", "solicitation for the address of the metadata service")
     CLASSIFY_SERVICE = _RuleInfo(300, Table.CLASSIFY, False, "", "the node's relay")
     ARP_METADATA = _RuleInfo(301, Table.ARP_RESPONDER, False, "", "ARP for the address of the metadata service")
     TO_METADATA = _RuleInfo(302, Table.SERVICES, False, "", "a request for metadata")

@@ -41,6 +41,7 @@ from flows.ir import (
     Swap,
 )
 from flows.pipeline import Table
+from flows.protocols import ETH_IPV6
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 
 BUNDLE_ID = 1
@@ -173,8 +174,10 @@ def _load(field: str, value: int, mask: int) -> bytes:
 
 
 def _nat(nat: Nat) -> bytes:
-    present = nx.NX_NAT_RANGE_IPV4_MIN
-    ranges = _pack("!I", nat.address)
+    if nat.family == ETH_IPV6:
+        present, ranges = nx.NX_NAT_RANGE_IPV6_MIN, nat.address.to_bytes(16)
+    else:
+        present, ranges = nx.NX_NAT_RANGE_IPV4_MIN, nat.address.to_bytes(4)
     if nat.ports is not None:
         present |= nx.NX_NAT_RANGE_PROTO_MIN | nx.NX_NAT_RANGE_PROTO_MAX
         ranges += _pack("!HH", *nat.ports)

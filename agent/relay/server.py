@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote
 
 from agent.client import Client
@@ -71,6 +71,12 @@ def _room() -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return _IN_ALL if soft == resource.RLIM_INFINITY else max(1, min(_IN_ALL, soft - _OTHER_FILES))
+
+
+def _without_mapping(address: str) -> IPv4Address | IPv6Address:
+    """A socket for both families shows an address of IPv4 within ::ffff:0:0/96 (RFC 4291, 2.5.5.2)."""
+    shown = ip_address(address)
+    return (shown.ipv4_mapped or shown) if isinstance(shown, IPv6Address) else shown
 
 
 class Relay:
@@ -160,7 +166,7 @@ class Relay:
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_PAUSE_S, self._resume, service)
                 return
-            port_key = carried_port(int(IPv4Address(address)))
+            port_key = carried_port(_without_mapping(address))
             if port_key is None or not self._admission.enter(port_key):
                 # at once and without a word: this is all that a flood costs
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from flows.features.allowance import punt, punt_question
 from flows.ir import Action, Flow, Goto, Match, Move, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, Priority, Table
+from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, METADATA_LINK_LOCAL, Priority, Table
 from flows.protocols import (
     ANY_FRAGMENT,
     DHCPV6_CLIENT_PORT,
@@ -40,15 +40,20 @@ _ICMPV6: dict[str, int] = {"eth_type": ETH_IPV6, "ip_proto": PROTO_ICMPV6}
 ADVERTISEMENT: Match = matching(**_ICMPV6, icmpv6_type=ND_ADVERTISEMENT)
 
 
+_SOLICITATION: dict[str, int] = {**_ICMPV6, "icmpv6_type": ND_SOLICITATION, "icmpv6_code": 0, "nw_ttl": ND_HOP_LIMIT}
+
+
 def solicitation(network: Network, target: int) -> Match:
-    return matching(
-        metadata=network.key,
-        **_ICMPV6,
-        icmpv6_type=ND_SOLICITATION,
-        icmpv6_code=0,
-        nw_ttl=ND_HOP_LIMIT,
-        nd_target=target,
-    )
+    return matching(metadata=network.key, **_SOLICITATION, nd_target=target)
+
+
+def askers(view: View, network: Network, address: int) -> dict[str, int] | None:
+    """Who may ask at a gateway address, as a match; None: nobody here. The link-local one is each network's, another
+    answers also who asks from elsewhere, as that of IPv4 does.
+    """
+    if address != GATEWAY_LINK_LOCAL:
+        return {"reg5": network.router_key}
+    return {"metadata": network.key} if view.present(network) else None
 
 
 def turned(mac: int, target: int) -> tuple[Action, ...]:
@@ -82,6 +87,12 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.ND_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
     gateway = answered(GATEWAY_MAC, ND_IS_ROUTER | ND_SOLICITED | ND_OVERRIDE)
     yield flow(Rule.ND_ANSWER, Priority.NORMAL, ADVERTISEMENT, *gateway, OutputInPort())
+    # on each network: of ours, of a router of the operator's, isolated, and external
+    asked = matching(**_SOLICITATION, nd_target=METADATA_LINK_LOCAL)
+    yield flow(Rule.ND_METADATA, Priority.HIGH, asked, *turned(GATEWAY_MAC, METADATA_LINK_LOCAL))
+    host = answered(GATEWAY_MAC, ND_SOLICITED | ND_OVERRIDE)
+    from_it = matching(**_ICMPV6, icmpv6_type=ND_ADVERTISEMENT, ipv6_src=METADATA_LINK_LOCAL)
+    yield flow(Rule.ND_ANSWER, Priority.LOCAL, from_it, *host, OutputInPort())
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
@@ -89,14 +100,12 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         return
     key, here = network.key, view.present(network)
     for address in ipv6_gateways(network):
-        # the link-local one is each network's; another answers also who asks from elsewhere, as that of IPv4 does
-        on_link = address == GATEWAY_LINK_LOCAL
         if here:
             asked = solicitation(network, address)
             yield flow(Rule.ND_GATEWAY, Priority.HIGH, asked, *turned(GATEWAY_MAC, address), key=key)
-        elif on_link:
+        asker = askers(view, network, address)
+        if asker is None:
             continue
-        asker = {"metadata": key} if on_link else {"reg5": network.router_key}
         echo = matching(**asker, **_ICMPV6, icmpv6_type=ICMPV6_ECHO_REQUEST, icmpv6_code=0, ipv6_dst=address)
         yield flow(
             Rule.GATEWAY_ECHO_IPV6,

@@ -4,20 +4,24 @@ The relay is behind one port of the bridge and knows a VM by the address that a 
 translates it, in the zone of the port's own, to the carrier address. So the same address in two projects is two VMs,
 and nothing that a VM writes says who it is. What is not translated does not get there.
 
-The way there and back is beside the security groups, as that of DHCP is.
+The way there and back is beside the security groups, as that of DHCP is. Over IPv6 all of it is the same, at link-local
+addresses, too: they are translated with the rest. Neighbours are answered in `ipv6_gateway`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from flows.features.arp import answer
-from flows.ir import Ct, Flow, Goto, Nat, Output, OutputInPort, SetField, drop, flow, matching
+from flows.features.ipv6_gateway import askers
+from flows.ir import Ct, Flow, Goto, Match, Nat, Output, OutputInPort, SetField, drop, flow, matching
 from flows.model import Network, Port
 from flows.pipeline import (
     GATEWAY_MAC,
     METADATA_ADDRESS,
+    METADATA_LINK_LOCAL,
     RESOLVER_ADDRESS,
     SERVICE_MAC,
     SERVICE_OFPORT,
@@ -25,9 +29,11 @@ from flows.pipeline import (
     Reg,
     Table,
     carrier_address,
+    ipv6_carrier_address,
     nat_zone,
 )
 from flows.protocols import (
+    ANY_FRAGMENT,
     ARP_REQUEST,
     CT_INVALID,
     CT_REPLY,
@@ -35,14 +41,35 @@ from flows.protocols import (
     DNS_PORT,
     ETH_ARP,
     ETH_IP,
+    ETH_IPV6,
     HTTP_PORT,
     PROTO_TCP,
 )
 from flows.rules import Rule
-from flows.view import View, mac_to_int, range_match
+from flows.view import View, ipv6_gateways, mac_to_int, range_match
 
 _SOURCE_PORTS = (1024, 65535)  # a port may have several addresses, whose connections have to give way to each other
 _REPLY = {"ct_state": (CT_TRACKED | CT_REPLY, CT_TRACKED | CT_REPLY | CT_INVALID)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """IPv4 or IPv6, as flows have it."""
+
+    ethertype: int
+    source: str
+    destination: str
+    metadata: int
+    carrier: Callable[[int], int]
+
+    def asked(self, address: int, port: int, **asker: int) -> Match:
+        """TCP to a port of an address."""
+        to = {"eth_type": self.ethertype, "ip_proto": PROTO_TCP, self.destination: address, "tcp_dst": port}
+        return matching(**asker, **to)
+
+
+_IPV4 = _Family(ETH_IP, "ip_src", "ip_dst", METADATA_ADDRESS, carrier_address)
+_IPV6 = _Family(ETH_IPV6, "ipv6_src", "ipv6_dst", METADATA_LINK_LOCAL, ipv6_carrier_address)
 
 
 def static() -> Iterator[Flow]:
@@ -50,17 +77,22 @@ def static() -> Iterator[Flow]:
     # a guest may take 169.254.0.0/16 for on-link (RFC 3927); on an isolated network it is
     asked = matching(eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=METADATA_ADDRESS)
     yield flow(Rule.ARP_METADATA, Priority.HIGH, asked, *answer(GATEWAY_MAC, METADATA_ADDRESS), OutputInPort())
-    # whatever MAC it is sent to: of our gateway, of a router of the operator's
-    request = matching(eth_type=ETH_IP, ip_proto=PROTO_TCP, ip_dst=METADATA_ADDRESS, tcp_dst=HTTP_PORT)
-    yield flow(Rule.TO_METADATA, Priority.HIGH, request, Goto(Table.SERVICE_NAT))
-    question = matching(eth_type=ETH_IP, ip_proto=PROTO_TCP, ip_dst=RESOLVER_ADDRESS, tcp_dst=DNS_PORT)
+    question = _IPV4.asked(RESOLVER_ADDRESS, DNS_PORT)
     yield flow(Rule.TO_RESOLVER, Priority.HIGH, question, Goto(Table.SERVICE_NAT))
-    yield drop(Rule.DROP_METADATA, Priority.LOW, matching(eth_type=ETH_IP, ip_dst=METADATA_ADDRESS))
+    for family in (_IPV4, _IPV6):
+        # whatever MAC it is sent to: of our gateway, of a router of the operator's
+        request = family.asked(family.metadata, HTTP_PORT)
+        yield flow(Rule.TO_METADATA, Priority.HIGH, request, Goto(Table.SERVICE_NAT))
+        other = {"eth_type": family.ethertype, family.destination: family.metadata}
+        yield drop(Rule.DROP_METADATA, Priority.LOW, matching(**other))
+        replied = matching(eth_type=family.ethertype, **_REPLY)
+        yield flow(Rule.SERVICE_BACK, Priority.NORMAL, replied, Goto(Table.OUTPUT))
+    # before the parts are asked about: nobody puts them together here
+    part = matching(eth_type=ETH_IPV6, ip_frag=ANY_FRAGMENT, ipv6_dst=METADATA_LINK_LOCAL)
+    yield drop(Rule.DROP_METADATA, Priority.EXEMPT, part)
     yield drop(Rule.DROP_SERVICE_PORT, Priority.MISS)
     yield drop(Rule.DROP_SERVICE_UNTRANSLATED, Priority.MISS)
     yield drop(Rule.DROP_SERVICE, Priority.MISS)
-    replied = matching(eth_type=ETH_IP, **_REPLY)
-    yield flow(Rule.SERVICE_BACK, Priority.NORMAL, replied, Goto(Table.OUTPUT))
     yield drop(Rule.DROP_SERVICE_UNASKED, Priority.MISS)
 
 
@@ -68,32 +100,37 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network, as with echo requests: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
         return
-    for address in map(int, view.gateways(network)):
-        question = {"eth_type": ETH_IP, "ip_proto": PROTO_TCP, "ip_dst": address, "tcp_dst": DNS_PORT}
-        yield flow(
-            Rule.TO_NAME_SERVER,
-            Priority.HIGH,
-            matching(reg5=network.router_key, **question),
-            Goto(Table.SERVICE_NAT),
-            key=network.key,
-        )
+    questions = [_IPV4.asked(int(one), DNS_PORT, reg5=network.router_key) for one in view.gateways(network)]
+    for address in ipv6_gateways(network):
+        asker = askers(view, network, address)
+        if asker is not None:
+            questions.append(_IPV6.asked(address, DNS_PORT, **asker))
+    for question in questions:
+        yield flow(Rule.TO_NAME_SERVER, Priority.HIGH, question, Goto(Table.SERVICE_NAT), key=network.key)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     seat = view.seat(port)
     assert seat is not None
-    key, carrier, zone = port.key, carrier_address(port.key), nat_zone(seat.zone)
+    for family in (_IPV4, _IPV6) if port.ipv6_addresses else (_IPV4,):
+        yield from _there_and_back(network, port, nat_zone(seat.zone), family)
+    yield from _to_pairs(port)
+
+
+def _there_and_back(network: Network, port: Port, zone: int, family: _Family) -> Iterator[Flow]:
+    key, carrier = port.key, family.carrier(port.key)
+    of_family = {"eth_type": family.ethertype}
     yield flow(
         Rule.SERVICE_NAT,
         Priority.NORMAL,
-        matching(reg6=key, eth_type=ETH_IP),
-        Ct(Table.SERVICE_OUT, zone, commit=True, nat=Nat(carrier, _SOURCE_PORTS)),
+        matching(reg6=key, **of_family),
+        Ct(Table.SERVICE_OUT, zone, commit=True, nat=Nat(carrier, _SOURCE_PORTS, family=family.ethertype)),
         key=key,
     )
     yield flow(
         Rule.SERVICE_OUT,
         Priority.NORMAL,
-        matching(reg6=key, eth_type=ETH_IP, ip_src=carrier),
+        matching(reg6=key, **of_family, **{family.source: carrier}),
         SetField("eth_dst", SERVICE_MAC),
         Output(SERVICE_OFPORT),
         key=key,
@@ -101,7 +138,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     yield flow(
         Rule.SERVICE_IN,
         Priority.NORMAL,
-        matching(eth_type=ETH_IP, ip_dst=carrier),
+        matching(**of_family, **{family.destination: carrier}),
         SetField("eth_src", GATEWAY_MAC),
         SetField("eth_dst", mac_to_int(port.mac)),
         SetField(Reg.NETWORK, network.key),
@@ -109,6 +146,11 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         Ct(Table.SERVICE_BACK, zone, translate=True),
         key=key,
     )
+
+
+def _to_pairs(port: Port) -> Iterator[Flow]:
+    """Of IPv4 alone, as they are."""
+    key = port.key
     macs: dict[IPv4Network, str] = {}
     for pair in port.address_pairs:
         macs.setdefault(pair.cidr, pair.mac)

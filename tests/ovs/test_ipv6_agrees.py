@@ -11,7 +11,7 @@ import pytest
 from flows.compile import compile_node
 from flows.model import Binding, Direction, Migration, MigrationPhase, NetworkChange, PortChange
 from flows.packet import Packet
-from flows.pipeline import GATEWAY_MAC, ROUTED_GROUP_MAC, copy_mac, node_mac, teacher_mac
+from flows.pipeline import GATEWAY_MAC, METADATA_LINK_LOCAL, ROUTED_GROUP_MAC, copy_mac, node_mac, teacher_mac
 from flows.protocols import ICMPV6_ECHO_REPLY, PROTO_ICMPV6, PROTO_IPV6_FRAGMENT, PROTO_UDP
 from flows.snapshot import Snapshot
 from tests.ipv6_world import ROUTER as ROUTER_ADDRESS
@@ -64,6 +64,8 @@ FEATURES: dict[str, list[tuple[Packet, int]]] = {
         (BLUE_1.solicits(GATEWAY), BLUE_1.ofport),
         (BLUE_1.solicits(GLOBAL_GATEWAY), BLUE_1.ofport),
         (BLUE_1.solicits(GATEWAY, nd_sll=0, nd_options_type=0), BLUE_1.ofport),
+        (BLUE_1.solicits(METADATA_LINK_LOCAL), BLUE_1.ofport),
+        (BLUE_1.tcp(METADATA_LINK_LOCAL, 443), BLUE_1.ofport),
         (BLUE_1.echo(GATEWAY), BLUE_1.ofport),
         (BLUE2_1.echo(GLOBAL_GATEWAY), BLUE2_1.ofport),
         (BLUE_1.udp(GATEWAY), BLUE_1.ofport),

@@ -15,7 +15,8 @@ from tests.ovs.agent_node import Node, bare_node
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
-LISTEN = "0A"  # in /proc/net/tcp (proc_net(5)), where ports are hexadecimal
+LISTEN = "0A"  # in /proc/net/tcp6 (proc_net(5)), where ports are hexadecimal
+ANY = "0" * 32
 OUTER, INNER = "tl-service", "service0"
 
 
@@ -40,9 +41,9 @@ def settle(node: Node) -> None:
 def listens(node: Node) -> bool:
     if node.service_namespace not in netns.names(node.service_namespace):
         return False
-    table = netns.execute(node.service_namespace, "cat", "/proc/net/tcp").split("\n")
+    table = netns.execute(node.service_namespace, "cat", "/proc/net/tcp6").split("\n")
     listening = {line.split()[1] for line in table[1:] if line and line.split()[3] == LISTEN}
-    return listening == {"00000000:0050", "00000000:0035"}
+    return listening == {f"{ANY}:0050", f"{ANY}:0035"}
 
 
 def read(node: Node, path: str) -> str:
@@ -62,7 +63,28 @@ def test_it_is_there_and_nothing_gets_through_it(node: Node) -> None:
     assert {("local", "default", "lo"), ("unicast", "100.64.0.0/10", INNER)} <= ways
     assert netns.query(node.service_namespace, "route", "show") == []
     assert (read(node, "ipv4/ip_forward"), read(node, f"ipv4/conf/{INNER}/rp_filter")) == ("0", "0")
+
+
+IPV6_WAYS = {("local", "default", "lo"), ("local", "fe80::/64", INNER), ("unicast", "64:ff9b:1::/96", INNER)}
+
+
+def ipv6_ways(node: Node) -> set[tuple[str, str, str]]:
+    routes = netns.query(node.service_namespace, "-6", "route", "show", "table", "local")
+    return {(route.get("type", "unicast"), route["dst"], route["dev"]) for route in routes}
+
+
+def test_over_ipv6_too_and_it_says_nothing_by_itself(node: Node) -> None:
+    settle(node)
+    assert ipv6_ways(node) >= IPV6_WAYS
     assert netns.query(node.service_namespace, "-6", "address", "show", "dev", INNER) == []
+    assert netns.query(node.service_namespace, "-6", "route", "show") == []
+    assert read(node, "ipv6/conf/all/forwarding") == "0"
+
+
+def test_an_agent_of_before_had_switched_ipv6_off(node: Node) -> None:
+    settle(node)
+    netns.set_sysctl(node.service_namespace, {f"ipv6/conf/{INNER}/disable_ipv6": 1})
+    wait_until(lambda: ipv6_ways(node) >= IPV6_WAYS and read(node, f"ipv6/conf/{INNER}/disable_ipv6") == "0", 5, "IPv6")
 
 
 def test_settings_that_somebody_changes_are_put_right(node: Node) -> None:

@@ -19,6 +19,7 @@ from flows.protocols import (
     ND_SOLICITATION,
     ND_SOLICITED,
     PROTO_ICMPV6,
+    PROTO_TCP,
     PROTO_UDP,
 )
 from flows.snapshot import Snapshot
@@ -60,6 +61,9 @@ class Host:
 
     def udp(self, to: int, mac: int = GATEWAY_MAC, source_port: int = 4000, port: int = 7, **fields: int) -> Packet:
         return self.frame(to, mac, **{"ip_proto": PROTO_UDP, "udp_src": source_port, "udp_dst": port} | fields)
+
+    def tcp(self, to: int, port: int, mac: int = GATEWAY_MAC, **fields: int) -> Packet:
+        return self.frame(to, mac, **{"ip_proto": PROTO_TCP, "tcp_src": 4000, "tcp_dst": port} | fields)
 
     def icmp(self, kind: int, to: int, mac: int = GATEWAY_MAC, **fields: int) -> Packet:
         return self.frame(to, mac, **{"ip_proto": PROTO_ICMPV6, "icmpv6_type": kind} | fields)

@@ -165,14 +165,16 @@ def test_one_port_that_asks_a_lot_does_not_keep_others_waiting() -> None:
     asyncio.run(scenario())
 
 
-def test_who_has_no_carrier_address_is_not_talked_to() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_who_has_no_carrier_address_is_not_talked_to(address: str) -> None:
     """Nothing but the flows can give one."""
     relay = Relay(CONFIG, FakeClient(lambda path: FINE))
     relay.start()
     try:
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
         relay.listen({Service.METADATA: listening})
-        with pytest.raises(ConnectionResetError), socket.create_connection(listening.getsockname(), 5) as connection:
+        there = (address, listening.getsockname()[1])
+        with pytest.raises(ConnectionResetError), socket.create_connection(there, 5) as connection:
             connection.recv(1)
     finally:
         relay.stop()

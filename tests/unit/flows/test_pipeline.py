@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from flows.pipeline import (
     SHARED_METER,
     Priority,
     Table,
+    carried_port,
     carrier_address,
     dns_meter,
     egress_meter,
     ingress_meter,
+    ipv6_carrier_address,
     node_mac,
     packet_in_meter,
 )
@@ -44,6 +47,21 @@ def test_rule_numbers_are_unique() -> None:
 def test_macs_and_carriers_are_unique_to_their_key() -> None:
     assert node_mac(1) != node_mac(2)
     assert carrier_address(1) == 0x64400001
+    for key in (1, (1 << 22) - 1):
+        for carrier in (IPv4Address(carrier_address(key)), IPv6Address(ipv6_carrier_address(key))):
+            assert carried_port(carrier) == key
+
+
+@pytest.mark.parametrize("address", ["100.64.0.0", "100.128.0.1", "10.0.0.1"])
+def test_what_is_no_carrier_of_ipv4(address: str) -> None:
+    assert carried_port(IPv4Address(address)) is None
+
+
+@pytest.mark.parametrize(
+    "address", ["64:ff9b:1::", "64:ff9b::1", "64:ff9b:1::40:1", "64:ff9b:1:1::1", "::6440:1", "::1"]
+)
+def test_what_is_no_carrier_of_ipv6(address: str) -> None:
+    assert carried_port(IPv6Address(address)) is None
 
 
 _METERS_OF = (packet_in_meter, dns_meter, egress_meter, ingress_meter)

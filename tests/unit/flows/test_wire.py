@@ -106,6 +106,15 @@ def test_action_is_byte_identical_to_ryu(ours: Action, theirs: list[object]) -> 
     assert wire.encode_add(flow) == _ryu(match, theirs, None, table_id=0, priority=100, cookie=5)
 
 
+def test_translation_of_ipv6_is_byte_identical_to_ryu() -> None:
+    ours = Ct(Table.SERVICE_OUT, 30001, commit=True, nat=Nat(0x0064_FF9B << 96 | 7, (1024, 65535), family=0x86DD))
+    nat = parser.NXActionNAT(flags=1, range_ipv6_min="64:ff9b::7", range_proto_min=1024, range_proto_max=65535)
+    theirs = [parser.NXActionCT(1, "", 30001, Table.SERVICE_OUT, 0, [nat])]
+    made = wire.encode_add(Flow(Table.SERVICE_NAT, 100, matching(eth_type=0x86DD), (ours,), 5))
+    expected = {"table_id": Table.SERVICE_NAT, "priority": 100, "cookie": 5}
+    assert made == _ryu({"eth_type": 0x86DD}, theirs, None, **expected)
+
+
 def test_match_and_goto_are_byte_identical_to_ryu() -> None:
     fields = matching(in_port=3, metadata=9, eth_src=0xFA163E000001, eth_type=0x0806, arp_op=1, arp_spa=0x0A000001)
     flow = Flow(Table.PORT_SECURITY, 7, fields, (Goto(Table.ARP_RESPONDER),), 1)
