@@ -26,7 +26,7 @@ class Found:
     """`zone` is the one that has the name, whose SOA goes with an answer that there is nothing.
 
     `exists`: the name is there, whatever it has. `records`: aliases on the way (CNAME), then those of the type asked
-    for. `beyond`: the alias's target that none of the zones has, to be asked for elsewhere.
+    for. `beyond`: the alias's target of which the zones say nothing, to be looked for elsewhere, among ports, too.
     """
 
     zone: DnsZone
@@ -50,12 +50,15 @@ def lookup(snapshot: Snapshot, port: Port, name: str, type_: str) -> Found | Non
         if asked is None:
             return Found(zone, True, aliases, beyond=name)
         there = records(snapshot, asked, name)
-        if there is None:
-            return Found(zone, bool(aliases) or name == asked.name, aliases)
+        if there is None and not aliases:
+            return Found(zone, name == asked.name)
+        there = there or ()
         wanted = tuple(record for record in there if type_ in (record.type, "ANY"))
         alias = next((record for record in there if record.type is RecordType.CNAME), None)
-        if wanted or alias is None:
+        if wanted or (alias is None and not aliases):
             return Found(zone, True, aliases + wanted)
+        if alias is None:
+            return Found(zone, True, aliases, beyond=name)
         aliases += (alias,)
         name = alias.data
         asked = zone_of(snapshot, port, name)

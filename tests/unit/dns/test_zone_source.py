@@ -106,6 +106,15 @@ def test_an_alias_within_zones_and_to_a_port(there: Snapshot) -> None:
     assert upstream.asked == []
 
 
+def test_an_alias_to_a_port_whose_domain_is_within_the_zone() -> None:
+    above = zone(1, "example", "port.example CNAME web.blue.example", "gone.example CNAME none.blue.example")
+    there = snapshot(above, ports=(ASKER, port(5, NAMED, "web")), networks=(NAMED,))
+    answer, upstream = ask(there, "port.example")
+    assert shown(answer) == ["port.example CNAME web.blue.example", "web.blue.example A 10.20.0.5"]
+    gone, upstream = ask(there, "gone.example")
+    assert (shown(gone), upstream.asked) == (["gone.example CNAME none.blue.example"], [])
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_an_alias_to_elsewhere_is_asked_for_there(there: Snapshot, known: bool) -> None:
     answer, upstream = ask(there, "out.lab.example", known=known)
