@@ -57,7 +57,7 @@ def run_checks(lab: Lab, scenario: Scenario) -> list[Check]:
     checks += _outside(lab, scenario)
     checks += _ipv6(lab, scenario)
     blue, red = scenario.vms["blue"][lab.nodes[0].name], scenario.vms["red"][lab.nodes[1].name]
-    checks += _all("metadata", (blue, red), partial(_metadata, lab))
+    checks += _all("metadata", (blue, red), partial(_metadata, lab, scenario))
     # from here on two VMs have other addresses outside
     addresses: dict[str, IPv4Address] = {}
     checks += _security_group(lab, blue, addresses)
@@ -134,18 +134,21 @@ def _ipv6(lab: Lab, scenario: Scenario) -> list[Check]:
     """The guest's kernel makes its address by itself, of what the gateway advertises. Nothing is translated."""
 
     def reach(vm: Vm) -> Outcome:
-        vm.wait_ipv6(LEASE_DEADLINE)
-        (address,) = vm.ipv6_addresses
-        (other,) = _on_the_next_node(lab, scenario, vm).ipv6_addresses
-        found = {interface.ip for interface in vm.ipv6_configured().addresses}
-        inside, outside = vm.ping(other), vm.ping(FAR_HOST_IPV6)
-        passed = found == {address} and not inside.lost and not outside.lost
-        return passed, f"{_list(found)}; {other}: {_count(inside)}; {FAR_HOST_IPV6}: {_count(outside)}"
+        other = _on_the_next_node(lab, scenario, vm)
+        found = [interface.ip for interface in vm.wait_ipv6(LEASE_DEADLINE).addresses]
+        other.wait_ipv6(LEASE_DEADLINE)
+        named = vm.look_up(other.name, version=6)
+        if named != other.ipv6_addresses:
+            return False, f"{other.name} is {_list(named)}"
+        (target,) = named
+        inside, outside = vm.ping(target), vm.ping(FAR_HOST_IPV6)
+        saw = f"{_list(found)}; {other.name}, {target}: {_count(inside)}; {FAR_HOST_IPV6}: {_count(outside)}"
+        return not inside.lost and not outside.lost, saw
 
     return _all("IPv6", [vm for name in IPV6 for vm in scenario.vms[name].values()], reach)
 
 
-def _metadata(lab: Lab, vm: Vm) -> Outcome:
+def _metadata(lab: Lab, scenario: Scenario, vm: Vm) -> Outcome:
     """What it is told of itself is its own name, and what it was given."""
     given = f"made for {vm.name}"
     fields = {"user_data": base64.b64encode(given.encode()).decode()}
@@ -157,7 +160,7 @@ def _metadata(lab: Lab, vm: Vm) -> Outcome:
     wait_until(lambda: told("user-data"), METADATA_DEADLINE, f"no answer from {METADATA}", interval=0.1)
     hostname, user_data = told("meta-data/hostname"), told("user-data")
     saw = f"{METADATA}: host name {hostname}, user data '{user_data}'"
-    return (hostname.split(".")[0], user_data) == (vm.name, given), saw
+    return (hostname, user_data) == (scenario.full_name(vm), given), saw
 
 
 def _isolation(lab: Lab, scenario: Scenario) -> list[Check]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
 
 from rich.console import Console
 from rich.table import Table
@@ -16,16 +17,18 @@ from rich.table import Table
 from controller.client import ClientError
 from etc.lab.checks import Check, run_checks
 from etc.lab.control import ADMIN_TOKEN
-from etc.lab.fabric import FAR_HOST, OUTSIDE_INTERFACE
+from etc.lab.fabric import FAR_HOST, FAR_HOST_IPV6, OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.machine import PrefixInUse
 from etc.lab.processes import CommandFailed, DeadlineMissed
-from etc.lab.scenario import PROJECTS, populate
+from etc.lab.scenario import PROJECTS, Scenario, populate
+from flows.pipeline import RESOLVER_ADDRESS
 
 DATAPATHS = {
     "system": "the kernel datapath (module openvswitch)",
     "netdev": "the userspace datapath with userspace-tso (this kernel has no module openvswitch)",
 }
+RESOLVER = IPv4Address(RESOLVER_ADDRESS)
 PLAIN_WIDTH = 130
 """Columns of the table when the output is no terminal."""
 
@@ -72,7 +75,7 @@ def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
             CONSOLE.print(f"Logs: {lab.directory}")
         if not options.once:
             CONSOLE.print(_summary(checks))
-            _play(lab)
+            _play(lab, scenario)
     took = f" {time.monotonic() - begun:.1f} s in all." if options.once else ""
     CONSOLE.print(f"Everything is stopped and cleaned up.{took}")
     CONSOLE.print(_summary(checks))
@@ -109,10 +112,11 @@ def _summary(checks: Sequence[Check]) -> str:
     return f"quickstart: {passed} passed, {len(checks) - passed} failed"
 
 
-def _play(lab: Lab) -> None:
+def _play(lab: Lab, scenario: Scenario) -> None:
     """Say what there is to play with, and wait for Ctrl-C."""
-    vm, node = next(iter(lab.vms.values())), lab.nodes[0]
+    (vm, other), node = scenario.all_vms()[:2], lab.nodes[0]
     controller = lab.control.process.pid if lab.control.process else "-"
+    name = scenario.full_name(other)
     CONSOLE.print(
         f"""
 It is yours until Ctrl-C. All files: {lab.directory}
@@ -122,6 +126,8 @@ It is yours until Ctrl-C. All files: {lab.directory}
                               {lab.directory}/{node.name}/on trunkline plug vm --namespace {lab.prefix}-vm
                               ip netns exec {lab.prefix}-vm udhcpc -i eth0 -f -q
   inside a VM                 ip netns exec {vm.namespace} ping {FAR_HOST.ip}
+                              ip netns exec {lab.prefix}-blue-{node.name} ping {FAR_HOST_IPV6}
+  names                       ip netns exec {vm.namespace} busybox nslookup {name} {RESOLVER}
   what it is told of itself   ip netns exec {vm.namespace} curl -s http://169.254.169.254/latest/meta-data/
   the VMs                     {" ".join(each.namespace for each in lab.vms.values())}
   on a node                   {lab.directory}/{node.name}/on ovs-vsctl show
@@ -135,7 +141,7 @@ It is yours until Ctrl-C. All files: {lab.directory}
   outside, watching           ip netns exec {lab.fabric.outside} tcpdump -ni {OUTSIDE_INTERFACE}
   the REST API (docs/api.md)  ip netns exec {lab.control.namespace} \\
                               curl -H "Authorization: Bearer {ADMIN_TOKEN}" {lab.control.url}/v1
-  without a controller        kill {controller}    then try again all but DHCP and changes
+  without a controller        kill {controller}    then try again: all but DHCP, names, metadata and changes
   with one again              {lab.control.starter} &
 """,
         markup=False,

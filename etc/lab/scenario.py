@@ -80,6 +80,11 @@ class Scenario:
     def all_vms(self) -> list[Vm]:
         return [vm for on_nodes in self.vms.values() for vm in on_nodes.values()]
 
+    def full_name(self, vm: Vm) -> str:
+        """Its host name in the DNS domain of its network."""
+        network = next(network for name, network in self.networks.items() if vm in self.vms.get(name, {}).values())
+        return f"{vm.name}.{network['dns_domain']}"
+
 
 def create_networks(client: Client, networks: tuple[Object, ...] = NETWORKS) -> dict[str, Object]:
     """The external network, and the others with their way out through it; by name."""

@@ -204,12 +204,12 @@ class Vm:
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.split()[1] for line in lines if line.startswith("nameserver ")]
 
-    def look_up(self, name: str) -> set[IPv4Address]:
+    def look_up(self, name: str, version: int = 4) -> set[IPv4Address | IPv6Address]:
         """The addresses of a name, as the C library finds them in the guest: by what its DHCP client was told."""
         resolver = self.directory / "etc/resolv.conf"
-        script = f"mount --bind {resolver} /etc/resolv.conf && getent ahostsv4 {name}"
+        script = f"mount --bind {resolver} /etc/resolv.conf && getent ahostsv{version} {name}"
         said = self.execute("unshare", "--mount", "sh", "-ec", script, check=False)
-        return {IPv4Address(line.split()[0]) for line in said.splitlines()}
+        return {ip_address(line.split()[0]) for line in said.splitlines()}
 
     def _name_servers(self) -> list[IPv4Address]:
         servers = []

@@ -6,6 +6,9 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from etc.lab.scenario import Scenario
 
 QUICKSTART = Path(__file__).parents[2] / "etc" / "quickstart"
 LAB = QUICKSTART.parent / "lab" / "quickstart.py"
@@ -20,3 +23,14 @@ def test_help_tells_all_options_and_installs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "called").exists() and not (tmp_path / "venv").exists()
     options = set(re.findall(r'add_argument\("(--[a-z]+)"', LAB.read_text()))
     assert options and options < set(re.findall(r"--[a-z]+", done.stdout))
+
+
+def test_a_vm_is_told_the_domain_of_its_own_network() -> None:
+    class Named:
+        name = "web"
+
+    first: Any
+    first, second = Named(), Named()
+    networks: dict[str, Any] = {name: {"dns_domain": f"{name}.example"} for name in ("outside", "blue", "red")}
+    scenario = Scenario(networks, {"blue": {"n1": first}, "red": {"n1": second}})
+    assert [scenario.full_name(vm) for vm in (first, second)] == ["web.blue.example", "web.red.example"]
