@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ import pytest
 from dnslib import DNSRecord
 
 from controller.client import Object
-from etc.lab import netns
-from etc.lab.control import ADDRESS, AGENT_TOKEN, API_PORT
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
@@ -161,26 +158,13 @@ def test_d1_large_answers(place: Place) -> None:
         found = resolved(vm, server, LARGE, "TXT", *options)
         assert "tc" in found.flags and not found.answers
     assert place.servers[BLUE].by_tcp == [LARGE]  # once
-    question = DNSRecord.question(LARGE, "TXT").pack()
-    status, reply = by_tcp(place, vm, question)
-    assert status == 200 and len(reply) > 2000 and len(DNSRecord.parse(reply).rr) == 10
-    other = place.lab.nodes[1].name
-    assert by_tcp(place, vm, question, node=other)[0] == 404
-
-
-def by_tcp(place: Place, vm: Vm, question: bytes, node: str | None = None) -> tuple[int, bytes]:
-    """As the agent of a node hands it on."""
-    path = f"/v1/nodes/{node or vm.node.name}/dns/{vm.port['key']}"
-    headers = {"Authorization": f"Bearer {AGENT_TOKEN}", "Content-Type": "application/dns-message"}
-    with netns.inside(place.lab.control.namespace):
-        connection = http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=10)
-        connection.connect()
-    connection.request("POST", path, question, headers)
-    answer = connection.getresponse()
-    try:
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    for resolver in (server, ISOLATED_RESOLVER):
+        for options in (("+tcp",), ("+noignore",)):  # at once, and as clients do when they are told so
+            found = resolved(vm, resolver, LARGE, "TXT", *options)
+            assert "tc" not in found.flags and len(found.answers) == 10
+    other = place.vms["blue2"]
+    assert resolved(vm, server, "web2", "A", "+tcp").data == [str(other.address)]
+    assert resolved(place.vms["red1"], place.resolver(place.vms["red1"]), "web2", "A", "+tcp").status == "NXDOMAIN"
 
 
 @pytest.mark.parametrize("client", ["dhcpcd", "networkd", "dhclient"])
