@@ -244,6 +244,12 @@ def test_d9_names_of_a_floating_ip_inside_and_outside_and_gone_with_it(
     assert ask(vms["red1"], "web.in.example") != [address]
     add(lab, private, "alias", "CNAME", "www.lab.example")
     told(vms["blue1"], "alias.in.example", "www.lab.example.", address)
+    changed = add(lab, zone, "changed", "A", "192.0.2.7")
+    told(vms["red1"], changed["fqdn"], "192.0.2.7")
+    lab.client.update_dns_record(changed["id"], {"data": "192.0.2.8"})
+    told(vms["red1"], changed["fqdn"], "192.0.2.8")
+    lab.client.delete_dns_record(changed["id"])
+    told(vms["red1"], changed["fqdn"], "NXDOMAIN")
     lab.client.delete_floating_ip(floating_ip["id"])
     for name in names:
         print(f"{name}: gone after {told(vms['blue1'], name, 'NXDOMAIN'):.2f} s")
