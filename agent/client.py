@@ -15,6 +15,11 @@ class ClientError(Exception):
     the time for the answer is over.
     """
 
+    @property
+    def of_request(self) -> bool:
+        """That one request is to blame, and not the controller."""
+        return self.slow or self.status != 0
+
     def __init__(self, text: str, status: int = 0, *, slow: bool = False) -> None:
         super().__init__(text)
         self.status = status

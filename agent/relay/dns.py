@@ -69,11 +69,12 @@ class Dns:
 
     async def _answer(self, port_key: int, question: bytes) -> bytes | None:
         failure = server_failure(question)
+        if failure is None:
+            return None
         wait = self._rate.take(port_key, _LONGEST_WAIT_S)
-        if failure is None or wait is None:
+        await asyncio.sleep(_LONGEST_WAIT_S if wait is None else wait)  # too many cost the VM more than the relay
+        if wait is None:
             return failure
-        if wait:
-            await asyncio.sleep(wait)
         try:
             answer = await self._upstream.dns(port_key, question)
         except Away:

@@ -21,6 +21,7 @@ from agent.relay.upstream import Away, Upstream
 _MOST_HEAD = 16384
 _MOST_BODY = 65536
 _MOST_PATH = 2048
+_MOST_PIECES = 256  # of a body: each chunk costs as much, however small it is
 _REQUEST_S = 15.0  # from the end of the last answer to the end of the next request
 _WRITE_S = 30.0
 _LONGEST_WAIT_S = 2.0  # a VM that asks too fast is slowed down first
@@ -98,9 +99,9 @@ class Http:
                 with_body = request.method != "HEAD"
                 answer = await self._answer(port_key, request)
             except h11.RemoteProtocolError as error:
-                answer = _refusal(error.error_status_hint)
+                answer = await self._refused(port_key, error.error_status_hint)
             except Refused as error:
-                answer = _refusal(error.status)
+                answer = await self._refused(port_key, error.status)
             await stream.write(_encoded(connection, answer, with_body=with_body), _WRITE_S)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 await stream.finish()
@@ -110,13 +111,10 @@ class Http:
     async def _answer(self, port_key: int, request: Request) -> Answer:
         method = _METHODS.get(request.method)
         if method is None:
-            return _refusal(_NOT_ALLOWED)
+            raise Refused(_NOT_ALLOWED)
         path = upstream_path(request.target)
-        wait = self._rate.take(port_key, _LONGEST_WAIT_S)
-        if wait is None:
+        if not await self._turn(port_key):
             return _refusal(429)
-        if wait:
-            await asyncio.sleep(wait)
         body = request.body if method == "POST" else None
         try:
             content_type = request.content_type if body is not None else ""
@@ -125,11 +123,24 @@ class Http:
         except Away:
             return _refusal(503)
 
+    async def _turn(self, port_key: int) -> bool:
+        """Whether a request may go on, when its turn has come. One that may not has waited, too: to be read costs more
+        than to be sent.
+        """
+        wait = self._rate.take(port_key, _LONGEST_WAIT_S)
+        await asyncio.sleep(_LONGEST_WAIT_S if wait is None else wait)
+        return wait is not None
+
+    async def _refused(self, port_key: int, status: int) -> Answer:
+        """As slowly as anything else."""
+        return _refusal(status if await self._turn(port_key) else 429)
+
 
 async def _next(connection: h11.Connection, stream: Stream) -> Request | None:
     """The next request, whole; None at the end. Raises Refused, h11.RemoteProtocolError."""
     head: h11.Request | None = None
     body = bytearray()
+    pieces = 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
@@ -141,7 +152,8 @@ async def _next(connection: h11.Connection, stream: Stream) -> Request | None:
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > _MOST_BODY:
+            pieces += 1
+            if len(body) > _MOST_BODY or pieces > _MOST_PIECES:
                 raise Refused(_TOO_LARGE)
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             content_type = next((value for name, value in head.headers if name == b"content-type"), b"")

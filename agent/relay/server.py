@@ -39,6 +39,8 @@ _STOP_S = 2.0
 _CONNECT_S = 1.0
 # questions of one VM, a second and at once
 _DNS_RATE, _DNS_BURST = 50.0, 200.0
+# connections of one VM, the same way: a request may have one of its own
+_CONNECTION_RATE, _CONNECTION_BURST = 100.0, 400.0
 _RESET = struct.pack("ii", 1, 0)  # struct linger (socket(7)): close() is a reset
 
 
@@ -101,6 +103,7 @@ class Relay:
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         # The rest belongs to the thread.
         self._admission = Admission(_OF_ONE_PORT, _room())
+        self._arrivals = Rate(_CONNECTION_RATE, _CONNECTION_BURST)
         self._listening: dict[Service, socket.socket] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._services: dict[Service, Serve] = {}
@@ -167,7 +170,7 @@ class Relay:
                 self._loop.call_later(_PAUSE_S, self._resume, service)
                 return
             port_key = carried_port(_without_mapping(address))
-            if port_key is None or not self._admission.enter(port_key):
+            if port_key is None or not self._admitted(port_key):
                 # at once and without a word: this is all that a flood costs
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 accepted.close()
@@ -175,6 +178,9 @@ class Relay:
             task = self._loop.create_task(self._serve(service, accepted, port_key))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+
+    def _admitted(self, port_key: int) -> bool:
+        return self._arrivals.take(port_key, 0.0) is not None and self._admission.enter(port_key)
 
     async def _serve(self, service: Service, accepted: socket.socket, port_key: int) -> None:
         stream: Stream | None = None

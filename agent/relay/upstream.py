@@ -83,8 +83,8 @@ class Upstream:
         except TimeoutError:
             raise Away from None
         except ClientError as error:
-            # that one answer takes long says nothing of the others: a VM may be to blame for it
-            self._failed(str(error), for_all=not error.slow)
+            # that one answer takes long, or is too long, says nothing of the others: a VM may be to blame for it
+            self._failed(str(error), for_all=not error.of_request)
             raise Away from error
         if answer.status == _UNAUTHORIZED:  # the token of the agent, not of the VM
             self._failed("the controller does not know the agent's token")
@@ -99,6 +99,8 @@ class Upstream:
         try:
             return self._client.ask(method, path, body, content_type, _MOST_BYTES)
         except ClientError as error:
+            if error.status:
+                raise
             # the connection was kept alive and the controller has just closed it, or it is another one's turn
             self._client.next_url(url)
             if error.slow or not again:

@@ -12,6 +12,7 @@ from controller.dns.message import MAX_LABEL, MAX_NAME, ROOT
 _IN_ADDR: Final = b"\x07in-addr\x04arpa\0"
 _IP6: Final = b"\x03ip6\x04arpa\0"
 _NIBBLES: Final = 32
+_PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b".\\")
 _HEX: Final = b"0123456789abcdef"
 
 
@@ -28,8 +29,10 @@ def wire(text: str) -> bytes:
 
 
 def text(name: bytes) -> str:
-    """For people: without the last dot; octets that are no printable ASCII as \\DDD (RFC 1035, 5.1)."""
-    labels = ("".join(chr(c) if 0x21 <= c < 0x7F else f"\\{c:03d}" for c in label) for label in labels_of(name))
+    """For people: without the last dot; what is no printable ASCII, or means something in such a text, as \\DDD
+    (RFC 1035, 5.1).
+    """
+    labels = ("".join(chr(c) if c in _PLAIN else f"\\{c:03d}" for c in label) for label in labels_of(name))
     return ".".join(labels) or "."
 
 

@@ -23,7 +23,12 @@ MOST_QUESTIONS: Final = 500
 """Under way at once: a socket and a green thread each."""
 
 MOST_OF_PORT: Final = 40
-"""Of these that one port waits for; and it may wait for as many that others have asked."""
+"""Of these that one port waits for, whoever has asked first; fewer when there is little room left."""
+
+_SHARE: Final = 4
+"""A port has so many times fewer questions under way than there is room for more: however many ports take all that they
+can, there is some for the next one.
+"""
 
 PATIENCE: Final = (0.8, 1.6)
 """Seconds that each server is given, in the first round and in the second: the usual client gives up after 5."""
@@ -35,6 +40,9 @@ SUSPECT_AFTER: Final = 2
 """So many questions in a row without an answer, and a server is asked last, for a while."""
 
 SUSPECT_FOR: Final = 15.0
+
+_MOST_SERVERS: Final = 4096
+"""Of which it is remembered when they answered."""
 
 # another server may know better
 _PASSED_ON: Final = frozenset({Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED, Rcode.BADVERS})
@@ -60,6 +68,7 @@ class Health:
         self._clock = clock
         self._failures: dict[Upstream, int] = {}
         self._until: dict[Upstream, float] = {}
+        self._answered: dict[Upstream, float] = {}
 
     def order(self, upstreams: Upstreams) -> Upstreams:
         """As they are, but those that are suspect come last."""
@@ -71,8 +80,17 @@ class Health:
     def answered(self, upstream: Upstream) -> None:
         self._failures.pop(upstream, None)
         self._until.pop(upstream, None)
+        self._answered.pop(upstream, None)
+        if len(self._answered) >= _MOST_SERVERS:
+            del self._answered[next(iter(self._answered))]
+        self._answered[upstream] = self._clock()
 
-    def failed(self, upstream: Upstream) -> None:
+    def failed(self, upstream: Upstream, asked: float) -> None:
+        """A question of that time has no answer. What nobody can find out, as names whose own servers are silent, says
+        nothing of an upstream that has answered others meanwhile.
+        """
+        if self._answered.get(upstream, asked) > asked:
+            return
         count = self._failures[upstream] = self._failures.get(upstream, 0) + 1
         if count < SUSPECT_AFTER:
             return
@@ -115,7 +133,8 @@ class Forwarder:
         """Has `told` called once, later. False: there are too many questions, of this port or of all."""
         of_port = self._of_port.get(port_key, 0)
         waiting = self._waiting.get(key)
-        if of_port >= MOST_OF_PORT or (waiting is None and len(self._waiting) >= MOST_QUESTIONS):
+        left = MOST_QUESTIONS - len(self._waiting)
+        if of_port >= MOST_OF_PORT or (waiting is None and of_port * _SHARE >= left):
             return False
         self._of_port[port_key] = of_port + 1
         if waiting is not None:
@@ -150,10 +169,13 @@ class Forwarder:
         last: Reply | None = None
         for patience in PATIENCE if len(upstreams) > 1 else PATIENCE_WITH_ONE:
             for upstream in self.health.order(upstreams):
+                asked = self._clock()
                 try:
                     reply = self._exchange(upstream, query, patience)
-                except (OSError, Unusable):
-                    self.health.failed(upstream)
+                except Unusable:
+                    continue  # whatever was wrong with that answer, the server is there
+                except OSError:
+                    self.health.failed(upstream, asked)
                     continue
                 self.health.answered(upstream)
                 if reply.rcode not in _PASSED_ON:

@@ -17,6 +17,9 @@ from flows.model import Network, Port
 from flows.snapshot import Snapshot
 
 _UNNAMED = "ip-"
+_LOCALHOST = "localhost"  # RFC 6761, 6.3: no port's, whatever that is called
+# what guests ask for by themselves and obey (WPAD, RFC 5214, 8.3): not whoever in a shared network is called so
+_OBEYED = frozenset({"isatap", "wpad"})
 _ADDRESSES = frozenset({Kind.A, Kind.AAAA, Kind.ANY})
 
 
@@ -127,12 +130,12 @@ def _seen_from(asker: Asker) -> Iterator[Network]:
 
 def _called(network: Network, host: str | None, asker: Asker) -> list[Port]:
     """The ports of a network by their host name, or by `ip-` and an address."""
-    if host is None:
+    if host is None or host == _LOCALHOST:
         return []
     ports = asker.snapshot.ports_called(network.id, host)
     if ports:
         own = [port for port in ports if port.project_id == asker.port.project_id]
-        return own or ports
+        return own or ([] if host in _OBEYED else ports)
     address = _spelled(host)
     port = None if address is None else _port_with(asker.snapshot, network, address)
     return [] if port is None else [port]

@@ -11,6 +11,9 @@ MOST_TTL: Final = 86400
 MOST_NEGATIVE_TTL: Final = 3600
 """Seconds (RFC 2308, 5: one to three hours have been found to work)."""
 
+MOST_RECORDS: Final = 256
+"""In all sections. What anybody's zone says is walked through for each who asks; BIND takes 100 of one type."""
+
 _HEADER = struct.Struct(">2sHHHHH")
 _RECORD = struct.Struct(">HHIH")
 _TTL = struct.Struct(">I")
@@ -19,6 +22,7 @@ _OPCODE = 0x7800
 _TRUNCATED = 0x0200
 _POINTER = 0xC0
 _SOA_MINIMUM = 4
+_RCODES = range(24)  # all that mean something (IANA); each is a label of the metrics
 
 
 class Reply(NamedTuple):
@@ -64,10 +68,12 @@ def belongs(message: bytes, id_: bytes, query: Query) -> bool:
 
 
 def parse(message: bytes, query: Query) -> Reply:
-    """Of a message that `belongs`. Raises Truncated, Unusable."""
+    """Of a message that `belongs`; SERVFAIL, of one with too many records. Raises Truncated, Unusable."""
     _, flags, _, answers, authority, additional = _HEADER.unpack_from(message)
     if flags & _TRUNCATED:
         raise Truncated
+    if answers + authority + additional > MOST_RECORDS:
+        return Reply(Rcode.SERVFAIL, b"", 0, 0, 0, (), 0)
     start = at = HEADER_SIZE + len(query.asked)
     ttls: list[int] = []
     times: list[int] = []
@@ -111,6 +117,8 @@ def _made(
     negative: int | None,
 ) -> Reply:
     lifetime = 0
+    if rcode not in _RCODES:
+        rcode = int(Rcode.SERVFAIL)
     if rcode == Rcode.NXDOMAIN or (rcode == Rcode.NOERROR and not times):
         lifetime = 0 if negative is None else min(negative, MOST_NEGATIVE_TTL, *times)
     elif rcode == Rcode.NOERROR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -26,8 +27,13 @@ PERIOD: Final = 0.25
 """Seconds between two looks at what has changed."""
 
 MOST_CONNECTIONS: Final = 32
+MOST_OF_ONE: Final = 8
+"""Of these that one secondary may have open."""
+
 IDLE: Final = 30.0
-"""Seconds that a secondary may be silent in a connection, or take no byte of a transfer."""
+"""Seconds from one question of a connection to the end of the next, and in which a secondary takes no byte of a
+transfer.
+"""
 
 LONGEST_TURN: Final = 0.01
 """Seconds of looking after which others get a turn."""
@@ -87,7 +93,7 @@ class TransferServer:
         self._udp = socket.socket(family, socket.SOCK_DGRAM)
         self._udp.bind(self._tcp.getsockname()[:2])
         self.notifier = Notifier(settings, self._send)
-        self._connections = eventlet.GreenPool(MOST_CONNECTIONS)
+        self._open: Counter[Secondary] = Counter()
         self._log = structlog.get_logger()
 
     @property
@@ -181,7 +187,9 @@ class TransferServer:
     # sockets
 
     def _serve_udp(self) -> None:
+        turn = _Turn()
         while True:
+            turn.pause()  # to receive is no pause as long as there is something
             try:
                 message, place = self._udp.recvfrom(MAX_REQUEST + 1)
             except OSError:  # what an ICMP error about an earlier datagram comes back as
@@ -204,7 +212,9 @@ class TransferServer:
             self._log.info("transfer_unsent", to=place[0], error=str(error))
 
     def _serve_tcp(self) -> None:
+        turn = _Turn()
         while True:
+            turn.pause()
             try:
                 connection, place = self._tcp.accept()
             except OSError as error:
@@ -215,29 +225,41 @@ class TransferServer:
             if secondary is None:
                 self._log.warning("transfer_refused", address=place[0], why="it is no transfer_secondary")
                 connection.close()
+            elif self._open[secondary] >= MOST_OF_ONE or self._open.total() >= MOST_CONNECTIONS:
+                self._log.warning("transfer_refused", address=place[0], why="it has too many connections open")
+                connection.close()
             else:
-                self._connections.spawn_n(self._converse, connection, secondary)
+                self._open[secondary] += 1
+                eventlet.spawn_n(self._converse, connection, secondary)
 
     def _converse(self, connection: Any, secondary: Secondary) -> None:
         """One question after the other (RFC 7766, 6.2)."""
-        connection.settimeout(IDLE)
         with connection:
             try:
                 while True:
-                    size = int.from_bytes(_exactly(connection, 2))
+                    end = time.monotonic() + IDLE
+                    size = int.from_bytes(_exactly(connection, 2, end))
                     if size > MAX_REQUEST:
                         return
-                    for reply in self.replies(_exactly(connection, size), secondary, stream=True):
+                    question = _exactly(connection, size, end)
+                    connection.settimeout(IDLE)
+                    for reply in self.replies(question, secondary, stream=True):
                         connection.sendall(len(reply).to_bytes(2) + reply)
                         eventlet.sleep(0)
             except OSError:
                 return  # it has gone, or says nothing any more
+            finally:
+                self._open[secondary] -= 1
 
 
-def _exactly(connection: Any, size: int) -> bytes:
-    """So many bytes. Raises OSError when they do not come."""
+def _exactly(connection: Any, size: int, end: float) -> bytes:
+    """So many bytes, by that time. Raises OSError when they do not come."""
     found = b""
     while len(found) < size:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         more = connection.recv(size - len(found))
         if not more:
             raise ConnectionResetError("closed")

@@ -41,6 +41,8 @@ class Given:
         if entry is None or entry[0].revision != port.metadata:
             self._bytes -= 0 if entry is None else entry[1]
             found = self._source.load_metadata(*machine) or _NOTHING
+            # meanwhile somebody else may have asked for it, too
+            self._bytes -= self._known.pop(machine, (_NOTHING, 0))[1]
             entry = (found, _size(found))
             self._bytes += entry[1]
         self._known[machine] = entry

@@ -14,17 +14,24 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from dnslib import DNSRecord
+
 from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import INTERFACE, Vm
+from flows.ipv6 import LINK_LOCAL, eui64
+from flows.protocols import DNS_PORT, ND_HOP_LIMIT, ND_ROUTER_SOLICITATION
 from flows.rules import Rule
+from flows.view import mac_to_int
 from tests.bench.dhcp import XID, discover
 from tests.bench.echo import Echo
 from tests.bench.figures import Figure, median_ms, percentile_ms
 from tests.bench.ports import make_network
 from tests.netns import frames
 from tests.netns.flooding import flooding
+from tests.ovs.frames import encode
+from tests.simulate.ipv6 import GATEWAY, Host, group_mac, ip6
 
 RATE = 30_000
 SECONDS = 4.0
@@ -34,6 +41,7 @@ DHCP_EVERY = 10  # echo requests
 LOST_AFTER_S = 0.5
 UNKNOWN = bytes.fromhex("fa163effff01")
 CLOSED_PORT = 9
+DOMAIN = "bench.example"
 TAKEN = 0.5
 """Of the frames that are sent: with fewer the switch was not flooded, and nothing was measured."""
 
@@ -54,6 +62,15 @@ class Seen:
     pings: list[float] = field(default_factory=list)
     dhcp: list[float] = field(default_factory=list)
     lost: int = 0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`dhcp`: seconds, while there was a flood; `sent`: frames of it."""
+
+    ping_ratio: float
+    dhcp: list[float]
+    sent: int
 
 
 def _closed_port(scene: Scene) -> list[bytes]:
@@ -87,6 +104,35 @@ def _unknown_unicast(scene: Scene) -> list[bytes]:
     return [frames.udp(scene.attacker, scene.neighbour.address, eth_dst=UNKNOWN)]
 
 
+def _dns(scene: Scene) -> list[bytes]:
+    """For a name that is known here, and each for another one."""
+    names = [f"n{number}.{DOMAIN}" for number in range(500)]
+    asked = [bytes(DNSRecord.question(name).pack()) for name in names]
+    return [
+        frames.udp(scene.attacker, scene.gateway, (40000, DNS_PORT), message, eth_dst=frames.GATEWAY)
+        for message in asked
+    ]
+
+
+def _neighbour_solicitation(scene: Scene) -> list[bytes]:
+    """For the gateway, and for nobody in particular."""
+    sender = _ipv6(scene.attacker)
+    return [encode(sender.solicits(target)) for target in (GATEWAY, *(sender.ip ^ number for number in range(1, 200)))]
+
+
+def _router_solicitation(scene: Scene) -> list[bytes]:
+    sender = _ipv6(scene.attacker)
+    routers, mac = ip6("ff02::2"), group_mac(ip6("ff02::2"))
+    return [encode(sender.icmp(ND_ROUTER_SOLICITATION, routers, mac, nw_ttl=ND_HOP_LIMIT, ipv6_src=sender.local))]
+
+
+def _ipv6(vm: Vm) -> Host:
+    (address,) = vm.ipv6_addresses
+    local = int(eui64(LINK_LOCAL, vm.mac))
+    network = str(vm.port["network_id"])
+    return Host(int(vm.port["key"]), vm.node.name, 0, mac_to_int(vm.mac), int(address), local, network)
+
+
 KINDS: Mapping[str, Callable[[Scene], Sequence[bytes]]] = {
     "closed_port": _closed_port,
     "connections": _connections,
@@ -94,7 +140,12 @@ KINDS: Mapping[str, Callable[[Scene], Sequence[bytes]]] = {
     "dhcp": _dhcp,
     "ttl": _last_hop,
     "unknown_unicast": _unknown_unicast,
+    "dns": _dns,
+    "nd": _neighbour_solicitation,
+    "rs": _router_solicitation,
 }
+VICTIMS = frozenset({"dhcp", "dns", "arp", "nd", "rs"})
+"""What is asked of the node itself, or of the controller."""
 
 
 def run() -> Iterator[Figure]:
@@ -102,11 +153,17 @@ def run() -> Iterator[Figure]:
         lab.wait_connected()
         scene = _scene(lab)
         observe(scene, 1.0)
+        victims: list[float] = []
         for kind, make in KINDS.items():
             before = _taken(scene)
-            figures, sent = _compared(kind, scene, make(scene))
-            _require_flooded(kind, scene, before, sent)
-            yield from figures
+            compared = _compared(kind, scene, make(scene))
+            _require_flooded(kind, scene, before, compared.sent)
+            yield Figure(f"flood_ping_p99_ratio_{kind}", compared.ping_ratio, "ratio")
+            yield Figure(f"flood_dhcp_ms_{kind}", median_ms(compared.dhcp), "ms")
+            if kind in VICTIMS:
+                victims.append(percentile_ms(compared.dhcp, 99))
+        if victims:
+            yield Figure("flood_victim_dhcp_p99_ms", max(victims), "ms")
 
 
 def _taken(scene: Scene) -> int:
@@ -122,8 +179,7 @@ def _require_flooded(kind: str, scene: Scene, before: int, sent: int) -> None:
     print(f"   {kind}: {sent} frames, of which the switch took about {taken():.0%}")
 
 
-def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> tuple[list[Figure], int]:
-    """The figures, and how many frames were sent for them."""
+def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> Compared:
     quiet, flooded, sent = [], [], []
     for _ in range(ROUNDS):
         for seen, what in ((quiet, nullcontext()), (flooded, flooding(scene.attacker, attack, SECONDS + 1, RATE))):
@@ -145,10 +201,7 @@ def _compared(kind: str, scene: Scene, attack: Sequence[bytes]) -> tuple[list[Fi
         )
     print(f"   {kind}: p99 ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
     answers = [took for seen in flooded for took in seen.dhcp]
-    return [
-        Figure(f"flood_ping_p99_ratio_{kind}", statistics.median(ratios), "ratio"),
-        Figure(f"flood_dhcp_ms_{kind}", median_ms(answers), "ms"),
-    ], sum(sent)
+    return Compared(statistics.median(ratios), answers, sum(sent))
 
 
 def observe(scene: Scene, seconds: float) -> Seen:
@@ -190,7 +243,8 @@ def _offered(raw: socket.socket, frame: bytearray, xid: int) -> bool:
 
 
 def _scene(lab: Lab) -> Scene:
-    network = make_network(lab, "flood", 215)
+    subnets = [{"cidr": "10.215.0.0/16"}, {"cidr": "2001:db8:215::/64", "ipv6_mode": "slaac"}]
+    network = make_network(lab, "flood", 215, subnets=subnets, dns_domain=DOMAIN)
     names = ("attacker", "neighbour", "observer", "peer")
     vms = [lab.create_vm(name, lab.nodes[0], network, project_id="bench") for name in names]
     routers = [vm.wait_configured().router for vm in vms]

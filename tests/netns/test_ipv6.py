@@ -22,13 +22,14 @@ from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import INTERFACE, Vm
 from flows.packet import Packet
 from flows.pipeline import GATEWAY_MAC
-from flows.protocols import ND_ROUTER_ADVERTISEMENT
+from flows.protocols import MLD2_REPORT, ND_REDIRECT, ND_ROUTER_ADVERTISEMENT
 from flows.rules import Rule
 from flows.view import mac_to_int
 from tests.netns.cloud import drops, make_network, status, wait_dropped
 from tests.netns.frames import Tap
 from tests.netns.policy import add, ingress, make_group
 from tests.ovs.frames import encode
+from tests.ovs.ipv6_frames import HIDING, hidden, in_two
 from tests.simulate.ipv6 import ALL_NODES, GATEWAY, Host, group_mac, ip6
 
 pytestmark = pytest.mark.root
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.root
 BLUE, BLUE2 = (IPv6Network(f"2001:db8:{part}::/64") for part in ("50", "51"))
 FAMILY = {"family": "ipv6"}
 PINGED = ingress("icmpv6", **FAMILY, remote_cidr=str(BLUE))
+MARK = 0xA77AC4EDA77AC4ED
+"""In the payload of what nobody is to hear."""
 POOL = {"first": "203.0.113.100", "last": "203.0.113.150"}
 
 
@@ -205,6 +208,56 @@ def test_lies_are_dropped_by_name_and_heard_by_nobody(cloud: Cloud, controller: 
     for rule in {rule for _, rule in made.values()}:
         key = cloud.network_key if rule.value.about == "network" else attacker.key
         wait_dropped(vm.node, before, rule, sum(rule is each for _, each in made.values()), key)
+
+
+def crooked(attacker: Host, victim: Host) -> dict[str, list[bytes]]:
+    """What is not as it should be, so that one might take it for something else."""
+    everybody = (ALL_NODES, group_mac(ALL_NODES))
+    router = attacker.icmp(ND_ROUTER_ADVERTISEMENT, *everybody, nw_ttl=255, ipv6_src=attacker.local, payload=MARK)
+    straight = {name: encode(packet.but(payload=MARK)) for name, (packet, _) in lies(attacker, victim).items()}
+    straight["redirect"] = encode(
+        attacker.icmp(ND_REDIRECT, victim.ip, victim.mac, nw_ttl=255, ipv6_src=GATEWAY, payload=MARK)
+    )
+    sent = {f"{name}, {behind}": [hidden(frame, behind)] for name, frame in straight.items() for behind in HIDING}
+    long = encode(router.but(size=1400))
+    sent["router, in parts"] = in_two(long, 1)
+    sent["router, in small parts"] = in_two(encode(router), 2, 8)
+    sent["router, in the second part"] = in_two(hidden(encode(router), "destination options"), 3, 8)
+    other = victim.mac.to_bytes(6)  # one of no length is for receivers to see (RFC 4861, 7.1)
+    sent["an option twice"] = [longer(encode(attacker.advertises(attacker.ip)), bytes((2, 1)) + other)]
+    sent["an option twice, asked"] = [longer(encode(attacker.solicits(victim.ip)), bytes((1, 1)) + other)]
+    sent["no payload"] = [(made := encode(router))[:18] + bytes(2) + made[20:]]
+    jumbo = bytes((58, 0, 0xC2, 4)) + (1 << 16).to_bytes(4)  # RFC 2675
+    sent["jumbo"] = [made[:18] + bytes(3) + made[21:54] + jumbo + made[54:]]
+    sent["groups of another's"] = [encode(attacker.icmp(MLD2_REPORT, *everybody, nw_ttl=1, ipv6_src=victim.local))]
+    sent["routed"] = [encode(attacker.solicits(victim.ip, nw_ttl=254))]
+    return sent
+
+
+def longer(frame: bytes, option: bytes) -> bytes:
+    """With one more option; the checksum is wrong, which Open vSwitch does not look at."""
+    return frame[:18] + (int.from_bytes(frame[18:20]) + len(option)).to_bytes(2) + frame[20:] + option
+
+
+def test_what_is_crooked_is_heard_by_nobody(cloud: Cloud, controller: str) -> None:
+    """RFC 6980, RFC 7113: behind other headers, in parts, with options and lengths that do not fit."""
+    attacker, victim = cloud.host("a1"), cloud.host("a2")
+    tap = cloud.taps["a1"]
+    for watched in cloud.taps.values():
+        watched.clear()
+    sent = crooked(attacker, victim)
+    tap.send(*(frame for parts in sent.values() for frame in parts))
+    honest = [encode(attacker.udp(ALL_NODES, group_mac(ALL_NODES), payload=0x1234567890ABCDEF))]
+    honest += in_two(encode(attacker.udp(victim.ip, victim.mac, payload=0x1234567890ABCDEF, size=1400)), 9)
+    tap.send(*honest)
+    cloud.taps["c1"].wait_for(lambda frame: honest[0][14:] in frame, what="the honest frame at c1")
+    for frame in honest:
+        cloud.taps["a2"].wait_for(lambda seen, frame=frame: frame[62:] in seen, what="honest frames and parts at a2")
+    for name in ("a2", "c1"):
+        seen = cloud.taps[name].frames()
+        heard = [lie for lie, parts in sent.items() if any(part[14:] in each for part in parts for each in seen)]
+        heard += [each.hex() for each in seen if MARK.to_bytes(8) in each]
+        assert not heard, (name, heard)
 
 
 def test_an_address_that_is_taken_is_not_even_probed_for(cloud: Cloud) -> None:

@@ -21,6 +21,7 @@ _HEADERS = 14 + 40 + 8  # a packet's size is that of its whole frame
 _MORE, _LATER = 0x0001, 0x00B8
 _ECHO = (128, 129)
 _ND = (ND_SOLICITATION, ND_ADVERTISEMENT)
+_FIRST = 1240  # bytes of the first part: conntrack takes none smaller than 1280 for one
 
 
 def checksum(data: bytes) -> int:
@@ -118,3 +119,37 @@ def _decode_icmp(data: bytes, fields: dict[str, int], *, quoted: bool) -> Packet
     if not quoted and kind not in _ND:
         fields["payload"] = int.from_bytes(data[-8:])
     return packet(**fields)
+
+
+# number of the extension header, and the header itself behind "next header" (RFC 8200, 4): 8 bytes each
+HIDING = {
+    "hop-by-hop options": [(0, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "destination options": [(60, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "both": [(0, bytes((0, 1, 4, 0, 0, 0, 0))), (60, bytes((0, 1, 4, 0, 0, 0, 0)))],
+    "a routing header": [(43, bytes((0, 0, 0, 0, 0, 0, 0)))],
+    "the only fragment": [(PROTO_IPV6_FRAGMENT, bytes((0, 0, 0, 0, 0, 0, 7)))],
+    "options in the only fragment": [
+        (PROTO_IPV6_FRAGMENT, bytes((0, 0, 0, 0, 0, 0, 7))),
+        (60, bytes((0, 1, 4, 0, 0, 0, 0))),
+    ],
+}
+
+
+def hidden(frame: bytes, behind: str) -> bytes:
+    """A frame whose payload stands behind one of HIDING."""
+    header, body, protocol = frame[:54], frame[54:], frame[20]
+    for number, extension in reversed(HIDING[behind]):
+        body, protocol = bytes((protocol,)) + extension + body, number
+    return header[:18] + len(body).to_bytes(2) + bytes((protocol,)) + header[21:] + body
+
+
+def in_two(frame: bytes, id_: int, first: int = _FIRST) -> list[bytes]:
+    """RFC 8200, 4.5. `first`: bytes of the first part, a multiple of 8."""
+    link, header, body = frame[:14], frame[14:54], frame[54:]
+    parts = []
+    for offset, data in ((0, body[:first]), (first, body[first:])):
+        more = int(offset == 0)  # bit 0; the offset is in units of 8 bytes, which are bits 3 and up
+        extension = bytes((header[6], 0)) + (offset | more).to_bytes(2) + id_.to_bytes(4)
+        length = (8 + len(data)).to_bytes(2)
+        parts.append(link + header[:4] + length + bytes((PROTO_IPV6_FRAGMENT,)) + header[7:] + extension + data)
+    return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -122,3 +123,17 @@ def test_a_slow_question_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(TimeoutError):
         run(answered(b""), client)
+
+
+def test_too_many_questions_wait_and_then_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns, "_LONGEST_WAIT_S", 0.3)
+    upstream = answered(QUESTION)
+
+    async def scenario() -> None:
+        service = Dns(upstream, Rate(0.01, 1))  # type: ignore[arg-type]
+        assert await service._answer(7, QUESTION) == QUESTION
+        began = time.monotonic()
+        assert await service._answer(7, QUESTION) == server_failure(QUESTION) and time.monotonic() - began > 0.25
+
+    asyncio.run(scenario())
+    assert len(upstream.asked) == 1

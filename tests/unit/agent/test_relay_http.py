@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -255,7 +256,29 @@ def test_what_the_controller_says_of_trying_again_goes_on() -> None:
     assert status(heard) == 429 and b"Retry-After: 30\r\n" in heard
 
 
-def test_too_many_are_slowed_down_and_then_refused() -> None:
+def test_too_many_are_slowed_down_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_LONGEST_WAIT_S", 0.1)
     slow = Rate(0.25, 2)
     heard = exchange((GET + END) * 2 + GET + CLOSE, rate=slow)
     assert heard.count(b"HTTP/1.1 200 ") == 2 and heard.count(b"HTTP/1.1 429 ") == 1 and b"Retry-After: 1\r\n" in heard
+
+
+@pytest.mark.parametrize(
+    "bad", [b"GET /.. HTTP/1.1\r\nHost: x\r\n\r\n", b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n", b"what?\r\n\r\n"]
+)
+def test_what_is_refused_is_counted_and_waits_its_turn_too(bad: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read a request and to refuse it costs the relay as much as to pass it on."""
+    monkeypatch.setattr(http, "_LONGEST_WAIT_S", 0.3)
+    spent = Rate(0.01, 1)
+    assert status(exchange(bad + CLOSE, rate=spent)) in (400, 405)
+    began = time.monotonic()
+    assert status(exchange(bad + CLOSE, rate=spent)) == 429 and time.monotonic() - began > 0.25
+
+
+def test_a_body_in_crumbs_is_refused_after_a_few() -> None:
+    """64 KiB of chunks of one byte keep the whole relay busy for a tenth of a second."""
+    head = b"POST /openstack/latest/password HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream = FakeUpstream()
+    assert status(exchange(head + b"1\r\na\r\n" * 1000 + b"0\r\n\r\n", upstream)) == 413 and upstream.asked == []
+    heard = exchange(head + b"1\r\na\r\n" * 200 + b"0\r\n\r\n" + GET + CLOSE, upstream)
+    assert status(heard) == 200 and upstream.asked[0][3] == b"a" * 200

@@ -135,6 +135,20 @@ def test_who_takes_too_long_is_not_asked_again_and_the_others_are_asked_as_ever(
     assert ask(upstream, key=2) == FINE
 
 
+def test_an_answer_that_is_too_long_is_of_one_vm_alone() -> None:
+    """What its owner has given it may be as much as he likes."""
+
+    def long(path: str) -> Answer:
+        if "/metadata/1/" in path:
+            raise ClientError("more than 1048576 bytes", 200)
+        return FINE
+
+    client = FakeClient(long)
+    upstream = Upstream(client, "")
+    assert ask(upstream) is None and len(client.asked) == 1 and client.turns == 0
+    assert ask(upstream, key=2) == FINE
+
+
 def test_a_token_that_is_not_known_is_not_the_vms_business() -> None:
     assert ask(Upstream(FakeClient(lambda path: Answer(401, "", b"who are you")), "")) is None
 

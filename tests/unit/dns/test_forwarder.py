@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from dnslib import EDNS0, QTYPE, RCODE, RR, SOA, A, DNSRecord
 
+from controller.dns import domain
 from controller.dns import forwarder as module
 from controller.dns.cache import Cache
 from controller.dns.exchange import encode
 from controller.dns.message import Query
-from controller.dns.reply import Reply, Truncated, Unusable, belongs, parse
+from controller.dns.reply import MOST_RECORDS, Reply, Truncated, Unusable, belongs, parse
 from controller.dns.upstreams import Upstream
 from controller.packet_in import outcomes
 from tests.unit.dns.scene import DUAL, GENERAL, SECOND, WEB, Bench, data, query, question
@@ -236,9 +238,76 @@ def test_no_port_and_not_all_of_them_ask_without_end() -> None:
 def test_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_QUESTIONS", 2)
     bench = Bench(answers=ok)
-    asked = [bench.raw(question(f"n{index}.example.com")).pending for index in range(3)]
+    ports = (WEB, DUAL, replace(WEB, key=1000))
+    asked = [bench.raw(question(f"n{index}.example.com"), port).pending for index, port in enumerate(ports)]
     assert asked == [True, True, False]
-    assert bench.raw(question("n1.example.com"), DUAL).pending  # nothing more to ask
+    assert bench.raw(question("n1.example.com"), WEB).pending  # nothing more to ask
+
+
+def test_several_ports_that_take_all_they_can_leave_some_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_QUESTIONS", 100)
+    bench = Bench(answers=ok)
+    greedy = range(1000, 1030)
+    for index in range(module.MOST_OF_PORT):
+        for key in greedy:
+            bench.raw(question(f"n{index}.p{key}.example.com"), replace(WEB, key=key))
+    assert bench.forwarder.under_way < 100
+    assert bench.raw(question("mine.example.com"), DUAL).pending
+
+
+def test_who_answers_others_is_not_silent() -> None:
+    """A VM asks for names whose own servers never answer: the upstream goes on being asked first."""
+
+    def answers(upstream: Upstream, asked: Query) -> bytes:
+        if not asked.name.endswith(domain.wire("silent.example")):
+            return ok(upstream, asked)
+        if upstream == SECOND:
+            return made(asked, rcode="REFUSED")
+        if bench.jobs:  # meanwhile
+            bench.jobs.pop(0)()
+        raise TimeoutError
+
+    bench = Bench(answers=answers)
+    for index in range(3):
+        bench.raw(question(f"n{index}.silent.example"))
+    bench.raw(question("example.com"), DUAL)
+    bench.jobs.pop(0)()
+    assert not bench.jobs and bench.asked.count(GENERAL) == 4 and bench.forwarder.health.suspects() == 0
+    assert data(bench.look_up("web.example.com")) == [GENERAL.address]
+
+
+def test_an_answer_that_is_no_good_does_not_make_its_server_silent() -> None:
+    def answers(upstream: Upstream, asked: Query) -> bytes:
+        return made(asked, address())[:-1] if asked.name.startswith(b"\4bad") else ok(upstream, asked)
+
+    bench = Bench(answers=answers)
+    for index in range(3):
+        assert bench.look_up(f"bad{index}.example.com").header.rcode == RCODE.SERVFAIL
+    assert bench.forwarder.health.suspects() == 0
+
+
+def test_what_has_too_many_records_is_not_walked_through() -> None:
+    """An answer of 64 KiB costs its walk for each who asks, also where he is sent nothing but that it is truncated."""
+    many = made(ASKED, address())
+    record = many[-16:]
+    assert parse(counted(many, MOST_RECORDS) + record * (MOST_RECORDS - 1), ASKED).answers == MOST_RECORDS
+    reply = parse(counted(many, 4000) + record * 3999, ASKED)
+    assert (reply.rcode, reply.data, reply.ttls, reply.lifetime) == (RCODE.SERVFAIL, b"", (), 0)
+    bench = Bench(answers=lambda upstream, asked: counted(many, 4000) + record * 3999)
+    assert bench.look_up("example.com").header.rcode == RCODE.SERVFAIL and bench.asked == [GENERAL, SECOND]
+    assert bench.forwarder.health.suspects() == 0
+
+
+def counted(message: bytes, answers: int) -> bytes:
+    return message[:6] + answers.to_bytes(2) + bytes(4) + message[12:]
+
+
+def test_an_rcode_that_nobody_knows_is_a_failure() -> None:
+    """A metric for each would be four thousand."""
+    opt = b"\0" + struct.pack(">HHIH", 41, 1232, 0x7F000000, 0)
+    message = made(ASKED)
+    asked = message[12 : 12 + len(ASKED.asked)]
+    assert parse(message[:6] + bytes(4) + b"\0\1" + asked + opt, ASKED).rcode == RCODE.SERVFAIL
 
 
 def test_a_fault_of_ours_leaves_nobody_waiting() -> None:

@@ -158,6 +158,17 @@ def test_a_name_of_several_projects_is_the_own_projects() -> None:
     assert data(bench.ask("web1", port=theirs)) == ["10.20.0.20"]
 
 
+@pytest.mark.parametrize(("name", "others", "own"), [("localhost", 0, 0), ("wpad", 0, 1), ("isatap", 0, 1)])
+def test_names_that_guests_obey_are_nobody_elses(name: str, others: int, own: int) -> None:
+    """Whoever has a machine on a shared network could call it so, and have all others send their traffic by it."""
+    theirs = replace(scene.named(20, scene.BLUE, name, 20), project_id="green")
+    bench = Bench(snapshot=CLOUD.apply(8, [PortChange(theirs.id, theirs)]))
+    for asked in (name, f"{name}.{scene.DOMAIN}"):
+        assert data(bench.ask(asked)).count("10.20.0.20") == others
+        assert data(bench.ask(asked, port=theirs)).count("10.20.0.20") == own
+    assert data(bench.ask("localhost")) == ["127.0.0.1"]
+
+
 class Zone:
     """A source as one of zones will be."""
 

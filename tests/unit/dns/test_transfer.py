@@ -11,16 +11,20 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+import eventlet
 import pytest
 from dnslib import DNSRecord
+from eventlet.green import socket as green
 
 from controller.dns import domain, tsig
+from controller.dns import transfer as module
 from controller.dns.notifier import MOST_TRIES, Notifier
 from controller.dns.transfer import TransferServer
 from controller.dns.transfer_messages import Exported, Zones, serial_of
 from controller.dns.transfer_request import MAX_REQUEST, Malformed, parse
 from controller.dns.transfer_settings import Secondary, TransferSettings
 from controller.dns.zone_export import Entry
+from controller.session_counters import Counters
 from flows.model import RecordType
 from tests.unit.dns.cloud import snapshot, zone
 
@@ -264,3 +268,67 @@ def test_a_server_of_both_families_tells_secondaries_of_both() -> None:
     assert (parse(message).name, place[1]) == (domain.wire("lab.example"), server.port)
     assert server._settings.secondary("::ffff:127.0.0.1") is secondary
     server.close()
+
+
+def test_a_secondary_has_so_many_connections_and_keeps_none_of_them_by_dribbling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(module, "IDLE", 0.5)
+    here = replace(SETTINGS, secondaries=(Secondary(ip_address("127.0.0.1")), Secondary(ip_address("127.0.0.2"))))
+    server = TransferServer(here, lambda: snapshot(LAB))
+    server.look()
+    threads = server.start(Counters())
+    try:
+        with eventlet.Timeout(10):
+            first, second, third = (connected(server) for _ in range(3))
+            began = time.monotonic()
+            assert third.recv(1) == b"" and time.monotonic() - began < 0.3  # one too many
+            other = connected(server, "127.0.0.2")  # who has nothing to do with it
+            question = ask("lab.example", "SOA")
+            other.sendall(len(question).to_bytes(2) + question)
+            assert other.recv(2) != b""
+            began = time.monotonic()
+            with pytest.raises(OSError):
+                for byte in b"\x01" + bytes(60):
+                    first.sendall(bytes((byte,)))
+                    eventlet.sleep(0.1)
+            assert second.recv(1) == b"" and time.monotonic() - began < 3
+            again = connected(server)
+            again.sendall(len(question).to_bytes(2) + question)
+            assert again.recv(2) != b""
+    finally:
+        for thread in threads:
+            thread.kill()
+        server.close()
+
+
+def connected(server: TransferServer, source: str = "127.0.0.1") -> Any:
+    return green.create_connection(("127.0.0.1", server.port), source_address=(source, 0))
+
+
+def test_a_flood_of_datagrams_leaves_others_their_turn() -> None:
+    """As long as there is one more to be received, nothing waits, and a loop that does nothing else never ends."""
+    server = TransferServer(replace(SETTINGS, secondaries=()), lambda: snapshot(LAB))
+    received = 0
+
+    class Endless:
+        def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+            nonlocal received
+            received += 1
+            if received > 5_000_000:
+                raise SystemExit
+            return b"x", ("192.0.2.99", 1)
+
+        def close(self) -> None: ...
+
+    server._udp.close()
+    server._udp = Endless()
+    thread = eventlet.spawn(server._serve_udp)
+    try:
+        began = time.monotonic()
+        eventlet.sleep(0.01)
+        assert time.monotonic() - began < 0.5 and received
+    finally:
+        thread.kill()
+        server.close()

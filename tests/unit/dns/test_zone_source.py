@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from controller.dns.message import Kind, Query, Record, Sections, read
 from controller.dns.port_names import PortNames
 from controller.dns.reply import parse
 from controller.dns.server import NameServer
+from controller.dns.sources import Asker
 from controller.dns.zone_source import ZoneNames
 from flows.snapshot import Snapshot
 from tests.unit.dns.cloud import BLUE, port, snapshot, zone
@@ -133,3 +136,38 @@ def test_an_answer_whose_names_do_not_end_is_left_out(data: bytes) -> None:
     assert isinstance(query, Query)
     alias = Record(Kind.CNAME, 60, query.name, domain.wire("out.lab.example"))
     assert aliases.chained((alias,), query, Sections(data, 1)).answers == 1
+
+
+def test_names_that_are_nothing_but_pointers_are_not_followed_for_ever() -> None:
+    """As often as there is room for them in a message: a tenth of a second of everybody's time."""
+    query = read(bytes(DNSRecord.question("www.example.net").pack()))
+    assert isinstance(query, Query)
+    start = 12 + len(query.asked)
+    chain, at = b"\0\0", start + 12
+    for _ in range(250):
+        chain, at = chain + struct.pack(">H", 0xC000 | at), start + 12 + len(chain)
+    text = struct.pack(">HHHIH", 0xC00C, Kind.TXT, 1, 60, len(chain)) + chain
+    owners = [struct.pack(">H", 0xC000 | start + 12 + 2 * step) for step in range(250)]
+    hostile = Sections(text + b"".join(owner + RECORD for owner in owners), 251)
+    began = time.perf_counter()
+    assert aliases.chained((), query, hostile).answers == 0
+    assert time.perf_counter() - began < 0.01
+
+
+def test_one_owner_of_many_records_is_read_once() -> None:
+    query = read(bytes(DNSRecord.question("www.example.net").pack()))
+    assert isinstance(query, Query)
+    first = domain.wire("a." * 60 + "example") + RECORD
+    again = struct.pack(">H", 0xC000 | 12 + len(query.asked)) + RECORD
+    told = aliases.chained((), query, Sections(first + again * 200, 201))
+    assert told.answers == 201 and told.data.count(first) == 201
+
+
+RECORD = struct.pack(">HHIH", Kind.A, 1, 60, 4) + bytes(4)
+
+
+def test_a_dot_within_a_label_is_another_name(there: Snapshot) -> None:
+    odd = b"\x09alias.lab\x07example\x00"
+    asker = Asker(ASKER, NAMED, there)
+    assert ZoneNames().find(domain.wire("alias.lab.example"), Kind.CNAME, asker)
+    assert ZoneNames().find(odd, Kind.CNAME, asker) is None

@@ -110,3 +110,19 @@ def test_g7_a_password_is_told_once() -> None:
 @pytest.mark.parametrize("path", ["", "latest/user-data", "openstack/2012-08-10/password", "openstack/latest"])
 def test_nothing_else_is_told(path: str) -> None:
     assert Cloud().ask(path, body=b"x")[0] == 405
+
+
+def test_what_is_asked_for_by_two_at_once_is_counted_once() -> None:
+    class Slow(FakeStore):
+        def load_metadata(self, project_id: str | None, machine_id: str) -> MachineMetadata | None:
+            if not self.asked:
+                self.asked.append(machine_id)
+                inner.append(given.of(asked))
+            return super().load_metadata(project_id, machine_id)
+
+    inner: list[MachineMetadata] = []
+    given, asked = Given(Slow()), WEB
+    assert given.of(asked) == inner[0]
+    once = Given(FakeStore())
+    once.of(asked)
+    assert given._bytes == once._bytes
