@@ -11,7 +11,7 @@ from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
-from agent.plan import SERVICE_DEVICE, AddPort, DeletePort, WantedBridge, plan, wanted, wanted_limits
+from agent.plan import SERVICE_DEVICE, AddPort, Confirm, DeletePort, WantedBridge, plan, wanted, wanted_limits
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
@@ -28,6 +28,8 @@ _FIGHT_PAUSE_S = 1.0
 # Seconds between two looks at the host's addresses, and at whether Open vSwitch was restarted: where NAT shares one.
 _ADDRESS_PAUSE_S = 1.0
 _RESTART_PAUSE_S = 0.1
+# ovs-vswitchd has done what it was asked by then, or is away, and begins with what it finds.
+_LET_GO_S = 5.0
 
 
 class Agent:
@@ -50,6 +52,7 @@ class Agent:
         self._nics_up = False
         self._repairs = 0
         self._not_before = 0.0
+        self._letting_go = 0.0
         self._problems: frozenset[str] = frozenset()
         self._stopping = False
 
@@ -104,7 +107,11 @@ class Agent:
         self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
 
     def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
-        self._let_go(ovsdb, state)
+        if self._let_go(ovsdb, state):
+            return 0.0
+        waits = self._letting_go - time.monotonic()
+        if waits > 0 and not state.confirmed:
+            return waits
         outside = self._nics - state.interfaces.keys()
         difference = plan(self._bridges, state, nics.addressed(outside), self._limits)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
@@ -128,12 +135,18 @@ class Agent:
         ovsdb.apply(difference.steps)
         return 0.0
 
-    def _let_go(self, ovsdb: Ovsdb, state: OvsState) -> None:
-        """Of a device that has been made anew: the userspace datapath holds on to the one that was there before."""
+    def _let_go(self, ovsdb: Ovsdb, state: OvsState) -> bool:
+        """Of a device that has been made anew: the userspace datapath holds on to the one that was there before.
+
+        True: nothing is to be added before ovs-vswitchd confirms. A port that goes and comes in one is no change to it.
+        """
         held = state.ports.get(SERVICE_DEVICE)
-        if self._service_port.replaced and held is not None and marked(held.columns):
-            ovsdb.apply((DeletePort(held.bridge, held.name),))
+        lets_go = self._service_port.replaced and held is not None and marked(held.columns)
+        if lets_go and held is not None:
+            ovsdb.apply((DeletePort(held.bridge, held.name), Confirm()))
+            self._letting_go = time.monotonic() + _LET_GO_S
         self._service_port.replaced = False
+        return lets_go
 
     def _bring_up(self, present: frozenset[str]) -> None:
         """Once for each start or repair: an operator who sets a NIC down later has a reason."""

@@ -24,7 +24,7 @@ from agent.state import BridgeState, Columns, ControllerState, DatapathState, Ov
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Open_vSwitch": ("bridges", "ovs_version", "datapaths"),
+        "Open_vSwitch": ("bridges", "ovs_version", "datapaths", "next_cfg", "cur_cfg"),
         "Bridge": (
             "name",
             "ports",
@@ -207,7 +207,9 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
         bridges[row["name"]] = BridgeState(row["name"], names, tuple(controllers), row, prefixes)
     interfaces: dict[str, Columns] = {row["name"]: row for row in tables["Interface"].values()}
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
-    return OvsState(bridges, ports, interfaces, version or "", _datapaths(tables) if has_limits else None)
+    confirmed = all(root["cur_cfg"] >= root["next_cfg"] for root in tables["Open_vSwitch"].values())
+    datapaths = _datapaths(tables) if has_limits else None
+    return OvsState(bridges, ports, interfaces, version or "", datapaths, confirmed)
 
 
 class _Apply(BaseCommand):  # type: ignore[misc]
@@ -292,6 +294,10 @@ def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> Non
     bridge.flow_tables = rows
 
 
+def _confirm(api: _Api, txn: IdlTransaction, step: plan.Confirm) -> None:
+    api._ovs.increment("next_cfg")
+
+
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
     {
         plan.AddBridge: _add_bridge,
@@ -304,6 +310,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.DeleteController: _delete_controller,
         plan.SetLimits: _set_limits,
         plan.SetPrefixes: _set_prefixes,
+        plan.Confirm: _confirm,
     }
 )
 

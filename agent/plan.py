@@ -156,6 +156,11 @@ class SetPrefixes:
     tables: tuple[tuple[int, frozenset[str]], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """ovs-vswitchd is to say when it has done all that was asked up to here: `OvsState.confirmed`."""
+
+
 Step = (
     AddBridge
     | SetBridge
@@ -167,6 +172,7 @@ Step = (
     | DeleteController
     | SetLimits
     | SetPrefixes
+    | Confirm
 )
 
 

@@ -62,7 +62,8 @@ class DatapathState:
 class OvsState:
     """All maps are by name, which OVSDB keeps unique in each table; `datapaths` by datapath_type.
 
-    `datapaths` is None where the database has no place for limits (Open vSwitch before 3.3).
+    `datapaths` is None where the database has no place for limits (Open vSwitch before 3.3). `confirmed`: ovs-vswitchd
+    has done all of which it was to say so.
     """
 
     bridges: Mapping[str, BridgeState] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class OvsState:
     interfaces: Mapping[str, Columns] = field(default_factory=dict)
     ovs_version: str = ""
     datapaths: Mapping[str, DatapathState] | None = field(default_factory=dict)
+    confirmed: bool = True
 
 
 def lookup(columns: Columns, column: str, key: str | None = None) -> Value:
