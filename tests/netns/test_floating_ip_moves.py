@@ -174,7 +174,7 @@ def test_f6_a_moved_one_cuts_the_old_and_works_at_once(lab: Lab, vms: dict[str, 
         new.works()
         assert lab.client.get_floating_ip(floating_ip["id"])["revision"] == again["revision"]
     # what the first begins has another source again, what the second begins has this one
-    assert talk(at(vms["one1"]), far(lab), lab.fabric.far_host, "tcp") == str(lab.nodes[0].snat_address)
+    wait_talk(at(vms["one1"]), far(lab), lab.fabric.far_host, "tcp", lab.nodes[0].snat_address)
     assert talk(at(vms["one2"]), far(lab), lab.fabric.far_host, "tcp") == address
     lift(lab, floating_ip)
 

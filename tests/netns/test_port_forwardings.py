@@ -40,6 +40,7 @@ from tests.netns.floating import (
     take,
     talk,
     wait_owner,
+    wait_talk,
 )
 
 pytestmark = pytest.mark.root
@@ -244,9 +245,7 @@ def test_a_vm_has_both_its_own_floating_ip_and_forwarded_ports(
     assert talk(far(lab), server, (address, 5042), "udp", 5042) == host
     assert talk(server, far(lab), host, "tcp") == own["address"]
     lab.confirm(lab.client.delete_floating_ip(own["id"]).revision)
-    # what the switch has learned of the old flows goes a moment after them
-    snat_address = str(vms["web2"].node.snat_address)
-    wait_until(lambda: talk(server, far(lab), host, "tcp") == snat_address, DEADLINE, "it leaves by the floating IP still")
+    wait_talk(server, far(lab), lab.fabric.far_host, "tcp", vms["web2"].node.snat_address)
 
 
 def test_a_removed_forwarding_cuts_its_sessions_and_no_others(
