@@ -37,6 +37,7 @@ from tests.netns.floating import (
     talk,
     wait_active,
     wait_owner,
+    wait_talk,
     watch_owners,
 )
 from tests.netns.test_gateways import move
