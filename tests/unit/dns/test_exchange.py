@@ -28,12 +28,24 @@ def reply(message: bytes, *, count: int = 1, address: str = "192.0.2.1", tc: int
     return bytes(made.pack())
 
 
+def both() -> tuple[socket.socket, socket.socket]:
+    """A port that is free for UDP may be somebody's for TCP: then another one."""
+    while True:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        udp.bind(("127.0.0.1", 0))
+        try:
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+
+
 @contextmanager
 def server(answers: Answers, by_tcp: Callable[[bytes], bytes] | None = None) -> Iterator[Upstream]:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("127.0.0.1", 0))
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    tcp.bind(udp.getsockname())
+    udp, tcp = both()
     tcp.listen()
     udp.settimeout(5)
     tcp.settimeout(5)
