@@ -141,10 +141,11 @@ class Agent:
         True: nothing is to be added before ovs-vswitchd confirms. A port that goes and comes in one is no change to it.
         """
         held = state.ports.get(SERVICE_DEVICE)
-        lets_go = self._service_port.replaced and held is not None and marked(held.columns)
-        if lets_go and held is not None:
+        lets_go = False
+        if self._service_port.replaced and held is not None and marked(held.columns):
             ovsdb.apply((DeletePort(held.bridge, held.name), Confirm()))
             self._letting_go = time.monotonic() + _LET_GO_S
+            lets_go = True
         self._service_port.replaced = False
         return lets_go
 

@@ -10,11 +10,9 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     CheckConstraint,
     Column,
     Dialect,
-    Double,
     ForeignKey,
     Index,
     Integer,
@@ -23,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from controller.store.schema import ID, NAME, metadata
+from controller.store.schema import ID, history_table, lease_table, metadata, neighbour_table
 
 
 class Ipv6Column(TypeDecorator[IPv6Address]):
@@ -87,46 +85,8 @@ ipv6_addresses = Table(
     CheckConstraint("(port_id IS NULL) = (position IS NULL)", name="position_of_port"),
 )
 
-# As `address_history`.
-ipv6_address_history = Table(
-    "ipv6_address_history",
-    metadata,
-    Column("network_id", ID, primary_key=True),
-    Column("address", Ipv6Column, primary_key=True),
-    Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", String(16), nullable=False),
-    Column("object_id", ID, nullable=False),
-    Column("network_name", NAME, nullable=False),
-    Column("project_id", NAME),
-    Column("port_id", ID),
-    Column("port_name", NAME),
-    Column("device_id", NAME),
-    Column("mac", String(17)),
-    Column("began_at", Double, nullable=False),
-    Column("ended_at", Double),
-    Index(None, "address", "began_at"),
-    Index(None, "object_id", "ended_at"),
-)
+ipv6_address_history = history_table("ipv6_address_history", Ipv6Column)
 
-# As `neighbours`.
-ipv6_neighbours = Table(
-    "ipv6_neighbours",
-    metadata,
-    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
-    Column("network_id", ID, ForeignKey("networks.id"), primary_key=True),
-    Column("address", Ipv6Column, primary_key=True),
-    Column("mac", String(17), nullable=False),
-)
+ipv6_neighbours = neighbour_table("ipv6_neighbours", Ipv6Column)
 
-# As `leases`.
-ipv6_leases = Table(
-    "ipv6_leases",
-    metadata,
-    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
-    Column("address", Ipv6Column, primary_key=True),
-    Column("state", String(16), nullable=False),
-    Column("updated_at", Double, nullable=False),
-    Column("expires_at", Double, nullable=False),
-    Column("client_id", NAME, nullable=False),
-    Column("hostname", NAME, nullable=False),
-)
+ipv6_leases = lease_table("ipv6_leases", Ipv6Column)

@@ -6,6 +6,8 @@ IPv4 addresses are stored as integers, so that ranges can be compared. Times are
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     false,
     true,
 )
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -39,6 +42,9 @@ metadata = MetaData(
 
 ID = String(36)
 NAME = String(255)
+
+AddressType = type[TypeEngine[Any]]
+"""Of a column that holds addresses: those of IPv6 do not fit an integer."""
 
 # Keys and revisions come from here and not from the database's own sequences: those are handed out before commit, so
 # a reader could see revision 8 and never learn of 7. The row is also the lock that puts writers in one line.
@@ -260,37 +266,47 @@ Index(
     postgresql_where=virtual_addresses.c.held,
 )
 
-# Who had which address, and when: of ports and floating IPs. It outlives all that it names; so it names them by what
-# they were called. `ended_at` NULL: still so.
-address_history = Table(
-    "address_history",
-    metadata,
-    Column("network_id", ID, primary_key=True),
-    Column("address", BigInteger, primary_key=True),
-    Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", String(16), nullable=False),
-    Column("object_id", ID, nullable=False),
-    Column("network_name", NAME, nullable=False),
-    Column("project_id", NAME),
-    Column("port_id", ID),
-    Column("port_name", NAME),
-    Column("device_id", NAME),
-    Column("mac", String(17)),
-    Column("began_at", Double, nullable=False),
-    Column("ended_at", Double),
-    Index(None, "address", "began_at"),
-    Index(None, "object_id", "ended_at"),
-)
 
-# Next hops on external networks, as nodes resolved them.
-neighbours = Table(
-    "neighbours",
-    metadata,
-    Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
-    Column("network_id", ID, ForeignKey("networks.id"), primary_key=True),
-    Column("address", BigInteger, primary_key=True),
-    Column("mac", String(17), nullable=False),
-)
+def history_table(name: str, address: AddressType) -> Table:
+    """Who had which address, and when: of ports and floating IPs. It outlives all that it names; so it names them by
+    what they were called. `ended_at` NULL: still so.
+    """
+    return Table(
+        name,
+        metadata,
+        Column("network_id", ID, primary_key=True),
+        Column("address", address, primary_key=True),
+        Column("revision", BigInteger, primary_key=True, autoincrement=False),
+        Column("kind", String(16), nullable=False),
+        Column("object_id", ID, nullable=False),
+        Column("network_name", NAME, nullable=False),
+        Column("project_id", NAME),
+        Column("port_id", ID),
+        Column("port_name", NAME),
+        Column("device_id", NAME),
+        Column("mac", String(17)),
+        Column("began_at", Double, nullable=False),
+        Column("ended_at", Double),
+        Index(None, "address", "began_at"),
+        Index(None, "object_id", "ended_at"),
+    )
+
+
+def neighbour_table(name: str, address: AddressType) -> Table:
+    """Next hops on external networks, as nodes resolved them."""
+    return Table(
+        name,
+        metadata,
+        Column("node", NAME, ForeignKey("nodes.name"), primary_key=True),
+        Column("network_id", ID, ForeignKey("networks.id"), primary_key=True),
+        Column("address", address, primary_key=True),
+        Column("mac", String(17), nullable=False),
+    )
+
+
+address_history = history_table("address_history", BigInteger)
+
+neighbours = neighbour_table("neighbours", BigInteger)
 
 # What agents reported, known to us or not: a port made later finds its interface here.
 interfaces = Table(
@@ -304,17 +320,23 @@ interfaces = Table(
     Index(None, "iface_id"),
 )
 
-leases = Table(
-    "leases",
-    metadata,
-    Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
-    Column("address", BigInteger, primary_key=True),
-    Column("state", String(16), nullable=False),
-    Column("updated_at", Double, nullable=False),
-    Column("expires_at", Double, nullable=False),
-    Column("client_id", NAME, nullable=False),
-    Column("hostname", NAME, nullable=False),
-)
+
+def lease_table(name: str, address: AddressType) -> Table:
+    """What DHCP has given out."""
+    return Table(
+        name,
+        metadata,
+        Column("port_id", ID, ForeignKey("ports.id"), primary_key=True),
+        Column("address", address, primary_key=True),
+        Column("state", String(16), nullable=False),
+        Column("updated_at", Double, nullable=False),
+        Column("expires_at", Double, nullable=False),
+        Column("client_id", NAME, nullable=False),
+        Column("hostname", NAME, nullable=False),
+    )
+
+
+leases = lease_table("leases", BigInteger)
 
 floating_ip_pools = Table(
     "floating_ip_pools",
