@@ -15,7 +15,7 @@ from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
-from flows.compile import Program, compile_node, recompile
+from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
 from flows.snapshot import Snapshot
@@ -102,8 +102,9 @@ class SnapshotKeeper:
         self.current = store.load_snapshot()
         self._owe(store.owed_since(0))
         self._index_nodes()
+        shared: Shared = {}
         for name in self.current.nodes:
-            first = self._first(self.current, name)
+            first = self._first(self.current, name, shared)
             self._nodes[name] = _NodeState(first.program, 1, self.current.revision, first.broken)
             self._claims.begin(name, first.program.flows())
 
@@ -171,9 +172,10 @@ class SnapshotKeeper:
     def _compute(self, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> dict[str, _Next]:
         """The next program of each node. Others get their turn meanwhile, and see nothing of it."""
         computed = {}
+        shared: Shared = {}
         turn = time.monotonic()
         for name in after.nodes:
-            computed[name] = self._recompile(name, before, after, changes)
+            computed[name] = self._recompile(name, before, after, changes, shared)
             if time.monotonic() - turn > LONGEST_TURN:
                 eventlet.sleep(0)
                 turn = time.monotonic()
@@ -256,25 +258,27 @@ class SnapshotKeeper:
     def _index_nodes(self) -> None:
         self._by_datapath_id = {node.datapath_id: name for name, node in self.current.nodes.items()}
 
-    def _first(self, snapshot: Snapshot, name: str) -> _Next:
+    def _first(self, snapshot: Snapshot, name: str, shared: Shared) -> _Next:
         """Nothing is known of what the node's switch holds."""
         try:
-            program = compile_node(snapshot, name)
+            program = compile_node(snapshot, name, shared)
         except Exception:
             self._compile_failed(name)
             return _Next(Program(), Delta((), (), 0), broken=True)
         self._report_failures(name, Program(), program)
         return _Next(program, Delta(tuple(program.flows()), (), program.digest, tuple(program.meters())))
 
-    def _recompile(self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> _Next:
+    def _recompile(
+        self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change], shared: Shared
+    ) -> _Next:
         """The next program of a node. A fault of the compiler leaves this node as it is, and no other."""
         state = self._nodes.get(name)
         if state is None:
-            return self._first(after, name)
+            return self._first(after, name, shared)
         old = state.program
         try:
             if state.broken:
-                program = compile_node(after, name)
+                program = compile_node(after, name, shared)
                 delta = diff(
                     old.flows(),
                     program.flows(),
@@ -283,7 +287,7 @@ class SnapshotKeeper:
                     meters_desired=program.meters(),
                 )
             else:
-                program, delta = recompile(old, before, after, changes, name)
+                program, delta = recompile(old, before, after, changes, name, shared)
         except Exception:
             self._compile_failed(name)
             return _Next(old, Delta((), (), old.digest), broken=True)

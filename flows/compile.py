@@ -7,7 +7,7 @@ incremental way gives what the whole way gives is a tested law.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flows.diff import Delta, diff
@@ -88,7 +88,6 @@ _NETWORK = (
     ipv6_gateway.network,
     uplink_in.network,
     ipv6_uplink.network,
-    arp.network,
     services.network,
     service_port.network,
     routing.network,
@@ -100,6 +99,8 @@ _NETWORK = (
     security_groups.network,
     ipv6_policy.network,
 )
+# what all nodes answer for
+_GATEWAYS = (arp.gateways, services.gateways, service_port.gateways, uplink_in.gateways)
 _PORT = (
     classify.port,
     port_security.port,
@@ -134,6 +135,7 @@ _PORT_LEFT = (
     policy.port,
     migration.port,
 )
+_OF_EACH_NETWORK = (Kind.NETWORK, Kind.GATEWAYS, Kind.FLOOD, Kind.KNOWN_ARP)
 _PORT_METERS = (allowance.port_meters, qos.meters)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
@@ -146,6 +148,10 @@ class Segment:
 
     def __bool__(self) -> bool:
         return bool(self.flows or self.meters)
+
+
+Shared = dict[tuple[SegmentKey, Hashable], Segment]
+"""Segments that nodes have in common, of one snapshot: begin with an empty one, and give it for each node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +247,7 @@ _GENERATORS: dict[Kind, Callable[[View, str], Iterator[Flow]]] = {
     Kind.SECURITY_GROUP: _security_group,
     Kind.GROUP_MEMBERS: _group_members,
     Kind.PROVIDER_RULES: _provider_rules,
+    Kind.GATEWAYS: _of_network(*_GATEWAYS),
 }
 
 
@@ -261,19 +268,64 @@ _METERS: dict[Kind, Callable[[View, str], Iterator[MeterConfig]]] = {
 }
 
 
-def _segment(view: View, key: SegmentKey) -> Segment:
+def _static_here(_view: View, _id: str) -> Hashable:
+    return ()
+
+
+def _gateways_here(view: View, network_id: str) -> Hashable:
+    network = view.snapshot.networks.get(network_id)
+    if network is None:
+        return ()
+    askers: tuple[str, ...] = ()
+    if services.senders_differ(view, network):
+        askers = tuple(one.id for one in view.snapshot.router_networks(network.router_key) if view.present(one))
+    return (
+        view.present(network),
+        view.attends(network),
+        view.reachable(network),
+        view.is_gateway_node(network),
+        askers,
+    )
+
+
+def _group_here(view: View, id_: str) -> Hashable:
+    return view.snapshot.group_present(view.node.name, id_.partition("/")[0])
+
+
+# Of what nodes have in common: all that a segment's generators look at of the node itself.
+_HERE: dict[Kind, Callable[[View, str], Hashable]] = {
+    Kind.STATIC: _static_here,
+    Kind.PROVIDER_RULES: _static_here,
+    Kind.GATEWAYS: _gateways_here,
+    Kind.SECURITY_GROUP: _group_here,
+    Kind.GROUP_MEMBERS: _group_here,
+}
+
+
+def _segment(view: View, key: SegmentKey, shared: Shared) -> Segment:
+    here = _HERE.get(key[0])
+    if here is None:
+        return _made(view, key)
+    place = key, here(view, key[1])
+    found = shared.get(place)
+    if found is None:
+        found = shared[place] = _made(view, key)
+    return found
+
+
+def _made(view: View, key: SegmentKey) -> Segment:
     kind, id_ = key
     flows = tuple(_GENERATORS[kind](view, id_))
     meters = tuple(_METERS[kind](view, id_)) if kind in _METERS else ()
     return Segment(flows, digest(flows, meters), meters)
 
 
-def compile_node(snapshot: Snapshot, node: str) -> Program:
+def compile_node(snapshot: Snapshot, node: str, shared: Shared | None = None) -> Program:
     """The whole program of a node. Raises KeyError when the snapshot does not know it."""
     view = View(snapshot, snapshot.nodes[node])
     keys: list[SegmentKey] = [(Kind.STATIC, ""), (Kind.PROVIDER_RULES, "")]
     for network_id in snapshot.networks:
-        keys += [(kind, network_id) for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP)]
+        keys += [(kind, network_id) for kind in _OF_EACH_NETWORK]
     local = snapshot.local_ports(node)
     keys += [(Kind.PORT, port.id) for port in local]
     keys += [(Kind.FLOATING_IP, id_) for id_ in sorted(floating_ips_of(snapshot, (port.id for port in local)))]
@@ -281,11 +333,16 @@ def compile_node(snapshot: Snapshot, node: str) -> Program:
     for group_id in sorted(_groups_here(snapshot, node)):
         keys.append((Kind.SECURITY_GROUP, group_id))
         keys += [(Kind.GROUP_MEMBERS, part) for part in member_parts(snapshot, group_id)]
-    return _rebuild(Program(), view, keys)[0]
+    return _rebuild(Program(), view, keys, shared)[0]
 
 
 def recompile(
-    program: Program, before: Snapshot, after: Snapshot, changes: Iterable[Change], node: str
+    program: Program,
+    before: Snapshot,
+    after: Snapshot,
+    changes: Iterable[Change],
+    node: str,
+    shared: Shared | None = None,
 ) -> tuple[Program, Delta]:
     """A node's program after some changes, and what to send for it.
 
@@ -295,15 +352,21 @@ def recompile(
     if node not in after.nodes:
         return Program(), Delta((), tuple(program.flows()), 0, (), tuple(meter.id for meter in program.meters()))
     if node not in before.nodes or not program.segments:
-        whole = compile_node(after, node)
+        whole = compile_node(after, node, shared)
         return whole, Delta(tuple(whole.flows()), (), whole.digest, tuple(whole.meters()))
     changed = touched(before, after, changes, node)
     if not changed:
         return program, Delta((), (), program.digest)
-    return _rebuild(program, View(after, after.nodes[node]), changed)
+    new, replaced, made = _rebuild(program, View(after, after.nodes[node]), changed, shared)
+    return new, _delta(replaced, made, new.digest)
 
 
-def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[Program, Delta]:
+def _rebuild(
+    program: Program, view: View, keys: Iterable[SegmentKey], shared: Shared | None
+) -> tuple[Program, list[Segment], list[Segment]]:
+    """The next program, and which segments it has no more, and which it has instead."""
+    if shared is None:
+        shared = {}
     segments = dict(program.segments)
     value = program.digest
     size = program.size
@@ -314,7 +377,7 @@ def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[
         old = segments.get(key)
         failures.pop(key, None)
         try:
-            new = _segment(view, key)
+            new = _segment(view, key, shared)
         except Exception as error:  # one bad object must not stop the others
             failures[key] = f"{type(error).__name__}: {error}"
             new = Segment((), 0)
@@ -331,7 +394,7 @@ def _rebuild(program: Program, view: View, keys: Iterable[SegmentKey]) -> tuple[
             made.append(new)
         else:
             segments.pop(key, None)
-    return Program(segments, value, size, failures), _delta(replaced, made, value)
+    return Program(segments, value, size, failures), replaced, made
 
 
 def _delta(replaced: Iterable[Segment], made: Iterable[Segment], value: int) -> Delta:

@@ -38,7 +38,11 @@ class Kind(IntEnum):
     SECURITY_GROUP = 7
     GROUP_MEMBERS = 8  # of "group id/part"
     PROVIDER_RULES = 9
+    GATEWAYS = 10  # of a network
 
+
+_OF_NETWORK = (Kind.NETWORK, Kind.GATEWAYS)
+"""What looks at the same of a network."""
 
 SegmentKey = tuple[Kind, str]
 Touch = Callable[[Kind, Iterable[str]], None]
@@ -68,7 +72,8 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node: 
     found: dict[SegmentKey, None] = {}
 
     def touch(kind: Kind, ids: Iterable[str]) -> None:
-        found.update(((kind, id_), None) for id_ in ids)
+        kinds = _OF_NETWORK if kind is Kind.NETWORK else (kind,)
+        found.update(((each, id_), None) for id_ in ids for each in kinds)
 
     for change in changes:
         match change:

@@ -38,7 +38,7 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.ARP_RESOLVER, Priority.HIGH, asked, *answer(GATEWAY_MAC, RESOLVER_ADDRESS), OutputInPort())
 
 
-def network(view: View, network: Network) -> Iterator[Flow]:
+def gateways(view: View, network: Network) -> Iterator[Flow]:
     if not view.present(network):
         return
     for address in map(int, view.gateways(network)):

@@ -100,13 +100,20 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network, as with echo requests: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
         return
-    questions = [_IPV4.asked(int(one), DNS_PORT, reg5=network.router_key) for one in view.gateways(network)]
     for address in ipv6_gateways(network):
         asker = askers(view, network, address)
         if asker is not None:
-            questions.append(_IPV6.asked(address, DNS_PORT, **asker))
-    for question in questions:
-        yield flow(Rule.TO_NAME_SERVER, Priority.HIGH, question, Goto(Table.SERVICE_NAT), key=network.key)
+            yield _to_name_server(network, _IPV6.asked(address, DNS_PORT, **asker))
+
+
+def gateways(view: View, network: Network) -> Iterator[Flow]:
+    if view.reachable(network):
+        for address in view.gateways(network):
+            yield _to_name_server(network, _IPV4.asked(int(address), DNS_PORT, reg5=network.router_key))
+
+
+def _to_name_server(network: Network, question: Match) -> Flow:
+    return flow(Rule.TO_NAME_SERVER, Priority.HIGH, question, Goto(Table.SERVICE_NAT), key=network.key)
 
 
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:

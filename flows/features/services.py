@@ -54,11 +54,15 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     """By router, not by network: the gateway of another network of the project answers, too."""
     if not view.reachable(network):
         return
-    gateways = list(map(int, view.gateways(network)))
     if view.present(network):
         too_large = matching(metadata=network.key, reg0=TOO_LARGE)
         yield flow(Rule.PUNT_LARGE_ECHO, Priority.GUARD, too_large, *punt(), key=network.key)
-    for address in gateways:
+
+
+def gateways(view: View, network: Network) -> Iterator[Flow]:
+    if not view.reachable(network):
+        return
+    for address in map(int, view.gateways(network)):
         to_gateway = {"reg5": network.router_key, "eth_type": ETH_IP, "ip_proto": PROTO_ICMP, "ip_dst": address}
         turned_round = (*echoed(GATEWAY_MAC, address), OutputInPort())
         for sender, measure in _senders(view, network):
@@ -78,13 +82,21 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         )
 
 
+def senders_differ(view: View, network: Network) -> bool:
+    """Who may ask the gateway of a network depends on where he is."""
+    return len({other.mtu for other in _routed_to(view, network)}) != 1
+
+
+def _routed_to(view: View, network: Network) -> list[Network]:
+    return [other for other in view.snapshot.router_networks(network.router_key) if other.routed]
+
+
 def _senders(view: View, network: Network) -> Iterator[tuple[dict[str, int], tuple[Action, ...]]]:
     """Who may ask the gateway of a network, as a match, and how it is measured: by its own network."""
-    members = [other for other in view.snapshot.router_networks(network.router_key) if other.routed]
-    if len({other.mtu for other in members}) == 1:
+    if not senders_differ(view, network):
         yield {}, measured(network.mtu)
         return
-    for other in members:
+    for other in _routed_to(view, network):
         if view.present(other):
             yield {"metadata": other.key}, measured(other.mtu)
 

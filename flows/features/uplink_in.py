@@ -106,6 +106,12 @@ def _guards(view: View, network: Network) -> Iterator[Flow]:
                 matching(metadata=key, eth_type=ETH_IP, ip_proto=PROTO_UDP, **ports),
                 key=key,
             )
+
+
+def gateways(view: View, network: Network) -> Iterator[Flow]:
+    if not view.attends(network):
+        return
+    key = network.key
     # its gateway node answers machines
     asked = Priority.NORMAL if view.is_gateway_node(network) else Priority.GUARD
     for address in map(int, view.gateways(network)):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.bench import (
+    bridges,
     bundle,
     dhcp,
     dns,
@@ -32,6 +33,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "plug": plug.run,
     "restart": restart.run,
     "bundle": bundle.run,
+    "bridges": bridges.run,
     "dhcp": dhcp.run,
     "dns": dns.run,
     "leases": leases.run,

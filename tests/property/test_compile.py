@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.compile import Program, compile_node, recompile
+from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.digest import digest
 from flows.ir import Conjunction, Ct, Flow, FlowKey, Goto, MeterConfig, Restart, Resubmit, meters_used
@@ -298,8 +298,9 @@ def test_incremental_is_full(script: list[list[Change]]) -> None:
     for step, edit in enumerate(script, start=2):
         changes = _coalesced(edit)
         after = snapshot.apply(step, changes)
+        shared: Shared = {}  # what nodes have in common may not make any of them other than it is alone
         for name in NODES:
-            programs[name], delta = recompile(programs[name], snapshot, after, changes, name)
+            programs[name], delta = recompile(programs[name], snapshot, after, changes, name, shared)
             _apply(installed[name], delta)
             _apply_meters(meters[name], delta)
             whole = compile_node(after, name) if name in after.nodes else Program()

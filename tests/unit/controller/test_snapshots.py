@@ -257,10 +257,10 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
     world.confirm_all()
     real: Any = snapshots.recompile  # type: ignore[attr-defined]
 
-    def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str) -> Any:
+    def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str, shared: Any) -> Any:
         if node == "n1":
             raise ValueError("no such field")
-        return real(program, before, after, changes, node)
+        return real(program, before, after, changes, node, shared)
 
     with monkeypatch.context() as patch:
         patch.setattr(snapshots, "recompile", broken)
@@ -277,7 +277,7 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
 
 
 def test_a_node_that_never_compiled_keeps_what_its_switch_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(snapshot: Snapshot, node: str) -> Any:
+    def broken(snapshot: Snapshot, node: str, shared: Any) -> Any:
         raise ValueError(node)
 
     monkeypatch.setattr(snapshots, "compile_node", broken)
