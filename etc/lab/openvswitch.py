@@ -100,7 +100,9 @@ class OpenVSwitch:
     def ofport(self, interface: str) -> int:
         """The OpenFlow port number of an interface. Waits until the switch has given one."""
         answer = wait_until(
-            lambda: self.vsctl("get", "Interface", interface, "ofport").strip("[]"), 5, f"ofport of {interface}"
+            lambda: self.vsctl("--if-exists", "get", "Interface", interface, "ofport").strip("[]"),
+            10,
+            f"no ofport of {interface}",
         )
         return int(answer)
 

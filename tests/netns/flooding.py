@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 import socket
 import subprocess
 import sys
@@ -25,12 +26,14 @@ _BATCH = 64
 
 def main(interface: str, seconds: float, file: Path, rate: float = math.inf) -> None:
     frames = [bytes.fromhex(line) for line in file.read_text().splitlines()]
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     sent, began = 0, time.monotonic()
     end = began + seconds
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind((interface, 0))
         around = itertools.cycle(frames)
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end and not stopped:
             ahead = sent / rate - (now - began)
             if ahead > 0:
                 time.sleep(ahead)
@@ -43,17 +46,23 @@ def main(interface: str, seconds: float, file: Path, rate: float = math.inf) -> 
 class Flood:
     """`sent` is known at the end."""
 
-    sent = 0
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.sent = 0
+        self._process = process
+
+    def stop(self) -> None:
+        """Before its time."""
+        self._process.terminate()
 
 
 @contextmanager
 def flooding(vm: Vm, frames: Sequence[bytes], seconds: float, rate: float = math.inf) -> Iterator[Flood]:
-    """A VM sends frames in turn meanwhile, for at most so many seconds; `rate` of them a second."""
+    """A VM sends frames in turn for so many seconds, which the `with` waits for; `rate` of them a second."""
     file = vm.directory / "flood"
     file.write_text("".join(f"{frame.hex()}\n" for frame in frames))
     line = [sys.executable, "-m", "tests.netns.flooding", INTERFACE, str(seconds), str(file), str(rate)]
-    flood = Flood()
     process = subprocess.Popen(netns.command(vm.namespace, line), stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT)
+    flood = Flood(process)
     try:
         yield flood
         printed, _ = process.communicate(timeout=seconds + 10)

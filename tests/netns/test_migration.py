@@ -27,7 +27,7 @@ from tests.netns.frames import Tap, client_message
 from tests.netns.streams import Lost, Peer, Streams, streams
 from tests.unit.packet_in.wire import ACK, REQUEST, Reply
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 PAUSE = 0.1  # seconds
 IN_FLIGHT = 0.005

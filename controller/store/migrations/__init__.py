@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -31,16 +32,21 @@ def upgrade(url: str) -> None:
     engine.dispose()
 
 
+@cache
+def head() -> str | None:
+    """This program's schema revision. Alembic compiles all revisions to find out."""
+    return ScriptDirectory.from_config(config()).get_current_head()
+
+
 def check_revision(url: str) -> None:
     """Raises SchemaError unless the database has this program's schema revision."""
     engine = make_engine(url)
     with engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     engine.dispose()
-    wanted = ScriptDirectory.from_config(config()).get_current_head()
-    if found != wanted:
+    if found != head():
         raise SchemaError(
-            f"the database is of schema revision {found}, this program of {wanted}: "
+            f"the database is of schema revision {found}, this program of {head()}: "
             "make a backup and run `python -m controller.store.migrations URL`"
         )
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +132,31 @@ def _id(value: object) -> str:
     return str(sorted(value) if isinstance(value, set) else value)[:40]
 
 
+@dataclass(frozen=True)
+class Furnished:
+    """A database with one of each, their ids by the names in MATRIX, and a world that nobody changes."""
+
+    database: Path
+    names: dict[str, str]
+    world: World
+
+    @contextmanager
+    def copy(self, path: Path) -> Iterator[World]:
+        world = World(f"sqlite:///{shutil.copy(self.database, path)}")
+        yield world
+        world.close()
+
+
 @pytest.fixture(scope="module")
-def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A database with one of each, and their ids by the names in MATRIX."""
-    path = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("furnished") / "trunkline.db"))
+def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Furnished]:
+    directory = tmp_path_factory.mktemp("furnished")
+    path = Path(shutil.copy(empty_database, directory / "trunkline.db"))
     world = World(f"sqlite:///{path}")
     names = _furnish(world)
     world.close()
-    return path, names
+    unchanged = World(f"sqlite:///{shutil.copy(path, directory / 'unchanged.db')}")
+    yield Furnished(path, names, unchanged)
+    unchanged.close()
 
 
 def _furnish(world: World) -> dict[str, str]:
@@ -172,25 +192,22 @@ def _furnish(world: World) -> dict[str, str]:
 @pytest.mark.parametrize(("method", "path", "body", "allowed"), MATRIX, ids=_id)
 @pytest.mark.parametrize("token", [name for name in TOKENS if name != "member-b"])
 def test_matrix(
-    furnished: tuple[Path, dict[str, str]],
-    tmp_path: Path,
-    method: str,
-    path: str,
-    body: Any,
-    allowed: set[str],
-    token: str,
+    furnished: Furnished, tmp_path: Path, method: str, path: str, body: Any, allowed: set[str], token: str
 ) -> None:
-    database, names = furnished
-    world = World(f"sqlite:///{shutil.copy(database, tmp_path / 'trunkline.db')}")
+    """Who may write, does so in a copy. All others leave no trace, or they would be seen by those after them."""
+    names = furnished.names
     if isinstance(body, dict):
         body = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
     raw = body if isinstance(body, bytes) else None
-    reply = world.call(method, path.format(**names), body, token, raw)
-    world.close()
-    if token in allowed:
-        assert reply.status in (200, 201), reply.data
-    else:
-        assert reply.refusal[:2] == (403, "forbidden")
+    changes = token in allowed and method != "GET"
+    with furnished.copy(tmp_path / "trunkline.db") if changes else nullcontext(furnished.world) as world:
+        commits = world.commits
+        reply = world.call(method, path.format(**names), body, token, raw)
+        if token in allowed:
+            assert reply.status in (200, 201), reply.data
+        else:
+            assert reply.refusal[:2] == (403, "forbidden")
+            assert world.commits == commits
 
 
 def test_matrix_covers_every_permission() -> None:
