@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import select
+import socket
+import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from urllib.parse import SplitResult, urlsplit
 
-import urllib3
+import h11
+
+_CHUNK = 65536
+_PORTS = {"http": 80, "https": 443}
 
 
 class ClientError(Exception):
@@ -37,29 +47,22 @@ class Answer:
 
 
 class Client:
-    """For as many threads as there are `connections`. Times in seconds."""
+    """For any number of requests at once, all from one event loop. Times in seconds."""
 
     def __init__(
-        self,
-        urls: tuple[str, ...],
-        token: str,
-        *,
-        connections: int = 1,
-        connect_timeout: float = 2.0,
-        read_timeout: float = 10.0,
+        self, urls: tuple[str, ...], token: str, *, connect_timeout: float = 2.0, read_timeout: float = 10.0
     ) -> None:
         self._urls = urls
-        self._connections = connections
-        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
-        self._authorization = {"Authorization": f"Bearer {token}"}
-        self._turning = threading.Lock()
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._authorization = f"Bearer {token}"
         self._index = 0
-        self._pool = self._connect()
+        self._idle: list[_Connection] = []
 
-    def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+    async def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
         """PUTs JSON; the JSON object that is the answer. Raises ClientError, for any other status than 200 too."""
         encoded = json.dumps(body, separators=(",", ":")).encode()
-        answer = self.ask("PUT", path, encoded, "application/json")
+        answer = await self.ask("PUT", path, encoded, "application/json")
         try:
             content = json.loads(answer.body)
         except ValueError:
@@ -68,32 +71,36 @@ class Client:
             raise ClientError(f"{self.url}{path}: {answer.status} {_reason(content)}", answer.status)
         return content
 
-    def ask(
+    async def ask(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "", most: int | None = None
     ) -> Answer:
         """The answer, whatever its status. `path` is sent as it is. Raises ClientError without one, and when it is
         longer than `most` bytes.
         """
-        url, pool = self.url, self._pool
-        headers = {**self._authorization, **({"Content-Type": content_type} if content_type else {})}
+        url = self.url
+        parts = urlsplit(url)
+        headers = [("Host", parts.netloc), ("Authorization", self._authorization)]
+        if content_type:
+            headers.append(("Content-Type", content_type))
+        if body is not None:
+            headers.append(("Content-Length", str(len(body))))
+        request = h11.Request(method=method, target=parts.path + path, headers=headers)
+        connection: _Connection | None = self._kept() or await self._connect(parts)
+        assert connection is not None
         try:
-            prefix = urllib3.util.parse_url(url).path or ""
-            answer = pool.request(
-                method, prefix + path, headers=headers, body=body, redirect=False, preload_content=most is None
-            )
-            content = answer.data if most is None else answer.read(most + 1)
-            if most is not None:
-                if len(content) > most:
-                    answer.close()
-                    raise ClientError(f"{url}{path}: more than {most} bytes", answer.status)
-                answer.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
-            raise ClientError(f"{url}: {error}", slow=slow) from error
-        said = answer.headers
-        wait = said.get("Retry-After", "")
-        retry_after = int(wait) if wait.isascii() and wait.isdigit() else None
-        return Answer(answer.status, said.get("Content-Type", ""), content, retry_after)
+            async with asyncio.timeout(self._read_timeout):
+                answer = await connection.exchange(request, body or b"", most)
+            if url == self.url and connection.is_kept:
+                self._idle.append(connection)
+                connection = None
+        except TimeoutError:
+            raise ClientError(f"{url}: no answer within {self._read_timeout:g} s", slow=True) from None
+        except (OSError, h11.ProtocolError) as error:
+            raise ClientError(f"{url}: {error}") from error
+        finally:
+            if connection is not None:
+                connection.close()
+        return answer
 
     @property
     def url(self) -> str:
@@ -102,22 +109,125 @@ class Client:
 
     def next_url(self, failed: str | None = None) -> None:
         """Turns to the next controller, on new connections; not if `failed` is no longer the one that is asked."""
-        with self._turning:
-            if failed is not None and failed != self.url:
-                return
+        if failed is None or failed == self.url:
             self.close()
             self._index = (self._index + 1) % len(self._urls)
-            self._pool = self._connect()
 
     def close(self) -> None:
-        self._pool.close()
+        """All connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
 
-    def _connect(self) -> urllib3.HTTPConnectionPool:
-        return urllib3.connection_from_url(
-            self.url, maxsize=self._connections, block=True, retries=False, timeout=self._timeout
-        )
+    def _kept(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_silent():
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, url: SplitResult) -> _Connection:
+        """Raises ClientError."""
+        assert url.hostname is not None, "AgentConfig has no other"
+        there = url.hostname, url.port or _PORTS[url.scheme]
+        try:
+            connected = await _in_thread(partial(socket.create_connection, there, self._connect_timeout))
+            connected.setblocking(False)
+            tls = ssl.create_default_context() if url.scheme == "https" else None
+            name = url.hostname if tls else None
+            async with asyncio.timeout(self._connect_timeout):
+                return _Connection(*await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=name))
+        except OSError as error:
+            raise ClientError(f"{url.geturl()}: {error or 'no connection in time'}") from error
+
+
+class _Connection:
+    """One request after the other, in HTTP/1.1 (RFC 9112)."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._state = h11.Connection(h11.CLIENT)
+        self._arrivals = select.poll()
+        self._arrivals.register(writer.get_extra_info("socket"), select.POLLIN)
+
+    async def exchange(self, request: h11.Request, body: bytes, most: int | None) -> Answer:
+        """Raises ClientError for a body of more than `most` bytes, OSError and h11.ProtocolError."""
+        events = (request, h11.Data(data=body), h11.EndOfMessage()) if body else (request, h11.EndOfMessage())
+        self._writer.write(b"".join(self._state.send(event) or b"" for event in events))
+        await self._writer.drain()
+        response: h11.Response | None = None
+        content = bytearray()
+        while True:
+            event = self._state.next_event()
+            if event is h11.NEED_DATA:
+                self._state.receive_data(await self._reader.read(_CHUNK))
+            elif isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data) and response is not None:
+                content += event.data
+                if most is not None and len(content) > most:
+                    raise ClientError(f"{request.target.decode()}: more than {most} bytes", response.status_code)
+            elif isinstance(event, h11.EndOfMessage) and response is not None:
+                return _answer(response, bytes(content))
+            elif not isinstance(event, h11.InformationalResponse):
+                raise ConnectionError(f"{event} is no answer")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there may be another request, after an answer."""
+        if self._state.our_state is h11.DONE and self._state.their_state is h11.DONE:
+            self._state.start_next_cycle()
+        return self._state.our_state is h11.IDLE
+
+    def is_silent(self) -> bool:
+        """Between two requests a controller says nothing but that it closes the connection. It may have done so while
+        no event loop ran.
+        """
+        return not self._reader.at_eof() and not self._writer.is_closing() and not self._arrivals.poll(0)
+
+    def close(self) -> None:
+        """At once."""
+        self._writer.transport.abort()
+
+
+def _answer(response: h11.Response, body: bytes) -> Answer:
+    said = dict(response.headers)
+    wait = said.get(b"retry-after", b"").decode("latin-1")
+    retry_after = int(wait) if wait.isascii() and wait.isdigit() else None
+    return Answer(response.status_code, said.get(b"content-type", b"").decode("latin-1"), body, retry_after)
 
 
 def _reason(content: object) -> str:
     error = content.get("error") if isinstance(content, dict) else None
     return str(error.get("message", error)) if isinstance(error, dict) else "without a reason"
+
+
+async def _in_thread(call: Callable[[], socket.socket]) -> socket.socket:
+    """A name may take long to be found. In a thread that the process does not wait for when it ends, as it would for
+    those of an executor.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[socket.socket] = loop.create_future()
+
+    def connected(made: socket.socket) -> None:
+        if done.done():  # nobody waits for it any more
+            made.close()
+        else:
+            done.set_result(made)
+
+    def failed(error: Exception) -> None:
+        if not done.done():
+            done.set_exception(error)
+
+    def work() -> None:
+        settle: Callable[[], None]
+        try:
+            settle = partial(connected, call())
+        except Exception as error:
+            settle = partial(failed, error)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=work, name="connecting", daemon=True).start()
+    return await done

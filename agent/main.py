@@ -37,8 +37,7 @@ def _set_up_logging(config: AgentConfig) -> None:
         else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     logging.basicConfig(level=config.log_level, handlers=[handler])
-    for noisy in ("ovsdbapp", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they have to say comes as an exception
+    logging.getLogger("ovsdbapp").setLevel(logging.CRITICAL)  # what it has to say comes as an exception
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

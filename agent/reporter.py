@@ -5,6 +5,7 @@ Level-triggered: every report is the whole truth of the node. What changes while
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import threading
@@ -69,10 +70,15 @@ class Reporter:
                 self._wakeup.notify()
 
     def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            self._report(runner)
+            self._client.close()
+
+    def _report(self, runner: asyncio.Runner) -> None:
         due = 0.0
         while (truth := self._next(due)) is not None:
             try:
-                self._send(truth)
+                runner.run(self._send(truth))
             except Exception as error:  # a fault in here must not make the node fall silent for good
                 delay = self._failed(error)
                 with self._wakeup:
@@ -81,7 +87,6 @@ class Reporter:
             else:
                 self._succeeded()
                 due = time.monotonic() + self._heartbeat
-        self._client.close()
 
     def _next(self, due: float) -> _Truth | None:
         """What to send, as soon as it differs from what was sent or at `due` (monotonic seconds); None: the end."""
@@ -96,22 +101,22 @@ class Reporter:
                     return self._truth
             return None
 
-    def _send(self, truth: _Truth) -> None:
+    async def _send(self, truth: _Truth) -> None:
         try:
-            self._send_once(truth)
+            await self._send_once(truth)
         except ClientError as error:
             if error.status not in _REGISTER_AGAIN:
                 raise
             self._registered = None
-            self._send_once(truth)
+            await self._send_once(truth)
 
-    def _send_once(self, truth: _Truth) -> None:
+    async def _send_once(self, truth: _Truth) -> None:
         if self._registered != truth.node:
-            self._client.put(self._path, truth.node.body())
+            await self._client.put(self._path, truth.node.body())
             self._registered = truth.node
             self._serial = 0
         self._serial += 1
-        answer = self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
+        answer = await self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
         self._reported = truth.interfaces
         problems = answer.get("problems")
         self._log_problems(frozenset(map(str, problems)) if isinstance(problems, list) else frozenset())

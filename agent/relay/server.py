@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
 
 from agent.client import Client
@@ -77,8 +77,10 @@ def _room() -> int:
 
 def _without_mapping(address: str) -> IPv4Address | IPv6Address:
     """A socket for both families shows an address of IPv4 within ::ffff:0:0/96 (RFC 4291, 2.5.5.2)."""
-    shown = ip_address(address)
-    return (shown.ipv4_mapped or shown) if isinstance(shown, IPv6Address) else shown
+    if ":" not in address:
+        return IPv4Address(address)
+    shown = IPv6Address(address)
+    return shown.ipv4_mapped or shown
 
 
 class Relay:
@@ -88,13 +90,7 @@ class Relay:
         """`client` is for both services, in place of one for each."""
         self._clients = {
             service: client
-            or Client(
-                config.api_urls,
-                config.api_token,
-                connections=asked.requests,
-                connect_timeout=_CONNECT_S,
-                read_timeout=asked.read_s,
-            )
+            or Client(config.api_urls, config.api_token, connect_timeout=_CONNECT_S, read_timeout=asked.read_s)
             for service, asked in _ASKED.items()
         }
         self._node_path = f"/v1/nodes/{quote(config.node, safe='')}"
@@ -121,6 +117,8 @@ class Relay:
         """Takes over sockets that listen, in place of those before; connections that are open stay."""
         for each in sockets.values():
             each.setblocking(False)
+            # inherited by every connection: an answer must not wait for the VM's delayed ACK
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._loop.call_soon_threadsafe(self._listen, dict(sockets))
 
     def _run(self) -> None:
@@ -143,6 +141,7 @@ class Relay:
             self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
             for upstream in upstreams.values():
                 upstream.close()
+            self._loop.run_until_complete(asyncio.sleep(0))  # what was closed now ends
             self._loop.close()
 
     def _listen(self, sockets: dict[Service, socket.socket]) -> None:
@@ -183,10 +182,9 @@ class Relay:
         return self._arrivals.take(port_key, 0.0) is not None and self._admission.enter(port_key)
 
     async def _serve(self, service: Service, accepted: socket.socket, port_key: int) -> None:
-        stream: Stream | None = None
+        accepted.setblocking(False)
+        stream = Stream(accepted)
         try:
-            accepted.setblocking(False)
-            stream = await Stream.over(accepted)
             async with asyncio.timeout(_LONGEST_S):
                 await self._services[service](stream, port_key)
         except (TimeoutError, OSError):
@@ -195,7 +193,4 @@ class Relay:
             LOG.exception("port %s: %s failed", port_key, service.name)
         finally:
             self._admission.leave(port_key)
-            if stream is None:
-                accepted.close()
-            else:
-                stream.close()
+            stream.close()

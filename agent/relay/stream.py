@@ -12,39 +12,47 @@ _LAST_WORD_S = 1.0
 
 
 class Stream:
-    """Of an accepted connection; all times in seconds. Raises TimeoutError when the other end is too slow."""
+    """Of an accepted connection; all times in seconds. What has not been asked for stays in the kernel. Raises
+    TimeoutError when the other end is too slow.
+    """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        writer.transport.set_write_buffer_limits(0)  # drain() then waits until all has gone
-
-    @staticmethod
-    async def over(accepted: socket.socket) -> Stream:
-        return Stream(*await asyncio.open_connection(sock=accepted, limit=_CHUNK))
+    def __init__(self, accepted: socket.socket) -> None:
+        """`accepted` does not block; it is closed with the stream."""
+        self._socket = accepted
+        self._loop = asyncio.get_running_loop()
+        self._ahead = b""  # read, and not asked for yet
 
     async def read(self) -> bytes:
         """What there is; nothing at the end."""
-        return await self._reader.read(_CHUNK)
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
+        return await self._loop.sock_recv(self._socket, _CHUNK)
 
     async def read_exactly(self, size: int) -> bytes:
         """Raises asyncio.IncompleteReadError."""
-        return await self._reader.readexactly(size)
+        while len(self._ahead) < size:
+            more = await self._loop.sock_recv(self._socket, _CHUNK)
+            if not more:
+                raise asyncio.IncompleteReadError(self._ahead, size)
+            self._ahead += more
+        asked, self._ahead = self._ahead[:size], self._ahead[size:]
+        return asked
 
     async def write(self, data: bytes, deadline: float) -> None:
-        self._writer.write(data)
+        """Until the kernel has all of it."""
         async with asyncio.timeout(deadline):
-            await self._writer.drain()
+            await self._loop.sock_sendall(self._socket, data)
 
     async def finish(self) -> None:
         """Says that nothing more comes, and lets the other end read what was said: data unread would reset it."""
         with suppress(TimeoutError, OSError):
-            self._writer.write_eof()
+            self._socket.shutdown(socket.SHUT_WR)
             unread = 0
             async with asyncio.timeout(_LAST_WORD_S):
                 while unread < _MOST_UNREAD and (more := await self.read()):
                     unread += len(more)
 
     def close(self) -> None:
-        """At once, whatever has not been sent."""
-        self._writer.transport.abort()
+        """At once."""
+        self._socket.close()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Protocol
 
@@ -32,7 +30,7 @@ class Asked(Protocol):
     @property
     def url(self) -> str: ...
 
-    def ask(
+    async def ask(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "", most: int | None = None
     ) -> Answer: ...
 
@@ -78,8 +76,7 @@ class Upstream:
         try:
             async with asyncio.timeout(_LONGEST_QUEUE_S) as queued, self._slot(port_key):
                 queued.reschedule(None)
-                call = (method, path, body, content_type, again)
-                answer = await _in_thread(lambda: self._call(*call))
+                answer = await self._call(method, path, body, content_type, again)
         except TimeoutError:
             raise Away from None
         except ClientError as error:
@@ -94,10 +91,10 @@ class Upstream:
             self._complaint = ""
         return answer
 
-    def _call(self, method: str, path: str, body: bytes | None, content_type: str, again: bool) -> Answer:
+    async def _call(self, method: str, path: str, body: bytes | None, content_type: str, again: bool) -> Answer:
         url = self._client.url
         try:
-            return self._client.ask(method, path, body, content_type, _MOST_BYTES)
+            return await self._client.ask(method, path, body, content_type, _MOST_BYTES)
         except ClientError as error:
             if error.status:
                 raise
@@ -105,7 +102,7 @@ class Upstream:
             self._client.next_url(url)
             if error.slow or not again:
                 raise
-            return self._client.ask(method, path, body, content_type, _MOST_BYTES)
+            return await self._client.ask(method, path, body, content_type, _MOST_BYTES)
 
     def _failed(self, complaint: str, *, for_all: bool = True) -> None:
         if for_all:
@@ -128,25 +125,3 @@ class Upstream:
                 del self._of_port[port_key]
             else:
                 self._of_port[port_key] = (of_port, users - 1)
-
-
-async def _in_thread(call: Callable[[], Answer]) -> Answer:
-    """In one that the process does not wait for when it ends, as it would for those of an executor."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Answer] = loop.create_future()
-
-    def end(settle: Callable[[], None]) -> None:
-        if not done.done():
-            settle()
-
-    def work() -> None:
-        settle: Callable[[], None]
-        try:
-            settle = partial(done.set_result, call())
-        except Exception as error:
-            settle = partial(done.set_exception, error)
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(end, settle)
-
-    threading.Thread(target=work, name="relay request", daemon=True).start()
-    return await done

@@ -44,7 +44,7 @@ def run(upstream: FakeUpstream, client: Callable[[socket.socket], Awaitable[None
         near, far = socket.socketpair()
         for each in (near, far):
             each.setblocking(False)
-        stream = await Stream.over(near)
+        stream = Stream(near)
         serving = asyncio.create_task(Dns(upstream, Rate(0, 1)).serve(stream, 7))  # type: ignore[arg-type]
         serving.add_done_callback(lambda _: stream.close())
         with far:

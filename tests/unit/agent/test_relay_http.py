@@ -48,7 +48,7 @@ def run(upstream: FakeUpstream, client: Callable[[socket.socket], Awaitable[None
         near, far = socket.socketpair()
         for each in (near, far):
             each.setblocking(False)
-        stream = await Stream.over(near)
+        stream = Stream(near)
 
         async def serve() -> None:
             try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -33,6 +32,7 @@ class FakeClient:
     """Answers by `say`, which may raise."""
 
     say: Callable[[str], Answer]
+    wait: Callable[[str], Awaitable[object]] | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     turns: int = 0
 
@@ -40,10 +40,12 @@ class FakeClient:
     def url(self) -> str:
         return f"http://controller{self.turns}"
 
-    def ask(
+    async def ask(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "", most: int | None = None
     ) -> Answer:
         self.asked.append((self.url, method, path))
+        if self.wait is not None:
+            await self.wait(path)
         return self.say(path)
 
     def next_url(self, failed: str | None = None) -> None:
@@ -155,16 +157,15 @@ def test_a_token_that_is_not_known_is_not_the_vms_business() -> None:
 
 def test_one_port_that_asks_a_lot_does_not_keep_others_waiting() -> None:
     """Of its many requests two are under way, and the others' go first."""
-    let_go, under_way = threading.Event(), threading.Semaphore(0)
-
-    def slow(path: str) -> Answer:
-        under_way.release()
-        if "/metadata/1/" in path:
-            assert let_go.wait(10)
-        return FINE
 
     async def scenario() -> None:
-        client = FakeClient(slow)
+        let_go = asyncio.Event()
+
+        async def slow(path: str) -> None:
+            if "/metadata/1/" in path:
+                await let_go.wait()
+
+        client = FakeClient(lambda path: FINE, slow)
         upstream = Upstream(client, "")
         greedy = [asyncio.create_task(upstream.metadata(1, "GET", "x", None, "")) for _ in range(80)]
         await asyncio.sleep(0)

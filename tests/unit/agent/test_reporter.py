@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -25,7 +26,7 @@ class FakeClient:
     def __init__(self) -> None:
         self.problems: Any = []
 
-    def put(self, path: str, body: object) -> dict[str, object]:
+    async def put(self, path: str, body: object) -> dict[str, object]:
         return {"serial": 1, "ports": {}, "problems": self.problems}
 
 
@@ -36,7 +37,7 @@ def test_a_problem_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) 
     def logged(*problems: str) -> list[tuple[str, str]]:
         client.problems = list(problems)
         caplog.clear()
-        reporter._send(TRUTH)
+        asyncio.run(reporter._send(TRUTH))
         return [(record.levelname, record.getMessage()) for record in caplog.records]
 
     caplog.set_level(logging.INFO)
@@ -47,5 +48,5 @@ def test_a_problem_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) 
         ("INFO", "no longer: no SNAT on network 'a'"),
     ]
     client.problems = None  # an older controller
-    reporter._send(TRUTH)
+    asyncio.run(reporter._send(TRUTH))
     assert reporter._problems == frozenset()
