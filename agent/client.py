@@ -56,6 +56,8 @@ class Client:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._authorization = f"Bearer {token}"
+        # reading all authorities takes long
+        self._tls = ssl.create_default_context() if any(url.startswith("https:") for url in urls) else None
         self._index = 0
         self._idle: list[_Connection] = []
 
@@ -133,8 +135,7 @@ class Client:
         try:
             connected = await _in_thread(partial(socket.create_connection, there, self._connect_timeout))
             connected.setblocking(False)
-            tls = ssl.create_default_context() if url.scheme == "https" else None
-            name = url.hostname if tls else None
+            tls, name = (self._tls, url.hostname) if url.scheme == "https" else (None, None)
             async with asyncio.timeout(self._connect_timeout):
                 return _Connection(*await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=name))
         except OSError as error:
