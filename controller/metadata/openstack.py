@@ -72,8 +72,14 @@ _FILES: Final[tuple[tuple[str, str, Callable[[Machine, int], Document | None]], 
 )
 
 
-def files(machine: Machine, version: str) -> dict[str, Document]:
-    """What a version has of a machine, in the order of its list. `version` is one of VERSIONS."""
+def file(machine: Machine, version: str, name: str) -> Document | None:
+    """One of a version's files. `version` is one of VERSIONS."""
     at = VERSIONS.index(version)
-    found = {name: make(machine, at) for name, since, make in _FILES if VERSIONS.index(since) <= at}
-    return {name: document for name, document in found.items() if document is not None}
+    return next(
+        (make(machine, at) for known, since, make in _FILES if known == name and VERSIONS.index(since) <= at), None
+    )
+
+
+def names(machine: Machine, version: str) -> tuple[str, ...]:
+    """Of the files that a version has of a machine, in the order of its list. `version` is one of VERSIONS."""
+    return tuple(name for name, _, _ in _FILES if file(machine, version, name) is not None)

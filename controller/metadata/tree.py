@@ -49,7 +49,6 @@ def _openstack(machine: Machine, parts: tuple[str, ...]) -> Document | None:
     version = openstack.VERSIONS[-1] if parts[0] == LATEST else parts[0]
     if version not in openstack.VERSIONS:
         return None
-    files = openstack.files(machine, version)
     if len(parts) == 1:
-        return lines(tuple(files))
-    return files.get(parts[1]) if len(parts) == 2 else None
+        return lines(openstack.names(machine, version))
+    return openstack.file(machine, version, parts[1]) if len(parts) == 2 else None
