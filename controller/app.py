@@ -31,6 +31,7 @@ from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
 from controller.api.services import Services
+from controller.api.token_keeper import LOOK_PERIOD, USED_PERIOD, TokenKeeper
 from controller.arrivals import Arrivals
 from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
@@ -67,8 +68,6 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         settings = config.read()
         config.apply_to_ryu(settings)
         logs.configure(settings.log_format, settings.log_level)
-        if not settings.credentials:
-            structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         self.counters = Counters()
         self.store = Store(
             settings.database_url,
@@ -133,6 +132,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         registry.register(self._mutes)
         registry.register(DnsCollector(lambda: name_server.counts, forwarder))
         registry.register(PortCollector(port_counters, self.keeper.snapshot, self.sessions.nodes))
+        self._tokens = TokenKeeper(self.store, settings.credentials)
+        if not self._tokens:
+            structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         services = Services(
             store=self.store,
             snapshot=self.keeper.snapshot,
@@ -142,6 +144,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             node_state=self._node_state,
             config=settings,
             metadata=MetadataService(self.store, self.keeper.snapshot, settings.metadata, registry),
+            tokens=self._tokens,
             registry=registry,
             datapaths=self.sessions.connections,
             port_counters=port_counters.of_port,
@@ -155,7 +158,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             self.counters.events,
         )
         compat.serve_connections(self._connections)
-        self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
+        self._api = ApiServer(
+            make_app(services), settings.api_listen, settings.api_port, settings.connections_per_address
+        )
         transfer = settings.zone_transfer
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
 
@@ -199,6 +204,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
             eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
+            eventlet.spawn(every, LOOK_PERIOD, self._tokens.look, self.counters),
+            eventlet.spawn(every, USED_PERIOD, self._tokens.write_uses, self.counters),
         ]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)
@@ -228,4 +235,5 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._connections.close_all()
         self._lease_writer.write()
         self.keeper.settle()
+        self._tokens.write_uses()
         self.store.close()

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
-from controller.api.auth import Credential, parse_credentials
+from controller.api.credentials import Credential, parse_credentials
+from controller.api.limits import RequestLimits
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
 from controller.dns import transfer_settings
 from controller.dns.build import DnsSettings
@@ -46,6 +47,22 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "api": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the REST API listens on."),
         cfg.PortOpt("port", default=8080, min=1, help="TCP port the REST API listens on."),
+        cfg.IntOpt(
+            "rate",
+            default=200,
+            min=0,
+            help="Requests a second of one token that are answered; 0: any number. Agents have no limit.",
+        ),
+        cfg.IntOpt("burst", default=1000, min=1, help="Requests of one token at once above that rate."),
+        cfg.IntOpt(
+            "failures",
+            default=30,
+            min=0,
+            help="Wrong tokens a minute of one address, after which it is not heard for a while; 0: any number.",
+        ),
+        cfg.IntOpt(
+            "connections_per_address", default=128, min=1, help="Connections that one address may have at once."
+        ),
     ],
     "openflow": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the switches connect to."),
@@ -57,7 +74,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             default=[],
             secret=True,
             help="ROLE:TOKEN[:SCOPE], once per token. Roles: admin, member (scope: its project), reader, "
-            "agent (scope: its node, or none for any node).",
+            "agent (scope: its node, or none for any node). TOKEN may be sha256= and its hash (trunkline token hash).",
         ),
     ],
     "dhcp": [
@@ -248,6 +265,8 @@ class ControllerConfig:
     database_url: str
     api_listen: str
     api_port: int
+    request_limits: RequestLimits
+    connections_per_address: int
     openflow_listen: str
     openflow_port: int
     credentials: tuple[Credential, ...]
@@ -345,6 +364,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             database_url=_database_url(conf.database.url),
             api_listen=conf.api.listen,
             api_port=conf.api.port,
+            request_limits=RequestLimits(conf.api.rate, conf.api.burst, conf.api.failures),
+            connections_per_address=conf.api.connections_per_address,
             openflow_listen=conf.openflow.listen,
             openflow_port=conf.openflow.port,
             credentials=_credentials(conf.auth.token),

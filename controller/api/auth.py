@@ -1,17 +1,16 @@
-"""Who asks, and whether they may: bearer tokens (RFC 6750), roles, and one table of permissions.
+"""Who asks, and whether they may: roles, and one table of permissions. Which token is whose is in `credentials`.
 
 What is not in `PERMISSIONS` is refused. A role's permission says nothing about a single object: that a member sees and
-changes only what is of its project is decided by `Identity.owns` and `Identity.sees_network`.
-"""
+changes only what is of its project is decided by `Identity.owns` and `Identity.sees_network`. A token may be narrowed
+to some of what its role may (`SCOPES`); nothing makes it more."""
 
 from __future__ import annotations
 
-import hmac
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.store.actors import Actor, Origin
 from controller.store.specs import NetworkSpec
 
 
@@ -50,6 +49,8 @@ class Resource(StrEnum):
     PROVIDER_RULE = "provider_rule"
     DNS_ZONE = "dns_zone"
     DNS_RECORD = "dns_record"
+    TOKEN = "token"
+    AUDIT = "audit"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -150,11 +151,56 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.DNS_RECORD, Verb.CREATE): _WRITERS,
     (Resource.DNS_RECORD, Verb.UPDATE): _WRITERS,
     (Resource.DNS_RECORD, Verb.DELETE): _WRITERS,
+    (Resource.TOKEN, Verb.LIST): _ADMINS,
+    (Resource.TOKEN, Verb.SHOW): _ADMINS,
+    (Resource.TOKEN, Verb.CREATE): _ADMINS,
+    (Resource.TOKEN, Verb.UPDATE): _ADMINS,
+    (Resource.TOKEN, Verb.DELETE): _ADMINS,
+    (Resource.AUDIT, Verb.LIST): _OPERATORS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,
 }
+
+# What a token may be narrowed to, as NAME:read or NAME:write. Each resource is in one of them or in `_ALWAYS`.
+SCOPES: Mapping[str, frozenset[Resource]] = {
+    "networks": frozenset({Resource.NETWORK, Resource.NETWORK_PROJECT, Resource.PROJECT}),
+    "addresses": frozenset(
+        {Resource.ADDRESS, Resource.ADDRESS_HOLD, Resource.ADDRESS_HISTORY, Resource.ADDRESS_PLAN, Resource.LEASE}
+    ),
+    "ports": frozenset({Resource.PORT, Resource.PORT_BINDING}),
+    "metadata": frozenset({Resource.PORT_METADATA, Resource.MACHINE_METADATA}),
+    "floating-ips": frozenset({Resource.FLOATING_IP, Resource.PORT_FORWARDING}),
+    "floating-ip-pools": frozenset({Resource.FLOATING_IP_POOL}),
+    "security-groups": frozenset({Resource.SECURITY_GROUP, Resource.SECURITY_GROUP_RULE}),
+    "rules": frozenset({Resource.DEFAULT_RULE, Resource.PROVIDER_RULE}),
+    "dns": frozenset({Resource.DNS_ZONE, Resource.DNS_RECORD}),
+    "quotas": frozenset({Resource.QUOTA}),
+    "nodes": frozenset({Resource.NODE, Resource.INTERFACES, Resource.DNS}),
+    "audit": frozenset({Resource.AUDIT}),
+    "metrics": frozenset({Resource.METRICS, Resource.STATS}),
+}
+ALL_SCOPES = "all"
+_ALWAYS = frozenset({Resource.INDEX, Resource.REVISION, Resource.HEALTH})
+# A narrowed token must not make a wider one: it has nothing to do with tokens.
+_NEVER = frozenset({Resource.TOKEN})
+_READS = frozenset({Verb.LIST, Verb.SHOW})
+
+
+def allowed_by(scopes: Collection[str]) -> frozenset[tuple[Resource, Verb]]:
+    """What a token with these scopes may, if its role may. Raises ValueError for one that there is not."""
+    allowed = {(resource, verb) for resource in _ALWAYS for verb in Verb}
+    for scope in scopes:
+        name, _, access = scope.partition(":")
+        resources = frozenset(Resource) - _NEVER if name == ALL_SCOPES else SCOPES.get(name)
+        if resources is None or access not in ("read", "write"):
+            raise ValueError(
+                f"{scope[:64]}: no such scope (NAME:read or NAME:write of {ALL_SCOPES}, {', '.join(SCOPES)})"
+            )
+        allowed |= {(resource, verb) for resource in resources for verb in (Verb if access == "write" else _READS)}
+    return frozenset(allowed)
+
 
 # Fields only an administrator may send, even with their default value: a member who could pick a VLAN id, the
 # untagged side of a physical network (kind flat) or the world as its audience would reach what is not its own, and who
@@ -185,17 +231,27 @@ ADMIN_DNS_ZONE_FIELDS = frozenset({"scope", "project_id"})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`scope` is the project of a member, the node of an agent (None: any node), and None for the other roles."""
+    """`scope` is the project of a member, the node of an agent (None: any node), and None for the other roles.
+    `allowed`: what its token is narrowed to (see `allowed_by`), None if it is not. `origin`: how the request came.
+    """
 
     role: Role
     scope: str | None = None
+    allowed: frozenset[tuple[Resource, Verb]] | None = None
+    origin: Origin = Origin()
 
     @property
-    def actor(self) -> str:
-        """The name in the journal's column of that name."""
+    def name(self) -> str:
         return self.role.value if self.scope is None else f"{self.role.value}:{self.scope}"
 
+    @property
+    def actor(self) -> Actor:
+        """For the journal."""
+        return Actor(self.name, self.origin)
+
     def may(self, resource: Resource, verb: Verb) -> bool:
+        if self.allowed is not None and (resource, verb) not in self.allowed:
+            return False
         return self.role in PERMISSIONS.get((resource, verb), frozenset())
 
     @property
@@ -228,69 +284,3 @@ class Identity:
 
     def speaks_for(self, node: str) -> bool:
         return self.role is Role.AGENT and self.scope in (None, node)
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    token: str
-    identity: Identity
-
-    def __repr__(self) -> str:  # the secret must not get into a log by way of a dataclass
-        return f"Credential({self.identity})"
-
-
-# RFC 6750 section 2.1 (b64token)
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{4,255}=*")
-_SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,254}")
-
-
-def parse_credential(text: str) -> Credential:
-    """Reads `ROLE:TOKEN[:SCOPE]`. Raises ValueError, with a message that does not hold the token."""
-    role_name, _, rest = text.strip().partition(":")
-    token, separator, scope = rest.partition(":")
-    try:
-        role = Role(role_name)
-    except ValueError:
-        raise ValueError(f"the role must be one of {', '.join(Role)} (format ROLE:TOKEN[:SCOPE])") from None
-    if not _TOKEN.fullmatch(token):
-        raise ValueError("the token must be 4 to 255 letters, digits or ._~+/- characters")
-    if separator and not _SCOPE.fullmatch(scope):
-        raise ValueError("the scope must be letters, digits or ._@- characters")
-    if role is Role.MEMBER and not scope:
-        raise ValueError("a member needs its project: member:TOKEN:PROJECT")
-    if role in _OPERATORS and scope:
-        raise ValueError(f"role {role} has no scope")
-    return Credential(token, Identity(role, scope or None))
-
-
-def parse_credentials(texts: Iterable[str]) -> tuple[Credential, ...]:
-    """Raises ValueError naming the position of the bad token, from 1."""
-    credentials: list[Credential] = []
-    for position, text in enumerate(texts, start=1):
-        try:
-            credential = parse_credential(text)
-        except ValueError as error:
-            raise ValueError(f"token number {position}: {error}") from None
-        if any(credential.token == other.token for other in credentials):
-            raise ValueError(f"token number {position}: the same token is configured twice")
-        credentials.append(credential)
-    return tuple(credentials)
-
-
-class Authenticator:
-    """Finds the identity of a token."""
-
-    def __init__(self, credentials: Iterable[Credential]) -> None:
-        self._known = tuple((credential.token.encode(), credential.identity) for credential in credentials)
-
-    def identify(self, authorization: str | None) -> Identity | None:
-        """The identity behind an `Authorization` header, or None. Looks at every token so that time tells nothing."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        offered = token.strip().encode("utf-8", "replace")
-        found = None
-        for known, identity in self._known:
-            if hmac.compare_digest(known, offered):
-                found = identity
-        return found

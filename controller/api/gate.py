@@ -1,14 +1,16 @@
 """The one place every request goes through: identify, find the route, permit, bound, call, answer, count, log.
 
 `make_app` mounts the resources in Ryu's WSGI and puts the gate before it. Order of refusals: 400 (a path that is no
-text), 401, 404, 405, 403, 411, 413, and then what the handler says. Nothing is parsed before the caller is known.
-"""
+text), 401, 429, 404, 405, 403, 408, 411, 413, and then what the handler says. Nothing is parsed before the caller is
+known."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -40,8 +42,10 @@ from controller.api import (
     security_group_rules,
     security_groups,
     stats,
+    tokens,
 )
-from controller.api.auth import Authenticator, Identity, Resource
+from controller.api.auth import Identity, Resource
+from controller.api.credentials import Credential
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import (
     Answer,
@@ -54,10 +58,13 @@ from controller.api.http import (
     check_size,
     parse_query,
 )
+from controller.api.limits import Limiter
 from controller.api.services import Services
+from controller.store.actors import Origin
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _READS = frozenset({"GET", "HEAD"})
+_REFUSED = frozenset({401, 403, 429})
 _QUESTIONS = frozenset({Resource.DNS.value})  # asked by VMs, as often as they like
 _PENDING = "trunkline.pending"
 
@@ -80,20 +87,21 @@ class Gate:
         self._router = Router(routes)
         self._inner = inner
         self._counter = counter
-        self._authenticator = Authenticator(services.config.credentials)
+        self._limiter = Limiter(services.config.request_limits, time.monotonic)
         self._log = structlog.get_logger("controller.api")
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         began = time.monotonic()
-        trace = _Trace(secrets.token_hex(8), environ.get("REQUEST_METHOD", ""))
+        trace = _Trace(secrets.token_hex(8), environ.get("REQUEST_METHOD", ""), environ.get("REMOTE_ADDR", ""))
 
         def respond(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
             trace.status = int(status[:3])
             start_response(status, [*headers, ("X-Request-Id", trace.request_id)])
 
         try:
-            environ[_PENDING] = self._admit(environ, trace)
-            body: Iterable[bytes] = self._inner(environ, respond)
+            _, endpoint, _ = environ[_PENDING] = self._admit(environ, trace)
+            with nullcontext() if endpoint.waits else self._limiter.turn(trace.credential):
+                body: Iterable[bytes] = self._inner(environ, respond)
         except Exception as error:
             body = self._refusal(error, trace)(environ, respond)
         self._account(trace, time.monotonic() - began)
@@ -101,15 +109,8 @@ class Gate:
 
     def _admit(self, environ: Mapping[str, Any], trace: _Trace) -> tuple[Services, Endpoint, Request]:
         trace.path = path = _path(environ)
-        trace.identity = identity = self._authenticator.identify(environ.get("HTTP_AUTHORIZATION"))
         found = self._router.find(path)
-        if identity is None and (found is None or not found[0].public):
-            raise ApiError(
-                401,
-                "unauthorized",
-                "a valid token is needed: Authorization: Bearer TOKEN",
-                headers=(("WWW-Authenticate", 'Bearer realm="trunkline"'),),
-            )
+        identity = self._identify(environ, trace, needed=found is None or not found[0].public)
         if found is None:
             raise ApiError(404, "path_unknown", "there is nothing at this path")
         place, params = found
@@ -134,6 +135,31 @@ class Gate:
         )
         return self._services, endpoint, request
 
+    def _identify(self, environ: Mapping[str, Any], trace: _Trace, *, needed: bool) -> Identity | None:
+        """Who asks. Raises ApiError 401 when that must be known and is not, 429 for too many tries or too many
+        requests.
+        """
+        credential = self._services.tokens.identify(environ.get("HTTP_AUTHORIZATION"))
+        if needed and (credential is None or credential.guessable):
+            self._limiter.may_fail(trace.address)
+        if credential is None:
+            if not needed:
+                return None
+            self._limiter.failed(trace.address)
+            raise ApiError(
+                401,
+                "unauthorized",
+                "a valid token is needed: Authorization: Bearer TOKEN",
+                headers=(("WWW-Authenticate", 'Bearer realm="trunkline"'),),
+            )
+        trace.credential = credential
+        if needed:
+            self._limiter.admit(credential)
+        return replace(
+            credential.identity,
+            origin=Origin(credential.identity.origin.token, trace.address or None, trace.request_id),
+        )
+
     def _refusal(self, error: Exception, trace: _Trace) -> Answer:
         refusal = from_exception(error)
         if refusal is None:
@@ -151,7 +177,7 @@ class Gate:
     def _account(self, trace: _Trace, seconds: float) -> None:
         method = trace.method if trace.method in _METHODS else "other"  # labels must not grow with what clients invent
         self._counter.labels(method, trace.resource, str(trace.status)).inc()
-        quiet = trace.method in _READS or trace.resource in _QUESTIONS
+        quiet = (trace.method in _READS or trace.resource in _QUESTIONS) and trace.status not in _REFUSED
         level = self._log.debug if quiet else self._log.info
         level("api_request", status=trace.status, ms=round(seconds * 1000, 1), **trace.fields())
 
@@ -159,19 +185,27 @@ class Gate:
 class _Trace:
     """What is known of a request so far, for its answer, its metric and its log line."""
 
-    __slots__ = ("identity", "method", "path", "request_id", "resource", "status")
+    __slots__ = ("address", "credential", "method", "path", "request_id", "resource", "status")
 
-    def __init__(self, request_id: str, method: str) -> None:
+    def __init__(self, request_id: str, method: str, address: str) -> None:
         self.request_id = request_id
         self.method = method
+        self.address = address
         self.path = ""
         self.resource = "none"
         self.status = 500
-        self.identity: Identity | None = None
+        self.credential: Credential | None = None
 
     def fields(self) -> dict[str, Any]:
-        actor = None if self.identity is None else self.identity.actor
-        return {"request_id": self.request_id, "method": self.method[:16], "path": self.path[:512], "actor": actor}
+        identity = None if self.credential is None else self.credential.identity
+        return {
+            "request_id": self.request_id,
+            "method": self.method[:16],
+            "path": self.path[:512],
+            "actor": None if identity is None else identity.name,
+            "token": None if identity is None else identity.origin.token,
+            "address": self.address,
+        }
 
 
 def _path(environ: Mapping[str, Any]) -> str:
@@ -191,7 +225,12 @@ def _body(environ: Mapping[str, Any], endpoint: Endpoint) -> bytes:
     length = body_length(environ.get("HTTP_TRANSFER_ENCODING"), [given] if given else [])
     if not length:
         return b""
-    body: bytes = environ["wsgi.input"].read(length)
+    try:
+        body: bytes = environ["wsgi.input"].read(length)
+    except TimeoutError:
+        raise ApiError(
+            408, "body_timeout", "the body did not come in time", headers=(("Connection", "close"),)
+        ) from None
     if len(body) < length:
         raise ApiError(400, "body_cut", "the body is shorter than its Content-Length")
     check_size(body, many=endpoint.many)
@@ -224,6 +263,7 @@ def make_app(services: Services) -> Gate:
         *dns_zones.ROUTES,
         *dns_records.ROUTES,
         *revisions.ROUTES,
+        *tokens.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )

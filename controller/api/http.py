@@ -208,11 +208,12 @@ Handler = Callable[[Services, Request], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`many`: its body may be about many objects."""
+    """`many`: its body may be about many objects. `waits`: for something else than the database, for long."""
 
     verb: Verb
     handler: Handler
     many: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

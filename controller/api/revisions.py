@@ -37,4 +37,6 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-ROUTES = (Route("/v1/revisions/{revision}", Resource.REVISION, {"GET": Endpoint(Verb.SHOW, show_revision)}),)
+ROUTES = (
+    Route("/v1/revisions/{revision}", Resource.REVISION, {"GET": Endpoint(Verb.SHOW, show_revision, waits=True)}),
+)

@@ -5,90 +5,35 @@ Ryu's own server listens on every address, sends tracebacks to clients and never
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import eventlet
 import eventlet.wsgi
 import structlog
 
-from controller.api.errors import ApiError
-from controller.api.http import MAX_BODY, body_length
-
-SOCKET_TIMEOUT = 30.0
-KEEPALIVE = 75
-"""Seconds a client may be silent within a request, and between two of them (agents report every 10)."""
+from controller.api.protocol import Connections, HardenedProtocol
 
 MAX_CONNECTIONS = 1024
 MAX_REQUEST_LINE = 8192
-DRAIN = 4 * MAX_BODY
 
 Application = Callable[..., Any]
-
-
-class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
-    """Refuses a body without a length, or a long one, by its headers.
-
-    eventlet would read such a body to its end after the answer, however long that takes.
-    """
-
-    def parse_request(self) -> bool:
-        if not super().parse_request():
-            return False
-        refusal = self._refusal()
-        if refusal is None:
-            return True
-        body = json.dumps(refusal.envelope()).encode()
-        self.send_response(refusal.status)
-        for name, value in (
-            ("Content-Type", "application/json; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ):
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-        self.close_connection = True
-        self._drain()
-        return False
-
-    def _refusal(self) -> ApiError | None:
-        try:
-            body_length(self.headers.get("transfer-encoding"), self.headers.get_all("content-length", ()))
-        except ApiError as refusal:
-            return refusal
-        return None
-
-    def _drain(self) -> None:
-        """Reads some of the body: closing at once would reset the connection before the answer is read."""
-        left = DRAIN
-        self.connection.settimeout(1.0)
-        try:
-            self.connection.shutdown(socket.SHUT_WR)
-            while left > 0 and (chunk := self.connection.recv(min(left, 65536))):
-                left -= len(chunk)
-        except OSError:
-            pass
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name is the base class's)
-        """The gate logs requests; what never reached it is noise from outside."""
-        self.server.log.debug(format % args)
 
 
 class ApiServer:
     """Listens from the moment it is made, serves once started. Raises OSError when the address cannot be had."""
 
-    def __init__(self, application: Application, address: str, port: int) -> None:
-        """`port` 0: any free one; see `port` of the object."""
+    def __init__(self, application: Application, address: str, port: int, per_address: int = 128) -> None:
+        """`port` 0: any free one; see `port` of the object. `per_address`: connections that one client may have."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = eventlet.listen((address, port), family=family, backlog=512)
         # inherited by every connection: an answer must not wait for the client's delayed ACK
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._application = application
+        self._connections = Connections(per_address)
         self._thread: Any = None
 
     @property
@@ -117,9 +62,7 @@ class ApiServer:
             log=logging.getLogger("controller.api.http"),
             log_output=False,
             max_size=MAX_CONNECTIONS,
-            keepalive=KEEPALIVE,
             url_length_limit=MAX_REQUEST_LINE,
-            socket_timeout=SOCKET_TIMEOUT,
             debug=False,
-            protocol=HardenedProtocol,
+            protocol=partial(HardenedProtocol, self._connections),
         )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from controller.api.token_keeper import TokenKeeper
 from controller.config import ControllerConfig
 from controller.dns.tcp import Questions
 from controller.metadata.service import MetadataService
@@ -60,6 +61,7 @@ class Services:
     node_state: Callable[[str], dict[str, Any]]
     config: ControllerConfig
     metadata: MetadataService
+    tokens: TokenKeeper
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     datapaths: Callable[[], Mapping[int, Any]] = _no_datapaths
     port_counters: Callable[[Port], PortCounts | None] = _no_counters

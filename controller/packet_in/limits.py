@@ -1,22 +1,23 @@
-"""Token buckets: how many packet_ins one object may cause."""
+"""Token buckets: how many packet_ins one object may cause, or how many requests one client."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 
 class TokenBuckets:
     """One bucket per key, filled at `rate` per second up to `burst`; at most `capacity` buckets.
 
-    The bucket unused for longest makes room. A bucket that comes back is full, hence keys must come from the
-    snapshot and never from a packet.
-    """
+    The bucket unused for longest makes room. A bucket that comes back is full, hence keys must not be such as one
+    sender can have many of: they come from the snapshot and never from a packet."""
 
     def __init__(self, rate: float, burst: float, capacity: int = 65536) -> None:
         self._rate = rate
         self._burst = burst
         self._capacity = capacity
-        self._buckets: dict[int, tuple[float, float]] = {}
+        self._buckets: dict[Hashable, tuple[float, float]] = {}
 
-    def allow(self, key: int, now: float) -> bool:
+    def allow(self, key: Hashable, now: float) -> bool:
         """Takes a token if there is one. `now` is in seconds of a clock that only goes forward."""
         bucket = self._buckets.pop(key, None)
         if bucket is None:
@@ -28,6 +29,14 @@ class TokenBuckets:
         allowed = tokens >= 1
         self._buckets[key] = (tokens - 1 if allowed else tokens, now)
         return allowed
+
+    def wait(self, key: Hashable, now: float) -> float:
+        """Seconds until there is a token."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return 0.0
+        missing = 1 - bucket[0] - (now - bucket[1]) * self._rate
+        return max(missing, 0.0) / self._rate
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 
+from controller.store.actors import origin_of
 from controller.store.schema import (
     counters,
     dns_records,
@@ -28,6 +29,7 @@ NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
 SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE = "security_group", "provider_rule", "dns_zone"
 # the model does not know these
 FLOATING_IP_POOL, QUOTA, DEFAULT_RULE = "floating_ip_pool", "quota", "default_rule"
+API_TOKEN = "api_token"
 HELD_ADDRESSES = "held_addresses"  # of a network, whose id it has
 MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE)
 CREATE, UPDATE, DELETE = "create", "update", "delete"
@@ -77,15 +79,22 @@ class Transaction:
     _counters: dict[str, int]
     _entries: dict[tuple[str, str], tuple[str, dict[str, Any]]] = field(default_factory=dict)
     _revisions: dict[tuple[str, str], int] = field(default_factory=dict)
+    _old: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     @staticmethod
     def start(connection: Connection, actor: str, now: float) -> Transaction:
         values = {name: value for name, value in connection.execute(_LOCK)}
         return Transaction(connection, actor, now, values[REVISION] + 1, values)
 
-    def record(self, kind: str, object_id: str, action: str, payload: Mapping[str, Any]) -> int:
-        """Note a change and return its revision, for the object's own row."""
+    def record(
+        self, kind: str, object_id: str, action: str, payload: Mapping[str, Any], old: Mapping[str, Any] | None = None
+    ) -> int:
+        """Note a change and return its revision, for the object's own row. `old`: what was there before of what
+        changes, or of what is deleted. Secrets are in neither.
+        """
         key = (kind, object_id)
+        if old:  # of a field that changes twice, what was there first
+            self._old[key] = {**old, **self._old.get(key, {})}
         if key not in self._entries:
             self._entries[key] = (action, dict(payload))
             self._revisions[key] = self.revision + len(self._revisions)
@@ -120,15 +129,21 @@ class Transaction:
         """Write the journal; the revision after this transaction. Call it last."""
         if not self._entries:
             return self.revision - 1
+        origin = origin_of(self.actor)
+        actor = str(self.actor)  # a plain one: databases look at the type
         rows = [
             {
                 "revision": self._revisions[kind, object_id],
                 "kind": kind,
                 "object_id": object_id,
                 "action": action,
-                "actor": self.actor,
+                "actor": actor,
                 "at": self.now,
                 "payload": payload,
+                "old": self._old.get((kind, object_id)),
+                "token": origin.token,
+                "address": origin.address,
+                "request_id": origin.request_id,
             }
             for (kind, object_id), (action, payload) in self._entries.items()
         ]

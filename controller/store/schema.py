@@ -65,6 +65,12 @@ journal = Table(
     Column("actor", NAME, nullable=False),
     Column("at", Double, nullable=False),
     Column("payload", JSON, nullable=False),
+    # what of the payload's fields was there before; NULL: nothing is known of it
+    Column("old", JSON(none_as_null=True)),
+    # of the request, if it was one (`actors.Origin`)
+    Column("token", NAME),
+    Column("address", String(45)),
+    Column("request_id", String(32)),
     Index(None, "kind", "object_id"),
 )
 

@@ -346,9 +346,10 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """`kind` is network, port, node, floating_ip, security_group, provider_rule or what the model does not know:
-    floating_ip_pool, default_rule, quota. `object_id` is the name of a node, the project of a quota. `action` is
-    create, update or delete. A floating IP's payload has `events`: which of allocate, associate, disassociate and
-    release the change was.
+    floating_ip_pool, default_rule, quota, api_token. `object_id` is the name of a node, the project of a quota.
+    `action` is create, update or delete. A floating IP's payload has `events`: which of allocate, associate,
+    disassociate and release the change was. `old`: what was there before of the payload's fields, and all of an object
+    that is deleted, as far as it is known; None: nothing. `token`, `address` and `request_id`: see `actors.Origin`.
     """
 
     revision: int
@@ -358,6 +359,10 @@ class JournalEntry:
     actor: str
     at: float
     payload: Mapping[str, Any]
+    old: Mapping[str, Any] | None = None
+    token: str | None = None
+    address: str | None = None
+    request_id: str | None = None
 
 
 class StoreError(Exception):

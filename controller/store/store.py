@@ -56,12 +56,15 @@ from controller.store.specs import (
     PortSpec,
     Written,
 )
+from controller.store.token_store import TokenStore
 from controller.store.writer import SYSTEM, equal
 from flows.model import Change
 from flows.snapshot import Snapshot
 
 
-class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore, DnsStore):
+class Store(
+    FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore, DnsStore, TokenStore
+):
     def __init__(
         self,
         url: str,

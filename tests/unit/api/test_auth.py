@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from controller.api.auth import PERMISSIONS, Authenticator, Identity, Resource, Role, Verb, parse_credentials
+from controller.api.auth import PERMISSIONS, Identity, Resource, Role, Verb
+from controller.api.credentials import Authenticator, parse_credentials
 from tests.unit.api.world import TOKENS, World, network_body
 
 QUESTION = bytes.fromhex("0001010000010000000000000377656200") + b"\0\1\0\1"

@@ -14,8 +14,10 @@ from urllib.parse import quote, urlsplit
 from prometheus_client import CollectorRegistry
 
 from controller import compat
-from controller.api.auth import parse_credentials
+from controller.api.credentials import parse_credentials
+from controller.api.limits import RequestLimits
 from controller.api.services import Services
+from controller.api.token_keeper import TokenKeeper
 from controller.config import ControllerConfig
 from controller.dns.build import DnsSettings, build
 from controller.dns.tcp import Questions
@@ -73,6 +75,9 @@ class Reply:
 NO_UPSTREAMS = DnsSettings(resolv_conf=Path("/nonexistent"))
 
 
+UNLIMITED = RequestLimits(rate=0, failures=0)
+
+
 class Confirmed:
     """`behind`: the nodes that have not confirmed; `waited`: what `wait` was asked."""
 
@@ -89,7 +94,7 @@ class Confirmed:
 
 
 class World:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, request_limits: RequestLimits = UNLIMITED) -> None:
         self.store = Store(url, vlan_range=(100, 109), on_commit=lambda _: self.follow())
         self.confirmed = Confirmed()
         self.commits = 0
@@ -114,6 +119,8 @@ class World:
                 database_url=url,
                 api_listen="127.0.0.1",
                 api_port=8080,
+                request_limits=request_limits,
+                connections_per_address=128,
                 openflow_listen="127.0.0.1",
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),
@@ -136,6 +143,7 @@ class World:
                 connection_sample=1,
             ),
             metadata=self.metadata,
+            tokens=TokenKeeper(self.store, parse_credentials(CREDENTIALS)),
             registry=registry,
             datapaths=lambda: self.datapaths,
             dns=Questions(build(NO_UPSTREAMS)[0], lambda: self._snapshot, 300, 600),
