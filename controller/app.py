@@ -31,7 +31,7 @@ from controller.api import stats
 from controller.api.gate import make_app
 from controller.api.server import ApiServer
 from controller.api.services import Services
-from controller.api.token_keeper import LOOK_PERIOD, USED_PERIOD, TokenKeeper
+from controller.api.token_keeper import KEPT_DAYS, LOOK_PERIOD, USED_PERIOD, TokenKeeper
 from controller.arrivals import Arrivals
 from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.connection import ConnectionFactory
@@ -124,6 +124,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
         self._history_days = settings.history_days
+        self._audit_days = settings.audit_days
         registry = CollectorRegistry()
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
@@ -217,6 +218,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
 
     def _forget_history(self) -> None:
         background.forget_history(self.store, self._history_days)
+        background.forget_audit(self.store, self._audit_days)
+        self.store.forget_tokens(KEPT_DAYS * background.DAY)
 
     def _release_gateways(self) -> None:
         self.store.release_idle_gateways(self._release_delay)

@@ -57,6 +57,8 @@ class Store(Protocol):
 
     def forget_history(self, older_than_s: float) -> int: ...
 
+    def forget_audit(self, older_than_s: float) -> int: ...
+
     def release_idle_gateways(self, older_than_s: float) -> Written[int]: ...
 
     def record_leases(self, batch: Iterable[LeaseRecord]) -> int: ...
@@ -142,6 +144,15 @@ def forget_history(store: Store, days: int) -> int:
     """
     forgotten = 0
     while days and (some := store.forget_history(days * DAY)):
+        forgotten += some
+        eventlet.sleep(0)
+    return forgotten
+
+
+def forget_audit(store: Store, days: int) -> int:
+    """As `forget_history`, of who has changed what."""
+    forgotten = 0
+    while days and (some := store.forget_audit(days * DAY)):
         forgotten += some
         eventlet.sleep(0)
     return forgotten

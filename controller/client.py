@@ -22,6 +22,9 @@ PAGE = 500
 LONGEST_POLL = 60
 """Seconds that the server holds one GET /v1/revisions/N at most."""
 
+LONGEST_PATIENCE = 30.0
+"""Seconds for which a call is made again while the server says that it has been asked too much."""
+
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 
@@ -87,8 +90,8 @@ class Written:
 class Client:
     """One REST server. `url` without the /v1; `token` may be empty for `health`. Threads may share it.
 
-    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is retried:
-    a write whose answer was lost may have been done.
+    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is
+    retried but what was not done for being too much (429): a write whose answer was lost may have been done.
     """
 
     def __init__(self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT) -> None:
@@ -289,6 +292,39 @@ class Client:
         """All leases of ports that the token may see. Filters: project_id, network_id, port_id, address, state."""
         return self._list("leases", filters)
 
+    # tokens, and who has changed what
+
+    def list_tokens(self, **filters: str | None) -> list[Object]:
+        """Filters: name, role."""
+        return self._list("tokens", filters)
+
+    def get_token(self, token_id: str) -> Object:
+        return self._get("tokens", "token", token_id)
+
+    def create_token(self, fields: Object) -> Written:
+        """Its `secret` is told this once."""
+        return self._write("POST", "tokens", "token", fields)
+
+    def rotate_token(self, token_id: str, grace: int = 0) -> Written:
+        """It becomes another one, whose `secret` is told this once; what it was is good for `grace` seconds more."""
+        return self._write("POST", f"{_path('tokens', token_id)}/rotate", "token", {"grace": grace})
+
+    def revoke_token(self, token_id: str) -> Written:
+        return self._write("DELETE", _path("tokens", token_id), "token")
+
+    def list_audit(self, limit: int | None = None, **filters: str | None) -> list[Object]:
+        """The newest first, `limit` of them at most. Filters: kind, object, actor, since."""
+        query = {name: value for name, value in filters.items() if value is not None}
+        found: list[Object] = []
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            answer = self._call("GET", f"audit?{urlencode({**query, 'limit': str(size)})}")
+            found += _member(answer, "audit", list)
+            if answer.get("marker") is None:
+                break
+            query["marker"] = str(answer["marker"])
+        return found
+
     # quotas
 
     def get_quota(self, project_id: str) -> Object:
@@ -451,17 +487,24 @@ class Client:
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
-        try:
-            answer = self._pool.request(
-                method,
-                f"{self.url}/v1/{path}",
-                body=None if body is None else json.dumps(body).encode(),
-                headers=headers,
-                redirect=False,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
-            )
-        except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise Unreachable(f"{self.url}: {_reason(error)}") from error
+        deadline = time.monotonic() + LONGEST_PATIENCE
+        while True:
+            try:
+                answer = self._pool.request(
+                    method,
+                    f"{self.url}/v1/{path}",
+                    body=None if body is None else json.dumps(body).encode(),
+                    headers=headers,
+                    redirect=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
+                )
+            except (urllib3.exceptions.HTTPError, ValueError) as error:
+                raise Unreachable(f"{self.url}: {_reason(error)}") from error
+            wait = answer.headers.get("Retry-After", "")
+            # nothing was done, so that it can be asked again
+            if answer.status != 429 or not wait.isdigit() or time.monotonic() + int(wait) > deadline:
+                break
+            time.sleep(int(wait))
         if answer.status == 204:
             return {}
         try:

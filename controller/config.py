@@ -35,6 +35,9 @@ from controller.store.quota_specs import Limits
 PROGRAM = "trunkline-controller"
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
+LEAST_AUDIT_DAYS = 7
+"""A controller that is away from its database for longer has to start anew."""
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "database": [
         cfg.StrOpt(
@@ -108,6 +111,15 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             min=0,
             max=36500,
             help="Days for which it is known who had an address, after they had it; 0: for ever.",
+        ),
+    ],
+    "audit": [
+        cfg.IntOpt(
+            "days",
+            default=0,
+            min=0,
+            max=36500,
+            help=f"Days for which it is known who has changed what, {LEAST_AUDIT_DAYS} at least; 0: for ever.",
         ),
     ],
     "packet_in": [
@@ -278,6 +290,7 @@ class ControllerConfig:
     dns: DnsSettings
     gateway_release_delay: int
     history_days: int
+    audit_days: int
     vlan_range: tuple[int, int]
     auto_assign_pool: str | None
     metadata: MetadataSettings
@@ -384,6 +397,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             ),
             gateway_release_delay=conf.gateway.release_delay,
             history_days=conf.addresses.history_days,
+            audit_days=_audit_days(conf.audit.days),
             vlan_range=_vlan_range(conf.vlan.range),
             auto_assign_pool=conf.floating_ips.auto_assign_pool or None,
             metadata=_metadata(conf.metadata),
@@ -449,6 +463,12 @@ def _database_url(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9+]+://.*", text):
         raise ValueError("[database] url must be an SQLAlchemy URL such as sqlite:////var/lib/trunkline/trunkline.db")
     return text
+
+
+def _audit_days(days: int) -> int:
+    if 0 < days < LEAST_AUDIT_DAYS:
+        raise ValueError(f"[audit] days must be 0 or at least {LEAST_AUDIT_DAYS}")
+    return days
 
 
 def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:

@@ -19,6 +19,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 
 from controller.api import (
     addresses,
+    audit,
     bindings,
     dns,
     dns_records,
@@ -264,6 +265,7 @@ def make_app(services: Services) -> Gate:
         *dns_records.ROUTES,
         *revisions.ROUTES,
         *tokens.ROUTES,
+        *audit.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )

@@ -32,11 +32,13 @@ class Store(Protocol):
 
 
 class TokenKeeper:
-    """Raises what the database raises when it is made: a controller starts with all tokens, or not at all."""
+    """Raises what the database raises when it is made: a controller starts with all tokens, or not at all. `clock`:
+    seconds since the epoch, by which they end.
+    """
 
     def __init__(self, store: Store, configured: Iterable[Credential], clock: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._authenticator = Authenticator(configured)
         self._mark: TokenMark | None = None
         self._used: dict[str, float] = {}
@@ -47,7 +49,7 @@ class TokenKeeper:
 
     def identify(self, authorization: str | None) -> Credential | None:
         """The credential behind an `Authorization` header, or None."""
-        now = self._clock()
+        now = self.clock()
         found = self._authenticator.identify(authorization, now)
         if found is not None and found.id is not None:
             self._used[found.id] = now

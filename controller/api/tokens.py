@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter
 
 from controller.api import views
 from controller.api.address_models import moment
@@ -34,14 +33,6 @@ class TokenCreate(RequestModel):
     scopes: Annotated[list[Text], Field(max_length=MAX_SCOPES)] = Field(default_factory=list)
     expires_at: Text | None = None
 
-    @model_validator(mode="after")
-    def _of_its_role(self) -> Self:
-        if (self.project_id is not None) != (self.role is Role.MEMBER):
-            raise ValueError("a member needs its project_id, and no other role has one")
-        if self.node is not None and self.role is not Role.AGENT:
-            raise ValueError("only an agent has a node")
-        return self
-
 
 class TokenRotate(RequestModel):
     """`grace`: seconds for which what it was is still good."""
@@ -55,23 +46,27 @@ TOKEN_ROTATE = TypeAdapter(TokenRotate)
 
 def list_tokens(services: Services, request: Request) -> Answer:
     records = services.store.list_tokens(**request.page("name", "role"))
-    return Answer.json({"tokens": [_view(record) for record in records]})
+    return Answer.json({"tokens": [_view(record, services.tokens.clock()) for record in records]})
 
 
 def show_token(services: Services, request: Request) -> Answer:
     request.filters()
-    return Answer.json({"token": _view(services.store.get_token(request.params["id"]))})
+    return Answer.json({"token": _view(services.store.get_token(request.params["id"]), services.tokens.clock())})
 
 
 def create_token(services: Services, request: Request) -> Answer:
     body = request.parse(TOKEN_CREATE)
+    if (body.project_id is not None) != (body.role is Role.MEMBER):
+        raise invalid("project_id", "a member needs one, and no other role has one")
+    if body.node is not None and body.role is not Role.AGENT:
+        raise invalid("node", "only an agent has one")
     for index, scope in enumerate(body.scopes):
         try:
             allowed_by([scope])
         except ValueError as error:
             raise invalid(f"scopes.{index}", str(error)) from None
     expires_at = None if body.expires_at is None else moment("expires_at", body.expires_at)
-    if expires_at is not None and not 0 < expires_at - time.time() <= MAX_LIFE:
+    if expires_at is not None and not 0 < expires_at - services.tokens.clock() <= MAX_LIFE:
         raise invalid("expires_at", "must be in the future, and at most a hundred years away")
     secret = new_token()
     owner = body.project_id or body.node
@@ -89,15 +84,16 @@ def rotate_token(services: Services, request: Request) -> Answer:
 def revoke_token(services: Services, request: Request) -> Answer:
     written = services.store.revoke_token(request.params["id"], request.caller.actor)
     services.tokens.refresh()
-    return Answer.json({"token": _view(written.value), "revision": written.revision})
+    return Answer.json({"token": _view(written.value, services.tokens.clock()), "revision": written.revision})
 
 
 def _told(services: Services, written: Written[TokenRecord], secret: str, status: int) -> Answer:
     services.tokens.refresh()
-    return Answer.json({"token": _view(written.value) | {"secret": secret}, "revision": written.revision}, status)
+    token = _view(written.value, services.tokens.clock()) | {"secret": secret}
+    return Answer.json({"token": token, "revision": written.revision}, status)
 
 
-def _view(record: TokenRecord) -> Json:
+def _view(record: TokenRecord, now: float) -> Json:
     def at(seconds: float | None) -> str | None:
         return None if seconds is None else views.time_of(seconds)
 
@@ -108,7 +104,7 @@ def _view(record: TokenRecord) -> Json:
         "project_id": record.scope if record.role == Role.MEMBER else None,
         "node": record.scope if record.role == Role.AGENT else None,
         "scopes": list(record.scopes),
-        "state": _state(record, time.time()),
+        "state": _state(record, now),
         "created_at": at(record.created_at),
         "expires_at": at(record.expires_at),
         "previous_until": at(record.previous_until),

@@ -8,6 +8,7 @@ import typer
 
 from controller.cli import (
     address,
+    audit,
     dns_record,
     dns_zone,
     floating_ip,
@@ -26,6 +27,7 @@ from controller.cli import (
     security_rule,
     status,
     subnet,
+    token,
 )
 from controller.cli.group import PROGRAM, Root
 from controller.cli.session import Session
@@ -75,6 +77,8 @@ app.add_typer(security_rule.provider_rule, name="provider-rule")
 app.add_typer(dns_zone.app, name="zone")
 app.add_typer(dns_record.app, name="record")
 app.add_typer(node.app, name="node")
+app.add_typer(token.app, name="token")
+app.command()(audit.audit)
 app.command()(status.status)
 app.command()(plug.plug)
 app.command()(plug.unplug)

@@ -102,11 +102,11 @@ class Session:
 
     def network(self, reference: str) -> Object:
         """By id or name. Raises CliError when the name is unknown or ambiguous."""
-        return _resolve("network", reference, self.client.get_network, self.client.list_networks)
+        return resolve("network", reference, self.client.get_network, self.client.list_networks)
 
     def port(self, reference: str) -> Object:
         """By id or name. Raises CliError when the name is unknown or ambiguous."""
-        return _resolve("port", reference, self.client.get_port, self.client.list_ports)
+        return resolve("port", reference, self.client.get_port, self.client.list_ports)
 
     def network_id(self, reference: str) -> str:
         """The id of a network, without asking the server when it is given as such."""
@@ -128,7 +128,7 @@ class Session:
     def floating_ip(self, reference: str) -> Object:
         """By id or address."""
         client = self.client
-        return _resolve(
+        return resolve(
             "floating_ip", reference, client.get_floating_ip, lambda name: client.list_floating_ips(address=name)
         )
 
@@ -139,7 +139,7 @@ class Session:
     def security_group(self, reference: str, project: str | None = None) -> Object:
         """By id or name, with its rules. `project`: a name is meant there. Raises CliError as the others do."""
         client = self.client
-        found = _resolve(
+        found = resolve(
             "security_group",
             reference,
             client.get_security_group,
@@ -155,7 +155,7 @@ class Session:
     def dns_zone(self, reference: str, project: str | None = None) -> Object:
         """By id or name. `project`: that project's. Raises CliError as the others do."""
         client = self.client
-        return _resolve(
+        return resolve(
             "dns_zone",
             reference,
             client.get_dns_zone,
@@ -170,7 +170,7 @@ class Session:
     def dns_record(self, reference: str) -> Object:
         """By id or whole name, if that has one record."""
         client = self.client
-        return _resolve("dns_record", reference, client.get_dns_record, lambda name: client.list_dns_records(fqdn=name))
+        return resolve("dns_record", reference, client.get_dns_record, lambda name: client.list_dns_records(fqdn=name))
 
     def dns_record_id(self, reference: str) -> str:
         """The id of a record, without asking the server when it is given as such."""
@@ -229,7 +229,7 @@ class Session:
 DELETED = (render.Column("deleted", "deleted"), render.Column("id", "id"), render.Column("revision", "revision"))
 
 
-def _resolve(
+def resolve(
     kind: str,
     reference: str,
     by_id: Callable[[str], Object],

@@ -142,7 +142,7 @@ def _explain(tx: Transaction, rows: Iterable[AnyRow], errors: Mapping[str, str])
     for row in rows:
         why = errors.get(row.id)
         if why != row.binding_error:
-            revision = tx.record(PORT, row.id, UPDATE, {"binding_error": why})
+            revision = tx.record(PORT, row.id, UPDATE, {"binding_error": why}, {"binding_error": row.binding_error})
             changes.append({"port": row.id, "why": why, "r": revision})
     if changes:
         tx.connection.execute(_EXPLAIN, changes)
@@ -171,7 +171,8 @@ def _place(tx: Transaction, places: Sequence[tuple[AnyRow, str | None, int | Non
     changes = []
     for row, node, ofport, zone in places:
         binding = None if node is None else {"node": node, "ofport": ofport, "zone": zone}
-        revision = tx.record(PORT, row.id, UPDATE, {"binding": binding})
+        old = None if row.bound_node is None else {"node": row.bound_node, "ofport": row.ofport, "zone": row.zone}
+        revision = tx.record(PORT, row.id, UPDATE, {"binding": binding}, {"binding": old})
         changes.append({"port": row.id, "at": node, "o": ofport, "z": zone, "r": revision})
     if changes:
         tx.connection.execute(_PLACE, changes)

@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, insert, select
 
 from controller.store import service_rows
+from controller.store.audit import before
 from controller.store.engine import AnyRow
 from controller.store.journal import CREATE, DEFAULT_RULE, DELETE, Transaction
 from controller.store.policy_specs import AppliesTo, DefaultRuleSpec
@@ -64,8 +65,9 @@ def create(tx: Transaction, spec: DefaultRuleSpec) -> str:
 
 
 def delete_rule(tx: Transaction, rule_id: str) -> None:
+    row = find(tx.connection, rule_id)
     tx.connection.execute(delete(default_rules).where(_D.id == rule_id))
-    tx.record(DEFAULT_RULE, rule_id, DELETE, {})
+    tx.record(DEFAULT_RULE, rule_id, DELETE, {}, before(row, service_rows.TOLD))
 
 
 def rows_for(tx: Transaction, group_id: str, default: bool) -> list[dict[str, Any]]:

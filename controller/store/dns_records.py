@@ -10,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import dns_names, dns_zones, quotas
+from controller.store.audit import before
 from controller.store.dns_specs import DnsRecordSpec
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import DNS_ZONE, UPDATE, Transaction
@@ -86,7 +87,8 @@ def update_record(tx: Transaction, record_id: str, changes: Mapping[str, Any]) -
         values["floating_ip_id"] = None
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     if values:
-        _tell(tx, row.zone_id, f"update {row.name} {row.type} {values.get('data', row.data)}")
+        was = {f"{row.name} {row.type}": before(row, values)}
+        _tell(tx, row.zone_id, f"update {row.name} {row.type} {values.get('data', row.data)}", was)
         tx.connection.execute(update(dns_records).where(_R.id == record_id).values(**values))
 
 
@@ -109,10 +111,10 @@ def _delete(tx: Transaction, rows: Sequence[AnyRow]) -> None:
         tx.connection.execute(delete(dns_records).where(_R.id.in_(part)))
 
 
-def _tell(tx: Transaction, zone_id: str, event: str) -> None:
+def _tell(tx: Transaction, zone_id: str, event: str, old: Mapping[str, Any] | None = None) -> None:
     """Note a change of what a zone holds: one row, however many records."""
     tx.record_event(DNS_ZONE, zone_id, UPDATE, event)
-    dns_zones.touch(tx, zone_id)
+    dns_zones.touch(tx, zone_id, old=old)
 
 
 def _data(

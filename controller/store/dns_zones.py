@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import dns_names, quotas
+from controller.store.audit import before
 from controller.store.dns_specs import DnsZoneSpec
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import CREATE, DELETE, DNS_ZONE, UPDATE, Transaction
@@ -82,39 +83,43 @@ def update_zone(tx: Transaction, zone_id: str, changes: Mapping[str, Any], limit
         if project_id not in (None, row.project_id):
             quotas.require_dns_zone(tx.connection, project_id, limits)
     told: dict[str, Any] = {name: value for name, value in values.items() if name != "audience"}
+    old = before(row, told)
     if "network_ids" in changes:
         wanted = sorted(changes["network_ids"])
-        if wanted != list(tx.connection.execute(_NETWORKS, {"zone": zone_id}).scalars()):
+        linked = list(tx.connection.execute(_NETWORKS, {"zone": zone_id}).scalars())
+        if wanted != linked:
             _require_networks(tx.connection, changes["network_ids"])
             tx.connection.execute(delete(dns_zone_networks).where(_N.zone_id == zone_id))
             _link(tx, zone_id, wanted)
-            told["network_ids"] = wanted
+            told["network_ids"], old["network_ids"] = wanted, linked
     if told:
-        touch(tx, zone_id, **told)
+        touch(tx, zone_id, told, old)
     if values:
         tx.connection.execute(update(dns_zones).where(_Z.id == zone_id).values(**values))
 
 
 def delete_zone(tx: Transaction, zone_id: str) -> None:
     """With all its records. Raises NotFound `dns_zone_unknown`."""
-    find(tx.connection, zone_id)
+    row = find(tx.connection, zone_id)
     tx.connection.execute(delete(dns_records).where(dns_records.c.zone_id == zone_id))
     tx.connection.execute(delete(dns_zone_networks).where(_N.zone_id == zone_id))
     tx.connection.execute(delete(dns_zones).where(_Z.id == zone_id))
-    tx.record(DNS_ZONE, zone_id, DELETE, {})
+    tx.record(DNS_ZONE, zone_id, DELETE, {}, before(row, ("name", "scope", "project_id", "ttl")))
 
 
 def forget_network(tx: Transaction, network_id: str) -> None:
     """Before a network is deleted."""
     query = select(_N.zone_id).where(_N.network_id == network_id).order_by(_N.zone_id)
     for zone_id in tx.connection.execute(query).scalars().all():
-        touch(tx, zone_id, network_deleted=network_id)
+        touch(tx, zone_id, {"network_deleted": network_id})
     tx.connection.execute(delete(dns_zone_networks).where(_N.network_id == network_id))
 
 
-def touch(tx: Transaction, zone_id: str, **payload: Any) -> None:
+def touch(
+    tx: Transaction, zone_id: str, payload: Mapping[str, Any] | None = None, old: Mapping[str, Any] | None = None
+) -> None:
     """Note a change of a zone, or of what it holds."""
-    revision = tx.record(DNS_ZONE, zone_id, UPDATE, payload)
+    revision = tx.record(DNS_ZONE, zone_id, UPDATE, payload or {}, old)
     tx.connection.execute(_TOUCH, {"zone": zone_id, "r": revision})
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from controller.store import ipam
+from controller.store.audit import before
 from controller.store.engine import AnyRow
 from controller.store.floating_ip_specs import FloatingIpPoolRecord, FloatingIpPoolSpec
 from controller.store.journal import CREATE, DELETE, FLOATING_IP_POOL, Transaction, count_rows
@@ -91,12 +92,13 @@ def _subnet_of(known: list[ipam.SubnetRow], part: AddressRange, field: str) -> i
 
 def delete_pool(tx: Transaction, pool_id: str) -> None:
     """Raises Conflict `pool_in_use` while there are floating IPs of it."""
+    row = tx.connection.execute(select(floating_ip_pools).where(_POOLS.id == pool_id)).one()
     used = count_rows(tx.connection, floating_ips, floating_ips.c.pool_id == pool_id)
     if used:
         raise Conflict("pool_in_use", f"{used} floating IPs are of this pool", floating_ips=used)
     tx.connection.execute(delete(floating_ip_pool_ranges).where(_RANGES.pool_id == pool_id))
     tx.connection.execute(delete(floating_ip_pools).where(_POOLS.id == pool_id))
-    tx.record(FLOATING_IP_POOL, pool_id, DELETE, {})
+    tx.record(FLOATING_IP_POOL, pool_id, DELETE, {}, before(row, ("name", "network_id")))
 
 
 def spans(connection: Connection, pool_id: str) -> dict[str, list[ipam.Span]]:

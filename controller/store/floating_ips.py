@@ -232,7 +232,8 @@ def _lead(tx: Transaction, row: AnyRow, port_id: str | None, fixed_ip: int | Non
         _tell(tx, row, UPDATE, DISASSOCIATE, from_port_id=row.port_id)
     if port_id is not None and fixed_ip is not None:
         _tell(tx, row, UPDATE, ASSOCIATE, port_id=port_id, fixed_ip=str(IPv4Address(fixed_ip)))
-    revision = tx.record(FLOATING_IP, row.id, UPDATE, {})
+    fixed = None if row.fixed_ip is None else str(IPv4Address(row.fixed_ip))
+    revision = tx.record(FLOATING_IP, row.id, UPDATE, {}, {"port_id": row.port_id, "fixed_ip": fixed})
     change = {"floating_ip": row.id, "to_port": port_id, "to_fixed": fixed_ip, "r": revision}
     tx.connection.execute(_LEAD, change)
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from controller.store import ipam
+from controller.store.audit import before
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import NETWORK, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
@@ -175,5 +176,5 @@ def _one(connection: Connection, network_id: str) -> AnyRow:
 
 def _set(tx: Transaction, network: AnyRow, node: str | None, *, pinned: bool = False, **told: Any) -> None:
     payload = {"gateway_node": node, "gateway_node_pinned": pinned, **told}
-    revision = tx.record(NETWORK, network.id, UPDATE, payload)
+    revision = tx.record(NETWORK, network.id, UPDATE, payload, before(network, payload))
     tx.connection.execute(_SET, {"network": network.id, "node": node, "pinned": pinned, "r": revision})

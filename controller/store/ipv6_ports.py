@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from controller.store import ipv6_ipam
 from controller.store.ipv6_ipam import Ipv6SubnetRow, Place
@@ -146,6 +146,11 @@ def change(tx: Transaction, known: Sequence[Ipv6SubnetRow], wish: Wish) -> tuple
     before = ipv6_ipam.release(tx.connection, _A.port_id == wish.port_id)
     kept = Wish(wish.port_id, wish.mac, wish.asked, tuple(before), wish.index)
     return before, give(tx, known, [kept])[wish.port_id]
+
+
+def of_port(connection: Connection, port_id: str) -> list[str]:
+    query = select(_A.address).where(_A.port_id == port_id).order_by(_A.position)
+    return [str(address) for address in connection.execute(query).scalars()]
 
 
 def release(tx: Transaction, port_id: str) -> list[IPv6Address]:

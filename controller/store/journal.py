@@ -23,7 +23,7 @@ from controller.store.schema import (
     security_group_rules,
     security_groups,
 )
-from controller.store.specs import Exhausted, JournalEntry
+from controller.store.specs import Exhausted, Gap, JournalEntry
 
 NETWORK, PORT, NODE, FLOATING_IP = "network", "port", "node", "floating_ip"
 SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE = "security_group", "provider_rule", "dns_zone"
@@ -58,7 +58,7 @@ _SET = update(counters).where(counters.c.name == bindparam("counter")).values(va
 _TOUCH_NODE = update(nodes).where(nodes.c.name == bindparam("node")).values(revision=bindparam("new"))
 _ADD = insert(journal)
 _CHANGED = (
-    select(journal.c.kind, journal.c.object_id)
+    select(journal.c.kind, journal.c.object_id, func.min(journal.c.revision))
     .where(journal.c.revision > bindparam("after"))
     .group_by(journal.c.kind, journal.c.object_id)
     .order_by(func.max(journal.c.revision))
@@ -192,11 +192,16 @@ def entries(
 
 
 def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, list[str]]]:
-    """The newest revision, and by kind the objects that changed since `after`."""
+    """The newest revision, and by kind the objects that changed since `after`. Raises Gap `journal_gap` when some of
+    that has been forgotten.
+    """
     newest = revision(connection)
     changed: dict[str, list[str]] = {kind: [] for kind in MODELLED}
     if newest > after:
-        for kind, object_id in connection.execute(_CHANGED, {"after": after}):
+        rows = connection.execute(_CHANGED, {"after": after}).all()
+        if min((first for _, _, first in rows), default=newest + 1) > after + 1:
+            raise Gap("journal_gap", f"what has changed just after revision {after} is not known any more: start anew")
+        for kind, object_id, _ in rows:
             changed.setdefault(kind, []).append(object_id)
     return newest, changed
 

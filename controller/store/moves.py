@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from controller.store import node_addresses, own_snat, zones
+from controller.store.audit import before
 from controller.store.engine import AnyRow
 from controller.store.journal import PORT, UPDATE, Transaction
 from controller.store.schema import networks, node_uplinks, nodes, ports
@@ -50,7 +51,7 @@ def prepare(tx: Transaction, port_id: str, node: str) -> None:
         end(tx, [row])
     for network_id, subnet_id in node_addresses.subnets_of_ports(tx.connection, [port_id]):
         node_addresses.ensure_gateway(tx, node, network_id, subnet_id)
-    _write(tx, port_id, migration=MigrationPhase.PREPARED.value, other_node=node)
+    _write(tx, row, migration=MigrationPhase.PREPARED.value, other_node=node)
     own_snat.settle(tx, node)
 
 
@@ -115,7 +116,7 @@ def follow(
             zone = row.other_zone or _zone(tx, row.other_node)
             if zone is None:
                 continue
-            _write(tx, row.id, other_ofport=ofport, other_zone=zone)
+            _write(tx, row, other_ofport=ofport, other_zone=zone)
         else:
             continue
         changed.append(row.id)
@@ -125,7 +126,7 @@ def follow(
 def end(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     """Each of them has one node again."""
     for row in rows:
-        _write(tx, row.id, **_NOWHERE)
+        _write(tx, row, **_NOWHERE)
     for node, network_id, phase in sorted({(row.other_node, row.network_id, row.migration) for row in rows}):
         lease_time = select(networks.c.lease_time).where(networks.c.id == network_id)
         # the VM keeps the gateway that it was given until it renews its lease
@@ -142,7 +143,7 @@ def _move(tx: Transaction, row: AnyRow, ofport: int | None = None, zone: int | N
     """The two bindings change places."""
     _write(
         tx,
-        row.id,
+        row,
         bound_node=row.other_node,
         ofport=row.other_ofport if ofport is None else ofport,
         zone=row.other_zone if zone is None else zone,
@@ -160,9 +161,9 @@ def _zone(tx: Transaction, node: str) -> int | None:
     return next(iter(zones.free(tx, node, 1)), None)
 
 
-def _write(tx: Transaction, port_id: str, **values: Any) -> None:
-    revision = tx.record(PORT, port_id, UPDATE, values)
-    tx.connection.execute(update(ports).where(ports.c.id == port_id).values(**values, revision=revision))
+def _write(tx: Transaction, row: AnyRow, **values: Any) -> None:
+    revision = tx.record(PORT, row.id, UPDATE, values, before(row, values))
+    tx.connection.execute(update(ports).where(ports.c.id == row.id).values(**values, revision=revision))
 
 
 def _port(tx: Transaction, port_id: str) -> AnyRow:

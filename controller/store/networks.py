@@ -25,6 +25,7 @@ from controller.store import (
     ranges,
     routers,
 )
+from controller.store.audit import before, subnets_before
 from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
@@ -69,6 +70,7 @@ COLUMN_CHANGES: dict[str, Any] = {
 
 MAX_NAME = 255
 # what may change and is not a column, or not one alone
+_TOLD = ("name", "kind", "physical_network", "segment", "project_id", "shared", "external")
 _APART = frozenset({"subnets", "ipv6_subnets", "gateway_node"})
 
 _TOUCH_PORT = update(ports).where(ports.c.id == bindparam("port")).values(revision=bindparam("r"))
@@ -105,7 +107,7 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     id_ = str(uuid4())
     payload = {"name": spec.name, "kind": spec.kind, "physical_network": spec.physical_network, "segment": segment}
     cidrs = [str(cidr) for cidr in (*(it.cidr for it in given), *(it.cidr for it in spec.ipv6_subnets))]
-    payload |= {"cidrs": cidrs, "project_id": spec.project_id}
+    payload |= {"cidrs": cidrs, "project_id": spec.project_id, "shared": spec.shared, "external": spec.external}
     row = {
         "id": id_,
         "key": key,
@@ -259,11 +261,16 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     (record,) = loader.load_networks(tx.connection, [network_id])
     changed: dict[str, Any] = {}
+    old = before(row, values)
     if "subnets" in changes:
         changed |= _update_subnets(tx, network_id, record.spec, row.carrier_nat, changes["subnets"])
+        if "subnets" in changed:
+            old["subnets"] = subnets_before(record.spec.subnets, changed["subnets"])
         (record,) = loader.load_networks(tx.connection, [network_id])
     if "ipv6_subnets" in changes:
         changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"])
+        if "ipv6_subnets" in changed:
+            old["ipv6_subnets"] = subnets_before(record.spec.ipv6_subnets, changed["ipv6_subnets"])
     frame = Frame.of(GatewayMode(row.gateway_mode), row.external, record.spec.subnets)
     network_options.check(frame, {"routes": record.spec.routes, **changes})
     if values.get("assignable"):
@@ -280,7 +287,7 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         routers.require_apart(tx.connection, member, row.router_key)
     changed |= values
     if changed:
-        values["revision"] = tx.record(NETWORK, network_id, UPDATE, changed)
+        values["revision"] = tx.record(NETWORK, network_id, UPDATE, changed, old)
         tx.connection.execute(update(networks).where(networks.c.id == network_id).values(**values))
     if changed.keys() & {"own_snat_address", "external_network_id"}:
         own_snat.settle(tx)
@@ -389,6 +396,6 @@ def delete_network(tx: Transaction, network_id: str) -> None:
     for table in (neighbours, ipv6_neighbours, subnets):
         connection.execute(delete(table).where(table.c.network_id == network_id))
     connection.execute(delete(networks).where(networks.c.id == network_id))
-    tx.record(NETWORK, network_id, DELETE, {})
+    tx.record(NETWORK, network_id, DELETE, {}, before(row, _TOLD))
     own_snat.settle(tx)  # nothing is for this network any more, and others may leave elsewhere now
     gateway_nodes.settle(tx)

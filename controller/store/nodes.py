@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.store import bindings, codec, gateway_nodes, ipam, moves, node_addresses
+from controller.store.audit import before
 from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, owed, subnets
@@ -51,7 +52,7 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
         if row.serial:
             tx.connection.execute(update(nodes).where(nodes.c.name == spec.name).values(serial=0))
         if changed:
-            tx.record(NODE, spec.name, UPDATE, changed)
+            tx.record(NODE, spec.name, UPDATE, changed, before(row, changed))
             tx.connection.execute(update(nodes).where(nodes.c.name == spec.name).values(**changed))
         if "snat_addresses" in changed:
             _release_hosts_own(tx, spec.name, row.snat_addresses, snat_addresses)
@@ -79,21 +80,27 @@ def _release_hosts_own(tx: Transaction, name: str, before: Mapping[str, str], no
 def _set_physical_networks(tx: Transaction, spec: NodeSpec) -> None:
     table = node_uplinks.c
     query = select(table.physical_network, table.position).where(table.node == spec.name)
-    before = {name: position for name, position in tx.connection.execute(query)}
+    had = {name: position for name, position in tx.connection.execute(query)}
     now = {name: position for position, name in enumerate(dict.fromkeys(spec.physical_networks))}
-    if before == now:
+    if had == now:
         return
-    tx.touch_node(spec.name, physical_networks=list(now))
-    for name in before.keys() - now.keys():
+    tx.record(
+        NODE,
+        spec.name,
+        UPDATE,
+        {"physical_networks": list(now)},
+        {"physical_networks": sorted(had, key=had.__getitem__)},
+    )
+    for name in had.keys() - now.keys():
         tx.connection.execute(delete(node_uplinks).where(table.node == spec.name, table.physical_network == name))
     for name, position in now.items():
-        if name not in before:
+        if name not in had:
             row = {"node": spec.name, "physical_network": name, "position": position}
             tx.connection.execute(insert(node_uplinks), row)
-        elif before[name] != position:
+        elif had[name] != position:
             where = (table.node == spec.name, table.physical_network == name)
             tx.connection.execute(update(node_uplinks).where(*where).values(position=position))
-    if before.keys() != now.keys():
+    if had.keys() != now.keys():
         bindings.reconcile(tx, bindings.concerned(tx, spec.name))
 
 
@@ -109,7 +116,8 @@ def _forget_reports(tx: Transaction, name: str) -> None:
 
 def delete_node(tx: Transaction, name: str) -> None:
     """Its ports stay, unbound; its addresses are free again."""
-    if not count_rows(tx.connection, nodes, nodes.c.name == name):
+    row = tx.connection.execute(select(nodes).where(nodes.c.name == name)).one_or_none()
+    if row is None:
         raise NotFound("node_unknown", f"there is no node {name}")
     _forget_reports(tx, name)
     moves.forget_node(tx, name)
@@ -117,7 +125,7 @@ def delete_node(tx: Transaction, name: str) -> None:
     tx.connection.execute(delete(owed).where(owed.c.node == name))
     tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
     tx.connection.execute(delete(nodes).where(nodes.c.name == name))
-    tx.record(NODE, name, DELETE, {})
+    tx.record(NODE, name, DELETE, {}, before(row, ("datapath_id", "snat_addresses", "tunnel_address")))
     gateway_nodes.settle(tx)
 
 

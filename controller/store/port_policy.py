@@ -46,8 +46,9 @@ def normal_pairs(pairs: tuple[AddressPairSpec, ...]) -> tuple[AddressPairSpec, .
 
 def change(
     tx: Transaction, row: AnyRow, changes: Mapping[str, Any], limits: Limits
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a port's row: the columns that become something else, and what the journal is told of its groups.
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Of a port's row: the columns that become something else, and what the journal is told of its groups, now and
+    before.
 
     With port security on again and no groups named, a port is in its project's default group. Raises Conflict
     `port_security_off`, and what memberships and address_pairs do.
@@ -68,7 +69,10 @@ def change(
         _refuse("address_pairs", columns.get("address_pairs", row.address_pairs))
         wanted = ()
     told: dict[str, Any] = {}
+    old: dict[str, Any] = {}
     if "security_groups" in changes or secured != row.port_security:
+        had = memberships.of_port(tx.connection, row.id)
         joined = memberships.change(tx, row.id, row.project_id, wanted)
-        told = {} if joined is None else {"security_groups": joined}
-    return {name: value for name, value in columns.items() if row._mapping[name] != value}, told
+        if joined is not None:
+            told, old = {"security_groups": joined}, {"security_groups": had}
+    return {name: value for name, value in columns.items() if row._mapping[name] != value}, told, old

@@ -33,6 +33,7 @@ from controller.store import (
     virtual_addresses,
 )
 from controller.store.address_specs import HoldPolicy
+from controller.store.audit import before
 from controller.store.engine import AnyRow, chunks
 from controller.store.ipv6_schema import ipv6_leases
 from controller.store.journal import CREATE, DELETE, PORT, UPDATE, Transaction
@@ -51,6 +52,8 @@ COLUMN_CHANGES: dict[str, Any] = {
     "dhcp_options": codec.dump_options,
     "qos": policy_loader.dump_qos,
 }
+
+_TOLD = ("network_id", "mac", "name", "hostname", "project_id", "device_id", "node", "port_security")
 
 # what changes with more than a column
 _OWN_WAY = frozenset({"fixed_ips", *port_policy.FIELDS})
@@ -257,7 +260,13 @@ def _owner(spec: PortSpec, network_project: str | None) -> str | None:
 
 def _row(tx: Transaction, draft: _Draft, key: int, project_id: str | None) -> dict[str, Any]:
     spec = draft.spec
-    payload = {"network_id": spec.network_id, "mac": draft.mac, "name": spec.name, "device_id": spec.device_id}
+    payload: dict[str, Any] = {
+        "network_id": spec.network_id,
+        "mac": draft.mac,
+        "name": spec.name,
+        "device_id": spec.device_id,
+    }
+    payload |= {"project_id": project_id, "hostname": spec.hostname, "node": spec.node}
     return {
         "id": draft.id,
         "key": key,
@@ -353,9 +362,13 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
     if values.get("node") is not None:
         _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
     changed = dict(values)
+    old = before(row, values)
     if "fixed_ips" in changes:
+        had = [*_ipv4_addresses(tx.connection, port_id), *ipv6_ports.of_port(tx.connection, port_id)]
         changed |= _update_fixed_ips(tx, row, changes["fixed_ips"], limits, holds)
-    columns, groups = port_policy.change(tx, row, changes, limits)
+        old |= {"fixed_ips": had} if "fixed_ips" in changed else {}
+    columns, groups, joined = port_policy.change(tx, row, changes, limits)
+    old |= before(row, columns) | joined
     if "address_pairs" in columns:
         lost = virtual_addresses.put(tx, row.network_id, port_id, columns["address_pairs"])
         floating_ips.leave(tx, port_id, lost)
@@ -363,7 +376,7 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
     changed |= columns | groups
     if not changed:
         return
-    values["revision"] = tx.record(PORT, port_id, UPDATE, changed)
+    values["revision"] = tx.record(PORT, port_id, UPDATE, changed, old)
     tx.connection.execute(update(ports).where(ports.c.id == port_id).values(**values))
     if "device_id" in changed:
         machine_metadata.leave(tx, row, values["device_id"])
@@ -383,9 +396,13 @@ def _update_fixed_ips(
     if given is None and before == now:
         return {}
     if given is None:
-        query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
-        given = [str(IPv4Address(address)) for address in tx.connection.execute(query).scalars()]
+        given = _ipv4_addresses(tx.connection, port_id)
     return {"fixed_ips": [*given, *map(str, now)]}
+
+
+def _ipv4_addresses(connection: Connection, port_id: str) -> list[str]:
+    query = select(addresses.c.address).where(addresses.c.port_id == port_id).order_by(addresses.c.position)
+    return [str(IPv4Address(address)) for address in connection.execute(query).scalars()]
 
 
 def _update_ipv4(
@@ -436,9 +453,7 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
     """The addresses come back as the last to be chosen again, once nobody may use them any more. Floating IPs stay
     with their project.
     """
-    row = tx.connection.execute(
-        select(*ports.c["id", "network_id", "project_id", "device_id"]).where(ports.c.id == port_id)
-    ).first()
+    row = tx.connection.execute(select(ports).where(ports.c.id == port_id)).first()
     if row is None:
         raise NotFound("port_unknown", f"there is no port {port_id}")
     network_id = row.network_id
@@ -456,4 +471,5 @@ def delete_port(tx: Transaction, port_id: str, holds: HoldPolicy) -> None:
     memberships.leave(tx, port_id)
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     machine_metadata.leave(tx, row)
-    tx.record(PORT, port_id, DELETE, {"released": [*map(str, map(IPv4Address, numbers)), *map(str, ipv6)]})
+    given_back = [*map(str, map(IPv4Address, numbers)), *map(str, ipv6)]
+    tx.record(PORT, port_id, DELETE, {"released": given_back}, before(row, _TOLD) | {"fixed_ips": given_back})

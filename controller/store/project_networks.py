@@ -130,7 +130,7 @@ def _give(tx: Transaction, row: AnyRow, project_id: str | None) -> None:
     # what has been read is what is changed, whatever the isolation of the database
     as_read = _N.project_id.is_(None) if row.project_id is None else _N.project_id == row.project_id
     query = update(networks).where(_N.id == row.id, as_read)
-    revision = tx.record(NETWORK, row.id, UPDATE, {"project_id": project_id})
+    revision = tx.record(NETWORK, row.id, UPDATE, {"project_id": project_id}, {"project_id": row.project_id})
     if tx.connection.execute(query.values(**values, revision=revision)).rowcount != 1:
         raise _taken(row)
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, insert, select
 
 from controller.store import service_rows
+from controller.store.audit import before
 from controller.store.engine import AnyRow
 from controller.store.journal import CREATE, DELETE, PROVIDER_RULE, Transaction
 from controller.store.policy_specs import ProviderRuleSpec
@@ -47,5 +48,6 @@ def create(tx: Transaction, spec: ProviderRuleSpec) -> str:
 
 
 def delete_rule(tx: Transaction, rule_id: str) -> None:
+    row = find(tx.connection, rule_id)
     tx.connection.execute(delete(provider_rules).where(_P.id == rule_id))
-    tx.record(PROVIDER_RULE, rule_id, DELETE, {})
+    tx.record(PROVIDER_RULE, rule_id, DELETE, {}, before(row, service_rows.TOLD))

@@ -142,4 +142,4 @@ def set_limits(tx: Transaction, project_id: str, changes: Mapping[str, int | Non
             tx.connection.execute(update(quotas).where(*here).values(value=value))
         else:
             tx.connection.execute(insert(quotas), {"project_id": project_id, "name": name, "value": value})
-        tx.record(QUOTA, project_id, UPDATE, {name: value})
+        tx.record(QUOTA, project_id, UPDATE, {name: value}, {name: own.get(name)})

@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from controller.store import default_rules, quotas
+from controller.store.audit import before
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import CREATE, DELETE, SECURITY_GROUP, UPDATE, Transaction
 from controller.store.policy_specs import DEFAULT_GROUP, SecurityGroupSpec
@@ -85,6 +86,9 @@ def refuse_log(stateful: bool, log_accepted: bool, field: str) -> None:
         raise Invalid("log_stateless", message, field)
 
 
+_TOLD = ("name", "project_id", "description", "stateful", "log_accepted", "log_dropped")
+
+
 def _refuse_taken(connection: Connection, project_id: str | None, name: str) -> None:
     query = select(_G.id).where(_G.project_id == owner(project_id), _G.name == name)
     taken = connection.execute(query).scalar()
@@ -151,7 +155,7 @@ def update_group(tx: Transaction, group_id: str, changes: Mapping[str, Any]) -> 
         refuse_log(values["stateful"], reported, "stateful")
         _refuse_mixed(tx.connection, group_id, values["stateful"])
     if values:
-        touch(tx, group_id, **values)
+        touch(tx, group_id, values, before(row, values))
         tx.connection.execute(update(security_groups).where(_G.id == group_id).values(**values))
 
 
@@ -175,9 +179,9 @@ def _refuse_mixed(connection: Connection, group_id: str, stateful: bool) -> None
         raise Conflict("security_groups_mixed", message, "stateful", port_id=port_id)
 
 
-def touch(tx: Transaction, group_id: str, **payload: Any) -> None:
+def touch(tx: Transaction, group_id: str, payload: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> None:
     """Note a change of a group: one row, however many members it has."""
-    revision = tx.record(SECURITY_GROUP, group_id, UPDATE, payload)
+    revision = tx.record(SECURITY_GROUP, group_id, UPDATE, payload, old)
     tx.connection.execute(_TOUCH, {"group": group_id, "r": revision})
 
 
@@ -195,7 +199,7 @@ def delete_all(tx: Transaction, project_id: str) -> list[str]:
     """The ids of all groups of a project, which are gone; `default` too, until it is needed again. Raises Conflict
     `security_group_in_use`; that they name each other is no use.
     """
-    query = select(_G.id, _G.project_id).where(_G.project_id == project_id).order_by(_G.key)
+    query = select(security_groups).where(_G.project_id == project_id).order_by(_G.key)
     groups = tx.connection.execute(query).all()
     for part in chunks([group.id for group in groups]):
         tx.connection.execute(delete(security_group_rules).where(_R.group_id.in_(part)))
@@ -222,7 +226,7 @@ def _remove(tx: Transaction, row: AnyRow, any_user: bool) -> None:
         raise Conflict("security_group_in_use", message, security_groups=ids)
     tx.connection.execute(delete(security_group_rules).where(_R.group_id == group_id))
     tx.connection.execute(delete(security_groups).where(_G.id == group_id))
-    tx.record(SECURITY_GROUP, group_id, DELETE, {})
+    tx.record(SECURITY_GROUP, group_id, DELETE, {}, before(row, _TOLD))
 
 
 def _named(what: str, users: Sequence[AnyRow]) -> tuple[str, bool]:

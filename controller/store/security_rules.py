@@ -52,7 +52,7 @@ def create(tx: Transaction, specs: Sequence[RuleSpec], limits: Limits) -> list[s
     tx.connection.execute(insert(security_group_rules), rows)
     for group_id in groups:
         told = [_told(row) for row in rows if row["group_id"] == group_id]
-        security_groups.touch(tx, group_id, rules_created=told)
+        security_groups.touch(tx, group_id, {"rules_created": told})
     return [row["id"] for row in rows]
 
 
@@ -113,4 +113,6 @@ def delete_rule(tx: Transaction, rule_id: str) -> None:
     """Raises NotFound `security_group_rule_unknown`."""
     row = find(tx.connection, rule_id)
     tx.connection.execute(delete(security_group_rules).where(_R.id == rule_id))
-    security_groups.touch(tx, row.group_id, rules_deleted=[rule_id])
+    security_groups.touch(
+        tx, row.group_id, {"rules_deleted": [rule_id]}, {"rules_deleted": [_told(dict(row._mapping))]}
+    )

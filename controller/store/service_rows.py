@@ -84,6 +84,13 @@ def remote(cidr: IPv4Network | IPv6Network | None) -> IPv4Network | IPv6Network 
     return None if cidr is not None and cidr.prefixlen == 0 else cidr
 
 
+TOLD = (
+    *("applies_to", "direction", "protocol", "first", "last", "icmp_type", "icmp_code", "cidr", "remote_cidr"),
+    *("own_group", "family", "description"),
+)
+"""Columns of the tables of rules that the journal is told of."""
+
+
 def dump(service: Service) -> dict[str, Any]:
     return {
         "protocol": service.protocol,

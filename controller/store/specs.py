@@ -405,6 +405,12 @@ class Exhausted(StoreError):
     status = 409
 
 
+class Gap(StoreError):
+    """The journal no longer tells what has changed since then."""
+
+    status = 503
+
+
 class Busy(StoreError):
     """The database did not let us write in time."""
 

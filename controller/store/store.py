@@ -32,6 +32,7 @@ from controller.store import (
 )
 from controller.store.address_specs import HoldPolicy
 from controller.store.address_store import AddressStore
+from controller.store.audit_store import AuditStore
 from controller.store.dns_store import DnsStore
 from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
@@ -63,7 +64,14 @@ from flows.snapshot import Snapshot
 
 
 class Store(
-    FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressStore, MetadataStore, DnsStore, TokenStore
+    FloatingIpStore,
+    SecurityGroupStore,
+    ProjectNetworkStore,
+    AddressStore,
+    MetadataStore,
+    DnsStore,
+    TokenStore,
+    AuditStore,
 ):
     def __init__(
         self,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.auth import PERMISSIONS, Identity, Resource, Role, Verb
+from controller.api.auth import PERMISSIONS, SCOPES, Identity, Resource, Role, Verb, allowed_by
 from controller.api.credentials import Authenticator, parse_credentials
 from tests.unit.api.world import TOKENS, World, network_body
 
@@ -120,6 +121,12 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/dns-records/{record}", None, {"admin", "member-a", "reader"}),
     ("PATCH", "/v1/dns-records/{record}", {"ttl": 5}, {"admin", "member-a"}),
     ("DELETE", "/v1/dns-records/{record}", None, {"admin", "member-a"}),
+    ("GET", "/v1/tokens", None, {"admin"}),
+    ("GET", "/v1/tokens/{token}", None, {"admin"}),
+    ("POST", "/v1/tokens", {"name": "new", "role": "reader"}, {"admin"}),
+    ("POST", "/v1/tokens/{token}/rotate", None, {"admin"}),
+    ("DELETE", "/v1/tokens/{token}", None, {"admin"}),
+    ("GET", "/v1/audit", None, {"admin", "reader"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
@@ -186,6 +193,7 @@ def _furnish(world: World) -> dict[str, str]:
     zone = world.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]["id"]
     record = {"zone_id": zone, "name": "www", "type": "A", "data": "192.0.2.1"}
     names |= {"zone": zone, "record": world.ok("POST", "/v1/dns-records", record)["dns_record"]["id"]}
+    names["token"] = world.ok("POST", "/v1/tokens", {"name": "old", "role": "reader"})["token"]["id"]
     world.hold(own, "10.0.0.99")
     return names | {"template": template["id"], "dropped": dropped["id"]}
 
@@ -413,6 +421,10 @@ def test_member_needs_to_see_the_external_network(world: World) -> None:
         ("member:token:", "scope"),
         ("member:token:a:b", "scope"),
         ("agent:token:", "scope"),
+        ("admin:sha256=", "SHA-256"),
+        ("admin:sha256=abc", "SHA-256"),
+        ("admin:sha256=" + "A" * 64, "SHA-256"),
+        ("member:sha256=" + "a" * 64, "project"),
     ],
 )
 def test_bad_credentials(text: str, says: str) -> None:
@@ -429,4 +441,36 @@ def test_a_credential_does_not_show_its_token() -> None:
 
 
 def test_authenticator_without_tokens_knows_nobody() -> None:
-    assert Authenticator(()).identify("Bearer ") is None
+    assert Authenticator(()).identify("Bearer ", 0) is None
+
+
+def test_a_token_may_be_configured_by_its_hash() -> None:
+    digest = hashlib.sha256(b"a-long-token").hexdigest()
+    known = Authenticator(parse_credentials([f"member:sha256={digest}:a", "admin:other"]))
+    found = known.identify("Bearer a-long-token", 0)
+    assert found is not None and found.identity == Identity(Role.MEMBER, "a")
+    assert known.identify(f"Bearer {digest}", 0) is None  # whoever has read the file has no token
+    with pytest.raises(ValueError, match="twice"):
+        parse_credentials([f"admin:sha256={digest}", "reader:a-long-token"])
+
+
+@pytest.mark.parametrize("resource", Resource)
+def test_each_resource_is_of_one_scope(resource: Resource) -> None:
+    always = {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.TOKEN}
+    assert sum(resource in members for members in SCOPES.values()) == (resource not in always)
+
+
+@pytest.mark.parametrize("scope", ["", "ports", "ports:", "ports:delete", "port:read", "all", ":read", "ports:read:x"])
+def test_there_is_no_such_scope(scope: str) -> None:
+    with pytest.raises(ValueError, match="no such scope"):
+        allowed_by([scope])
+
+
+def test_a_scope_allows_nothing_that_the_role_does_not() -> None:
+    for role in Role:
+        for scopes in ([], ["ports:write"], ["all:read"], ["all:write"], ["nodes:write", "audit:read"]):
+            narrowed = Identity(role, allowed=allowed_by(scopes))
+            for resource in Resource:
+                for verb in Verb:
+                    assert not narrowed.may(resource, verb) or Identity(role).may(resource, verb)
+                    assert not narrowed.may(Resource.TOKEN, verb)

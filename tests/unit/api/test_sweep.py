@@ -17,6 +17,7 @@ from controller.api import (
     port_metadata,
     quotas,
     security_group_models,
+    tokens,
 )
 from tests.unit.api.world import World
 
@@ -260,6 +261,18 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         dns_models.DnsRecordUpdate,
         {"data": "192.0.2.8", "floating_ip_id": None, "ttl": 30},
     ),
+    ("POST", "tokens"): (
+        tokens.TokenCreate,
+        {
+            "name": "ci",
+            "role": "member",
+            "project_id": "a",
+            "node": None,  # not of a member
+            "scopes": ["ports:write"],
+            "expires_at": "2100-01-01T00:00Z",
+        },
+    ),
+    ("POST", "tokens/TOKEN/rotate"): (tokens.TokenRotate, {"grace": 60}),
     ("PUT", "nodes/n2"): (
         models.NodePut,
         {
@@ -402,6 +415,14 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("PATCH", "dns-zones/LAB"): {"project_id": {"null", "as text"}, "network_ids": {"empty list"}},
     ("POST", "dns-records"): {"name": {"as text"}, "floating_ip_id": {"null"}, "ttl": {"null"}},
     ("PATCH", "dns-records/RECORD"): {"floating_ip_id": {"null"}, "ttl": {"null"}},
+    ("POST", "tokens"): {
+        "name": TEXT,
+        "project_id": {"as text"},
+        "node": {"null"},
+        "scopes": {"empty list"},
+        "expires_at": {"null"},
+    },
+    ("POST", "tokens/TOKEN/rotate"): {},
     ("PUT", "nodes/n2"): {
         "physical_networks": {"empty list"},
         "physical_networks.0": {"as text"},
@@ -479,6 +500,7 @@ def ids(shared_world: World) -> dict[str, str]:
     zone = shared_world.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]
     record = {"zone_id": zone["id"], "name": "ftp", "type": "A", "data": "192.0.2.9"}
     return {
+        "TOKEN": shared_world.ok("POST", "/v1/tokens", {"name": "old", "role": "reader"})["token"]["id"],
         "LAB": zone["id"],
         "RECORD": shared_world.ok("POST", "/v1/dns-records", record)["dns_record"]["id"],
         "GROUP": groups[0]["id"],

@@ -95,7 +95,12 @@ class Confirmed:
 
 class World:
     def __init__(self, url: str, request_limits: RequestLimits = UNLIMITED) -> None:
-        self.store = Store(url, vlan_range=(100, 109), on_commit=lambda _: self.follow())
+        self.ahead = 0.0  # seconds by which the clock is ahead
+
+        def clock() -> float:
+            return time.time() + self.ahead
+
+        self.store = Store(url, vlan_range=(100, 109), clock=clock, on_commit=lambda _: self.follow())
         self.confirmed = Confirmed()
         self.commits = 0
         self.following = True  # False: the snapshot lags behind
@@ -132,6 +137,7 @@ class World:
                 dns=DnsSettings(),
                 gateway_release_delay=600,
                 history_days=0,
+                audit_days=0,
                 vlan_range=(100, 109),
                 auto_assign_pool=None,
                 metadata=MetadataSettings(),
@@ -143,7 +149,7 @@ class World:
                 connection_sample=1,
             ),
             metadata=self.metadata,
-            tokens=TokenKeeper(self.store, parse_credentials(CREDENTIALS)),
+            tokens=TokenKeeper(self.store, parse_credentials(CREDENTIALS), clock),
             registry=registry,
             datapaths=lambda: self.datapaths,
             dns=Questions(build(NO_UPSTREAMS)[0], lambda: self._snapshot, 300, 600),
@@ -197,7 +203,8 @@ class World:
             "CONTENT_LENGTH": str(len(data)),
         }
         if token is not None:
-            request["HTTP_AUTHORIZATION"] = f"Bearer {TOKENS[token]}" if token in TOKENS else token
+            known = f"Bearer {TOKENS[token]}" if token in TOKENS else token
+            request["HTTP_AUTHORIZATION"] = f"Bearer {token}" if token.startswith("tl_") else known
         request.update(environ)
         got: list[Any] = []
 
