@@ -16,6 +16,7 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Any, Final
 
+import eventlet
 import eventlet.wsgi
 import structlog
 
@@ -143,6 +144,7 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     def _read_request_line(self) -> bytes:
         self._incoming.allow(FIRST_WAIT if self._first else KEEPALIVE)
         self._first = False
+        eventlet.sleep(0)  # who sends many requests at once gets one answer in its turn
         try:
             if self.rfile.closed or not self.rfile.peek(1):
                 return b""

@@ -208,7 +208,7 @@ def test_head_is_get_without_a_body(shared_world: World) -> None:
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
 
-def test_bug_is_answered_without_a_traceback(
+def test_threat_32_a_bug_is_answered_without_a_traceback(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(network_id: str) -> None:
@@ -234,7 +234,7 @@ def test_database_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert b"secret" not in reply.data
 
 
-def test_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_threat_30_a_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.call("POST", "/", PATH_INFO="/x\nforged line")
     assert "\nforged" not in capsys.readouterr().out
 

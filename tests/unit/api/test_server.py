@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
 SERVE = """
+import socket
 import sys
 from controller import compat
 compat.install()
 import eventlet.tpool
 from controller import logs
+from controller.api import protocol
 from controller.api.server import ApiServer
 from tests.unit.api.world import World
 
 logs.configure(level="ERROR")
+protocol.FIRST_WAIT = protocol.HEAD_TIME = protocol.BODY_TIME = protocol.ANSWER_TIME = 4.0
 world = World(sys.argv[1])
-server = ApiServer(world.app, "127.0.0.1", 0)
+server = ApiServer(world.app, "127.0.0.1", 0, per_address=20)
+server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # full before long
 server.start()
 print(server.port, flush=True)
 eventlet.tpool.execute(sys.stdin.read)  # until the test closes it
@@ -114,7 +121,151 @@ def test_garbage_gets_a_refusal_without_a_traceback(port: int, request_: bytes) 
     assert b"Traceback" not in answer and b" 200 " not in answer
 
 
-def test_nul_in_the_path(port: int) -> None:
+ADMIN = b"Host: x\r\nAuthorization: Bearer admin-token\r\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length : 44",
+        b"Transfer-Encoding\t: chunked",
+        b"Transfer-Encoding : chunked",
+        b" Transfer-Encoding: chunked",
+        b"X: a\r\n b",
+        b"X: a\rContent-Length: 44",
+        b"X: a\0b",
+        b"X\0: a",
+        b"no colon",
+        b": no name",
+        b"Content-Length: 44\r\nContent-Length: 44",
+        b"Content-Length: 44, 44",
+        b"Content-Length: 0x2c",
+        b"Content-Length: -44",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: chunked\r\nTrailer: X",
+    ],
+    ids=repr,
+)
+def test_threat_32_no_request_hides_in_another(port: int, line: bytes) -> None:
+    """What a proxy before us may read in another way is refused, and what follows it is not read as a request."""
+    hidden = b"GET /v1/networks HTTP/1.1\r\n" + ADMIN + b"\r\n"
+    answer = exchange(port, b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + line + b"\r\n\r\n" + hidden)
+    assert answer.split(b" ", 2)[1] in (b"400", b"411"), answer
+    assert answer.count(b"HTTP/1.") == 1
+    assert b"X-Request-Id: " in answer and b'{"error":' in answer
+
+
+def test_a_head_that_is_cut_is_no_request(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"DELETE /v1/networks/x HTTP/1.1\r\n" + ADMIN)
+        connection.shutdown(socket.SHUT_WR)
+        assert b" 404 " not in connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"X: " + b"y" * 9000, b"".join(b"X%d: %s\r\n" % (n, b"y" * 4000) for n in range(20)), b"X: y\r\n" * 200],
+    ids=["one long", "all long", "many"],
+)
+def test_headers_that_are_too_large(port: int, head: bytes) -> None:
+    answer = exchange(port, b"GET /v1/networks HTTP/1.1\r\n" + ADMIN + head + b"\r\n\r\n")
+    assert answer.split(b" ", 2)[1] == b"431" and b'{"error":' in answer and b"X-Request-Id: " in answer
+
+
+def test_requests_that_come_at_once_are_answered_in_their_order(port: int) -> None:
+    paths = [b"/v1/health", b"/v1/networks", b"/v1/nothing", b"/v1/health"]
+    requests = [b"GET " + path + b" HTTP/1.1\r\n" + ADMIN + b"\r\n" for path in paths]
+    last = b"GET /v1/networks/%00 HTTP/1.1\r\n" + ADMIN + b"Connection: close\r\n\r\n"
+    answer = exchange(port, b"".join([*requests, last]))
+    statuses = re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)
+    assert statuses == [b"200", b"200", b"404", b"200", b"400"]
+
+
+def drip(port: int, first: bytes, then: bytes) -> bytes:
+    """Sends a byte now and then, which never is the whole; what came before the server had enough."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection:
+        deadline = time.monotonic() + 60
+        try:
+            connection.sendall(first)
+            while time.monotonic() < deadline:
+                connection.sendall(then)
+                try:
+                    chunk = connection.recv(65536)
+                except TimeoutError:
+                    continue
+                if not chunk:
+                    return answer
+                answer += chunk
+        except (ConnectionResetError, BrokenPipeError):
+            return answer
+    raise AssertionError("it is still listened to")
+
+
+def never_read(port: int) -> bytes:
+    """Asks and asks, and reads no answer."""
+    request = (b"GET /v1/networks HTTP/1.1\r\n" + ADMIN + b"\r\n") * 100
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.2)
+        connection.connect(("127.0.0.1", port))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                connection.sendall(request)
+            except TimeoutError:
+                continue
+            except (ConnectionResetError, BrokenPipeError):
+                return b""
+    raise AssertionError("it is still answered")
+
+
+def test_who_draws_it_out_is_not_waited_for(port: int) -> None:
+    """All at once, and others are answered meanwhile."""
+    body = b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + b"Content-Length: 100000\r\n\r\n"
+    with ThreadPoolExecutor() as pool:
+        slow = [
+            pool.submit(drip, port, b"", b""),
+            pool.submit(drip, port, b"GET /v1/", b"x"),
+            pool.submit(drip, port, b"GET /v1/health HTTP/1.1\r\nX: ", b"x"),
+            pool.submit(drip, port, b"GET /v1/health HTTP/1.1\r\n", b"X: y\r\n"),
+            pool.submit(drip, port, body, b" "),
+            pool.submit(never_read, port),
+        ]
+        while not all(one.done() for one in slow):
+            test_the_server_still_answers(port)
+    answers = [one.result() for one in slow]
+    assert answers[:4] == [b""] * 4
+    assert b" 408 " in answers[4] and b"body_timeout" in answers[4]
+
+
+def test_one_client_cannot_have_all_connections(port: int) -> None:
+    def connect(source: str) -> http.client.HTTPConnection:
+        made = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(source, 0))
+        made.request("GET", "/v1/health")
+        assert made.getresponse().read()
+        return made
+
+    kept: list[http.client.HTTPConnection] = []
+    try:
+        with pytest.raises((http.client.BadStatusLine, ConnectionError)):
+            for _ in range(21):
+                kept.append(connect("127.0.0.5"))
+        assert len(kept) == 20
+        connect("127.0.0.6").close()
+        kept.pop().close()
+        deadline = time.monotonic() + 30
+        while len(kept) < 20:
+            try:
+                kept.append(connect("127.0.0.5"))
+            except (http.client.BadStatusLine, ConnectionError):
+                assert time.monotonic() < deadline
+    finally:
+        for one in kept:
+            one.close()
+
+
+def test_threat_32_nul_in_the_path(port: int) -> None:
     answer = exchange(
         port, b"GET /v1/networks/%00 HTTP/1.1\r\nAuthorization: Bearer admin-token\r\nConnection: close\r\n\r\n"
     )
