@@ -155,7 +155,8 @@ class Control:
         tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
         sections: dict[str, dict[str, object]] = {
             "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
-            "api": {"listen": ADDRESS.ip, "port": API_PORT},
+            # how fast a laboratory is asked is its own business
+            "api": {"listen": ADDRESS.ip, "port": API_PORT, "rate": 0, "failures": 0},
             "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT},
             "auth": {"token": tokens},
         }
