@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -64,10 +65,11 @@ def create(tx: Transaction, spec: TokenSpec) -> str:
         "role": spec.role,
         "scope": spec.scope,
         "scopes": list(spec.scopes),
-        "expires_at": spec.expires_at,
     }
-    revision = tx.record(API_TOKEN, id_, CREATE, told)
+    until = None if spec.expires_at is None else datetime.fromtimestamp(spec.expires_at, UTC).isoformat()
+    revision = tx.record(API_TOKEN, id_, CREATE, told | {"expires_at": until})
     row = {"id": id_, "key": revision, "digest": spec.digest, "created_at": tx.now, "revision": revision, **told}
+    row["expires_at"] = spec.expires_at
     tx.connection.execute(insert(api_tokens), row)
     return id_
 
@@ -77,13 +79,13 @@ def rotate(tx: Transaction, token_id: str, digest: str, grace_s: float) -> None:
     known = _live(tx, token_id)
     until = tx.now + grace_s if grace_s else None
     new = {"digest": digest, "previous_digest": known.digest if grace_s else None, "previous_until": until}
-    _change(tx, known, new, {"rotated": True, "previous_until": until}, {"previous_until": known.previous_until})
+    _change(tx, known, new, {"rotated": True, "grace": grace_s}, {})
 
 
 def revoke(tx: Transaction, token_id: str) -> None:
     """Nothing can be done with it any more. Raises Conflict `token_revoked`."""
     known = _live(tx, token_id)
-    _change(tx, known, {"revoked_at": tx.now}, {"revoked_at": tx.now}, {"revoked_at": None})
+    _change(tx, known, {"revoked_at": tx.now}, {"revoked": True}, {"revoked": False})
 
 
 def _live(tx: Transaction, token_id: str) -> TokenRecord:
