@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ from controller.api.gate import Gate, ResourceController
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from flows.model import SecurityGroupChange
-from tests.unit.api.test_auth import MATRIX, furnished  # noqa: F401  (a fixture)
+from tests.unit.api.test_auth import MATRIX, Furnished, furnished  # noqa: F401  (a fixture)
 from tests.unit.api.world import World, network_body
 
 OF_A = ("own", "spare", "port", "moving", "floating", "forwarding", "group", "rule", "zone", "record")
@@ -38,10 +36,9 @@ def test_threat_27_nothing_without_a_good_token(shared_world: World, token: str 
                 assert shared_world.call(method, path, token=token).refusal == (401, "unauthorized", None)
 
 
-def test_threat_27_what_is_anothers_is_not_there(furnished: tuple[Path, dict[str, str]], tmp_path: Path) -> None:  # noqa: F811
+def test_threat_27_what_is_anothers_is_not_there(furnished: Furnished) -> None:  # noqa: F811
     """Whatever a project may do with its own, in the path, the query and the body, done with what is another's."""
-    database, names = furnished
-    world = World(f"sqlite:///{shutil.copy(database, tmp_path / 'trunkline.db')}")
+    names, world = furnished.names, furnished.world
     before = world.store.revision()
     tried = 0
     for method, path, body in LINES:
@@ -61,7 +58,6 @@ def test_threat_27_what_is_anothers_is_not_there(furnished: tuple[Path, dict[str
             reply = world.call("GET", f"/v1/{kind}{query}", token="member-b")
             assert reply.status in (200, 400)
             assert not any(names[name] in reply.data.decode() for name in OF_A)
-    world.close()
 
 
 def test_threat_27_who_may_what_is_not_written_is_refused(world: World) -> None:
@@ -126,6 +122,7 @@ def test_threat_28_what_is_for_administrators_is_not_reset_by_its_default(world:
         (auth.ADMIN_METADATA_FIELDS, "PATCH", f"/v1/ports/{port['id']}/metadata", {}),
         (auth.ADMIN_DNS_ZONE_FIELDS, "PATCH", f"/v1/dns-zones/{zone['id']}", {}),
     ]
+    assert DEFAULTS.keys() == {field for fields, *_ in places for field in fields}
     before = world.store.revision()
     for fields, method, path, body in places:
         for field in sorted(fields):
