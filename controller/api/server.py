@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import eventlet
@@ -55,6 +54,17 @@ class ApiServer:
             self._thread = None
         self._socket.close()
 
+    def _protocol(self, connection: list[Any], server: Any) -> None:
+        """Serves one connection: eventlet's [address, socket, state]."""
+        address = str(connection[0][0])
+        if not self._connections.enter(address):
+            connection[1].close()
+            return
+        try:
+            HardenedProtocol(connection, server)
+        finally:
+            self._connections.leave(address)
+
     def _serve(self) -> None:
         eventlet.wsgi.server(
             self._socket,
@@ -64,5 +74,5 @@ class ApiServer:
             max_size=MAX_CONNECTIONS,
             url_length_limit=MAX_REQUEST_LINE,
             debug=False,
-            protocol=partial(HardenedProtocol, self._connections),
+            protocol=self._protocol,
         )
