@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from threading import Semaphore
 from typing import Final
-
-from eventlet.semaphore import Semaphore
 
 from controller.api.auth import Role
 from controller.api.credentials import Credential

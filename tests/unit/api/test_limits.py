@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +109,30 @@ def test_what_is_remembered_has_an_end() -> None:
 
 
 def test_one_tokens_requests_are_worked_on_a_few_at_once() -> None:
-    """In green threads, as they are served."""
-    import eventlet
-
     limiter = Limiter(LIMITS, lambda: 0.0)
-    go = eventlet.Event()
+    go = threading.Event()
     busy: list[str] = []
 
     def work(name: str, role: Role = Role.ADMIN) -> None:
         with limiter.turn(credential(role, name)):
             busy.append(name)
-            go.wait()
+            go.wait(60)
 
-    threads = [eventlet.spawn(work, "flood") for _ in range(3 * AT_ONCE)]
-    threads += [eventlet.spawn(work, "other"), *(eventlet.spawn(work, "agent", Role.AGENT) for _ in range(20))]
-    eventlet.sleep(0)
-    assert (busy.count("flood"), busy.count("other"), busy.count("agent")) == (AT_ONCE, 1, 20)
-    go.send()
-    for thread in threads:
-        thread.wait()
-    assert busy.count("flood") == 3 * AT_ONCE
+    def settled() -> tuple[int, ...]:
+        asking = limiter._turns.get(credential(name="flood").key)
+        return busy.count("flood"), busy.count("other"), busy.count("agent"), asking.users if asking else 0
+
+    flood = 3 * AT_ONCE
+    with ThreadPoolExecutor(flood + 30) as pool:
+        for _ in range(flood):
+            pool.submit(work, "flood")
+        pool.submit(work, "other")
+        for _ in range(20):
+            pool.submit(work, "agent", Role.AGENT)
+        deadline = time.monotonic() + 30
+        while settled() != (AT_ONCE, 1, 20, flood) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert settled() == (AT_ONCE, 1, 20, flood)  # most of the flood waits
+        go.set()
+    assert settled() == (flood, 1, 20, 0)
     assert not limiter._turns
