@@ -50,6 +50,7 @@ class Resource(StrEnum):
     PROVIDER_RULE = "provider_rule"
     DNS_ZONE = "dns_zone"
     DNS_RECORD = "dns_record"
+    QUARANTINE = "quarantine"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -107,6 +108,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
+    (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,

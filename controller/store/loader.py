@@ -75,7 +75,7 @@ _IPV6_SUBNETS = select(ipv6_subnets).order_by(ipv6_subnets.c.position)
 _IPV6_RANGES = select(ipv6_subnet_ranges).order_by(ipv6_subnet_ranges.c.first)
 _PORTS = (
     select(ports, networks.c.filtering, machine_metadata.REVISION.label("metadata"))
-    .join(networks, networks.c.id == ports.c.network_id)
+    .outerjoin(networks, networks.c.id == ports.c.network_id)  # without one it is to be told of
     .outerjoin(*machine_metadata.OF_PORT)
     .order_by(ports.c.key)
 )
