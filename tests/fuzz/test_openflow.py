@@ -103,14 +103,14 @@ def bad_bodies(rng: random.Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_noise(connect: Callable[[bytes], socket.socket], seed: int) -> None:
+def test_threat_22_noise(connect: Callable[[bytes], socket.socket], seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(50):
         connect(rng.randbytes(rng.choice((1, 7, 8, 9, 100, 4096, 70_000))))
 
 
 @pytest.mark.parametrize("length", range(8))
-def test_a_length_below_the_header(connect: Callable[[bytes], socket.socket], length: int) -> None:
+def test_threat_22_a_length_below_the_header(connect: Callable[[bytes], socket.socket], length: int) -> None:
     for kind in TYPES:
         for before in (b"", HELLO, handshake(UNKNOWN_SWITCH)):
             assert ended(connect(before + message(kind, bytes(16), length=length)))
@@ -127,7 +127,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("state", ["before hello", "after hello", "after features"])
-def test_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], state: str) -> None:
+def test_threat_22_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], state: str) -> None:
     before = {"before hello": b"", "after hello": HELLO, "after features": handshake(UNKNOWN_SWITCH)}[state]
     rng = random.Random(state)
     bodies = bad_bodies(rng)
@@ -137,12 +137,12 @@ def test_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], s
 
 
 @pytest.mark.parametrize("element", ["0001000000000010", "0000000000000000", "00010004", "0001ffff00000010", "0001"])
-def test_elements_of_a_hello(connect: Callable[[bytes], socket.socket], element: str) -> None:
+def test_threat_22_elements_of_a_hello(connect: Callable[[bytes], socket.socket], element: str) -> None:
     for version in (1, 4, 5, 6, 0x99):
         connect(message(0, bytes.fromhex(element) * 3, version=version))
 
 
-def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.socket]) -> None:
     """Entries of length 0 in every kind of multipart reply, and packet_ins that nobody asked for."""
     connection = connect(handshake(UNKNOWN_SWITCH))
     for kind in range(20):
@@ -151,20 +151,20 @@ def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.soc
     connection.sendall(message(10, bytes(100)) * 2000)
 
 
-def test_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
     """More than are kept: the oldest go, and those of the nodes are none of them."""
     connections = [connect(b"") for _ in range(300)]
     connections[0].settimeout(30)
     assert ended(connections[0])
 
 
-def test_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
     connections = [connect(handshake(UNKNOWN_SWITCH + number)) for number in range(100)]
     connections[0].settimeout(30)
     assert ended(connections[0])
 
 
-def test_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) -> None:
     connection = connect(HELLO)
     connection.settimeout(0.5)  # when nothing more goes in, it is the controller that does not read us
     echo = message(2, bytes(8000)) * 100

@@ -101,7 +101,7 @@ def test_leases_reach_the_store_once() -> None:
     ]
 
 
-def test_leases_wait_for_a_database_that_is_away() -> None:
+def test_threat_35_leases_wait_for_a_database_that_is_away() -> None:
     log, store = LeaseLog(), FakeStore()
     writer = LeaseWriter(log, store, cloud_of.cloud)
     store.away = True

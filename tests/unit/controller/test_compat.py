@@ -94,7 +94,7 @@ def test_ryu_cannot_be_imported_in_the_other_order() -> None:
         ("port properties", "p.OFPPort.parser(bytes(4) + bytes([0, 48]) + bytes(34) + bytes([9, 9]) + bytes(6), 0)"),
     ],
 )
-def test_a_length_of_zero_loops_for_ever_unless_it_is_refused(name: str, call: str) -> None:
+def test_threat_22_a_length_of_zero_loops_for_ever_unless_it_is_refused(name: str, call: str) -> None:
     setup = IMPORTABLE + (
         "import resource, signal, struct\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"  # some of the loops collect what they find

@@ -177,7 +177,7 @@ def test_changes_that_wait_become_one_bundle(world: World) -> None:
     assert switch.commits == 2 and switch.computed() == wanted(world)
 
 
-def test_a_change_while_syncing_is_not_lost(world: World) -> None:
+def test_threat_34_a_change_while_syncing_is_not_lost(world: World) -> None:
     switch = world.connect(FakeSwitch())
     until(lambda: switch.kinds)
     world.change(upserts=(output(3),))
@@ -244,7 +244,7 @@ def test_a_confirmation_says_which_claims_are_left_out_and_what_was_sent_whole(w
 
 
 @pytest.mark.parametrize("at", ["refuse_add", "refuse_commit"])
-def test_one_bad_flow_goes_into_quarantine_alone(world: World, at: str) -> None:
+def test_threat_24_one_bad_flow_goes_into_quarantine_alone(world: World, at: str) -> None:
     switch = world.live(FakeSwitch())
     bad, good = output(13), tuple(output(key) for key in range(20, 27))
     {"refuse_add": switch.refuse_add, "refuse_commit": switch.refuse_commit}[at].add(key_of(bad))
