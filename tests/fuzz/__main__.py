@@ -1,6 +1,6 @@
 """`tests/run fuzz [--seconds N] [--crashes DIRECTORY] [TARGET...]`: the targets, one after the other, as atheris
-(libFuzzer with the coverage of Python) leads them. What makes one raise, or takes too long, is written to DIRECTORY, and
-the run fails.
+(libFuzzer with the coverage of Python) leads them. What makes one raise, or takes too long, is written to DIRECTORY,
+and the run fails.
 """
 
 from __future__ import annotations

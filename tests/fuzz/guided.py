@@ -1,5 +1,5 @@
-"""One target in a process of its own, since libFuzzer ends the process that it runs in. Called by `python -m tests.fuzz`:
-TARGET SECONDS CRASHES CORPUS, or --names.
+"""One target in a process of its own, since libFuzzer ends the process that it runs in. Called by
+`python -m tests.fuzz`: TARGET SECONDS CRASHES CORPUS, or --names.
 """
 
 from __future__ import annotations

@@ -187,17 +187,20 @@ def connection(data: bytes) -> None:
             made._handle_all(receive.Splitter().feed(data))
 
 
+TO_RYU = (receive.HELLO, receive.FEATURES_REPLY, receive.MULTIPART_REPLY, receive.ROLE_REPLY)
+
+
 def ryu_messages(data: bytes) -> None:
     """What Ryu itself is given, with its defects guarded: it drops what it cannot read, and always comes back."""
-    if len(data) >= 8:
-        body = data[:4000]
-        kind = body[1] % 36
-        whole = receive.HEADER.pack(5, kind, len(body), 1) + body[8:]
+    if not data:
+        return
+    kind, body = TO_RYU[data[0] % len(TO_RYU)], data[1:4000]
+    whole = receive.HEADER.pack(5, kind, 8 + len(body), 1) + body
+    with suppress(BadMessage):
+        receive.check_length(kind, len(whole))
         if kind == receive.HELLO:
-            with suppress(BadMessage):
-                receive.clean_hello(whole)
-            return
-        ofproto_parser.msg(_Peer(), 5, kind, len(whole), 1, whole)
+            whole = receive.clean_hello(whole)
+        ofproto_parser.msg(_Peer(), whole[0], kind, len(whole), 1, whole)
 
 
 class _Peer:
@@ -445,7 +448,7 @@ def _datagrams() -> Iterator[bytes]:
 TARGETS: dict[str, Target] = {
     "openflow_splitter": Target(split, OPENFLOW),
     "openflow_connection": Target(connection, OPENFLOW),
-    "openflow_ryu": Target(ryu_messages, OPENFLOW),
+    "openflow_ryu": Target(ryu_messages, tuple(bytes((n,)) + each[8:] for n in range(4) for each in OPENFLOW)),
     "packet_in": Target(wire.parse_packet_in, (PACKET_IN,)),
     "punted_frame": Target(punted.feed, punted.SEEDS, limit_s=1.0),  # twenty handlers, three times each
     "frame": Target(parsed_frames, punted.SEEDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import eventlet
 import pytest
 
-from controller import session_bundle
+from controller import receive, session_bundle
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in.outputs import Output, Outputs
 from controller.session import State
-from controller.session_counters import Counters
+from controller.session_bundle import Conversation, SessionEnd
+from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Work
+from controller.session_questions import NoAnswer, Questions
 from controller.session_registry import MAX_PARKED, SessionRegistry
 from flows import wire
 from flows.compile import Program, Segment
@@ -337,3 +340,26 @@ def test_an_error_nobody_waits_for_changes_nothing(world: World) -> None:
     world.session.answer(1, 0x80000001, bytes.fromhex("0501000c8000000100020004"))
     world.confirmed(world.change(upserts=(drop(Rule.DROP_SPOOFED, Priority.LOW, key=3),)))
     assert switch.computed() == wanted(world)
+
+
+def test_threat_24_an_answer_without_end_is_not_kept() -> None:
+    """Each part says that more follows."""
+    part = struct.pack("!BBHIHH4x", 5, receive.MULTIPART_REPLY, 65528, 0, 0, 1).ljust(65528, b"\0")
+    asked: list[int] = []
+
+    def write(request: bytes) -> bool:
+        asked.append(int.from_bytes(request[4:8]))
+        return True
+
+    talk, questions = Conversation(write, NodeCounters()), Questions(write)
+    cases: tuple[tuple[Callable[[], Any], Callable[[int, int, bytes], Any], type[Exception]], ...] = (
+        (talk.meters, talk.answer, SessionEnd),
+        (lambda: questions.ask(wire.meters_request, 60), questions.answer, NoAnswer),
+    )
+    for ask, answer, why in cases:
+        waiting = eventlet.spawn(ask)
+        eventlet.sleep(0)
+        for _ in range(receive.MOST_ANSWER // len(part) + 2):
+            answer(receive.MULTIPART_REPLY, asked[-1], part)
+        with pytest.raises(why, match="without end"), eventlet.Timeout(10):
+            waiting.wait()
