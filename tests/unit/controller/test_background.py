@@ -124,6 +124,15 @@ def test_b23_a_clock_that_is_set_moves_the_ends_of_what_is_kept_along() -> None:
     assert store.holds == ["end", "end", 3600.0, "end", "end", -7200.0, "end"]
 
 
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_threat_38_a_clock_that_is_set_by_a_day_ends_nothing(jump: float) -> None:
+    store, wall, uptime = FakeStore(), [1_000_000.0], [50.0]
+    keeper = HoldKeeper(store, lambda: wall[0], lambda: uptime[0])
+    wall[0] += jump
+    keeper.end()
+    assert store.holds == [jump, "end"]  # first all ends are moved along, then those end that have come
+
+
 def test_next_hops_are_asked_for_from_the_snat_address() -> None:
     snapshot = cloud_of.cloud()
     (hop,) = next_hops(snapshot, snapshot.nodes["n1"])
