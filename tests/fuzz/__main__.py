@@ -37,7 +37,7 @@ def main() -> int:
         runs = next((line.split()[-1] for line in text if line.startswith("stat::number_of_executed_units")), "?")
         if done.returncode:
             failed.append(name)
-            print(f"{name}: FAILED after {runs} inputs\n" + "\n".join([*done.stdout.splitlines(), *text[-30:]]), flush=True)
+            print(f"{name}: FAILED after {runs} inputs", *done.stdout.splitlines(), *text[-30:], sep="\n", flush=True)
         else:
             print(f"{name}: {runs} inputs", flush=True)
     if failed:
