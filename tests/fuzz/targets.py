@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -46,6 +47,7 @@ from controller.api.errors import ApiError
 from controller.cli import address_plan
 from controller.connection import Connection
 from controller.dns import domain, message, reply, transfer_request, tsig, upstreams
+from controller.dns.transfer import TransferServer
 from controller.packet_in import (
     dhcp_options,
     dhcpv6_options,
@@ -64,7 +66,8 @@ from flows.model import RecordType
 from flows.pipeline import GATEWAY_MAC
 from tests.fuzz import test_packet_in as punted
 from tests.unit.dns import scene
-from tests.unit.dns.test_transfer import KEY, NOW
+from tests.unit.dns.cloud import snapshot
+from tests.unit.dns.test_transfer import KEY, LAB, NOW, PLAIN, SETTINGS, SIGNED
 from tests.unit.metadata.model import Cloud
 from tests.unit.packet_in import wire6
 
@@ -283,13 +286,20 @@ def dns_reply(data: bytes) -> None:
                 found.sections(5)
 
 
+@cache
+def _transfer_server() -> TransferServer:
+    made = TransferServer(SETTINGS, lambda: snapshot(LAB))
+    made.look()
+    return made
+
+
 def transfer(data: bytes) -> None:
-    try:
-        request = transfer_request.parse(data)
-    except transfer_request.Malformed:
-        return
-    with suppress(tsig.BadSignature):
-        tsig.verify(data, request, KEY, NOW)
+    for secondary in (PLAIN, SIGNED):
+        for stream in (False, True):
+            for answer in _transfer_server().replies(data, secondary, stream=stream):
+                assert len(answer) <= 65535
+    with suppress(transfer_request.Malformed, tsig.BadSignature):
+        tsig.verify(data, transfer_request.parse(data), KEY, NOW)
 
 
 def dns_texts(data: bytes) -> None:
