@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
@@ -14,7 +14,7 @@ from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.ipv6_schema import ipv6_addresses, ipv6_neighbours, ipv6_subnet_ranges, ipv6_subnets
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.policy_specs import GroupName
-from controller.store.quarantine import Quarantine, Reading
+from controller.store.quarantine import UNREADABLE_OBJECT, Quarantine, Reading
 from controller.store.schema import (
     addresses,
     floating_ip_pools,
@@ -32,6 +32,7 @@ from controller.store.schema import (
 from controller.store.soundness import check
 from controller.store.specs import (
     AddressRange,
+    Conflict,
     HostAddress,
     Invalid,
     NetworkRecord,
@@ -64,6 +65,8 @@ from flows.model import (
     Subnet,
     Uplink,
 )
+
+T = TypeVar("T")
 
 NTP_SERVERS_OPTION = 42  # RFC 2132, 8.3
 
@@ -464,8 +467,34 @@ def page(
     conditions: Sequence[Any],
     limit: int | None,
     marker: str | None,
+    load: Callable[[Connection, Sequence[str]], list[T]],
+) -> list[T]:
+    """One page of a list, in order of creation, as `load` makes it of ids. Raises Invalid `marker_unknown`.
+
+    What cannot be used is not on it, and makes it no shorter: a page that is not full is the last one.
+    """
+    found: list[T] = []
+    while True:
+        wanted = None if limit is None else limit - len(found)
+        ids = _ids(connection, id_column, key_column, conditions, wanted, marker)
+        try:
+            found += load(connection, ids)
+        except Conflict as error:  # one that was alone on its page
+            if error.code != UNREADABLE_OBJECT:
+                raise
+        if wanted is None or len(ids) < wanted or len(found) == limit:
+            return found
+        marker = ids[-1]
+
+
+def _ids(
+    connection: Connection,
+    id_column: ColumnElement[str],
+    key_column: ColumnElement[int],
+    conditions: Sequence[Any],
+    limit: int | None,
+    marker: str | None,
 ) -> list[str]:
-    """The ids of one page of a list, in order of creation. Raises Invalid `marker_unknown`."""
     query = select(id_column).where(*conditions).order_by(key_column).limit(limit)
     if marker is not None:
         start = connection.execute(select(key_column).where(id_column == marker)).scalar()

@@ -12,6 +12,7 @@ from controller.store.specs import Conflict, StoreError
 
 T = TypeVar("T")
 
+UNREADABLE_OBJECT: Final = "object_unreadable"
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, StoreError, TypeError, ValueError)
 """What code raises that is given something else than it was promised."""
 
@@ -91,7 +92,7 @@ class Reading:
                 if self._quarantine is not None:
                     self._quarantine.put(of, Fault(why, str(row._mapping.get("name") or "")))
                 elif self._alone:
-                    raise Conflict("object_unreadable", f"{of.kind} {of.id} cannot be used: {why}") from error
+                    raise Conflict(UNREADABLE_OBJECT, f"{of.kind} {of.id} cannot be used: {why}") from error
             else:
                 if self._quarantine is not None:
                     self._quarantine.free(of)

@@ -144,8 +144,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
             conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
 
         def work(connection: Connection) -> list[NetworkRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return load_networks(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, load_networks)
 
         return self._database.read(work)
 
@@ -234,7 +233,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
             conditions.append(address_search.ports_with(address))
 
         def work(connection: Connection) -> list[PortRecord]:
-            return _ports(connection, loader.page(connection, table.id, table.key, conditions, limit, marker))
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, _ports)
 
         return self._database.read(work)
 
@@ -264,7 +263,7 @@ class Store(FloatingIpStore, SecurityGroupStore, ProjectNetworkStore, AddressSto
     def list_nodes(self, *, limit: int | None = None, marker: str | None = None) -> list[NodeRecord]:
         def work(connection: Connection) -> list[NodeRecord]:
             table = schema.nodes.c
-            return _nodes(connection, loader.page(connection, table.name, table.key, (), limit, marker))
+            return loader.page(connection, table.name, table.key, (), limit, marker, _nodes)
 
         return self._database.read(work)
 

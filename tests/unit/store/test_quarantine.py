@@ -249,3 +249,28 @@ def test_a_bad_neighbour_is_all_that_its_node_is_without(scene: Scene) -> None:
     assert of.kind == "neighbour" and of.id.startswith("n1 ")
 
 
+def test_a_list_goes_on_past_what_is_left_out(scene: Scene) -> None:
+    """A page that is not full is the last one, also for who cannot know that something was left out."""
+    store = scene.world.store
+    ids = [record.port.id for record in store.list_ports()]
+    scene.damage("UPDATE ports SET mac = 'zz' WHERE id = '{port}'")
+    usable = [id_ for id_ in ids if id_ != scene.ids["port"]]
+    for limit in (1, 2, 3):
+        found: list[str] = []
+        while page := store.list_ports(limit=limit, marker=found[-1] if found else None):
+            found += [record.port.id for record in page]
+            if len(page) < limit:
+                break
+        assert found == usable
+    assert store.list_ports(name="bad") == []
+    with pytest.raises(Conflict, match="cannot be used"):
+        store.get_port(scene.ids["port"])
+
+
+def test_a_lease_that_cannot_be_read_is_not_listed(scene: Scene) -> None:
+    values = "'bound', 0, 0, '', ''"
+    scene.damage(
+        f"INSERT INTO leases SELECT port_id, address, {values} FROM addresses WHERE port_id IS NOT NULL",
+        "UPDATE leases SET state = x'00' WHERE port_id = '{port}'",
+    )
+    assert {lease.port_id for lease in scene.world.store.list_leases()} == {scene.good.port.id, scene.ids["on_bad"]}
