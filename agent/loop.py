@@ -15,6 +15,7 @@ from agent.plan import SERVICE_DEVICE, AddPort, Confirm, DeletePort, WantedBridg
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
+from agent.service_manager import ServiceManager
 from agent.service_port import ServicePort
 from agent.state import OvsState, marked
 from agent.waker import Waker
@@ -35,7 +36,15 @@ _LET_GO_S = 5.0
 class Agent:
     """One node. `step` is one round of the loop; `run` repeats it until `stop`."""
 
-    def __init__(self, config: AgentConfig, waker: Waker, reporter: Reporter, service_port: ServicePort) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        waker: Waker,
+        reporter: Reporter,
+        service_port: ServicePort,
+        manager: ServiceManager | None = None,
+    ) -> None:
+        self._manager = manager or ServiceManager({})
         self._config = config
         self._waker = waker
         self._reporter = reporter
@@ -69,18 +78,23 @@ class Agent:
             except (OvsdbError, OSError) as error:  # such as no file descriptor left to ask the kernel with
                 self._report_problems(frozenset({str(error)}))
                 delay = _RETRY_S
+            self._manager.alive()
             if not self._stopping:
                 self._wait(delay)
         self._stopping = False
 
     def _wait(self, seconds: float) -> None:
-        if not self._host_addresses.choices:
-            self._waker.wait(seconds)
-            return
-        end = time.monotonic() + min(seconds, _ADDRESS_PAUSE_S)
-        while (left := end - time.monotonic()) > 0:
-            if self._waker.wait(min(left, _RESTART_PAUSE_S)) or self._host_flows.restarted():
+        shares = bool(self._host_addresses.choices)
+        limit = self._manager.watchdog_s
+        pause = _RESTART_PAUSE_S if shares else seconds
+        if limit is not None:
+            pause = min(pause, limit / 3)
+        end = time.monotonic() + (min(seconds, _ADDRESS_PAUSE_S) if shares else seconds)
+        while True:
+            left = end - time.monotonic()
+            if self._waker.wait(min(left, pause)) or left <= 0 or (shares and self._host_flows.restarted()):
                 return
+            self._manager.alive()
 
     def close(self) -> None:
         if self._ovsdb is not None:

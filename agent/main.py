@@ -55,10 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agent.loop import Agent
     from agent.relay.server import Relay
     from agent.reporter import Reporter
+    from agent.service_manager import ServiceManager
     from agent.service_port import ServicePort
 
     waker, reporter, relay = Waker(), Reporter(config), Relay(config)
-    agent = Agent(config, waker, reporter, ServicePort(config, relay))
+    manager = ServiceManager(os.environ)
+    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager)
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -75,10 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     LOG.info("node %s, datapath-id %s", config.node, config.datapath_id)
     reporter.start()
     relay.start()
+    manager.ready()
     agent.run()
     while reloading and not ending and not _is_valid(arguments):
         reloading = False
         agent.run()
+    if ending or not reloading:
+        manager.stopping()
     agent.close()
     relay.stop()
     reporter.stop()

@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import structlog
     from ryu.base.app_manager import AppManager
 
+    from agent.service_manager import ServiceManager
     from controller import config, logs
 
     settings = config.load(sys.argv[1:] if argv is None else argv)
@@ -45,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(_GC_THRESHOLD)
     for service in services:
         service.link(lambda _thread: events.service_ended())
+    systemd = ServiceManager(os.environ)
+    systemd.ready()
     log.info("started", openflow_port=settings.openflow_port, api_port=settings.api_port)
     reason = events.wait()
     log.info("stopping", reason=reason)
+    systemd.stopping()
     for application in list(manager.applications.values()):
         try:
             application.close()

@@ -15,6 +15,7 @@ from controller import compat
 compat.install()  # before Ryu is imported
 
 # ruff: noqa: E402
+import os
 from typing import Any
 
 import eventlet
@@ -24,6 +25,7 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
+from agent.service_manager import ServiceManager
 from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, logs
 from controller.advertiser import Advertiser
 from controller.announcer import Announcer
@@ -41,6 +43,7 @@ from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
+from controller.hub_watch import HubWatch
 from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
@@ -151,8 +154,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             port_counters=port_counters.of_port,
             port_mutes=self._mutes.of_port,
             settle_leases=self._lease_writer.write,
+            not_compiled=self.keeper.not_compiled,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
+        self._hub_watch = HubWatch(ServiceManager(os.environ), form=settings.log_format)
+        registry.register(self._hub_watch)
         self._connections = ConnectionFactory(
             services.stats_waiters,
             lambda message: stats.deliver(services.stats_waiters, message),
@@ -211,6 +217,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)
         self._api.start()
+        self._hub_watch.start()
 
     def _gateway_period(self) -> float:
         """Seconds. A short delay is not made long by looking seldom."""

@@ -235,6 +235,11 @@ class Client:
     def delete_node(self, name: str) -> Written:
         return self._write("DELETE", _path("nodes", name), "node")
 
+    def list_quarantine(self) -> list[Object]:
+        """What the controller does without, and why."""
+        found: list[Object] = _member(self._call("GET", "quarantine"), "quarantine", list)
+        return found
+
     # floating IPs
 
     def list_floating_ip_pools(self, **filters: str | None) -> list[Object]:

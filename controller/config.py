@@ -360,7 +360,7 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> Controller
                 project="trunkline",
                 default_config_files=[str(DEFAULT_FILE)] if DEFAULT_FILE.exists() else [],
             )
-        except cfg.Error as error:
+        except (cfg.Error, ValueError) as error:  # ValueError: the file is no UTF-8
             raise ConfigError(str(error)) from error
         return read(conf)
     except ConfigError as error:

@@ -175,7 +175,9 @@ class Holders:
             if subnet is None or all(network.virtual(pair) != place.address for pair in port.address_pairs):
                 continue
             for seat in port.seats:
-                node = snapshot.nodes[seat.node]
+                node = snapshot.nodes.get(seat.node)
+                if node is None:
+                    continue
                 source = router_address(network, subnet, node) if network.routed else None
                 yield seat.node, Output(seat.ofport, neighbours.request(GATEWAY_MAC, source or _NOBODY, place.address))
 

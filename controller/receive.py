@@ -38,6 +38,9 @@ MINIMUM: Final = {
     BUNDLE_CONTROL: 16,
 }
 
+MOST_ANSWER: Final = 1 << 25
+"""Bytes of a multipart reply in all its parts: a hundred thousand flows have less. One without end would fill us."""
+
 MULTIPART_PORT_DESC: Final = 13
 BUNDLE_OPEN_REPLY: Final = 1
 

@@ -59,6 +59,7 @@ class _Exchange:
     last: int = -1
     errors: dict[int, tuple[int, int]] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
+    size: int = 0  # of the parts, in bytes
     done: Event = field(default_factory=Event)
 
 
@@ -85,7 +86,11 @@ class Conversation:
             exchange.errors[xid] = error
         elif xid == exchange.awaited and not exchange.done.ready():
             if kind == receive.MULTIPART_REPLY and receive.more_follows(message):
-                exchange.parts.append(message)
+                exchange.size += len(message)
+                if exchange.size > receive.MOST_ANSWER:
+                    exchange.done.send_exception(SessionEnd("an answer without end"))
+                else:
+                    exchange.parts.append(message)
             else:
                 exchange.done.send((kind, message))
         else:

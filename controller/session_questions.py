@@ -24,6 +24,7 @@ class NoAnswer(Exception):
 @dataclass(slots=True)
 class _Question:
     parts: list[bytes] = field(default_factory=list)
+    size: int = 0  # of the parts, in bytes
     done: Event = field(default_factory=Event)  # None, or why there is no answer
 
 
@@ -64,6 +65,11 @@ class Questions:
         question = self._open.get(xid)
         if question is not None and not question.done.ready():
             if kind == receive.MULTIPART_REPLY:
+                question.size += len(message)
+                if question.size > receive.MOST_ANSWER:
+                    question.parts.clear()
+                    question.done.send("an answer without end")
+                    return True
                 question.parts.append(message)
                 if not receive.more_follows(message):
                     question.done.send(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -18,6 +18,7 @@ from controller.session_mailbox import Work
 from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
+from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
 
 LONGEST_TURN: Final = 0.01
@@ -408,6 +409,12 @@ class SnapshotKeeper:
             return {}
         failures = [f"{kind.name.lower()} {id_}: {why}" for (kind, id_), why in state.program.failures.items()]
         return {"flows": len(state.program), "unconfirmed_since": state.oldest, "not_compiled": failures[:_DESCRIBED]}
+
+    def not_compiled(self) -> Iterator[tuple[str, SegmentKey, str]]:
+        """Node, segment, and why that could not be made."""
+        for name, state in sorted(self._nodes.items()):
+            for key, why in state.program.failures.items():
+                yield name, key, why
 
     def unconfirmed(self) -> Mapping[str, int]:
         """Node -> first revision that it has not confirmed."""

@@ -51,6 +51,7 @@ class Resource(StrEnum):
     DNS_RECORD = "dns_record"
     TOKEN = "token"
     AUDIT = "audit"
+    QUARANTINE = "quarantine"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -108,6 +109,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
+    (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,

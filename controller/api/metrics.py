@@ -44,6 +44,11 @@ class ModelCollector(Collector):
         yield GaugeMetricFamily("trunkline_networks", "Networks.", value=len(snapshot.networks))
         states = Tally(str(services.node_state(name).get("state", "unknown")) for name in snapshot.nodes)
         yield _by_label("trunkline_nodes", "Nodes by the state of their session.", "state", states)
+        quarantined = Tally(of.kind for of, _ in services.store.quarantine())
+        text = "Objects, and parts of objects, that the database holds but nobody can use."
+        yield _by_label("trunkline_quarantined_objects", text, "kind", quarantined)
+        broken = Tally(node for node, _, _ in services.not_compiled())
+        yield _by_label("trunkline_segments_not_compiled", "Objects without flows on a node.", "node", broken)
         statuses = Tally({"unbound": 0, "bound": 0, "active": 0})
         statuses.update(port_status(port, services.port_active(port)) for port in snapshot.ports.values())
         yield _by_label("trunkline_ports", "Ports; active: confirmed by their node.", "status", statuses)

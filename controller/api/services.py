@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from controller.metadata.service import MetadataService
 from controller.port_counters import PortCounts
 from controller.store import Store
 from flows.model import FloatingIp, Port
+from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
 
 
@@ -40,6 +41,10 @@ def _no_leases() -> None:
     """Nothing waits to be written."""
 
 
+def _no_failures() -> Iterable[tuple[str, SegmentKey, str]]:
+    return ()
+
+
 def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
@@ -51,6 +56,7 @@ class Services:
     heard about what. `settle_leases` writes down what clients have been told of their leases so far. `datapaths` are
     the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
+    `not_compiled`: node, segment, and why that could not be made.
     """
 
     store: Store
@@ -68,4 +74,5 @@ class Services:
     port_mutes: Callable[[str, int], Mapping[str, int]] = _no_mutes
     settle_leases: Callable[[], None] = _no_leases
     dns: Questions | None = None
+    not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

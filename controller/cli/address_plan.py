@@ -120,6 +120,9 @@ def _read_yaml(text: str) -> Plan:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         plan.mistakes.append(Mistake(line, str(error.problem or "is no YAML")))
         return plan
+    except RecursionError:
+        plan.mistakes.append(Mistake(1, "is nested too deeply"))
+        return plan
     except yaml.YAMLError as error:
         plan.mistakes.append(Mistake(1, " ".join(str(error).split())))
         return plan

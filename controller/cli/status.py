@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import typer
 
@@ -13,17 +14,24 @@ from controller.cli.port import COLUMNS as PORT_COLUMNS
 from controller.cli.port import node_of
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import ApiError, Client, Object
+from controller.client import ApiError, Object
 
 UNBOUND = "unbound"
+QUARANTINE = (
+    Column("kind", "kind"),
+    Column("id", "id"),
+    Column("name", "name"),
+    Column("node", "node"),
+    Column("why", "why"),
+)
 
 
 def status(context: typer.Context, output: Output = Format.TABLE) -> None:
-    """Show the nodes with what they have confirmed, the counts of objects, and the ports that are nowhere."""
+    """Show nodes with what they have confirmed, counts of objects, ports nowhere, and what is in quarantine."""
     client = Session.of(context).client
     networks, ports = client.list_networks(), client.list_ports()
     on_node = Counter(node_of(port) for port in ports if port.get("status") != UNBOUND)
-    known = _nodes(client)
+    known, quarantine = _if_allowed(client.list_nodes), _if_allowed(client.list_quarantine)
     nodes = [{**node, "ports": on_node[node["name"]]} for node in known or ()]
     names = {network["id"]: network.get("name") for network in networks}
     unbound = [
@@ -37,7 +45,7 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
             "ports": len(ports),
             "ports_by_status": statuses,
         }
-        render.show_data({"counts": counts, "nodes": nodes, "unbound_ports": unbound}, output)
+        render.show_data({"counts": counts, "nodes": nodes, "unbound_ports": unbound, "quarantine": quarantine}, output)
         return
     if nodes:
         render.show_list(nodes, (*NODE_COLUMNS[:5], Column("ports", "ports"), *NODE_COLUMNS[5:]), output)
@@ -49,12 +57,15 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     if unbound:
         render.show_text("\nunbound ports:")
         render.show_list(unbound, PORT_COLUMNS, output)
+    if quarantine:
+        render.show_text("\nquarantine, which the controller does without:")
+        render.show_list(quarantine, QUARANTINE, output)
 
 
-def _nodes(client: Client) -> list[Object] | None:
+def _if_allowed(list_: Callable[[], list[Object]]) -> list[Object] | None:
     """None for a project's member, who may not see them."""
     try:
-        return client.list_nodes()
+        return list_()
     except ApiError as error:
         if error.code == "forbidden":
             return None

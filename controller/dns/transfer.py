@@ -195,9 +195,13 @@ class TransferServer:
             except OSError:  # what an ICMP error about an earlier datagram comes back as
                 continue
             secondary = self._settings.secondary(place[0])
-            if secondary is not None:
+            if secondary is None:
+                continue
+            try:
                 for reply in self.replies(message, secondary, stream=False):
                     self._put(reply, place)
+            except Exception:  # a fault of ours is no reason to answer nobody any more
+                self._log.exception("transfer_failed", secondary=place[0])
 
     def _send(self, message: bytes, secondary: Secondary) -> None:
         address = str(secondary.address)

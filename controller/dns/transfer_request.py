@@ -76,6 +76,8 @@ def parse(message: bytes) -> Request:
         raise Malformed("not of class IN")
     name, question = message[HEADER.size : end].lower(), message[HEADER.size : end + 4]
     signature = _signature(message, end + 4, answers + authority + additional)
+    if signature is not None and not additional:
+        raise Malformed("a signature in another section")  # RFC 8945, 5.1
     return Request(id_, flags, name, code, question, signature)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select
 
 from controller.forgetting import Debt, End, Forget, left_behind
-from controller.store import loader
+from controller.store import loader, model
 from controller.store.engine import chunks
 from controller.store.journal import FLOATING_IP, NETWORK, PORT, Transaction
+from controller.store.quarantine import UNREADABLE, Quarantine
 from controller.store.schema import networks, nodes, owed, ports
 from flows.snapshot import Snapshot
 
@@ -37,7 +39,7 @@ def incur(tx: Transaction, revision: int, read: Read) -> None:
     before = read(lambda connection: _before(connection, changed))
     if not before.ports:
         return  # nothing of this was on any node
-    left = left_behind(before, loader.as_they_are(tx.connection, changed))
+    left = left_behind(before, model.as_they_are(tx.connection, changed))
     known = set(tx.connection.execute(select(nodes.c.name).where(nodes.c.name.in_(left))).scalars()) if left else set()
     rows = [_row(Debt(node, what, revision)) for node in sorted(known) for what in sorted(left[node], key=_order)]
     if rows:
@@ -47,8 +49,14 @@ def incur(tx: Transaction, revision: int, read: Read) -> None:
 
 def since(connection: Connection, revision: int) -> list[Debt]:
     """What has been owed since a revision, and still is."""
-    rows = connection.execute(_SINCE, {"after": revision})
-    return [Debt(row.node, Forget(row.zone, End(row.end or None), row.address), row.revision) for row in rows]
+    found = []
+    for row in connection.execute(_SINCE, {"after": revision}):
+        try:
+            what = Forget(int(row.zone), End(row.end or None), int(row.address))
+            found.append(Debt(str(row.node), what, int(row.revision)))
+        except UNREADABLE as error:  # it can be done for nobody
+            structlog.get_logger().error("debt_unreadable", node=row.node, error=str(error))
+    return found
 
 
 def settle(connection: Connection, paid: Sequence[Debt]) -> int:
@@ -68,19 +76,22 @@ def settle(connection: Connection, paid: Sequence[Debt]) -> int:
 
 def _before(connection: Connection, changed: Mapping[str, Sequence[str]]) -> Snapshot:
     """What `left_behind` looks at, as far as it is on nodes."""
-    floating_ips = [one.floating_ip for one in loader.load_floating_ips(connection, changed[FLOATING_IP])]
+    unusable = Quarantine()  # nothing of these is on any node
+    floating_ips = [one.floating_ip for one in loader.load_floating_ips(connection, changed[FLOATING_IP], unusable)]
     port_ids = {*changed[PORT], *(port_id for one in floating_ips for port_id in one.port_ids)}
     network_ids: set[str] = set()
     for part in chunks(changed[NETWORK]):
         seated = or_(ports.c.bound_node.is_not(None), ports.c.other_node.is_not(None))
         port_ids |= set(connection.execute(select(ports.c.id).where(ports.c.network_id.in_(part), seated)).scalars())
         network_ids |= set(connection.execute(_EXTERNAL).scalars())  # the ways out of those that change
-    seated_ports = [one.port for one in loader.load_ports(connection, sorted(port_ids)) if one.port.bindings]
+    seated_ports = [one.port for one in loader.load_ports(connection, sorted(port_ids), unusable) if one.port.bindings]
     if not seated_ports:
         return Snapshot(0)
     network_ids |= {port.network_id for port in seated_ports}
-    found = loader.load_networks(connection, sorted(network_ids))
-    return Snapshot.build(0, map(loader.network_of, found), seated_ports, (), floating_ips)
+    found = loader.load_networks(connection, sorted(network_ids), unusable)
+    known = {one.id for one in found}
+    usable = (port for port in seated_ports if port.network_id in known)
+    return Snapshot.build(0, map(loader.network_of, found), usable, (), floating_ips)
 
 
 def _row(debt: Debt) -> dict[str, Any]:

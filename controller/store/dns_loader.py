@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from controller.store import journal
 from controller.store.dns_specs import DnsRecordRecord, DnsZoneRecord, DnsZoneSpec
 from controller.store.engine import AnyRow, chunks
+from controller.store.quarantine import Quarantine, Reading
 from controller.store.schema import dns_records, dns_zone_networks, dns_zones
 from flows.model import DnsRecord, DnsZone, RecordType, ZoneScope
+
+_RECORD: Final = "dns_record"
 
 _ZONES = select(dns_zones).order_by(dns_zones.c.key)
 _NETWORKS = select(dns_zone_networks).order_by(dns_zone_networks.c.network_id)
@@ -41,47 +45,46 @@ def _networks(connection: Connection, ids: Sequence[str] | None) -> dict[str, li
 def load_zones(connection: Connection, ids: Sequence[str] | None = None) -> list[DnsZoneRecord]:
     linked = _networks(connection, ids)
     counts = {row[0]: int(row[1]) for row in _rows(connection, _COUNTS, dns_records.c.zone_id, ids)}
-    return [
-        DnsZoneRecord(
-            id=row.id,
-            key=row.key,
-            spec=DnsZoneSpec(row.name, ZoneScope(row.scope), row.project_id, row.ttl, tuple(linked.get(row.id, ()))),
-            records=counts.get(row.id, 0),
-            created_at=row.created_at,
-            revision=row.revision,
-        )
-        for row in _rows(connection, _ZONES, dns_zones.c.id, ids)
-    ]
+
+    def build(row: AnyRow) -> DnsZoneRecord:
+        spec = DnsZoneSpec(row.name, ZoneScope(row.scope), row.project_id, row.ttl, tuple(linked.get(row.id, ())))
+        return DnsZoneRecord(row.id, row.key, spec, counts.get(row.id, 0), row.created_at, row.revision)
+
+    return list(Reading(journal.DNS_ZONE, ids, None).objects(_rows(connection, _ZONES, dns_zones.c.id, ids), build))
 
 
 def load_records(connection: Connection, ids: Sequence[str]) -> list[DnsRecordRecord]:
-    return [
-        DnsRecordRecord(
-            id=row.id,
-            zone_id=row.zone_id,
-            zone=row.zone,
-            project_id=row.project_id,
-            name=row.name,
-            type=RecordType(row.type),
-            data=row.data,
-            ttl=row.ttl,
-            floating_ip_id=row.floating_ip_id,
-            created_at=row.created_at,
-        )
-        for row in _rows(connection, _RECORDS, dns_records.c.id, ids)
-    ]
+    rows = _rows(connection, _RECORDS, dns_records.c.id, ids)
+    return list(Reading(_RECORD, ids, None).objects(rows, _record))
 
 
-def load_model(connection: Connection, ids: Sequence[str] | None = None) -> list[DnsZone]:
+def _record(row: AnyRow) -> DnsRecordRecord:
+    return DnsRecordRecord(
+        id=row.id,
+        zone_id=row.zone_id,
+        zone=row.zone,
+        project_id=row.project_id,
+        name=row.name,
+        type=RecordType(row.type),
+        data=row.data,
+        ttl=row.ttl,
+        floating_ip_id=row.floating_ip_id,
+        created_at=row.created_at,
+    )
+
+
+def load_model(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[DnsZone]:
     """The read model's zones, with all that they hold."""
     linked = _networks(connection, ids)
-    held: dict[str, dict[str, list[DnsRecord]]] = {}
+    rows: dict[str, list[AnyRow]] = {}
     for row in _rows(connection, _RECORDS, dns_records.c.zone_id, ids):
-        ttl = row.zone_ttl if row.ttl is None else row.ttl
-        record = DnsRecord(row.id, row.name, RecordType(row.type), row.data, ttl, row.floating_ip_id)
-        held.setdefault(row.zone_id, {}).setdefault(row.name, []).append(record)
-    return [
-        DnsZone(
+        rows.setdefault(row.zone_id, []).append(row)
+    reading = Reading(journal.DNS_ZONE, ids, quarantine)
+
+    def build(row: AnyRow) -> DnsZone:
+        return DnsZone(
             id=row.id,
             key=row.key,
             name=row.name,
@@ -89,18 +92,26 @@ def load_model(connection: Connection, ids: Sequence[str] | None = None) -> list
             project_id=row.project_id,
             ttl=row.ttl,
             network_ids=tuple(linked.get(row.id, ())),
-            records=_by_name(row.name, held.get(row.id, {})),
+            records=_by_name(row.name, reading.parts(rows.get(row.id, ()), _held, _RECORD, row.id, ("id",))),
         )
-        for row in _rows(connection, _ZONES, dns_zones.c.id, ids)
-    ]
+
+    return list(reading.objects(_rows(connection, _ZONES, dns_zones.c.id, ids), build))
 
 
-def _by_name(zone: str, held: Mapping[str, list[DnsRecord]]) -> dict[str, tuple[DnsRecord, ...]]:
+def _held(row: AnyRow) -> DnsRecord:
+    ttl = row.zone_ttl if row.ttl is None else row.ttl
+    return DnsRecord(row.id, row.name, RecordType(row.type), row.data, ttl, row.floating_ip_id)
+
+
+def _by_name(zone: str, records: Iterable[DnsRecord]) -> dict[str, tuple[DnsRecord, ...]]:
     """Also the names between those that have records and the zone's own."""
-    found = {name: tuple(sorted(records, key=lambda one: (one.type, one.data))) for name, records in held.items()}
+    held: dict[str, list[DnsRecord]] = {}
+    for record in records:
+        held.setdefault(record.name, []).append(record)
+    found = {name: tuple(sorted(those, key=lambda one: (one.type, one.data))) for name, those in held.items()}
     for name in held:
         above = name.partition(".")[2]
-        while name != zone and above != zone and above not in found:
+        while name != zone and above not in (zone, "") and above not in found:
             found[above] = ()
             above = above.partition(".")[2]
     return found

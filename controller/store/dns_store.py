@@ -56,8 +56,7 @@ class DnsStore(QuotaStore):
             conditions.append(or_(table.project_id == visible_to, table.scope == ZoneScope.PUBLIC.value))
 
         def work(connection: Connection) -> list[DnsZoneRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return dns_loader.load_zones(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_zones)
 
         return self._database.read(work)
 
@@ -114,8 +113,7 @@ class DnsStore(QuotaStore):
             conditions.append(table.zone_id.in_(select(zones.id).where(*of_zones)))
 
         def work(connection: Connection) -> list[DnsRecordRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return dns_loader.load_records(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_records)
 
         return self._database.read(work)
 

@@ -7,6 +7,7 @@ how two green threads come to wait for each other's locks.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,11 +49,17 @@ def make_engine(url: str, begin: str = "BEGIN") -> Engine:
     if make_url(url).database in (None, "", ":memory:"):
         raise ValueError("an SQLite database must be a file: reader and writer have a connection each")
     Path(str(make_url(url).database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 0})
+    engine = create_engine(
+        url,
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 0},
+        json_deserializer=_loads,  # PostgreSQL keeps nothing else than JSON in such a column
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # BEGIN is ours to say
+        connection.text_factory = _text
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0"):
             _patiently(partial(connection.execute, f"PRAGMA {pragma}"))
 
@@ -61,6 +68,32 @@ def make_engine(url: str, begin: str = "BEGIN") -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+class Unreadable:
+    """In place of what was to be JSON and is none: one row must not stop a query. Whatever is done with it raises."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __repr__(self) -> str:
+        return f"<{self._why}>"
+
+    def _refuse(self, *_: Any) -> Any:
+        raise ValueError(self._why)
+
+    __iter__ = __contains__ = __getitem__ = __bool__ = __len__ = _refuse
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        return Unreadable(f"no JSON: {error}")
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode(errors="replace")
 
 
 class Database:

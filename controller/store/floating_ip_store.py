@@ -118,8 +118,8 @@ class FloatingIpStore(QuotaStore):
 
         def work(connection: Connection) -> list[FloatingIpRecord]:
             found = [] if pool is None else [table.pool_id == floating_ip_pools.find(connection, pool, "pool").id]
-            ids = loader.page(connection, table.id, table.key, [*conditions, *found], limit, marker)
-            return loader.load_floating_ips(connection, ids)
+            load = loader.load_floating_ips
+            return loader.page(connection, table.id, table.key, [*conditions, *found], limit, marker, load)
 
         return self._database.read(work)
 

@@ -33,8 +33,12 @@ class Ipv6Column(TypeDecorator[IPv6Address]):
     def process_bind_param(self, value: IPv6Address | None, dialect: Dialect) -> str | None:
         return None if value is None else value.exploded
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> IPv6Address | None:
-        return None if value is None else IPv6Address(value)
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Also what is no address: one row must not stop a query."""
+        try:
+            return None if value is None else IPv6Address(value)
+        except ValueError:
+            return value
 
 
 ipv6_subnets = Table(

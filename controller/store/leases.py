@@ -23,8 +23,9 @@ from sqlalchemy import (
     update,
 )
 
-from controller.store.engine import chunks
+from controller.store.engine import AnyRow, chunks
 from controller.store.ipv6_schema import ipv6_addresses, ipv6_leases
+from controller.store.quarantine import Reading
 from controller.store.schema import addresses, leases, ports
 from controller.store.specs import Invalid, Lease, LeaseRecord
 from controller.store.writer import equal
@@ -140,22 +141,23 @@ def _page(
         query = query.where(live_state == state)
     if after is not None:
         query = query.where(_behind(table, *after))
-    return [
-        Lease(
-            id=f"{row.port_id}-{_address(row.address)}",
-            port_id=row.port_id,
-            address=_address(row.address),
-            state=row.live_state,
-            updated_at=row.updated_at,
-            expires_at=row.expires_at,
-            network_id=row.network_id,
-            project_id=row.project_id,
-            mac=row.mac,
-            hostname=row.port_hostname,
-            node=row.bound_node,
-        )
-        for row in connection.execute(query)
-    ]
+    return list(Reading("lease", None, None).objects(connection.execute(query), _lease, "port_id"))
+
+
+def _lease(row: AnyRow) -> Lease:
+    return Lease(
+        id=f"{row.port_id}-{_address(row.address)}",
+        port_id=row.port_id,
+        address=_address(row.address),
+        state=row.live_state,
+        updated_at=row.updated_at,
+        expires_at=row.expires_at,
+        network_id=row.network_id,
+        project_id=row.project_id,
+        mac=row.mac,
+        hostname=row.port_hostname,
+        node=row.bound_node,
+    )
 
 
 def _behind(table: Table, port_id: str, address: Address) -> ColumnElement[bool]:

@@ -1,19 +1,20 @@
-"""From rows to values: records for the API, and the model for the compiler."""
+"""From rows to values: records for the API, and what the compiler knows of them (`model`)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, select
 
-from controller.store import codec, dns_loader, ipam, journal, machine_metadata, policy_loader
+from controller.store import codec, ipam, journal, machine_metadata, policy_loader
 from controller.store.engine import AnyRow, chunks
 from controller.store.floating_ip_specs import FloatingIpRecord
 from controller.store.ipv6_schema import ipv6_addresses, ipv6_neighbours, ipv6_subnet_ranges, ipv6_subnets
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.policy_specs import GroupName
+from controller.store.quarantine import UNREADABLE_OBJECT, Quarantine, Reading
 from controller.store.schema import (
     addresses,
     floating_ip_pools,
@@ -28,8 +29,10 @@ from controller.store.schema import (
     subnets,
     virtual_addresses,
 )
+from controller.store.soundness import check
 from controller.store.specs import (
     AddressRange,
+    Conflict,
     HostAddress,
     Invalid,
     NetworkRecord,
@@ -41,12 +44,9 @@ from controller.store.specs import (
 )
 from flows.model import (
     Binding,
-    Change,
     DhcpOption,
-    DnsZoneChange,
     FixedIp,
     FloatingIp,
-    FloatingIpChange,
     GatewayMode,
     Ipv6FixedIp,
     Ipv6Mode,
@@ -56,21 +56,17 @@ from flows.model import (
     Neighbour,
     Network,
     NetworkAddress,
-    NetworkChange,
     NetworkKind,
     Node,
-    NodeChange,
     OwnAddress,
     Port,
-    PortChange,
     PortForwarding,
-    ProviderRuleChange,
-    SecurityGroupChange,
     SnatAddress,
     Subnet,
     Uplink,
 )
-from flows.snapshot import Snapshot
+
+T = TypeVar("T")
 
 NTP_SERVERS_OPTION = 42  # RFC 2132, 8.3
 
@@ -82,7 +78,7 @@ _IPV6_SUBNETS = select(ipv6_subnets).order_by(ipv6_subnets.c.position)
 _IPV6_RANGES = select(ipv6_subnet_ranges).order_by(ipv6_subnet_ranges.c.first)
 _PORTS = (
     select(ports, networks.c.filtering, machine_metadata.REVISION.label("metadata"))
-    .join(networks, networks.c.id == ports.c.network_id)
+    .outerjoin(networks, networks.c.id == ports.c.network_id)  # without one it is to be told of
     .outerjoin(*machine_metadata.OF_PORT)
     .order_by(ports.c.key)
 )
@@ -160,14 +156,17 @@ def _grouped(rows: Iterable[AnyRow], column: str) -> dict[str, list[AnyRow]]:
     return groups
 
 
-def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> list[NetworkRecord]:
+def load_networks(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[NetworkRecord]:
     by_subnet = _grouped(_rows(connection, _RANGES, ids), "subnet_id")
     by_network = _grouped(_rows(connection, _SUBNETS, ids), "network_id")
     by_ipv6_subnet = _grouped(_rows(connection, _IPV6_RANGES, ids), "subnet_id")
     ipv6_by_network = _grouped(_rows(connection, _IPV6_SUBNETS, ids), "network_id")
     reached = set(connection.execute(_PHYSICAL_NETWORKS).scalars())
-    return [
-        NetworkRecord(
+
+    def build(row: AnyRow) -> NetworkRecord:
+        record = NetworkRecord(
             id=row.id,
             key=row.key,
             router_key=row.router_key,
@@ -176,7 +175,7 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
                 name=row.name,
                 kind=NetworkKind(row.kind),
                 physical_network=row.physical_network,
-                subnets=tuple(_subnet(subnet, by_subnet.get(subnet.id, ())) for subnet in by_network[row.id]),
+                subnets=tuple(_subnet(subnet, by_subnet.get(subnet.id, ())) for subnet in by_network.get(row.id, ())),
                 project_id=row.project_id,
                 shared=row.shared,
                 external=row.external,
@@ -211,8 +210,10 @@ def load_networks(connection: Connection, ids: Sequence[str] | None = None) -> l
             reached=row.physical_network in reached,
             gateway_node=row.gateway_node,
         )
-        for row in _rows(connection, _NETWORKS, ids)
-    ]
+        check(network_of(record))
+        return record
+
+    return list(Reading(journal.NETWORK, ids, quarantine).objects(_rows(connection, _NETWORKS, ids), build))
 
 
 def _subnet(row: AnyRow, ranges: Iterable[AnyRow]) -> SubnetSpec:
@@ -291,29 +292,26 @@ def network_of(record: NetworkRecord) -> Network:
     )
 
 
-def load_ports(connection: Connection, ids: Sequence[str] | None = None) -> list[PortRecord]:
-    fixed_ips: dict[str, list[FixedIp]] = {}
-    for port_id, subnet_id, address in _rows(connection, _FIXED, ids):
-        fixed_ips.setdefault(port_id, []).append(FixedIp(subnet_id, IPv4Address(address)))
-    ipv6: dict[str, list[Ipv6FixedIp]] = {}
-    for port_id, subnet_id, address in _rows(connection, _IPV6_FIXED, ids):
-        ipv6.setdefault(port_id, []).append(Ipv6FixedIp(subnet_id, address))
+def load_ports(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[PortRecord]:
+    fixed_ips = _grouped(_rows(connection, _FIXED, ids), "port_id")
+    ipv6 = _grouped(_rows(connection, _IPV6_FIXED, ids), "port_id")
     rows = list(_rows(connection, _PORTS, ids))
-    held: dict[str, list[OwnAddress]] = {}
     sharing = [row.id for row in rows if row.address_pairs]
-    for port_id, address, mac in _rows(connection, _HOLDING, None if ids is None else sharing):
-        held.setdefault(port_id, []).append(OwnAddress(IPv4Address(address), mac))
+    held = _grouped(_rows(connection, _HOLDING, None if ids is None else sharing), "port_id")
     groups = policy_loader.load_memberships(connection, ids)
-    return [
-        _port(
+
+    def build(row: AnyRow) -> PortRecord:
+        return _port(
             row,
-            tuple(fixed_ips.get(row.id, ())),
-            tuple(ipv6.get(row.id, ())),
-            tuple(held.get(row.id, ())),
+            tuple(FixedIp(one.subnet_id, IPv4Address(one.address)) for one in fixed_ips.get(row.id, ())),
+            tuple(Ipv6FixedIp(one.subnet_id, one.address) for one in ipv6.get(row.id, ())),
+            tuple(OwnAddress(IPv4Address(one.address), one.mac) for one in held.get(row.id, ())),
             tuple(groups.get(row.id, ())),
         )
-        for row in rows
-    ]
+
+    return list(Reading(journal.PORT, ids, quarantine).objects(rows, build))
 
 
 def _port(
@@ -365,21 +363,30 @@ def _migration(row: AnyRow) -> Migration | None:
     return Migration(MigrationPhase(row.migration), Binding(row.other_node, row.other_ofport, row.other_zone))
 
 
-def load_nodes(connection: Connection, ids: Sequence[str] | None = None) -> list[NodeRecord]:
-    uplinks = _grouped(_rows(connection, _UPLINKS, ids), "node")
-    held = _grouped(_rows(connection, _HELD, ids), "node")
-    known: dict[str, list[Neighbour]] = {}
-    for one in _rows(connection, _NEIGHBOURS, ids):
-        known.setdefault(one.node, []).append(Neighbour(one.network_id, IPv4Address(one.address), one.mac))
-    for one in _rows(connection, _IPV6_NEIGHBOURS, ids):
-        known.setdefault(one.node, []).append(Neighbour(one.network_id, one.address, one.mac))
-    return [
-        _node(row, uplinks.get(row.name, ()), held.get(row.name, ()), known.get(row.name, ()))
-        for row in _rows(connection, _NODES, ids)
-    ]
+def load_nodes(
+    connection: Connection, names: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[NodeRecord]:
+    uplinks = _grouped(_rows(connection, _UPLINKS, names), "node")
+    held = _grouped(_rows(connection, _HELD, names), "node")
+    known = _grouped(_rows(connection, _NEIGHBOURS, names), "node")
+    ipv6_known = _grouped(_rows(connection, _IPV6_NEIGHBOURS, names), "node")
+    reading = Reading(journal.NODE, names, quarantine)
+
+    def build(row: AnyRow) -> NodeRecord:
+        name = row.name
+        hops = (*known.get(name, ()), *ipv6_known.get(name, ()))
+        neighbours = reading.parts(hops, _neighbour, "neighbour", name, ("network_id", "address"))
+        return _node(row, uplinks.get(name, ()), held.get(name, ()), neighbours)
+
+    return list(reading.objects(_rows(connection, _NODES, names), build, "name"))
 
 
-def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: Iterable[Neighbour]) -> NodeRecord:
+def _neighbour(row: AnyRow) -> Neighbour:
+    address = row.address if isinstance(row.address, IPv6Address) else IPv4Address(row.address)
+    return Neighbour(row.network_id, address, row.mac)
+
+
+def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known: tuple[Neighbour, ...]) -> NodeRecord:
     by_owner = _grouped(held, "owner")
     choices = {name: codec.load_snat_choice(text) for name, text in row.snat_addresses.items()}
     of_host = {choice.address for choice in choices.values() if isinstance(choice, HostAddress)}
@@ -392,7 +399,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
             NetworkAddress(one.network_id, IPv4Address(one.address)) for one in by_owner.get(ipam.GATEWAY_OWNER, ())
         ),
         snat_addresses=tuple(_snat_address(one, of_host) for one in by_owner.get(ipam.SNAT_OWNER, ())),
-        neighbours=tuple(known),
+        neighbours=known,
     )
     spec = NodeSpec(
         name=row.name,
@@ -410,29 +417,32 @@ def _snat_address(held: AnyRow, of_host: Collection[IPv4Address]) -> SnatAddress
     return SnatAddress(held.network_id, address, held.for_network or None, address in of_host)
 
 
-def load_floating_ips(connection: Connection, ids: Sequence[str] | None = None) -> list[FloatingIpRecord]:
+def load_floating_ips(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[FloatingIpRecord]:
     forwardings = _grouped(_rows(connection, _FORWARDINGS, ids), "floating_ip_id")
-    return [
-        FloatingIpRecord(
-            floating_ip=_floating_ip(row, forwardings.get(row.id, ())),
-            pool_id=row.pool_id,
-            pool=row.pool,
-            auto=row.auto,
-            created_at=row.created_at,
-            revision=row.revision,
-        )
-        for row in _rows(connection, _FLOATING_IPS, ids)
-    ]
+    reading = Reading(journal.FLOATING_IP, ids, quarantine)
+
+    def build(row: AnyRow) -> FloatingIpRecord:
+        of_it = forwardings.get(row.id, ())
+        parts = reading.parts(of_it, _forwarding, "port_forwarding", row.id, ("id",))
+        floating_ip = _floating_ip(row, parts)
+        return FloatingIpRecord(floating_ip, row.pool_id, row.pool, row.auto, row.created_at, row.revision)
+
+    return list(reading.objects(_rows(connection, _FLOATING_IPS, ids), build))
 
 
 def floating_ips_of_ports(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[FloatingIp]]:
     """Those associated with these ports. They have no forwardings."""
     rows = (row for part in chunks(port_ids) for row in connection.execute(_OF_PORTS, {"ids": part}).all())
     grouped = _grouped(rows, "port_id")
-    return {port_id: [_floating_ip(row, ()) for row in group] for port_id, group in grouped.items()}
+    reading = Reading(journal.FLOATING_IP, None, None)
+    return {
+        port_id: list(reading.objects(group, lambda row: _floating_ip(row, ()))) for port_id, group in grouped.items()
+    }
 
 
-def _floating_ip(row: AnyRow, forwardings: Iterable[AnyRow]) -> FloatingIp:
+def _floating_ip(row: AnyRow, forwardings: tuple[PortForwarding, ...]) -> FloatingIp:
     return FloatingIp(
         id=row.id,
         key=row.key,
@@ -441,63 +451,13 @@ def _floating_ip(row: AnyRow, forwardings: Iterable[AnyRow]) -> FloatingIp:
         project_id=row.project_id,
         port_id=row.port_id,
         fixed_ip=None if row.fixed_ip is None else IPv4Address(row.fixed_ip),
-        port_forwardings=tuple(
-            PortForwarding(
-                one.id,
-                one.key,
-                one.protocol,
-                one.first,
-                one.last,
-                one.port_id,
-                IPv4Address(one.fixed_ip),
-                one.to,
-            )
-            for one in forwardings
-        ),
+        port_forwardings=forwardings,
     )
 
 
-def load_snapshot(connection: Connection) -> Snapshot:
-    return Snapshot.build(
-        journal.revision(connection),
-        (network_of(record) for record in load_networks(connection)),
-        (record.port for record in load_ports(connection)),
-        (record.node for record in load_nodes(connection)),
-        (record.floating_ip for record in load_floating_ips(connection)),
-        (record.group for record in policy_loader.load_groups(connection)),
-        (record.rule for record in policy_loader.load_provider_rules(connection)),
-        dns_loader.load_model(connection),
-    )
-
-
-def changes_since(connection: Connection, revision: int) -> tuple[int, tuple[Change, ...]]:
-    """The newest revision, and each object that changed since `revision` as it is now."""
-    newest, changed = journal.changed_objects(connection, revision)
-    return newest, as_they_are(connection, changed)
-
-
-def as_they_are(connection: Connection, changed: Mapping[str, Sequence[str]]) -> tuple[Change, ...]:
-    """These objects (journal kind -> ids) as they are now."""
-    kinds = (journal.NETWORK, journal.PORT, journal.NODE, journal.FLOATING_IP)
-    network_ids, port_ids, names, floating_ids = (changed.get(kind, ()) for kind in kinds)
-    networks_now = {record.id: network_of(record) for record in load_networks(connection, network_ids)}
-    ports_now = {record.port.id: record.port for record in load_ports(connection, port_ids)}
-    nodes_now = {record.node.name: record.node for record in load_nodes(connection, names)}
-    floating_now = {record.floating_ip.id: record.floating_ip for record in load_floating_ips(connection, floating_ids)}
-    group_ids, rule_ids = (changed.get(kind, ()) for kind in (journal.SECURITY_GROUP, journal.PROVIDER_RULE))
-    groups_now = {record.group.id: record.group for record in policy_loader.load_groups(connection, group_ids)}
-    rules_now = {record.rule.id: record.rule for record in policy_loader.load_provider_rules(connection, rule_ids)}
-    zone_ids = changed.get(journal.DNS_ZONE, ())
-    zones_now = {zone.id: zone for zone in dns_loader.load_model(connection, zone_ids)}
-    return (
-        *(NetworkChange(id_, networks_now.get(id_)) for id_ in network_ids),
-        *(PortChange(id_, ports_now.get(id_)) for id_ in port_ids),
-        *(NodeChange(name, nodes_now.get(name)) for name in names),
-        *(FloatingIpChange(id_, floating_now.get(id_)) for id_ in floating_ids),
-        *(SecurityGroupChange(id_, groups_now.get(id_)) for id_ in group_ids),
-        *(ProviderRuleChange(id_, rules_now.get(id_)) for id_ in rule_ids),
-        *(DnsZoneChange(id_, zones_now.get(id_)) for id_ in zone_ids),
-    )
+def _forwarding(row: AnyRow) -> PortForwarding:
+    fixed_ip = IPv4Address(row.fixed_ip)
+    return PortForwarding(row.id, row.key, row.protocol, row.first, row.last, row.port_id, fixed_ip, row.to)
 
 
 def page(
@@ -507,8 +467,34 @@ def page(
     conditions: Sequence[Any],
     limit: int | None,
     marker: str | None,
+    load: Callable[[Connection, Sequence[str]], list[T]],
+) -> list[T]:
+    """One page of a list, in order of creation, as `load` makes it of ids. Raises Invalid `marker_unknown`.
+
+    What cannot be used is not on it, and makes it no shorter: a page that is not full is the last one.
+    """
+    found: list[T] = []
+    while True:
+        wanted = None if limit is None else limit - len(found)
+        ids = _ids(connection, id_column, key_column, conditions, wanted, marker)
+        try:
+            found += load(connection, ids)
+        except Conflict as error:  # one that was alone on its page
+            if error.code != UNREADABLE_OBJECT:
+                raise
+        if wanted is None or len(ids) < wanted or len(found) == limit:
+            return found
+        marker = ids[-1]
+
+
+def _ids(
+    connection: Connection,
+    id_column: ColumnElement[str],
+    key_column: ColumnElement[int],
+    conditions: Sequence[Any],
+    limit: int | None,
+    marker: str | None,
 ) -> list[str]:
-    """The ids of one page of a list, in order of creation. Raises Invalid `marker_unknown`."""
     query = select(id_column).where(*conditions).order_by(key_column).limit(limit)
     if marker is not None:
         start = connection.execute(select(key_column).where(id_column == marker)).scalar()

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
-from controller.store import service_rows
+from controller.store import journal, service_rows
 from controller.store.engine import AnyRow, chunks
 from controller.store.policy_specs import (
     AppliesTo,
@@ -19,6 +19,7 @@ from controller.store.policy_specs import (
     RuleRecord,
     SecurityGroupRecord,
 )
+from controller.store.quarantine import Quarantine, Reading
 from controller.store.schema import (
     default_rules,
     port_security_groups,
@@ -53,17 +54,25 @@ def _rows(
 
 
 def load_groups(
-    connection: Connection, ids: Sequence[str] | None = None, *, with_rules: bool = True
+    connection: Connection,
+    ids: Sequence[str] | None = None,
+    quarantine: Quarantine | None = None,
+    *,
+    with_rules: bool = True,
 ) -> list[SecurityGroupRecord]:
-    rules: dict[str, list[RuleRecord]] = {}
+    rules: dict[str, list[AnyRow]] = {}
     if with_rules:
         for row in _rows(connection, _RULES, security_group_rules.c.group_id, ids):
-            rules.setdefault(row.group_id, []).append(_rule(row))
-    return [_group(row, rules.get(row.id, ())) for row in _rows(connection, _GROUPS, security_groups.c.id, ids)]
+            rules.setdefault(row.group_id, []).append(row)
+    reading = Reading(journal.SECURITY_GROUP, ids, quarantine)
+
+    def build(row: AnyRow) -> SecurityGroupRecord:  # without a rule less is allowed
+        return _group(row, reading.parts(rules.get(row.id, ()), _rule, "security_group_rule", row.id, ("id",)))
+
+    return list(reading.objects(_rows(connection, _GROUPS, security_groups.c.id, ids), build))
 
 
-def _group(row: AnyRow, rules: Iterable[RuleRecord]) -> SecurityGroupRecord:
-    records = tuple(rules)
+def _group(row: AnyRow, records: tuple[RuleRecord, ...]) -> SecurityGroupRecord:
     group = SecurityGroup(
         id=row.id,
         key=row.key,
@@ -78,7 +87,8 @@ def _group(row: AnyRow, rules: Iterable[RuleRecord]) -> SecurityGroupRecord:
 
 
 def load_rules(connection: Connection, ids: Sequence[str]) -> list[RuleRecord]:
-    return [_rule(row) for row in _rows(connection, _RULES, security_group_rules.c.id, ids)]
+    rows = _rows(connection, _RULES, security_group_rules.c.id, ids)
+    return list(Reading("security_group_rule", ids, None).objects(rows, _rule))
 
 
 def _rule(row: AnyRow) -> RuleRecord:
@@ -103,28 +113,29 @@ def load_memberships(connection: Connection, ids: Sequence[str] | None) -> dict[
     return found
 
 
-def load_provider_rules(connection: Connection, ids: Sequence[str] | None = None) -> list[ProviderRuleRecord]:
-    return [
-        ProviderRuleRecord(
-            ProviderRule(
-                id=row.id,
-                key=row.key,
-                cidr=IPv4Network(row.cidr),
-                service=service_rows.load(row),
-                direction=None if row.direction is None else Direction(row.direction),
-            ),
-            row.description,
-            row.created_at,
-            row.revision,
-        )
-        for row in _rows(connection, _PROVIDER_RULES, provider_rules.c.id, ids)
-    ]
+def load_provider_rules(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[ProviderRuleRecord]:
+    rows = _rows(connection, _PROVIDER_RULES, provider_rules.c.id, ids)
+    return list(Reading(journal.PROVIDER_RULE, ids, quarantine).objects(rows, _provider_rule))
+
+
+def _provider_rule(row: AnyRow) -> ProviderRuleRecord:
+    rule = ProviderRule(
+        id=row.id,
+        key=row.key,
+        cidr=IPv4Network(row.cidr),
+        service=service_rows.load(row),
+        direction=None if row.direction is None else Direction(row.direction),
+    )
+    return ProviderRuleRecord(rule, row.description, row.created_at, row.revision)
 
 
 def load_default_rules(connection: Connection, ids: Sequence[str]) -> list[DefaultRuleRecord]:
     """In the order of `ids`."""
-    rows = {row.id: row for row in _rows(connection, _DEFAULT_RULES, default_rules.c.id, ids)}
-    return [_default_rule(rows[id_]) for id_ in ids if id_ in rows]
+    rows = _rows(connection, _DEFAULT_RULES, default_rules.c.id, ids)
+    found = {record.id: record for record in Reading(journal.DEFAULT_RULE, ids, None).objects(rows, _default_rule)}
+    return [found[id_] for id_ in ids if id_ in found]
 
 
 def _default_rule(row: AnyRow) -> DefaultRuleRecord:

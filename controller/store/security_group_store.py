@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -72,8 +73,8 @@ class SecurityGroupStore(QuotaStore):
         conditions = equal({table.name: name, table.project_id: project_id})
 
         def work(connection: Connection) -> list[SecurityGroupRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return policy_loader.load_groups(connection, ids, with_rules=False)
+            load = partial(policy_loader.load_groups, with_rules=False)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, load)
 
         return self._database.read(work)
 
@@ -116,8 +117,7 @@ class SecurityGroupStore(QuotaStore):
             conditions.append(table.group_id.in_(of_project.with_only_columns(groups.id)))
 
         def work(connection: Connection) -> list[RuleRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return policy_loader.load_rules(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, policy_loader.load_rules)
 
         return self._database.read(work)
 
@@ -163,8 +163,7 @@ class SecurityGroupStore(QuotaStore):
         table = schema.provider_rules.c
 
         def work(connection: Connection) -> list[ProviderRuleRecord]:
-            ids = loader.page(connection, table.id, table.key, (), limit, marker)
-            return policy_loader.load_provider_rules(connection, ids)
+            return loader.page(connection, table.id, table.key, (), limit, marker, policy_loader.load_provider_rules)
 
         return self._database.read(work)
 

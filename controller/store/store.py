@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, or_
 
 from controller.forgetting import Debt
@@ -21,6 +22,7 @@ from controller.store import (
     journal,
     leases,
     loader,
+    model,
     moves,
     networks,
     node_addresses,
@@ -41,6 +43,7 @@ from controller.store.metadata_store import MetadataStore
 from controller.store.migrations import prepare
 from controller.store.network_specs import Carving
 from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
+from controller.store.quarantine import Fault, ObjectName, Quarantine
 from controller.store.quota_specs import Limits
 from controller.store.security_group_store import SecurityGroupStore
 from controller.store.specs import (
@@ -93,6 +96,7 @@ class Store(
         self._holds = holds or HoldPolicy()
         # highest serial each node has reported: an unchanged report leaves no trace in the database
         self._serials: dict[str, int] = {}
+        self._quarantine = Quarantine()
 
     # -- networks
 
@@ -151,8 +155,7 @@ class Store(
             conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
 
         def work(connection: Connection) -> list[NetworkRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return load_networks(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, load_networks)
 
         return self._database.read(work)
 
@@ -241,7 +244,7 @@ class Store(
             conditions.append(address_search.ports_with(address))
 
         def work(connection: Connection) -> list[PortRecord]:
-            return _ports(connection, loader.page(connection, table.id, table.key, conditions, limit, marker))
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, _ports)
 
         return self._database.read(work)
 
@@ -271,7 +274,7 @@ class Store(
     def list_nodes(self, *, limit: int | None = None, marker: str | None = None) -> list[NodeRecord]:
         def work(connection: Connection) -> list[NodeRecord]:
             table = schema.nodes.c
-            return _nodes(connection, loader.page(connection, table.name, table.key, (), limit, marker))
+            return loader.page(connection, table.name, table.key, (), limit, marker, _nodes)
 
         return self._database.read(work)
 
@@ -320,10 +323,28 @@ class Store(
         return self._database.read(journal.revision)
 
     def load_snapshot(self) -> Snapshot:
-        return self._database.read(loader.load_snapshot)
+        found = Quarantine()
+        snapshot = self._database.read(lambda connection: model.load_snapshot(connection, found))
+        self._take(found)
+        return snapshot
 
     def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
-        return self._database.read(lambda connection: loader.changes_since(connection, revision))
+        found = self._quarantine.copy()
+        changes = self._database.read(lambda connection: model.changes_since(connection, revision, found))
+        self._take(found)
+        return changes
+
+    def quarantine(self) -> list[tuple[ObjectName, Fault]]:
+        """What the last snapshot, or the changes since, had to do without."""
+        return list(self._quarantine)
+
+    def _take(self, found: Quarantine) -> None:
+        known = dict(self._quarantine)
+        for of, fault in found:
+            if known.get(of) != fault:
+                names = {**of._asdict(), "name": fault.name}
+                structlog.get_logger().error("object_unreadable", **names, why=fault.why)
+        self._quarantine = found
 
     def owed_since(self, revision: int) -> list[Debt]:
         """What nodes have owed to forget since a revision, and still do."""

@@ -9,11 +9,12 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
 from etc.lab import netns
-from etc.lab.control import ADDRESS, OPENFLOW_PORT
+from etc.lab.control import ADDRESS, AGENT_TOKEN, OPENFLOW_PORT
 from etc.lab.lab import Lab
 
 PATIENCE = 3.0
@@ -103,14 +104,14 @@ def bad_bodies(rng: random.Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_noise(connect: Callable[[bytes], socket.socket], seed: int) -> None:
+def test_threat_22_noise(connect: Callable[[bytes], socket.socket], seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(50):
         connect(rng.randbytes(rng.choice((1, 7, 8, 9, 100, 4096, 70_000))))
 
 
 @pytest.mark.parametrize("length", range(8))
-def test_a_length_below_the_header(connect: Callable[[bytes], socket.socket], length: int) -> None:
+def test_threat_22_a_length_below_the_header(connect: Callable[[bytes], socket.socket], length: int) -> None:
     for kind in TYPES:
         for before in (b"", HELLO, handshake(UNKNOWN_SWITCH)):
             assert ended(connect(before + message(kind, bytes(16), length=length)))
@@ -127,7 +128,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("state", ["before hello", "after hello", "after features"])
-def test_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], state: str) -> None:
+def test_threat_22_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], state: str) -> None:
     before = {"before hello": b"", "after hello": HELLO, "after features": handshake(UNKNOWN_SWITCH)}[state]
     rng = random.Random(state)
     bodies = bad_bodies(rng)
@@ -137,12 +138,12 @@ def test_every_type_with_bad_bodies(connect: Callable[[bytes], socket.socket], s
 
 
 @pytest.mark.parametrize("element", ["0001000000000010", "0000000000000000", "00010004", "0001ffff00000010", "0001"])
-def test_elements_of_a_hello(connect: Callable[[bytes], socket.socket], element: str) -> None:
+def test_threat_22_elements_of_a_hello(connect: Callable[[bytes], socket.socket], element: str) -> None:
     for version in (1, 4, 5, 6, 0x99):
         connect(message(0, bytes.fromhex(element) * 3, version=version))
 
 
-def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.socket]) -> None:
     """Entries of length 0 in every kind of multipart reply, and packet_ins that nobody asked for."""
     connection = connect(handshake(UNKNOWN_SWITCH))
     for kind in range(20):
@@ -151,20 +152,20 @@ def test_long_answers_of_an_unknown_switch(connect: Callable[[bytes], socket.soc
     connection.sendall(message(10, bytes(100)) * 2000)
 
 
-def test_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_half_open_connections(connect: Callable[[bytes], socket.socket]) -> None:
     """More than are kept: the oldest go, and those of the nodes are none of them."""
     connections = [connect(b"") for _ in range(300)]
     connections[0].settimeout(30)
     assert ended(connections[0])
 
 
-def test_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_many_unknown_switches(connect: Callable[[bytes], socket.socket]) -> None:
     connections = [connect(handshake(UNKNOWN_SWITCH + number)) for number in range(100)]
     connections[0].settimeout(30)
     assert ended(connections[0])
 
 
-def test_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) -> None:
+def test_threat_22_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) -> None:
     connection = connect(HELLO)
     connection.settimeout(0.5)  # when nothing more goes in, it is the controller that does not read us
     echo = message(2, bytes(8000)) * 100
@@ -172,3 +173,114 @@ def test_a_switch_that_does_not_read(connect: Callable[[bytes], socket.socket]) 
         for _ in range(1000):
             connection.sendall(echo)
         pytest.fail("800 MB of echo requests were taken, and no answer was read")
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 31, 39])
+def test_threat_22_messages_cut_short(connect: Callable[[bytes], socket.socket], size: int) -> None:
+    """The rest never comes; and it comes, but the message says that it is shorter than its kind can be."""
+    for before in (b"", HELLO, handshake(UNKNOWN_SWITCH)):
+        for kind in TYPES:
+            connect(before + message(kind, bytes(100))[:size]).close()
+            if size >= 8:
+                connect(before + message(kind, bytes(size - 8))).close()
+
+
+@pytest.mark.parametrize("version", [0, 2, 4, 6, 7, 0x63, 0x99, 0xFF])
+def test_threat_22_other_versions(connect: Callable[[bytes], socket.socket], version: int) -> None:
+    for before in (b"", HELLO, handshake(UNKNOWN_SWITCH)):
+        for kind in (0, 1, 2, 6, 10, 19):
+            connect(before + message(kind, bytes(32), version=version)).close()
+
+
+NONSENSE = (
+    b"",
+    bytes(8),
+    struct.pack("!HH4x", 1, 0) + bytes(56),  # an entry of length 0
+    struct.pack("!HH4x", 1, 0) + struct.pack("!H", 0xFFFF) + bytes(54),
+    struct.pack("!HH4x", 10, 0) + bytes(16),
+    struct.pack("!HH4x", 0xFFFF, 0xFFFF) + bytes(8),
+)
+
+
+def test_threat_22_a_switch_of_ours_that_answers_nonsense(
+    lab: Lab, connect: Callable[[bytes], socket.socket]
+) -> None:
+    """It has a node, and so a session: every question of that gets every kind of wrong answer, with the right xid."""
+    node = {"datapath_id": f"{UNKNOWN_SWITCH:016x}", "physical_networks": []}
+    assert lab.control.request("PUT", "/v1/nodes/hostile", node, token=AGENT_TOKEN)[0] == 200
+    try:
+        for kind in (19, 21, 25, 33, 1, 10):
+            for body in NONSENSE:
+                connection = connect(handshake(UNKNOWN_SWITCH))
+                connection.settimeout(30)
+                with suppress(ConnectionError):
+                    xid = _first_question(connection)
+                    connection.sendall(message(kind, body, xid=xid) * 3)
+                connection.close()
+    finally:
+        lab.client.delete_node("hostile")
+
+
+def _first_question(connection: socket.socket) -> int:
+    """The xid of what a session says first. Raises TimeoutError, ConnectionError when it hangs up before."""
+    heard = b""
+    while True:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionError
+        heard += more
+        while len(heard) >= 8 and len(heard) >= (size := int.from_bytes(heard[2:4])):
+            xid = int.from_bytes(heard[4:8])
+            if xid >= 0x80000000:
+                return xid
+            heard = heard[size:]
+
+
+MOST_GROWTH_MB = 64
+ATTACK_S = 12.0
+
+
+def test_threat_22_all_at_once(lab: Lab, connect: Callable[[bytes], socket.socket]) -> None:
+    """Half-open connections, switches that say one byte at a time, floods of echo requests whose answers nobody reads:
+    meanwhile REST answers, a VM renews its lease, and memory stays what it was.
+    """
+    process = lab.control.process
+    assert process
+    before = rss_mb(process.pid)
+    half_open = [connect(b"") for _ in range(200)]
+    slow = [connect(HELLO) for _ in range(20)]
+    deaf = [connect(HELLO) for _ in range(10)]
+    features = handshake(UNKNOWN_SWITCH)[len(HELLO) :]
+    for connection in (*slow, *deaf):
+        connection.setblocking(False)
+    echoes = message(2, bytes(1000)) * 64
+    end, turn, longest = time.monotonic() + ATTACK_S, 0, 0.0
+    while time.monotonic() < end:
+        for connection in slow:
+            with suppress(OSError):
+                connection.send(features[turn % len(features) :][:1])
+        for connection in deaf:
+            with suppress(OSError):
+                connection.send(echoes)
+        turn += 1
+        began = time.monotonic()
+        assert lab.control.request("GET", "/v1/nodes", timeout=PATIENCE)[0] == 200
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.05)  # the attackers' rhythm
+    assert longest < PATIENCE
+    lab.vms["vm"].renew()
+    assert all(ended(_patient(connection)) for connection in slow)  # who does not finish in time is not waited for
+    assert len(half_open) == 200 and rss_mb(process.pid) - before < MOST_GROWTH_MB
+
+
+def _patient(connection: socket.socket) -> socket.socket:
+    connection.settimeout(30)
+    return connection
+
+
+def rss_mb(pid: int) -> float:
+    """What the process has in memory."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", text, re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -197,3 +199,29 @@ def test_only_the_ports_own_mac_is_answered(source: bytes, chaddr: bytes) -> Non
     for message in (Message(eth_source=source), Message(chaddr=chaddr), Message(eth_source=source, chaddr=chaddr)):
         answered = DISPATCHER.handle(*PUNTS[0], message.frame())
         assert not answered or (message.eth_source or own) == (message.chaddr or own) == own
+
+
+TCP_OPTIONS = (bytes(40), b"\x02\x00" * 20, b"\x05\xff" + bytes(38), b"\x13\x00", b"\xff" * 40, b"\x01" * 39 + b"\x02")
+
+
+@pytest.mark.parametrize("port", [179, 646, 2123, 2600, 53, 80])
+@pytest.mark.parametrize("tcp_options", TCP_OPTIONS, ids=range(len(TCP_OPTIONS)))
+def test_threat_11_nothing_reads_what_is_inside_tcp(port: int, tcp_options: bytes) -> None:
+    """Options of length 0, and ports whose protocols a general parser would go into: BGP, LDP, GTP, zebra."""
+    words = 5 + (len(tcp_options) + 3) // 4
+    header = port.to_bytes(2) * 2 + bytes(8) + bytes((words << 4 & 0xF0, 2)) + bytes(6)
+    segment = header + tcp_options.ljust((words - 5) * 4, b"\0") + b"\xff" * 16 + bytes((0, 0, 1))
+    feed(packet(payload=segment, protocol=6))
+    feed(test_ipv6_errors.packet(protocol=6, payload=segment))
+    feed(packet(payload=segment, protocol=132))  # SCTP: chunks of length 0
+
+
+def test_threat_11_ryus_packet_library_is_not_used() -> None:
+    sources = Path(__file__).resolve().parents[2]
+    found = [
+        path
+        for part in ("controller", "flows", "agent")
+        for path in (sources / part).rglob("*.py")
+        if re.search(r"^\s*(from|import) ryu\.lib\.packet", path.read_text(), re.MULTILINE)
+    ]
+    assert found == []

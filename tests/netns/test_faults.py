@@ -71,7 +71,7 @@ def everything_works(lab: Lab, vms: dict[str, Vm], name: str) -> None:
     assert not vms[name].ping(router).lost
 
 
-def test_a_switch_that_crashes_is_served_again(lab: Lab, vms: dict[str, Vm], network: Object) -> None:
+def test_threat_36_a_switch_that_crashes_is_served_again(lab: Lab, vms: dict[str, Vm], network: Object) -> None:
     node = vms["v1"].node
     with unbroken((vms["v2"], vms["v3"].address), (vms["v3"], lab.fabric.far_host)):
         sessions = metric(lab, "trunkline_sessions_total", '"n1"')
@@ -197,7 +197,7 @@ def test_an_unknown_switch_is_named_gets_nothing_and_is_adopted(lab: Lab, vms: d
     wait_until(lambda: metric(lab, "trunkline_parked_connections") == 1, 10, "it is a stranger again")
 
 
-def test_a_node_that_was_installed_anew_takes_its_place(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_threat_40_a_node_that_was_installed_anew_takes_its_place(lab: Lab, vms: dict[str, Vm]) -> None:
     """A new database of Open vSwitch and a new datapath_id under the old name."""
     node, old = vms["v2"].node, lab.client.get_node("n2")
     assert node.agent
@@ -219,7 +219,7 @@ def test_a_node_that_was_installed_anew_takes_its_place(lab: Lab, vms: dict[str,
     assert metric(lab, "trunkline_parked_connections") == 0
 
 
-def test_a_port_deleted_and_made_again_at_once_works(lab: Lab, vms: dict[str, Vm], network: Object) -> None:
+def test_threat_34_a_port_deleted_and_made_again_at_once_works(lab: Lab, vms: dict[str, Vm], network: Object) -> None:
     vm = vms["v1"]
     with unbroken((vms["more"], vms["v3"].address)):
         for _ in range(5):
@@ -241,7 +241,7 @@ def test_a_port_deleted_and_made_again_at_once_works(lab: Lab, vms: dict[str, Vm
         everything_works(lab, vms, "v1")
 
 
-def test_an_interface_that_gets_another_number_works(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_threat_40_an_interface_that_gets_another_number_works(lab: Lab, vms: dict[str, Vm]) -> None:
     vm = vms["v1"]
     configured, binding = vm.configured(), lab.client.get_port(vm.port["id"])["binding"]
     assert configured

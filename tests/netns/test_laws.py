@@ -92,7 +92,7 @@ def everything_works(lab: Lab, vms: dict[str, Vm], step: int) -> None:
         in_parallel(((lambda vm=vm: check(vm)) for vm in vms.values()), len(vms))
 
 
-def test_the_data_plane_goes_on_without_a_controller(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_threat_38_the_data_plane_goes_on_without_a_controller(lab: Lab, vms: dict[str, Vm]) -> None:
     everything_works(lab, vms, 0)
     lab.control.stop()
     try:
@@ -112,7 +112,7 @@ def paths(lab: Lab, vms: dict[str, Vm]) -> list[tuple[Vm, object]]:
     return [(vms["f1"], vms["f2"].address), (vms["a2"], vms["b3"].address), (vms["a3"], lab.fabric.far_host)]
 
 
-def test_a_killed_controller_loses_no_packet_and_sends_no_flow(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_threat_37_a_killed_controller_loses_no_packet_and_sends_no_flow(lab: Lab, vms: dict[str, Vm]) -> None:
     before = [program(node) for node in lab.nodes]
     with unbroken(*paths(lab, vms)):
         lab.control.restart(kill=True)
@@ -172,7 +172,7 @@ def unplug_plain(node: Node, ids: list[str]) -> None:
 # 3: no database on the packet path
 
 
-def test_dhcp_goes_on_while_the_database_is_locked(lab: Lab, vms: dict[str, Vm]) -> None:
+def test_threat_35_dhcp_goes_on_while_the_database_is_locked(lab: Lab, vms: dict[str, Vm]) -> None:
     vm = vms["a1"]
     address = vm.configured()
     database = sqlite3.connect(lab.control.directory / "trunkline.db", isolation_level=None)

@@ -224,7 +224,7 @@ def test_large_answers_fit_a_small_mtu_and_large_bodies_arrive(
     assert sizes == [0, 60_000]
 
 
-def test_one_vm_that_takes_all_it_can_keeps_nobody_waiting(api: NodeApi, blue: list[Vm], red: list[Vm]) -> None:
+def test_threat_18_one_vm_that_takes_all_it_can(api: NodeApi, blue: list[Vm], red: list[Vm]) -> None:
     """Hundreds of connections that say little: a few stay, the others are reset, and a neighbour is served as ever."""
     greedy, other = red[0], blue[0]
     with ExitStack() as stack:

@@ -156,7 +156,7 @@ def test_from_first_connection_to_controller_crash(setup: Setup) -> None:
     assert setup.installed() == set(range(2, 102)), "flows must outlive the controller"
 
 
-def test_a_restart_of_the_controller_sends_no_flow_mod(setup: Setup) -> None:
+def test_threat_37_a_restart_of_the_controller_sends_no_flow_mod(setup: Setup) -> None:
     server = setup.serve()
     server.flows()  # the program a restarted server starts with, too
     server.kill()
@@ -169,7 +169,7 @@ def test_a_restart_of_the_controller_sends_no_flow_mod(setup: Setup) -> None:
     assert setup.flow_mods_seen() == seen
 
 
-def test_a_restart_of_the_switch_is_a_resync(setup: Setup) -> None:
+def test_threat_36_a_restart_of_the_switch_is_a_resync(setup: Setup) -> None:
     server = setup.serve()
     server.flows(*range(1, 51))
     setup.ovs.restart_switch(kill=True)
@@ -188,7 +188,7 @@ def test_foreign_flows_survive_a_resync(setup: Setup) -> None:
     assert "cookie=0x4c00000000000000" in setup.dump() and setup.installed() == {1, 2, 3}
 
 
-def test_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) -> None:
+def test_threat_24_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) -> None:
     server = setup.serve()
     state = server.flows(*range(1, 201), bad=(77,))
     assert setup.installed() == set(range(1, 201)) - {77}

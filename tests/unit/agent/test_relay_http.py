@@ -95,7 +95,7 @@ def status(heard: bytes) -> int:
     return int(heard.split(b" ", 2)[1])
 
 
-def test_method_path_and_body_go_on_and_nothing_else() -> None:
+def test_threat_18_method_path_and_body_go_on_and_nothing_else() -> None:
     upstream = FakeUpstream(Answer(201, "application/json", b"{}"))
     lies = b"X-Forwarded-For: 10.0.0.1\r\nX-Instance-ID: 9\r\nAuthorization: Bearer x\r\nContent-Type: text/x\r\n"
     head = b"POST /openstack/latest/password HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n" + lies
@@ -214,7 +214,7 @@ def test_a_large_head_is_refused() -> None:
     assert status(exchange(GET + b"X: " + b"a" * 20000)) == 431
 
 
-def test_a_large_body_is_refused_before_it_is_there() -> None:
+def test_threat_18_a_large_body_is_refused_before_it_is_there() -> None:
     upstream = FakeUpstream()
     sent = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"a" * 70000
     assert status(exchange(sent, upstream)) == 413 and upstream.asked == []
@@ -222,7 +222,7 @@ def test_a_large_body_is_refused_before_it_is_there() -> None:
     assert status(exchange(chunked + b"fff0\r\n" + b"a" * 9000, upstream)) == 413 and upstream.asked == []
 
 
-def test_a_slow_request_ends_however_often_it_says_something(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_18_a_slow_request_ends_however_often_it_says_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_REQUEST_S", 0.2)
 
     async def client(far: socket.socket) -> None:
@@ -235,7 +235,7 @@ def test_a_slow_request_ends_however_often_it_says_something(monkeypatch: pytest
         run(FakeUpstream(), client)
 
 
-def test_who_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_18_who_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_WRITE_S", 0.2)
 
     async def client(far: socket.socket) -> None:

@@ -17,6 +17,7 @@ def objects(stub: Stub) -> None:
     stub.on("GET /v1/nodes", (200, {"nodes": [node(), node(name="n2", state="disconnected", unconfirmed_since=None)]}))
     stub.on("GET /v1/nodes/n1", (200, {"node": node()}))
     stub.on("DELETE /v1/nodes/n1", (200, {"node": node(), "revision": 30}))
+    stub.on("GET /v1/quarantine", (200, {"quarantine": []}))
     stub.on("GET /v1/networks", (200, {"networks": [network()]}))
     stub.on("GET /v1/ports", (200, {"ports": [port(), lost]}))
 
@@ -77,8 +78,17 @@ def test_status_for_people(stub: Stub, run: Any) -> None:
     assert "n2" in before and "vm2" in after and "blue" in after and "no place for it" in after
 
 
+def test_status_names_what_is_in_quarantine(stub: Stub, run: Any) -> None:
+    row = {"kind": "port", "id": OTHER_PORT_ID, "name": "vm2", "node": None, "why": "mac: 'zz' is no MAC address"}
+    stub.on("GET /v1/quarantine", (200, {"quarantine": [row]}))
+    assert json.loads(run("status", "-o", "json").stdout)["quarantine"] == [row]
+    shown = run("status").stdout.partition("quarantine")[2]
+    assert "vm2" in shown and "is no MAC address" in shown
+
+
 def test_status_for_a_member_who_may_not_see_nodes(stub: Stub, run: Any) -> None:
-    stub.on("GET /v1/nodes", (403, refusal("forbidden", "the role of this token may not list node")))
+    for path in ("nodes", "quarantine"):
+        stub.on(f"GET /v1/{path}", (403, refusal("forbidden", "the role of this token may not list these")))
     status = json.loads(run("status", "-o", "json").stdout)
     assert (status["nodes"], status["counts"]["nodes"], status["counts"]["ports"]) == ([], None, 2)
     text = run("status").stdout

@@ -101,7 +101,7 @@ def test_leases_reach_the_store_once() -> None:
     ]
 
 
-def test_leases_wait_for_a_database_that_is_away() -> None:
+def test_threat_35_leases_wait_for_a_database_that_is_away() -> None:
     log, store = LeaseLog(), FakeStore()
     writer = LeaseWriter(log, store, cloud_of.cloud)
     store.away = True
@@ -122,6 +122,15 @@ def test_b23_a_clock_that_is_set_moves_the_ends_of_what_is_kept_along() -> None:
         wall[0] += seconds + set_by
         keeper.end()
     assert store.holds == ["end", "end", 3600.0, "end", "end", -7200.0, "end"]
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_threat_38_a_clock_that_is_set_by_a_day_ends_nothing(jump: float) -> None:
+    store, wall, uptime = FakeStore(), [1_000_000.0], [50.0]
+    keeper = HoldKeeper(store, lambda: wall[0], lambda: uptime[0])
+    wall[0] += jump
+    keeper.end()
+    assert store.holds == [jump, "end"]  # first all ends are moved along, then those end that have come
 
 
 def test_next_hops_are_asked_for_from_the_snat_address() -> None:

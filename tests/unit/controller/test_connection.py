@@ -200,7 +200,7 @@ def test_ryus_transaction_ids_stay_below_ours(world: World) -> None:
     ],
     ids=["zero-length hello", "version 99", "features before hello", "length 3", "http", "bytes"],
 )
-def test_garbage_is_hung_up_on(world: World, garbage: bytes) -> None:
+def test_threat_22_garbage_is_hung_up_on(world: World, garbage: bytes) -> None:
     peer = world.peer()
     peer.send(garbage)
     with eventlet.Timeout(5):
@@ -260,7 +260,7 @@ def test_echo_replies_keep_a_connection(world: World) -> None:
     until(lambda: connection.unreplied_echo_requests == [])
 
 
-def test_a_switch_that_reads_nothing_is_dead(world: World) -> None:
+def test_threat_22_a_switch_that_reads_nothing_is_dead(world: World) -> None:
     peer, connection, _ = world.live()
     connection.socket.settimeout(0.1)
     connection.socket.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_SNDBUF, 4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import eventlet
 import pytest
 
-from controller import session_bundle
+from controller import receive, session_bundle
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in.outputs import Output, Outputs
 from controller.session import State
-from controller.session_counters import Counters
+from controller.session_bundle import Conversation, SessionEnd
+from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Work
+from controller.session_questions import NoAnswer, Questions
 from controller.session_registry import MAX_PARKED, SessionRegistry
 from flows import wire
 from flows.compile import Program, Segment
@@ -177,7 +180,7 @@ def test_changes_that_wait_become_one_bundle(world: World) -> None:
     assert switch.commits == 2 and switch.computed() == wanted(world)
 
 
-def test_a_change_while_syncing_is_not_lost(world: World) -> None:
+def test_threat_34_a_change_while_syncing_is_not_lost(world: World) -> None:
     switch = world.connect(FakeSwitch())
     until(lambda: switch.kinds)
     world.change(upserts=(output(3),))
@@ -244,7 +247,7 @@ def test_a_confirmation_says_which_claims_are_left_out_and_what_was_sent_whole(w
 
 
 @pytest.mark.parametrize("at", ["refuse_add", "refuse_commit"])
-def test_one_bad_flow_goes_into_quarantine_alone(world: World, at: str) -> None:
+def test_threat_24_one_bad_flow_goes_into_quarantine_alone(world: World, at: str) -> None:
     switch = world.live(FakeSwitch())
     bad, good = output(13), tuple(output(key) for key in range(20, 27))
     {"refuse_add": switch.refuse_add, "refuse_commit": switch.refuse_commit}[at].add(key_of(bad))
@@ -337,3 +340,26 @@ def test_an_error_nobody_waits_for_changes_nothing(world: World) -> None:
     world.session.answer(1, 0x80000001, bytes.fromhex("0501000c8000000100020004"))
     world.confirmed(world.change(upserts=(drop(Rule.DROP_SPOOFED, Priority.LOW, key=3),)))
     assert switch.computed() == wanted(world)
+
+
+def test_threat_24_an_answer_without_end_is_not_kept() -> None:
+    """Each part says that more follows."""
+    part = struct.pack("!BBHIHH4x", 5, receive.MULTIPART_REPLY, 65528, 0, 0, 1).ljust(65528, b"\0")
+    asked: list[int] = []
+
+    def write(request: bytes) -> bool:
+        asked.append(int.from_bytes(request[4:8]))
+        return True
+
+    talk, questions = Conversation(write, NodeCounters()), Questions(write)
+    cases: tuple[tuple[Callable[[], Any], Callable[[int, int, bytes], Any], type[Exception]], ...] = (
+        (talk.meters, talk.answer, SessionEnd),
+        (lambda: questions.ask(wire.meters_request, 60), questions.answer, NoAnswer),
+    )
+    for ask, answer, why in cases:
+        waiting = eventlet.spawn(ask)
+        eventlet.sleep(0)
+        for _ in range(receive.MOST_ANSWER // len(part) + 2):
+            answer(receive.MULTIPART_REPLY, asked[-1], part)
+        with pytest.raises(why, match="without end"), eventlet.Timeout(10):
+            waiting.wait()

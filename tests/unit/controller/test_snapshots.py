@@ -246,7 +246,7 @@ def test_run_follows_when_woken_and_outlives_the_database(world: World, monkeypa
     world.store.failures = 3
     revision = world.store.commit(unbound(world, "port-10"))
     world.keeper.wake()
-    with eventlet.Timeout(5):
+    with eventlet.Timeout(30):
         while world.keeper.current.revision < revision:
             eventlet.sleep(0.001)
     assert world.counters.events["follow_failures"] == 3
@@ -356,7 +356,7 @@ def test_a_floating_ip_changes_its_node_though_the_old_one_is_silent(
     revision = floating.follow(led_to(floating, "port-11"))
     floating.keeper.confirmed("n2", revision, revision)
     assert claimants(floating) == set()
-    with eventlet.Timeout(5):
+    with eventlet.Timeout(30):
         while claimants(floating) != {"n2"}:
             eventlet.sleep(0.001)
     floating.keeper.confirmed("n2", revision)

@@ -71,7 +71,7 @@ ASKED = query("example.com")
     ],
     ids=["right", "other case", "id", "no answer", "opcode", "name", "type", "no question", "short"],
 )
-def test_only_the_answer_to_the_question_is_one(change: object, believed: bool) -> None:
+def test_threat_10_only_the_answer_to_the_question_is_one(change: object, believed: bool) -> None:
     message = made(ASKED, address())
     assert belongs(change(message), b"\0\7", ASKED) is believed  # type: ignore[operator]
 

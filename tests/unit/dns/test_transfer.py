@@ -332,3 +332,13 @@ def test_a_flood_of_datagrams_leaves_others_their_turn() -> None:
     finally:
         thread.kill()
         server.close()
+
+
+def test_a_signature_in_another_section_is_none() -> None:
+    """Whoever knows the key's name alone can put one there: it is counted out of a section that has nothing."""
+    signed = bytearray(tsig.sign(ask("lab.example", "AXFR"), KEY, NOW)[0])
+    assert parse(bytes(signed)).signature is not None
+    for counts in ((1, 0, 0), (0, 1, 0)):
+        signed[6:12] = b"".join(count.to_bytes(2) for count in counts)
+        with pytest.raises(Malformed, match="another section"):
+            parse(bytes(signed))

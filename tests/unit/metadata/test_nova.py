@@ -115,5 +115,5 @@ def test_g2_no_answer(world: World) -> None:
     assert World(world.nova, "http://127.0.0.1:1").ask("latest")[0] == 503
 
 
-def test_the_secret_is_in_no_log(world: World) -> None:
+def test_threat_18_the_secret_is_in_no_log(world: World) -> None:
     assert SECRET not in repr(NovaSettings(world.url, SECRET))

@@ -26,7 +26,7 @@ def gateways(world: Any, node: str) -> list[str]:
     return [str(held.address) for held in world.store.get_node(node).node.gateways]
 
 
-def test_the_first_claim_binds_and_the_second_is_refused(world: Any) -> None:
+def test_threat_40_the_first_claim_binds_and_the_second_is_refused(world: Any) -> None:
     port = world.port(world.network())
     world.node("n1"), world.node("n2")
     assert world.report("n1", port) == {port.port.id: "bound"}

@@ -101,7 +101,7 @@ def test_changed_ranges_apply_to_the_next_choice(world: Any) -> None:
 
 
 @pytest.mark.parametrize("stores", [1, 4])
-def test_threads_fill_a_subnet_to_the_last_address(make_world: Callable[..., Any], url: str, stores: int) -> None:
+def test_threat_33_threads_fill_a_subnet_to_the_end(make_world: Callable[..., Any], url: str, stores: int) -> None:
     """With one store its lock orders the writers; with four there is only the database between them."""
     first = make_world()
     network = first.network("10.0.0.0/24")

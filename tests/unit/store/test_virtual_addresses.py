@@ -262,6 +262,7 @@ _ROWS: dict[str, dict[str, Any]] = {
     "ports": {
         **{"id": "port-1", "key": 1, "network_id": "net-1", "mac": "02:00:00:00:00:01", "name": "", "hostname": ""},
         **{"device_id": "", "dhcp_options": "[]", "created_at": 0.0, "revision": 1},
-        "address_pairs": '[{"cidr": "10.0.0.5/32", "mac": "02:00:00:00:00:01"}, {"cidr": "10.0.0.0/28", "mac": "x"}]',
+        "address_pairs": '[{"cidr": "10.0.0.5/32", "mac": "02:00:00:00:00:01"}, '
+        '{"cidr": "10.0.0.0/28", "mac": "02:00:00:00:00:02"}]',
     },
 }
