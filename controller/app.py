@@ -54,6 +54,7 @@ from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
 from controller.store import Store
+from controller.tls_context import ServerTls
 from flows.model import Neighbour
 
 
@@ -153,9 +154,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             services.stats_waiters,
             lambda message: stats.deliver(services.stats_waiters, message),
             self.counters.events,
+            None if settings.openflow_tls is None else ServerTls(settings.openflow_tls),
         )
         compat.serve_connections(self._connections)
-        self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port)
+        api_tls = None if settings.api_tls is None else ServerTls(settings.api_tls)
+        self._api = ApiServer(make_app(services), settings.api_listen, settings.api_port, api_tls)
         transfer = settings.zone_transfer
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
+from controller import tls_settings
 from controller.api.auth import Credential, parse_credentials
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
 from controller.dns import transfer_settings
@@ -30,9 +31,19 @@ from controller.metadata.nova import NovaSettings
 from controller.metadata.service import MetadataSettings
 from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
+from controller.tls_settings import TlsFiles, TlsSettings
 
 PROGRAM = "trunkline-controller"
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
+
+
+def _plain_tcp(what: str) -> cfg.Opt:
+    return cfg.BoolOpt(
+        "plain_tcp",
+        default=False,
+        help=f"{what} without TLS also where others reach it: listen may be another address than the loopback's.",
+    )
+
 
 GROUPS: dict[str, list[cfg.Opt]] = {
     "database": [
@@ -46,10 +57,27 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "api": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the REST API listens on."),
         cfg.PortOpt("port", default=8080, min=1, help="TCP port the REST API listens on."),
+        _plain_tcp("HTTP"),
+        cfg.StrOpt(
+            "certificate", default="", help="PEM file with a certificate for the API alone; empty: that of [tls]."
+        ),
+        cfg.StrOpt("key", default="", help="PEM file with its key."),
+        cfg.BoolOpt(
+            "require_client_certificate",
+            default=False,
+            help="Only who shows a certificate of [tls] ca may speak to the API; a token is needed all the same.",
+        ),
     ],
     "openflow": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the switches connect to."),
         cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
+        _plain_tcp("OpenFlow"),
+    ],
+    "tls": [
+        cfg.StrOpt("certificate", default="", help="PEM file with the controller's certificate; empty: no TLS."),
+        cfg.StrOpt("key", default="", help="PEM file with its key."),
+        cfg.StrOpt("ca", default="", help="PEM file with the authority whose certificates nodes and clients have."),
+        cfg.StrOpt("crl", default="", help="PEM file with those of them that are revoked; empty: none is."),
     ],
     "auth": [
         cfg.MultiStrOpt(
@@ -269,6 +297,8 @@ class ControllerConfig:
     log_level: str
     connection_sample: int
     zone_transfer: TransferSettings | None = None
+    openflow_tls: TlsSettings | None = None
+    api_tls: TlsSettings | None = None
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -341,6 +371,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     register(conf)
     _refuse_unknown(conf, conf.config_file or [])
     try:
+        openflow_tls, api_tls = _tls(conf)
         return ControllerConfig(
             database_url=_database_url(conf.database.url),
             api_listen=conf.api.listen,
@@ -383,6 +414,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
             zone_transfer=_zone_transfer(conf.dns),
+            openflow_tls=openflow_tls,
+            api_tls=api_tls,
         )
     except (cfg.Error, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -428,6 +461,20 @@ def _database_url(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9+]+://.*", text):
         raise ValueError("[database] url must be an SQLAlchemy URL such as sqlite:////var/lib/trunkline/trunkline.db")
     return text
+
+
+def _tls(conf: cfg.ConfigOpts) -> tuple[TlsSettings | None, TlsSettings | None]:
+    """Of OpenFlow and of the API. Raises ValueError, also for an address that needs it."""
+    given, api = conf.tls, conf.api
+    openflow_tls, api_tls = tls_settings.parse(
+        TlsFiles(given.certificate, given.key, given.ca, given.crl),
+        TlsFiles(api.certificate, api.key),
+        demand=api.require_client_certificate,
+    )
+    for section, group, tls in (("openflow", conf.openflow, openflow_tls), ("api", api, api_tls)):
+        if tls is None and not group.plain_tcp:
+            tls_settings.refuse_plain(section, group.listen)
+    return openflow_tls, api_tls
 
 
 def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:

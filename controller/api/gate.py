@@ -18,6 +18,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import (
     addresses,
     bindings,
+    certificates,
     dns,
     dns_records,
     dns_zones,
@@ -42,6 +43,7 @@ from controller.api import (
     stats,
 )
 from controller.api.auth import Authenticator, Identity, Resource
+from controller.api.certificates import certified
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import (
     Answer,
@@ -101,7 +103,12 @@ class Gate:
 
     def _admit(self, environ: Mapping[str, Any], trace: _Trace) -> tuple[Services, Endpoint, Request]:
         trace.path = path = _path(environ)
-        trace.identity = identity = self._authenticator.identify(environ.get("HTTP_AUTHORIZATION"))
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        trace.identity = identity = certified(
+            self._authenticator.identify(authorization),
+            environ.get(certificates.NODE),
+            has_token=authorization is not None,
+        )
         found = self._router.find(path)
         if identity is None and (found is None or not found[0].public):
             raise ApiError(

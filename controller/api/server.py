@@ -15,8 +15,12 @@ import eventlet
 import eventlet.wsgi
 import structlog
 
+from controller.api.certificates import NODE
 from controller.api.errors import ApiError
 from controller.api.http import MAX_BODY, body_length
+from controller.pki.identity import Kind
+from controller.tls_context import ServerTls
+from controller.tls_stream import TlsStream
 
 SOCKET_TIMEOUT = 30.0
 KEEPALIVE = 75
@@ -56,6 +60,15 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         self._drain()
         return False
 
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        stream = self.connection
+        if isinstance(stream, TlsStream):
+            environ["wsgi.url_scheme"] = "https"
+            peer = stream.peer
+            environ[NODE] = peer.name if peer is not None and peer.kind is Kind.NODE else None
+        return environ
+
     def _refusal(self) -> ApiError | None:
         try:
             body_length(self.headers.get("transfer-encoding"), self.headers.get_all("content-length", ()))
@@ -80,15 +93,18 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
 
 
 class ApiServer:
-    """Listens from the moment it is made, serves once started. Raises OSError when the address cannot be had."""
+    """Listens from the moment it is made, serves once started. Raises OSError when the address cannot be had. With
+    `tls` it is HTTPS.
+    """
 
-    def __init__(self, application: Application, address: str, port: int) -> None:
+    def __init__(self, application: Application, address: str, port: int, tls: ServerTls | None = None) -> None:
         """`port` 0: any free one; see `port` of the object."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = eventlet.listen((address, port), family=family, backlog=512)
         # inherited by every connection: an answer must not wait for the client's delayed ACK
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._application = application
+        self._tls = tls
         self._thread: Any = None
 
     @property
@@ -110,6 +126,17 @@ class ApiServer:
             self._thread = None
         self._socket.close()
 
+    def _protocol(self, connection: list[Any], server: Any) -> HardenedProtocol | None:
+        """Serves one connection: eventlet's [address, socket, state]. Its green thread also shakes hands."""
+        if self._tls is not None:
+            try:
+                connection[1] = self._tls.accept(connection[1])
+            except OSError as error:
+                server.log.info("TLS with %s failed: %s", connection[0], error)
+                return None
+            connection[1].settimeout(SOCKET_TIMEOUT)
+        return HardenedProtocol(connection, server)
+
     def _serve(self) -> None:
         eventlet.wsgi.server(
             self._socket,
@@ -121,5 +148,5 @@ class ApiServer:
             url_length_limit=MAX_REQUEST_LINE,
             socket_timeout=SOCKET_TIMEOUT,
             debug=False,
-            protocol=HardenedProtocol,
+            protocol=self._protocol,
         )

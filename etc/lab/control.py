@@ -155,8 +155,9 @@ class Control:
         tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
         sections: dict[str, dict[str, object]] = {
             "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
-            "api": {"listen": ADDRESS.ip, "port": API_PORT},
-            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT},
+            # nobody else is on the management network of a laboratory
+            "api": {"listen": ADDRESS.ip, "port": API_PORT, "plain_tcp": True},
+            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT, "plain_tcp": True},
             "auth": {"token": tokens},
         }
         for section, values in self.options.items():
