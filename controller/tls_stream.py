@@ -26,11 +26,12 @@ _MOST_UNSENT = 65536  # bytes of answers to the peer's TLS, while it takes nothi
 class TlsStream:
     """`handshake` first. One green thread may read while another writes. Whatever TLS objects to is an OSError."""
 
-    def __init__(self, socket: Any, context: ssl.SSLContext) -> None:
+    def __init__(self, socket: Any, context: ssl.SSLContext, host: str | None = None) -> None:
+        """The server's end; with the `host` of the server the client's."""
         self._socket = socket
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host)
         self._sending = False
         self._ended = False
 

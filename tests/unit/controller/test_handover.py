@@ -66,6 +66,7 @@ class Cloud:
         self.switches[name].closed = True
         self.switches[name] = switch
         self.connect(name)
+        until(lambda: getattr(self.registry.of_node(name), "connection", None) is switch)
 
     def connect(self, name: str) -> None:
         self.registry.connected(self.switches[name])  # type: ignore[arg-type]
