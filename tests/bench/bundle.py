@@ -1,4 +1,4 @@
-"""Ten thousand flows in one bundle: from the delta to the switch's word that all of it is committed; plain and by TLS."""
+"""Ten thousand flows in one bundle: from the delta to the switch's word that all is committed; plain and by TLS."""
 
 from __future__ import annotations
 
