@@ -202,6 +202,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
             eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
+            eventlet.spawn(every, background.REVOKE_PERIOD, self._connections.close_revoked, self.counters),
         ]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)

@@ -345,6 +345,16 @@ class ConnectionFactory:
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0) + 1
 
+    def close_revoked(self) -> None:
+        """Hangs up on nodes whose certificates have been revoked meanwhile."""
+        if self._tls is None:
+            return
+        for connection in list(self._open):
+            if self._tls.is_revoked(connection.socket):
+                self._count("openflow_revoked")
+                structlog.get_logger().warning("openflow_revoked", node=connection.certified)
+                connection.close()
+
     def close_all(self) -> None:
         for connection in list(self._open):
             connection.close()

@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from controller.pki import authority
+from controller.pki.specs import PkiError
 from controller.tls_settings import TlsSettings
 from controller.tls_stream import TlsStream
 
@@ -25,7 +27,7 @@ class ServerTls:
         """Raises OSError with a text for the operator when the files cannot be used."""
         self._settings = settings
         self._seen = self._state()
-        self._context = _context(settings)
+        self._context, self._revoked = _context(settings), _revoked(settings)
         self._complaint = ""
 
     def accept(self, socket: Any) -> TlsStream:
@@ -34,11 +36,17 @@ class ServerTls:
         stream.handshake(HANDSHAKE_TIMEOUT)
         return stream
 
+    def is_revoked(self, stream: TlsStream) -> bool:
+        """Whether the peer's certificate was revoked after its handshake."""
+        self.context()
+        return stream.serial in self._revoked
+
     def context(self) -> ssl.SSLContext:
+        """As the files are now. Never waits."""
         state = self._state()
         if state != self._seen:
             try:
-                self._context = _context(self._settings)
+                self._context, self._revoked = _context(self._settings), _revoked(self._settings)
             except OSError as error:  # the certificate is there and its key not yet, say: next time
                 if str(error) != self._complaint:
                     self._complaint = str(error)
@@ -81,6 +89,16 @@ def _context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.crl is not None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def _revoked(settings: TlsSettings) -> frozenset[str]:
+    """Serials. Raises OSError."""
+    if settings.crl is None:
+        return frozenset()
+    try:
+        return frozenset(authority.revoked(settings.crl.read_bytes()))
+    except PkiError as error:
+        raise OSError(f"{settings.crl}: {error}") from error
 
 
 def _readable(path: Path) -> None:

@@ -57,6 +57,12 @@ class TlsStream:
         return of_peer(self._tls.getpeercert())
 
     @property
+    def serial(self) -> str | None:
+        """Of the peer's certificate, hexadecimal as in `pki.specs.Description`; None without one."""
+        shown = (self._tls.getpeercert() or {}).get("serialNumber")
+        return None if shown is None else f"{int(str(shown), 16):x}"
+
+    @property
     def protocol(self) -> str:
         """Such as TLSv1.3."""
         return self._tls.version() or ""

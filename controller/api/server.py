@@ -36,11 +36,19 @@ Application = Callable[..., Any]
 class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
     """Refuses a body without a length, or a long one, by its headers.
 
-    eventlet would read such a body to its end after the answer, however long that takes.
+    eventlet would read such a body to its end after the answer, however long that takes. With `tls` a connection ends
+    whose certificate has been revoked.
     """
+
+    def __init__(self, connection: list[Any], server: Any, tls: ServerTls | None = None) -> None:
+        self._tls = tls
+        super().__init__(connection, server)  # which serves it to its end
 
     def parse_request(self) -> bool:
         if not super().parse_request():
+            return False
+        if self._tls is not None and self._tls.is_revoked(self.connection):
+            self.close_connection = True
             return False
         refusal = self._refusal()
         if refusal is None:
@@ -135,7 +143,7 @@ class ApiServer:
                 server.log.info("TLS with %s failed: %s", connection[0], error)
                 return None
             connection[1].settimeout(SOCKET_TIMEOUT)
-        return HardenedProtocol(connection, server)
+        return HardenedProtocol(connection, server, self._tls)
 
     def _serve(self) -> None:
         eventlet.wsgi.server(

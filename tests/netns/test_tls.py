@@ -132,6 +132,6 @@ def test_a_revoked_node_is_out(lab: Lab, vms: dict[str, Vm]) -> None:
     as_n2 = Tls(str(place / CA), str(place / CERTIFICATE), str(place / KEY))
     with netns.inside(lab.nodes[1].namespace), pytest.raises(ClientError):
         Client(lab.control.url, "", tls=as_n2).list_networks()
-    lab.node("n2").ovs.appctl("bridge/reconnect", "br-int")
     wait_until(lambda: lab.client.get_node("n2")["state"] == "disconnected", 20, "its switch is out")
+    wait_until(lambda: "report failed" in (lab.node("n2").directory / "agent.log").read_text(), 20, "its agent is out")
     assert vms["vm1"].ping(vms["vm2"].address).answered, "what is installed goes on"

@@ -249,6 +249,18 @@ def test_a_renewed_certificate_is_shown_from_the_next_handshake_on(world: TlsWor
     assert old.next() == (3, 3, b"still")
 
 
+def test_who_is_revoked_while_connected_is_hung_up_on(world: TlsWorld) -> None:
+    peers = [world.certified(world.pki.node(name)) for name in ("n1", "n2")]
+    for number, peer in enumerate(peers, 1):
+        live(world, peer, number)
+    world.pki.directory.revoke("node-n1")
+    world.factory.close_revoked()
+    with eventlet.Timeout(5):
+        assert peers[0].closed()
+    peers[1].send(message(2, b"still", xid=3))
+    assert peers[1].next() == (3, 3, b"still") and world.counters["openflow_revoked"] == 1
+
+
 def test_files_that_cannot_be_used_change_nothing(world: TlsWorld) -> None:
     place = world.pki.node("n1")
     key = (world.controller / KEY).read_bytes()
