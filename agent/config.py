@@ -49,6 +49,7 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt("certificate", help="PEM file with this node's certificate, for ssl: controllers and https: APIs."),
     cfg.StrOpt("key", help="PEM file with its key."),
     cfg.StrOpt("ca", help="PEM file with the authority whose controllers are trusted."),
+    cfg.StrOpt("api_ca", help="PEM file with the authority of the API's certificate, where that is another one."),
     cfg.MultiStrOpt(
         "snat_address",
         default=[],
@@ -114,11 +115,14 @@ class PhysicalNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Absolute paths of PEM files."""
+    """Absolute paths of PEM files. `api_ca` is for https:, `ca` for ssl:. Open vSwitch compares no names, so of `ca` there
+    must be no certificate but our own.
+    """
 
     certificate: str
     key: str
     ca: str
+    api_ca: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,7 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         raise ConfigError(f"integration_bridge '{integration_bridge}' is also the bridge of a physical network")
     controllers = _some("controller", agent.controller, _controller)
     api_urls = _some("api_url", agent.api_url, _api_url)
-    tls = _tls(agent.certificate, agent.key, agent.ca)
+    tls = _tls(agent.certificate, agent.key, agent.ca, agent.api_ca)
     if tls is None and any(target.startswith("ssl:") for target in controllers):
         raise ConfigError("controller: ssl: needs certificate, key and ca: `trunkline pki node` makes all three")
     certified = tls is not None and all(url.startswith("https:") for url in api_urls)
@@ -283,10 +287,10 @@ def _api_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _tls(certificate: str | None, key: str | None, ca: str | None) -> Tls | None:
-    files = {"certificate": certificate, "key": key, "ca": ca}
-    if not any(files.values()):
+def _tls(certificate: str | None, key: str | None, ca: str | None, api_ca: str | None) -> Tls | None:
+    if not any((certificate, key, ca, api_ca)):
         return None
+    files = {"certificate": certificate, "key": key, "ca": ca, "api_ca": api_ca or ca}
     for option, path in files.items():
         if not path:
             raise ConfigError(f"{option} is missing in [agent]: certificate, key and ca belong together")
@@ -294,7 +298,7 @@ def _tls(certificate: str | None, key: str | None, ca: str | None) -> Tls | None
             raise ConfigError(f"{option}: '{path}' must be an absolute path")
         with Path(path).open("rb"):
             pass
-    return Tls(str(certificate), str(key), str(ca))
+    return Tls(*(str(path) for path in files.values()))
 
 
 def _token(text: str | None, *, needed: bool) -> str:

@@ -198,7 +198,7 @@ def test_foreign_flows_survive_a_resync(setup: Setup) -> None:
     assert "cookie=0x4c00000000000000" in setup.dump() and setup.installed() == {1, 2, 3}
 
 
-def test_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) -> None:
+def test_threat_24_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) -> None:
     server = setup.serve()
     state = server.flows(*range(1, 201), bad=(77,))
     assert setup.installed() == set(range(1, 201)) - {77}

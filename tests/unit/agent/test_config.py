@@ -55,7 +55,9 @@ def pem_files(directory: Path) -> dict[str, str]:
 def test_with_a_certificate_no_token_is_needed(tmp_path: Path) -> None:
     files = pem_files(tmp_path)
     config = loaded(tmp_path, text(controller="ssl:192.0.2.1:6653", api_url="https://ctl:8080", api_token="", **files))
-    assert (config.tls, config.api_token) == (Tls(**files), "")
+    assert (config.tls, config.api_token) == (Tls(**files, api_ca=files["ca"]), "")
+    other = loaded(tmp_path, text(api_ca=files["key"], **files)).tls
+    assert other and (other.ca, other.api_ca) == (files["ca"], files["key"])
     # where one of the controllers is not asked by TLS it is
     mixed = text("api_url = http://192.0.2.2:8080", api_url="https://ctl:8080", api_token="", **files)
     with pytest.raises(ConfigError, match="api_token"):

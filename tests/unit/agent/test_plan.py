@@ -327,7 +327,7 @@ def test_an_open_vswitch_without_limits_is_told_of() -> None:
     assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == p.Plan()
 
 
-FILES = Tls("/t/certificate.pem", "/t/key.pem", "/t/ca.pem")
+FILES = Tls("/t/certificate.pem", "/t/key.pem", "/t/ca.pem", "/t/api-ca.pem")
 SSL: dict[str, Value] = {"certificate": FILES.certificate, "private_key": FILES.key, "ca_cert": FILES.ca}
 
 
@@ -360,3 +360,14 @@ def test_tls_is_there_before_the_controllers_that_need_it() -> None:
     steps = p.plan(p.wanted(config), OvsState(), ssl=p.wanted_ssl(config)).steps
     kinds = [type(step) for step in steps]
     assert kinds.index(p.SetSsl) < kinds.index(p.AddController)
+
+
+def test_threat_26_a_hosts_own_traffic_never_depends_on_a_controller() -> None:
+    """Only what a controller programs drops all that it has no flow for, and no NIC is ever in there."""
+    secure = [b for b in p.wanted(CONFIG) if p.Setting("fail_mode", "secure") in b.settings]
+    assert [bridge.name for bridge in secure] == ["br-int"] == [b.name for b in p.wanted(CONFIG) if b.controllers]
+    nics = {network.nic for network in CONFIG.physical_networks}
+    assert not nics & {port.name for port in secure[0].ports}
+    # and one that holds the address by which the host is managed is left alone
+    steps = p.plan(p.wanted(CONFIG), OvsState(), addressed={"eth1"}).steps
+    assert not any(isinstance(step, p.AddPort) and step.name == "eth1" for step in steps)
