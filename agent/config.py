@@ -115,8 +115,8 @@ class PhysicalNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Absolute paths of PEM files. `api_ca` is for https:, `ca` for ssl:. Open vSwitch compares no names, so of `ca` there
-    must be no certificate but our own.
+    """Absolute paths of PEM files. `api_ca` is for https:, `ca` for ssl:. Open vSwitch compares no names, so
+    `ca` must have signed none but our own.
     """
 
     certificate: str

@@ -129,7 +129,7 @@ def test_both_directions_are_busy_at_once(world: TlsWorld) -> None:
             writer.wait()
 
 
-def test_who_has_no_good_certificate_is_refused(world: TlsWorld, tmp_path: Path) -> None:
+def test_threat_23_who_has_no_good_certificate_is_refused(world: TlsWorld, tmp_path: Path) -> None:
     pki = world.pki
     revoked = pki.node("stolen")
     pki.directory.revoke("node-stolen")
@@ -174,7 +174,7 @@ def test_new_versions_of_tls_do(world: TlsWorld, version: ssl.TLSVersion) -> Non
     assert live(world, peer, 1).socket.protocol == ("TLSv1.2" if version is ssl.TLSVersion.TLSv1_2 else "TLSv1.3")
 
 
-def test_handshakes_are_bounded_in_time(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_22_handshakes_are_bounded_in_time(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also that of a peer which sends a byte now and then."""
     monkeypatch.setattr(tls_context, "HANDSHAKE_TIMEOUT", 0.3)
     silent, slow = Peer(world.factory), Peer(world.factory)
@@ -187,7 +187,7 @@ def test_handshakes_are_bounded_in_time(world: TlsWorld, monkeypatch: pytest.Mon
     assert world.counters["openflow_tls_failures"] == 2 and not world.factory._unproven
 
 
-def test_handshakes_are_bounded_in_number(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_22_handshakes_are_bounded_in_number(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_HANDSHAKING", 3)
     place = world.pki.node("n1")
     silent = [Peer(world.factory) for _ in range(10)]
