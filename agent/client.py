@@ -6,7 +6,6 @@ import asyncio
 import json
 import select
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +14,9 @@ from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 import h11
+
+from agent.config import Tls
+from agent.tls import ClientTls
 
 _CHUNK = 65536
 _PORTS = {"http": 80, "https": 443}
@@ -47,17 +49,24 @@ class Answer:
 
 
 class Client:
-    """For any number of requests at once, all from one event loop. Times in seconds."""
+    """For any number of requests at once, all from one event loop. Times in seconds. `tls` is for https:; an empty
+    `token` is not sent.
+    """
 
     def __init__(
-        self, urls: tuple[str, ...], token: str, *, connect_timeout: float = 2.0, read_timeout: float = 10.0
+        self,
+        urls: tuple[str, ...],
+        token: str,
+        *,
+        tls: Tls | None = None,
+        connect_timeout: float = 2.0,
+        read_timeout: float = 10.0,
     ) -> None:
         self._urls = urls
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._authorization = f"Bearer {token}"
-        # reading all authorities takes long
-        self._tls = ssl.create_default_context() if any(url.startswith("https:") for url in urls) else None
+        self._authorization = [("Authorization", f"Bearer {token}")] if token else []
+        self._tls = ClientTls(tls)
         self._index = 0
         self._idle: list[_Connection] = []
 
@@ -81,7 +90,7 @@ class Client:
         """
         url = self.url
         parts = urlsplit(url)
-        headers = [("Host", parts.netloc), ("Authorization", self._authorization)]
+        headers = [("Host", parts.netloc), *self._authorization]
         if content_type:
             headers.append(("Content-Type", content_type))
         if body is not None:
@@ -121,6 +130,8 @@ class Client:
             self._idle.pop().close()
 
     def _kept(self) -> _Connection | None:
+        if self._tls.is_changed:
+            self.close()
         while self._idle:
             connection = self._idle.pop()
             if connection.is_silent():
@@ -135,7 +146,7 @@ class Client:
         try:
             connected = await _in_thread(partial(socket.create_connection, there, self._connect_timeout))
             connected.setblocking(False)
-            tls, name = (self._tls, url.hostname) if url.scheme == "https" else (None, None)
+            tls, name = (self._tls.context(), url.hostname) if url.scheme == "https" else (None, None)
             async with asyncio.timeout(self._connect_timeout):
                 return _Connection(*await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=name))
         except OSError as error:

@@ -45,7 +45,11 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     ),
     cfg.MultiStrOpt("controller", default=[], help="OpenFlow controller, tcp:ADDRESS:PORT. May be repeated."),
     cfg.MultiStrOpt("api_url", default=[], help="REST API of a controller, http://ADDRESS:PORT. May be repeated."),
-    cfg.StrOpt("api_token", secret=True, help="Token of the role agent."),
+    cfg.StrOpt("api_token", secret=True, help="Token of the role agent; not needed with a certificate."),
+    cfg.StrOpt("certificate", help="PEM file with this node's certificate, for ssl: controllers and https: APIs."),
+    cfg.StrOpt("key", help="PEM file with its key."),
+    cfg.StrOpt("ca", help="PEM file with the authority whose controllers are trusted."),
+    cfg.StrOpt("api_ca", help="PEM file with the authority of the API's certificate, where that is another one."),
     cfg.MultiStrOpt(
         "snat_address",
         default=[],
@@ -110,8 +114,22 @@ class PhysicalNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Absolute paths of PEM files. `api_ca` is for https:, `ca` for ssl:. Open vSwitch compares no names, so
+    `ca` must have signed none but our own.
+    """
+
+    certificate: str
+    key: str
+    ca: str
+    api_ca: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds. Limits are connections, 0 is none;
+    """`api_token` is "" where the certificate says who asks.
+
+    Times: `heartbeat_interval` in seconds, `inactivity_probe` in milliseconds. Limits are connections, 0 is none;
     `metadata_rate` is requests a second, 0 is any, `metadata_burst` so many at once.
 
     `snat_addresses`: by physical network an address, FIRST-LAST, `host` or `host:ADDRESS`.
@@ -124,6 +142,7 @@ class AgentConfig:
     api_token: str
     physical_networks: tuple[PhysicalNetwork, ...] = ()
     snat_addresses: tuple[tuple[str, str], ...] = ()
+    tls: Tls | None = None
     ovsdb: str = "unix:/run/openvswitch/db.sock"
     integration_bridge: str = "br-int"
     datapath_type: str = "system"
@@ -188,6 +207,12 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
     integration_bridge = _matching("integration_bridge", agent.integration_bridge, _DEVICE)
     if integration_bridge in {network.bridge for network in networks}:
         raise ConfigError(f"integration_bridge '{integration_bridge}' is also the bridge of a physical network")
+    controllers = _some("controller", agent.controller, _controller)
+    api_urls = _some("api_url", agent.api_url, _api_url)
+    tls = _tls(agent.certificate, agent.key, agent.ca, agent.api_ca)
+    if tls is None and any(target.startswith("ssl:") for target in controllers):
+        raise ConfigError("controller: ssl: needs certificate, key and ca: `trunkline pki node` makes all three")
+    certified = tls is not None and all(url.startswith("https:") for url in api_urls)
     return AgentConfig(
         node=node,
         ovsdb=_matching("ovsdb", agent.ovsdb, _OVSDB),
@@ -195,9 +220,10 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         datapath_type=agent.datapath_type,
         datapath_id=_datapath_id(agent.datapath_id or default_datapath_id(node)),
         physical_networks=networks,
-        controllers=_some("controller", agent.controller, _controller),
-        api_urls=_some("api_url", agent.api_url, _api_url),
-        api_token=_token(agent.api_token),
+        controllers=controllers,
+        api_urls=api_urls,
+        api_token=_token(agent.api_token, needed=not certified),
+        tls=tls,
         snat_addresses=_snat_addresses(agent.snat_address, {network.name for network in networks}),
         conntrack_limit=agent.conntrack_limit,
         snat_conntrack_limit=agent.snat_conntrack_limit,
@@ -261,7 +287,23 @@ def _api_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _token(text: str | None) -> str:
+def _tls(certificate: str | None, key: str | None, ca: str | None, api_ca: str | None) -> Tls | None:
+    if not any((certificate, key, ca, api_ca)):
+        return None
+    files = {"certificate": certificate, "key": key, "ca": ca, "api_ca": api_ca or ca}
+    for option, path in files.items():
+        if not path:
+            raise ConfigError(f"{option} is missing in [agent]: certificate, key and ca belong together")
+        if not Path(path).is_absolute():  # Open vSwitch would look for it elsewhere
+            raise ConfigError(f"{option}: '{path}' must be an absolute path")
+        with Path(path).open("rb"):
+            pass
+    return Tls(*(str(path) for path in files.values()))
+
+
+def _token(text: str | None, *, needed: bool) -> str:
+    if not text and not needed:
+        return ""
     if not text:
         raise ConfigError("api_token is missing in [agent]")
     if not text.isascii() or not text.isprintable() or " " in text:

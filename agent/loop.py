@@ -11,7 +11,17 @@ from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.ovsdb import Ovsdb, OvsdbError
-from agent.plan import SERVICE_DEVICE, AddPort, Confirm, DeletePort, WantedBridge, plan, wanted, wanted_limits
+from agent.plan import (
+    SERVICE_DEVICE,
+    AddPort,
+    Confirm,
+    DeletePort,
+    WantedBridge,
+    plan,
+    wanted,
+    wanted_limits,
+    wanted_ssl,
+)
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
@@ -50,6 +60,7 @@ class Agent:
         self._reporter = reporter
         self._bridges: tuple[WantedBridge, ...] = wanted(config)
         self._limits = wanted_limits(config)
+        self._ssl = wanted_ssl(config)
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
@@ -127,7 +138,7 @@ class Agent:
         if waits > 0 and not state.confirmed:
             return waits
         outside = self._nics - state.interfaces.keys()
-        difference = plan(self._bridges, state, nics.addressed(outside), self._limits)
+        difference = plan(self._bridges, state, nics.addressed(outside), self._limits, self._ssl)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
         others = (*self._reassembly.problems, *self._service_port.problems)
         self._report_problems(frozenset((*difference.problems, *about_host, *others)))

@@ -24,7 +24,7 @@ from agent.state import BridgeState, Columns, ControllerState, DatapathState, Ov
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Open_vSwitch": ("bridges", "ovs_version", "datapaths", "next_cfg", "cur_cfg"),
+        "Open_vSwitch": ("bridges", "ovs_version", "datapaths", "ssl", "next_cfg", "cur_cfg"),
         "Bridge": (
             "name",
             "ports",
@@ -40,12 +40,13 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Port": ("name", "interfaces", "external_ids"),
         "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
+        "SSL": ("private_key", "certificate", "ca_cert", "external_ids"),
         "Datapath": ("ct_zones", "ct_zone_default_limit"),
         "CT_Zone": ("limit",),
     }
 )
 # References between rows: read as rows, not as values.
-_REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces"})
+_REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces", "ssl"})
 # The same as values of a map.
 _REFERENCE_MAPS = frozenset({"datapaths", "ct_zones", "flow_tables"})
 # What the database of an older Open vSwitch does not have: without one of these, none of them is used.
@@ -209,7 +210,9 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
     version = next((row["ovs_version"] for row in tables["Open_vSwitch"].values()), None)
     confirmed = all(root["cur_cfg"] >= root["next_cfg"] for root in tables["Open_vSwitch"].values())
     datapaths = _datapaths(tables) if has_limits else None
-    return OvsState(bridges, ports, interfaces, version or "", datapaths, confirmed)
+    named = (tables["SSL"].get(row_id) for root in tables["Open_vSwitch"].values() for row_id in root["ssl"])
+    ssl: Columns | None = next((row for row in named if row is not None), None)
+    return OvsState(bridges, ports, interfaces, version or "", datapaths, confirmed, ssl)
 
 
 class _Apply(BaseCommand):  # type: ignore[misc]
@@ -294,6 +297,14 @@ def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> Non
     bridge.flow_tables = rows
 
 
+def _set_ssl(api: _Api, txn: IdlTransaction, step: plan.SetSsl) -> None:
+    root = api._ovs
+    if root.ssl:
+        _set(root.ssl[0], step.settings)
+    else:
+        root.ssl = [_insert(api, txn, "SSL", (*step.settings, plan.MARK))]
+
+
 def _confirm(api: _Api, txn: IdlTransaction, step: plan.Confirm) -> None:
     api._ovs.increment("next_cfg")
 
@@ -310,6 +321,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.DeleteController: _delete_controller,
         plan.SetLimits: _set_limits,
         plan.SetPrefixes: _set_prefixes,
+        plan.SetSsl: _set_ssl,
         plan.Confirm: _confirm,
     }
 )

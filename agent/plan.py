@@ -157,6 +157,13 @@ class SetPrefixes:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSsl:
+    """With what Open vSwitch speaks TLS to ssl: controllers. Adds the row with our mark when there is none."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """ovs-vswitchd is to say when it has done all that was asked up to here: `OvsState.confirmed`."""
 
@@ -172,6 +179,7 @@ Step = (
     | DeleteController
     | SetLimits
     | SetPrefixes
+    | SetSsl
     | Confirm
 )
 
@@ -232,6 +240,16 @@ def wanted_limits(config: AgentConfig) -> SetLimits:
     return SetLimits(config.datapath_type, config.conntrack_limit, ((CtZone.SNAT.value, config.snat_conntrack_limit),))
 
 
+def wanted_ssl(config: AgentConfig) -> SetSsl | None:
+    """Open vSwitch reads the files again when they are others."""
+    if config.tls is None:
+        return None
+    tls = config.tls
+    return SetSsl(
+        (Setting("private_key", tls.key), Setting("certificate", tls.certificate), Setting("ca_cert", tls.ca))
+    )
+
+
 def _physical_bridge(network: PhysicalNetwork, config: AgentConfig) -> WantedBridge:
     nic = (WantedPort(network.nic),) if network.nic else ()
     return WantedBridge(
@@ -255,8 +273,9 @@ def plan(
     state: OvsState,
     addressed: AbstractSet[str] = frozenset(),
     limits: SetLimits | None = None,
+    ssl: SetSsl | None = None,
 ) -> Plan:
-    """The difference between `bridges` with `limits` and `state`.
+    """The difference between `bridges` with `limits` and `ssl`, and `state`.
 
     `addressed` names the devices that hold addresses of the host: none of them is put into a bridge.
     """
@@ -269,6 +288,8 @@ def plan(
     for bridge in usable:
         for port in bridge.ports:
             steps += _port_steps(bridge, port, state, addressed, problems)
+    if ssl is not None:
+        steps += _ssl_steps(ssl, state, problems)
     for bridge in usable:
         steps += _controller_steps(bridge, state.bridges.get(bridge.name), problems)
     if limits is not None:
@@ -285,6 +306,18 @@ def _limit_steps(limits: SetLimits, state: OvsState, problems: list[str]) -> Ite
     zones_differ = any((held.zone_limits.get(zone, held.default_limit) or 0) != limit for zone, limit in limits.zones)
     if zones_differ or (held.default_limit or 0) != limits.default:
         yield limits
+
+
+def _ssl_steps(ssl: SetSsl, state: OvsState, problems: list[str]) -> Iterator[Step]:
+    """There is one for the whole of Open vSwitch: what another has set may be for a manager of its own."""
+    differing = ssl.settings if state.ssl is None else _differing(ssl.settings, state.ssl)
+    if differing and state.ssl is not None and not marked(state.ssl):
+        problems.append(
+            "what Open vSwitch has for TLS is not ours and does not fit: "
+            + ", ".join(f"{setting.column} should be {setting.value}" for setting in differing)
+        )
+    elif differing:
+        yield SetSsl(differing)
 
 
 def _differing(settings: Settings, columns: object) -> Settings:

@@ -35,7 +35,7 @@ class Reporter:
     """`submit` from any thread; nothing is sent before the first."""
 
     def __init__(self, config: AgentConfig) -> None:
-        self._client = Client(config.api_urls, config.api_token)
+        self._client = Client(config.api_urls, config.api_token, tls=config.tls)
         self._path = f"/v1/nodes/{quote(config.node, safe='')}"
         self._heartbeat = config.heartbeat_interval
         self._wakeup = threading.Condition()

@@ -63,7 +63,7 @@ class OvsState:
     """All maps are by name, which OVSDB keeps unique in each table; `datapaths` by datapath_type.
 
     `datapaths` is None where the database has no place for limits (Open vSwitch before 3.3). `confirmed`: ovs-vswitchd
-    has done all of which it was to say so.
+    has done all of which it was to say so. `ssl` is the row of the SSL table, of which there is one at most.
     """
 
     bridges: Mapping[str, BridgeState] = field(default_factory=dict)
@@ -72,6 +72,7 @@ class OvsState:
     ovs_version: str = ""
     datapaths: Mapping[str, DatapathState] | None = field(default_factory=dict)
     confirmed: bool = True
+    ssl: Columns | None = None
 
 
 def lookup(columns: Columns, column: str, key: str | None = None) -> Value:

@@ -58,6 +58,7 @@ from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
 from controller.store import Store
+from controller.tls_context import ServerTls
 from flows.model import Neighbour
 
 
@@ -163,10 +164,15 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             services.stats_waiters,
             lambda message: stats.deliver(services.stats_waiters, message),
             self.counters.events,
+            None if settings.openflow_tls is None else ServerTls(settings.openflow_tls),
         )
         compat.serve_connections(self._connections)
         self._api = ApiServer(
-            make_app(services), settings.api_listen, settings.api_port, settings.connections_per_address
+            make_app(services),
+            settings.api_listen,
+            settings.api_port,
+            settings.connections_per_address,
+            None if settings.api_tls is None else ServerTls(settings.api_tls),
         )
         transfer = settings.zone_transfer
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
@@ -213,6 +219,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
             eventlet.spawn(every, LOOK_PERIOD, self._tokens.look, self.counters),
             eventlet.spawn(every, USED_PERIOD, self._tokens.write_uses, self.counters),
+            eventlet.spawn(every, background.REVOKE_PERIOD, self._connections.close_revoked, self.counters),
         ]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)

@@ -28,6 +28,7 @@ HOLD_PERIOD: Final = 2.0
 CLOCK_JUMP: Final = 5.0
 """Seconds by which the clock may go wrong between two looks without being taken for set."""
 
+REVOKE_PERIOD: Final = 2.0
 HISTORY_PERIOD: Final = 3600.0
 DAY: Final = 86400.0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -87,6 +88,17 @@ class Written:
         self.kind = kind
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """For https: PEM files. `ca`: whom to believe, "" for whom this machine believes. `certificate` and `key`: who we
+    are, where the server wants to know; "" for nobody.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
 class Client:
     """One REST server. `url` without the /v1; `token` may be empty for `health`. Threads may share it.
 
@@ -94,10 +106,14 @@ class Client:
     retried but what was not done for being too much (429): a write whose answer was lost may have been done.
     """
 
-    def __init__(self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT) -> None:
+    def __init__(
+        self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT, tls: Tls | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._read_timeout = read_timeout
-        self._pool = urllib3.PoolManager(retries=False)
+        given = {} if tls is None else {"ca_certs": tls.ca, "cert_file": tls.certificate, "key_file": tls.key}
+        files = {name: path for name, path in given.items() if path}
+        self._pool = urllib3.PoolManager(retries=False, **files)  # type: ignore[arg-type]  # which urllib3 gives no types
         self._headers = {"Accept": "application/json", "User-Agent": "trunkline"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -503,7 +519,7 @@ class Client:
                     redirect=False,
                     timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
                 )
-            except (urllib3.exceptions.HTTPError, ValueError) as error:
+            except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:  # OSError: a file that cannot be read
                 raise Unreachable(f"{self.url}: {_reason(error)}") from error
             wait = answer.headers.get("Retry-After", "")
             # nothing was done, so that it can be asked again

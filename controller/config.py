@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
 
+from controller import tls_settings
 from controller.api.credentials import Credential, parse_credentials
 from controller.api.limits import RequestLimits
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, MOST_LEASE_TIME
@@ -31,12 +32,22 @@ from controller.metadata.nova import NovaSettings
 from controller.metadata.service import MetadataSettings
 from controller.store.address_specs import NO_TIMEOUT, HoldPolicy
 from controller.store.quota_specs import Limits
+from controller.tls_settings import TlsFiles, TlsSettings
 
 PROGRAM = "trunkline-controller"
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
 LEAST_AUDIT_DAYS = 7
 """A controller that is away from its database for longer has to start anew."""
+
+
+def _plain_tcp(what: str) -> cfg.Opt:
+    return cfg.BoolOpt(
+        "plain_tcp",
+        default=False,
+        help=f"{what} without TLS also where others reach it: listen may be another address than the loopback's.",
+    )
+
 
 GROUPS: dict[str, list[cfg.Opt]] = {
     "database": [
@@ -66,10 +77,27 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         cfg.IntOpt(
             "connections_per_address", default=128, min=1, help="Connections that one address may have at once."
         ),
+        _plain_tcp("HTTP"),
+        cfg.StrOpt(
+            "certificate", default="", help="PEM file with a certificate for the API alone; empty: that of [tls]."
+        ),
+        cfg.StrOpt("key", default="", help="PEM file with its key."),
+        cfg.BoolOpt(
+            "require_client_certificate",
+            default=False,
+            help="Only who shows a certificate of [tls] ca may speak to the API; a token is needed all the same.",
+        ),
     ],
     "openflow": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the switches connect to."),
         cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
+        _plain_tcp("OpenFlow"),
+    ],
+    "tls": [
+        cfg.StrOpt("certificate", default="", help="PEM file with the controller's certificate; empty: no TLS."),
+        cfg.StrOpt("key", default="", help="PEM file with its key."),
+        cfg.StrOpt("ca", default="", help="PEM file with the authority whose certificates nodes and clients have."),
+        cfg.StrOpt("crl", default="", help="PEM file with those of them that are revoked; empty: none is."),
     ],
     "auth": [
         cfg.MultiStrOpt(
@@ -301,6 +329,8 @@ class ControllerConfig:
     log_level: str
     connection_sample: int
     zone_transfer: TransferSettings | None = None
+    openflow_tls: TlsSettings | None = None
+    api_tls: TlsSettings | None = None
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -373,6 +403,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     register(conf)
     _refuse_unknown(conf, conf.config_file or [])
     try:
+        openflow_tls, api_tls = _tls(conf)
         return ControllerConfig(
             database_url=_database_url(conf.database.url),
             api_listen=conf.api.listen,
@@ -418,6 +449,8 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
             zone_transfer=_zone_transfer(conf.dns),
+            openflow_tls=openflow_tls,
+            api_tls=api_tls,
         )
     except (cfg.Error, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -469,6 +502,20 @@ def _audit_days(days: int) -> int:
     if 0 < days < LEAST_AUDIT_DAYS:
         raise ValueError(f"[audit] days must be 0 or at least {LEAST_AUDIT_DAYS}")
     return days
+
+
+def _tls(conf: cfg.ConfigOpts) -> tuple[TlsSettings | None, TlsSettings | None]:
+    """Of OpenFlow and of the API. Raises ValueError, also for an address that needs it."""
+    given, api = conf.tls, conf.api
+    openflow_tls, api_tls = tls_settings.parse(
+        TlsFiles(given.certificate, given.key, given.ca, given.crl),
+        TlsFiles(api.certificate, api.key),
+        demand=api.require_client_certificate,
+    )
+    for section, group, tls in (("openflow", conf.openflow, openflow_tls), ("api", api, api_tls)):
+        if tls is None and not group.plain_tcp:
+            tls_settings.refuse_plain(section, group.listen)
+    return openflow_tls, api_tls
 
 
 def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:

@@ -13,6 +13,7 @@ from socket import SHUT_RDWR
 from typing import Any, Protocol
 
 import structlog
+from eventlet.event import Event
 from ryu.controller import ofp_event
 from ryu.controller.controller import Datapath
 from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
@@ -20,14 +21,19 @@ from ryu.lib import hub
 from ryu.ofproto import ofproto_parser
 
 from controller import receive
+from controller.pki.identity import Kind
 from controller.receive import BadMessage
 from controller.session_outbox import Outbox
+from controller.tls_context import ServerTls
+from controller.tls_stream import TlsStream
 
 SESSION_XIDS = 0x80000000
 """Transaction ids from here up are the session's, those below are Ryu's."""
 
 MAX_HANDSHAKING = 256
-"""Connections that may be before the end of their handshake; one more closes the oldest of them."""
+"""Connections that may be before the end of their handshake; one more closes the oldest of them. The same number may
+be before the end of TLS's.
+"""
 
 _BATCH = 256
 """Messages handled before other green threads get a turn: a socket that always has data never yields by itself."""
@@ -46,7 +52,10 @@ class Receiver(Protocol):
 
 
 class Connection(Datapath):  # type: ignore[misc]
-    """`stats_waiters` and `deliver` are the way of Ryu's own statistics requests back to who asked."""
+    """`stats_waiters` and `deliver` are the way of Ryu's own statistics requests back to who asked.
+
+    `certified` is the node that the peer's certificate stands for, None on a plain connection.
+    """
 
     def __init__(
         self,
@@ -60,6 +69,8 @@ class Connection(Datapath):  # type: ignore[misc]
         self.outbox = Outbox()
         self.receiver: Receiver | None = None
         self.heard_at = time.monotonic()  # when the last bytes came
+        self.certified = _certified(socket)
+        self._probes: dict[int, Event] = {}
         self._stats_waiters = stats_waiters
         self._deliver = deliver
         self._counters = counters
@@ -102,6 +113,8 @@ class Connection(Datapath):  # type: ignore[misc]
         with contextlib.suppress(OSError, EOFError):  # the peer may have been first
             self.socket.shutdown(SHUT_RDWR)
         self.set_state(DEAD_DISPATCHER)
+        for probe in self._probes.values():
+            _settle(probe, False)
 
     # receiving
 
@@ -230,35 +243,80 @@ class Connection(Datapath):  # type: ignore[misc]
             self.send_msg(request)
             hub.sleep(self.echo_request_interval)
 
+    def answers(self, timeout_s: float) -> bool:
+        """Asks for an echo, and waits for it. False when none comes within so many seconds, or the connection ends."""
+        request = self.ofproto_parser.OFPEchoRequest(self)
+        xid = self.set_xid(request)
+        probe = self._probes[xid] = Event()
+        try:
+            self.send_msg(request)
+            if self.outbox.closed:
+                return False
+            heard = probe.wait(timeout_s)
+            if heard is None:
+                hub.sleep(0)  # was it us who were held up? Then the reply is there, and is read now
+                heard = probe.ready() and probe.wait()
+            return bool(heard)
+        finally:
+            del self._probes[xid]
+
+    def acknowledge_echo_reply(self, xid: int) -> None:
+        super().acknowledge_echo_reply(xid)
+        if xid in self._probes:
+            _settle(self._probes[xid], True)
+
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0) + 1
+
+
+def _settle(probe: Event, answered: bool) -> None:
+    if not probe.ready():
+        probe.send(answered)
+
+
+def _certified(socket: Any) -> str | None:
+    peer = socket.peer if isinstance(socket, TlsStream) else None
+    return peer.name if peer is not None and peer.kind is Kind.NODE else None
 
 
 _BEFORE_HELLO = frozenset({receive.ERROR, receive.ECHO_REQUEST, receive.ECHO_REPLY})
 
 
 class ConnectionFactory:
-    """What the listener calls for every accepted socket; it returns when the connection is over."""
+    """What the listener calls for every accepted socket; it returns when the connection is over. With `tls` only nodes
+    with a certificate get in.
+    """
 
     def __init__(
         self,
         stats_waiters: Mapping[int, Mapping[int, Any]],
         deliver: Callable[[Any], object],
         counters: MutableMapping[str, int],
+        tls: ServerTls | None = None,
     ) -> None:
         self._stats_waiters = stats_waiters
         self._deliver = deliver
         self._counters = counters
+        self._tls = tls
         self._open: dict[Connection, None] = {}
+        self._unproven: dict[Any, None] = {}
 
     def __call__(self, socket: Any, address: Any) -> None:
+        if self._tls is not None:
+            try:
+                socket = self._proven(self._tls, socket)
+            except OSError as error:
+                self._count("openflow_tls_failures")
+                structlog.get_logger().warning("openflow_tls_failed", peer=str(address), error=str(error))
+                socket.close()
+                return
         try:
             connection = Connection(socket, address, self._stats_waiters, self._deliver, self._counters)
         except OSError:
             return  # hung up before we looked
         self._make_room()
         self._open[connection] = None
-        self._counters["openflow_connections"] = self._counters.get("openflow_connections", 0) + 1
+        self._count("openflow_connections")
         try:
             connection.serve()
         except Exception:
@@ -267,6 +325,35 @@ class ConnectionFactory:
             del self._open[connection]
             connection.close()
             socket.close()
+
+    def _proven(self, tls: ServerTls, socket: Any) -> TlsStream:
+        """The connection of a peer that has shown a node's certificate. Raises OSError for any other."""
+        if len(self._unproven) >= MAX_HANDSHAKING:
+            oldest = next(iter(self._unproven))
+            del self._unproven[oldest]
+            with contextlib.suppress(OSError):
+                oldest.shutdown(SHUT_RDWR)
+        self._unproven[socket] = None
+        try:
+            stream = tls.accept(socket)
+        finally:
+            self._unproven.pop(socket, None)
+        if _certified(stream) is None:
+            raise PermissionError(f"the certificate is not a node's: {stream.peer and stream.peer.uri}")
+        return stream
+
+    def _count(self, name: str) -> None:
+        self._counters[name] = self._counters.get(name, 0) + 1
+
+    def close_revoked(self) -> None:
+        """Hangs up on nodes whose certificates have been revoked meanwhile."""
+        if self._tls is None:
+            return
+        for connection in list(self._open):
+            if self._tls.is_revoked(connection.socket):
+                self._count("openflow_revoked")
+                structlog.get_logger().warning("openflow_revoked", node=connection.certified)
+                connection.close()
 
     def close_all(self) -> None:
         for connection in list(self._open):

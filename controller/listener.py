@@ -18,11 +18,13 @@ _PAUSE = 0.1
 
 
 class Listener:
-    """Takes what Ryu's OpenFlowController gives StreamServer. TLS arguments are refused until there is one context."""
+    """Takes what Ryu's OpenFlowController gives StreamServer. TLS is that of `handle`, in the green thread of each
+    connection, so that nobody's handshake keeps others from being accepted: Ryu's own TLS arguments are refused.
+    """
 
     def __init__(self, listen_info: tuple[str, int], handle: Callable[[Any, Any], None], **tls: Any) -> None:
         if tls:
-            raise ValueError(f"TLS is not supported yet: {', '.join(tls)}")
+            raise ValueError(f"the options are those of [tls], and not Ryu's: {', '.join(tls)}")
         family = green_socket.AF_INET6 if ":" in listen_info[0] else green_socket.AF_INET
         try:
             self.server = eventlet.listen(listen_info, family=family, backlog=_BACKLOG, reuse_port=False)

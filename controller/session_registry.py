@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import eventlet
 import structlog
 
 from controller.connection import Connection
@@ -18,12 +19,15 @@ from controller.session_questions import NoAnswer
 MAX_PARKED: Final = 64
 """Connections of unknown switches that are kept; one more closes the oldest."""
 
+PROBE: Final = 1.0
+"""Seconds in which a switch must answer an echo to keep its datapath_id from a newcomer."""
+
 _MAX_NAMED: Final = 1024
 """Unknown datapath_ids that are remembered as already logged."""
 
 
 class SessionRegistry:
-    """Nothing here waits. `dispatcher` makes the packet_in handler of a node."""
+    """No method waits. `dispatcher` makes the packet_in handler of a node."""
 
     def __init__(self, programs: Programs, dispatcher: Callable[[str], Dispatcher], counters: Counters) -> None:
         self._programs = programs
@@ -31,22 +35,61 @@ class SessionRegistry:
         self._counters = counters
         self._sessions: dict[int, DatapathSession] = {}
         self._logged: dict[int, None] = {}
+        self._contested: set[int] = set()
 
     # connections come and go
 
     def connected(self, connection: Connection) -> None:
-        """A switch has shaken hands. A newer connection with its datapath_id takes the place of an older one."""
-        older = self._sessions.pop(connection.id, None)
-        if older is not None:
-            structlog.get_logger().warning(
-                "session_replaced",
-                datapath_id=f"{connection.id:016x}",
-                node=older.node,
-                old_peer=str(older.connection.address),
-                new_peer=str(connection.address),
-            )
-            self._counters.count("sessions_replaced")
-            older.stop()
+        """A switch has shaken hands. Who has its datapath_id already keeps it as long as it answers, and nobody gets
+        that of a node other than its certificate's.
+        """
+        if self._is_impostor(connection):
+            self._refuse(connection, "datapath_id_of_another_node")
+            return
+        older = self._sessions.get(connection.id)
+        if older is None:
+            self._begin(connection)
+        elif connection.id in self._contested:
+            self._refuse(connection, "datapath_id_contested")
+        else:
+            self._contested.add(connection.id)
+            eventlet.spawn_n(self._contest, older, connection)
+
+    def _contest(self, older: DatapathSession, newcomer: Connection) -> None:
+        """Waits for the older one's answer. A switch that was restarted need not have said farewell."""
+        try:
+            answers = older.connection.answers(PROBE)
+        finally:
+            self._contested.discard(older.datapath_id)
+        if answers:
+            self._refuse(newcomer, "datapath_id_in_use")
+        elif not newcomer.outbox.closed:
+            if self._sessions.get(older.datapath_id) is older:
+                self._say("session_replaced", newcomer, old_peer=str(older.connection.address))
+                self._counters.count("sessions_replaced")
+                self._drop(older)
+            self.connected(newcomer)
+
+    def _is_impostor(self, connection: Connection) -> bool:
+        node = self._programs.node_of(connection.id)
+        return node is not None and connection.certified not in (None, node)
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        """The switch comes again by itself."""
+        self._counters.count(f"refused_{why}")
+        self._say(why, connection, certified=connection.certified)
+        connection.close()
+
+    def _say(self, event: str, connection: Connection, **details: str | None) -> None:
+        structlog.get_logger().warning(
+            event,
+            datapath_id=f"{connection.id:016x}",
+            node=self._programs.node_of(connection.id),
+            peer=str(connection.address),
+            **details,
+        )
+
+    def _begin(self, connection: Connection) -> None:
         session = DatapathSession(connection, self._programs, self._dispatcher, self._counters)
         self._sessions[session.datapath_id] = session
         session.start()
@@ -77,6 +120,10 @@ class SessionRegistry:
     def nodes_changed(self) -> None:
         """Adopts parked switches whose node is known by now; hangs up on those that belong to no node any more."""
         for session in list(self._sessions.values()):
+            if self._is_impostor(session.connection):
+                self._refuse(session.connection, "datapath_id_of_another_node")
+                self._drop(session)
+                continue
             session.adopt()
             if session.node is not None and self._programs.node_of(session.datapath_id) != session.node:
                 self._drop(session)

@@ -90,7 +90,13 @@ class Relay:
         """`client` is for both services, in place of one for each."""
         self._clients = {
             service: client
-            or Client(config.api_urls, config.api_token, connect_timeout=_CONNECT_S, read_timeout=asked.read_s)
+            or Client(
+                config.api_urls,
+                config.api_token,
+                tls=config.tls,
+                connect_timeout=_CONNECT_S,
+                read_timeout=asked.read_s,
+            )
             for service, asked in _ASKED.items()
         }
         self._node_path = f"/v1/nodes/{quote(config.node, safe='')}"

@@ -21,6 +21,7 @@ from controller.api import (
     addresses,
     audit,
     bindings,
+    certificates,
     dns,
     dns_records,
     dns_zones,
@@ -47,6 +48,7 @@ from controller.api import (
     tokens,
 )
 from controller.api.auth import Identity, Resource
+from controller.api.certificates import certified
 from controller.api.credentials import Credential
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import (
@@ -141,7 +143,7 @@ class Gate:
         """Who asks. Raises ApiError 401 when that must be known and is not, 429 for too many tries or too many
         requests.
         """
-        credential = self._services.tokens.identify(environ.get("HTTP_AUTHORIZATION"))
+        credential = self._credential(environ)
         if needed and (credential is None or credential.guessable):
             self._limiter.may_fail(trace.address)
         if credential is None:
@@ -161,6 +163,18 @@ class Gate:
             credential.identity,
             origin=Origin(credential.identity.origin.token, trace.address or None, trace.request_id),
         )
+
+    def _credential(self, environ: Mapping[str, Any]) -> Credential | None:
+        """By its token and its node's certificate."""
+        authorization, node = environ.get("HTTP_AUTHORIZATION"), environ.get(certificates.NODE)
+        credential = self._services.tokens.identify(authorization)
+        known = None if credential is None else credential.identity
+        identity = certified(known, node, has_token=authorization is not None)
+        if identity is None:
+            return None
+        if credential is None:
+            return Credential(f"node {node}", identity)
+        return replace(credential, identity=identity)
 
     def _refusal(self, error: Exception, trace: _Trace) -> Answer:
         refusal = from_exception(error)

@@ -20,8 +20,12 @@ import eventlet
 import eventlet.wsgi
 import structlog
 
+from controller.api.certificates import NODE
 from controller.api.errors import ApiError
 from controller.api.http import MAX_BODY, body_length
+from controller.pki.identity import Kind
+from controller.tls_context import ServerTls
+from controller.tls_stream import TlsStream
 
 FIRST_WAIT: Final = 10.0
 KEEPALIVE: Final = 75.0
@@ -123,8 +127,14 @@ class _StrictLines:
 
 
 class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
+    """With `tls` a connection ends whose certificate has been revoked."""
+
     rfile: Any
     wfile: Any
+
+    def __init__(self, connection: list[Any], server: Any, tls: ServerTls | None = None) -> None:
+        self._tls = tls
+        super().__init__(connection, server)  # which serves it to its end
 
     def setup(self) -> None:
         super().setup()
@@ -159,6 +169,9 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         try:
             if not super().parse_request():
                 return False
+            if self._tls is not None and self._tls.is_revoked(self.connection):
+                self.close_connection = True
+                return False
             body_length(self.headers.get("transfer-encoding"), self.headers.get_all("content-length", ()))
         except _BadHead:
             refusal = ApiError(400, "bad_header", "a line is no header")
@@ -171,6 +184,15 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
             return True
         self._refuse(refusal)
         return False
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        stream = self.connection
+        if isinstance(stream, TlsStream):
+            environ["wsgi.url_scheme"] = "https"
+            peer = stream.peer
+            environ[NODE] = peer.name if peer is not None and peer.kind is Kind.NODE else None
+        return environ
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the parser refuses. What it says holds what the client has sent."""

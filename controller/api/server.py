@@ -15,6 +15,7 @@ import eventlet.wsgi
 import structlog
 
 from controller.api.protocol import Connections, HardenedProtocol
+from controller.tls_context import ServerTls
 
 MAX_CONNECTIONS = 1024
 MAX_REQUEST_LINE = 8192
@@ -23,9 +24,18 @@ Application = Callable[..., Any]
 
 
 class ApiServer:
-    """Listens from the moment it is made, serves once started. Raises OSError when the address cannot be had."""
+    """Listens from the moment it is made, serves once started. Raises OSError when the address cannot be had. With
+    `tls` it is HTTPS.
+    """
 
-    def __init__(self, application: Application, address: str, port: int, per_address: int = 128) -> None:
+    def __init__(
+        self,
+        application: Application,
+        address: str,
+        port: int,
+        per_address: int = 128,
+        tls: ServerTls | None = None,
+    ) -> None:
         """`port` 0: any free one; see `port` of the object. `per_address`: connections that one client may have."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = eventlet.listen((address, port), family=family, backlog=512)
@@ -33,6 +43,7 @@ class ApiServer:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._application = application
         self._connections = Connections(per_address)
+        self._tls = tls
         self._thread: Any = None
 
     @property
@@ -55,15 +66,25 @@ class ApiServer:
         self._socket.close()
 
     def _protocol(self, connection: list[Any], server: Any) -> None:
-        """Serves one connection: eventlet's [address, socket, state]."""
+        """Serves one connection: eventlet's [address, socket, state]. Its green thread also shakes hands."""
         address = str(connection[0][0])
         if not self._connections.enter(address):
             connection[1].close()
             return
         try:
-            HardenedProtocol(connection, server)
+            if self._shake_hands(connection, server):
+                HardenedProtocol(connection, server, self._tls)
         finally:
             self._connections.leave(address)
+
+    def _shake_hands(self, connection: list[Any], server: Any) -> bool:
+        if self._tls is not None:
+            try:
+                connection[1] = self._tls.accept(connection[1])
+            except OSError as error:
+                server.log.info("TLS with %s failed: %s", connection[0], error)
+                return False
+        return True
 
     def _serve(self) -> None:
         eventlet.wsgi.server(

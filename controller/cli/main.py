@@ -18,6 +18,7 @@ from controller.cli import (
     network,
     network_project,
     node,
+    pki,
     plug,
     port,
     port_binding,
@@ -37,7 +38,9 @@ HELP = """Run the networks of a Trunkline cloud.
 \b
 Address and token of the controller come from the options, or from
 TRUNKLINE_URL and TRUNKLINE_TOKEN, or from ~/.config/trunkline/cli.yaml or
-/etc/trunkline/cli.yaml ("url: ..." and "token: ...").
+/etc/trunkline/cli.yaml ("url: ..." and "token: ..."). The same for the files
+that https:// needs: TRUNKLINE_CA, and TRUNKLINE_CERTIFICATE and TRUNKLINE_KEY
+where the controller demands a certificate.
 
 \b
 Exit codes:
@@ -79,6 +82,7 @@ app.add_typer(dns_record.app, name="record")
 app.add_typer(node.app, name="node")
 app.add_typer(token.app, name="token")
 app.command()(audit.audit)
+app.add_typer(pki.app, name="pki")
 app.command()(status.status)
 app.command()(plug.plug)
 app.command()(plug.unplug)
@@ -94,8 +98,15 @@ def root(
         str | None,
         typer.Option("--token", metavar="TOKEN", help="Bearer token. Others may see it in the list of processes."),
     ] = None,
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="FILE", help="Authority of the controller's certificate (https).")
+    ] = None,
+    certificate: Annotated[
+        str | None, typer.Option("--certificate", metavar="FILE", help="Your own, if the controller demands one.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="Its key.")] = None,
 ) -> None:
-    context.obj = Session(url, token)
+    context.obj = Session({"url": url, "token": token, "ca": ca, "certificate": certificate, "key": key})
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import typer
 
 from controller.cli import render
 from controller.cli.errors import CliError, ExitCode
-from controller.client import ApiError, Client, Object, Written
+from controller.client import ApiError, Client, Object, Tls, Written
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONFIG_FILES = (Path("~/.config/trunkline/cli.yaml"), Path("/etc/trunkline/cli.yaml"))
@@ -24,21 +24,29 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
+SETTINGS = ("url", "token", "ca", "certificate", "key")
+"""Of which each may be an option, TRUNKLINE_... in the environment, or in a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """`tls` is for https: only."""
+
     url: str
     token: str
+    tls: Tls = Tls()
 
 
 def load_settings(
-    url: str | None, token: str | None, environment: Mapping[str, str], files: Sequence[Path] = CONFIG_FILES
+    given: Mapping[str, str | None], environment: Mapping[str, str], files: Sequence[Path] = CONFIG_FILES
 ) -> Settings:
-    """Options win over the environment, that over the files. Raises CliError (usage) when something is wrong."""
+    """Options (`given`) win over the environment, that over the files. Raises CliError (usage) for what is wrong."""
     sources: list[Mapping[str, Any]] = [
-        {"url": url, "token": token},
-        {"url": environment.get("TRUNKLINE_URL"), "token": environment.get("TRUNKLINE_TOKEN")},
+        given,
+        {name: environment.get(f"TRUNKLINE_{name.upper()}") for name in SETTINGS},
     ]
-    if not all(any(source.get(name) for source in sources) for name in ("url", "token")):
+    complete = all(any(source.get(name) for source in sources) for name in ("url", "token"))
+    if not complete or _first(sources, "url").startswith("https:"):
         sources += [_read_file(path.expanduser()) for path in files]
     chosen_url = _first(sources, "url") or DEFAULT_URL
     chosen_token = _first(sources, "token").strip()
@@ -51,7 +59,10 @@ def load_settings(
         )
     if not _TOKEN.fullmatch(chosen_token):
         raise CliError("the token holds a blank, a control or a non-ASCII character", ExitCode.USAGE)
-    return Settings(chosen_url, chosen_token)
+    tls = Tls(*(_first(sources, name) for name in ("ca", "certificate", "key")))
+    if bool(tls.certificate) != bool(tls.key):
+        raise CliError("certificate and key belong together", ExitCode.USAGE)
+    return Settings(chosen_url, chosen_token, tls)
 
 
 def _first(sources: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -73,8 +84,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise CliError(f"{path} is not YAML: {' '.join(str(error).split())}", ExitCode.USAGE) from error
-    if not isinstance(content, dict) or not content.keys() <= {"url", "token"}:
-        raise CliError(f"{path} may hold 'url' and 'token', nothing else", ExitCode.USAGE)
+    if not isinstance(content, dict) or not content.keys() <= set(SETTINGS):
+        raise CliError(f"{path} may hold {', '.join(SETTINGS)}, nothing else", ExitCode.USAGE)
     return content
 
 
@@ -85,9 +96,9 @@ def is_id(reference: str) -> bool:
 class Session:
     """One run of the command. Nothing is read or connected before a command asks for `client`."""
 
-    def __init__(self, url: str | None, token: str | None) -> None:
-        self._url = url
-        self._token = token
+    def __init__(self, given: Mapping[str, str | None]) -> None:
+        """`given`: of `SETTINGS`, by options."""
+        self._given = given
 
     @staticmethod
     def of(context: typer.Context) -> Session:
@@ -97,8 +108,8 @@ class Session:
 
     @cached_property
     def client(self) -> Client:
-        settings = load_settings(self._url, self._token, os.environ)
-        return Client(settings.url, settings.token)
+        settings = load_settings(self._given, os.environ)
+        return Client(settings.url, settings.token, tls=settings.tls)
 
     def network(self, reference: str) -> Object:
         """By id or name. Raises CliError when the name is unknown or ambiguous."""

@@ -55,8 +55,7 @@ class TokenStore(Writer):
         conditions = equal({table.name: name, table.role: role})
 
         def work(connection: Connection) -> list[TokenRecord]:
-            ids = loader.page(connection, table.id, table.key, conditions, limit, marker)
-            return tokens.load(connection, ids)
+            return loader.page(connection, table.id, table.key, conditions, limit, marker, tokens.load)
 
         return self._database.read(work)
 

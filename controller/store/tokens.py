@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -41,7 +41,7 @@ def find(connection: Connection, token_id: str) -> TokenRecord:
     return _record(row)
 
 
-def load(connection: Connection, ids: list[str] | None = None) -> list[TokenRecord]:
+def load(connection: Connection, ids: Sequence[str] | None = None) -> list[TokenRecord]:
     """These, or (None) all, in order of creation."""
     query = select(*_COLUMNS).order_by(_T.key)
     return [_record(row) for row in connection.execute(query if ids is None else query.where(_T.id.in_(ids)))]

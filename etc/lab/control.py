@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import stat
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from controller.client import Client, ClientError, Object
+from controller.client import Client, ClientError, Object, Tls
+from controller.pki.directory import CA, CERTIFICATE, CRL, KEY, PkiDirectory
+from controller.pki.identity import CertificateName, Kind
 from etc.lab import netns
 from etc.lab.fabric import QUIET
 from etc.lab.processes import Process, start
@@ -37,8 +40,8 @@ def member_token(project: str) -> str:
 class LabClient(Client):
     """The project's own REST client, with its sockets in the control namespace. Not for several threads at once."""
 
-    def __init__(self, namespace: str, url: str, token: str) -> None:
-        super().__init__(url, token)
+    def __init__(self, namespace: str, url: str, token: str, tls: Tls | None = None) -> None:
+        super().__init__(url, token, tls=tls)
         self._namespace = namespace
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
@@ -47,7 +50,9 @@ class LabClient(Client):
 
 
 class Control:
-    """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}."""
+    """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `tls`:
+    nothing is said in plain text, and agents have certificates in place of tokens.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,15 @@ class Control:
         directory: Path,
         projects: tuple[str, ...] = (),
         options: Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        tls: bool = False,
     ) -> None:
         self.namespace = f"{prefix}-ctl"
         self.directory = directory
         self.projects = projects
         self.options = dict(options or {})
-        self.url = f"http://{ADDRESS.ip}:{API_PORT}"
+        self.pki = PkiDirectory(directory.parent / "pki") if tls else None
+        self.url = f"{'https' if tls else 'http'}://{ADDRESS.ip}:{API_PORT}"
         self.process: Process | None = None
 
     @property
@@ -72,8 +80,23 @@ class Control:
         """For the operator: the command that starts the controller, when it was killed."""
         return self.directory / "start"
 
+    def certificate(self, kind: Kind, name: str, *addresses: str) -> Path | None:
+        """The directory with a certificate and its key, made when it is first asked for; None without TLS."""
+        if self.pki is None:
+            return None
+        of = CertificateName(kind, name)
+        place = self.pki.path / of.label
+        return place if place.exists() else self.pki.issue(of, addresses, days=1)
+
+    @property
+    def ca(self) -> str:
+        """The authority's file, "" without TLS."""
+        return "" if self.pki is None else str(self.pki.path / CA)
+
     def start_network(self) -> None:
-        """The management network alone, for nodes to join."""
+        """The management network alone, for nodes to join; and the authority."""
+        if self.pki is not None:
+            self.pki.init("laboratory")
         netns.create(self.namespace)
         netns.set_sysctl(self.namespace, QUIET)
         netns.configure(
@@ -120,7 +143,7 @@ class Control:
             return False
 
     def client(self, token: str = ADMIN_TOKEN) -> LabClient:
-        return LabClient(self.namespace, self.url, token)
+        return LabClient(self.namespace, self.url, token, Tls(ca=self.ca))
 
     def request(
         self,
@@ -138,7 +161,7 @@ class Control:
         if token is not None:
             all_headers["Authorization"] = f"Bearer {token}"
         with netns.inside(self.namespace):
-            connection = http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=timeout)
+            connection = self._connection(timeout)
             try:
                 connection.request(method, path, content, all_headers)
                 answer = connection.getresponse()
@@ -150,16 +173,28 @@ class Control:
         except ValueError:
             return answer.status, text
 
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self.pki is None:
+            return http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=timeout)
+        context = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection(str(ADDRESS.ip), API_PORT, timeout=timeout, context=context)
+
     def _write_config(self) -> None:
         tokens = [f"admin:{ADMIN_TOKEN}", f"agent:{AGENT_TOKEN}", f"reader:{READER_TOKEN}"]
         tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
         sections: dict[str, dict[str, object]] = {
             "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
-            # how fast a laboratory is asked is its own business
-            "api": {"listen": ADDRESS.ip, "port": API_PORT, "rate": 0, "failures": 0},
-            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT},
+            # nobody else is on the management network of a laboratory, and how fast it is asked is its own business
+            "api": {"listen": ADDRESS.ip, "port": API_PORT, "plain_tcp": True, "rate": 0, "failures": 0},
+            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT, "plain_tcp": True},
             "auth": {"token": tokens},
         }
+        place = self.certificate(Kind.CONTROLLER, "ctl", str(ADDRESS.ip))
+        if place is not None:
+            files = {"certificate": CERTIFICATE, "key": KEY, "ca": CA, "crl": CRL}
+            sections["tls"] = {option: place / name for option, name in files.items()}
+            for section in ("api", "openflow"):
+                del sections[section]["plain_tcp"]
         for section, values in self.options.items():
             sections.setdefault(section, {}).update(values)
         write_ini(self.config_file, sections)
@@ -169,7 +204,8 @@ class Control:
         wrapper = self.directory.parent / "trunkline"
         wrapper.write_text(
             "#!/bin/sh\n"
-            f'export TRUNKLINE_URL={self.url} TRUNKLINE_TOKEN="${{TRUNKLINE_TOKEN:-{ADMIN_TOKEN}}}"\n'
+            f"export TRUNKLINE_URL={self.url} TRUNKLINE_CA={self.ca}\n"
+            f'export TRUNKLINE_TOKEN="${{TRUNKLINE_TOKEN:-{ADMIN_TOKEN}}}"\n'
             f"exec nsenter --net={netns.DIRECTORY}/{self.namespace} "
             f'env PYTHONPATH={PROJECT_ROOT} {sys.executable} -m controller.cli.main "$@"\n'
         )

@@ -34,7 +34,7 @@ class Lab:
 
     `prefix` starts every namespace's name; two laboratories with different prefixes run side by side. `control_options`
     go into the controller's configuration, `agent_options` into [agent] of each agent's. `open_groups`: new security
-    groups let in everything, by conntrack as ever.
+    groups let in everything, by conntrack as ever. `tls`: see `Control`.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Lab:
         control_options: Mapping[str, Mapping[str, object]] | None = None,
         agent_options: Mapping[str, object] | None = None,
         open_groups: bool = False,
+        tls: bool = False,
         keep_files: bool = False,
     ) -> None:
         self.prefix = prefix
@@ -56,7 +57,7 @@ class Lab:
         self.run_directory = RunDirectory(prefix)
         self.datapath = datapath_type()
         self.fabric = Fabric(prefix, physical_networks, external)
-        self.control = Control(prefix, self.directory / "ctl", tuple(projects), control_options)
+        self.control = Control(prefix, self.directory / "ctl", tuple(projects), control_options, tls=tls)
         self.nodes = [Node(prefix, n, self.directory / f"n{n}", self.datapath) for n in range(1, nodes + 1)]
         self.vms: dict[str, Vm] = {}
         self._with_controller = controller

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
+from controller.pki.directory import CA, CERTIFICATE, KEY
+from controller.pki.identity import Kind
 from etc.lab import netns
 from etc.lab.control import ADDRESS as CONTROL_ADDRESS
-from etc.lab.control import ADMIN_TOKEN, AGENT_TOKEN, API_PORT, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
+from etc.lab.control import ADMIN_TOKEN, AGENT_TOKEN, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
 from etc.lab.fabric import EXTERNAL_NETWORK, QUIET, Fabric
 from etc.lab.openvswitch import OpenVSwitch
 from etc.lab.processes import Process, start
@@ -48,7 +50,7 @@ class Node:
             fabric.connect(self.namespace, f"eth{index}", physical_network, self.cable(physical_network))
         if fabric.external in self.nics:
             self.agent_options = {"snat_address": f"{fabric.external}:{self.snat_address}"}
-        self._write_wrapper()
+        self._write_wrapper(control)
         self.ovs.start()
 
     def cable(self, physical_network: str) -> str:
@@ -65,9 +67,9 @@ class Node:
             "datapath_type": self.ovs.datapath,
             "service_namespace": self.service_namespace,
             "physical_network": [f"{name}:{nic}" for name, nic in self.nics.items()],
-            "controller": f"tcp:{CONTROL_ADDRESS.ip}:{OPENFLOW_PORT}",
+            "controller": f"{'tcp' if control.pki is None else 'ssl'}:{CONTROL_ADDRESS.ip}:{OPENFLOW_PORT}",
             "api_url": control.url,
-            "api_token": AGENT_TOKEN,
+            **self._credentials(control),
             **self.agent_options,
         }
         config = self.directory / "agent.conf"
@@ -75,6 +77,12 @@ class Node:
         command = [sys.executable, "-m", "agent", "--config-file", str(config)]
         log = self.directory / "agent.log"
         self.agent = start(f"agent of {self.name}", netns.joined(self.namespace, command), log, cwd=PROJECT_ROOT)
+
+    def _credentials(self, control: Control) -> dict[str, object]:
+        place = control.certificate(Kind.NODE, self.name)
+        if place is None:
+            return {"api_token": AGENT_TOKEN}
+        return {"certificate": place / CERTIFICATE, "key": place / KEY, "ca": place / CA}
 
     def stop_agent(self) -> None:
         if self.agent:
@@ -90,13 +98,14 @@ class Node:
         environment = ["env", f"OVS_RUNDIR={self.ovs.directory}"]
         return netns.execute(self.namespace, *environment, *args, check=check, deadline=deadline)
 
-    def _write_wrapper(self) -> None:
+    def _write_wrapper(self, control: Control | None) -> None:
         """`on` for the operator: runs a command on the node, `trunkline plug` among them."""
         wrapper = self.directory / "on"
         environment = {
             "OVS_RUNDIR": self.ovs.directory,
             "TRUNKLINE_OVSDB": self.ovs.database,
-            "TRUNKLINE_URL": f"http://{CONTROL_ADDRESS.ip}:{API_PORT}",
+            "TRUNKLINE_URL": control.url if control else "",
+            "TRUNKLINE_CA": control.ca if control else "",
             "TRUNKLINE_TOKEN": ADMIN_TOKEN,
             "PATH": f"{Path(sys.executable).parent}:$PATH",
         }

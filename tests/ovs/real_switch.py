@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from etc.lab.openvswitch import OPENFLOW, SCHEMA, START_DEADLINE
-from etc.lab.processes import run, start, stop_all
+from etc.lab.processes import Process, run, start, stop_all
 from flows.diff import diff
 from flows.ir import Flow, MeterConfig, meters_used
 from flows.packet import Packet
@@ -35,6 +35,7 @@ class RealSwitch:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.process: Process | None = None
         self._control: socket.socket | None = None
         self._seen: dict[int, int] = {}
 
@@ -72,7 +73,7 @@ class RealSwitch:
             )
             processes.append(server)
             server.wait_for((files / "db.sock").is_socket, START_DEADLINE, "no database socket")
-            self._vsctl("--no-wait", "init")
+            self.vsctl("--no-wait", "init")
             switch = start(
                 "ovs-vswitchd",
                 [
@@ -88,6 +89,7 @@ class RealSwitch:
                 env=env,
             )
             processes.append(switch)
+            self.process = switch
             switch.wait_for(self._connected, START_DEADLINE, "no control socket")
             yield
         finally:
@@ -106,8 +108,8 @@ class RealSwitch:
         self._control = control
         return True
 
-    def _vsctl(self, *args: str) -> None:
-        run(["ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *args], env=dict(os.environ))
+    def vsctl(self, *args: str) -> str:
+        return run(["ovs-vsctl", f"--db=unix:{self.directory}/db.sock", "--timeout=20", *args], env=dict(os.environ))
 
     def _ports(self, ofports: Iterable[int]) -> None:
         made = ["add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=dummy", "fail_mode=secure"]
@@ -117,7 +119,7 @@ class RealSwitch:
             made += ["--", "add-port", "br-int", f"p{ofport}", "--", "set", "Interface", f"p{ofport}", "type=dummy"]
             made += [f"ofport_request={ofport}", f"options:tx_pcap={capture}"]
             self._seen[ofport] = _PCAP_HEADER
-        self._vsctl(*made)
+        self.vsctl(*made)
 
     def replace(self, before: Iterable[Flow], after: Iterable[Flow]) -> None:
         """Other flows; what conntrack knows stays."""

@@ -1,9 +1,10 @@
 """A controller of sessions alone: real connections, flows made up by the test instead of compiled.
 
-Run as `python -m tests.ovs.session_server PORT` with commands as JSON lines on standard input; each is answered by a
-line of JSON: {"flows": [[key, good], ...]} sets the program, with "meters": [[id, rate, burst, key], ...] too,
-{"state": true} only asks, {"forget": [[zone, end or null, address], ...]} has conntrack forget, {"send": [table,
-network, frame]} resubmits a frame. It ends with its input.
+Run as `python -m tests.ovs.session_server PORT [DIRECTORY]`, with TLS by the files in DIRECTORY, and commands as JSON
+lines on standard input; each is answered by a line of JSON: {"flows": [[key, good], ...]} sets the program, with
+"meters": [[id, rate, burst, key], ...] too, {"state": true} only asks, {"forget": [[zone, end or null, address], ...]}
+has conntrack forget, {"send": [table, network, frame]} resubmits a frame. The answer is about n1, or the node in
+"node". It ends with its input.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import eventlet
@@ -25,13 +27,16 @@ from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import logs
+from controller import logs, session_registry
 from controller.connection import ConnectionFactory
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in import outputs
+from controller.pki.directory import CA, CERTIFICATE, CRL, KEY
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_registry import SessionRegistry
+from controller.tls_context import ServerTls
+from controller.tls_settings import TlsSettings
 from flows.compile import Program, Segment
 from flows.diff import diff
 from flows.digest import digest
@@ -41,6 +46,7 @@ from flows.rules import Rule
 from flows.segments import Kind
 
 DATAPATH_ID = 0x77
+NODES = {DATAPATH_ID: "n1", 0x78: "n2"}
 
 
 def made_up(key: int, good: bool, meter: tuple[Meter, ...]) -> Flow:
@@ -85,7 +91,7 @@ class Programs:
         return Work(delta, self.revision)
 
     def node_of(self, datapath_id: int) -> str | None:
-        return "n1" if datapath_id == DATAPATH_ID else None
+        return NODES.get(datapath_id)
 
     def wanted(self, node: str) -> tuple[Program, int]:
         return self.program, self.revision
@@ -107,6 +113,13 @@ class Echo:
         return (outputs.Output(in_port, frame),)
 
 
+def _tls() -> ServerTls | None:
+    if len(sys.argv) < 3:
+        return None
+    place = Path(sys.argv[2])
+    return ServerTls(TlsSettings(place / CERTIFICATE, place / KEY, place / CA, place / CRL))
+
+
 class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
     OFP_VERSIONS = [5]
 
@@ -115,7 +128,7 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
         self.counters = Counters()
         self.programs = Programs()
         self.registry = SessionRegistry(self.programs, lambda _node: Echo(), self.counters)  # type: ignore[arg-type, return-value]
-        compat.serve_connections(ConnectionFactory({}, print, self.counters.events))
+        compat.serve_connections(ConnectionFactory({}, print, self.counters.events, _tls()))
 
     def start(self) -> None:
         super().start()
@@ -147,9 +160,10 @@ class SessionServer(app_manager.RyuApp):  # type: ignore[misc]
                 while self.registry.of_node("n1") and self.programs.confirmed_revision < work.revision:
                     eventlet.sleep(0.001)
                 seconds = time.monotonic() - started
-            node = self.counters.node("n1")
+            name = command.get("node", "n1")
+            node = self.counters.node(name)
             answer = {
-                **self.registry.describe("n1"),
+                **self.registry.describe(name),
                 "confirmed": self.programs.confirmed_revision,
                 "flow_mods": node.flow_mods,
                 "meter_mods": node.meter_mods,
@@ -170,4 +184,5 @@ if __name__ == "__main__":
     cfg.CONF.set_override("ofp_tcp_listen_port", int(sys.argv[1]))
     cfg.CONF.set_override("echo_request_interval", 2.0)
     cfg.CONF.set_override("maximum_unreplied_echo_requests", 3)
+    session_registry.PROBE = 3.0  # type: ignore[misc]  # a switch on a busy machine lives, too
     app_manager.AppManager.run_apps(["tests.ovs.session_server"])

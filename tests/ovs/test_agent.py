@@ -339,3 +339,33 @@ def test_flows_for_the_hosts_address_come_and_go_with_what_they_need(node: Node,
     assert node.ovs.flows("br-physnet1") == ["priority=0 actions=NORMAL"]
     node.ovs.ofctl("del-flows", "br-int")
     netns.configure(node.namespace, "address flush dev br-physnet1")
+
+
+def test_open_vswitch_speaks_tls_with_the_nodes_certificate(node: Node, agent: Process) -> None:
+    """From tcp: to ssl: in place, put right when somebody changes it, and left alone when it is somebody else's."""
+    for name in ("certificate", "key", "ca"):
+        (node.directory / f"{name}.pem").touch()
+    files = [f"{name} = {node.directory}/{name}.pem" for name in ("certificate", "key", "ca")]
+    ours = [f"{node.directory}/{name}.pem" for name in ("key", "certificate", "ca")]
+
+    def held() -> list[str]:
+        columns = ("private_key", "certificate", "ca_cert")
+        return [node.ovs.vsctl("--bare", f"--columns={column}", "list", "SSL") for column in columns]
+
+    row = node.ovs.vsctl("--bare", "--columns=_uuid", "list", "Controller")
+    assert agent.stop() == 0
+    node.start_agent(*files, controllers=("ssl:127.0.0.1:6653",))
+    wait_until(lambda: held() == ours and node.has_controllers(("ssl:127.0.0.1:6653",)), 20, lambda: str(held()))
+    assert node.ovs.vsctl("--bare", "--columns=_uuid", "list", "Controller") == row, "never without a controller"
+    node.ovs.vsctl("set", "SSL", ".", "ca_cert=/elsewhere.pem")
+    wait_until(lambda: held() == ours, 20, lambda: str(held()))
+    node.ovs.vsctl("--", "del-ssl", "--", "set-ssl", "/their.key", "/their.pem", "/ca.pem")
+    log = node.directory / "agent.log"
+    wait_until(lambda: "for TLS is not ours and does not fit" in log.read_text(), 20, "a complaint")
+    assert held() == ["/their.key", "/their.pem", "/ca.pem"]
+    node.ovs.vsctl("del-ssl")
+    wait_until(lambda: held() == ours, 20, lambda: str(held()))
+    node.ovs.vsctl("del-ssl")  # by who has no certificate it is not missed
+    stop_all(node.agents)
+    node.start_and_settle()
+    assert held() == ["", "", ""]

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from controller.packet_in import frames
+from controller.pki.directory import CA, CERTIFICATE, KEY
 from etc.lab import netns
 from etc.lab.openvswitch import OpenVSwitch, datapath_type
 from etc.lab.processes import wait_until
@@ -37,10 +38,13 @@ HELLO = struct.pack("!BBHIHHI", 5, 0, 16, 1, 1, 8, 1 << 5)
 class Server:
     """A controller process that can be killed, and asked how it is."""
 
-    def __init__(self, namespace: str, log: Path) -> None:
+    def __init__(self, namespace: str | None, log: Path, port: int = PORT, tls: Path | None = None) -> None:
+        """`tls`: the directory of its certificate."""
+        command = [sys.executable, "-W", "ignore", "-m", "tests.ovs.session_server", str(port)]
+        command += [] if tls is None else [str(tls)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                netns.command(namespace, [sys.executable, "-W", "ignore", "-m", "tests.ovs.session_server", str(PORT)]),
+                command if namespace is None else netns.command(namespace, command),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, cwd=ROOT, text=True, bufsize=1,
             )  # fmt: skip
 
@@ -58,8 +62,8 @@ class Server:
         """`meters`: id, rate, burst, and the key of the flow that uses it."""
         return self.ask(flows=[[key, key not in bad] for key in keys], meters=meters)
 
-    def live(self) -> dict[str, Any]:
-        return wait_until(lambda: (answer := self.ask())["state"] == "live" and answer, 20, "session live")
+    def live(self, node: str = "n1") -> dict[str, Any]:
+        return wait_until(lambda: (answer := self.ask(node=node))["state"] == "live" and answer, 20, "session live")
 
     def kill(self) -> None:
         self.process.kill()
@@ -67,7 +71,10 @@ class Server:
 
 
 class Setup:
-    def __init__(self, namespace: str, directory: Path) -> None:
+    """`tls`: directories with the certificates of the controller and of the node."""
+
+    def __init__(self, namespace: str, directory: Path, tls: tuple[Path, Path] | None = None) -> None:
+        self.tls = tls
         self.namespace = namespace
         self.directory = directory
         self.ovs = OpenVSwitch(namespace, directory / "ovs", datapath_type())
@@ -81,11 +88,14 @@ class Setup:
         )  # fmt: skip
 
     def serve(self) -> Server:
-        server = Server(self.namespace, self.directory / "controller.log")
+        controller, node = (None, None) if self.tls is None else self.tls
+        server = Server(self.namespace, self.directory / "controller.log", tls=controller)
         self.servers.append(server)
         if len(self.servers) == 1:
+            if node is not None:
+                self.ovs.vsctl("set-ssl", *(str(node / name) for name in (KEY, CERTIFICATE, CA)))
             self.ovs.vsctl(
-                "set-controller", "br-int", f"tcp:127.0.0.1:{PORT}",
+                "set-controller", "br-int", f"{'tcp' if self.tls is None else 'ssl'}:127.0.0.1:{PORT}",
                 "--", "set", "Controller", "br-int", "max_backoff=1000", "inactivity_probe=5000",
             )  # fmt: skip
         server.live()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import AgentConfig, ConfigError, PhysicalNetwork, default_datapath_id, load
+from agent.config import AgentConfig, ConfigError, PhysicalNetwork, Tls, default_datapath_id, load
 from agent.main import main
 
 GOOD = {
@@ -44,6 +44,37 @@ def test_the_hosts_own_address(tmp_path: Path, choice: str) -> None:
     assert config.snat_addresses == (("physnet1", choice),)
 
 
+def pem_files(directory: Path) -> dict[str, str]:
+    """Options; what is in the files nobody reads here."""
+    paths = {option: directory / f"{option}.pem" for option in ("certificate", "key", "ca")}
+    for path in paths.values():
+        path.touch()
+    return {option: str(path) for option, path in paths.items()}
+
+
+def test_with_a_certificate_no_token_is_needed(tmp_path: Path) -> None:
+    files = pem_files(tmp_path)
+    config = loaded(tmp_path, text(controller="ssl:192.0.2.1:6653", api_url="https://ctl:8080", api_token="", **files))
+    assert (config.tls, config.api_token) == (Tls(**files, api_ca=files["ca"]), "")
+    other = loaded(tmp_path, text(api_ca=files["key"], **files)).tls
+    assert other and (other.ca, other.api_ca) == (files["ca"], files["key"])
+    # where one of the controllers is not asked by TLS it is
+    mixed = text("api_url = http://192.0.2.2:8080", api_url="https://ctl:8080", api_token="", **files)
+    with pytest.raises(ConfigError, match="api_token"):
+        loaded(tmp_path, mixed)
+
+
+def test_files_of_tls_belong_together_and_are_there(tmp_path: Path) -> None:
+    files = pem_files(tmp_path)
+    for change, complaint in (
+        ({"key": ""}, "key is missing"),
+        ({"ca": "ca.pem"}, "ca: 'ca.pem' must be an absolute path"),
+        ({"certificate": str(tmp_path / "none")}, "No such file"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            loaded(tmp_path, text(**{**files, **change}))
+
+
 def test_everything(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
@@ -56,6 +87,7 @@ def test_everything(tmp_path: Path) -> None:
             "ovsdb = unix:/run/n1/db.sock",
             "[logging]",
             "format = json",
+            **pem_files(tmp_path),
         ),
     )
     assert config.physical_networks[1] == PhysicalNetwork("ext", None)
@@ -95,6 +127,7 @@ def test_the_sample_is_valid() -> None:
         (text(controller=""), "controller"),
         (text(controller="192.0.2.1:6653"), "controller"),
         (text(controller="tcp:192.0.2.1:66530"), "controller"),
+        (text(controller="ssl:192.0.2.1:6653"), "pki node"),
         (text(api_url=""), "api_url"),
         (text(api_url="192.0.2.1:8080"), "api_url"),
         (text(api_url="http://192.0.2.1:port"), "port"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import plan as p
-from agent.config import AgentConfig, PhysicalNetwork
+from agent.config import AgentConfig, PhysicalNetwork, Tls
 from agent.state import BridgeState, ControllerState, DatapathState, OvsState, PortState, Value, lookup, marked
 from flows.pipeline import Table
 
@@ -85,6 +85,9 @@ def after(state: OvsState, step: p.Step) -> OvsState:
             gone = [c for c in bridges[bridge].controllers if c.id == row_id]
             assert gone and marked(gone[0].columns), "deletes what is not ours"
             set_controllers(bridge, (c for c in bridges[bridge].controllers if c.id != row_id))
+        case p.SetSsl(settings):
+            assert state.ssl is None or marked(state.ssl), "not ours"
+            return replace(state, ssl=merged(OURS if state.ssl is None else state.ssl, settings))
         case p.SetLimits(name, default, zones):
             held = (state.datapaths or {}).get(name, DatapathState())
             limited = DatapathState(default, {**held.zone_limits, **dict(zones)})
@@ -322,3 +325,49 @@ def test_an_open_vswitch_without_limits_is_told_of() -> None:
     old = replace(settled(), datapaths=None)
     assert limited(old).steps == () and len(limited(old).problems) == 1
     assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == p.Plan()
+
+
+FILES = Tls("/t/certificate.pem", "/t/key.pem", "/t/ca.pem", "/t/api-ca.pem")
+SSL: dict[str, Value] = {"certificate": FILES.certificate, "private_key": FILES.key, "ca_cert": FILES.ca}
+
+
+def ssl_steps(state: OvsState, config: AgentConfig) -> p.Plan:
+    made = p.plan((), state, ssl=p.wanted_ssl(config))
+    for step in made.steps:
+        state = after(state, step)
+    assert p.plan((), state, ssl=p.wanted_ssl(config)).steps == ()
+    return made
+
+
+def test_open_vswitch_gets_the_files_of_tls() -> None:
+    config = replace(CONFIG, tls=FILES)
+    (added,) = ssl_steps(OvsState(), config).steps
+    assert isinstance(added, p.SetSsl) and len(added.settings) == 3
+    other = {**OURS, **SSL, "ca_cert": "/old/ca.pem"}
+    assert ssl_steps(OvsState(ssl=other), config).steps == (p.SetSsl((p.Setting("ca_cert", FILES.ca),)),)
+    assert ssl_steps(OvsState(ssl=other), CONFIG).steps == (), "nothing is taken away"
+
+
+def test_what_another_has_set_for_tls_stays() -> None:
+    config = replace(CONFIG, tls=FILES)
+    assert ssl_steps(OvsState(ssl=dict(SSL)), config) == p.Plan()
+    plan = ssl_steps(OvsState(ssl={**SSL, "private_key": "/theirs"}), config)
+    assert plan.steps == () and "private_key should be /t/key.pem" in plan.problems[0]
+
+
+def test_tls_is_there_before_the_controllers_that_need_it() -> None:
+    config = replace(CONFIG, tls=FILES, controllers=("ssl:192.0.2.1:6653",))
+    steps = p.plan(p.wanted(config), OvsState(), ssl=p.wanted_ssl(config)).steps
+    kinds = [type(step) for step in steps]
+    assert kinds.index(p.SetSsl) < kinds.index(p.AddController)
+
+
+def test_threat_26_a_hosts_own_traffic_never_depends_on_a_controller() -> None:
+    """Only what a controller programs drops all that it has no flow for, and no NIC is ever in there."""
+    secure = [b for b in p.wanted(CONFIG) if p.Setting("fail_mode", "secure") in b.settings]
+    assert [bridge.name for bridge in secure] == ["br-int"] == [b.name for b in p.wanted(CONFIG) if b.controllers]
+    nics = {network.nic for network in CONFIG.physical_networks}
+    assert not nics & {port.name for port in secure[0].ports}
+    # and one that holds the address by which the host is managed is left alone
+    steps = p.plan(p.wanted(CONFIG), OvsState(), addressed={"eth1"}).steps
+    assert not any(isinstance(step, p.AddPort) and step.name == "eth1" for step in steps)

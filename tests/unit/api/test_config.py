@@ -10,6 +10,7 @@ from controller import config
 from controller.api.auth import Identity, Role
 from controller.dns.domain import wire
 from controller.dns.upstreams import Servers, Upstream
+from controller.tls_settings import TlsSettings
 
 SAMPLE = Path(__file__).parents[3] / "etc" / "trunkline-controller.conf.sample"
 
@@ -29,6 +30,7 @@ url = sqlite:////tmp/x.db
 [api]
 listen = 192.0.2.1
 port = 8081
+plain_tcp = true
 [openflow]
 listen = ::1
 port = 6654
@@ -76,6 +78,13 @@ level = DEBUG
         ("[api]\nport = 0\n", "port"),
         ("[api]\nport = 65536\n", "port"),
         ("[api]\nlisten = a b\n", "listen"),
+        ("[api]\nlisten = 192.0.2.1\n", "[api] listen is 192.0.2.1, which others can reach"),
+        ("[openflow]\nlisten = ::\n", "plain_tcp"),
+        ("[openflow]\nlisten = ctl.example\n[api]\nplain_tcp = true\n", "[openflow] listen"),
+        ("[tls]\ncertificate = /c\nkey = /k\n", "[tls] needs certificate, key and ca"),
+        ("[tls]\ncrl = /crl\n", "[tls] needs"),
+        ("[api]\nrequire_client_certificate = true\n", "[tls] needs"),
+        ("[api]\ncertificate = /c\n", "[api] certificate and key"),
         ("[api]\nprot = 8080\n", "unknown option prot in section [api]"),
         ("[apis]\nport = 8080\n", "unknown section [apis]"),
         ("[DEFAULT]\nverbos = true\n", "unknown option verbos"),
@@ -239,3 +248,26 @@ def test_what_is_wrong_about_handing_out_zones(
 def test_a_directory_of_files(tmp_path: Path) -> None:
     (tmp_path / "10.conf").write_text("[api]\nport = 8081\n")
     assert config.load(["--config-dir", str(tmp_path)], cfg.ConfigOpts()).api_port == 8081
+
+
+TLS = "[tls]\ncertificate = /t/c.pem\nkey = /t/k.pem\nca = /t/ca.pem\n"
+
+
+def test_threat_23_with_tls_any_address_may_be_listened_on(tmp_path: Path) -> None:
+    loaded = load(tmp_path, TLS + "crl = /t/crl.pem\n[api]\nlisten = 0.0.0.0\n[openflow]\nlisten = 0.0.0.0\n")
+    files = Path("/t/c.pem"), Path("/t/k.pem"), Path("/t/ca.pem"), Path("/t/crl.pem")
+    assert loaded.openflow_tls == TlsSettings(*files, demand=True)
+    assert loaded.api_tls == TlsSettings(*files, demand=False)
+
+
+def test_the_api_may_have_a_certificate_of_its_own(tmp_path: Path) -> None:
+    own = "[api]\ncertificate = /public.pem\nkey = /public-key.pem\nrequire_client_certificate = true\n"
+    loaded = load(tmp_path, TLS + own)
+    assert loaded.api_tls == TlsSettings(Path("/public.pem"), Path("/public-key.pem"), Path("/t/ca.pem"))
+    assert loaded.openflow_tls == TlsSettings(Path("/t/c.pem"), Path("/t/k.pem"), Path("/t/ca.pem"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_the_loopback_plain_tcp_is_no_secret(tmp_path: Path, address: str) -> None:
+    loaded = load(tmp_path, f"[api]\nlisten = {address}\n[openflow]\nlisten = {address}\n")
+    assert loaded.openflow_tls is None and loaded.api_tls is None

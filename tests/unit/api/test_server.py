@@ -6,14 +6,18 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.pki import Pki
 
 ROOT = Path(__file__).parents[3]
 SERVE = """
@@ -30,7 +34,14 @@ from tests.unit.api.world import World
 logs.configure(level="ERROR")
 protocol.FIRST_WAIT = protocol.HEAD_TIME = protocol.BODY_TIME = protocol.ANSWER_TIME = 4.0
 world = World(sys.argv[1])
-server = ApiServer(world.app, "127.0.0.1", 0, per_address=20)
+tls = None
+if len(sys.argv) > 2:
+    from pathlib import Path
+    from controller.tls_context import ServerTls
+    from controller.tls_settings import TlsSettings
+    files = (Path(sys.argv[2], name) for name in ("certificate.pem", "key.pem", "ca.pem", "crl.pem"))
+    tls = ServerTls(TlsSettings(*files, demand=sys.argv[3] == "demand"))
+server = ApiServer(world.app, "127.0.0.1", 0, 20, tls)
 server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # full before long
 server.start()
 print(server.port, flush=True)
@@ -40,9 +51,15 @@ eventlet.tpool.execute(sys.stdin.read)  # until the test closes it
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('server')}/trunkline.db"
+    with serving(tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@contextmanager
+def serving(directory: Path, *tls: str) -> Iterator[int]:
+    """The port of a server. `tls`: the directory of its certificate, and whether it demands one of clients."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVE, url],
+        [sys.executable, "-W", "ignore", "-c", SERVE, f"sqlite:///{directory}/trunkline.db", *tls],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -277,3 +294,55 @@ def test_the_server_still_answers(port: int) -> None:
     connection.request("GET", "/v1/health")
     assert json.loads(connection.getresponse().read()) == {"status": "ok"}
     connection.close()
+
+
+# HTTPS
+
+
+def opened(port: int, ca: Path, place: Path | None = None) -> http.client.HTTPSConnection:
+    context = ssl.create_default_context(cafile=ca)
+    if place is not None:
+        context.load_cert_chain(place / "certificate.pem", place / "key.pem")
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+
+
+def answer(connection: http.client.HTTPSConnection, method: str, path: str, body: object = None) -> int:
+    connection.request(method, path, None if body is None else json.dumps(body))
+    reply = connection.getresponse()
+    reply.read()
+    return reply.status
+
+
+def test_https_knows_nodes_by_their_certificates_until_they_are_revoked(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    place = pki.controller()
+    body = {"datapath_id": "0000000000000001", "physical_networks": []}
+    with serving(tmp_path, str(place), "ask") as port, ExitStack() as stack:
+        for index in range(200):  # nobody waits for whoever does not shake hands
+            source = f"127.0.0.{2 + index // 10}", 0  # one address may not have so many
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10, source))
+            idle.sendall((b"", b"\x16\x03", b"GET / HTTP/1.1\r\n\r\n")[index % 3])
+        anybody, node = opened(port, place / "ca.pem"), opened(port, place / "ca.pem", pki.node("n1"))
+        assert answer(anybody, "GET", "/v1/health") == 200
+        assert answer(anybody, "PUT", "/v1/nodes/n1", body) == 401
+        assert answer(node, "PUT", "/v1/nodes/n1", body) == 200
+        assert answer(node, "PUT", "/v1/nodes/n2", body) == 403
+        pki.directory.revoke("node-n1")
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+            answer(node, "PUT", "/v1/nodes/n1", body)
+        node.close()
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+            answer(node, "PUT", "/v1/nodes/n1", body)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            opened(port, Pki(tmp_path / "other").controller() / "ca.pem").request("GET", "/v1/health")
+
+
+def test_https_may_demand_a_certificate_of_everybody(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    place = pki.controller()
+    with serving(tmp_path, str(place), "demand") as port:
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+            answer(opened(port, place / "ca.pem"), "GET", "/v1/health")
+        client = opened(port, place / "ca.pem", pki.client("op"))
+        assert answer(client, "GET", "/v1/health") == 200
+        assert answer(client, "GET", "/v1/networks") == 401, "what its owner may do is said by a token"

@@ -164,13 +164,13 @@ def test_options_win_over_environment_over_files(tmp_path: Path) -> None:
     system.write_text("url: http://system:1\ntoken: from-system\n")
     files = (mine, tmp_path / "missing.yaml", system)
     environment = {"TRUNKLINE_URL": "http://env:1"}
-    settings = load_settings(None, None, {}, files)
+    settings = load_settings({}, {}, files)
     assert (settings.url, settings.token) == ("http://system:1", "from-mine")
-    settings = load_settings(None, None, environment, files)
+    settings = load_settings({}, environment, files)
     assert (settings.url, settings.token) == ("http://env:1", "from-mine")
-    settings = load_settings("https://option:1", "t", environment, files)
+    settings = load_settings({"url": "https://option:1", "token": "t"}, environment, files)
     assert (settings.url, settings.token) == ("https://option:1", "t")
-    assert load_settings(None, "t", {}, ()).url == "http://127.0.0.1:8080"
+    assert load_settings({"token": "t"}, {}, ()).url == "http://127.0.0.1:8080"
 
 
 @pytest.mark.parametrize(

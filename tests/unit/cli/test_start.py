@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SLOW = ("ryu", "eventlet", "sqlalchemy", "rich", "pydantic", "yaml", "oslo_config", "agent")
+SLOW = ("ryu", "eventlet", "sqlalchemy", "rich", "pydantic", "yaml", "oslo_config", "cryptography", "agent")
 
 
 def test_nothing_slow_is_loaded() -> None:

@@ -40,6 +40,8 @@ class FakeSwitch:
     refuse_commit: set[Key] = field(default_factory=set)
     silent: bool = False
     closed: bool = False
+    certified: str | None = None
+    probes: int = 0
     receiver: Any = None
     kinds: list[int] = field(default_factory=list)
     commits: int = 0
@@ -84,6 +86,16 @@ class FakeSwitch:
 
     def close(self) -> None:
         self.closed = True
+
+    @property
+    def outbox(self) -> FakeSwitch:
+        return self  # of which only `closed` is asked
+
+    def answers(self, timeout_s: float) -> bool:
+        self.probes += 1
+        if self.silent and not self.closed:
+            eventlet.sleep(timeout_s)
+        return not self.silent and not self.closed
 
     # the switch
 

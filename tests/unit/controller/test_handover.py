@@ -61,6 +61,13 @@ class Cloud:
             self.connect(name)
         self.settle()
 
+    def restart(self, name: str, switch: SlowSwitch) -> None:
+        """Another one comes in its place, and nothing is heard of the old one, not even its end."""
+        self.switches[name].closed = True
+        self.switches[name] = switch
+        self.connect(name)
+        until(lambda: getattr(self.registry.of_node(name), "connection", None) is switch)
+
     def connect(self, name: str) -> None:
         self.registry.connected(self.switches[name])  # type: ignore[arg-type]
 
@@ -140,12 +147,10 @@ def test_a_restarted_switch_has_its_addresses_announced_and_one_that_kept_its_fl
     cloud.lead(f0="n1", f1="n1", f2="n2")
     cloud.settle()
     cloud.announced.clear()
-    cloud.switches["n1"] = SlowSwitch(id=1, flows=cloud.switches["n1"].flows)
-    cloud.connect("n1")
+    cloud.restart("n1", SlowSwitch(id=1, flows=cloud.switches["n1"].flows))
     until(lambda: len(list(cloud.registry.live())) == 3)
     assert cloud.announced == []
-    cloud.switches["n1"] = SlowSwitch(id=1)
-    cloud.connect("n1")
+    cloud.restart("n1", SlowSwitch(id=1))
     until(lambda: len(cloud.announced) == 2)
     assert {node for node, _ in cloud.announced} == {"n1"}
     cloud.check()

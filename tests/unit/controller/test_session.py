@@ -10,7 +10,7 @@ from typing import Any
 import eventlet
 import pytest
 
-from controller import receive, session_bundle
+from controller import receive, session_bundle, session_registry
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in.outputs import Output, Outputs
 from controller.session import State
@@ -88,7 +88,9 @@ class World:
         return switch
 
     def live(self, switch: FakeSwitch) -> FakeSwitch:
+        """The only one with its datapath_id, or the one that those with it make room for."""
         self.connect(switch)
+        until(lambda: self.session is not None and self.session.connection is switch)
         until(lambda: self.session.state is State.LIVE)
         return switch
 
@@ -150,9 +152,10 @@ def test_an_empty_switch_gets_everything_in_one_bundle(world: World) -> None:
 
 def test_an_equal_stamp_means_no_flow_mod(world: World) -> None:
     first = world.live(FakeSwitch())
+    first.closed = True
     again = world.live(FakeSwitch(flows=first.flows))
     assert world.programs.confirmations == [("n1", 5)] * 2
-    assert again.flow_mods() == 0 and first.closed and world.programs.whole == [True, False]
+    assert again.flow_mods() == 0 and world.programs.whole == [True, False]
     assert world.counters.node("n1").flow_mods == 5
 
 
@@ -213,6 +216,7 @@ def test_what_a_node_owes_is_done_when_it_comes_back(world: World) -> None:
     again = world.live(FakeSwitch(flows=first.flows))
     assert again.flushed == [each.message()[8:] for each in FORGET]
     assert again.kinds.index(33) < again.kinds.index(4), "first the flows: else the old ones track again"
+    world.registry.disconnected(again)  # type: ignore[arg-type]
     once_more = world.live(FakeSwitch(flows=again.flows))
     assert once_more.flushed == []
 
@@ -226,6 +230,7 @@ def test_what_a_dying_connection_has_not_done_is_still_owed(world: World) -> Non
     first = world.live(Dying())
     world.change(deletes=(output(1),), forget=FORGET)
     until(lambda: 4 in first.kinds)
+    first.closed = True
     again = world.live(FakeSwitch(flows=first.flows))
     assert len(again.flushed) == len(FORGET)
 
@@ -315,13 +320,60 @@ def test_a_switch_whose_node_is_gone_is_hung_up_on(world: World) -> None:
     assert switch.computed() == wanted(world)
 
 
-def test_the_end_of_an_old_connection_leaves_the_new_one(world: World) -> None:
+def test_threat_23_who_answers_keeps_its_datapath_id(world: World) -> None:
+    first = world.live(FakeSwitch())
+    second = world.connect(FakeSwitch(flows=first.flows))
+    until(lambda: second.closed)
+    assert world.session.connection is first and not first.closed and first.probes == 1
+    assert world.counters.events == {"refused_datapath_id_in_use": 1}
+    assert second.kinds == []
+    world.registry.disconnected(second)  # type: ignore[arg-type]
+    assert world.session.connection is first and world.session.state is State.LIVE
+
+
+def test_who_does_not_answer_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_registry, "PROBE", 0.05)
     old = world.live(FakeSwitch())
-    new = world.live(FakeSwitch(flows=old.flows))
+    old.silent = True
+    new, third = world.connect(FakeSwitch(flows=old.flows)), world.connect(FakeSwitch(flows=old.flows))
+    assert third.closed, "one at a time"
+    until(lambda: world.session is not None and world.session.connection is new)
+    until(lambda: world.session.state is State.LIVE)
+    assert old.closed and world.counters.events["sessions_replaced"] == 1
     world.registry.disconnected(old)  # type: ignore[arg-type]
     assert world.session.connection is new
-    world.registry.disconnected(new)
+    world.registry.disconnected(new)  # type: ignore[arg-type]
     assert world.session is None
+
+
+def test_a_newcomer_that_has_left_replaces_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_registry, "PROBE", 0.05)
+    old = world.live(FakeSwitch())
+    old.silent = True
+    new = world.connect(FakeSwitch())
+    new.close()
+    until(lambda: not world.registry._contested)
+    assert world.session.connection is old and not old.closed
+
+
+def test_threat_23_a_datapath_id_is_that_of_its_nodes_certificate(world: World) -> None:
+    evil = world.connect(FakeSwitch(certified="n2"))
+    assert evil.closed and evil.kinds == [] and world.session is None
+    good = world.live(FakeSwitch(certified="n1"))
+    assert world.connect(FakeSwitch(certified="n2")).closed
+    assert world.session.connection is good and good.probes == 0, "not even asked"
+    assert world.counters.events == {"refused_datapath_id_of_another_node": 2}
+
+
+def test_threat_23_a_datapath_id_that_was_claimed_before_it_was_registered(world: World) -> None:
+    """The thief waits, unknown as it is, until the node registers."""
+    evil = world.connect(FakeSwitch(id=7, certified="n2"))
+    eventlet.sleep(0)
+    assert not evil.closed and world.registry.parked() == 1
+    world.programs.datapath_ids = {7: "n1"}
+    world.registry.nodes_changed()
+    assert evil.closed and evil.kinds == [] and world.registry.parked() == 0
+    assert world.live(FakeSwitch(id=7, certified="n1")).kinds
 
 
 def test_packet_in_from_bytes_to_bytes(world: World) -> None:

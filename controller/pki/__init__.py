@@ -1,0 +1,1 @@
+"""Certificates: a small authority of one's own, and who a certificate stands for."""

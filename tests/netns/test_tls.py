@@ -1,0 +1,137 @@
+"""A whole laboratory that says nothing in plain text: agents, Open vSwitch, REST, the command, and what VMs ask for."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from controller.client import Client, ClientError, Tls
+from controller.pki.directory import CA, CERTIFICATE, KEY
+from controller.pki.identity import Kind
+from etc.lab import netns
+from etc.lab.control import ADDRESS, AGENT_TOKEN, API_PORT, OPENFLOW_PORT
+from etc.lab.lab import Lab
+from etc.lab.node import Node
+from etc.lab.processes import run, wait_until
+from etc.lab.vm import Vm
+from tests.netns.cloud import make_network, make_vms, metric, unbroken, want
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab(nodes=2, projects=("blue",), tls=True, agent_options={"heartbeat_interval": 1})
+
+
+@pytest.fixture(scope="module")
+def vms(lab: Lab) -> dict[str, Vm]:
+    network = make_network(lab, "blue", "10.20.0.0/24", segment=120)
+    return make_vms(lab, *(want(f"vm{number}", node, network) for number, node in enumerate(lab.nodes, 1)))
+
+
+def connections(lab: Lab, node: Node) -> float:
+    return metric(lab, "trunkline_sessions_total", f'"{node.name}"')
+
+
+def instance_id(vm: Vm) -> str:
+    return vm.execute("curl", "-s", "-m", "5", "http://169.254.169.254/latest/meta-data/instance-id", check=False)
+
+
+def test_machines_get_what_they_always_get(lab: Lab, vms: dict[str, Vm]) -> None:
+    first, second = vms["vm1"], vms["vm2"]
+    assert first.ping(second.address).answered
+    for vm in vms.values():
+        # by the relay of the node, whose requests to the controller are TLS
+        wait_until(lambda vm=vm: instance_id(vm).startswith("i-"), 20, lambda vm=vm: instance_id(vm))
+
+
+def test_the_command_speaks_it_too(lab: Lab, vms: dict[str, Vm]) -> None:
+    said = json.loads(run([str(lab.directory / "trunkline"), "node", "list", "-o", "json"]))
+    assert {node["name"]: node["state"] for node in said} == {"n1": "live", "n2": "live"}
+    said = json.loads(lab.nodes[0].execute(str(lab.nodes[0].directory / "on"), "trunkline", "status", "-o", "json"))
+    assert said["counts"]["ports"] == 2
+
+
+def test_threat_23_nobody_is_heard_in_plain_text(lab: Lab, vms: dict[str, Vm]) -> None:
+    plain = Client(f"http://{ADDRESS.ip}:{API_PORT}", AGENT_TOKEN)
+    with netns.inside(lab.nodes[0].namespace):
+        with pytest.raises(ClientError):
+            plain.health()
+        with socket.create_connection((str(ADDRESS.ip), OPENFLOW_PORT), timeout=10) as connection:
+            connection.sendall(bytes.fromhex("0500000800000001"))
+            with suppress(ConnectionError):
+                while data := connection.recv(65536):
+                    assert data[:1] == b"\x15", "an alert, and no hello"
+
+
+def test_threat_25_a_node_listens_to_nobody(lab: Lab, vms: dict[str, Vm]) -> None:
+    """What is in its database is said by who is root on it, by a socket in the file system."""
+    for node in lab.nodes:
+        assert node.execute("ss", "-Htln").strip() == ""
+        assert node.ovs.vsctl("get-manager") == ""
+
+
+def test_threat_25_a_node_cannot_take_anothers_port(lab: Lab, vms: dict[str, Vm]) -> None:
+    """The thief has the port's id and MAC, and its node reports it as its own."""
+    victim, partner, node = vms["vm1"], vms["vm2"], lab.nodes[1]
+    with unbroken((partner, victim.address)):
+        thief = lab.plug("thief", node, victim.port)
+        try:
+            thief.set_address(f"{victim.address}/24", None)
+            log = node.directory / "agent.log"
+            wait_until(lambda: "the port is bound to n1" in log.read_text(), 10, "its node has been refused")
+            assert not thief.ping(partner.address, count=3).answered
+        finally:
+            thief.delete()
+            lab.vms.pop("thief")
+    assert lab.client.get_port(victim.port["id"])["binding"]["node"] == "n1"
+    # nor by calling itself another node: the name is in the certificate
+    place = lab.control.certificate(Kind.NODE, "n2")
+    assert place is not None
+    as_n2 = Tls(str(place / CA), str(place / CERTIFICATE), str(place / KEY))
+    with netns.inside(node.namespace):
+        for token in ("", AGENT_TOKEN):
+            with pytest.raises(ClientError, match="403"):
+                Client(lab.control.url, token, tls=as_n2)._call("PUT", "nodes/n1/interfaces", {"serial": 9999})
+
+
+def test_new_certificates_for_all_lose_no_packet_and_no_session(lab: Lab, vms: dict[str, Vm]) -> None:
+    assert lab.control.pki
+    before = {node.name: connections(lab, node) for node in lab.nodes}
+    first, second = vms["vm1"], vms["vm2"]
+    with unbroken((first, second.address), (second, first.address)):
+        for entry in list(lab.control.pki.entries()):
+            lab.control.pki.renew(entry.path.name, days=1)
+        lab.client.update_port(first.port["id"], {"name": "renamed"})
+        seen = lab.node("n1").ovs.appctl("bridge/reconnect", "br-int")
+        assert seen == ""
+        wait_until(lambda: connections(lab, lab.nodes[0]) == before["n1"] + 1, 20, "n1 comes with the new one")
+        lab.wait_connected()
+        assert instance_id(first).startswith("i-")
+    assert connections(lab, lab.nodes[1]) == before["n2"]
+
+
+def test_a_switch_that_was_killed_is_back_and_served(lab: Lab, vms: dict[str, Vm]) -> None:
+    node, before = lab.nodes[0], connections(lab, lab.nodes[1])
+    node.ovs.restart_switch(kill=True)
+    lab.wait_connected()
+    wait_until(lambda: vms["vm1"].ping(vms["vm2"].address, count=1).answered, 20, "vm1 is served again")
+    assert connections(lab, lab.nodes[1]) == before
+
+
+def test_a_revoked_node_is_out(lab: Lab, vms: dict[str, Vm]) -> None:
+    assert lab.control.pki
+    lab.control.pki.revoke("node-n2")
+    place = lab.control.certificate(Kind.NODE, "n2")
+    assert place is not None
+    as_n2 = Tls(str(place / CA), str(place / CERTIFICATE), str(place / KEY))
+    with netns.inside(lab.nodes[1].namespace), pytest.raises(ClientError):
+        Client(lab.control.url, "", tls=as_n2).list_networks()
+    wait_until(lambda: lab.client.get_node("n2")["state"] == "disconnected", 20, "its switch is out")
+    wait_until(lambda: "report failed" in (lab.node("n2").directory / "agent.log").read_text(), 20, "its agent is out")
+    assert vms["vm1"].ping(vms["vm2"].address).answered, "what is installed goes on"
