@@ -49,7 +49,7 @@ def run(upstream: FakeUpstream, client: Callable[[socket.socket], Awaitable[None
         serving.add_done_callback(lambda _: stream.close())
         with far:
             await client(far)
-        ended, _ = await asyncio.wait({serving}, timeout=5)
+        ended, _ = await asyncio.wait({serving}, timeout=30)
         assert ended
         serving.result()
 

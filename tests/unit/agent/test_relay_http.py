@@ -59,7 +59,7 @@ def run(upstream: FakeUpstream, client: Callable[[socket.socket], Awaitable[None
         serving = asyncio.create_task(serve())
         with far:
             await client(far)
-        ended, _ = await asyncio.wait({serving}, timeout=5)
+        ended, _ = await asyncio.wait({serving}, timeout=30)
         assert ended
         serving.result()
 

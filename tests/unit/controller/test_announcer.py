@@ -131,12 +131,12 @@ def test_the_thread_outlives_a_failure_and_wakes_for_a_claim_and_for_what_is_due
     eventlet.sleep(0)
     whole, bed.snapshot = bed.snapshot, None  # type: ignore[assignment]
     bed.announcer.claimed("n1", [CLAIM])
-    with eventlet.Timeout(5):
+    with eventlet.Timeout(30):
         while not counters.events:
             eventlet.sleep(0.001)
     bed.snapshot = whole
     bed.announcer.claimed("n1", [CLAIM])
-    with eventlet.Timeout(5):
+    with eventlet.Timeout(30):
         while len(bed.sent) < 6:
             eventlet.sleep(0.001)
     runner.kill()

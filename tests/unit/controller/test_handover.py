@@ -98,7 +98,7 @@ class Cloud:
             assert switch.stamp == program.digest, name
 
 
-def until(condition: Callable[[], object], deadline: float = 10.0) -> None:
+def until(condition: Callable[[], object], deadline: float = 30.0) -> None:
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, "not in time"

@@ -122,7 +122,7 @@ class World:
         until(lambda: ("n1", revision) in self.programs.confirmations)
 
 
-def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
+def until(condition: Callable[[], object], deadline: float = 30.0) -> None:
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, "not in time"

@@ -279,7 +279,7 @@ class TestResolver:
         for number in (1, 2):
             kept.keep(FIRST, model.EXTERNAL_KEY, outgoing(NEAR), time.monotonic() - 1)
             resolver.packet_kept()
-            with eventlet.Timeout(5):
+            with eventlet.Timeout(30):
                 while len(sent) < number:
                     eventlet.sleep(0.001)
         runner.kill()
