@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+import structlog
 
 # pytest-xdist calls its workers gw0, gw1, ...
 PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt") + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "w")
 """Start of the names of all namespaces that tests make: another one for each of several runs, or workers, at once."""
 
 LAB_PROJECTS = ("blue", "red")
+
+
+LONG_FILES_FIRST = ("netns", "ovs", "fuzz", "property")
+"""Directories of tests/, in this order before the others: with several workers, short files are left for the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts by directory; within one the order stays."""
+    rank = {Path(__file__).parent / name: index for index, name in enumerate(LONG_FILES_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent, len(rank)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -24,6 +36,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """The default shows all local variables of a traceback: with a snapshot among them, that takes seconds."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
 @pytest.fixture(scope="session")

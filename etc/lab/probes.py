@@ -56,7 +56,7 @@ def ping(
     address: object,
     *,
     count: int = 3,
-    interval: float = 0.2,
+    interval: float = 0.05,
     wait: float = 1.0,
     options: Sequence[str] = (),
 ) -> Pinged:

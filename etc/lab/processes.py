@@ -18,6 +18,11 @@ T = TypeVar("T")
 STOP_DEADLINE = 5.0
 """Seconds a process gets to end after SIGTERM before SIGKILL."""
 
+_PATIENCE = 0.05
+"""How much longer a wait may get by asking less often, as a part of it."""
+
+_LONGEST_INTERVAL = 0.25
+
 
 class CommandFailed(RuntimeError):
     """A command ended with another status than 0; the text holds the command and all it said."""
@@ -63,17 +68,20 @@ def wait_until(
 ) -> T:
     """Ask until the answer is true, and return it. Raises DeadlineMissed after `deadline` seconds.
 
-    `what` is said then: a text, or what makes one, to say how things stand at that time.
+    `what` is said then: a text, or what makes one, to say how things stand at that time. `interval` is in seconds; who
+    has waited for long is asked less often, since asking takes time from what is waited for.
     """
-    end = time.monotonic() + deadline
+    began = time.monotonic()
+    end = began + deadline
     while True:
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             text = what() if callable(what) else what
             raise DeadlineMissed(f"not within {deadline:g} s: {text or condition}")
-        time.sleep(interval)
+        time.sleep(max(interval, min((now - began) * _PATIENCE, _LONGEST_INTERVAL)))
 
 
 def in_parallel(calls: Iterable[Callable[[], object]], workers: int = 8) -> None:

@@ -179,7 +179,7 @@ class Vm:
         return netns.execute(self.namespace, *args, check=check, deadline=deadline)
 
     def ping(
-        self, address: object, *, count: int = 3, interval: float = 0.2, wait: float = 1.0, size: int = 56
+        self, address: object, *, count: int = 3, interval: float = 0.05, wait: float = 1.0, size: int = 56
     ) -> probes.Pinged:
         """`size` is ping's -s: bytes of payload, 42 less than the frame has."""
         enter, options = probes.into(self.namespace), ("-s", str(size))
