@@ -365,7 +365,11 @@ def test_open_vswitch_speaks_tls_with_the_nodes_certificate(node: Node, agent: P
     assert held() == ["/their.key", "/their.pem", "/ca.pem"]
     node.ovs.vsctl("del-ssl")
     wait_until(lambda: held() == ours, 20, lambda: str(held()))
-    node.ovs.vsctl("del-ssl")  # by who has no certificate it is not missed
+    # who has no certificate takes nothing away and misses nothing
     stop_all(node.agents)
     node.start_and_settle()
+    assert held() == ours
+    node.ovs.vsctl("del-ssl")
+    node.add_interface("port-x")
+    wait_until(lambda: node.reports("port-x"), 20, "the agent has looked again")
     assert held() == ["", "", ""]
