@@ -36,6 +36,24 @@ def root() -> None:
     sweep_all(PREFIX)
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A private PostgreSQL (etc.lab.postgres.Postgres) for all tests of the session. Who stops it starts it again."""
+    from tests.postgres import private_server
+
+    with private_server(PREFIX) as server:
+        yield server
+
+
+@pytest.fixture
+def make_database(postgres_server: Any) -> Iterator[Callable[..., str]]:
+    """Makes databases on the shared server, with all tables or `empty=True`, and returns the URL of each."""
+    from tests.postgres import databases
+
+    with databases(postgres_server) as make:
+        yield make
+
+
 @pytest.fixture(scope="module")
 def make_lab(root: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Builds laboratories, with the arguments of `Lab`, whose nodes are connected; gone at the end of the test file.
