@@ -15,6 +15,7 @@ from controller import compat
 compat.install()  # before Ryu is imported
 
 # ruff: noqa: E402
+import os
 from typing import Any
 
 import eventlet
@@ -24,7 +25,7 @@ from ryu.base.app_manager import RyuApp
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, logs
+from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, journal_watch, logs
 from controller.advertiser import Advertiser
 from controller.announcer import Announcer
 from controller.api import stats
@@ -40,6 +41,7 @@ from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
+from controller.journal_watch import JournalWatch
 from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
@@ -53,7 +55,9 @@ from controller.resolver import Resolver
 from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
-from controller.store import Store
+from controller.store import Store, occupation
+from controller.store.notifications import Listener
+from controller.store.postgresql import JOURNAL
 from flows.model import Neighbour
 
 
@@ -70,6 +74,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         if not settings.credentials:
             structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
         self.counters = Counters()
+        self._occupied = occupation.occupy(settings.database_url)
         self.store = Store(
             settings.database_url,
             vlan_range=settings.vlan_range,
@@ -79,6 +84,12 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
+        self._journal_watch = JournalWatch(
+            self.store, lambda: self.keeper.current.revision, self.keeper.wake, lambda: os._exit(os.EX_TEMPFAIL)
+        )
+        self._listener = None
+        if self.store.shared:
+            self._listener = Listener(settings.database_url, {JOURNAL: self._journal_watch.told}, self.keeper.wake)
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
@@ -200,6 +211,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
             eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
         ]
+        if self._listener is not None:
+            self.threads += [
+                eventlet.spawn(self._listener.run),
+                eventlet.spawn(every, journal_watch.PERIOD, self._journal_watch.look, self.counters),
+            ]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)
         self._api.start()

@@ -17,6 +17,15 @@ PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt") + os.environ.get("PYTEST_
 LAB_PROJECTS = ("blue", "red")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="what tests/unit/store runs on; PostgreSQL is one of their own",
+    )
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """SIGTERM ends the run like Ctrl-C, so that fixtures still clean up."""
 

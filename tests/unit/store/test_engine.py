@@ -95,7 +95,7 @@ def test_the_migrations_make_what_the_tables_say(url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
         made = _schema(connection)
-    with make_engine(url + "2", "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url + "2", writing=True).begin() as connection:
         metadata.create_all(connection)
         assert _schema(connection) == made  # check constraints and all
 

@@ -439,7 +439,7 @@ def test_a_floating_ip_leads_to_no_ipv6_address(world: Any) -> None:
 
 
 def test_an_upgrade_opens_for_ipv6_what_was_open_for_ipv4(url: str) -> None:
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url, writing=True).begin() as connection:
         command.upgrade(config(connection), "0010")
     rule = (
         "INSERT INTO security_group_rules (id, key, group_id, direction, protocol, remote_cidr, remote_group_id, log,"
@@ -454,7 +454,7 @@ def test_an_upgrade_opens_for_ipv6_what_was_open_for_ipv4(url: str) -> None:
         ):
             old.execute(rule, row)
         old.execute("UPDATE counters SET value = 2 WHERE name = 'security_rule_key'")
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url, writing=True).begin() as connection:
         command.upgrade(config(connection), "head")
     store = Store(url)
     (group,) = store.load_snapshot().security_groups.values()

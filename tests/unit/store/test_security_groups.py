@@ -452,7 +452,7 @@ def test_limits_of_a_port_change(world: Any) -> None:
 
 
 def test_an_upgrade_cuts_no_machine_off(url: str) -> None:
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url, writing=True).begin() as connection:
         command.upgrade(config(connection), "0001")
     with sqlite3.connect(url.removeprefix("sqlite:///")) as old:
         old.execute(
@@ -469,7 +469,7 @@ def test_an_upgrade_cuts_no_machine_off(url: str) -> None:
             )
         old.execute("UPDATE counters SET value = 4 WHERE name = 'revision'")
         old.execute("INSERT INTO quotas VALUES ('blue', 3)")
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url, writing=True).begin() as connection:
         command.upgrade(config(connection), "head")
     store = Store(url)
     assert (store.get_quota("blue").limits, store.get_quota("blue").own) == (Limits(floating_ips=3), ("floating_ips",))
