@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from controller import config
+from controller import config, logs
 from controller.store import Store, backup, check_revision, failures, migrations, occupation, sqlite
 from controller.store.backup import BackupError
 from controller.store.engine import make_engine
@@ -27,7 +27,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     files = [word for file in arguments.config_file for word in ("--config-file", file)]
     files += [word for directory in arguments.config_dir for word in ("--config-dir", directory)]
-    url = config.load(files).database_url
+    settings = config.load(files)
+    logs.configure("console", "WARNING")
+    url = settings.database_url
     try:
         return _COMMANDS[arguments.command](url, arguments)
     except (SchemaError, BackupError, InUse, ValueError) as error:

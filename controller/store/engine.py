@@ -21,6 +21,9 @@ from controller.store.specs import Busy, Conflict, Unavailable
 T = TypeVar("T")
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 
+LINE_WAIT_S: Final = 30.0
+"""Seconds for which one of this process waits for its turn to write."""
+
 BUSY_WAIT_S = 10.0
 BUSY_STEP_S = 0.002
 # a lost race for a unique value is seen on the second try at the latest; more means that something is wrong
@@ -60,7 +63,7 @@ class Database:
         self._write_lock = threading.Lock()
         # SQLite: there is one connection for all that read
         self._reading: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
-        self._health = _Health()
+        self._health = _Health(self._start_anew)
 
     @property
     def away(self) -> bool:
@@ -85,7 +88,12 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one consistent state of the database. Raises Unavailable, and whatever `work` raises."""
-        with self._health.asking(), self._reading:
+        with self._health.asking():
+            return self.read_beside(work)
+
+    def read_beside(self, work: Callable[[Connection], T]) -> T:
+        """The same within a write, whose own changes it does not see. What fails is the write's failure."""
+        with self._reading:
             return _patiently(lambda: _once(self._reader, work))
 
     def notify(self, connection: Connection, channel: str, payload: str) -> None:
@@ -97,10 +105,14 @@ class Database:
         self._writer.dispose()
         self._reader.dispose()
 
+    def _start_anew(self) -> None:
+        """A connection stays as it was made: able to write or not, whatever the database is by now."""
+        self._writer.dispose()
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         self._health.check()
-        if not self._write_lock.acquire(timeout=BUSY_WAIT_S):
+        if not self._write_lock.acquire(timeout=LINE_WAIT_S):
             raise failures.refusal(failures.BUSY)
         try:
             with self._health.asking():  # whoever was before us may have found it gone
@@ -112,8 +124,9 @@ class Database:
 class _Health:
     """Whether the database answers. When it does not, one asks now and then, and all others are refused at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, start_anew: Callable[[], None]) -> None:
         self.away = False
+        self._start_anew = start_anew
         self._since = 0.0
         self._ask_at = 0.0
         self._log = structlog.get_logger("controller.store")
@@ -143,6 +156,8 @@ class _Health:
                 self._lost(error)
             else:
                 self._log.warning(refusal.code, reason=failures.reason(error))
+            if refusal.code == failures.READ_ONLY:
+                self._start_anew()
             raise refusal from error
         self._answered()
 

@@ -47,7 +47,7 @@ class Writer:
             value = work(tx)
             address_history.follow(tx)
             last = tx.finish()
-            debts.incur(tx, last, self._database.read)
+            debts.incur(tx, last, self._database.read_beside)
             if last >= tx.revision:
                 self._database.notify(connection, JOURNAL, str(last))
             return last >= tx.revision, Written(last, value)

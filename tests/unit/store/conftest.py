@@ -78,6 +78,14 @@ class World:
         return Snapshot(0).apply(revision, changes)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--database postgresql`: what is about SQLite has nothing to show."""
+    if config.getoption("--database") != "sqlite":
+        for item in items:
+            if item.get_closest_marker("sqlite") is not None:
+                item.add_marker(pytest.mark.skip("about SQLite alone"))
+
+
 @pytest.fixture
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of a database that is not there yet, or empty."""
