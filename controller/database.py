@@ -79,6 +79,8 @@ def _check(url: str, _arguments: argparse.Namespace) -> int:
     print(f"database: {_shown(url)}")
     found = _revision(url)
     print(f"schema revision: {found}; this program's: {migrations.current()}")
+    if found is None and sqlite.is_sqlite(url) and not sqlite.file_of(url).exists():
+        raise SchemaError("there is no such file: the controller makes it when it starts, or `db upgrade` does")
     check_revision(url)
     _check_integrity(url)
     store = Store(url)

@@ -13,8 +13,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -214,17 +214,21 @@ def _line(out: IO[str], value: object) -> None:
     out.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-@contextmanager
-def _lines(file: Path) -> Iterator[Iterator[Any]]:
-    """The lines of a backup. Raises BackupError when there are not all that there were."""
+def _lines(file: Path) -> closing[Generator[Any, None, None]]:
+    """The lines of a backup; taking one raises BackupError when it is not what was written."""
+    return closing(_read_lines(file))
+
+
+def _read_lines(file: Path) -> Generator[Any, None, None]:
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
-            yield _checked(lines, file)
-    except (OSError, EOFError, ValueError, StopIteration) as error:
-        raise BackupError(f"{file} is no whole backup: {error or 'it is empty'}") from error
+            yield from _values(lines)
+    except (OSError, EOFError, ValueError) as error:
+        raise BackupError(f"{file} is no whole backup: {error}") from error
 
 
-def _checked(lines: IO[str], file: Path) -> Iterator[Any]:
+def _values(lines: IO[str]) -> Iterator[Any]:
+    """Raises ValueError when there are not as many as there were."""
     counted = 0
     for text in lines:
         value = json.loads(text)
@@ -239,7 +243,7 @@ def _checked(lines: IO[str], file: Path) -> Iterator[Any]:
 
 def _header(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or value.get("trunkline_backup") != FORMAT:
-        raise ValueError("it is none of ours, or of a later program's")
+        raise BackupError("that is no whole backup of ours, or one of a later program's")
     return value
 
 

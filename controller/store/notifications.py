@@ -51,6 +51,7 @@ class Listener:
                 elif not silent:
                     self._log.warning("not_listening", reason=failures.reason(error))
                 silent = True
+            self._engine.dispose()  # the connection is made anew, or says no more that we live
             if not self._stopped:
                 time.sleep(RETRY_S)
 
