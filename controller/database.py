@@ -66,19 +66,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _upgrade(url: str, _arguments: argparse.Namespace) -> int:
     before = _revision(url)
-    if before == migrations.current():
+    if before == migrations.head():
         print(f"schema revision {before}: nothing to do")
         return 0
     with occupation.alone(url):
         migrations.upgrade(url)
-    print(f"schema revision {before or 'none'} -> {migrations.current()}")
+    print(f"schema revision {before or 'none'} -> {migrations.head()}")
     return 0
 
 
 def _check(url: str, _arguments: argparse.Namespace) -> int:
     print(f"database: {_shown(url)}")
     found = _revision(url)
-    print(f"schema revision: {found}; this program's: {migrations.current()}")
+    print(f"schema revision: {found}; this program's: {migrations.head()}")
     if found is None and sqlite.is_sqlite(url) and not sqlite.file_of(url).exists():
         raise SchemaError("there is no such file: the controller makes it when it starts, or `db upgrade` does")
     check_revision(url)

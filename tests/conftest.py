@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -61,6 +63,29 @@ def make_database(postgres_server: Any) -> Iterator[Callable[..., str]]:
 
     with databases(postgres_server) as make:
         yield make
+
+
+@pytest.fixture
+def database_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
+    """`run(url, *arguments)` is `trunkline-controller db ARGUMENTS` on a database: its status, and all it has said."""
+    import structlog
+
+    from controller.__main__ import main
+
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+
+    def run(url: str, *arguments: object) -> tuple[int, str]:
+        file = tmp_path / "controller.conf"
+        file.write_text(f"[database]\nurl = {url}\n")
+        status = main(["db", "--config-file", str(file), *map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    yield run
+    structlog.reset_defaults()
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from controller.__main__ import main
 from controller.store import Store
 from controller.store.notifications import Listener
 from controller.store.specs import PortSpec, SchemaError
@@ -19,17 +18,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def db(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def db(database_command: Run) -> Run:
     """Runs the command on a database; its status, and all it has said."""
-
-    def run(url: str, *arguments: str | Path) -> tuple[int, str]:
-        file = tmp_path / "controller.conf"
-        file.write_text(f"[database]\nurl = {url}\n")
-        status = main(["db", "--config-file", str(file), *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return run
+    return database_command
 
 
 def test_a_controller_does_not_start_before_upgrade(db: Run, make_database: Any) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from controller.__main__ import main
 from controller.store import Store, check_revision, occupation
 from controller.store.occupation import InUse
 from controller.store.specs import NetworkSpec, SubnetSpec
@@ -24,17 +24,9 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def db(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def db(url: str, database_command: Run) -> Run:
     """Runs the command; its status, and all it has said."""
-    file = tmp_path / "controller.conf"
-    file.write_text(f"[database]\nurl = {url}\n")
-
-    def run(*arguments: str | Path) -> tuple[int, str]:
-        status = main(["db", "--config-file", str(file), *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return run
+    return partial(database_command, url)
 
 
 def furnish(url: str, name: str = "net") -> None:
@@ -76,7 +68,7 @@ def test_check_says_what_there_is(db: Run, url: str) -> None:
 def _head() -> str:
     from controller.store import migrations
 
-    return migrations.current()
+    return migrations.head()
 
 
 def test_check_finds_a_damaged_file(db: Run, url: str) -> None:
