@@ -1,4 +1,4 @@
-"""`trunkline-controller --config-file FILE`."""
+"""`trunkline-controller --config-file FILE`, and `trunkline-controller db COMMAND` (`database`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ _GC_THRESHOLD = 10_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the controller until SIGTERM or SIGINT: 0. Returns 1 when it cannot run, 2 for a wrong configuration."""
+    """Runs the controller until SIGTERM or SIGINT: 0. Returns 1 when it cannot run, 2 for a wrong configuration.
+
+    With `db` first, does something with the database instead.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["db"]:
+        from controller import database
+
+        return database.main(arguments[1:])
     compat.install()  # nothing that uses sockets, threads or Ryu may be imported before
     import structlog
     from ryu.base.app_manager import AppManager
@@ -28,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.service_manager import ServiceManager
     from controller import config, logs
 
-    settings = config.load(sys.argv[1:] if argv is None else argv)
+    settings = config.load(arguments)
     logs.configure(settings.log_format, settings.log_level)
     log = structlog.get_logger()
     _raise_file_limit()

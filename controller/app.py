@@ -26,7 +26,7 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from agent.service_manager import ServiceManager
-from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, logs
+from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, journal_watch, logs
 from controller.advertiser import Advertiser
 from controller.announcer import Announcer
 from controller.api import stats
@@ -44,6 +44,7 @@ from controller.dns.transfer import TransferServer
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.hub_watch import HubWatch
+from controller.journal_watch import JournalWatch
 from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
@@ -57,7 +58,9 @@ from controller.resolver import Resolver
 from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
-from controller.store import Store
+from controller.store import Store, occupation
+from controller.store.notifications import Listener
+from controller.store.postgresql import JOURNAL
 from controller.tls_context import ServerTls
 from flows.model import Neighbour
 
@@ -73,6 +76,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         config.apply_to_ryu(settings)
         logs.configure(settings.log_format, settings.log_level)
         self.counters = Counters()
+        self._occupied = occupation.occupy(settings.database_url)
         self.store = Store(
             settings.database_url,
             vlan_range=settings.vlan_range,
@@ -82,6 +86,12 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
+        self._journal_watch = JournalWatch(
+            self.store, lambda: self.keeper.current.revision, self.keeper.wake, lambda: os._exit(os.EX_TEMPFAIL)
+        )
+        self._listener = None
+        if self.store.shared:
+            self._listener = Listener(settings.database_url, {JOURNAL: self._journal_watch.told}, self.keeper.wake)
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
@@ -221,6 +231,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, USED_PERIOD, self._tokens.write_uses, self.counters),
             eventlet.spawn(every, background.REVOKE_PERIOD, self._connections.close_revoked, self.counters),
         ]
+        if self._listener is not None:
+            self.threads += [
+                eventlet.spawn(self._listener.run),
+                eventlet.spawn(every, journal_watch.PERIOD, self._journal_watch.look, self.counters),
+            ]
         if self._transfer is not None:
             self.threads += self._transfer.start(self.counters)
         self._api.start()

@@ -15,7 +15,7 @@ from controller.green import Signal
 from controller.packet_in.leases import LeaseEvent, LeaseLog
 from controller.packet_in.unresolved import question
 from controller.session_counters import Counters
-from controller.store.specs import LeaseRecord, Written
+from controller.store.specs import LeaseRecord, Unavailable, Written
 from flows.model import Neighbour, Network, Node
 from flows.snapshot import Snapshot
 from flows.view import View
@@ -75,11 +75,15 @@ class Sender(Protocol):
 
 
 def every(seconds: float, job: Callable[[], object], counters: Counters) -> None:
-    """Does a job for ever. A failure is logged and counted; the next try comes in its turn."""
+    """Does a job for ever. A failure is logged and counted; the next try comes in its turn. That the database is away
+    is no failure of the job, and was logged by the store.
+    """
     while True:
         eventlet.sleep(seconds)
         try:
             job()
+        except Unavailable:
+            continue
         except Exception:
             counters.count("background_failures")
             structlog.get_logger().exception("background_failed", job=getattr(job, "__qualname__", str(job)))
@@ -281,6 +285,8 @@ class NeighbourWatch:
             (node, network_id, address), mac = self._news.popitem()
             try:
                 self._store.learn_neighbour(node, network_id, address, mac)
+            except Unavailable:
+                eventlet.sleep(TICK)  # the next reply is the next chance
             except Exception:
                 counters.count("background_failures")
                 structlog.get_logger().exception("learn_neighbour_failed", node=node, address=str(address))

@@ -41,6 +41,7 @@ def install() -> None:
     quiet_deprecation()
     no_green_dns()
     green_standard_library()
+    answers_in_time()
     exclusive_ports()
     already_handled()
     guard_lengths()
@@ -66,6 +67,15 @@ def green_standard_library() -> None:
 
     if not eventlet.patcher.is_monkey_patched("thread"):
         eventlet.monkey_patch()
+
+
+def answers_in_time() -> None:
+    """eventlet has psycopg2 wait for ever when PostgreSQL hangs, and with it all who wait for that one."""
+    from psycopg2 import extensions
+
+    from controller.store.waiting import wait
+
+    extensions.set_wait_callback(wait)
 
 
 def exclusive_ports() -> None:

@@ -55,7 +55,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "url",
             default="sqlite:////var/lib/trunkline/trunkline.db",
             secret=True,
-            help="SQLAlchemy URL of the database.",
+            help="sqlite:////PATH for one controller, postgresql://USER:PASSWORD@ADDRESS/DATABASE for several.",
         ),
     ],
     "api": [
@@ -351,7 +351,8 @@ def _arguments(argv: Sequence[str]) -> list[str]:
     parser = _Arguments(
         prog=PROGRAM,
         description="Trunkline's controller: computes all flows and puts them on every node's Open vSwitch.",
-        epilog="All settings are in the file; etc/trunkline-controller.conf.sample shows them with their defaults. "
+        epilog="Its database: trunkline-controller db --help. "
+        "All settings are in the file; etc/trunkline-controller.conf.sample shows them with their defaults. "
         "It logs to stderr. SIGTERM ends it; a changed file needs a restart.",
         allow_abbrev=False,
     )
@@ -493,8 +494,8 @@ def _refuse_unknown(conf: cfg.ConfigOpts, files: Iterable[str]) -> None:
 
 
 def _database_url(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9+]+://.*", text):
-        raise ValueError("[database] url must be an SQLAlchemy URL such as sqlite:////var/lib/trunkline/trunkline.db")
+    if not re.match(r"(sqlite|postgresql(\+psycopg2)?)://", text):
+        raise ValueError("[database] url must be sqlite:////PATH or postgresql://USER:PASSWORD@ADDRESS/DATABASE")
     return text
 
 

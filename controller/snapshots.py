@@ -15,6 +15,7 @@ from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
+from controller.store.specs import Unavailable
 from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
@@ -138,6 +139,10 @@ class SnapshotKeeper:
             self._asked = False
             try:
                 self.follow()
+            except Unavailable:  # the store has said so
+                self._counters.count("follow_failures")
+                self._asked = True
+                eventlet.sleep(RETRY_DELAY)
             except Exception:
                 self._counters.count("follow_failures")
                 self._log.exception("follow_failed", revision=self.current.revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -29,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.parent, len(rank)))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="what tests/unit/store runs on; PostgreSQL is one of their own",
+    )
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """SIGTERM ends the run like Ctrl-C, so that fixtures still clean up."""
 
@@ -53,6 +63,47 @@ def root() -> None:
     from etc.lab.lab import sweep_all
 
     sweep_all(PREFIX)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A private PostgreSQL (etc.lab.postgres.Postgres) for all tests of the session. Who stops it starts it again."""
+    from tests.postgres import private_server
+
+    with private_server(PREFIX) as server:
+        yield server
+
+
+@pytest.fixture
+def make_database(postgres_server: Any) -> Iterator[Callable[..., str]]:
+    """Makes databases on the shared server, with all tables or `empty=True`, and returns the URL of each."""
+    from tests.postgres import databases
+
+    with databases(postgres_server) as make:
+        yield make
+
+
+@pytest.fixture
+def database_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
+    """`run(url, *arguments)` is `trunkline-controller db ARGUMENTS` on a database: its status, and all it has said."""
+    import structlog
+
+    from controller.__main__ import main
+
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+
+    def run(url: str, *arguments: object) -> tuple[int, str]:
+        file = tmp_path / "controller.conf"
+        file.write_text(f"[database]\nurl = {url}\n")
+        status = main(["db", "--config-file", str(file), *map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    yield run
+    structlog.reset_defaults()
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from controller.store.engine import UNAVAILABLE
-from controller.store.specs import StoreError
+from controller.store.specs import StoreError, Unavailable
 
 MAX_FIELD_ERRORS = 20
 
@@ -118,6 +118,8 @@ def from_exception(error: Exception) -> ApiError | None:
             return error
         case ValidationError():
             return from_validation(error)
+        case Unavailable():
+            return ApiError(503, error.code, error.message, headers=(("Retry-After", "1"),))
         case StoreError():
             return ApiError(error.status, error.code, error.message, error.field, error.details)
         case _ if isinstance(error, UNAVAILABLE):

@@ -1,30 +1,28 @@
-"""The connection to the database: one writer at a time, and a reader that never waits for it.
-
-SQLite needs care under eventlet, because its calls block the whole process: `busy_timeout` would sleep inside C, so it
-is 0 and we sleep in Python between tries; and nothing between BEGIN and COMMIT gives up the processor, because that is
-how two green threads come to wait for each other's locks.
+"""The way to the database: one writer at a time, and readers that never wait for it. `sqlite` and `postgresql` have
+the connections, `failures` what is said when it does not work.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+import structlog
+from sqlalchemy import Connection, Engine, Row
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import StaticPool
 
-from controller.store.specs import Busy, Conflict
+from controller.store import failures, postgresql, sqlite
+from controller.store.specs import Busy, Conflict, Unavailable
 
 T = TypeVar("T")
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+
+LINE_WAIT_S: Final = 30.0
+"""Seconds for which one of this process waits for its turn to write."""
 
 BUSY_WAIT_S = 10.0
 BUSY_STEP_S = 0.002
@@ -32,7 +30,10 @@ BUSY_STEP_S = 0.002
 WRITE_ATTEMPTS = 5
 CHUNK = 500
 
-UNAVAILABLE: Final = (Busy, OperationalError, InterfaceError, PoolTimeout)
+AWAY_S: Final = 0.5
+"""Seconds for which nobody asks a database again that did not answer: each would wait, and hold up the next one."""
+
+UNAVAILABLE: Final = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
 """What is raised where the database does not answer."""
 
 
@@ -41,81 +42,44 @@ def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
-def make_engine(url: str, begin: str = "BEGIN") -> Engine:
-    """An engine for any database. On SQLite it has one connection, in WAL mode, that begins with the `begin` given."""
-    if make_url(url).get_backend_name() != "sqlite":
-        isolation = "READ COMMITTED" if begin != "BEGIN" else "REPEATABLE READ"
-        return create_engine(url, isolation_level=isolation)
-    if make_url(url).database in (None, "", ":memory:"):
-        raise ValueError("an SQLite database must be a file: reader and writer have a connection each")
-    Path(str(make_url(url).database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        url,
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": 0},
-        json_deserializer=_loads,  # PostgreSQL keeps nothing else than JSON in such a column
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours to say
-        connection.text_factory = _text
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0"):
-            _patiently(partial(connection.execute, f"PRAGMA {pragma}"))
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-class Unreadable:
-    """In place of what was to be JSON and is none: one row must not stop a query. Whatever is done with it raises."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def __repr__(self) -> str:
-        return f"<{self._why}>"
-
-    def _refuse(self, *_: Any) -> Any:
-        raise ValueError(self._why)
-
-    __iter__ = __contains__ = __getitem__ = __bool__ = __len__ = _refuse
-
-
-def _loads(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        return Unreadable(f"no JSON: {error}")
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode(errors="replace")
+def make_engine(url: str, *, writing: bool = False, long: bool = False) -> Engine:
+    """An engine for any database; `long` is for what takes its time, and is waited for. Raises ValueError for a URL
+    that cannot be used.
+    """
+    if sqlite.is_sqlite(url):
+        return sqlite.make_engine(url, writing=writing, patiently=_patiently)
+    return postgresql.make_engine(url, writing=writing, long=long)
 
 
 class Database:
-    """A reading and a writing connection, each used by one thread at a time."""
+    """A writing connection, used by one thread at a time, and reading ones."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._writer = make_engine(url, "BEGIN IMMEDIATE")
+        self.shared: Final = not sqlite.is_sqlite(url)
+        """Other controllers may write, too."""
+        self._writer = make_engine(url, writing=True)
         self._reader = make_engine(url)
         self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
+        # SQLite: there is one connection for all that read
+        self._reading: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
+        self._health = _Health(self._start_anew)
+
+    @property
+    def away(self) -> bool:
+        """It did not answer when it was asked last."""
+        return self._health.away
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction and commit it. It may run more than once, so it must not keep anything.
 
-        Raises Busy when the database stays locked, Conflict `write_conflict` when unique values stay taken, and
-        whatever `work` raises; then nothing is written.
+        Raises Conflict `write_conflict` when unique values stay taken, Unavailable when the database cannot do it, and
+        whatever `work` raises; then nothing is written. Only after Unavailable `outcome_unknown` it may be.
         """
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
-                with self._write_lock:
-                    return _patiently(lambda: self._once(self._writer, work))
+                with self._writing():
+                    return _patiently(lambda: _commit(self._writer, work))
             except IntegrityError as error:
                 # another writer took what `work` saw free: let it look again
                 if attempt == WRITE_ATTEMPTS:
@@ -123,37 +87,127 @@ class Database:
         raise AssertionError("unreachable")
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on one consistent state of the database."""
-        with self._read_lock:
-            return _patiently(lambda: self._once(self._reader, work))
+        """Run `work` on one consistent state of the database. Raises Unavailable, and whatever `work` raises."""
+        with self._health.asking():
+            return self.read_beside(work)
 
-    @staticmethod
-    def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
-        with engine.connect() as connection, connection.begin():
-            return work(connection)
+    def read_beside(self, work: Callable[[Connection], T]) -> T:
+        """The same within a write, whose own changes it does not see. What fails is the write's failure."""
+        with self._reading:
+            return _patiently(lambda: _once(self._reader, work))
+
+    def notify(self, connection: Connection, channel: str, payload: str) -> None:
+        """Within a write: other controllers that listen (`notifications`) hear it when it is committed."""
+        if self.shared:
+            postgresql.notify(connection, channel, payload)
 
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
 
+    def _start_anew(self) -> None:
+        """A connection stays as it was made: able to write or not, whatever the database is by now."""
+        self._writer.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._health.check()
+        if not self._write_lock.acquire(timeout=LINE_WAIT_S):
+            raise failures.refusal(failures.BUSY)
+        try:
+            with self._health.asking():  # whoever was before us may have found it gone
+                yield
+        finally:
+            self._write_lock.release()
+
+
+class _Health:
+    """Whether the database answers. When it does not, one asks now and then, and all others are refused at once."""
+
+    def __init__(self, start_anew: Callable[[], None]) -> None:
+        self.away = False
+        self._start_anew = start_anew
+        self._since = 0.0
+        self._ask_at = 0.0
+        self._log = structlog.get_logger("controller.store")
+
+    def check(self) -> None:
+        """Raises Unavailable when it is too early to ask again."""
+        if self.away and time.monotonic() < self._ask_at:
+            raise failures.refusal(failures.AWAY)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Errors of the database come out as Unavailable, but for IntegrityError, which is an answer."""
+        self.check()
+        self._ask_at = time.monotonic() + BUSY_WAIT_S  # while it is away, one asks at a time
+        try:
+            yield
+        except Unavailable as error:
+            if error.code == failures.UNKNOWN:
+                self._lost(error)
+            raise
+        except Exception as error:
+            refusal = failures.unavailable(error)
+            if refusal is None:
+                self._answered()
+                raise
+            if refusal.code == failures.AWAY:
+                self._lost(error)
+            else:
+                self._log.warning(refusal.code, reason=failures.reason(error))
+            if refusal.code == failures.READ_ONLY:
+                self._start_anew()
+            raise refusal from error
+        self._answered()
+
+    def _lost(self, error: Exception) -> None:
+        now = time.monotonic()
+        if not self.away:
+            self._since = now
+            self._log.error("database_away", reason=failures.reason(error))
+        self.away = True
+        self._ask_at = now + AWAY_S
+
+    def _answered(self) -> None:
+        if self.away:
+            self._log.info("database_back", seconds=round(time.monotonic() - self._since, 1))
+        self.away = False
+
+
+def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection, connection.begin():
+        return work(connection)
+
+
+def _commit(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        value = work(connection)
+        try:
+            connection.commit()
+        except Exception as error:
+            if failures.outcome_unknown(error):
+                raise failures.refusal(failures.UNKNOWN) from error
+            raise
+        return value
+
 
 def _patiently(work: Callable[[], T]) -> T:
-    """Try until the database is not locked. `time.sleep` lets other green threads run meanwhile."""
+    """Try until nobody is in the way. `time.sleep` lets other green threads run meanwhile.
+
+    A connection that turns out to be lost is made anew once: the server was restarted, and nothing was written.
+    """
     deadline = time.monotonic() + BUSY_WAIT_S
+    lost = False
     while True:
         try:
             return work()
         except Exception as error:
-            if not _locked(error):
+            if failures.connection_lost(error) and not lost:
+                lost = True
+                continue
+            if not failures.to_be_tried_again(error):
                 raise
             if time.monotonic() > deadline:
                 raise Busy("database_busy", "the database is locked by another process") from error
         time.sleep(BUSY_STEP_S)
-
-
-def _locked(error: Exception) -> bool:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    if getattr(cause, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
-        return True
-    # PostgreSQL: serialization failure, deadlock
-    return isinstance(error, OperationalError) and getattr(cause, "pgcode", None) in ("40001", "40P01")

@@ -76,6 +76,7 @@ class Transaction:
     actor: str
     now: float
     revision: int
+    _found: Mapping[str, int]
     _counters: dict[str, int]
     _entries: dict[tuple[str, str], tuple[str, dict[str, Any]]] = field(default_factory=dict)
     _revisions: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class Transaction:
     @staticmethod
     def start(connection: Connection, actor: str, now: float) -> Transaction:
         values = {name: value for name, value in connection.execute(_LOCK)}
-        return Transaction(connection, actor, now, values[REVISION] + 1, values)
+        return Transaction(connection, actor, now, values[REVISION] + 1, values, dict(values))
 
     def record(
         self, kind: str, object_id: str, action: str, payload: Mapping[str, Any], old: Mapping[str, Any] | None = None
@@ -153,7 +154,8 @@ class Transaction:
                 self.connection.execute(_TOUCH_NODE, {"node": row["object_id"], "new": row["revision"]})
         last = self.revision + len(rows) - 1
         self._counters[REVISION] = last
-        self.connection.execute(_SET, [{"counter": name, "new": value} for name, value in self._counters.items()])
+        counted = {name: value for name, value in self._counters.items() if value != self._found[name]}
+        self.connection.execute(_SET, [{"counter": name, "new": value} for name, value in counted.items()])
         return last
 
     def new_keys(self, counter: str, count: int) -> list[int]:

@@ -73,7 +73,8 @@ Errors are `StoreError`s; `code` is stable and means (HTTP status in brackets is
                      network_changed mac_in_use port_exists datapath_id_in_use serial_stale write_conflict
                      port_unbound binding_exists binding_moved binding_unseen binding_active node_unfit
     Exhausted [409]  subnet_full no_free_vlan no_free_mac no_free_key
-    Busy     [503]   database_busy
+    Unavailable [503]  database_unavailable database_read_only database_full outcome_unknown
+    Busy     [503]   database_busy (also an Unavailable)
 """
 
 from __future__ import annotations
@@ -411,10 +412,14 @@ class Gap(StoreError):
     status = 503
 
 
-class Busy(StoreError):
-    """The database did not let us write in time."""
+class Unavailable(StoreError):
+    """The database cannot do it now."""
 
     status = 503
+
+
+class Busy(Unavailable):
+    """The database did not let us write in time."""
 
 
 class SchemaError(Exception):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from controller.store import address_history, debts
 from controller.store.engine import Database
 from controller.store.journal import Transaction
+from controller.store.postgresql import JOURNAL
 from controller.store.specs import Written
 
 T = TypeVar("T")
@@ -23,6 +24,20 @@ class Writer:
         self._clock = clock
         self._on_commit = on_commit
 
+    @property
+    def url(self) -> str:
+        return self._database.url
+
+    @property
+    def shared(self) -> bool:
+        """Other controllers may write, too."""
+        return self._database.shared
+
+    @property
+    def away(self) -> bool:
+        """The database did not answer when it was asked last."""
+        return self._database.away
+
     def close(self) -> None:
         self._database.close()
 
@@ -32,7 +47,9 @@ class Writer:
             value = work(tx)
             address_history.follow(tx)
             last = tx.finish()
-            debts.incur(tx, last, self._database.read)
+            debts.incur(tx, last, self._database.read_beside)
+            if last >= tx.revision:
+                self._database.notify(connection, JOURNAL, str(last))
             return last >= tx.revision, Written(last, value)
 
         news, written = self._database.write(once)

@@ -483,5 +483,3 @@ TARGETS: dict[str, Target] = {
         configuration, tuple(path.read_bytes()[:2000] for path in sorted(SAMPLES.glob("*.sample"))), limit_s=1.0
     ),
 }
-
-

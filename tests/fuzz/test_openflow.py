@@ -202,9 +202,7 @@ NONSENSE = (
 )
 
 
-def test_threat_22_a_switch_of_ours_that_answers_nonsense(
-    lab: Lab, connect: Callable[[bytes], socket.socket]
-) -> None:
+def test_threat_22_a_switch_of_ours_that_answers_nonsense(lab: Lab, connect: Callable[[bytes], socket.socket]) -> None:
     """It has a node, and so a session: every question of that gets every kind of wrong answer, with the right xid."""
     node = {"datapath_id": f"{UNKNOWN_SWITCH:016x}", "physical_networks": []}
     assert lab.control.request("PUT", "/v1/nodes/hostile", node, token=AGENT_TOKEN)[0] == 200

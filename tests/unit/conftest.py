@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.util import LRUCache
 
-from controller.store import engine
+from controller.store import sqlite
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,5 +23,5 @@ def compiled_statements() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SQLiteDialect_pysqlite, "__eq__", lambda one, other: type(one) is type(other))
         patch.setattr(SQLiteDialect_pysqlite, "__hash__", lambda one: hash(type(one)))
-        patch.setattr(engine, "create_engine", partial(create_engine, execution_options=options))
+        patch.setattr(sqlite, "create_engine", partial(create_engine, execution_options=options))
         yield

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from controller.api.http import MAX_BODY, MAX_PARTS, MAX_SMALL_BODY, MAX_SMALL_PARTS, Request
+from controller.store import failures
 from tests.unit.api.world import World
 
 
@@ -232,6 +233,17 @@ def test_database_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) ->
     reply = world.call("GET", "/v1/ports")
     assert reply.refusal == (503, "database_unavailable", None)
     assert b"secret" not in reply.data
+
+
+@pytest.mark.parametrize("code", ["database_unavailable", "database_read_only", "database_full", "outcome_unknown"])
+def test_database_that_cannot_write_says_why(world: World, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    def refuse(*_: Any, **_more: Any) -> None:
+        raise failures.refusal(code)
+
+    monkeypatch.setattr(world.store, "list_ports", refuse)
+    reply = world.call("GET", "/v1/ports")
+    assert reply.refusal == (503, code, None)
+    assert reply.headers["Retry-After"] == "1"
 
 
 def test_threat_30_a_path_cannot_forge_a_log_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:

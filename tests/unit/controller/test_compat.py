@@ -60,6 +60,40 @@ def test_threads_are_patched_before_anything_makes_a_lock() -> None:
     )
 
 
+SILENT_DATABASE = """
+import eventlet
+eventlet.monkey_patch()
+import socket
+import psycopg2
+from controller import compat
+from controller.store.waiting import Patient, Silent
+class Quick(Patient):
+    patience = 0.2
+listener = socket.create_server(("127.0.0.1", 0))
+def connect():
+    psycopg2.connect(host="127.0.0.1", port=listener.getsockname()[1], connection_factory=Quick)
+"""
+
+
+def test_psycopg_waits_for_ever_unless_told_how_long() -> None:
+    waits = """
+with eventlet.Timeout(2, False):
+    connect()
+    raise SystemExit("somebody has answered")
+"""
+    holds(SILENT_DATABASE + waits)
+    gives_up = """
+compat.answers_in_time()
+try:
+    with eventlet.Timeout(30):
+        connect()
+except Silent:
+    raise SystemExit(0)
+raise SystemExit("it has connected")
+"""
+    holds(SILENT_DATABASE + gives_up)
+
+
 def test_two_processes_can_share_a_port_unless_it_is_exclusive() -> None:
     code = (
         "import eventlet\n"

@@ -78,8 +78,28 @@ class World:
         return Snapshot(0).apply(revision, changes)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--database postgresql`: what is about SQLite has nothing to show."""
+    if config.getoption("--database") != "sqlite":
+        for item in items:
+            if item.get_closest_marker("sqlite") is not None:
+                item.add_marker(pytest.mark.skip("about SQLite alone"))
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database that is not there yet, or empty."""
+    if request.config.getoption("--database") == "postgresql":
+        return str(request.getfixturevalue("make_database")(empty=True))
+    return f"sqlite:///{tmp_path}/new.db"
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database with all tables, and nothing in them."""
+    if request.config.getoption("--database") == "postgresql":
+        return str(request.getfixturevalue("make_database")())
+    shutil.copy(request.getfixturevalue("template"), tmp_path / "trunkline.db")
     return f"sqlite:///{tmp_path}/trunkline.db"
 
 
@@ -92,9 +112,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_world(url: str, template: Path) -> Iterator[Callable[..., World]]:
+def make_world(url: str) -> Iterator[Callable[..., World]]:
     opened: list[Store] = []
-    shutil.copy(template, url.removeprefix("sqlite:///"))
 
     def make(**options: Any) -> World:
         clock, commits = Clock(), []

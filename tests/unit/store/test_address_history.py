@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import sqlite3
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from controller.background import DAY, forget_history
 from controller.store import migrations
 from controller.store.specs import FixedIpSpec
 from flows.model import GatewayMode
+from tests.unit.store import raw
 from tests.unit.store.floating import give_back, lead, make_pool, take
 
 ONE = IPv4Address("10.0.0.1")
@@ -130,10 +130,7 @@ def test_an_upgrade_begins_it_with_what_is_there(world: Any) -> None:
     before = [world.store.address_history(address=address)[0] for address in wanted]
     path = Path(migrations.__file__).parent / "versions" / "0009_addresses.py"
     statements = runpy.run_path(str(path))["_WHO_HAS_WHAT"]
-    with sqlite3.connect(world.url.removeprefix("sqlite:///")) as database:
-        database.execute("DELETE FROM address_history")
-        for statement in statements:
-            database.execute(statement)
+    raw.execute(world.url, "DELETE FROM address_history", *statements)
     assert [world.store.address_history(address=address) for address in wanted] == [[record] for record in before]
     world.store.delete_port(port.port.id, "tester")
     assert world.store.address_history(address=ONE)[0].ended_at == world.clock()

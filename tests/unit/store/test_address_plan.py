@@ -9,7 +9,7 @@ from typing import Any
 from controller.store.address_specs import HoldPolicy, PlanEntry, PlanKind
 from controller.store.quota_specs import Limits
 from controller.store.specs import AddressRange, FixedIpSpec, LeaseRecord
-from tests.unit.store.test_address_steps import contents
+from tests.unit.store import raw
 
 
 def at(first: str, last: str | None = None) -> AddressRange:
@@ -43,10 +43,10 @@ def problems(outcome: Any) -> list[tuple[int, str]]:
 
 def test_a_plan_is_put_into_force_and_once_more_changes_nothing(world: Any) -> None:
     network = world.network()
-    before = contents(world)
+    before = raw.contents(world.url)
     dry = apply(world, PLAN, check=True)
     assert (dry.actions, dry.problems) == (("reserve", "create", "create", "create", "reserve"), ())
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
     assert apply(world, PLAN).actions == dry.actions
     web, db = world.store.list_ports()
     assert [str(fixed.address) for fixed in web.port.fixed_ips] == ["10.0.0.20", "10.0.0.21"]
@@ -69,7 +69,7 @@ def test_every_mistake_is_named_and_nothing_is_written(world: Any) -> None:
     taken = world.port(
         network, name="there", mac="02:00:00:00:00:09", fixed_ips=(FixedIpSpec(IPv4Address("10.0.0.9")),)
     )
-    before = contents(world)
+    before = raw.contents(world.url)
     plan = [
         *PLAN,
         port("10.0.0.5"),  # 5: reserved by the plan itself
@@ -100,7 +100,7 @@ def test_every_mistake_is_named_and_nothing_is_written(world: Any) -> None:
         (16, "address_reserved"),
     ]
     assert all(outcome.actions[index] is None for index, _ in problems(outcome))
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
     assert world.again(taken) == taken
 
 
@@ -120,13 +120,13 @@ def test_quotas_and_kept_addresses_count(make_world: Callable[..., Any]) -> None
     lease = LeaseRecord(gone.port.id, gone.port.fixed_ips[0].address, "bound", world.clock(), world.clock() + 99)
     world.store.record_leases([lease])
     world.store.delete_port(gone.port.id, "tester")
-    before = contents(world)
+    before = raw.contents(world.url)
     assert problems(apply(world, [port("10.0.0.2"), port("10.0.0.3")])) == [
         (0, "quota_exceeded"),
         (1, "quota_exceeded"),
     ]
     assert problems(apply(world, [port("10.0.0.1")])) == [(0, "address_in_use")]
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
 
 
 def test_a_thousand_at_once(world: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
@@ -27,18 +26,12 @@ from controller.store.journal import Transaction
 from controller.store.quota_specs import Limits
 from controller.store.specs import Exhausted, FixedIpSpec, InterfaceReport, PortSpec, ReportedInterface
 from flows.model import GatewayMode
+from tests.unit.store import raw
 from tests.unit.store.floating import in_parallel, lead, make_pool, take
 
 
 def wanted(address: str) -> tuple[FixedIpSpec, ...]:
     return (FixedIpSpec(IPv4Address(address)),)
-
-
-def contents(world: Any) -> list[str]:
-    """All rows of the database, as text."""
-    path = world.url.removeprefix("sqlite:///")
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-        return list(database.iterdump())
 
 
 def test_b14_ports_come_in_the_order_they_were_asked_for(world: Any) -> None:
@@ -61,12 +54,12 @@ def test_b14_a_request_that_cannot_be_met_writes_nothing(world: Any, address: st
     a, b = world.network(), world.network("10.1.0.0/24", name="b")
     world.port(b, fixed_ips=wanted("10.1.0.9"))
     world.store.reserve_address(b.id, IPv4Address("10.1.0.5"), "tester")
-    before = contents(world)
+    before = raw.contents(world.url)
     with pytest.raises(Exception) as refused:
         world.store.create_ports([PortSpec(a.id), PortSpec(b.id, fixed_ips=wanted(address))], "tester")
     assert getattr(refused.value, "code", refused.value) == code
     assert getattr(refused.value, "index", None) == 1
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
 
 
 class Injected(Exception):
@@ -117,12 +110,12 @@ def test_b18_a_failure_at_any_step_of_an_allocation_leaves_nothing(
     make_pool(world)
     network = world.network(gateway_mode=GatewayMode.SHARED)
     world.node("n1")
-    before, revision = contents(world), world.store.revision()
+    before, revision = raw.contents(world.url), world.store.revision()
     with monkeypatch.context() as patch:
         fail_after(patch, owner, name)
         with pytest.raises(Injected):
             world.port(network)
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
     assert (world.store.revision(), world.store.get_quota("blue").fixed_ips_used) == (revision, 0)
     port = world.port(network)
     assert str(port.port.fixed_ips[0].address) == "10.0.0.2" and port.floating_ips
@@ -139,12 +132,12 @@ def test_b19_a_failure_at_any_step_of_a_release_leaves_the_port_whole(
     port = world.port(world.network())
     world.report("n1", port)
     lead(world, take(world)[0], port)
-    before = contents(world)
+    before = raw.contents(world.url)
     with monkeypatch.context() as patch:
         fail_after(patch, owner, name)
         with pytest.raises(Injected):
             world.store.delete_port(port.port.id, "tester")
-    assert contents(world) == before
+    assert raw.contents(world.url) == before
     world.store.delete_port(port.port.id, "tester")
     assert world.store.get_quota("blue").fixed_ips_used == 0
     assert world.replayed() == world.store.load_snapshot()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -19,6 +18,7 @@ from controller.store.specs import (
 )
 from flows.model import Binding, GatewayMode
 from flows.pipeline import PORT_ZONES
+from tests.unit.store import raw
 from tests.unit.store.floating import again, lead, make_pool, take
 
 
@@ -190,8 +190,7 @@ def test_b25_what_is_believed_of_a_bound_port_is_put_right_by_the_next_report(wo
     port = world.port(world.network())
     world.report("n1", port)
     before = world.again(port).port.binding
-    with sqlite3.connect(world.url.removeprefix("sqlite:///")) as database:
-        database.execute("UPDATE ports SET ofport = 7")
+    raw.execute(world.url, "UPDATE ports SET ofport = 7")
     assert world.again(port).port.binding != before
     world.report("n1", port)
     assert world.again(port).port.binding == before

@@ -13,10 +13,11 @@ from controller.store.engine import Database, make_engine
 from controller.store.migrations import config
 from controller.store.schema import metadata
 from controller.store.specs import Busy, Conflict, SchemaError
+from tests.unit.store import raw
 
 
+@pytest.mark.sqlite
 def test_sqlite_is_set_up_for_durability_and_a_single_writer(url: str) -> None:
-    upgrade(url)
     with make_engine(url).connect() as connection:
         found = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -30,6 +31,7 @@ def test_a_database_in_memory_is_refused() -> None:
         make_engine("sqlite://")
 
 
+@pytest.mark.sqlite
 def test_a_locked_database_is_waited_for(world: Any) -> None:
     other = sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
@@ -42,6 +44,7 @@ def test_a_locked_database_is_waited_for(world: Any) -> None:
     assert len(world.store.list_networks()) == 1
 
 
+@pytest.mark.sqlite
 def test_a_database_locked_for_good_is_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "BUSY_WAIT_S", 0.05)
     other = sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None)
@@ -54,7 +57,6 @@ def test_a_database_locked_for_good_is_told(world: Any, monkeypatch: pytest.Monk
 
 
 def test_a_unique_value_that_stays_taken_is_a_conflict(url: str) -> None:
-    upgrade(url)
     database = Database(url)
     tries = []
 
@@ -68,34 +70,44 @@ def test_a_unique_value_that_stays_taken_is_a_conflict(url: str) -> None:
     database.close()
 
 
-def test_a_new_database_is_made_and_a_foreign_one_refused(url: str) -> None:
-    Store(url).close()
-    check_revision(url)
-    path = url.removeprefix("sqlite:///")
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    for start in (check_revision, Store):
-        with pytest.raises(SchemaError, match="9999"):
+@pytest.mark.sqlite
+def test_a_new_file_gets_its_tables_at_once(new_url: str) -> None:
+    Store(new_url).close()
+    check_revision(new_url)
+
+
+def test_a_database_that_is_somebody_elses_is_left_alone(new_url: str) -> None:
+    raw.execute(new_url, "CREATE TABLE precious (id INTEGER)")
+    for start in (Store, upgrade):
+        with pytest.raises(SchemaError, match="somebody else's"):
+            start(new_url)
+
+
+def test_an_older_database_waits_to_be_upgraded(new_url: str) -> None:
+    raw.upgrade_to(new_url, "0014")
+    with pytest.raises(SchemaError, match="trunkline-controller db upgrade"):
+        Store(new_url)
+    upgrade(new_url)
+    Store(new_url).close()
+
+
+def test_that_of_a_later_program_is_left_alone(url: str) -> None:
+    raw.execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    for start in (Store, upgrade):
+        with pytest.raises(SchemaError, match="later version"):
             start(url)
 
 
-def test_a_database_that_is_somebody_elses_is_left_alone(url: str) -> None:
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
-        connection.execute("CREATE TABLE precious (id INTEGER)")
-    with pytest.raises(SchemaError):
-        Store(url)
-
-
+@pytest.mark.sqlite
 def test_the_migrations_make_what_the_tables_say(url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    upgrade(url)
     with make_engine(url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
         made = _schema(connection)
-    with make_engine(url + "2", "BEGIN IMMEDIATE").begin() as connection:
+    with make_engine(url + "2", writing=True).begin() as connection:
         metadata.create_all(connection)
         assert _schema(connection) == made  # check constraints and all
 
@@ -120,6 +132,7 @@ def test_upgrading_twice_changes_nothing(url: str) -> None:
     assert config().get_main_option("script_location")
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_gone_is_not_taken_for_a_new_one(url: str) -> None:
     """An empty database would take their flows from all ports of the cloud."""
     Store(url).close()

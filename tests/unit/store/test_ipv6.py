@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
-from alembic import command
 
 from controller.store import Store
-from controller.store.engine import make_engine
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
-from controller.store.migrations import config
 from controller.store.network_specs import Carving
 from controller.store.specs import (
     FixedIpSpec,
@@ -27,6 +23,7 @@ from controller.store.specs import (
     SubnetSpec,
 )
 from flows.model import Family, GatewayMode, Ipv6Mode, NetworkKind, PortChange
+from tests.unit.store import raw
 
 PREFIX = "2001:db8:1::/64"
 OTHER = "2001:db8:2::/64"
@@ -438,25 +435,21 @@ def test_a_floating_ip_leads_to_no_ipv6_address(world: Any) -> None:
     assert str(made.floating_ip.fixed_ip) == "10.0.0.1"
 
 
-def test_an_upgrade_opens_for_ipv6_what_was_open_for_ipv4(url: str) -> None:
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
-        command.upgrade(config(connection), "0010")
-    rule = (
-        "INSERT INTO security_group_rules (id, key, group_id, direction, protocol, remote_cidr, remote_group_id, log,"
-        " description, matches, created_at) VALUES (?, ?, 'g', ?, ?, ?, ?, 0, '', ?, 0)"
-    )
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as old:
-        old.execute("INSERT INTO security_groups VALUES ('g', 1, 'blue', 'default', '', 1, 0, 0, 0, 1)")
+def test_an_upgrade_opens_for_ipv6_what_was_open_for_ipv4(new_url: str) -> None:
+    raw.upgrade_to(new_url, "0010")
+    columns = ("id", "key", "direction", "protocol", "remote_cidr", "remote_group_id", "matches")
+    same = {"group_id": "g", "log": False, "description": "", "created_at": 0}
+    raw.execute(new_url, "INSERT INTO security_groups VALUES ('g', 1, 'blue', 'default', '', TRUE, FALSE, FALSE, 0, 1)")
+    with raw.transaction(new_url) as old:
         for row in (
             ("r1", 1, "egress", None, None, None, "egress any - - - - any"),
             ("r2", 2, "ingress", None, None, "g", "ingress any - - - - g"),
             ("r3", 4, "ingress", 6, "192.0.2.0/24", None, "ingress 6 - - - - 192.0.2.0/24"),
         ):
-            old.execute(rule, row)
-        old.execute("UPDATE counters SET value = 2 WHERE name = 'security_rule_key'")
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
-        command.upgrade(config(connection), "head")
-    store = Store(url)
+            raw.insert(old, "security_group_rules", same | dict(zip(columns, row, strict=True)))
+        old.exec_driver_sql("UPDATE counters SET value = 2 WHERE name = 'security_rule_key'")
+    raw.upgrade_to(new_url, "head")
+    store = Store(new_url)
     (group,) = store.load_snapshot().security_groups.values()
     assert [(rule.key, rule.family, rule.direction.value, rule.remote_group_id) for rule in group.rules] == [
         (1, Family.IPV4, "egress", None),

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import event
 
 from controller.store import Store
-from controller.store.engine import make_engine
-from controller.store.migrations import config
 from controller.store.policy_specs import (
     AddressPairSpec,
     AppliesTo,
@@ -25,6 +21,7 @@ from controller.store.policy_specs import (
 from controller.store.quota_specs import Limits
 from controller.store.specs import FixedIpSpec, PortSpec, StoreError
 from flows.model import Bandwidth, Direction, Family, GatewayMode, PortChange, Qos, SecurityGroupChange, Service
+from tests.unit.store import raw
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 ANY = Service()
@@ -451,27 +448,24 @@ def test_limits_of_a_port_change(world: Any) -> None:
     assert world.store.update_port(port.port.id, {"qos": Qos()}, "tester").value.port.qos == Qos()
 
 
-def test_an_upgrade_cuts_no_machine_off(url: str) -> None:
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
-        command.upgrade(config(connection), "0001")
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as old:
-        old.execute(
-            "INSERT INTO networks VALUES ('n', 1, 1, 'n', NULL, 1, 0, 'vlan', 'physnet1', 100, 1500, 'per_host', 0, 1,"
-            " '', 0, NULL, 86400, '[]', '[]', '[]', '[]', '[]', 0, 'project', 0, 1)"
+def test_an_upgrade_cuts_no_machine_off(new_url: str) -> None:
+    raw.upgrade_to(new_url, "0001")
+    with raw.transaction(new_url) as old:
+        old.exec_driver_sql(
+            "INSERT INTO networks VALUES ('n', 1, 1, 'n', NULL, TRUE, FALSE, 'vlan', 'physnet1', 100, 1500, 'per_host',"
+            " FALSE, TRUE, '', FALSE, NULL, 86400, '[]', '[]', '[]', '[]', '[]', FALSE, 'project', 0, 1)"
         )
-        old.execute("INSERT INTO subnets VALUES ('s', 'n', '10.0.0.0/24', 167772160, 167772415, NULL, '[]', '[]')")
+        old.exec_driver_sql(
+            "INSERT INTO subnets VALUES ('s', 'n', '10.0.0.0/24', 167772160, 167772415, NULL, '[]', '[]')"
+        )
         for key, project_id in enumerate(("blue", "blue", None), start=1):
-            values = (f"p{key}", key, f"02:00:00:00:00:0{key}", project_id)
-            old.execute(
-                "INSERT INTO ports (id, key, network_id, mac, name, hostname, project_id, device_id, dhcp_options,"
-                " created_at, revision) VALUES (?, ?, 'n', ?, '', '', ?, '', '[]', 0, 1)",
-                values,
-            )
-        old.execute("UPDATE counters SET value = 4 WHERE name = 'revision'")
-        old.execute("INSERT INTO quotas VALUES ('blue', 3)")
-    with make_engine(url, "BEGIN IMMEDIATE").begin() as connection:
-        command.upgrade(config(connection), "head")
-    store = Store(url)
+            port = {"id": f"p{key}", "key": key, "network_id": "n", "mac": f"02:00:00:00:00:0{key}", "name": ""}
+            port |= {"hostname": "", "project_id": project_id, "device_id": "", "dhcp_options": "[]"}
+            raw.insert(old, "ports", port | {"created_at": 0, "revision": 1})
+        old.exec_driver_sql("UPDATE counters SET value = 4 WHERE name = 'revision'")
+        old.exec_driver_sql("INSERT INTO quotas VALUES ('blue', 3)")
+    raw.upgrade_to(new_url, "head")
+    store = Store(new_url)
     assert (store.get_quota("blue").limits, store.get_quota("blue").own) == (Limits(floating_ips=3), ("floating_ips",))
     assert [port.port.security_groups for port in store.list_ports()] == [None, None, None]
     network = store.get_network("n").spec

@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from controller.forgetting import End, Forget
 from controller.store import Store
-from controller.store.engine import make_engine
 from controller.store.floating_ip_specs import PortForwardingSpec
-from controller.store.migrations import config
 from controller.store.policy_specs import AddressPairSpec
 from controller.store.specs import Conflict, FixedIpSpec, Invalid, NotFound
 from flows.model import OwnAddress
 from flows.pipeline import CtZone, nat_zone
+from tests.unit.store import raw
 from tests.unit.store.floating import again, events, lead, make_pool, take
 
 VIP = IPv4Address("10.0.0.5")
@@ -217,21 +215,15 @@ def test_the_address_of_a_port_on_a_node_is_its_own(world: Any, network: Any, tw
     assert refused.value.code == "address_in_use"
 
 
-def test_pairs_that_are_there_already_are_kept_from_allocation(url: str) -> None:
+def test_pairs_that_are_there_already_are_kept_from_allocation(new_url: str) -> None:
     """By the migration."""
-    engine = make_engine(url)
-    with engine.begin() as connection:
-        command.upgrade(config(connection), "0003")
-    engine.dispose()
+    raw.upgrade_to(new_url, "0003")
     known = ("port-1", "net-1", "subnet-1")
-    with make_engine(url).begin() as connection:
+    with raw.transaction(new_url) as connection:
         for table, values in _ROWS.items():
-            columns = ", ".join(f'"{name}"' for name in values)
-            marks = ", ".join(f":{name}" for name in values)
-            connection.execute(sa.text(f"INSERT INTO {table} ({columns}) VALUES ({marks})"), values)
-        connection.execute(sa.text("PRAGMA foreign_keys=ON"))
-    with (engine := make_engine(url)).begin() as connection:
-        command.upgrade(config(connection), "head")
+            raw.insert(connection, table, values)
+    raw.upgrade_to(new_url, "head")
+    with raw.transaction(new_url) as connection:
         rows = connection.execute(
             sa.text("SELECT port_id, network_id, address, mac, held FROM virtual_addresses")
         ).all()
@@ -240,18 +232,17 @@ def test_pairs_that_are_there_already_are_kept_from_allocation(url: str) -> None
         )
         assert [tuple(row) for row in rows] == [(known[0], known[1], int(VIP), "02:00:00:00:00:01", 0)]
         assert [tuple(row) for row in owner] == [(known[2], "pair")]
-    engine.dispose()
-    store = Store(url)
+    store = Store(new_url)
     assert store.get_port(known[0]).port.address_pairs
     store.close()
 
 
 _NETWORK = {
     **{"id": "net-1", "key": 1, "name": "net", "kind": "vlan", "physical_network": "physnet1", "segment": 100},
-    **{"router_key": 1, "project_id": "blue", "shared": 0, "external": 0, "mtu": 1500, "gateway_mode": "per_host"},
-    **{"dhcp": 1, "dns_domain": "", "arp_responder": 0, "carrier_nat": 0, "lease_time": 86400, "dhcp_options": "[]"},
-    **{"ntp_servers": "[]", "routes": "[]", "snat_exempt": "[]", "force_snat": "[]", "own_snat_address": 0},
-    **{"router": "project", "created_at": 0.0, "revision": 1},
+    **{"router_key": 1, "project_id": "blue", "shared": False, "external": False, "mtu": 1500},
+    **{"dhcp": True, "dns_domain": "", "arp_responder": False, "carrier_nat": False, "lease_time": 86400},
+    **{"ntp_servers": "[]", "routes": "[]", "snat_exempt": "[]", "force_snat": "[]", "own_snat_address": False},
+    **{"router": "project", "created_at": 0.0, "revision": 1, "dhcp_options": "[]", "gateway_mode": "per_host"},
 }
 _ROWS: dict[str, dict[str, Any]] = {
     "networks": _NETWORK,

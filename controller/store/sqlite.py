@@ -1,0 +1,83 @@
+"""The connection to an SQLite file, which one controller has for itself.
+
+SQLite needs care under eventlet, because its calls block the whole process: `busy_timeout` would sleep inside C, so it
+is 0 and we sleep in Python between tries (`engine`); and nothing between BEGIN and COMMIT gives up the processor,
+because that is how two green threads come to wait for each other's locks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import StaticPool
+
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0")
+
+
+def is_sqlite(url: str) -> bool:
+    return make_url(url).get_backend_name() == "sqlite"
+
+
+def file_of(url: str) -> Path:
+    """Raises ValueError for a database in memory: reader and writer have a connection each."""
+    name = make_url(url).database
+    if name in (None, "", ":memory:"):
+        raise ValueError("an SQLite database must be a file: reader and writer have a connection each")
+    return Path(str(name))
+
+
+def make_engine(url: str, *, writing: bool, patiently: Callable[[Callable[[], Any]], Any]) -> Engine:
+    """One connection, in WAL mode. `patiently` repeats what fails because the file is locked."""
+    file_of(url).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 0},
+        json_deserializer=_loads,  # PostgreSQL keeps nothing else than JSON in such a column
+    )
+    begin = "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours to say
+        connection.text_factory = _text
+        for pragma in _PRAGMAS:
+            patiently(partial(connection.execute, f"PRAGMA {pragma}"))
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+class Unreadable:
+    """In place of what was to be JSON and is none: one row must not stop a query. Whatever is done with it raises."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __repr__(self) -> str:
+        return f"<{self._why}>"
+
+    def _refuse(self, *_: Any) -> Any:
+        raise ValueError(self._why)
+
+    __iter__ = __contains__ = __getitem__ = __bool__ = __len__ = _refuse
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        return Unreadable(f"no JSON: {error}")
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode(errors="replace")

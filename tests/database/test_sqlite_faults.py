@@ -1,0 +1,71 @@
+"""SQLite on a disk that is full, or may only be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.store import Store
+from controller.store.specs import Unavailable
+from etc.lab.processes import run, wait_until
+from tests.database.test_faults import fill, refusal
+
+
+@pytest.fixture
+def disk(root: None, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)])
+    yield place
+    run(["umount", "--lazy", str(place)])
+
+
+@pytest.fixture
+def store(disk: Path) -> Iterator[Store]:
+    made = Store(f"sqlite:///{disk}/trunkline.db")
+    yield made
+    made.close()
+
+
+def test_a_disk_that_is_full(store: Store, disk: Path, make_network: Any) -> None:
+    kept = make_network(store)
+    fill(disk / "filler")
+
+    def write_on() -> None:
+        """What is in the files already takes some more."""
+        for number in range(1, 200):
+            make_network(store, f"10.{number}.0.0/24", "n" * 200)
+
+    assert refusal(write_on) == "database_full"
+    written = store.revision()
+    assert len(store.list_networks()) == written >= 1
+    (disk / "filler").unlink()
+    make_network(store, "10.250.0.0/24")
+    assert store.revision() == written + 1
+    store.close()
+    again = Store(f"sqlite:///{disk}/trunkline.db")
+    assert len(again.list_networks()) == written + 1 and again.get_network(kept.id)
+    again.close()
+
+
+def test_a_disk_that_may_only_be_read(store: Store, disk: Path, make_network: Any) -> None:
+    """As Linux makes it after an error of the disk."""
+    make_network(store)
+    store.close()  # else it could not be done to it
+    run(["mount", "-o", "remount,ro", str(disk)])
+    for _ in range(2):
+        assert refusal(lambda: make_network(store, "10.1.0.0/24")) in ("database_read_only", "database_unavailable")
+    run(["mount", "-o", "remount,rw", str(disk)])
+    wait_until(lambda: _written(store, make_network), 30, "it does not come back")
+    assert len(store.list_networks()) == store.revision() == 2
+
+
+def _written(store: Store, make_network: Any) -> bool:
+    try:
+        return bool(make_network(store, "10.1.0.0/24"))
+    except Unavailable:
+        return False
