@@ -227,8 +227,8 @@ def test_what_goes_bad_stays_in_force_as_it_was_known(scene: Scene) -> None:
     scene.damage(
         "UPDATE ports SET mac = 'zz' WHERE id = '{port}'",
         "UPDATE counters SET value = value + 1 WHERE name = 'revision'",
-        "INSERT INTO journal SELECT value, 'port', '{port}', 'update', 'x', 0, '{{}}' FROM counters "
-        "WHERE name = 'revision'",
+        "INSERT INTO journal (revision, kind, object_id, action, actor, at, payload) "
+        "SELECT value, 'port', '{port}', 'update', 'x', 0, '{{}}' FROM counters WHERE name = 'revision'",
     )
     keeper.follow()
     assert keeper.snapshot().ports[scene.ids["port"]] == before
