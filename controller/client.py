@@ -232,6 +232,13 @@ class Client:
     def delete_node(self, name: str) -> Written:
         return self._write("DELETE", _path("nodes", name), "node")
 
+    # controllers
+
+    def list_controllers(self) -> list[Object]:
+        """Those that are alive, by name."""
+        found: list[Object] = _member(self._call("GET", "controllers"), "controllers", list)
+        return found
+
     # floating IPs
 
     def list_floating_ip_pools(self, **filters: str | None) -> list[Object]:

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,23 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "openflow": [
         cfg.HostAddressOpt("listen", default="127.0.0.1", help="Address the switches connect to."),
         cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
+    ],
+    "cluster": [
+        cfg.StrOpt("name", default="", help="Name of this controller, unique among them. Default: the host name."),
+        cfg.FloatOpt(
+            "lease",
+            default=2.0,
+            min=1.0,
+            max=60.0,
+            help="Seconds without a sign of life after which other controllers take this one's nodes over. The same in "
+            "all of them.",
+        ),
+        cfg.StrOpt(
+            "api_url",
+            default="",
+            help="Where agents and you reach this controller's API, to be shown. Default: made of [api] listen and "
+            "port.",
+        ),
     ],
     "auth": [
         cfg.MultiStrOpt(
@@ -242,6 +260,15 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """This controller among several: `lease` is in seconds."""
+
+    name: str
+    lease: float
+    api_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerConfig:
     """Times are in seconds; `vlan_range` includes both ends."""
 
@@ -268,6 +295,7 @@ class ControllerConfig:
     log_format: str
     log_level: str
     connection_sample: int
+    cluster: ClusterSettings
     zone_transfer: TransferSettings | None = None
 
 
@@ -383,6 +411,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             log_format=conf.logging.format,
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
+            cluster=_cluster(conf),
             zone_transfer=_zone_transfer(conf.dns),
         )
     except (cfg.Error, ValueError) as error:
@@ -429,6 +458,17 @@ def _database_url(text: str) -> str:
     if not re.match(r"(sqlite|postgresql(\+psycopg2)?)://", text):
         raise ValueError("[database] url must be sqlite:////PATH or postgresql://USER:PASSWORD@ADDRESS/DATABASE")
     return text
+
+
+def _cluster(conf: cfg.ConfigOpts) -> ClusterSettings:
+    name = conf.cluster.name or socket.gethostname()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", name):
+        raise ValueError(f"[cluster] name may hold letters, digits and . _ -, not {name!r}")
+    url = conf.cluster.api_url
+    if url and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+        raise ValueError("[cluster] api_url must be an address such as http://192.0.2.1:8080")
+    host = f"[{conf.api.listen}]" if ":" in conf.api.listen else conf.api.listen
+    return ClusterSettings(name, conf.cluster.lease, url or f"http://{host}:{conf.api.port}")
 
 
 def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:

@@ -38,6 +38,7 @@ class Resource(StrEnum):
     MACHINE_METADATA = "machine_metadata"
     NODE = "node"
     INTERFACES = "interfaces"
+    CONTROLLER = "controller"
     DNS = "dns"
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
@@ -106,6 +107,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,

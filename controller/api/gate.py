@@ -18,6 +18,7 @@ from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from controller.api import (
     addresses,
     bindings,
+    controllers,
     dns,
     dns_records,
     dns_zones,
@@ -213,6 +214,7 @@ def make_app(services: Services) -> Gate:
         *network_data.ROUTES,
         *port_metadata.ROUTES,
         *nodes.ROUTES,
+        *controllers.ROUTES,
         *machine_metadata.ROUTES,
         *dns.ROUTES,
         *floating_ip_pools.ROUTES,

@@ -39,6 +39,10 @@ def _no_leases() -> None:
     """Nothing waits to be written."""
 
 
+def _no_controllers() -> list[dict[str, Any]]:
+    return []
+
+
 def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
@@ -50,6 +54,7 @@ class Services:
     heard about what. `settle_leases` writes down what clients have been told of their leases so far. `datapaths` are
     the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
+    `controllers` describes those that are alive, in JSON values.
     """
 
     store: Store
@@ -66,4 +71,5 @@ class Services:
     port_mutes: Callable[[str, int], Mapping[str, int]] = _no_mutes
     settle_leases: Callable[[], None] = _no_leases
     dns: Questions | None = None
+    controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

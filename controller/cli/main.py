@@ -8,6 +8,7 @@ import typer
 
 from controller.cli import (
     address,
+    controller,
     dns_record,
     dns_zone,
     floating_ip,
@@ -75,6 +76,7 @@ app.add_typer(security_rule.provider_rule, name="provider-rule")
 app.add_typer(dns_zone.app, name="zone")
 app.add_typer(dns_record.app, name="record")
 app.add_typer(node.app, name="node")
+app.add_typer(controller.app, name="controller")
 app.command()(status.status)
 app.command()(plug.plug)
 app.command()(plug.unplug)

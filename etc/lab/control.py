@@ -1,4 +1,4 @@
-"""The control side: a namespace with the management network, the controller in it, and a way to talk to it."""
+"""The control side: the management network, controllers, each in a namespace, and a way to talk to them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from etc.lab.fabric import QUIET
 from etc.lab.processes import Process, start
 
 ADDRESS = IPv4Interface("192.0.2.1/24")
+"""Of the first controller; the second one is .2, and so on."""
+
+DATABASE_ADDRESS = IPv4Interface("192.0.2.9/24")
 BRIDGE = "mgmt"
 API_PORT = 8080
 OPENFLOW_PORT = 6653
@@ -47,7 +50,9 @@ class LabClient(Client):
 
 
 class Control:
-    """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}."""
+    """A controller; the namespace of the first one has the management network. `projects` get a member token each;
+    `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `database_url`: PostgreSQL, shared by several.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,20 @@ class Control:
         directory: Path,
         projects: tuple[str, ...] = (),
         options: Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        number: int = 1,
+        database_url: str | None = None,
     ) -> None:
-        self.namespace = f"{prefix}-ctl"
+        self.name = f"c{number}"
+        self.namespace = f"{prefix}-ctl{number if number > 1 else ''}"
         self.directory = directory
+        self.address = IPv4Interface((int(ADDRESS.ip) + number - 1, ADDRESS.network.prefixlen))
+        self.all: list[Control] = [self]
+        self.database_url = database_url or f"sqlite:///{directory}/trunkline.db"
         self.projects = projects
         self.options = dict(options or {})
-        self.url = f"http://{ADDRESS.ip}:{API_PORT}"
+        self.url = f"http://{self.address.ip}:{API_PORT}"
+        self.openflow_target = f"tcp:{self.address.ip}:{OPENFLOW_PORT}"
         self.process: Process | None = None
 
     @property
@@ -82,6 +95,12 @@ class Control:
             f"link set {BRIDGE} up",
             f"address add {ADDRESS} dev {BRIDGE}",
         )
+
+    def join_network(self, first: Control) -> None:
+        """A namespace of its own on the management network that the first controller has."""
+        netns.create(self.namespace)
+        netns.set_sysctl(self.namespace, QUIET)
+        first.connect(self.namespace, f"{self.name}-mgmt", self.address)
 
     def connect(self, namespace: str, cable: str, address: IPv4Interface) -> None:
         """Give a namespace the interface mgmt0 with an address on the management network."""
@@ -138,7 +157,7 @@ class Control:
         if token is not None:
             all_headers["Authorization"] = f"Bearer {token}"
         with netns.inside(self.namespace):
-            connection = http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=timeout)
+            connection = http.client.HTTPConnection(str(self.address.ip), API_PORT, timeout=timeout)
             try:
                 connection.request(method, path, content, all_headers)
                 answer = connection.getresponse()
@@ -154,9 +173,10 @@ class Control:
         tokens = [f"admin:{ADMIN_TOKEN}", f"agent:{AGENT_TOKEN}", f"reader:{READER_TOKEN}"]
         tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
         sections: dict[str, dict[str, object]] = {
-            "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
-            "api": {"listen": ADDRESS.ip, "port": API_PORT},
-            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT},
+            "database": {"url": self.database_url},
+            "api": {"listen": self.address.ip, "port": API_PORT},
+            "openflow": {"listen": self.address.ip, "port": OPENFLOW_PORT},
+            "cluster": {"name": self.name},
             "auth": {"token": tokens},
         }
         for section, values in self.options.items():
