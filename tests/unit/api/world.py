@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from controller import compat
 from controller.api.auth import parse_credentials
 from controller.api.services import Services
-from controller.config import ControllerConfig
+from controller.config import ClusterSettings, ControllerConfig
 from controller.dns.build import DnsSettings, build
 from controller.dns.tcp import Questions
 from controller.metadata.service import MetadataService, MetadataSettings
@@ -134,6 +134,7 @@ class World:
                 log_format="console",
                 log_level="INFO",
                 connection_sample=1,
+                cluster=ClusterSettings("c1", 2.0, "http://127.0.0.1:8080"),
             ),
             metadata=self.metadata,
             registry=registry,
