@@ -194,7 +194,7 @@ class Conversation:
         self._open = False
 
     def forget(self, what: Sequence[Forget]) -> list[tuple[int, int]]:
-        """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd and Demoted."""
+        """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd, Demoted."""
         self.counters.zones_flushed += sum(each.end is End.ALL for each in what)
         return list(self._all([each.message() for each in what]).values())
 

@@ -51,7 +51,8 @@ class LabClient(Client):
 
 class Control:
     """A controller; the namespace of the first one has the management network. `projects` get a member token each;
-    `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `database_url`: PostgreSQL, shared by several.
+    `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `database_url`: PostgreSQL, shared by several,
+    of which each has a `name`.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class Control:
         options: Mapping[str, Mapping[str, object]] | None = None,
         *,
         number: int = 1,
+        name: str = "ctl",
         database_url: str | None = None,
     ) -> None:
-        self.name = f"c{number}"
+        self.name = name
         self.namespace = f"{prefix}-ctl{number if number > 1 else ''}"
         self.directory = directory
         self.address = IPv4Interface((int(ADDRESS.ip) + number - 1, ADDRESS.network.prefixlen))
@@ -100,7 +102,7 @@ class Control:
         """A namespace of its own on the management network that the first controller has."""
         netns.create(self.namespace)
         netns.set_sysctl(self.namespace, QUIET)
-        first.connect(self.namespace, f"{self.name}-mgmt", self.address)
+        first.connect(self.namespace, f"{self.name[:10]}-mgmt", self.address)
 
     def connect(self, namespace: str, cable: str, address: IPv4Interface) -> None:
         """Give a namespace the interface mgmt0 with an address on the management network."""

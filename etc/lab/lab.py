@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,7 +34,8 @@ DEFAULT_PHYSICAL_NETWORKS = ("physnet1", "physnet-ext")
 
 class Lab:
     """`nodes` nodes n1, n2, ...; `controller` false leaves out the controller and the agents: Open vSwitch alone.
-    With `postgres`, or more than one of `controllers`, these share a PostgreSQL that has a namespace of its own.
+    With `controllers`, which are names, those share a PostgreSQL that has a namespace of its own; those in `late` are
+    not started, but the nodes know of them.
 
     `prefix` starts every namespace's name; two laboratories with different prefixes run side by side. `control_options`
     go into the controller's configuration, `agent_options` into [agent] of each agent's. `open_groups`: new security
@@ -47,8 +48,8 @@ class Lab:
         *,
         nodes: int = 3,
         controller: bool = True,
-        controllers: int = 1,
-        postgres: bool = False,
+        controllers: Sequence[str] = (),
+        late: Collection[str] = (),
         physical_networks: Sequence[str] = DEFAULT_PHYSICAL_NETWORKS,
         external: str = "physnet-ext",
         projects: Iterable[str] = (),
@@ -62,7 +63,7 @@ class Lab:
         self.run_directory = RunDirectory(prefix)
         self.datapath = datapath_type()
         self.fabric = Fabric(prefix, physical_networks, external)
-        self.postgres = self._postgres() if postgres or controllers > 1 else None
+        self.postgres = self._postgres() if controllers else None
         url = None if self.postgres is None else self.postgres.url(DATABASE, str(DATABASE_ADDRESS.ip))
         self.controls = [
             Control(
@@ -71,10 +72,13 @@ class Lab:
                 tuple(projects),
                 control_options,
                 number=number,
+                name=name,
                 database_url=url,
             )
-            for number in range(1, controllers + 1)
+            for number, name in enumerate(controllers or ("ctl",), 1)
         ]
+        self._asked = 0
+        self._late = late
         for control in self.controls:
             control.all = self.controls
         self.nodes = [Node(prefix, n, self.directory / f"n{n}", self.datapath) for n in range(1, nodes + 1)]
@@ -111,8 +115,11 @@ class Lab:
 
     @property
     def control(self) -> Control:
-        """The first controller."""
-        return self.controls[0]
+        """The controller that is asked: the first one, unless `ask` has said otherwise."""
+        return self.controls[self._asked]
+
+    def ask(self, control: Control) -> None:
+        self._asked = self.controls.index(control)
 
     @property
     def client(self) -> LabClient:
@@ -179,7 +186,7 @@ class Lab:
             if self.postgres is not None:
                 self._start_database(self.postgres)
         starts = [partial(node.start, self.fabric, control) for node in self.nodes]
-        in_parallel([*starts, *(each.start for each in self.controls if control)])
+        in_parallel([*starts, *(each.start for each in self.controls if control and each.name not in self._late)])
         if control:
             if self._open_groups:
                 for family in ("ipv4", "ipv6"):
@@ -195,7 +202,7 @@ class Lab:
         namespace = f"{self.prefix}-db"
         netns.create(namespace)
         netns.set_sysctl(namespace, QUIET)
-        self.control.connect(namespace, "db-mgmt", DATABASE_ADDRESS)
+        self.controls[0].connect(namespace, "db-mgmt", DATABASE_ADDRESS)
         server.start()
         upgrade(server.create_database(DATABASE))
 

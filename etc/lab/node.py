@@ -56,7 +56,7 @@ class Node:
         return f"{self.name}-{self.nics[physical_network]}"
 
     def start_agent(self, control: Control, options: Mapping[str, object] | None = None) -> None:
-        """Start the agent, for this controller and those beside it; `options` replace or add to [agent] of its configuration."""
+        """Start the agent, for all controllers; `options` replace or add to [agent] of its configuration."""
         self.agent_options.update(options or {})
         settings: dict[str, object] = {
             "node": self.name,
