@@ -22,6 +22,8 @@ PAGE = 500
 LONGEST_POLL = 60
 """Seconds that the server holds one GET /v1/revisions/N at most."""
 
+_NOT_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 
@@ -85,19 +87,26 @@ class Written:
 
 
 class Client:
-    """One REST server. `url` without the /v1; `token` may be empty for `health`. Threads may share it.
+    """A REST server, or several that do the same: `url` has their addresses, without the /v1, with commas between them.
+    `token` may be empty for `health`. Threads may share it.
 
-    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is retried:
-    a write whose answer was lost may have been done.
+    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Another server is
+    asked only where nothing can have been done: a write whose answer was lost may have been.
     """
 
     def __init__(self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT) -> None:
-        self.url = url.rstrip("/")
+        self.urls = tuple(one.strip().rstrip("/") for one in url.split(",") if one.strip())
+        self._index = 0
         self._read_timeout = read_timeout
         self._pool = urllib3.PoolManager(retries=False)
         self._headers = {"Accept": "application/json", "User-Agent": "trunkline"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+
+    @property
+    def url(self) -> str:
+        """Of the server that is asked."""
+        return self.urls[self._index % len(self.urls)]
 
     # networks
 
@@ -455,20 +464,32 @@ class Client:
         return Written(made, answer.get("revision"), where, kind)
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
+        for left in range(len(self.urls) - 1, -1, -1):
+            index = self._index
+            try:
+                return self._ask(self.url, method, path, body, read_timeout)
+            except (ApiError, Unreachable) as error:
+                if left == 0 or not _elsewhere(error, method):
+                    raise
+                if index == self._index:
+                    self._index += 1
+        raise AssertionError("unreachable")
+
+    def _ask(self, url: str, method: str, path: str, body: Object | None, read_timeout: float | None) -> Object:
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
             answer = self._pool.request(
                 method,
-                f"{self.url}/v1/{path}",
+                f"{url}/v1/{path}",
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
                 redirect=False,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
             )
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise Unreachable(f"{self.url}: {_reason(error)}") from error
+            raise Unreachable(f"{url}: {_reason(error)}") from error
         if answer.status == 204:
             return {}
         try:
@@ -478,6 +499,13 @@ class Client:
         if 200 <= answer.status < 300 and isinstance(content, dict):
             return content
         raise _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
+
+
+def _elsewhere(error: ApiError | Unreachable, method: str) -> bool:
+    """Another server may do it, and this one has done nothing."""
+    if isinstance(error, ApiError):
+        return error.code == "database_unavailable"
+    return method == "GET" or isinstance(error.__cause__, _NOT_CONNECTED)
 
 
 def _path(resource: str, identity: str) -> str:

@@ -234,7 +234,7 @@ class SnapshotKeeper:
                 self._pending(state, first, revision)
         self._owe(debt for debt in owed if debt.node in computed)
         deltas = {name: new.delta for name, new in computed.items() if new.delta}
-        sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic())
+        sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic(), self._elsewhere)
         work = {}
         for name, new in computed.items():
             if self._nodes[name].oldest is not None:

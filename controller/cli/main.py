@@ -36,7 +36,8 @@ HELP = """Run the networks of a Trunkline cloud.
 \b
 Address and token of the controller come from the options, or from
 TRUNKLINE_URL and TRUNKLINE_TOKEN, or from ~/.config/trunkline/cli.yaml or
-/etc/trunkline/cli.yaml ("url: ..." and "token: ...").
+/etc/trunkline/cli.yaml ("url: ..." and "token: ..."). Of several addresses,
+with commas between them, the first that answers is asked.
 
 \b
 Exit codes:
@@ -86,7 +87,7 @@ app.command()(plug.unplug)
 def root(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Address of the controller [http://127.0.0.1:8080].")
+        str | None, typer.Option("--url", metavar="URL", help="Address of the controller, or of several, with commas [http://127.0.0.1:8080].")
     ] = None,
     token: Annotated[
         str | None,

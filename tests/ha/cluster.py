@@ -1,4 +1,4 @@
-"""What tests with several controllers share: traffic that must not notice anything, and what is cut, stopped or killed."""
+"""What tests with several controllers share: traffic that must not notice, and what is cut, stopped or killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RENEW_EVERY = 0.1
 
 @dataclass
 class Cloud:
-    """`east` on n1 and `west` on n2 talk to each other, `out` on n3 to the outside, and `floating` on n1 as `public`."""
+    """`east` on n1 talks to `west` on n2, `out` on n3 to the outside, and so does `floating` on n1, as `public`."""
 
     lab: Lab
     network: Object
@@ -85,7 +85,8 @@ class Cloud:
         ]
         wait_reached(vms["east"], vms["west"].address)
         wait_outside(self.lab, vms["out"], vms["floating"])
-        streams = [PingStream(enter, address, self.lab.directory / f"ping-{name}.log") for enter, address, name in paths]
+        logs = self.lab.directory
+        streams = [PingStream(enter, address, logs / f"ping-{name}.log") for enter, address, name in paths]
         began = time.monotonic()
         try:
             yield

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
+from functools import partial
+from ipaddress import IPv4Address
 
 import pytest
 
 from etc.lab.control import Control
-from etc.lab.lab import DATABASE
+from etc.lab.fabric import OUTSIDE_INTERFACE
+from etc.lab.lab import DATABASE, Lab
 from etc.lab.processes import in_parallel, wait_until
+from flows.pipeline import node_mac
 from tests.ha.cluster import THREE, TWO, Cloud, Renewals, metric
-from tests.netns.cloud import make_vms, want
+from tests.netns.cloud import make_vms, want, who_has
 
 pytestmark = pytest.mark.root
 
@@ -187,7 +192,7 @@ def test_two_controllers_and_one_floating_ip(cloud: Cloud) -> None:
             if number % 4:  # else the next one comes at once
                 (bob, pam)[number % 2].client().wait_revision(revision, 20)
         revision = lead(0)
-        in_parallel([lambda: bob.client().wait_revision(revision, 20), lambda: pam.client().wait_revision(revision, 20)])
+        in_parallel([partial(one.client().wait_revision, revision, 20) for one in (bob, pam)])
         wait_until(lambda: owners.last_answer() == owner_mac(cloud, "n1"), 20, "the last owner does not answer")
     assert owners.most == 1, owners.answers
     assert len(owners.answers) == 2, "it did not move"
@@ -196,17 +201,13 @@ def test_two_controllers_and_one_floating_ip(cloud: Cloud) -> None:
 
 
 def owner_mac(cloud: Cloud, node: str) -> str:
-    from flows.pipeline import node_mac
-
     return node_mac(cloud.lab.client.get_node(node)["key"]).to_bytes(6).hex(":")
 
 
 class OneOwner:
     """Asks for an address by ARP all the time, and counts how many answer each question."""
 
-    def __init__(self, lab, address) -> None:  # type: ignore[no-untyped-def]
-        import threading
-
+    def __init__(self, lab: Lab, address: IPv4Address) -> None:
         self.most = 0
         self.answers: Counter[str] = Counter()
         self._lab, self._address = lab, address
@@ -226,9 +227,6 @@ class OneOwner:
         return self._last
 
     def _run(self) -> None:
-        from etc.lab.fabric import OUTSIDE_INTERFACE
-        from tests.netns.cloud import who_has
-
         while not self._stopping.is_set():
             found = who_has(
                 self._lab.fabric.outside,
