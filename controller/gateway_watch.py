@@ -100,7 +100,6 @@ class GatewayWatch:
             self._liveness = Liveness(now)
         connected = {one.node: one.connection for one in self._sessions() if one.node in snapshot.nodes}
         heard = {name: connected[name].heard_at if name in connected else None for name in snapshot.nodes}
-        heard |= {name: now for name in heard if self._elsewhere(name)}
         verdict = self._liveness.judge(heard, now)
         for connection in connected.values():
             connection.send(_ECHO)
@@ -110,7 +109,7 @@ class GatewayWatch:
         if verdict.held and not self._held:
             self._log.warning("gateway_nodes_kept", why="more nodes are lost than left")
         self._held = verdict.held
-        self._replace(snapshot, verdict.lost)
+        self._replace(snapshot, frozenset(name for name in verdict.lost if not self._elsewhere(name)))
 
     def _single_of(self, snapshot: Snapshot) -> tuple[Network, ...]:
         if snapshot.networks is not self._networks:

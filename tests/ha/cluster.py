@@ -73,9 +73,8 @@ class Cloud:
 
     # what goes on all the time
 
-    @contextmanager
-    def traffic(self) -> Iterator[None]:
-        """100 packets a second east-west, by SNAT, from and to the floating IP: none may be lost."""
+    def start_traffic(self) -> list[PingStream]:
+        """100 packets a second east-west, by SNAT, and from and to the floating IP."""
         vms, far = self.vms, self.lab.fabric.far_host
         paths: list[tuple[list[str], object, str]] = [
             (into(vms["east"].namespace), vms["west"].address, "east"),
@@ -85,14 +84,17 @@ class Cloud:
         ]
         wait_reached(vms["east"], vms["west"].address)
         wait_outside(self.lab, vms["out"], vms["floating"])
-        logs = self.lab.directory
-        streams = [PingStream(enter, address, logs / f"ping-{name}.log") for enter, address, name in paths]
-        began = time.monotonic()
+        return [PingStream(enter, to, self.lab.directory / f"ping-{name}.log") for enter, to, name in paths]
+
+    @contextmanager
+    def traffic(self) -> Iterator[None]:
+        """None of it may be lost."""
+        streams, began = self.start_traffic(), time.monotonic()
         try:
             yield
         finally:
             counts = [stream.stop() for stream in streams]
-        assert [count.lost for count in counts] == [0] * len(paths), counts
+        assert [count.lost for count in counts] == [0] * len(streams), counts
         assert min(count.sent for count in counts) > (time.monotonic() - began) * 40, counts  # all the time
 
     @contextmanager
