@@ -15,7 +15,11 @@ from controller import compat
 compat.install()  # before Ryu is imported
 
 # ruff: noqa: E402
+import functools
 import os
+import time
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import eventlet
@@ -36,6 +40,9 @@ from controller.api.services import Services
 from controller.api.token_keeper import KEPT_DAYS, LOOK_PERIOD, USED_PERIOD, TokenKeeper
 from controller.arrivals import Arrivals
 from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
+from controller.cluster.keeper import Cluster
+from controller.cluster.metrics import ClusterCollector
+from controller.cluster.reach import Reach
 from controller.connection import ConnectionFactory
 from controller.dns.build import build as build_dns
 from controller.dns.metrics import DnsCollector
@@ -59,6 +66,8 @@ from controller.session_counters import Counters, SessionCollector
 from controller.session_registry import SessionRegistry
 from controller.snapshots import SnapshotKeeper
 from controller.store import Store, occupation
+from controller.store.cluster import CONFIRMED, LEASES, Own
+from controller.store.cluster_store import ClusterStore
 from controller.store.notifications import Listener
 from controller.store.postgresql import JOURNAL
 from controller.tls_context import ServerTls
@@ -91,7 +100,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         self._listener = None
         if self.store.shared:
-            self._listener = Listener(settings.database_url, {JOURNAL: self._journal_watch.told}, self.keeper.wake)
+            channels = {JOURNAL: self._journal_watch.told, LEASES: self._told, CONFIRMED: self._told}
+            self._listener = Listener(settings.database_url, channels, self.keeper.wake)
         self._leases = LeaseLog()
         self._lease_writer = LeaseWriter(self._leases, self.store, self.keeper.snapshot)
         self._neighbours = NeighbourWatch(self.store, self.keeper.snapshot, lambda: self.sessions.live())
@@ -119,8 +129,14 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             mute=settings.packet_in_mute,
             muted=self._mutes.muted,
         )
-        self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters)
+        self._name, self._api_url = settings.cluster.name, settings.cluster.api_url
+        self._started_at = time.time()
+        self._cluster = self._join(settings) if self.store.shared else None
+        self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters, self._cluster)
         self.keeper.attach(self.sessions)
+        if self._cluster is not None:
+            self._cluster.attach(self.sessions, self.keeper.confirmed_elsewhere)
+            self.keeper.tell_others(self._cluster.confirmed)
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
         self._advertiser = Advertiser(
@@ -132,9 +148,14 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
         )
         self._gateway_watch = GatewayWatch(
-            self.store, self.keeper.snapshot, lambda: iter(self.sessions), self.sessions.send
+            self.store,
+            self.keeper.snapshot,
+            lambda: iter(self.sessions),
+            self.sessions.send,
+            leads=self._leads,
+            elsewhere=self._connected_elsewhere,
         )
-        self._holds = HoldKeeper(self.store)
+        self._holds = HoldKeeper(self.store, leads=self._leads)
         self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
         self._release_delay = settings.gateway_release_delay
         self._history_days = settings.history_days
@@ -145,6 +166,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         port_counters = PortCounters(self.sessions.ask)
         registry.register(self._mutes)
+        registry.register(ClusterCollector(self._leads, self.sessions.mastered, self._cluster))
         registry.register(DnsCollector(lambda: name_server.counts, forwarder))
         registry.register(PortCollector(port_counters, self.keeper.snapshot, self.sessions.nodes))
         self._tokens = TokenKeeper(self.store, settings.credentials)
@@ -166,6 +188,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             port_mutes=self._mutes.of_port,
             settle_leases=self._lease_writer.write,
             not_compiled=self.keeper.not_compiled,
+            controllers=self._controllers,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         self._hub_watch = HubWatch(ServiceManager(os.environ), form=settings.log_format)
@@ -200,9 +223,59 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._neighbours.heard(node, neighbour)
 
     def _node_state(self, node: str) -> dict[str, Any]:
-        return {**self.keeper.describe(node), **self.sessions.describe(node)}
+        return {**self.keeper.describe(node), **self.sessions.describe(node), "controller": self._controller_of(node)}
 
-    def start(self) -> None:
+    # of several controllers
+
+    def _join(self, settings: config.ControllerConfig) -> Cluster:
+        own = Own(settings.cluster.name, str(uuid.uuid4()), settings.cluster.api_url)
+        store = ClusterStore(settings.database_url, settings.cluster.lease)
+        return Cluster(own, store, settings.cluster.lease, Reach(lambda: iter(self.sessions)).nodes, self.counters)
+
+    def _told(self, _payload: str) -> None:
+        """Another controller has written something about the nodes."""
+        if self._cluster is not None:
+            self._cluster.told()
+
+    def _leads(self) -> bool:
+        """This controller does what is to be done once."""
+        return self._cluster is None or self._cluster.is_leader
+
+    def _leading(self, job: Callable[[], object]) -> Callable[[], object]:
+        """The job, done by the leader alone."""
+
+        @functools.wraps(job)
+        def once() -> object:
+            return job() if self._leads() else None
+
+        return once
+
+    def _connected_elsewhere(self, node: str) -> bool:
+        return self._cluster is not None and self._cluster.connected_elsewhere(node)
+
+    def _controllers(self) -> list[dict[str, Any]]:
+        """For people, in JSON values, but for times."""
+        if self._cluster is not None:
+            return self._cluster.state.describe()
+        nodes = sorted(self.sessions.nodes())
+        return [
+            {
+                "name": self._name,
+                "api_url": self._api_url,
+                "leader": True,
+                "nodes": nodes,
+                "connected_nodes": len(nodes),
+                "started_at": self._started_at,
+            }
+        ]
+
+    def _controller_of(self, node: str) -> str | None:
+        if self._cluster is not None:
+            return self._cluster.state.controller_of(node)
+        return None if self.sessions.of_node(node) is None else self._name
+
+    def start(self) -> Any:
+        """Returns the thread whose end is that of the controller, if there is one."""
         super().start()
         every = background.every
         self.threads += [
@@ -217,19 +290,19 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             eventlet.spawn(every, holders.TELL_PERIOD, self._holders.tell, self.counters),
             eventlet.spawn(every, holders.TICK, self._holders.ask, self.counters),
             eventlet.spawn(every, arrivals.TELL_PERIOD, self._arrivals.tell, self.counters),
-            eventlet.spawn(every, arrivals.END_PERIOD, self._arrivals.end, self.counters),
+            eventlet.spawn(every, arrivals.END_PERIOD, self._leading(self._arrivals.end), self.counters),
             eventlet.spawn(every, background.TICK, self._neighbours.ask, self.counters),
             eventlet.spawn(every, gateway_watch.PERIOD, self._gateway_watch.look, self.counters),
             eventlet.spawn(every, gateway_watch.ANNOUNCE_PERIOD, self._gateway_watch.announce, self.counters),
             eventlet.spawn(every, background.SETTLE_PERIOD, self.keeper.settle, self.counters),
             eventlet.spawn(every, background.LEASE_PERIOD, self._lease_writer.write, self.counters),
-            eventlet.spawn(every, self._gateway_period(), self._release_gateways, self.counters),
+            eventlet.spawn(every, self._gateway_period(), self._leading(self._release_gateways), self.counters),
             eventlet.spawn(every, audit.AUDIT_PERIOD, self._audit.run, self.counters),
             eventlet.spawn(every, background.HOLD_PERIOD, self._holds.end, self.counters),
-            eventlet.spawn(every, background.HISTORY_PERIOD, self._forget_history, self.counters),
             eventlet.spawn(every, LOOK_PERIOD, self._tokens.look, self.counters),
             eventlet.spawn(every, USED_PERIOD, self._tokens.write_uses, self.counters),
             eventlet.spawn(every, background.REVOKE_PERIOD, self._connections.close_revoked, self.counters),
+            eventlet.spawn(every, background.HISTORY_PERIOD, self._leading(self._forget_history), self.counters),
         ]
         if self._listener is not None:
             self.threads += [
@@ -240,6 +313,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             self.threads += self._transfer.start(self.counters)
         self._api.start()
         self._hub_watch.start()
+        if self._cluster is None:
+            return None
+        self.threads += [eventlet.spawn(self._cluster.tell), eventlet.spawn(self._cluster.follow)]
+        return eventlet.spawn(self._cluster.run)
 
     def _gateway_period(self) -> float:
         """Seconds. A short delay is not made long by looking seldom."""
@@ -264,6 +341,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
     def close(self) -> None:
         """Writes down what is only in memory. The switches keep their flows."""
         self._api.stop()
+        if self._cluster is not None:
+            self._lease_writer.write()
+            self.keeper.settle()
+            self._cluster.resign()
         self._connections.close_all()
         self._lease_writer.write()
         self.keeper.settle()

@@ -119,7 +119,7 @@ class LeaseWriter:
 
 class HoldKeeper:
     """Frees addresses that were kept for long enough. A clock that is set while the controller runs frees none early
-    and keeps none longer.
+    and keeps none longer. Of several controllers the one that `leads` does.
     """
 
     def __init__(
@@ -127,8 +127,10 @@ class HoldKeeper:
         store: Store,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
+        self._leads = leads
         self._clock = clock
         self._monotonic = monotonic
         self._before = clock() - monotonic()
@@ -136,6 +138,9 @@ class HoldKeeper:
     def end(self) -> None:
         ahead = self._clock() - self._monotonic()
         jump = ahead - self._before
+        if not self._leads():
+            self._before = ahead
+            return
         if abs(jump) > CLOCK_JUMP:
             moved = self._store.shift_holds(jump)
             structlog.get_logger().warning("clock_set", seconds=round(jump), addresses=moved)

@@ -7,7 +7,7 @@ that is stamped with it, until nothing stands against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -19,6 +19,9 @@ from flows.rules import Rule, cookie
 
 HANDOVER: Final = 1.0
 """Seconds that the new owner of an address waits for the old one at most."""
+
+HANDOVER_ELSEWHERE: Final = 5.0
+"""The same where the old one is another controller's node. That one may die just then, and a third take over."""
 
 # rule -> what its match has the address in, and the address's family
 _CLAIMING: Final = {
@@ -74,11 +77,22 @@ class Claims:
             of_nodes.pop(node, None)
 
     def change(
-        self, deltas: Mapping[str, Delta], connected: Callable[[str], bool], first: int, revision: int, now: float
+        self,
+        deltas: Mapping[str, Delta],
+        connected: Callable[[str], bool],
+        first: int,
+        revision: int,
+        now: float,
+        elsewhere: Collection[str] = (),
     ) -> dict[str, Delta]:
-        """What of each node's change to `revision` is to be sent now. `first` is the oldest revision in it."""
+        """What of each node's change to `revision` is to be sent now. `first` is the oldest revision in it; `elsewhere`
+        are the nodes of other controllers.
+        """
         # all that is given up before all that is taken: two addresses may change places
-        gone = {node: self._give_up(node, delta, connected(node), revision, now) for node, delta in deltas.items()}
+        gone = {}
+        for node, delta in deltas.items():
+            until = now + (HANDOVER_ELSEWHERE if node in elsewhere else HANDOVER) if connected(node) else None
+            gone[node] = self._give_up(node, delta, revision, until)
         sent = {}
         for node, delta in deltas.items():
             kept = self._take(node, delta, first, revision, now)
@@ -88,7 +102,8 @@ class Claims:
             sent[node] = delta
         return sent
 
-    def _give_up(self, node: str, delta: Delta, connected: bool, revision: int, now: float) -> tuple[Flow, ...]:
+    def _give_up(self, node: str, delta: Delta, revision: int, until: float | None) -> tuple[Flow, ...]:
+        """`until`: when nobody waits for it any more; None when nobody does at all."""
         never_sent = []
         for flow in delta.deletes:
             claim = claim_of(flow)
@@ -98,8 +113,8 @@ class Claims:
             self._sent.get(node, {}).pop(claim, None)
             if self._withheld.get(node, {}).pop(claim, None) is not None:
                 never_sent.append(flow)
-            elif connected:
-                self._letting_go.setdefault(claim, {})[node] = _LettingGo(revision, now + HANDOVER)
+            elif until is not None:
+                self._letting_go.setdefault(claim, {})[node] = _LettingGo(revision, until)
         return tuple(flow for flow in delta.deletes if flow not in never_sent) if never_sent else delta.deletes
 
     def _take(self, node: str, delta: Delta, first: int, revision: int, now: float) -> tuple[Flow, ...]:

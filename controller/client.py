@@ -26,6 +26,8 @@ LONGEST_POLL = 60
 LONGEST_PATIENCE = 30.0
 """Seconds for which a call is made again while the server says that it has been asked too much."""
 
+_NOT_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 
@@ -100,16 +102,19 @@ class Tls:
 
 
 class Client:
-    """One REST server. `url` without the /v1; `token` may be empty for `health`. Threads may share it.
+    """A REST server, or several that do the same: `url` has their addresses, without the /v1, with commas between them.
+    `token` may be empty for `health`. Threads may share it.
 
-    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Nothing is
-    retried but what was not done for being too much (429): a write whose answer was lost may have been done.
+    Every method raises ApiError when the server refuses and Unreachable when there is no answer. Asked again, or of
+    another server, is only what cannot have been done, as for being too much (429): a write whose answer was lost may
+    have been.
     """
 
     def __init__(
         self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT, tls: Tls | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.urls = tuple(one.strip().rstrip("/") for one in url.split(",") if one.strip())
+        self._index = 0
         self._read_timeout = read_timeout
         given = {} if tls is None else {"ca_certs": tls.ca, "cert_file": tls.certificate, "key_file": tls.key}
         files = {name: path for name, path in given.items() if path}
@@ -117,6 +122,11 @@ class Client:
         self._headers = {"Accept": "application/json", "User-Agent": "trunkline"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+
+    @property
+    def url(self) -> str:
+        """Of the server that is asked."""
+        return self.urls[self._index % len(self.urls)]
 
     # networks
 
@@ -254,6 +264,13 @@ class Client:
     def list_quarantine(self) -> list[Object]:
         """What the controller does without, and why."""
         found: list[Object] = _member(self._call("GET", "quarantine"), "quarantine", list)
+        return found
+
+    # controllers
+
+    def list_controllers(self) -> list[Object]:
+        """Those that are alive, by name."""
+        found: list[Object] = _member(self._call("GET", "controllers"), "controllers", list)
         return found
 
     # floating IPs
@@ -505,6 +522,18 @@ class Client:
         return Written(made, answer.get("revision"), where, kind)
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
+        for left in range(len(self.urls) - 1, -1, -1):
+            index = self._index
+            try:
+                return self._ask(self.url, method, path, body, read_timeout)
+            except (ApiError, Unreachable) as error:
+                if left == 0 or not _elsewhere(error, method):
+                    raise
+                if index == self._index:
+                    self._index += 1
+        raise AssertionError("unreachable")
+
+    def _ask(self, url: str, method: str, path: str, body: Object | None, read_timeout: float | None) -> Object:
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -513,14 +542,14 @@ class Client:
             try:
                 answer = self._pool.request(
                     method,
-                    f"{self.url}/v1/{path}",
+                    f"{url}/v1/{path}",
                     body=None if body is None else json.dumps(body).encode(),
                     headers=headers,
                     redirect=False,
                     timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
                 )
             except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:  # OSError: a file that cannot be read
-                raise Unreachable(f"{self.url}: {_reason(error)}") from error
+                raise Unreachable(f"{url}: {_reason(error)}") from error
             wait = answer.headers.get("Retry-After", "")
             # nothing was done, so that it can be asked again
             if answer.status != 429 or not wait.isdigit() or time.monotonic() + int(wait) > deadline:
@@ -535,6 +564,13 @@ class Client:
         if 200 <= answer.status < 300 and isinstance(content, dict):
             return content
         raise _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
+
+
+def _elsewhere(error: ApiError | Unreachable, method: str) -> bool:
+    """Another server may do it, and this one has done nothing."""
+    if isinstance(error, ApiError):
+        return error.code == "database_unavailable"
+    return method == "GET" or isinstance(error.__cause__, _NOT_CONNECTED)
 
 
 def _path(resource: str, identity: str) -> str:

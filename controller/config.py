@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,23 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         cfg.StrOpt("key", default="", help="PEM file with its key."),
         cfg.StrOpt("ca", default="", help="PEM file with the authority whose certificates nodes and clients have."),
         cfg.StrOpt("crl", default="", help="PEM file with those of them that are revoked; empty: none is."),
+    ],
+    "cluster": [
+        cfg.StrOpt("name", default="", help="Name of this controller, unique among them. Default: the host name."),
+        cfg.FloatOpt(
+            "lease",
+            default=2.0,
+            min=1.0,
+            max=60.0,
+            help="Seconds without a sign of life after which other controllers take this one's nodes over. The same in "
+            "all of them.",
+        ),
+        cfg.StrOpt(
+            "api_url",
+            default="",
+            help="Where agents and you reach this controller's API, to be shown. Default: made of [api] listen and "
+            "port.",
+        ),
     ],
     "auth": [
         cfg.MultiStrOpt(
@@ -299,6 +317,15 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """This controller among several: `lease` is in seconds."""
+
+    name: str
+    lease: float
+    api_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerConfig:
     """Times are in seconds; `vlan_range` includes both ends."""
 
@@ -328,6 +355,7 @@ class ControllerConfig:
     log_format: str
     log_level: str
     connection_sample: int
+    cluster: ClusterSettings
     zone_transfer: TransferSettings | None = None
     openflow_tls: TlsSettings | None = None
     api_tls: TlsSettings | None = None
@@ -449,6 +477,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             log_format=conf.logging.format,
             log_level=conf.logging.level,
             connection_sample=conf.logging.connection_sample,
+            cluster=_cluster(conf, "http" if api_tls is None else "https"),
             zone_transfer=_zone_transfer(conf.dns),
             openflow_tls=openflow_tls,
             api_tls=api_tls,
@@ -517,6 +546,17 @@ def _tls(conf: cfg.ConfigOpts) -> tuple[TlsSettings | None, TlsSettings | None]:
         if tls is None and not group.plain_tcp:
             tls_settings.refuse_plain(section, group.listen)
     return openflow_tls, api_tls
+
+
+def _cluster(conf: cfg.ConfigOpts, scheme: str) -> ClusterSettings:
+    name = conf.cluster.name or socket.gethostname()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", name):
+        raise ValueError(f"[cluster] name may hold letters, digits and . _ -, not {name!r}")
+    url = conf.cluster.api_url
+    if url and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+        raise ValueError("[cluster] api_url must be an address such as http://192.0.2.1:8080")
+    host = f"[{conf.api.listen}]" if ":" in conf.api.listen else conf.api.listen
+    return ClusterSettings(name, conf.cluster.lease, url or f"{scheme}://{host}:{conf.api.port}")
 
 
 def _credentials(texts: Iterable[str]) -> tuple[Credential, ...]:

@@ -47,7 +47,7 @@ class Receiver(Protocol):
         ...
 
     def answer(self, kind: int, xid: int, message: bytes) -> None:
-        """A barrier, bundle, role or multipart reply, or an error."""
+        """A barrier, bundle, role or multipart reply, a role status, or an error."""
         ...
 
 
@@ -184,7 +184,7 @@ class Connection(Datapath):  # type: ignore[misc]
             self.acknowledge_echo_reply(xid)
         elif self.state == CONFIG_DISPATCHER:
             self._handshake(kind, message)
-        elif xid < SESSION_XIDS:
+        elif xid < SESSION_XIDS and kind != receive.ROLE_STATUS:
             self._foreign(kind, xid, message)
         elif self.receiver is not None:
             self.receiver.answer(kind, xid, message)

@@ -82,6 +82,14 @@ class Owed:
         if not owed:
             self._owed.pop(node, None)
 
+    def forget(self, node: str, revision: int) -> None:
+        """Another controller has seen to it, up to a revision."""
+        owed = self._owed.get(node, {})
+        for each in [each for each, since in owed.items() if since <= revision]:
+            del owed[each]
+        if not owed:
+            self._owed.pop(node, None)
+
     @property
     def paid(self) -> list[Debt]:
         """What is done, until it is `settled`."""

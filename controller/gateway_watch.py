@@ -60,7 +60,9 @@ def host_answers(host: str, port: int) -> bool:
 
 
 class GatewayWatch:
-    """`sessions` are the connected switches; `send` must not wait, and says False when it could not."""
+    """`sessions` are the connected switches; `send` must not wait, and says False when it could not. Of several
+    controllers the one that `leads` replaces nodes, and none that is connected `elsewhere`, to another one.
+    """
 
     def __init__(
         self,
@@ -69,12 +71,16 @@ class GatewayWatch:
         sessions: Callable[[], Iterable[Session]],
         send: Callable[[str, Output], bool],
         answers: Callable[[str, int], bool] = host_answers,
+        leads: Callable[[], bool] = lambda: True,
+        elsewhere: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._sessions = sessions
         self._send = send
         self._answers = answers
+        self._leads = leads
+        self._elsewhere = elsewhere
         self._liveness: Liveness | None = None
         self._asking: set[str] = set()
         self._in_vain: tuple[frozenset[str], int] | None = None
@@ -87,7 +93,7 @@ class GatewayWatch:
     def look(self) -> None:
         """Asks all switches for a sign of life, and replaces those that have given none for too long."""
         snapshot, now = self._snapshot(), time.monotonic()
-        if not self._single_of(snapshot):
+        if not self._leads() or not self._single_of(snapshot):
             self._liveness = None
             return
         if self._liveness is None:
@@ -103,7 +109,7 @@ class GatewayWatch:
         if verdict.held and not self._held:
             self._log.warning("gateway_nodes_kept", why="more nodes are lost than left")
         self._held = verdict.held
-        self._replace(snapshot, verdict.lost)
+        self._replace(snapshot, frozenset(name for name in verdict.lost if not self._elsewhere(name)))
 
     def _single_of(self, snapshot: Snapshot) -> tuple[Network, ...]:
         if snapshot.networks is not self._networks:

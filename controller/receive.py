@@ -22,6 +22,7 @@ PACKET_IN: Final = 10
 MULTIPART_REPLY: Final = 19
 BARRIER_REPLY: Final = 21
 ROLE_REPLY: Final = 25
+ROLE_STATUS: Final = 30
 BUNDLE_CONTROL: Final = 33
 
 # the shortest that each may be; what is not here is dropped unread
@@ -35,6 +36,7 @@ MINIMUM: Final = {
     MULTIPART_REPLY: 16,
     BARRIER_REPLY: 8,
     ROLE_REPLY: 24,
+    ROLE_STATUS: 24,
     BUNDLE_CONTROL: 16,
 }
 

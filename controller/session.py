@@ -1,13 +1,14 @@
-"""The session of one connected switch: CONNECTING -> SYNCING -> LIVE, a method for each state.
+"""The session of one connected switch: CONNECTING -> STANDBY -> SYNCING -> LIVE -> STANDBY, a method for each state.
 
 Each session has one green thread, which is the only one that changes the switch's flows, and one bundle in flight.
+Where there is one controller STANDBY is over at once, and nothing is said of roles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import eventlet
 import structlog
@@ -18,33 +19,44 @@ from controller.forgetting import Forget
 from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.outputs import Copies, Output, Resubmit
-from controller.session_bundle import Bundle, Conversation, Refusal, SessionEnd
+from controller.session_bundle import Bundle, Conversation, Demoted, Refusal, SessionEnd
 from controller.session_counters import Counters, NodeCounters
 from controller.session_mailbox import Mailbox, Quarantine, flow_name
 from controller.session_meters import Meters
 from controller.session_questions import Questions
-from flows import wire
+from flows import roles, wire
 from flows.compile import Program
 from flows.diff import Delta
 from flows.ir import Flow
+from flows.roles import Role
 
 _DESCRIBED = 20
 """Quarantined flows that `describe` names."""
 
 FORGET_AT_ONCE = 64
 
+RETRY: Final = 0.5
+"""Seconds until a switch, or the database, is asked again that has not said yes."""
+
 
 class State(StrEnum):
     CONNECTING = "connecting"
+    STANDBY = "standby"
     SYNCING = "syncing"
     LIVE = "live"
 
 
 class Programs(Protocol):
-    """What the switches should hold. None of this waits."""
+    """What the switches should hold. None of this waits but `catch_up`."""
 
     def node_of(self, datapath_id: int) -> str | None:
         """The node with this datapath_id."""
+        ...
+
+    def catch_up(self, node: str, generation: int) -> bool:
+        """This controller has just become the node's master with a generation. What another one did before is known
+        when this returns; False when the store does not answer. Waits.
+        """
         ...
 
     def wanted(self, node: str) -> tuple[Program, int]:
@@ -64,8 +76,22 @@ class Programs(Protocol):
     def forgotten(self, node: str, what: Sequence[Forget], revision: int) -> None: ...
 
 
+class Mastership(Protocol):
+    """Which nodes this controller is to master, where there are several controllers."""
+
+    def generation(self, node: str) -> int | None:
+        """The generation_id of this controller's lease of a node; None when it is another's. Never waits."""
+        ...
+
+    def overtaken(self, node: str, seen: int) -> None:
+        """The node's switch has seen a later generation. If the lease is this controller's all the same, it gets one
+        that is later still. Waits for the database, and raises nothing.
+        """
+        ...
+
+
 class DatapathSession:
-    """`dispatcher` makes the packet_in handler of a node."""
+    """`dispatcher` makes the packet_in handler of a node. Without a `mastership` there is no other controller."""
 
     def __init__(
         self,
@@ -73,6 +99,7 @@ class DatapathSession:
         programs: Programs,
         dispatcher: Callable[[str], Dispatcher],
         counters: Counters,
+        mastership: Mastership | None = None,
     ) -> None:
         self.connection = connection
         self.datapath_id: int = connection.id
@@ -82,6 +109,10 @@ class DatapathSession:
         self.quarantine = Quarantine()
         self.questions = Questions(connection.send)
         self._programs = programs
+        self._mastership = mastership
+        self._generation = 0  # with which this session is master
+        self._demoted = False
+        self._lease_changed = Signal()
         self._make_dispatcher = dispatcher
         self._all_counters = counters
         self._counters = NodeCounters()
@@ -116,6 +147,16 @@ class DatapathSession:
         self._distrusted = True
         self.mailbox.wake()
 
+    def lease_changed(self) -> None:
+        """Whose the node is to be may be another by now. Never waits."""
+        self._lease_changed.send()
+        self.mailbox.wake()
+
+    @property
+    def is_master(self) -> bool:
+        """What is sent to the switch is obeyed, as far as is known here, and what it says is for us."""
+        return self.state in (State.SYNCING, State.LIVE)
+
     def stop(self) -> None:
         """Hangs up. Never waits."""
         self.questions.close()
@@ -126,8 +167,13 @@ class DatapathSession:
     def _run(self) -> None:
         try:
             self._connecting()
-            self._syncing()
-            self._live()
+            while True:
+                self._standby()
+                try:
+                    self._syncing()
+                    self._live()
+                except Demoted:
+                    self._log.info("session_demoted", generation=self._generation)
         except SessionEnd as end:
             self._log.warning("session_ended", state=self.state.value, why=str(end))
         except Exception:
@@ -142,14 +188,58 @@ class DatapathSession:
         while self.node is None:
             self._adopted.wait()
 
+    def _standby(self) -> None:
+        """Another controller may be the switch's master: nothing is changed on it and nothing of it answered, until the
+        lease of the node is ours and the switch has agreed. There the generation decides: a controller that has missed
+        that another one took over is refused, and asks the database before it tries again.
+        """
+        if self._mastership is None:
+            return
+        self.state = State.STANDBY
+        self.mailbox.clear()
+        is_slave = False
+        while True:
+            generation = self._mastership.generation(self._name)
+            if generation is not None:
+                if self._becomes_master(generation):
+                    return
+            elif not is_slave:
+                is_slave = self._becomes_slave()
+                continue
+            self._lease_changed.wait(RETRY if generation is not None else None)
+
+    def _becomes_master(self, generation: int) -> bool:
+        assert self._mastership is not None
+        self._demoted = False
+        if self._talk.role(Role.MASTER, generation) is not None:
+            self._generation = generation
+            return True
+        held = self._talk.role(Role.NOCHANGE)
+        if held is not None and held.generation is not None:
+            self._log.warning("generation_stale", generation=generation, seen=held.generation)
+            self._mastership.overtaken(self._name, held.generation)
+        return False
+
+    def _becomes_slave(self) -> bool:
+        """Else it would get packet_ins that are the master's. False when another controller was quicker."""
+        held = self._talk.role(Role.NOCHANGE)
+        seen = 0 if held is None or held.generation is None else held.generation
+        return self._talk.role(Role.SLAVE, seen) is not None
+
     def _syncing(self) -> None:
         """Does the switch hold what it should? One question (the stamp) tells. If not, one bundle replaces everything
         that is ours; packets that pass meanwhile see the old flows or the new ones, never none.
         """
         self.state = State.SYNCING
+        if self._mastership is not None:
+            # only now: before the switch agreed, another master may have brought it further
+            while not self._programs.catch_up(self._name, self._generation):
+                self._remain_master()
+                self._lease_changed.wait(RETRY)
         stamp = self._talk.stamp()
         program, revision = self._wanted()
         self.mailbox.clear()  # the program already is what that led to
+        self.quarantine.clear()
         whole = stamp != program.digest or self._distrusted
         self._distrusted = False
         if not whole:
@@ -169,6 +259,7 @@ class DatapathSession:
         self.state = State.LIVE
         while True:
             work = self.mailbox.take()
+            self._remain_master()
             if self._distrusted:
                 self._syncing()
                 self.state = State.LIVE
@@ -182,6 +273,15 @@ class DatapathSession:
             self._programs.confirmed(self._name, work.revision, work.unclaimed)
 
     # how
+
+    def _remain_master(self) -> None:
+        """Raises Demoted when the switch has said so, or when there is a new lease: then it must hear of that. A lease
+        that has become another's changes nothing before the switch says so.
+        """
+        if self._mastership is None:
+            return
+        if self._demoted or self._mastership.generation(self._name) not in (None, self._generation):
+            raise Demoted
 
     def _forget(self, revision: int) -> None:
         """In pieces: each costs the switch a look through its connections, and it does nothing else meanwhile."""
@@ -258,19 +358,33 @@ class DatapathSession:
         if packet is None:
             counters.packet_ins_malformed += 1
             return None
-        if self._dispatcher is None:
-            return None
+        if self._dispatcher is None or (self._mastership is not None and not self.is_master):
+            return None  # unknown, or the master's to answer
         outputs = self._dispatcher.handle(packet.cookie, packet.in_port, packet.frame)
         return b"".join([output.message() for output in outputs]) if outputs else None
 
     def answer(self, kind: int, xid: int, message: bytes) -> None:
         if kind == receive.BUNDLE_CONTROL and receive.bundle_control_type(message) == receive.BUNDLE_OPEN_REPLY:
             return
+        if kind == receive.ROLE_STATUS:
+            self._role_changed(message)
+            return
         if self.questions.answer(kind, xid, message):
             return
         error = self._talk.answer(kind, xid, message)
         if error is not None:
             self._log.warning("openflow_error", error=error, xid=xid)
+
+    def _role_changed(self, message: bytes) -> None:
+        try:
+            role = roles.parse(message).role
+        except ValueError as error:
+            self._log.warning("role_status_malformed", error=str(error))
+            return
+        if role is not Role.MASTER:
+            self._demoted = True
+            self.mailbox.wake()
+            self._lease_changed.send()
 
     def send_packet(self, ofport: int, frame: bytes) -> bool:
         """Sends a frame out of a port. False when the connection is closed."""

@@ -6,7 +6,7 @@ still commit the others; hence the barrier before the commit. Checked on Open vS
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from controller.forgetting import End, Forget
 from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
 from controller.session_questions import QUESTION_XIDS
-from flows import wire
+from flows import roles, wire
 from flows.ir import Flow, stamp_flow
+from flows.roles import Role
 
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds until a switch that does not answer is given up."""
@@ -28,6 +29,10 @@ ANSWER_TIMEOUT: Final = 30.0
 
 class SessionEnd(Exception):
     """The connection is of no more use. The text says why."""
+
+
+class Demoted(Exception):
+    """Another controller has become the switch's master: nothing of what was being sent has been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Conversation:
         self.counters = counters
         self._xid = SESSION_XIDS
         self._exchange: _Exchange | None = None
+        self._open = False  # a bundle was begun, and neither committed nor thrown away
 
     # the receive loop calls this
 
@@ -98,6 +104,21 @@ class Conversation:
         return None
 
     # the session's own green thread calls these
+
+    def role(self, role: Role, generation: int = 0) -> roles.Held | None:
+        """Asks for a role; the one that the switch has given. None when it has seen a later generation. Raises
+        SessionEnd.
+        """
+        xid = self._next_xids(1)
+        kind, message = self._ask(_Exchange(xid), [roles.request(role, generation, xid)])
+        if kind == receive.ERROR:
+            if receive.error_of(message) == roles.STALE:
+                return None
+            raise SessionEnd(f"role refused: error {receive.error_of(message)}")
+        try:
+            return roles.parse(message)
+        except ValueError as error:
+            raise SessionEnd(f"role: {error}") from error
 
     def stamp(self) -> int | None:
         """The digest of what the switch holds, or None. Raises SessionEnd."""
@@ -136,35 +157,49 @@ class Conversation:
         return {ids[index - len(stamp)]: error for index, error in errors.items()}
 
     def apply(self, bundle: Bundle) -> Refusal | None:
-        """None when it is committed; else nothing has changed on the switch. Raises SessionEnd."""
+        """None when it is committed; else nothing has changed on the switch. Raises SessionEnd and Demoted."""
+        if self._open:
+            # Open vSwitch keeps what a master began, also when it is one no more, and then refuses to begin anew
+            self._throw_away()
         flows: Sequence[Flow] = (*bundle.deletes, *bundle.adds)
         wipes = [wire.delete_ours(), wire.delete_stamp()] if bundle.wipe else []
         stamps = [] if bundle.stamp is None else [wire.encode_add(stamp_flow(bundle.stamp))]
         messages = len(wipes) + len(flows) + len(stamps)
-        start = self._next_xids(messages + 4)
+        start = self._next_xids(messages + 3)
         exchange = _Exchange(start + messages + 1, start, start + messages)
         self._exchange = exchange
         self.counters.flow_mods += messages
+        self._open = True
         self._send([wire.bundle_open(start)])
         self._send_flows(wipes, bundle, stamps, start + 1)
         kind, message = self._ask(exchange, [wire.barrier_request(exchange.awaited)])
         if kind == receive.ERROR:
             raise SessionEnd(f"barrier refused: error {receive.error_of(message)}")
+        _require_master(exchange.errors.values())
         if not exchange.errors:
             commit = _Exchange(start + messages + 2, exchange.first, exchange.last)
             kind, message = self._ask(commit, [wire.bundle_commit(commit.awaited)])
+            _require_master(commit.errors.values())
+            if kind == receive.ERROR:
+                _require_master([receive.error_of(message)])
+            self._open = False
             if kind != receive.ERROR:
                 self.counters.bundles += 1
                 return None
             self.counters.bundle_failures += 1
             return _refusal(commit, flows, start + 1 + len(wipes), receive.error_of(message))
         self.counters.bundle_failures += 1
-        discard = _Exchange(start + messages + 3)
-        self._ask(discard, [wire.bundle_discard(discard.awaited)])
+        self._throw_away()
         return _refusal(exchange, flows, start + 1 + len(wipes), None)
 
+    def _throw_away(self) -> None:
+        """Whatever the switch says to that: it may have done so long ago."""
+        discard = _Exchange(self._next_xids(1))
+        self._ask(discard, [wire.bundle_discard(discard.awaited)])
+        self._open = False
+
     def forget(self, what: Sequence[Forget]) -> list[tuple[int, int]]:
-        """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd."""
+        """Has conntrack forget connections, and waits until it has. Returns the errors. Raises SessionEnd, Demoted."""
         self.counters.zones_flushed += sum(each.end is End.ALL for each in what)
         return list(self._all([each.message() for each in what]).values())
 
@@ -174,6 +209,7 @@ class Conversation:
         exchange = _Exchange(start + len(messages), start, start + len(messages) - 1)
         numbered = [wire.with_xid(message, xid) for xid, message in enumerate(messages, start)]
         self._ask(exchange, [*numbered, wire.barrier_request(exchange.awaited)])
+        _require_master(exchange.errors.values())
         return {xid - start: error for xid, error in exchange.errors.items()}
 
     def _send_flows(self, wipes: Sequence[bytes], bundle: Bundle, stamps: Sequence[bytes], xid: int) -> None:
@@ -221,6 +257,12 @@ class Conversation:
         first = self._xid
         self._xid += count
         return first
+
+
+def _require_master(errors: Iterable[tuple[int, int]]) -> None:
+    """Raises Demoted."""
+    if roles.IS_SLAVE in errors:
+        raise Demoted
 
 
 def _refusal(

@@ -69,6 +69,11 @@ class Quarantine:
     def __iter__(self) -> Iterator[Flow]:
         return iter(self._flows.values())
 
+    def clear(self) -> None:
+        """All is tried again."""
+        self._flows.clear()
+        self._meters.clear()
+
     def add(self, flows: Iterable[Flow]) -> None:
         self._flows.update((flow.key, flow) for flow in flows)
 

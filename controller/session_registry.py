@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import eventlet
 import structlog
@@ -11,7 +11,7 @@ import structlog
 from controller.connection import Connection
 from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.outputs import Copies, Output, Resubmit
-from controller.session import DatapathSession, Programs, State
+from controller.session import DatapathSession, Mastership, Programs, State
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_questions import NoAnswer
@@ -26,10 +26,35 @@ _MAX_NAMED: Final = 1024
 """Unknown datapath_ids that are remembered as already logged."""
 
 
-class SessionRegistry:
-    """No method waits. `dispatcher` makes the packet_in handler of a node."""
+class Others(Mastership, Protocol):
+    """Where there are other controllers, what is known of them."""
 
-    def __init__(self, programs: Programs, dispatcher: Callable[[str], Dispatcher], counters: Counters) -> None:
+    def masters(self, node: str) -> bool:
+        """One of them is alive, and the node is its."""
+        ...
+
+    def connections_changed(self) -> None:
+        """A switch has come or gone."""
+        ...
+
+    def describe(self, node: str) -> dict[str, Any] | None:
+        """A node that one of them masters, as that one does; None for others."""
+        ...
+
+
+class SessionRegistry:
+    """Nothing here waits. `dispatcher` makes the packet_in handler of a node. Without `others` there is no other
+    controller.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        dispatcher: Callable[[str], Dispatcher],
+        counters: Counters,
+        others: Others | None = None,
+    ) -> None:
+        self._others = others
         self._programs = programs
         self._dispatcher = dispatcher
         self._counters = counters
@@ -90,17 +115,28 @@ class SessionRegistry:
         )
 
     def _begin(self, connection: Connection) -> None:
-        session = DatapathSession(connection, self._programs, self._dispatcher, self._counters)
+        session = DatapathSession(connection, self._programs, self._dispatcher, self._counters, self._others)
         self._sessions[session.datapath_id] = session
         session.start()
         if session.node is None:
             self._park(session)
+        self._changed()
 
     def disconnected(self, connection: Connection) -> None:
         session = self._sessions.get(connection.id) if connection.id is not None else None
         if session is not None and session.connection is connection:
             del self._sessions[session.datapath_id]
             session.stop()
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._others is not None:
+            self._others.connections_changed()
+
+    def leases_changed(self) -> None:
+        """Whose nodes are to be whose may be different by now."""
+        for session in self:
+            session.lease_changed()
 
     def _park(self, session: DatapathSession) -> None:
         self._counters.count("sessions_parked")
@@ -127,17 +163,20 @@ class SessionRegistry:
             session.adopt()
             if session.node is not None and self._programs.node_of(session.datapath_id) != session.node:
                 self._drop(session)
+        self._changed()
 
     def deliver(self, node: str, datapath_id: int, work: Work) -> None:
-        """Work for a node. It is dropped when the node is not connected: its next session begins with the whole."""
+        """Work for a node. It is dropped when the node is not connected, or another controller's: its next session, and
+        who becomes its master, begins with the whole.
+        """
         session = self._sessions.get(datapath_id)
-        if session is not None and session.node == node:
+        if session is not None and session.node == node and session.is_master:
             session.mailbox.put(work)
 
     def send(self, node: str, output: Output | Resubmit | Copies) -> bool:
-        """Sends a packet by a node's switch. False when it is not connected."""
+        """Sends a packet by a node's switch. False when it is not connected, or another controller's."""
         session = self.of_node(node)
-        return session is not None and session.send(output)
+        return session is not None and session.is_master and session.send(output)
 
     def ask(self, node: str, request: Callable[[int], bytes], timeout_s: float) -> list[bytes]:
         """All parts of a node's reply to a multipart request. Raises NoAnswer."""
@@ -147,14 +186,27 @@ class SessionRegistry:
         return session.questions.ask(request, timeout_s)
 
     def serves(self, node: str, datapath_id: int) -> bool:
-        """Work that is delivered now will be installed, if nothing goes wrong."""
+        """Work that is delivered now, here or by the node's controller, will be installed, if nothing goes wrong."""
         session = self._sessions.get(datapath_id)
-        return session is not None and session.node == node and session.state is not State.CONNECTING
+        if session is not None and session.node == node and session.is_master:
+            return True
+        return self._others is not None and self._others.masters(node)
 
     def _drop(self, session: DatapathSession) -> None:
         if self._sessions.get(session.datapath_id) is session:
             del self._sessions[session.datapath_id]
         session.stop()
+
+    # of several controllers
+
+    def mastered(self) -> list[str]:
+        """The nodes whose switches obey this controller."""
+        return [session.node for session in self if session.node is not None and session.is_master]
+
+    def describe_own(self, node: str) -> dict[str, Any] | None:
+        """The session of a node that this controller masters."""
+        session = self.of_node(node)
+        return session.describe() if session is not None and session.is_master else None
 
     # questions
 
@@ -185,4 +237,8 @@ class SessionRegistry:
     def describe(self, node: str) -> dict[str, Any]:
         """A node's session in JSON values; `state` is "disconnected" when there is none."""
         session = self.of_node(node)
+        if self._others is not None and (session is None or not session.is_master):
+            elsewhere = self._others.describe(node)
+            if elsewhere is not None:
+                return elsewhere
         return {"state": "disconnected"} if session is None else session.describe()

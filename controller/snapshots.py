@@ -31,6 +31,9 @@ _DESCRIBED: Final = 20
 RETRY_DELAY: Final = 1.0
 """Seconds until the store is asked again when it could not answer."""
 
+CATCH_UP: Final = 5.0
+"""Seconds until a node's new master gives up waiting for what others have written, to ask again."""
+
 
 class Journal(Protocol):
     """The part of the store that is needed here."""
@@ -97,8 +100,14 @@ class SnapshotKeeper:
         self._sessions: Sessions | None = None
         self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
         self._followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None] = lambda before, after, changes: None
+        self._confirmed_here: Callable[[str, int, int | None], None] = lambda node, revision, unclaimed: None
+        self._elsewhere: Mapping[str, tuple[int, int | None]] = {}
+        self._last_elsewhere: dict[str, int] = {}
+        self._mastered: dict[str, int] = {}
         self._wake = Signal()
         self._asked = False
+        self._looks = 0
+        self._looked = 0
         self._changed = Signal()
         self._log = structlog.get_logger()
         self.current = store.load_snapshot()
@@ -121,6 +130,10 @@ class SnapshotKeeper:
         """Who hears, without waiting, what has changed from one snapshot to the next, which is in force."""
         self._followed = followed
 
+    def tell_others(self, confirmed: Callable[[str, int, int | None], None]) -> None:
+        """Who hears, without waiting, which revision a node has confirmed to this controller."""
+        self._confirmed_here = confirmed
+
     def snapshot(self) -> Snapshot:
         return self.current
 
@@ -137,8 +150,11 @@ class SnapshotKeeper:
             while not self._asked:
                 self._wake.wait()
             self._asked = False
+            self._looks += 1
             try:
                 self.follow()
+                self._looked = self._looks
+                self._changed.send()
             except Unavailable:  # the store has said so
                 self._counters.count("follow_failures")
                 self._asked = True
@@ -162,6 +178,7 @@ class SnapshotKeeper:
         # from here on nothing waits and nothing fails: sessions, packet_in handlers and waiters see one revision
         work = self._take_over(before, after, changes, computed, owed)
         self._deliver(work)
+        self._confirm_elsewhere()
         self._followed(before, after, changes)
         self._changed.send()
         self._log.debug(
@@ -218,7 +235,7 @@ class SnapshotKeeper:
                 self._pending(state, first, revision)
         self._owe(debt for debt in owed if debt.node in computed)
         deltas = {name: new.delta for name, new in computed.items() if new.delta}
-        sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic())
+        sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic(), self._elsewhere)
         work = {}
         for name, new in computed.items():
             if self._nodes[name].oldest is not None:
@@ -328,12 +345,60 @@ class SnapshotKeeper:
         state = self._nodes.get(node)
         return None if state is None or state.broken or state.oldest is not None else state.program
 
+    def catch_up(self, node: str, generation: int) -> bool:
+        if self._mastered.get(node) == generation:
+            return True  # nobody else was, in between
+        try:
+            if not self._look_again():
+                return False
+            debts = [debt for debt in self._store.owed_since(0) if debt.node == node]
+        except Exception:
+            self._counters.count("catch_up_failures")
+            self._log.exception("catch_up_failed", node=node)
+            return False
+        self._owed.drop(node)
+        self._owe(debts)
+        # whoever was master has done these before he said so, but may not have come to write them down
+        done = self._last_elsewhere.get(node, 0)
+        self._owed.done(node, self._owed.due(node, done), done)
+        self._mastered[node] = generation
+        return True
+
+    def _look_again(self) -> bool:
+        """Waits until all is known that was written before this call. False when it takes too long."""
+        wanted, deadline = self._looks + 1, time.monotonic() + CATCH_UP
+        while self._looked < wanted:
+            self.wake()
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return False
+        return True
+
     def confirmed(self, node: str, revision: int, unclaimed: int | None = None, *, whole: bool = False) -> None:
         if node in self._nodes:
             claims = self._claims.confirmed(node, revision, whole=whole)
             if claims:
                 self._claimed(node, claims)
-            self._hand_over()
+        self._progress(node, revision, unclaimed)
+        self._confirmed_here(node, revision, unclaimed)
+
+    def confirmed_elsewhere(self, confirmed: Mapping[str, tuple[int, int | None]]) -> None:
+        """What the nodes that other controllers master have confirmed to those: (revision, unclaimed) of each. Never
+        waits.
+        """
+        self._elsewhere = confirmed
+        self._last_elsewhere.update((node, revision) for node, (revision, _) in confirmed.items())
+        self._confirm_elsewhere()
+
+    def _confirm_elsewhere(self) -> None:
+        for node, (revision, unclaimed) in self._elsewhere.items():
+            if node in self._nodes:
+                self._claims.confirmed(node, revision)
+                self._owed.forget(node, revision)
+                self._progress(node, revision, unclaimed)
+
+    def _progress(self, node: str, revision: int, unclaimed: int | None) -> None:
+        self._hand_over()
         state = self._nodes.get(node)
         if unclaimed is not None:
             revision = min(revision, unclaimed - 1)

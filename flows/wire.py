@@ -80,8 +80,13 @@ def _pad(data: bytes, to: int = 8) -> bytes:
     return data + bytes(-len(data) % to)
 
 
+def header(kind: int, body_size: int, xid: int) -> bytes:
+    """The first 8 bytes of a message."""
+    return _HEADER.pack(ofp.OFP_VERSION, kind, 8 + body_size, xid)
+
+
 def _message(kind: int, body: bytes, xid: int = 0) -> bytes:
-    return _HEADER.pack(ofp.OFP_VERSION, kind, 8 + len(body), xid) + body
+    return header(kind, len(body), xid) + body
 
 
 def _nicira(subtype: int, body: bytes) -> bytes:

@@ -37,6 +37,7 @@ class Resource(StrEnum):
     MACHINE_METADATA = "machine_metadata"
     NODE = "node"
     INTERFACES = "interfaces"
+    CONTROLLER = "controller"
     DNS = "dns"
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
@@ -108,6 +109,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,

@@ -45,6 +45,10 @@ def _no_failures() -> Iterable[tuple[str, SegmentKey, str]]:
     return ()
 
 
+def _no_controllers() -> list[dict[str, Any]]:
+    return []
+
+
 def _no_datapaths() -> Mapping[int, Any]:
     return {}
 
@@ -57,6 +61,7 @@ class Services:
     the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
     `not_compiled`: node, segment, and why that could not be made.
+    `controllers` describes those that are alive, in JSON values.
     """
 
     store: Store
@@ -75,4 +80,5 @@ class Services:
     settle_leases: Callable[[], None] = _no_leases
     dns: Questions | None = None
     not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
+    controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import typer
 from controller.cli import (
     address,
     audit,
+    controller,
     dns_record,
     dns_zone,
     floating_ip,
@@ -38,9 +39,10 @@ HELP = """Run the networks of a Trunkline cloud.
 \b
 Address and token of the controller come from the options, or from
 TRUNKLINE_URL and TRUNKLINE_TOKEN, or from ~/.config/trunkline/cli.yaml or
-/etc/trunkline/cli.yaml ("url: ..." and "token: ..."). The same for the files
-that https:// needs: TRUNKLINE_CA, and TRUNKLINE_CERTIFICATE and TRUNKLINE_KEY
-where the controller demands a certificate.
+/etc/trunkline/cli.yaml ("url: ..." and "token: ..."). Of several addresses,
+with commas between them, the first that answers is asked. The same for the
+files that https:// needs: TRUNKLINE_CA, and TRUNKLINE_CERTIFICATE and
+TRUNKLINE_KEY where the controller demands a certificate.
 
 \b
 Exit codes:
@@ -83,6 +85,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(token.app, name="token")
 app.command()(audit.audit)
 app.add_typer(pki.app, name="pki")
+app.add_typer(controller.app, name="controller")
 app.command()(status.status)
 app.command()(plug.plug)
 app.command()(plug.unplug)
@@ -92,7 +95,12 @@ app.command()(plug.unplug)
 def root(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Address of the controller [http://127.0.0.1:8080].")
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Address of the controller, or of several, with commas [http://127.0.0.1:8080].",
+        ),
     ] = None,
     token: Annotated[
         str | None,

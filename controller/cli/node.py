@@ -17,6 +17,7 @@ app = typer.Typer(cls=Commands, help="Nodes: the machines that run the agent.", 
 COLUMNS = (
     Column("name", "name"),
     Column("state", "state"),
+    Column("controller", "controller"),
     Column("confirmed revision", lambda node: confirmed(node)),
     Column("flows", "flows"),
     Column("quarantined", "quarantined_flows"),

@@ -50,8 +50,9 @@ def load_settings(
         sources += [_read_file(path.expanduser()) for path in files]
     chosen_url = _first(sources, "url") or DEFAULT_URL
     chosen_token = _first(sources, "token").strip()
-    if not chosen_url.startswith(("http://", "https://")):
-        raise CliError(f"{chosen_url!r} is no http:// or https:// address", ExitCode.USAGE)
+    for each in chosen_url.split(","):
+        if not each.strip().startswith(("http://", "https://")):
+            raise CliError(f"{each!r} is no http:// or https:// address", ExitCode.USAGE)
     if not chosen_token:
         raise CliError(
             "no token: give --token, set TRUNKLINE_TOKEN, or write 'token: ...' in " + " or ".join(map(str, files)),

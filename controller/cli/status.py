@@ -48,7 +48,7 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
         render.show_data({"counts": counts, "nodes": nodes, "unbound_ports": unbound, "quarantine": quarantine}, output)
         return
     if nodes:
-        render.show_list(nodes, (*NODE_COLUMNS[:5], Column("ports", "ports"), *NODE_COLUMNS[5:]), output)
+        render.show_list(nodes, (*NODE_COLUMNS[:6], Column("ports", "ports"), *NODE_COLUMNS[6:]), output)
         render.show_text("")
     by_status = ", ".join(f"{count} {render.clean(name)}" for name, count in sorted(statuses.items()))
     summary = f"{len(networks)} networks, {len(ports)} ports" + (f" ({by_status})" if by_status else "")

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.store import bindings, codec, gateway_nodes, ipam, moves, node_addresses
 from controller.store.audit import before
+from controller.store.cluster_schema import node_connections, node_leases
 from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.journal import CREATE, DELETE, NODE, UPDATE, Transaction, count_rows
 from controller.store.schema import addresses, interfaces, neighbours, networks, node_uplinks, nodes, owed, subnets
@@ -122,7 +123,8 @@ def delete_node(tx: Transaction, name: str) -> None:
     _forget_reports(tx, name)
     moves.forget_node(tx, name)
     ipam.release(tx, addresses.c.node == name)
-    tx.connection.execute(delete(owed).where(owed.c.node == name))
+    for table in (owed, node_leases, node_connections):
+        tx.connection.execute(delete(table).where(table.c.node == name))
     tx.connection.execute(delete(node_uplinks).where(node_uplinks.c.node == name))
     tx.connection.execute(delete(nodes).where(nodes.c.name == name))
     tx.record(NODE, name, DELETE, {}, before(row, ("datapath_id", "snat_addresses", "tunnel_address")))

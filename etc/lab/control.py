@@ -1,4 +1,4 @@
-"""The control side: a namespace with the management network, the controller in it, and a way to talk to it."""
+"""The control side: the management network, controllers, each in a namespace, and a way to talk to them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from etc.lab.fabric import QUIET
 from etc.lab.processes import Process, start
 
 ADDRESS = IPv4Interface("192.0.2.1/24")
+"""Of the first controller; the second one is .2, and so on."""
+
+DATABASE_ADDRESS = IPv4Interface("192.0.2.9/24")
 BRIDGE = "mgmt"
 API_PORT = 8080
 OPENFLOW_PORT = 6653
@@ -50,8 +53,9 @@ class LabClient(Client):
 
 
 class Control:
-    """`projects` get a member token each; `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `tls`:
-    nothing is said in plain text, and agents have certificates in place of tokens.
+    """A controller; the namespace of the first one has the management network. `projects` get a member token each;
+    `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `database_url`: PostgreSQL, shared by several,
+    of which each has a `name`. `tls`: nothing is said in plain text, and agents have certificates in place of tokens.
     """
 
     def __init__(
@@ -61,14 +65,22 @@ class Control:
         projects: tuple[str, ...] = (),
         options: Mapping[str, Mapping[str, object]] | None = None,
         *,
+        number: int = 1,
+        name: str = "ctl",
+        database_url: str | None = None,
         tls: bool = False,
     ) -> None:
-        self.namespace = f"{prefix}-ctl"
+        self.name = name
+        self.namespace = f"{prefix}-ctl{number if number > 1 else ''}"
         self.directory = directory
+        self.address = IPv4Interface((int(ADDRESS.ip) + number - 1, ADDRESS.network.prefixlen))
+        self.all: list[Control] = [self]
+        self.database_url = database_url or f"sqlite:///{directory}/trunkline.db"
         self.projects = projects
         self.options = dict(options or {})
         self.pki = PkiDirectory(directory.parent / "pki") if tls else None
-        self.url = f"{'https' if tls else 'http'}://{ADDRESS.ip}:{API_PORT}"
+        self.url = f"{'https' if tls else 'http'}://{self.address.ip}:{API_PORT}"
+        self.openflow_target = f"{'ssl' if tls else 'tcp'}:{self.address.ip}:{OPENFLOW_PORT}"
         self.process: Process | None = None
 
     @property
@@ -105,6 +117,12 @@ class Control:
             f"link set {BRIDGE} up",
             f"address add {ADDRESS} dev {BRIDGE}",
         )
+
+    def join_network(self, first: Control) -> None:
+        """A namespace of its own on the management network that the first controller has."""
+        netns.create(self.namespace)
+        netns.set_sysctl(self.namespace, QUIET)
+        first.connect(self.namespace, f"{self.name[:10]}-mgmt", self.address)
 
     def connect(self, namespace: str, cable: str, address: IPv4Interface) -> None:
         """Give a namespace the interface mgmt0 with an address on the management network."""
@@ -175,21 +193,22 @@ class Control:
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         if self.pki is None:
-            return http.client.HTTPConnection(str(ADDRESS.ip), API_PORT, timeout=timeout)
+            return http.client.HTTPConnection(str(self.address.ip), API_PORT, timeout=timeout)
         context = ssl.create_default_context(cafile=self.ca)
-        return http.client.HTTPSConnection(str(ADDRESS.ip), API_PORT, timeout=timeout, context=context)
+        return http.client.HTTPSConnection(str(self.address.ip), API_PORT, timeout=timeout, context=context)
 
     def _write_config(self) -> None:
         tokens = [f"admin:{ADMIN_TOKEN}", f"agent:{AGENT_TOKEN}", f"reader:{READER_TOKEN}"]
         tokens += [f"member:{member_token(project)}:{project}" for project in self.projects]
         sections: dict[str, dict[str, object]] = {
-            "database": {"url": f"sqlite:///{self.directory}/trunkline.db"},
+            "database": {"url": self.database_url},
             # nobody else is on the management network of a laboratory, and how fast it is asked is its own business
-            "api": {"listen": ADDRESS.ip, "port": API_PORT, "plain_tcp": True, "rate": 0, "failures": 0},
-            "openflow": {"listen": ADDRESS.ip, "port": OPENFLOW_PORT, "plain_tcp": True},
+            "api": {"listen": self.address.ip, "port": API_PORT, "plain_tcp": True, "rate": 0, "failures": 0},
+            "openflow": {"listen": self.address.ip, "port": OPENFLOW_PORT, "plain_tcp": True},
+            "cluster": {"name": self.name},
             "auth": {"token": tokens},
         }
-        place = self.certificate(Kind.CONTROLLER, "ctl", str(ADDRESS.ip))
+        place = self.certificate(Kind.CONTROLLER, self.name, str(self.address.ip))
         if place is not None:
             files = {"certificate": CERTIFICATE, "key": KEY, "ca": CA, "crl": CRL}
             sections["tls"] = {option: place / name for option, name in files.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,23 +14,28 @@ from typing import Any
 
 from agent import namespaces
 from controller.client import LONGEST_POLL, Object
+from controller.store import upgrade
 from etc.lab import netns
 from etc.lab.capture import Capture
-from etc.lab.control import ADMIN_TOKEN, Control, LabClient
-from etc.lab.fabric import OUTSIDE_INTERFACE, Fabric
+from etc.lab.control import ADMIN_TOKEN, DATABASE_ADDRESS, Control, LabClient
+from etc.lab.fabric import OUTSIDE_INTERFACE, QUIET, Fabric
 from etc.lab.machine import HOME, PrefixInUse, RunDirectory, enlarge_receive_buffers
 from etc.lab.node import Node
 from etc.lab.openvswitch import datapath_type
+from etc.lab.postgres import Postgres
 from etc.lab.processes import in_parallel, stop_all, wait_until
 from etc.lab.vm import Vm
 
 CONVERGENCE_DEADLINE = 30.0
+DATABASE = "trunkline"
 CONFIRM_DEADLINE = 20.0
 DEFAULT_PHYSICAL_NETWORKS = ("physnet1", "physnet-ext")
 
 
 class Lab:
     """`nodes` nodes n1, n2, ...; `controller` false leaves out the controller and the agents: Open vSwitch alone.
+    With `controllers`, which are names, those share a PostgreSQL that has a namespace of its own; those in `late` are
+    not started, but the nodes know of them.
 
     `prefix` starts every namespace's name; two laboratories with different prefixes run side by side. `control_options`
     go into the controller's configuration, `agent_options` into [agent] of each agent's. `open_groups`: new security
@@ -43,6 +48,8 @@ class Lab:
         *,
         nodes: int = 3,
         controller: bool = True,
+        controllers: Sequence[str] = (),
+        late: Collection[str] = (),
         physical_networks: Sequence[str] = DEFAULT_PHYSICAL_NETWORKS,
         external: str = "physnet-ext",
         projects: Iterable[str] = (),
@@ -57,7 +64,25 @@ class Lab:
         self.run_directory = RunDirectory(prefix)
         self.datapath = datapath_type()
         self.fabric = Fabric(prefix, physical_networks, external)
-        self.control = Control(prefix, self.directory / "ctl", tuple(projects), control_options, tls=tls)
+        self.postgres = self._postgres() if controllers else None
+        url = None if self.postgres is None else self.postgres.url(DATABASE, str(DATABASE_ADDRESS.ip))
+        self.controls = [
+            Control(
+                prefix,
+                self.directory / f"ctl{number if number > 1 else ''}",
+                tuple(projects),
+                control_options,
+                number=number,
+                name=name,
+                database_url=url,
+                tls=tls,
+            )
+            for number, name in enumerate(controllers or ("ctl",), 1)
+        ]
+        self._asked = 0
+        self._late = late
+        for control in self.controls:
+            control.all = self.controls
         self.nodes = [Node(prefix, n, self.directory / f"n{n}", self.datapath) for n in range(1, nodes + 1)]
         self.vms: dict[str, Vm] = {}
         self._with_controller = controller
@@ -89,6 +114,14 @@ class Lab:
         self._clean_up(keep_files=self.keep_files or _is_failure(error))
 
     # what is in it
+
+    @property
+    def control(self) -> Control:
+        """The controller that is asked: the first one, unless `ask` has said otherwise."""
+        return self.controls[self._asked]
+
+    def ask(self, control: Control) -> None:
+        self._asked = self.controls.index(control)
 
     @property
     def client(self) -> LabClient:
@@ -150,8 +183,12 @@ class Lab:
         self.fabric.start()
         if control:
             control.start_network()
+            for other in self.controls[1:]:
+                other.join_network(control)
+            if self.postgres is not None:
+                self._start_database(self.postgres)
         starts = [partial(node.start, self.fabric, control) for node in self.nodes]
-        in_parallel([*starts, *([control.start] if control else [])])
+        in_parallel([*starts, *(each.start for each in self.controls if control and each.name not in self._late)])
         if control:
             if self._open_groups:
                 for family in ("ipv4", "ipv6"):
@@ -159,11 +196,26 @@ class Lab:
             for node in self.nodes:
                 node.start_agent(control, self._agent_options)
 
+    def _postgres(self) -> Postgres:
+        namespace = f"{self.prefix}-db"
+        return Postgres(self.directory / "db", namespace=namespace, listen=[str(DATABASE_ADDRESS.ip)])
+
+    def _start_database(self, server: Postgres) -> None:
+        namespace = f"{self.prefix}-db"
+        netns.create(namespace)
+        netns.set_sysctl(namespace, QUIET)
+        self.controls[0].connect(namespace, "db-mgmt", DATABASE_ADDRESS)
+        server.start()
+        upgrade(server.create_database(DATABASE))
+
     def _clean_up(self, *, keep_files: bool) -> None:
         with _signals_held():
             clients = [vm.client for vm in self.vms.values()]
             agents = [node.agent for node in self.nodes]
-            stop_all(process for process in (*clients, *agents, self.control.process) if process)
+            servers = [control.process for control in self.controls]
+            stop_all(process for process in (*clients, *agents, *servers) if process)
+            if self.postgres is not None:
+                self.postgres.destroy()
             for node in self.nodes:
                 node.ovs.stop()
             sweep_namespaces(self.prefix)

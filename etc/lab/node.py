@@ -11,7 +11,7 @@ from controller.pki.directory import CA, CERTIFICATE, KEY
 from controller.pki.identity import Kind
 from etc.lab import netns
 from etc.lab.control import ADDRESS as CONTROL_ADDRESS
-from etc.lab.control import ADMIN_TOKEN, AGENT_TOKEN, OPENFLOW_PORT, PROJECT_ROOT, Control, write_ini
+from etc.lab.control import ADMIN_TOKEN, AGENT_TOKEN, PROJECT_ROOT, Control, write_ini
 from etc.lab.fabric import EXTERNAL_NETWORK, QUIET, Fabric
 from etc.lab.openvswitch import OpenVSwitch
 from etc.lab.processes import Process, start
@@ -58,7 +58,7 @@ class Node:
         return f"{self.name}-{self.nics[physical_network]}"
 
     def start_agent(self, control: Control, options: Mapping[str, object] | None = None) -> None:
-        """Start the agent; `options` replace or add to [agent] of its configuration."""
+        """Start the agent, for all controllers; `options` replace or add to [agent] of its configuration."""
         self.agent_options.update(options or {})
         settings: dict[str, object] = {
             "node": self.name,
@@ -67,8 +67,8 @@ class Node:
             "datapath_type": self.ovs.datapath,
             "service_namespace": self.service_namespace,
             "physical_network": [f"{name}:{nic}" for name, nic in self.nics.items()],
-            "controller": f"{'tcp' if control.pki is None else 'ssl'}:{CONTROL_ADDRESS.ip}:{OPENFLOW_PORT}",
-            "api_url": control.url,
+            "controller": [each.openflow_target for each in control.all],
+            "api_url": [each.url for each in control.all],
             **self._credentials(control),
             **self.agent_options,
         }

@@ -18,7 +18,7 @@ from controller.api.credentials import parse_credentials
 from controller.api.limits import RequestLimits
 from controller.api.services import Services
 from controller.api.token_keeper import TokenKeeper
-from controller.config import ControllerConfig
+from controller.config import ClusterSettings, ControllerConfig
 from controller.dns.build import DnsSettings, build
 from controller.dns.tcp import Questions
 from controller.metadata.service import MetadataService, MetadataSettings
@@ -147,6 +147,7 @@ class World:
                 log_format="console",
                 log_level="INFO",
                 connection_sample=1,
+                cluster=ClusterSettings("c1", 2.0, "http://127.0.0.1:8080"),
             ),
             metadata=self.metadata,
             tokens=TokenKeeper(self.store, parse_credentials(CREDENTIALS), clock),

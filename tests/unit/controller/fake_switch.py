@@ -11,11 +11,13 @@ import eventlet
 from controller import receive
 from flows.ir import Flow
 from flows.pipeline import Table
+from flows.roles import IS_SLAVE, STALE, Role
 from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
 from flows.wire import encode_match
 
 FLOW_MOD, STATS_REQUEST, EXPERIMENTER, PACKET_OUT, BARRIER, BUNDLE_CONTROL, BUNDLE_ADD = 14, 18, 4, 13, 20, 33, 34
 METER_MOD, METER_CONFIG = 29, 10
+ROLE_REQUEST, CHANGES = 24, (FLOW_MOD, EXPERIMENTER, PACKET_OUT, BUNDLE_CONTROL, BUNDLE_ADD, METER_MOD)
 METER_ADD, METER_MODIFY, METER_DELETE = 0, 1, 2
 EXISTS, UNKNOWN, INVALID = (12, 2), (12, 3), (12, 1)
 ADD, DELETE, DELETE_STRICT = 0, 3, 4
@@ -31,6 +33,8 @@ def key_of(flow: Flow) -> Key:
 class FakeSwitch:
     """Stands for the connection too. `refuse_add`: error when added; `refuse_commit`: error at the commit, unnamed.
     `meters`: (rate, burst) by id; `users`: the meter of a flow. `dies_at`: the kind of message that it does not get.
+    `role` is that of this connection, `generation` the newest that any has named. `replaced_after`: so many more
+    changes it takes before another controller becomes master.
     """
 
     id: int = 1
@@ -52,6 +56,9 @@ class FakeSwitch:
     dies_at: int | None = None
     flushed: list[bytes] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    role: Role = Role.EQUAL
+    generation: int | None = None
+    replaced_after: int | None = None
     _bundle: list[bytes] | None = None
 
     @property
@@ -104,8 +111,16 @@ class FakeSwitch:
         self.kinds.append(kind)
         if self.silent or self.closed:
             return
+        if kind in CHANGES and self.replaced_after is not None:
+            if self.replaced_after == 0:
+                self.demote()
+            self.replaced_after = self.replaced_after - 1 if self.replaced_after else None
         if kind == self.dies_at:
             self.close()
+        elif kind == ROLE_REQUEST:
+            self._role(xid, message)
+        elif kind in CHANGES and self.role is Role.SLAVE:
+            self._error(xid, *IS_SLAVE)
         elif kind == STATS_REQUEST and int.from_bytes(message[8:10]) == METER_CONFIG:
             self._meter_config(xid)
         elif kind == METER_MOD:
@@ -137,12 +152,31 @@ class FakeSwitch:
         else:
             raise AssertionError(f"unexpected message type {kind}")
 
+    def demote(self) -> None:
+        """Another controller becomes master."""
+        self.role, self.generation = Role.SLAVE, (self.generation or 0) + 1
+        body = struct.pack("!IB3xQ", Role.SLAVE, 0, self.generation)
+        self._answer(receive.ROLE_STATUS, 0, body)
+
+    def _role(self, xid: int, message: bytes) -> None:
+        role, generation = struct.unpack_from("!I4xQ", message, 8)
+        if role != Role.NOCHANGE:
+            if generation < (self.generation or 0):
+                self._error(xid, *STALE)
+                return
+            self.role, self.generation = Role(role), generation
+        seen = 2**64 - 1 if self.generation is None else self.generation
+        self._answer(receive.ROLE_REPLY, xid, struct.pack("!I4xQ", self.role, seen))
+
     def _control(self, xid: int, request: int) -> None:
         if request == 0:
             assert self._bundle is None, "two bundles in flight"
             self._bundle = []
+        elif self._bundle is None:
+            assert request == 6, "no bundle"
+            self._error(xid, 17, 3)
+            return
         else:
-            assert self._bundle is not None
             bundle, self._bundle = self._bundle, None
             if request == 4:
                 if any(self._key(message) in self.refuse_commit for message in bundle):
