@@ -181,7 +181,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "rules": frozenset({Resource.DEFAULT_RULE, Resource.PROVIDER_RULE}),
     "dns": frozenset({Resource.DNS_ZONE, Resource.DNS_RECORD}),
     "quotas": frozenset({Resource.QUOTA}),
-    "nodes": frozenset({Resource.NODE, Resource.INTERFACES, Resource.DNS, Resource.QUARANTINE}),
+    "nodes": frozenset({Resource.NODE, Resource.INTERFACES, Resource.CONTROLLER, Resource.DNS, Resource.QUARANTINE}),
     "audit": frozenset({Resource.AUDIT}),
     "metrics": frozenset({Resource.METRICS, Resource.STATS}),
 }
