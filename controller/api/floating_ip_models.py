@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, field_validator
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, WithJsonSchema, field_validator
 
 from controller.api.fields import (
     Address,
@@ -114,11 +114,16 @@ def _ports(value: object) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-Ports = Annotated[tuple[int, int], PlainValidator(_ports)]
+_OF_PORTS = {
+    "type": "string",
+    "pattern": r"^(0|[1-9][0-9]{0,4})(-(0|[1-9][0-9]{0,4}))?$",
+    "format": "port-range",
+}
+Ports = Annotated[tuple[int, int], PlainValidator(_ports), WithJsonSchema(_OF_PORTS)]
 
 
 class PortForwardingCreate(RequestModel):
-    protocol: Annotated[int, PlainValidator(_protocol)]
+    protocol: Annotated[int, PlainValidator(_protocol), WithJsonSchema({"type": "string", "enum": [*PROTOCOLS]})]
     ports: Ports
     port_id: ObjectId
     fixed_ip: Address | None = None

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from controller.api import policy_fields
+from controller.api.declared import MAX_REVISION
 from controller.api.dhcp_options import OptionType, check_code, encode, type_of
 from controller.api.fields import (
     AnyAddress,
@@ -46,7 +47,6 @@ from controller.api.fields import (
     Uuid,
     printable,
 )
-from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
