@@ -17,7 +17,7 @@ MAX_TEXT = 255
 """Characters of any field of a query."""
 
 Revision = Annotated[int, Field(ge=0, le=MAX_REVISION)]
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT), Field(json_schema_extra={"format": "printable"})]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ _OF_ANY = {"anyOf": [_OF_IPV4, _OF_IPV6]}
 OF_CIDR = {"type": "string", "pattern": rf"^{_IPV4_TEXT}/(3[0-2]|[12]?[0-9])$", "format": "ipv4-cidr"}
 OF_IPV6_CIDR = {
     "type": "string",
-    "pattern": r"^[0-9A-Fa-f:.]{2,45}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$",
+    "pattern": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$",
     "format": "ipv6-cidr",
 }
 _OF_SPAN = {
@@ -56,7 +56,7 @@ _OF_SNAT = {
     "pattern": rf"^(host:{_IPV4_TEXT}|{_IPV4_TEXT}(-{_IPV4_TEXT}|/(3[0-2]|[12]?[0-9]))?)$",
     "format": "ipv4-range",
 }
-_OF_MAC = {"type": "string", "pattern": r"^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$"}
+_OF_MAC = {"type": "string", "pattern": r"^(?!00(:00){5}$)[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$"}
 _OF_HOST = {"type": "string", "maxLength": 253, "pattern": rf"^({_LABEL}(\.{_LABEL})*)?$"}
 _OF_MACHINE = {"type": "string", "maxLength": 253, "pattern": rf"^({_LONG_LABEL}(\.{_LONG_LABEL})*)?$"}
 
@@ -72,6 +72,9 @@ def printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must not hold control characters or line breaks")
     return text
+
+
+Printable = Annotated[str, AfterValidator(printable), Field(json_schema_extra={"format": "printable"})]
 
 
 def _text(text: str) -> str:

@@ -63,7 +63,13 @@ class FloatingIpBulk(RequestModel):
     pool: Name
     project_id: ProjectId | None = None
     count: Annotated[int, Field(ge=1, le=MAX_FLOATING_IPS)] | None = None
-    addresses: Annotated[list[Address], Field(min_length=1, max_length=MAX_FLOATING_IPS)] | None = None
+    addresses: (
+        Annotated[
+            list[Address],
+            Field(min_length=1, max_length=MAX_FLOATING_IPS, json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
 
     @field_validator("addresses")
     @classmethod

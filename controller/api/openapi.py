@@ -40,11 +40,12 @@ Every refusal is one object, `Error`. Beside those that operations name, any req
 method is none of the path's), and with 500 if the controller has a bug, of which its log tells. A `HEAD` is taken where
 a `GET` is. A write is answered with its `revision`: `GET /v1/revisions/{revision}?wait=10` waits for it on the nodes.
 
-Beside those of JSON Schema there are these formats. `printable`: without control characters, line breaks, and blanks at
-either end. `ipv4-cidr`, `ipv6-cidr`: a range as its first address and the length of its prefix. `ipv4-range`: an
-address, two joined by a hyphen, or a range of the first kind. `port-range`: a number up to 65535, or two joined by a
-hyphen. `base64`: RFC 4648, 4. `ssh-public-key`: a line of authorized_keys without options. `moment`: RFC 3339, of which
-the end may be left out, and without an offset in UTC.
+A whole number is written without a point. Beside those of JSON Schema there are these formats. `printable`: without
+control characters and line breaks; in bodies mostly without blanks at either end, too. `ipv4-cidr`, `ipv6-cidr`: a
+range as its first address and the length of its prefix. `ipv4-range`: an address, two joined by a hyphen, or a range of
+the first kind. `port-range`: a number up to 65535, or two joined by a hyphen. `base64`: RFC 4648, 4. `ssh-public-key`:
+a line of authorized_keys without options. `moment`: RFC 3339, of which the end may be left out, and without an offset
+in UTC.
 """
 
 _STATUS: Final[Mapping[int, str]] = {
@@ -61,7 +62,7 @@ _STATUS: Final[Mapping[int, str]] = {
     504: "Not all nodes have confirmed it yet; `details.missing` names the others.",
 }
 
-_TEXT: Final = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
+_TEXT: Final = {"type": "string", "minLength": 1, "pattern": "^[^/]+$", "format": "printable"}
 _NUMBER: Final = {"type": "string", "pattern": f"^({NUMBER}|ALL)$"}
 _PLACES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "id": ("The object's id.", _TEXT),
@@ -73,7 +74,7 @@ _PLACES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "revision": ("A revision of the journal.", {"type": "integer", "minimum": 0, "maximum": MAX_REVISION}),
     "key": ("The port's key.", {"type": "integer", "minimum": 0, "maximum": 0xFFFFFFFF}),
     "port_key": ("The port's key.", {"type": "integer", "minimum": 0, "maximum": 9_999_999_999}),
-    "path": ("The path that the machine has asked for, with its slashes.", {"type": "string"}),
+    "path": ("The path that the machine has asked for, with its slashes.", {"type": "string", "format": "printable"}),
     "dpid": ("The switch's datapath_id.", {"type": "string", "pattern": f"^({NUMBER})$"}),
     "port": ("An OpenFlow port, or ALL.", _NUMBER),
     "queue_id": ("A queue, or ALL.", _NUMBER),
@@ -154,8 +155,7 @@ class _Types:
         )
         self.defined: dict[str, Json] = defined.get("$defs", {})
         for shape in self.defined.values():
-            if "properties" in shape:
-                shape.setdefault("additionalProperties", False)
+            _close(shape)
 
     def _keep(self, type_: Any, inputs: dict[tuple[int, _Mode], _Typed]) -> None:
         if id(type_) not in self._adapters:
@@ -178,12 +178,25 @@ class _Types:
         }
 
 
+def _close(schema: Any) -> None:
+    """Says that there are no other fields than those that are named, or whose names are."""
+    if isinstance(schema, dict):
+        if {"properties", "patternProperties"} & schema.keys() and schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+        schema = schema.values()
+    elif not isinstance(schema, list):
+        return
+    for inner in schema:
+        _close(inner)
+
+
 def _document(routes: Iterable[Route]) -> Json:
     known = tuple(routes)
     types = _Types(endpoint for route in known for endpoint in route.endpoints.values())
     paths = {
         re.sub(r"\.\.\.}$", "}", route.template): {
-            method.lower(): _operation(route, method, endpoint, types) for method, endpoint in route.endpoints.items()
+            method.lower(): _operation(route, method, endpoint, types, _links(route, endpoint, known))
+            for method, endpoint in route.endpoints.items()
         }
         for route in known
     }
@@ -213,7 +226,7 @@ def _tag(route: Route) -> str:
     return parts[1] if parts[0] == "v1" and len(parts) > 1 else parts[0]
 
 
-def _operation(route: Route, method: str, endpoint: Endpoint, types: _Types) -> Json:
+def _operation(route: Route, method: str, endpoint: Endpoint, types: _Types, links: Json) -> Json:
     roles = sorted(PERMISSIONS.get((route.resource, endpoint.verb), ()))
     words = " ".join((endpoint.handler.__doc__ or "").split())
     operation: Json = {
@@ -223,12 +236,30 @@ def _operation(route: Route, method: str, endpoint: Endpoint, types: _Types) -> 
         "description": f"{words} For: {', '.join(roles)}.".strip() if not route.public else words,
         "parameters": [*_places(route), *_queries(endpoint, types)],
         "responses": {
-            str(endpoint.status): {"description": "Done.", "content": _answer(endpoint.answers, types)},
+            str(endpoint.status): {"description": "Done.", "content": _answer(endpoint.answers, types)} | links,
             **{str(status): _refusal(status, endpoint.answers, types) for status in refusals(route, method, endpoint)},
         },
     }
     body = _body(method, endpoint.bodies, types)
     return operation | ({"requestBody": body} if body else {}) | ({"security": []} if route.public else {})
+
+
+def _links(route: Route, endpoint: Endpoint, known: Iterable[Route]) -> Json:
+    """From what makes an object to what can be done with it, and what is beneath it."""
+    if endpoint.verb is not Verb.CREATE or not _shapes(endpoint.answers):
+        return {}
+    kind = next(iter(_shapes(endpoint.answers)[0].fields))
+    links: Json = {}
+    for other in known:
+        rest = other.parts[len(route.parts) :]
+        if other.parts[: len(route.parts)] == route.parts and rest and rest[0].startswith("{"):
+            if sum(part.startswith("{") for part in rest) > 1:
+                continue
+            above = {part[1:-1]: f"$request.path.{part[1:-1]}" for part in route.parts if part.startswith("{")}
+            parameters = {**above, rest[0][1:-1]: f"$response.body#/{kind}/id"}
+            for one in other.endpoints.values():
+                links[one.operation_id] = {"operationId": one.operation_id, "parameters": parameters}
+    return {"links": links} if links else {}
 
 
 def refusals(route: Route, method: str, endpoint: Endpoint) -> list[int]:

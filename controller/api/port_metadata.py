@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, T
 from controller.api import answers, declared
 from controller.api.auth import ADMIN_METADATA_FIELDS, Resource, Role, Verb
 from controller.api.errors import forbidden
-from controller.api.fields import RequestModel, Text, printable
+from controller.api.fields import Printable, RequestModel, Text, printable
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
 from controller.api.services import Services
@@ -70,7 +70,7 @@ PublicKey = Annotated[
 _OF_BASE64 = {"anyOf": [{"type": "string", "contentEncoding": "base64", "format": "base64"}, {"type": "null"}]}
 UserData = Annotated[bytes | None, PlainValidator(_user_data), WithJsonSchema(_OF_BASE64)]
 VendorData = Annotated[dict[str, Any], AfterValidator(_vendor_data)]
-MetaName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(printable)]
+MetaName = Annotated[Printable, StringConstraints(min_length=1, max_length=255)]
 
 
 class MetadataUpdate(RequestModel):

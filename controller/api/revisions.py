@@ -14,7 +14,7 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 
 MAX_WAIT = 60.0
-_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 
 
 def show_revision(services: Services, request: Request) -> Answer:

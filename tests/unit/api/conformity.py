@@ -16,14 +16,14 @@ ANYWHERE = {405: "method_not_allowed", 500: "internal_error"}  # which the docum
 
 class Conformity:
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
+        self.document = document
         self._paths = [(_pattern(path), path) for path in document["paths"]]
         self._validator = cache(self._make_validator)
         self.seen: set[tuple[str, str, str]] = set()
         """Operations and the statuses that were answered."""
 
     def operations(self) -> Iterator[tuple[str, str, Operation]]:
-        for path, methods in self._document["paths"].items():
+        for path, methods in self.document["paths"].items():
             for method, operation in methods.items():
                 yield method.upper(), path, operation
 
@@ -31,7 +31,7 @@ class Conformity:
         """Raises AssertionError for an answer that the document does not allow."""
         asked = f"{method} {path}: {status}"
         template = next((known for pattern, known in self._paths if pattern.fullmatch(path)), None)
-        operation = self._document["paths"].get(template, {}).get("get" if method == "HEAD" else method.lower())
+        operation = self.document["paths"].get(template, {}).get("get" if method == "HEAD" else method.lower())
         if operation is None or status in ANYWHERE:
             assert status >= 400, f"{asked}: the document has no such operation"
             self._require(self._validator("Error", None, None), json.loads(body) if body else None, asked, body)
@@ -58,9 +58,9 @@ class Conformity:
         if method is None:
             schema: Any = {"$ref": f"#/components/schemas/{place}"}
         else:
-            response = self._document["paths"][place][method]["responses"][status]
+            response = self.document["paths"][place][method]["responses"][status]
             schema = response["content"]["application/json"]["schema"]
-        whole = {"components": self._document["components"], "allOf": [schema]}
+        whole = {"components": self.document["components"], "allOf": [schema]}
         return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
