@@ -184,6 +184,7 @@ ROUTES = (
                 list_floating_ips,
                 declared.shown(floating_ips=list[policy_answers.FloatingIp]),
                 query=declared.page("project_id", "pool", "port_id", "node", address=declared.Query(ADDRESS)),
+                refusals=(404,),
             ),
             "POST": Endpoint(
                 Verb.CREATE,
