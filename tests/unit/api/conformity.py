@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import jsonschema_rs
 
-Operation = Mapping[str, Any]
 ANYWHERE = {405: "method_not_allowed", 500: "internal_error"}  # which the document tells of once
 
 
@@ -19,13 +18,6 @@ class Conformity:
         self.document = document
         self._paths = [(_pattern(path), path) for path in document["paths"]]
         self._validator = cache(self._make_validator)
-        self.seen: set[tuple[str, str, str]] = set()
-        """Operations and the statuses that were answered."""
-
-    def operations(self) -> Iterator[tuple[str, str, Operation]]:
-        for path, methods in self.document["paths"].items():
-            for method, operation in methods.items():
-                yield method.upper(), path, operation
 
     def check(self, method: str, path: str, status: int, content_type: str, body: bytes) -> None:
         """Raises AssertionError for an answer that the document does not allow."""
@@ -40,7 +32,6 @@ class Conformity:
         kind = content_type.partition(";")[0]
         content = operation["responses"][str(status)]["content"]
         assert kind in content, f"{asked}: {kind} is none of {', '.join(content)}"
-        self.seen.add((method, str(template), str(status)))
         if kind == "application/json":
             of = (template, "get" if method == "HEAD" else method.lower())
             value = json.loads(body) if body else None
