@@ -1,8 +1,8 @@
 """The one place every request goes through: identify, find the route, permit, bound, call, answer, count, log.
 
 `make_app` mounts the resources in Ryu's WSGI and puts the gate before it. Order of refusals: 400 (a path that is no
-text), 401, 429, 404, 405, 403, 408, 411, 413, and then what the handler says. Nothing is parsed before the caller is
-known."""
+text), 401, 429, 404, 405, 403, 400 (the query), 408, 411, 413, and then what the handler says. Nothing is parsed before
+the caller is known."""
 
 from __future__ import annotations
 
