@@ -72,7 +72,7 @@ BEYOND_SCHEMA = re.compile(
     r"is not the address of a host|is not the begin of a range|has host bits set|is behind|are not of one family"
     r"|Input should be a valid integer$|must be a number (of \d+ bits|from 0 to 255)|must be an IPv6 range"
     r"|: is (of )?IPv[46]|cannot be given together with|give its port_id"
-    r"|holds the same option code twice|dhcp_options\.\d+\.(code|type|value): |may have \d+ bytes"
+    r"|holds the same option code twice|dhcp_options\.\d+\.(code|type|value): |may have \d+ bytes|must not hold NUL"
     r"|a port has single addresses|has neither a MAC nor names"
     r"|project_id: is needed where no network is named|(kind|physical_network): is needed"
 )
