@@ -200,8 +200,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             None if settings.openflow_tls is None else ServerTls(settings.openflow_tls),
         )
         compat.serve_connections(self._connections)
+        gate = make_app(services)
+        gate.prepare()
         self._api = ApiServer(
-            make_app(services),
+            gate,
             settings.api_listen,
             settings.api_port,
             settings.connections_per_address,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, PlainValidator, TypeAdapter, WithJsonSchema, model_validator
 
-from controller.api.errors import invalid
 from controller.api.fields import AnyAddressSpan, Mac, MachineName, Name, ProjectId, RequestModel, Text
 from controller.store.address_specs import PlanEntry, PlanKind
 
@@ -57,10 +56,15 @@ class PlanIn(RequestModel):
 PLAN = TypeAdapter(PlanIn)
 
 
-def moment(field: str, text: str) -> float:
-    """RFC 3339, of which the end may be left out; without an offset it is UTC. Raises ApiError 400."""
+def _moment(text: object) -> float:
+    """RFC 3339, of which the end may be left out; without an offset it is UTC."""
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(str(text))
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise invalid(field, "must be a time such as 2026-11-25T10:00 (UTC) or 2026-11-25T10:00:00+01:00") from None
+        raise ValueError("must be a time such as 2026-11-25T10:00 (UTC) or 2026-11-25T10:00:00+01:00") from None
+
+
+MOMENT: TypeAdapter[float] = TypeAdapter(
+    Annotated[float, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "moment"})]
+)

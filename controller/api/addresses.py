@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from ipaddress import IPv4Address
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from controller.api import networks, views
-from controller.api.address_models import PLAN, moment
+from controller.api import answers, declared, networks, views
+from controller.api.address_models import MOMENT, PLAN
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError, from_validation, invalid
 from controller.api.fields import ADDRESS, ANY_ADDRESS
-from controller.api.http import MAX_PAGE, Answer, Endpoint, Request, Route, bounded_int
+from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.store.address_specs import AddressRecord, HistoryRecord, PlanOutcome
 
-A = TypeVar("A", IPv4Address, IPv4Address | IPv6Address)
+_WRITTEN = declared.written(network=answers.Network)
 
 
 def list_addresses(services: Services, request: Request) -> Answer:
@@ -28,13 +27,13 @@ def list_addresses(services: Services, request: Request) -> Answer:
     return Answer.json({"addresses": [_address(record, request.caller.operates) for record in records]})
 
 
-def reserve(services: Services, request: Request) -> Answer:
+def reserve_address(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.reserve_address(network.id, _of_path(request), request.caller.actor)
     return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
 
 
-def unreserve(services: Services, request: Request) -> Answer:
+def unreserve_address(services: Services, request: Request) -> Answer:
     network = networks.changeable(services, request.caller, request.params["id"])
     written = services.store.unreserve_address(network.id, _of_path(request), request.caller.actor)
     return Answer.json({"network": networks.view(services, request, written.value), "revision": written.revision})
@@ -48,16 +47,13 @@ def end_hold(services: Services, request: Request) -> Answer:
 
 def list_history(services: Services, request: Request) -> Answer:
     """A member sees what its project had."""
-    filters = request.filters("address", "network_id", "at", "limit")
-    if "address" not in filters:
-        raise ApiError(400, "missing_field", "address: is needed", "address")
-    at = filters.get("at")
+    query = request.query
     records = services.store.address_history(
-        address=_checked(ANY_ADDRESS, "address", filters["address"]),
-        network_id=filters.get("network_id"),
+        address=query["address"],
+        network_id=query.get("network_id"),
         project_id=request.caller.project,
-        at=None if at is None else moment("at", at),
-        limit=bounded_int("limit", filters.get("limit", str(MAX_PAGE)), 1, MAX_PAGE),
+        at=query.get("at"),
+        limit=query.get("limit", declared.MAX_PAGE),
     )
     return Answer.json({"address_history": [_history(record) for record in records]})
 
@@ -82,15 +78,10 @@ def _problems(outcome: PlanOutcome) -> list[views.Json]:
 
 
 def _of_path(request: Request) -> IPv4Address:
-    request.filters()
-    return _checked(ADDRESS, "address", request.params["address"])
-
-
-def _checked(adapter: TypeAdapter[A], field: str, text: str) -> A:
     try:
-        return adapter.validate_python(text)
+        return ADDRESS.validate_python(request.params["address"])
     except ValidationError as error:
-        raise invalid(field, from_validation(error).message) from None
+        raise invalid("address", from_validation(error).message) from None
 
 
 def _address(record: AddressRecord, whole: bool) -> views.Json:
@@ -136,17 +127,54 @@ def _time(seconds: float | None) -> str | None:
 
 
 ROUTES = (
-    Route("/v1/networks/{id}/addresses", Resource.ADDRESS, {"GET": Endpoint(Verb.LIST, list_addresses)}),
+    Route(
+        "/v1/networks/{id}/addresses",
+        Resource.ADDRESS,
+        {
+            "GET": Endpoint(
+                Verb.LIST, list_addresses, declared.shown(addresses=list[answers.Address]), query=declared.page()
+            )
+        },
+    ),
     Route(
         "/v1/networks/{id}/addresses/{address}/reservation",
         Resource.ADDRESS,
-        {"PUT": Endpoint(Verb.UPDATE, reserve), "DELETE": Endpoint(Verb.DELETE, unreserve)},
+        {
+            "PUT": Endpoint(Verb.UPDATE, reserve_address, _WRITTEN),
+            "DELETE": Endpoint(Verb.DELETE, unreserve_address, _WRITTEN),
+        },
     ),
     Route(
         "/v1/networks/{id}/addresses/{address}/hold",
         Resource.ADDRESS_HOLD,
-        {"DELETE": Endpoint(Verb.DELETE, end_hold)},
+        {"DELETE": Endpoint(Verb.DELETE, end_hold, declared.written(address=answers.FreedAddress))},
     ),
-    Route("/v1/address-history", Resource.ADDRESS_HISTORY, {"GET": Endpoint(Verb.LIST, list_history)}),
-    Route("/v1/address-plans", Resource.ADDRESS_PLAN, {"POST": Endpoint(Verb.CREATE, apply_plan, many=True)}),
+    Route(
+        "/v1/address-history",
+        Resource.ADDRESS_HISTORY,
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_history,
+                declared.shown(address_history=list[answers.History]),
+                query={
+                    "address": declared.Query(ANY_ADDRESS, "Whose history it is.", required=True),
+                    "network_id": declared.Query(declared.TEXT),
+                    "at": declared.Query(
+                        MOMENT, "Only who had it then: RFC 3339, of which the end may be left out; UTC."
+                    ),
+                    "limit": declared.LIMIT,
+                },
+            )
+        },
+    ),
+    Route(
+        "/v1/address-plans",
+        Resource.ADDRESS_PLAN,
+        {
+            "POST": Endpoint(
+                Verb.CREATE, apply_plan, declared.written(address_plan=answers.AddressPlan), bodies=(PLAN,), many=True
+            )
+        },
+    ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from controller.api import ports
+from controller.api import answers, declared, ports
 from controller.api.auth import Resource, Verb
 from controller.api.fields import NodeName, RequestModel
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -15,6 +15,7 @@ from controller.store.specs import PortRecord, Written
 from flows.model import Binding, MigrationPhase
 
 ACTIVE = "active"
+_WRITTEN = declared.written(binding=answers.Binding)
 
 
 class BindingCreate(RequestModel):
@@ -25,7 +26,6 @@ BINDING_CREATE = TypeAdapter(BindingCreate)
 
 
 def list_bindings(services: Services, request: Request) -> Answer:
-    request.filters()
     record = ports.owned(services, request.caller, request.params["id"])
     return Answer.json({"bindings": view(record)})
 
@@ -76,16 +76,19 @@ ROUTES = (
     Route(
         "/v1/ports/{id}/bindings",
         Resource.PORT_BINDING,
-        {"GET": Endpoint(Verb.LIST, list_bindings), "POST": Endpoint(Verb.CREATE, create_binding)},
+        {
+            "GET": Endpoint(Verb.LIST, list_bindings, declared.shown(bindings=list[answers.Binding])),
+            "POST": Endpoint(Verb.CREATE, create_binding, _WRITTEN, status=201, bodies=(BINDING_CREATE,)),
+        },
     ),
     Route(
         "/v1/ports/{id}/bindings/{node}",
         Resource.PORT_BINDING,
-        {"DELETE": Endpoint(Verb.DELETE, delete_binding)},
+        {"DELETE": Endpoint(Verb.DELETE, delete_binding, declared.written(binding=answers.Binding | None))},
     ),
     Route(
         "/v1/ports/{id}/bindings/{node}/activate",
         Resource.PORT_BINDING,
-        {"PUT": Endpoint(Verb.UPDATE, activate_binding)},
+        {"PUT": Endpoint(Verb.UPDATE, activate_binding, _WRITTEN)},
     ),
 )

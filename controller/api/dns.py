@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError, forbidden
-from controller.api.http import Answer, Endpoint, Request, Route, bounded_int
+from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.dns.message import MAX_MESSAGE
 from controller.dns.tcp import TooMany
@@ -20,7 +21,6 @@ _MOST_KEY: Final = 0xFFFFFFFF
 
 
 def answer_question(services: Services, request: Request) -> Answer:
-    request.filters()
     node = request.params["node"]
     if not request.caller.speaks_for(node):
         raise forbidden("the token is that of another node's agent")
@@ -38,11 +38,13 @@ def answer_question(services: Services, request: Request) -> Answer:
 def port_on(services: Services, node: str, key: str) -> Port:
     """The port that an agent speaks for. Raises ApiError 404 when it is not on the agent's node."""
     snapshot = services.snapshot()
-    port_id = snapshot.ports_by_key.get(bounded_int("key", key, 0, _MOST_KEY))
+    port_id = snapshot.ports_by_key.get(declared.bounded_int("key", key, 0, _MOST_KEY))
     port = None if port_id is None else snapshot.ports[port_id]
     if port is None or port.seat(node) is None:
         raise ApiError(404, "port_unknown", "no port with this key is on the node")
     return port
 
 
-ROUTES = (Route("/v1/nodes/{node}/dns/{key}", Resource.DNS, {"POST": Endpoint(Verb.REPORT, answer_question)}),)
+_MESSAGE = declared.Media((DNS_MESSAGE,), "A DNS message.", {"type": "string", "format": "binary"})
+_QUESTION = Endpoint(Verb.REPORT, answer_question, _MESSAGE, bodies=_MESSAGE, refusals=(429,))
+ROUTES = (Route("/v1/nodes/{node}/dns/{key}", Resource.DNS, {"POST": _QUESTION}),)

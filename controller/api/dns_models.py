@@ -14,8 +14,13 @@ from flows.model import RecordType, ZoneScope
 
 MAX_NETWORKS = 100
 
+_OF_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_OF_ZONE = rf"^{_OF_LABEL}(\.{_OF_LABEL})*\.?$"
 ZoneName = Annotated[
-    str, StringConstraints(min_length=1, max_length=dns_names.MAX_NAME + 1), AfterValidator(dns_names.zone_name)
+    str,
+    StringConstraints(min_length=1, max_length=dns_names.MAX_NAME + 1),
+    AfterValidator(dns_names.zone_name),
+    Field(json_schema_extra={"pattern": _OF_ZONE}),
 ]
 RecordName = Annotated[str, StringConstraints(min_length=1, max_length=dns_names.MAX_NAME)]
 Data = Annotated[str, StringConstraints(min_length=1, max_length=dns_names.MAX_TEXT)]
@@ -28,7 +33,11 @@ def _each_once(value: list[str]) -> list[str]:
     return value
 
 
-NetworkIds = Annotated[list[ObjectId], Field(max_length=MAX_NETWORKS), AfterValidator(_each_once)]
+NetworkIds = Annotated[
+    list[ObjectId],
+    Field(max_length=MAX_NETWORKS, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
+]
 
 
 class DnsZoneUpdate(UpdateModel):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from controller.api import declared, dns_zones, floating_ips, policy_answers
 from controller.api import dns_views as views
-from controller.api import dns_zones, floating_ips
 from controller.api.auth import Identity, Resource, Verb
 from controller.api.dns_models import DNS_RECORD_CREATE, DNS_RECORD_UPDATE
 from controller.api.errors import forbidden, unknown_object
@@ -13,12 +13,13 @@ from controller.store.dns_specs import DnsRecordRecord
 from controller.store.specs import NotFound, Written
 from flows.model import ZoneScope
 
+_WRITTEN = declared.written(dns_record=policy_answers.DnsRecord)
 _IMMUTABLE = frozenset({"id", "zone_id", "zone", "project_id", "name", "fqdn", "type", "created_at"})
 
 
 def list_records(services: Services, request: Request) -> Answer:
     """By zone, whole name, type, data (of A: an address) or floating IP. A member sees what it sees the zone of."""
-    filters = request.page("zone_id", "fqdn", "type", "data", "floating_ip_id", "project_id")
+    filters = request.page()
     if "fqdn" in filters:
         filters["fqdn"] = filters["fqdn"].lower().removesuffix(".")
     if "type" in filters:
@@ -28,7 +29,6 @@ def list_records(services: Services, request: Request) -> Answer:
 
 
 def show_record(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"dns_record": views.record(_seen(services, request))})
 
 
@@ -86,15 +86,23 @@ ROUTES = (
     Route(
         "/v1/dns-records",
         Resource.DNS_RECORD,
-        {"GET": Endpoint(Verb.LIST, list_records), "POST": Endpoint(Verb.CREATE, create_record)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_records,
+                declared.shown(dns_records=list[policy_answers.DnsRecord]),
+                query=declared.page("zone_id", "fqdn", "type", "data", "floating_ip_id", "project_id"),
+            ),
+            "POST": Endpoint(Verb.CREATE, create_record, _WRITTEN, status=201, bodies=(DNS_RECORD_CREATE,)),
+        },
     ),
     Route(
         "/v1/dns-records/{id}",
         Resource.DNS_RECORD,
         {
-            "GET": Endpoint(Verb.SHOW, show_record),
-            "PATCH": Endpoint(Verb.UPDATE, update_record),
-            "DELETE": Endpoint(Verb.DELETE, delete_record),
+            "GET": Endpoint(Verb.SHOW, show_record, declared.shown(dns_record=policy_answers.DnsRecord)),
+            "PATCH": Endpoint(Verb.UPDATE, update_record, _WRITTEN, bodies=(DNS_RECORD_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_record, _WRITTEN),
         },
     ),
 )

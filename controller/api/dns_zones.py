@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from controller.api import declared, networks, policy_answers
 from controller.api import dns_views as views
-from controller.api import networks
 from controller.api.auth import ADMIN_DNS_ZONE_FIELDS, Identity, Resource, Role, Verb
 from controller.api.dns_models import DNS_ZONE_CREATE, DNS_ZONE_UPDATE, DnsZoneUpdate
 from controller.api.errors import forbidden, unknown_object
@@ -14,13 +14,14 @@ from controller.store.dns_specs import DnsZoneRecord
 from controller.store.specs import NotFound, Written
 from flows.model import ZoneScope
 
+_WRITTEN = declared.written(dns_zone=policy_answers.DnsZone)
 _IMMUTABLE = frozenset({"id", "name", "records", "created_at", "revision"})
 
 
 def list_zones(services: Services, request: Request) -> Answer:
     """A member sees its own, and public ones."""
     caller = request.caller
-    filters = request.page("name", "project_id", "scope")
+    filters = request.page()
     if "name" in filters:
         filters["name"] = filters["name"].lower().removesuffix(".")
     records = services.store.list_dns_zones(visible_to=caller.project, **filters)
@@ -28,7 +29,6 @@ def list_zones(services: Services, request: Request) -> Answer:
 
 
 def show_zone(services: Services, request: Request) -> Answer:
-    request.filters()
     caller = request.caller
     return Answer.json({"dns_zone": _view(caller, seen(services, caller, request.params["id"]))})
 
@@ -107,15 +107,23 @@ ROUTES = (
     Route(
         "/v1/dns-zones",
         Resource.DNS_ZONE,
-        {"GET": Endpoint(Verb.LIST, list_zones), "POST": Endpoint(Verb.CREATE, create_zone)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_zones,
+                declared.shown(dns_zones=list[policy_answers.DnsZone]),
+                query=declared.page("name", "project_id", "scope"),
+            ),
+            "POST": Endpoint(Verb.CREATE, create_zone, _WRITTEN, status=201, bodies=(DNS_ZONE_CREATE,)),
+        },
     ),
     Route(
         "/v1/dns-zones/{id}",
         Resource.DNS_ZONE,
         {
-            "GET": Endpoint(Verb.SHOW, show_zone),
-            "PATCH": Endpoint(Verb.UPDATE, update_zone),
-            "DELETE": Endpoint(Verb.DELETE, delete_zone),
+            "GET": Endpoint(Verb.SHOW, show_zone, declared.shown(dns_zone=policy_answers.DnsZone)),
+            "PATCH": Endpoint(Verb.UPDATE, update_zone, _WRITTEN, bodies=(DNS_ZONE_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_zone, _WRITTEN),
         },
     ),
 )

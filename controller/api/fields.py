@@ -6,14 +6,23 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 from controller.bounds import FIRST_VLAN, LAST_VLAN, LEAST_LEASE_TIME, LEAST_MTU, MOST_LEASE_TIME, MOST_MTU
 from controller.store.ipv6_specs import Ipv6Range
 from controller.store.specs import AddressRange, HostAddress, SnatChoice
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
-_CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}")
+_CIDR = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/(0|[1-9][0-9]?)")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _IPV6_CIDR = re.compile(r"([0-9A-Fa-f:.]{2,45})/(0|[1-9][0-9]{0,2})")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -22,6 +31,34 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 # a machine is given whatever name its user likes, and DHCP makes a host name of it
 _LONG_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _MACHINE = re.compile(rf"{_LONG_LABEL}(\.{_LONG_LABEL})*")
+
+
+# How the OpenAPI document puts it. A pattern says what it can; formats that JSON Schema does not know are told of in
+# `openapi`.
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4_TEXT = rf"{_OCTET}(\.{_OCTET}){{3}}"
+_OF_IPV4 = {"type": "string", "format": "ipv4"}
+_OF_IPV6 = {"type": "string", "format": "ipv6"}
+_OF_ANY = {"anyOf": [_OF_IPV4, _OF_IPV6]}
+OF_CIDR = {"type": "string", "pattern": rf"^{_IPV4_TEXT}/(3[0-2]|[12]?[0-9])$", "format": "ipv4-cidr"}
+OF_IPV6_CIDR = {
+    "type": "string",
+    "pattern": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$",
+    "format": "ipv6-cidr",
+}
+_OF_SPAN = {
+    "type": "string",
+    "pattern": rf"^{_IPV4_TEXT}(-{_IPV4_TEXT}|/(3[0-2]|[12]?[0-9]))?$",
+    "format": "ipv4-range",
+}
+_OF_SNAT = {
+    "type": "string",
+    "pattern": rf"^(host:{_IPV4_TEXT}|{_IPV4_TEXT}(-{_IPV4_TEXT}|/(3[0-2]|[12]?[0-9]))?)$",
+    "format": "ipv4-range",
+}
+_OF_MAC = {"type": "string", "pattern": r"^(?!00(:00){5}$)[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$"}
+_OF_HOST = {"type": "string", "maxLength": 253, "pattern": rf"^({_LABEL}(\.{_LABEL})*)?$"}
+_OF_MACHINE = {"type": "string", "maxLength": 253, "pattern": rf"^({_LONG_LABEL}(\.{_LONG_LABEL})*)?$"}
 
 
 class RequestModel(BaseModel):
@@ -35,6 +72,9 @@ def printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must not hold control characters or line breaks")
     return text
+
+
+Printable = Annotated[str, AfterValidator(printable), Field(json_schema_extra={"format": "printable"})]
 
 
 def _text(text: str) -> str:
@@ -141,8 +181,15 @@ def _machine_name(value: str) -> str:
     return value
 
 
-Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(_text)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
+Text = Annotated[
+    str, StringConstraints(max_length=255), AfterValidator(_text), Field(json_schema_extra={"format": "printable"})
+]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(_text),
+    Field(json_schema_extra={"format": "printable"}),
+]
 ObjectId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
 Uuid = Annotated[
     str,
@@ -153,18 +200,24 @@ PhysicalNetwork = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 ]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name)]
-MachineName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_machine_name)]
-Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac)]
-Address = Annotated[IPv4Address, PlainValidator(_address)]
+HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name), WithJsonSchema(_OF_HOST)]
+MachineName = Annotated[
+    str, StringConstraints(max_length=253), AfterValidator(_machine_name), WithJsonSchema(_OF_MACHINE)
+]
+Mac = Annotated[str, StringConstraints(max_length=17), AfterValidator(_mac), WithJsonSchema(_OF_MAC)]
+Address = Annotated[IPv4Address, PlainValidator(_address), WithJsonSchema(_OF_IPV4)]
 UnicastAddress = Annotated[Address, AfterValidator(_unicast)]
-AnyAddress = Annotated[IPv4Address | IPv6Address, PlainValidator(_any_address)]
+AnyAddress = Annotated[IPv4Address | IPv6Address, PlainValidator(_any_address), WithJsonSchema(_OF_ANY)]
 AnyUnicastAddress = Annotated[AnyAddress, AfterValidator(_any_unicast)]
-AnyCidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_any_cidr)]
-SnatAddress = Annotated[SnatChoice, PlainValidator(_snat_choice)]
-AddressSpan = Annotated[AddressRange, PlainValidator(_span)]
-AnyAddressSpan = Annotated[AddressRange | Ipv6Range, PlainValidator(_any_span)]
-Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
+AnyCidr = Annotated[
+    IPv4Network | IPv6Network, PlainValidator(_any_cidr), WithJsonSchema({"anyOf": [OF_CIDR, OF_IPV6_CIDR]})
+]
+SnatAddress = Annotated[SnatChoice, PlainValidator(_snat_choice), WithJsonSchema(_OF_SNAT)]
+AddressSpan = Annotated[AddressRange, PlainValidator(_span), WithJsonSchema(_OF_SPAN)]
+AnyAddressSpan = Annotated[
+    AddressRange | Ipv6Range, PlainValidator(_any_span), WithJsonSchema({"anyOf": [_OF_SPAN, _OF_IPV6]})
+]
+Cidr = Annotated[IPv4Network, PlainValidator(_cidr), WithJsonSchema(OF_CIDR)]
 Mtu = Annotated[int, Field(ge=LEAST_MTU, le=MOST_MTU)]
 Segment = Annotated[int, Field(ge=FIRST_VLAN, le=LAST_VLAN)]
 LeaseTime = Annotated[int, Field(ge=LEAST_LEASE_TIME, le=MOST_LEASE_TIME)]

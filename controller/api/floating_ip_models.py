@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, field_validator
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, WithJsonSchema, field_validator
 
 from controller.api.fields import (
     Address,
@@ -63,7 +63,13 @@ class FloatingIpBulk(RequestModel):
     pool: Name
     project_id: ProjectId | None = None
     count: Annotated[int, Field(ge=1, le=MAX_FLOATING_IPS)] | None = None
-    addresses: Annotated[list[Address], Field(min_length=1, max_length=MAX_FLOATING_IPS)] | None = None
+    addresses: (
+        Annotated[
+            list[Address],
+            Field(min_length=1, max_length=MAX_FLOATING_IPS, json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
 
     @field_validator("addresses")
     @classmethod
@@ -114,11 +120,16 @@ def _ports(value: object) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-Ports = Annotated[tuple[int, int], PlainValidator(_ports)]
+_OF_PORTS = {
+    "type": "string",
+    "pattern": r"^(0|[1-9][0-9]{0,4})(-(0|[1-9][0-9]{0,4}))?$",
+    "format": "port-range",
+}
+Ports = Annotated[tuple[int, int], PlainValidator(_ports), WithJsonSchema(_OF_PORTS)]
 
 
 class PortForwardingCreate(RequestModel):
-    protocol: Annotated[int, PlainValidator(_protocol)]
+    protocol: Annotated[int, PlainValidator(_protocol), WithJsonSchema({"type": "string", "enum": [*PROTOCOLS]})]
     ports: Ports
     port_id: ObjectId
     fixed_ip: Address | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.api import declared, policy_answers
 from controller.api import floating_ip_views as views
 from controller.api.auth import Resource, Verb
 from controller.api.floating_ip_models import FLOATING_IP_POOL_CREATE
@@ -12,12 +13,11 @@ from controller.store.specs import Written
 
 
 def list_pools(services: Services, request: Request) -> Answer:
-    records = services.store.list_floating_ip_pools(**request.page("name", "network_id"))
+    records = services.store.list_floating_ip_pools(**request.page())
     return Answer.json({"floating_ip_pools": [views.pool(record) for record in records]})
 
 
 def show_pool(services: Services, request: Request) -> Answer:
-    request.filters()
     record = services.store.get_floating_ip_pool(request.params["id"])
     return Answer.json({"floating_ip_pool": views.pool(record)})
 
@@ -35,15 +35,27 @@ def _written(written: Written[FloatingIpPoolRecord], status: int = 200) -> Answe
     return Answer.json({"floating_ip_pool": views.pool(written.value), "revision": written.revision}, status)
 
 
+_WRITTEN = declared.written(floating_ip_pool=policy_answers.FloatingIpPool)
 ROUTES = (
     Route(
         "/v1/floating-ip-pools",
         Resource.FLOATING_IP_POOL,
-        {"GET": Endpoint(Verb.LIST, list_pools), "POST": Endpoint(Verb.CREATE, create_pool)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_pools,
+                declared.shown(floating_ip_pools=list[policy_answers.FloatingIpPool]),
+                query=declared.page("name", "network_id"),
+            ),
+            "POST": Endpoint(Verb.CREATE, create_pool, _WRITTEN, status=201, bodies=(FLOATING_IP_POOL_CREATE,)),
+        },
     ),
     Route(
         "/v1/floating-ip-pools/{id}",
         Resource.FLOATING_IP_POOL,
-        {"GET": Endpoint(Verb.SHOW, show_pool), "DELETE": Endpoint(Verb.DELETE, delete_pool)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_pool, declared.shown(floating_ip_pool=policy_answers.FloatingIpPool)),
+            "DELETE": Endpoint(Verb.DELETE, delete_pool, _WRITTEN),
+        },
     ),
 )

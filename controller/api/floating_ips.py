@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from controller.api import declared, policy_answers, ports
 from controller.api import floating_ip_views as views
-from controller.api import ports
 from controller.api.auth import Identity, Resource, Role, Verb
-from controller.api.errors import forbidden, invalid, unknown_object
+from controller.api.errors import forbidden, unknown_object
 from controller.api.fields import ADDRESS
 from controller.api.floating_ip_models import (
     FLOATING_IP_BULK,
@@ -25,16 +23,14 @@ from controller.store.specs import NotFound, StoreError, Written
 from flows.model import PortForwarding
 
 _MANY = frozenset({"count", "addresses"})
+_WRITTEN = declared.written(floating_ip=policy_answers.FloatingIp)
+_MANY_WRITTEN = declared.written(floating_ips=list[policy_answers.FloatingIp])
+_FORWARDED = declared.written(port_forwarding=policy_answers.PortForwarding)
 
 
 def list_floating_ips(services: Services, request: Request) -> Answer:
     caller = request.caller
-    filters: dict[str, Any] = request.page("project_id", "pool", "port_id", "address", "node")
-    if "address" in filters:
-        try:
-            filters["address"] = ADDRESS.validate_python(filters["address"])
-        except ValueError:
-            raise invalid("address", "must be an IPv4 address such as 192.0.2.1") from None
+    filters = request.page()
     if caller.project is not None:
         if "node" in filters:
             raise forbidden("only operators may ask by node", "node")
@@ -45,7 +41,6 @@ def list_floating_ips(services: Services, request: Request) -> Answer:
 
 
 def show_floating_ip(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"floating_ip": _view(services, _own(services, request))})
 
 
@@ -94,13 +89,11 @@ def delete_floating_ips(services: Services, request: Request) -> Answer:
 
 
 def list_port_forwardings(services: Services, request: Request) -> Answer:
-    request.filters()
     found = _own(services, request).floating_ip.port_forwardings
     return Answer.json({"port_forwardings": [views.port_forwarding(forwarding) for forwarding in found]})
 
 
 def show_port_forwarding(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"port_forwarding": views.port_forwarding(_forwarding(services, request))})
 
 
@@ -185,37 +178,61 @@ ROUTES = (
     Route(
         "/v1/floating-ips",
         Resource.FLOATING_IP,
-        {"GET": Endpoint(Verb.LIST, list_floating_ips), "POST": Endpoint(Verb.CREATE, create_floating_ips, many=True)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_floating_ips,
+                declared.shown(floating_ips=list[policy_answers.FloatingIp]),
+                query=declared.page("project_id", "pool", "port_id", "node", address=declared.Query(ADDRESS)),
+                refusals=(404,),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE,
+                create_floating_ips,
+                (_WRITTEN, _MANY_WRITTEN),
+                status=201,
+                bodies=(FLOATING_IP_CREATE, FLOATING_IP_BULK),
+                many=True,
+            ),
+        },
     ),
     # not a DELETE of /v1/floating-ips: the body of a DELETE has no meaning (RFC 9110, 9.3.5), and proxies drop it
     Route(
         "/v1/floating-ips/bulk-delete",
         Resource.FLOATING_IP,
-        {"POST": Endpoint(Verb.DELETE, delete_floating_ips)},
+        {"POST": Endpoint(Verb.DELETE, delete_floating_ips, _MANY_WRITTEN, bodies=(FLOATING_IP_BULK_DELETE,))},
     ),
     Route(
         "/v1/floating-ips/{id}",
         Resource.FLOATING_IP,
         {
-            "GET": Endpoint(Verb.SHOW, show_floating_ip),
-            "PATCH": Endpoint(Verb.UPDATE, update_floating_ip),
-            "DELETE": Endpoint(Verb.DELETE, delete_floating_ip),
+            "GET": Endpoint(Verb.SHOW, show_floating_ip, declared.shown(floating_ip=policy_answers.FloatingIp)),
+            "PATCH": Endpoint(Verb.UPDATE, update_floating_ip, _WRITTEN, bodies=(FLOATING_IP_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_floating_ip, _WRITTEN),
         },
     ),
     Route(
         "/v1/floating-ips/{id}/port-forwardings",
         Resource.PORT_FORWARDING,
         {
-            "GET": Endpoint(Verb.LIST, list_port_forwardings),
-            "POST": Endpoint(Verb.CREATE, create_port_forwarding),
+            "GET": Endpoint(
+                Verb.LIST,
+                list_port_forwardings,
+                declared.shown(port_forwardings=list[policy_answers.PortForwarding]),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE, create_port_forwarding, _FORWARDED, status=201, bodies=(PORT_FORWARDING_CREATE,)
+            ),
         },
     ),
     Route(
         "/v1/floating-ips/{id}/port-forwardings/{forwarding}",
         Resource.PORT_FORWARDING,
         {
-            "GET": Endpoint(Verb.SHOW, show_port_forwarding),
-            "DELETE": Endpoint(Verb.DELETE, delete_port_forwarding),
+            "GET": Endpoint(
+                Verb.SHOW, show_port_forwarding, declared.shown(port_forwarding=policy_answers.PortForwarding)
+            ),
+            "DELETE": Endpoint(Verb.DELETE, delete_port_forwarding, _FORWARDED),
         },
     ),
 )

@@ -1,14 +1,14 @@
 """The one place every request goes through: identify, find the route, permit, bound, call, answer, count, log.
 
 `make_app` mounts the resources in Ryu's WSGI and puts the gate before it. Order of refusals: 400 (a path that is no
-text), 401, 429, 404, 405, 403, 408, 411, 413, and then what the handler says. Nothing is parsed before the caller is
-known."""
+text), 401, 429, 404, 405, 403, 400 (the query), 408, 411, 413, and then what the handler says. Nothing is parsed before
+the caller is known."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -51,6 +51,7 @@ from controller.api import (
 from controller.api.auth import Identity, Resource
 from controller.api.certificates import certified
 from controller.api.credentials import Credential
+from controller.api.declared import read_query
 from controller.api.errors import ApiError, forbidden, from_exception
 from controller.api.http import (
     Answer,
@@ -64,6 +65,7 @@ from controller.api.http import (
     parse_query,
 )
 from controller.api.limits import Limiter
+from controller.api.openapi import Document
 from controller.api.services import Services
 from controller.store.actors import Origin
 
@@ -87,7 +89,16 @@ class ResourceController(ControllerBase):  # type: ignore[misc]
 class Gate:
     """A WSGI application. Whatever happens inside, the client gets JSON and never a traceback."""
 
-    def __init__(self, services: Services, routes: Iterable[Route], inner: WSGIApplication, counter: Counter) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Iterable[Route],
+        inner: WSGIApplication,
+        counter: Counter,
+        prepare: Callable[[], None],
+    ) -> None:
+        """`prepare` makes what is told of the routes, which takes long: call it before anybody waits."""
+        self.prepare = prepare
         self._services = services
         self._router = Router(routes)
         self._inner = inner
@@ -132,7 +143,8 @@ class Gate:
             verb=endpoint.verb,
             path=path,
             params=params,
-            query=parse_query(environ.get("QUERY_STRING", "")),
+            query=read_query(endpoint.query, parse_query(environ.get("QUERY_STRING", ""))),
+            bodies=endpoint.bodies,
             body=_body(environ, endpoint),
             identity=identity,
             request_id=trace.request_id,
@@ -254,10 +266,8 @@ def _body(environ: Mapping[str, Any], endpoint: Endpoint) -> bytes:
     return body
 
 
-def make_app(services: Services) -> Gate:
-    """The API as a WSGI application. `compat.already_handled` must have run before this module is imported."""
-    ryu_stats = WSGIApplication()
-    stats.connect(ryu_stats, services)
+def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
+    """All that there is; what is under /stats asks `ryu_stats`."""
     resources = (
         *health.ROUTES,
         *networks.ROUTES,
@@ -287,8 +297,17 @@ def make_app(services: Services) -> Gate:
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )
+    return (*index.routes(resources), *resources)
+
+
+def make_app(services: Services) -> Gate:
+    """The API as a WSGI application. `compat.already_handled` must have run before this module is imported."""
+    ryu_stats = WSGIApplication()
+    stats.connect(ryu_stats, services)
     services.registry.register(metrics.ModelCollector(services))
     ryu_wsgi = WSGIApplication()
     ryu_wsgi.register(ResourceController)
-    routes = (*index.routes(resources), *resources)
-    return Gate(services, routes, ryu_wsgi, metrics.request_counter(services.registry))
+    known = routes(ryu_stats)
+    document = Document(known)
+    requests = metrics.request_counter(services.registry)
+    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, document.prepare)

@@ -14,7 +14,8 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api.auth import Identity, Resource, Verb
-from controller.api.errors import ApiError, from_validation, invalid
+from controller.api.declared import MAX_PAGE, Answers, Media, Query
+from controller.api.errors import ApiError, from_validation
 from controller.api.services import Services
 
 M = TypeVar("M")
@@ -27,8 +28,6 @@ MAX_SMALL_PARTS = 1 << 12
 object.
 """
 MAX_QUERY_FIELDS = 16
-MAX_PAGE = 1000
-MAX_REVISION = (1 << 63) - 1
 
 JSON = "application/json; charset=utf-8"
 
@@ -64,13 +63,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that passed the gate. `params` are the variable parts of its path; /v1/health has no `identity`."""
+    """A request that passed the gate. `params` are the variable parts of its path, `query` the fields that were sent,
+    as its endpoint declares them, and `bodies` what it declares its body to be. What is public has no `identity`.
+    """
 
     resource: Resource
     verb: Verb
     path: str
     params: Mapping[str, str]
-    query: Mapping[str, str]
+    query: Mapping[str, Any]
+    bodies: Bodies
     body: bytes
     identity: Identity | None
     request_id: str
@@ -93,6 +95,7 @@ class Request:
 
     def parse(self, adapter: TypeAdapter[M], immutable: Collection[str] = ()) -> M:
         """The body as a model. Raises ApiError 400 that names the field. `immutable`: see errors.from_validation."""
+        assert isinstance(self.bodies, tuple) and adapter in self.bodies, "the endpoint declares what its body may be"
         self.document()
         _refuse_twice(self.body)
         try:
@@ -100,22 +103,12 @@ class Request:
         except ValidationError as error:
             raise from_validation(error, immutable, adapter) from None
 
-    def filters(self, *names: str) -> dict[str, str]:
-        """The query's fields, which must be among `names`."""
-        for name in self.query:
-            if name not in names:
-                known = f"known: {', '.join(names)}" if names else "there are none"
-                raise ApiError(400, "unknown_field", f"{name[:80]}: no such query field ({known})", name[:80])
-        return dict(self.query)
-
-    def page(self, *names: str) -> dict[str, Any]:
-        """The query's filters among `names`, with `limit` and `marker` as the store's lists take them.
+    def page(self) -> dict[str, Any]:
+        """The query as the store's lists take it.
 
         There always is a limit: a list is made in one go, and no DHCP request is answered meanwhile.
         """
-        filters: dict[str, Any] = self.filters(*names, "limit", "marker")
-        filters["limit"] = bounded_int("limit", filters.get("limit", str(MAX_PAGE)), 1, MAX_PAGE)
-        return filters
+        return {"limit": MAX_PAGE, **self.query}
 
 
 def _refuse_twice(body: bytes) -> None:
@@ -178,13 +171,6 @@ def check_size(body: bytes, *, many: bool) -> None:
         raise ApiError(413, "body_too_large", f"a body may have {parts} brackets and commas here")
 
 
-def bounded_int(name: str, text: str, low: int, high: int) -> int:
-    """A decimal number of a path or query. Raises ApiError 400."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
-        raise invalid(name, f"must be a whole number from {low} to {high}")
-    return int(text)
-
-
 def parse_query(text: str) -> dict[str, str]:
     """A query string, each field once. Raises ApiError 400."""
     if not text:
@@ -204,16 +190,32 @@ def parse_query(text: str) -> dict[str, str]:
 
 
 Handler = Callable[[Services, Request], Answer]
+Bodies = tuple[TypeAdapter[Any], ...] | Media
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`many`: its body may be about many objects. `waits`: for something else than the database, for long."""
+    """What is here declared is what is checked, and what the OpenAPI document tells.
+
+    `answers` with `status`; `bodies`: what the body may be; `many`: it may be about many objects; `query`: the fields
+    that there may be; `refusals`: statuses beside those that any endpoint of its kind refuses with (see `openapi`);
+    `name`: where it is not that of the handler. `waits`: for something else than the database, for long.
+    """
 
     verb: Verb
     handler: Handler
+    answers: Answers
+    status: int = 200
+    bodies: Bodies = ()
+    query: Mapping[str, Query] = field(default_factory=dict)
     many: bool = False
     waits: bool = False
+    refusals: tuple[int, ...] = ()
+    name: str = ""
+
+    @property
+    def operation_id(self) -> str:
+        return self.name or self.handler.__name__
 
 
 @dataclass(frozen=True, slots=True)

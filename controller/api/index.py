@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -15,11 +16,14 @@ def routes(others: Iterable[Route]) -> tuple[Route, ...]:
 
     def show_index(_services: Services, request: Request) -> Answer:
         """Each path with the methods that the caller's role may use."""
-        request.filters()
         usable = {route.template: _methods(route, request) for route in known}
         return Answer.json({"paths": {path: methods for path, methods in usable.items() if methods}})
 
-    return (Route("/v1", Resource.INDEX, {"GET": Endpoint(Verb.SHOW, show_index)}),)
+    return (
+        Route(
+            "/v1", Resource.INDEX, {"GET": Endpoint(Verb.SHOW, show_index, declared.shown(paths=dict[str, list[str]]))}
+        ),
+    )
 
 
 def _methods(route: Route, request: Request) -> list[str]:

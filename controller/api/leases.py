@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
+from pydantic import TypeAdapter
+
+from controller.api import answers, declared
 from controller.api.auth import Resource, Verb
-from controller.api.errors import invalid
 from controller.api.fields import ANY_ADDRESS
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -24,14 +25,7 @@ class LiveState(StrEnum):
 
 
 def list_leases(services: Services, request: Request) -> Answer:
-    filters: dict[str, Any] = request.page("project_id", "network_id", "port_id", "address", "state")
-    if "address" in filters:
-        try:
-            filters["address"] = ANY_ADDRESS.validate_python(filters["address"])
-        except ValueError:
-            raise invalid("address", "must be an address such as 192.0.2.1") from None
-    if "state" in filters and filters["state"] not in list(LiveState):
-        raise invalid("state", f"must be one of {', '.join(LiveState)}")
+    filters = request.page()
     project = request.caller.project
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"leases": []})
@@ -54,4 +48,23 @@ def _view(lease: Lease) -> Json:
     }
 
 
-ROUTES = (Route("/v1/leases", Resource.LEASE, {"GET": Endpoint(Verb.LIST, list_leases)}),)
+ROUTES = (
+    Route(
+        "/v1/leases",
+        Resource.LEASE,
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_leases,
+                declared.shown(leases=list[answers.Lease]),
+                query=declared.page(
+                    "project_id",
+                    "network_id",
+                    "port_id",
+                    address=declared.Query(ANY_ADDRESS),
+                    state=declared.Query(TypeAdapter(LiveState)),
+                ),
+            )
+        },
+    ),
+)

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, g
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -65,4 +66,5 @@ def show_metrics(services: Services, _request: Request) -> Answer:
     return Answer(200, generate_latest(services.registry), CONTENT_TYPE_LATEST)
 
 
-ROUTES = (Route("/metrics", Resource.METRICS, {"GET": Endpoint(Verb.SHOW, show_metrics)}),)
+_TEXT = declared.Media(("text/plain",), "Prometheus' text format.", {"type": "string"})
+ROUTES = (Route("/metrics", Resource.METRICS, {"GET": Endpoint(Verb.SHOW, show_metrics, _TEXT)}),)

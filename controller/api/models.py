@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     StringConstraints,
     TypeAdapter,
@@ -22,6 +23,7 @@ from pydantic import (
 )
 
 from controller.api import policy_fields
+from controller.api.declared import MAX_REVISION
 from controller.api.dhcp_options import OptionType, check_code, encode, type_of
 from controller.api.fields import (
     AnyAddress,
@@ -37,6 +39,7 @@ from controller.api.fields import (
     NodeName,
     ObjectId,
     PhysicalNetwork,
+    Printable,
     ProjectId,
     RequestModel,
     Segment,
@@ -44,9 +47,7 @@ from controller.api.fields import (
     Text,
     UnicastAddress,
     Uuid,
-    printable,
 )
-from controller.api.http import MAX_REVISION
 from controller.bounds import MOST_SUBNETS
 from controller.store import routers
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
@@ -73,7 +74,7 @@ class DhcpOptionIn(RequestModel):
     code: Annotated[int, Field(ge=0, le=255)]
     # before the value, which is read by it
     type: Annotated[OptionType | None, Field(validate_default=True)] = None
-    value: Annotated[str, StringConstraints(max_length=1024), AfterValidator(printable)]
+    value: Annotated[Printable, StringConstraints(max_length=1024)]
 
     @field_validator("code")
     @classmethod
@@ -133,6 +134,9 @@ def _reserved(value: object) -> object:
     return {"first": value, "last": value} if isinstance(value, str) else value
 
 
+ReservedIn = Annotated[RangeIn, BeforeValidator(_reserved, json_schema_input_type=RangeIn | AnyAddress)]
+
+
 class HostRouteIn(RequestModel):
     destination: Cidr
     next_hop: UnicastAddress
@@ -159,17 +163,10 @@ class SubnetIn(RequestModel):
     cidr: AnyCidr
     gateway: AnyUnicastAddress | None = None
     allocation_ranges: Annotated[list[RangeIn], Field(max_length=64)] = []
-    reserved: Annotated[list[RangeIn], Field(max_length=256)] = []
+    reserved: Annotated[list[ReservedIn], Field(max_length=256)] = []
     dns_servers: Annotated[list[AnyUnicastAddress], Field(max_length=16)] = []
     ipv6_mode: Ipv6Mode | None = None
     host_routes: Annotated[list[HostRouteIn], Field(max_length=64)] = []
-
-    @model_validator(mode="before")
-    @classmethod
-    def _single_reserved(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("reserved"), list):
-            data = {**data, "reserved": [_reserved(item) for item in data["reserved"]]}
-        return data
 
     @field_validator("gateway", "allocation_ranges", "reserved", "dns_servers")
     @classmethod

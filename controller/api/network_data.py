@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from controller import injection
+from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
@@ -12,7 +15,6 @@ from controller.store.loader import network_of
 
 def show_network_data(services: Services, request: Request) -> Answer:
     """What the port's VM is to be configured with: all ports of its device, the oldest first."""
-    request.filters()
     record = owned(services, request.caller, request.params["id"])
     ports = [record]
     if record.device_id:
@@ -30,4 +32,5 @@ def show_network_data(services: Services, request: Request) -> Answer:
     return Answer.json(documents)
 
 
-ROUTES = (Route("/v1/ports/{id}/network-data", Resource.PORT, {"GET": Endpoint(Verb.SHOW, show_network_data)}),)
+_SHOWN = declared.shown(network_data=dict[str, Any], network_config=dict[str, Any])
+ROUTES = (Route("/v1/ports/{id}/network-data", Resource.PORT, {"GET": Endpoint(Verb.SHOW, show_network_data, _SHOWN)}),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from controller.api import views
+from controller.api import answers, declared, views
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -18,15 +18,15 @@ from flows.model import NetworkKind
 
 _IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
 _MANY = frozenset({"count", "network_size"})
+_WRITTEN = declared.written(network=answers.Network)
 
 
 def list_networks(services: Services, request: Request) -> Answer:
-    records = services.store.list_networks(**request.page("name", "project_id"), visible_to=request.caller.project)
+    records = services.store.list_networks(**request.page(), visible_to=request.caller.project)
     return Answer.json({"networks": [view(services, request, record) for record in records]})
 
 
 def show_network(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"network": view(services, request, visible(services, request.caller, request.params["id"]))})
 
 
@@ -179,15 +179,29 @@ ROUTES = (
     Route(
         "/v1/networks",
         Resource.NETWORK,
-        {"GET": Endpoint(Verb.LIST, list_networks), "POST": Endpoint(Verb.CREATE, create_networks)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_networks,
+                declared.shown(networks=list[answers.Network]),
+                query=declared.page("name", "project_id"),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE,
+                create_networks,
+                (_WRITTEN, declared.written(networks=list[answers.Network])),
+                status=201,
+                bodies=(NETWORK_CREATE, NETWORK_CARVE),
+            ),
+        },
     ),
     Route(
         "/v1/networks/{id}",
         Resource.NETWORK,
         {
-            "GET": Endpoint(Verb.SHOW, show_network),
-            "PATCH": Endpoint(Verb.UPDATE, update_network),
-            "DELETE": Endpoint(Verb.DELETE, delete_network),
+            "GET": Endpoint(Verb.SHOW, show_network, declared.shown(network=answers.Network)),
+            "PATCH": Endpoint(Verb.UPDATE, update_network, _WRITTEN, bodies=(NETWORK_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_network, _WRITTEN),
         },
     ),
 )

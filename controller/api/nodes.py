@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.api import views
+from controller.api import answers, declared, views
 from controller.api.auth import Resource, Verb
 from controller.api.errors import forbidden, from_validation, invalid
 from controller.api.fields import NodeName
@@ -14,10 +14,11 @@ from controller.api.services import Services
 from controller.store.specs import Conflict, NodeRecord, NotFound, Written
 
 _NAME: TypeAdapter[str] = TypeAdapter(NodeName)
+_WRITTEN = declared.written(node=answers.Node)
 
 
 def list_nodes(services: Services, request: Request) -> Answer:
-    filters = request.page("name")
+    filters = request.page()
     name = filters.pop("name", None)
     if name is None:
         records = services.store.list_nodes(**filters)
@@ -34,7 +35,6 @@ def _named(services: Services, name: str) -> list[NodeRecord]:
 
 
 def show_node(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"node": _view(services, services.store.get_node(request.params["name"]))})
 
 
@@ -85,17 +85,31 @@ def _written(services: Services, written: Written[NodeRecord]) -> Answer:
 
 
 ROUTES = (
-    Route("/v1/nodes", Resource.NODE, {"GET": Endpoint(Verb.LIST, list_nodes)}),
+    Route(
+        "/v1/nodes",
+        Resource.NODE,
+        {"GET": Endpoint(Verb.LIST, list_nodes, declared.shown(nodes=list[answers.Node]), query=declared.page("name"))},
+    ),
     Route(
         "/v1/nodes/{name}",
         Resource.NODE,
         {
-            "GET": Endpoint(Verb.SHOW, show_node),
-            "PUT": Endpoint(Verb.REPORT, put_node),
-            "DELETE": Endpoint(Verb.DELETE, delete_node),
+            "GET": Endpoint(Verb.SHOW, show_node, declared.shown(node=answers.Node)),
+            "PUT": Endpoint(Verb.REPORT, put_node, _WRITTEN, bodies=(NODE_PUT,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_node, _WRITTEN),
         },
     ),
     Route(
-        "/v1/nodes/{name}/interfaces", Resource.INTERFACES, {"PUT": Endpoint(Verb.REPORT, put_interfaces, many=True)}
+        "/v1/nodes/{name}/interfaces",
+        Resource.INTERFACES,
+        {
+            "PUT": Endpoint(
+                Verb.REPORT,
+                put_interfaces,
+                declared.written(serial=declared.Revision, ports=dict[str, str], problems=list[str]),
+                bodies=(INTERFACES_PUT,),
+                many=True,
+            )
+        },
     ),
 )

@@ -6,9 +6,9 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
-from controller.api.fields import Mac, Name, RequestModel
+from controller.api.fields import OF_CIDR, OF_IPV6_CIDR, Mac, Name, RequestModel
 from controller.api.floating_ip_models import Ports
 from controller.store.policy_specs import AddressPairSpec
 from controller.store.service_rows import LAST_PROTOCOL
@@ -79,11 +79,20 @@ def family_name(family: Family) -> str:
     return next(name for name, known in _FAMILIES.items() if known is family)
 
 
-Protocol = Annotated[int, PlainValidator(_protocol)]
-Range = Annotated[IPv4Network, PlainValidator(_range)]
-AnyRange = Annotated[IPv4Network | IPv6Network, PlainValidator(_any_range)]
-AddressOrRange = Annotated[IPv4Network, PlainValidator(_address_or_range)]
-FamilyName = Annotated[Family, PlainValidator(_family)]
+_OF_PROTOCOL = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": LAST_PROTOCOL},
+        {"type": "string", "enum": [*PROTOCOL_NUMBERS]},
+    ]
+}
+_OF_ADDRESS_OR_RANGE = {"anyOf": [{"type": "string", "format": "ipv4"}, OF_CIDR]}
+Protocol = Annotated[int, PlainValidator(_protocol), WithJsonSchema(_OF_PROTOCOL)]
+Range = Annotated[IPv4Network, PlainValidator(_range), WithJsonSchema(OF_CIDR)]
+AnyRange = Annotated[
+    IPv4Network | IPv6Network, PlainValidator(_any_range), WithJsonSchema({"anyOf": [OF_CIDR, OF_IPV6_CIDR]})
+]
+AddressOrRange = Annotated[IPv4Network, PlainValidator(_address_or_range), WithJsonSchema(_OF_ADDRESS_OR_RANGE)]
+FamilyName = Annotated[Family, PlainValidator(_family), WithJsonSchema({"type": "string", "enum": [*_FAMILIES]})]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 

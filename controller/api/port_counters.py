@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from controller.api import answers, declared
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -13,7 +14,6 @@ from controller.session_questions import NoAnswer
 
 
 def show_counters(services: Services, request: Request) -> Answer:
-    request.filters()
     port = owned(services, request.caller, request.params["id"]).port
     if port.binding is None:
         raise ApiError(409, "not_bound", "the port is on no node")
@@ -27,4 +27,10 @@ def show_counters(services: Services, request: Request) -> Answer:
     return Answer.json({"counters": {"port_id": port.id, **asdict(counts), "muted": muted}})
 
 
-ROUTES = (Route("/v1/ports/{id}/counters", Resource.PORT, {"GET": Endpoint(Verb.SHOW, show_counters)}),)
+ROUTES = (
+    Route(
+        "/v1/ports/{id}/counters",
+        Resource.PORT,
+        {"GET": Endpoint(Verb.SHOW, show_counters, declared.shown(counters=answers.Counters), refusals=(409,))},
+    ),
+)

@@ -6,11 +6,12 @@ import base64
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, TypeAdapter, WithJsonSchema
 
+from controller.api import answers, declared
 from controller.api.auth import ADMIN_METADATA_FIELDS, Resource, Role, Verb
 from controller.api.errors import forbidden
-from controller.api.fields import RequestModel, Text, printable
+from controller.api.fields import Printable, RequestModel, Text, printable
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
 from controller.api.services import Services
@@ -60,10 +61,16 @@ def _vendor_data(value: dict[str, Any]) -> dict[str, Any]:
 
 
 KeyName = Annotated[str, StringConstraints(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9 .@_+-]*$")]
-PublicKey = Annotated[str, StringConstraints(max_length=MOST_KEY_LENGTH), AfterValidator(_public_key)]
-UserData = Annotated[bytes | None, PlainValidator(_user_data, json_schema_input_type=str)]
+PublicKey = Annotated[
+    str,
+    StringConstraints(max_length=MOST_KEY_LENGTH),
+    AfterValidator(_public_key),
+    Field(json_schema_extra={"format": "ssh-public-key"}),
+]
+_OF_BASE64 = {"anyOf": [{"type": "string", "contentEncoding": "base64", "format": "base64"}, {"type": "null"}]}
+UserData = Annotated[bytes | None, PlainValidator(_user_data), WithJsonSchema(_OF_BASE64)]
 VendorData = Annotated[dict[str, Any], AfterValidator(_vendor_data)]
-MetaName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(printable)]
+MetaName = Annotated[Printable, StringConstraints(min_length=1, max_length=255)]
 
 
 class MetadataUpdate(RequestModel):
@@ -86,7 +93,6 @@ METADATA_UPDATE = TypeAdapter(MetadataUpdate)
 
 
 def show_metadata(services: Services, request: Request) -> Answer:
-    request.filters()
     port = owned(services, request.caller, request.params["id"]).port
     return Answer.json({"metadata": _view(services.store.get_metadata(port.id))})
 
@@ -120,6 +126,15 @@ ROUTES = (
     Route(
         "/v1/ports/{id}/metadata",
         Resource.PORT_METADATA,
-        {"GET": Endpoint(Verb.SHOW, show_metadata), "PATCH": Endpoint(Verb.UPDATE, update_metadata, many=True)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_metadata, declared.shown(metadata=answers.Metadata)),
+            "PATCH": Endpoint(
+                Verb.UPDATE,
+                update_metadata,
+                declared.written(metadata=answers.Metadata),
+                bodies=(METADATA_UPDATE,),
+                many=True,
+            ),
+        },
     ),
 )

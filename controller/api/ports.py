@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controller.api import networks, views
+from controller.api import answers, declared, networks, views
 from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -30,10 +30,11 @@ _IMMUTABLE = frozenset(PortCreate.model_fields) | {
     "floating_ips",
     "held_addresses",
 }
+_WRITTEN = declared.written(port=answers.Port)
 
 
 def list_ports(services: Services, request: Request) -> Answer:
-    filters = request.page("name", "project_id", "network_id", "node", "device_id", "address")
+    filters = request.page()
     project = request.caller.project
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"ports": []})
@@ -42,7 +43,6 @@ def list_ports(services: Services, request: Request) -> Answer:
 
 
 def show_port(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"port": _view(services, _own(services, request))})
 
 
@@ -192,15 +192,37 @@ ROUTES = (
     Route(
         "/v1/ports",
         Resource.PORT,
-        {"GET": Endpoint(Verb.LIST, list_ports), "POST": Endpoint(Verb.CREATE, create_ports, many=True)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_ports,
+                declared.shown(ports=list[answers.Port]),
+                query=declared.page(
+                    "name",
+                    "project_id",
+                    "network_id",
+                    "node",
+                    "device_id",
+                    address=declared.Query(declared.TEXT, "A pattern: * stands for any characters, ? for one."),
+                ),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE,
+                create_ports,
+                (_WRITTEN, declared.written(ports=list[answers.Port])),
+                status=201,
+                bodies=(PORT_CREATE, PORT_BULK, DEVICE_PORTS_CREATE),
+                many=True,
+            ),
+        },
     ),
     Route(
         "/v1/ports/{id}",
         Resource.PORT,
         {
-            "GET": Endpoint(Verb.SHOW, show_port),
-            "PATCH": Endpoint(Verb.UPDATE, update_port),
-            "DELETE": Endpoint(Verb.DELETE, delete_port),
+            "GET": Endpoint(Verb.SHOW, show_port, declared.shown(port=answers.Port)),
+            "PATCH": Endpoint(Verb.UPDATE, update_port, _WRITTEN, bodies=(PORT_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_port, _WRITTEN),
         },
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.api import networks
+from controller.api import answers, declared, networks
 from controller.api.auth import Resource, Verb
 from controller.api.errors import from_validation, invalid
 from controller.api.fields import ObjectId, ProjectId, RequestModel
@@ -25,21 +25,22 @@ class ProjectNetwork(RequestModel):
 NETWORK_PROJECT = TypeAdapter(NetworkProject)
 PROJECT_NETWORK = TypeAdapter(ProjectNetwork)
 _PROJECT: TypeAdapter[str] = TypeAdapter(ProjectId)
+_WRITTEN = declared.written(network=answers.Network)
 
 
-def associate(services: Services, request: Request) -> Answer:
+def associate_network(services: Services, request: Request) -> Answer:
     body = request.parse(NETWORK_PROJECT)
     record = networks.visible(services, request.caller, request.params["id"])
     written = services.store.associate_network(record.id, body.project_id, request.caller.actor)
     return networks.written(services, request, written)
 
 
-def disassociate(services: Services, request: Request) -> Answer:
+def disassociate_network(services: Services, request: Request) -> Answer:
     record = networks.visible(services, request.caller, request.params["id"])
     return networks.written(services, request, services.store.disassociate_network(record.id, request.caller.actor))
 
 
-def add(services: Services, request: Request) -> Answer:
+def add_network(services: Services, request: Request) -> Answer:
     body, project_id, actor = request.parse(PROJECT_NETWORK), _project(request), request.caller.actor
     if body.network_id is None:
         return networks.written(services, request, services.store.associate_free_network(project_id, actor))
@@ -47,7 +48,7 @@ def add(services: Services, request: Request) -> Answer:
     return networks.written(services, request, services.store.associate_network(record.id, project_id, actor))
 
 
-def scrub(services: Services, request: Request) -> Answer:
+def scrub_project(services: Services, request: Request) -> Answer:
     project_id = _project(request)
     done = services.store.scrub_project(project_id, request.caller.actor)
     lists = {"networks": list(done.value.networks), "security_groups": list(done.value.security_groups)}
@@ -65,8 +66,19 @@ ROUTES = (
     Route(
         "/v1/networks/{id}/project",
         Resource.NETWORK_PROJECT,
-        {"PUT": Endpoint(Verb.UPDATE, associate), "DELETE": Endpoint(Verb.DELETE, disassociate)},
+        {
+            "PUT": Endpoint(Verb.UPDATE, associate_network, _WRITTEN, bodies=(NETWORK_PROJECT,)),
+            "DELETE": Endpoint(Verb.DELETE, disassociate_network, _WRITTEN),
+        },
     ),
-    Route("/v1/projects/{project}/networks", Resource.NETWORK_PROJECT, {"POST": Endpoint(Verb.CREATE, add)}),
-    Route("/v1/projects/{project}/scrub", Resource.PROJECT, {"POST": Endpoint(Verb.UPDATE, scrub)}),
+    Route(
+        "/v1/projects/{project}/networks",
+        Resource.NETWORK_PROJECT,
+        {"POST": Endpoint(Verb.CREATE, add_network, _WRITTEN, bodies=(PROJECT_NETWORK,))},
+    ),
+    Route(
+        "/v1/projects/{project}/scrub",
+        Resource.PROJECT,
+        {"POST": Endpoint(Verb.UPDATE, scrub_project, declared.written(scrubbed=answers.Scrubbed))},
+    ),
 )

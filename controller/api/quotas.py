@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from controller.api import answers, declared
 from controller.api.auth import Resource, Verb
 from controller.api.errors import from_validation, invalid, unknown_object
 from controller.api.fields import ProjectId, RequestModel
@@ -43,7 +44,6 @@ _PROJECT: TypeAdapter[str] = TypeAdapter(ProjectId)
 
 
 def show_quota(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"quota": _view(services.store.get_quota(_project(request)))})
 
 
@@ -79,6 +79,9 @@ ROUTES = (
     Route(
         "/v1/quotas/{project}",
         Resource.QUOTA,
-        {"GET": Endpoint(Verb.SHOW, show_quota), "PATCH": Endpoint(Verb.UPDATE, update_quota)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_quota, declared.shown(quota=answers.Quota)),
+            "PATCH": Endpoint(Verb.UPDATE, update_quota, declared.written(quota=answers.Quota), bodies=(QUOTA_UPDATE,)),
+        },
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controller.api import declared, policy_answers, security_groups
 from controller.api import security_group_views as views
-from controller.api import security_groups
 from controller.api.auth import Identity, Resource, Role, Verb
 from controller.api.errors import unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -21,10 +21,13 @@ from controller.store.policy_specs import DefaultRuleRecord, ProviderRuleRecord,
 from controller.store.specs import NotFound, StoreError, Written
 
 _MANY = "security_group_rules"
+_WRITTEN = declared.written(security_group_rule=policy_answers.SecurityGroupRule)
+_DEFAULT_WRITTEN = declared.written(default_security_group_rule=policy_answers.DefaultSecurityGroupRule)
+_PROVIDER_WRITTEN = declared.written(provider_rule=policy_answers.ProviderRule)
 
 
 def list_rules(services: Services, request: Request) -> Answer:
-    filters = request.page("security_group_id", "project_id")
+    filters = request.page()
     project = request.caller.project
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({_MANY: []})
@@ -34,7 +37,6 @@ def list_rules(services: Services, request: Request) -> Answer:
 
 
 def show_rule(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"security_group_rule": views.rule(_own(services, request))})
 
 
@@ -94,7 +96,6 @@ def list_default_rules(services: Services, request: Request) -> Answer:
 
 
 def show_default_rule(services: Services, request: Request) -> Answer:
-    request.filters()
     record = services.store.get_default_rule(request.params["id"])
     return Answer.json({"default_security_group_rule": views.default_rule(record)})
 
@@ -119,7 +120,6 @@ def list_provider_rules(services: Services, request: Request) -> Answer:
 
 
 def show_provider_rule(services: Services, request: Request) -> Answer:
-    request.filters()
     record = services.store.get_provider_rule(request.params["id"])
     return Answer.json({"provider_rule": views.provider_rule(record)})
 
@@ -141,31 +141,79 @@ ROUTES = (
     Route(
         "/v1/security-group-rules",
         Resource.SECURITY_GROUP_RULE,
-        {"GET": Endpoint(Verb.LIST, list_rules), "POST": Endpoint(Verb.CREATE, create_rules, many=True)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_rules,
+                declared.shown(security_group_rules=list[policy_answers.SecurityGroupRule]),
+                query=declared.page("security_group_id", "project_id"),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE,
+                create_rules,
+                (_WRITTEN, declared.written(security_group_rules=list[policy_answers.SecurityGroupRule])),
+                status=201,
+                bodies=(RULE_CREATE, RULE_BULK),
+                many=True,
+            ),
+        },
     ),
     Route(
         "/v1/security-group-rules/{id}",
         Resource.SECURITY_GROUP_RULE,
-        {"GET": Endpoint(Verb.SHOW, show_rule), "DELETE": Endpoint(Verb.DELETE, delete_rule)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_rule, declared.shown(security_group_rule=policy_answers.SecurityGroupRule)),
+            "DELETE": Endpoint(Verb.DELETE, delete_rule, _WRITTEN),
+        },
     ),
     Route(
         "/v1/default-security-group-rules",
         Resource.DEFAULT_RULE,
-        {"GET": Endpoint(Verb.LIST, list_default_rules), "POST": Endpoint(Verb.CREATE, create_default_rule)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_default_rules,
+                declared.shown(default_security_group_rules=list[policy_answers.DefaultSecurityGroupRule]),
+                query=declared.page(),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE, create_default_rule, _DEFAULT_WRITTEN, status=201, bodies=(DEFAULT_RULE_CREATE,)
+            ),
+        },
     ),
     Route(
         "/v1/default-security-group-rules/{id}",
         Resource.DEFAULT_RULE,
-        {"GET": Endpoint(Verb.SHOW, show_default_rule), "DELETE": Endpoint(Verb.DELETE, delete_default_rule)},
+        {
+            "GET": Endpoint(
+                Verb.SHOW,
+                show_default_rule,
+                declared.shown(default_security_group_rule=policy_answers.DefaultSecurityGroupRule),
+            ),
+            "DELETE": Endpoint(Verb.DELETE, delete_default_rule, _DEFAULT_WRITTEN),
+        },
     ),
     Route(
         "/v1/provider-rules",
         Resource.PROVIDER_RULE,
-        {"GET": Endpoint(Verb.LIST, list_provider_rules), "POST": Endpoint(Verb.CREATE, create_provider_rule)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_provider_rules,
+                declared.shown(provider_rules=list[policy_answers.ProviderRule]),
+                query=declared.page(),
+            ),
+            "POST": Endpoint(
+                Verb.CREATE, create_provider_rule, _PROVIDER_WRITTEN, status=201, bodies=(PROVIDER_RULE_CREATE,)
+            ),
+        },
     ),
     Route(
         "/v1/provider-rules/{id}",
         Resource.PROVIDER_RULE,
-        {"GET": Endpoint(Verb.SHOW, show_provider_rule), "DELETE": Endpoint(Verb.DELETE, delete_provider_rule)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_provider_rule, declared.shown(provider_rule=policy_answers.ProviderRule)),
+            "DELETE": Endpoint(Verb.DELETE, delete_provider_rule, _PROVIDER_WRITTEN),
+        },
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.api import declared, policy_answers
 from controller.api import security_group_views as views
 from controller.api.auth import Identity, Resource, Role, Verb
 from controller.api.errors import forbidden, unknown_object
@@ -11,12 +12,13 @@ from controller.api.services import Services
 from controller.store.policy_specs import SecurityGroupRecord
 from controller.store.specs import NotFound, Written
 
+_WRITTEN = declared.written(security_group=policy_answers.WholeSecurityGroup)
 _IMMUTABLE = frozenset({"id", "key", "project_id", "rules", "created_at", "revision"})
 
 
 def list_groups(services: Services, request: Request) -> Answer:
     caller = request.caller
-    filters = request.page("name", "project_id")
+    filters = request.page()
     if caller.project is not None and filters.setdefault("project_id", caller.project) != caller.project:
         return Answer.json({"security_groups": []})
     if caller.role is Role.MEMBER:
@@ -27,7 +29,6 @@ def list_groups(services: Services, request: Request) -> Answer:
 
 
 def show_group(services: Services, request: Request) -> Answer:
-    request.filters()
     record = owned(services, request.caller, request.params["id"])
     return Answer.json({"security_group": views.whole_group(record)})
 
@@ -78,15 +79,23 @@ ROUTES = (
     Route(
         "/v1/security-groups",
         Resource.SECURITY_GROUP,
-        {"GET": Endpoint(Verb.LIST, list_groups), "POST": Endpoint(Verb.CREATE, create_group)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_groups,
+                declared.shown(security_groups=list[policy_answers.SecurityGroup]),
+                query=declared.page("name", "project_id"),
+            ),
+            "POST": Endpoint(Verb.CREATE, create_group, _WRITTEN, status=201, bodies=(SECURITY_GROUP_CREATE,)),
+        },
     ),
     Route(
         "/v1/security-groups/{id}",
         Resource.SECURITY_GROUP,
         {
-            "GET": Endpoint(Verb.SHOW, show_group),
-            "PATCH": Endpoint(Verb.UPDATE, update_group),
-            "DELETE": Endpoint(Verb.DELETE, delete_group),
+            "GET": Endpoint(Verb.SHOW, show_group, declared.shown(security_group=policy_answers.WholeSecurityGroup)),
+            "PATCH": Endpoint(Verb.UPDATE, update_group, _WRITTEN, bodies=(SECURITY_GROUP_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_group, _WRITTEN),
         },
     ),
 )

@@ -14,9 +14,10 @@ from typing import Any
 from ryu.app.ofctl_rest import StatsController
 from ryu.app.wsgi import WSGIApplication
 
+from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError, invalid
-from controller.api.http import JSON, Answer, Endpoint, Headers, Request, Route
+from controller.api.http import JSON, Answer, Endpoint, Handler, Headers, Request, Route
 from controller.api.services import Services
 
 Waiters = dict[int, dict[int, Any]]
@@ -48,7 +49,8 @@ ACTIONS: Mapping[str, str] = {
     "/stats/role/{dpid}": "get_role",
 }
 
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|0|[1-9][0-9]*")
+NUMBER = r"0x[0-9a-fA-F]+|0|[1-9][0-9]*"
+_NUMBER = re.compile(NUMBER)
 
 _REFUSALS: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "Ryu refuses the request"),
@@ -99,7 +101,6 @@ def forwarder(application: WSGIApplication) -> Callable[[Services, Request], Ans
     """The handler of every path here: passes the request on and translates Ryu's answer."""
 
     def forward(_services: Services, request: Request) -> Answer:
-        request.filters()
         for name, text in request.params.items():
             _check_number(name, text)
         got: list[str] = []
@@ -130,5 +131,11 @@ def _check_number(name: str, text: str) -> None:
 
 
 def routes(application: WSGIApplication) -> tuple[Route, ...]:
-    endpoint = Endpoint(Verb.SHOW, forwarder(application))
-    return tuple(Route(path, Resource.STATS, {"GET": endpoint}) for path in ACTIONS)
+    forward = forwarder(application)
+    return tuple(Route(path, Resource.STATS, {"GET": _endpoint(path, forward)}) for path in ACTIONS)
+
+
+def _endpoint(path: str, handler: Handler) -> Endpoint:
+    name = "_".join(re.findall(r"\w+", path))
+    answer = declared.Media(("application/json",), "As Ryu's `ofctl_rest` has it.")
+    return Endpoint(Verb.SHOW, handler, answer, refusals=(501,), name=name)

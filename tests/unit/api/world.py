@@ -6,6 +6,7 @@ import io
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ from flows.snapshot import Snapshot
 
 compat.already_handled()  # all that ryu.app.wsgi needs; the tests' process stays without green threads
 
-from controller.api.gate import make_app  # noqa: E402
+from ryu.app.wsgi import WSGIApplication  # noqa: E402
+
+from controller.api.gate import make_app, routes  # noqa: E402
+from controller.api.openapi import Document  # noqa: E402
+from tests.unit.api.conformity import Conformity  # noqa: E402
 
 TOKENS = {
     "admin": "admin-token",
@@ -70,6 +75,12 @@ class Reply:
     @property
     def refusal(self) -> tuple[int, str, str | None]:
         return self.status, self.error["code"], self.error["field"]
+
+
+@cache
+def conformity() -> Conformity:
+    """Of all worlds: their APIs say the same of themselves."""
+    return Conformity(Document(routes(WSGIApplication())).json)
 
 
 NO_UPSTREAMS = DnsSettings(resolv_conf=Path("/nonexistent"))
@@ -213,6 +224,7 @@ class World:
             got[:] = [int(status[:3]), dict(headers)]
 
         answer = b"".join(self.app(request, start_response))
+        conformity().check(method, request["PATH_INFO"], got[0], got[1]["Content-Type"], answer)
         return Reply(got[0], got[1], answer)
 
     def ok(self, method: str, path: str, body: Any = None, token: str = "admin") -> Any:
