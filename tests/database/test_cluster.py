@@ -82,6 +82,24 @@ def test_the_dead_are_buried_by_who_looks_first(url: str) -> None:
     long.close()
 
 
+def test_when_the_database_was_away_nobody_is_taken_for_dead_at_once(url: str) -> None:
+    store = ClusterStore(url, 0.3)
+    store.tick(own("a"), NODES)
+    before = store.tick(own("b"), NODES)
+    time.sleep(0.4)
+    after = store.tick(own("a"), NODES)
+    assert after.members.keys() == {"a", "b"} and after.leases == before.leases
+    assert store.tick(own("b"), NODES).leases == before.leases
+    time.sleep(0.2)
+    store.tick(own("a"), NODES)
+    time.sleep(0.2)
+    assert store.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
+    time.sleep(0.4)
+    # another process that begins after a pause of all does not wait for anybody
+    assert store.tick(own("c"), NODES).members.keys() == {"c"}
+    store.close()
+
+
 def test_only_who_has_the_lease_confirms(cluster: ClusterStore) -> None:
     cluster.tick(own("a"), ["n1"])
     said = {"state": "live", "peer": "192.0.2.11:1"}
