@@ -24,8 +24,10 @@ LEASES: Final = "trunkline_leases"
 CONFIRMED: Final = "trunkline_confirmed"
 """Notified when a controller has written what its nodes have confirmed."""
 
-GREATEST: Final = 2**63 - 1
-"""Generation that fits into its column. Open vSwitch takes what is half of all numbers ahead for older."""
+GREATEST: Final = 2**62
+"""A switch that says it has seen this generation or a later one is not believed: soon none would fit into the column,
+and one broken switch must not stop all others from being given away.
+"""
 
 # one after the other; and a controller that is stopped in the middle holds up the others for a moment only
 _TURN: Final = select(

@@ -123,7 +123,7 @@ def test_a_generation_is_raised_above_what_the_switch_has_seen(cluster: ClusterS
     assert cluster.read().leases["n1"].generation == 42
     assert not cluster.raise_generation(own("b"), "n1", 50), "it is not its own"
     assert not cluster.raise_generation(own("a", "2"), "n1", 50), "another process"
-    assert not cluster.raise_generation(own("a"), "n1", 2**64 - 2), "it does not fit"
+    assert not cluster.raise_generation(own("a"), "n1", 2**63 - 2), "soon there would be no later one"
     assert cluster.read().leases["n1"].generation == 42
 
 

@@ -105,12 +105,12 @@ class Cloud:
     def unchanged(self, *nodes: Node) -> Iterator[None]:
         """What is installed on the nodes stays as it is, and nobody sends anything to be installed."""
         before = {node.name: program(node) for node in nodes or self.lab.nodes}
-        sent = {one.name: self.flow_mods(one) for one in self.lab.controls if _alive(one)}
+        sent = {_process(control): self.flow_mods(control) for control in self.lab.controls if _alive(control)}
         yield
         assert {node.name: program(node) for node in nodes or self.lab.nodes} == before
         for control in self.lab.controls:
-            if _alive(control) and self.flow_mods(control) >= sent.get(control.name, 0):  # else it has begun anew
-                assert self.flow_mods(control) == sent.get(control.name, 0), control.name
+            if _alive(control):  # who has begun anew counts from 0
+                assert self.flow_mods(control) == sent.get(_process(control), 0), control.name
 
     # what is done to them
 
@@ -148,6 +148,11 @@ class Cloud:
 
 def _alive(control: Control) -> bool:
     return control.process is not None and control.process.alive()
+
+
+def _process(control: Control) -> int:
+    assert control.process
+    return control.process.pid
 
 
 def metric(control: Control, name: str, label: str = "") -> float:
