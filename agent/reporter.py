@@ -114,7 +114,7 @@ class Reporter:
         if self._registered != truth.node:
             await self._client.put(self._path, truth.node.body())
             self._registered = truth.node
-            self._serial = 0
+        # never from the beginning: a controller that hung may yet come to a report that is long out of date
         self._serial += 1
         answer = await self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
         self._reported = truth.interfaces

@@ -111,6 +111,7 @@ class DatapathSession:
         self._programs = programs
         self._mastership = mastership
         self._generation = 0  # with which this session is master
+        self._seen: int | None = None  # a later one that the switch knows of
         self._demoted = False
         self._lease_changed = Signal()
         self._make_dispatcher = dispatcher
@@ -197,6 +198,7 @@ class DatapathSession:
             return
         self.state = State.STANDBY
         self.mailbox.clear()
+        self.quarantine.clear()
         is_slave = False
         while True:
             generation = self._mastership.generation(self._name)
@@ -211,12 +213,17 @@ class DatapathSession:
     def _becomes_master(self, generation: int) -> bool:
         assert self._mastership is not None
         self._demoted = False
-        if self._talk.role(Role.MASTER, generation) is not None:
+        given = self._talk.role(Role.MASTER, generation)
+        if given is not None:
+            if given.role is not Role.MASTER:
+                raise SessionEnd(f"asked to be master, became {given.role.name}")
             self._generation = generation
             return True
         held = self._talk.role(Role.NOCHANGE)
         if held is not None and held.generation is not None:
-            self._log.warning("generation_stale", generation=generation, seen=held.generation)
+            if held.generation != self._seen:
+                self._log.warning("generation_stale", generation=generation, seen=held.generation)
+            self._seen = held.generation
             self._mastership.overtaken(self._name, held.generation)
         return False
 

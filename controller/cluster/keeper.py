@@ -15,6 +15,7 @@ from controller.cluster.state import ClusterState, Member
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.store.cluster import Confirmation, NameInUse, Own
+from controller.store.specs import Unavailable
 
 TICK: Final = 0.4
 """Seconds between two signs of life."""
@@ -187,7 +188,8 @@ class Cluster:
 
     def _failed(self, error: Exception) -> None:
         self._counters.count("cluster_failures")
-        self._log.warning("cluster_failed", error=f"{type(error).__name__}: {error}")
+        if not isinstance(error, Unavailable):  # else the store has said so
+            self._log.error("cluster_failed", exc_info=error)
 
     def _learn(self, state: ClusterState) -> None:
         before, self.state = self.state, state

@@ -206,7 +206,8 @@ def report(tx: Transaction, node: str, said: InterfaceReport, last_serial: int) 
         raise Conflict("serial_stale", f"report {said.serial} is older than {newest}", "serial", serial=newest)
     now = {interface.iface_id: interface for interface in said.interfaces}
     changed = _store_interfaces(tx, node, now)
-    if _store_uplinks(tx, node, said.uplinks) or changed:
+    # the first since the node has registered is written down in any case, for other controllers
+    if _store_uplinks(tx, node, said.uplinks) or changed or stored == 0:
         tx.connection.execute(_SET_SERIAL, {"holder": node, "newest": said.serial})
     known = {row[0]: row for row in tx.connection.execute(_SEATED_PORTS, {"holder": node}).all()}
     # one that was refused may fit by now, and what we believe of a bound one must be what is so

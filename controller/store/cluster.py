@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Double, bindparam, cast, delete, func, insert, select, update
@@ -24,8 +24,10 @@ LEASES: Final = "trunkline_leases"
 CONFIRMED: Final = "trunkline_confirmed"
 """Notified when a controller has written what its nodes have confirmed."""
 
-GREATEST: Final = 2**63 - 1
-"""Generation that fits into its column. Open vSwitch takes what is half of all numbers ahead for older."""
+GREATEST: Final = 2**62
+"""A switch that says it has seen this generation or a later one is not believed: soon none would fit into the column,
+and one broken switch must not stop all others from being given away.
+"""
 
 # one after the other; and a controller that is stopped in the middle holds up the others for a moment only
 _TURN: Final = select(
@@ -100,10 +102,16 @@ def tick(
     known = before.members.get(own.name)
     if known is not None and known.instance not in (own.instance, *replaced) and known.expires_at > now:
         raise NameInUse(known)
-    started_at = known.started_at if known is not None and known.instance == own.instance else now
-    me = Member(own.name, own.instance, own.api_url, started_at, now + ttl_s)
-    connection.execute(_JOIN, _row(me))
-    members = {name: one for name, one in before.members.items() if one.expires_at > now} | {own.name: me}
+    again = known is not None and known.instance == own.instance
+    me = Member(own.name, own.instance, own.api_url, known.started_at if known and again else now, now + ttl_s)
+    # who is late itself, and was not missed by anybody, could not reach the database: nor could the others
+    all_late = known is not None and again and known.expires_at <= now
+    late = [
+        replace(one, expires_at=now + ttl_s) for one in before.members.values() if one.expires_at <= now and all_late
+    ]
+    members = {name: one for name, one in before.members.items() if one.expires_at > now}
+    members |= {one.name: one for one in late} | {own.name: me}
+    connection.execute(_JOIN, [_row(one) for one in (*late, me) if one is me or one.name != own.name])
     registered = set(connection.execute(select(nodes.c.name).where(nodes.c.name.in_(connected))).scalars())
     return _settle(connection, before, members, {**before.connections, own.name: frozenset(registered)})
 

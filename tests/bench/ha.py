@@ -27,7 +27,7 @@ def run() -> Iterator[Figure]:
         cloud = build(lab)
         cloud.wait_masters(TWO)
         with ExitStack() as stack:
-            renewals = [stack.enter_context(Renewals(cloud.vms[name]).running()) for name in ("east", "west", "out")]
+            renewals = [stack.enter_context(Renewals(cloud.vms[name]).running()) for name in ("east", "west", "snat")]
             for each in renewals:
                 each.wait_answered()
             streams = cloud.start_traffic()

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 
 from controller.client import Object
-from controller.store.engine import Database
-from controller.store.loader import load_snapshot
+from controller.store import Store
 from etc.lab.lab import Lab
 from flows.compile import Kind, compile_node
 from tests.bench.figures import Figure, median_ms, spread
@@ -55,11 +54,11 @@ def _one_more(lab: Lab, group: str, number: int) -> float:
 
 def _compiled(lab: Lab) -> Iterator[Figure]:
     """The whole program of the node, of what the controller's database holds, in a process with nothing else to do."""
-    database = Database(f"sqlite:///{lab.control.directory}/trunkline.db")
+    store = Store(f"sqlite:///{lab.control.directory}/trunkline.db")
     try:
-        snapshot = database.read(load_snapshot)
+        snapshot = store.load_snapshot()
     finally:
-        database.close()
+        store.close()
     took = []
     for _ in range(COMPILED):
         began = time.perf_counter()

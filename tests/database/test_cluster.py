@@ -82,6 +82,24 @@ def test_the_dead_are_buried_by_who_looks_first(url: str) -> None:
     long.close()
 
 
+def test_when_the_database_was_away_nobody_is_taken_for_dead_at_once(url: str) -> None:
+    store = ClusterStore(url, 0.3)
+    store.tick(own("a"), NODES)
+    before = store.tick(own("b"), NODES)
+    time.sleep(0.4)
+    after = store.tick(own("a"), NODES)
+    assert after.members.keys() == {"a", "b"} and after.leases == before.leases
+    assert store.tick(own("b"), NODES).leases == before.leases
+    time.sleep(0.2)
+    store.tick(own("a"), NODES)
+    time.sleep(0.2)
+    assert store.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
+    time.sleep(0.4)
+    # another process that begins after a pause of all does not wait for anybody
+    assert store.tick(own("c"), NODES).members.keys() == {"c"}
+    store.close()
+
+
 def test_only_who_has_the_lease_confirms(cluster: ClusterStore) -> None:
     cluster.tick(own("a"), ["n1"])
     said = {"state": "live", "peer": "192.0.2.11:1"}
@@ -105,7 +123,7 @@ def test_a_generation_is_raised_above_what_the_switch_has_seen(cluster: ClusterS
     assert cluster.read().leases["n1"].generation == 42
     assert not cluster.raise_generation(own("b"), "n1", 50), "it is not its own"
     assert not cluster.raise_generation(own("a", "2"), "n1", 50), "another process"
-    assert not cluster.raise_generation(own("a"), "n1", 2**64 - 2), "it does not fit"
+    assert not cluster.raise_generation(own("a"), "n1", 2**63 - 2), "soon there would be no later one"
     assert cluster.read().leases["n1"].generation == 42
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -34,7 +34,7 @@ _RENEW_EVERY = 0.1
 
 @dataclass
 class Cloud:
-    """`east` on n1 talks to `west` on n2, `out` on n3 to the outside, and so does `floating` on n1, as `public`."""
+    """`east` on n1 talks to `west` on n2, `snat` on n3 to the outside, and so does `floating` on n1, as `public`."""
 
     lab: Lab
     network: Object
@@ -54,8 +54,12 @@ class Cloud:
         return next(control for control in self.lab.controls if control.process and control.process.alive())
 
     def masters(self, control: Control) -> dict[str, str]:
-        """Node -> controller, of the nodes that are served, as one controller knows it."""
-        return {node["name"]: node["controller"] for node in control.client().list_nodes() if node["state"] == "live"}
+        """Node -> controller, of the nodes that are served, as one controller knows it; none without its database."""
+        try:
+            nodes = control.client().list_nodes()
+        except ClientError:
+            return {}
+        return {node["name"]: node["controller"] for node in nodes if node["state"] == "live"}
 
     def wait_masters(self, wanted: Mapping[str, str], *asked: Control, deadline: float = DEADLINE) -> None:
         """Wait until these controllers say so, or all that are alive."""
@@ -64,7 +68,7 @@ class Cloud:
             wait_until(
                 lambda: self.masters(control) == wanted,  # noqa: B023
                 deadline,
-                lambda: f"{control.name} knows {control.client().list_nodes()}",  # noqa: B023
+                lambda: f"{control.name} knows {self.masters(control)}",  # noqa: B023
             )
 
     def flow_mods(self, *controls: Control) -> int:
@@ -78,12 +82,12 @@ class Cloud:
         vms, far = self.vms, self.lab.fabric.far_host
         paths: list[tuple[list[str], object, str]] = [
             (into(vms["east"].namespace), vms["west"].address, "east"),
-            (into(vms["out"].namespace), far, "snat"),
+            (into(vms["snat"].namespace), far, "snat"),
             (into(vms["floating"].namespace), far, "from-floating"),
             (into(self.lab.fabric.far), self.public, "to-floating"),
         ]
         wait_reached(vms["east"], vms["west"].address)
-        wait_outside(self.lab, vms["out"], vms["floating"])
+        wait_outside(self.lab, vms["snat"], vms["floating"])
         return [PingStream(enter, to, self.lab.directory / f"ping-{name}.log") for enter, to, name in paths]
 
     @contextmanager
@@ -101,12 +105,12 @@ class Cloud:
     def unchanged(self, *nodes: Node) -> Iterator[None]:
         """What is installed on the nodes stays as it is, and nobody sends anything to be installed."""
         before = {node.name: program(node) for node in nodes or self.lab.nodes}
-        sent = {one.name: self.flow_mods(one) for one in self.lab.controls if _alive(one)}
+        sent = {_process(control): self.flow_mods(control) for control in self.lab.controls if _alive(control)}
         yield
         assert {node.name: program(node) for node in nodes or self.lab.nodes} == before
         for control in self.lab.controls:
-            if _alive(control) and self.flow_mods(control) >= sent.get(control.name, 0):  # else it has begun anew
-                assert self.flow_mods(control) == sent.get(control.name, 0), control.name
+            if _alive(control):  # who has begun anew counts from 0
+                assert self.flow_mods(control) == sent.get(_process(control), 0), control.name
 
     # what is done to them
 
@@ -146,6 +150,11 @@ def _alive(control: Control) -> bool:
     return control.process is not None and control.process.alive()
 
 
+def _process(control: Control) -> int:
+    assert control.process
+    return control.process.pid
+
+
 def metric(control: Control, name: str, label: str = "") -> float:
     """The sum of a metric over its labels, or over those whose text holds `label`; 0 while there is none."""
     status, text = control.request("GET", "/metrics")
@@ -157,7 +166,7 @@ def metric(control: Control, name: str, label: str = "") -> float:
 def build(lab: Lab) -> Cloud:
     make_outside(lab)
     network = make_network(lab, "net", "10.1.0.0/24", segment=101)
-    places = {"east": "n1", "west": "n2", "out": "n3", "floating": "n1"}
+    places = {"east": "n1", "west": "n2", "snat": "n3", "floating": "n1"}
     vms = make_vms(lab, *(want(name, lab.node(node), network) for name, node in places.items()))
     lab.client.create_floating_ip_pool({"name": "public", "network_id": _outside(lab), "ranges": [POOL]})
     port = vms["floating"].port["id"]
@@ -237,16 +246,3 @@ class Renewals:
             return False
         is_dhcp = direction != socket.PACKET_OUTGOING and frame[23] == 17 and frame[34:38] == b"\0\x43\0\x44"
         return is_dhcp and take_apart(frame).type == ACK
-
-
-def refused(call: Callable[[], object], status: int = 503) -> bool:
-    """The API says no for now."""
-    try:
-        call()
-    except ClientError as error:
-        return f"({status} " in str(error)
-    return False
-
-
-def names(controls: Iterable[Control]) -> list[str]:
-    return [control.name for control in controls]

@@ -63,7 +63,7 @@ def test_one_that_ends_hands_over_first(cloud: Cloud) -> None:
 
 
 def test_a_third_one_gets_its_share_and_gives_it_back(cloud: Cloud) -> None:
-    with cloud.traffic(), cloud.unchanged(), Renewals(cloud.vms["out"]).running() as renewals:
+    with cloud.traffic(), cloud.unchanged(), Renewals(cloud.vms["snat"]).running() as renewals:
         renewals.wait_answered()
         dora = cloud.start("dora")
         cloud.wait_masters(THREE)
@@ -155,7 +155,6 @@ def test_without_the_database_nothing_moves_and_dhcp_goes_on(cloud: Cloud) -> No
         wait_until(lambda: metric(cloud.control("pam"), "trunkline_sessions_total", "n2") >= 2, 20, "not back")
         wait_until(lambda: metric(cloud.control("pam"), "trunkline_nodes_mastered") == 1, 20, "not master again")
         lab.postgres.start()
-        wait_until(lambda: lab.client.list_networks(), 20, "the API is not back")
         cloud.wait_masters(TWO)
     assert renewals.longest_gap_s < 5
     assert {node: generation(cloud, node) for node in TWO} == generations, "a node has moved"

@@ -133,6 +133,16 @@ def test_threat_38_a_clock_that_is_set_by_a_day_ends_nothing(jump: float) -> Non
     assert store.holds == [jump, "end"]  # first all ends are moved along, then those end that have come
 
 
+def test_of_several_controllers_the_leader_frees_and_each_knows_its_clock() -> None:
+    store, wall, uptime, leads = FakeStore(), [1000.0], [50.0], [False]
+    keeper = HoldKeeper(store, lambda: wall[0], lambda: uptime[0], lambda: leads[0])
+    wall[0] += 3600  # set while another one led
+    keeper.end()
+    leads[0] = True
+    keeper.end()
+    assert store.holds == ["end"]
+
+
 def test_next_hops_are_asked_for_from_the_snat_address() -> None:
     snapshot = cloud_of.cloud()
     (hop,) = next_hops(snapshot, snapshot.nodes["n1"])

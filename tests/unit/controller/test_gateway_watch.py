@@ -48,6 +48,8 @@ class World:
     switches: dict[str, Switch] = field(default_factory=lambda: {name: Switch(name) for name in NAMES})
     sent: list[tuple[str, Output]] = field(default_factory=list)
     hosts: set[int] = field(default_factory=set)
+    leads: bool = True
+    elsewhere: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.watch = GatewayWatch(
@@ -56,6 +58,8 @@ class World:
             lambda: self.switches.values(),
             lambda node, output: self.sent.append((node, output)) is None,
             lambda _host, port: port in self.hosts,
+            leads=lambda: self.leads,
+            elsewhere=lambda node: node in self.elsewhere,
         )
 
     def look(self, seconds: float) -> None:
@@ -101,6 +105,32 @@ def test_another_node_takes_over_from_a_silent_one(world: World) -> None:
     assert world.node_of(network) == "n2"
     world.switches["n1"].answers = True
     world.look(5)
+    assert world.node_of(network) == "n2"
+
+
+def test_of_several_controllers_the_leader_replaces(world: World) -> None:
+    network = world.network()
+    world.leads = False
+    world.look(5)
+    world.switches["n1"].answers = False
+    world.look(SILENT + 5)
+    assert world.node_of(network) == "n1" and world.switches["n2"].asked == 0
+    world.leads = True  # it knows of nothing before
+    world.look(SILENT - 1)
+    assert world.node_of(network) == "n1"
+    world.look(2)
+    assert world.node_of(network) == "n2"
+
+
+def test_a_node_that_answers_another_controller_is_not_lost(world: World) -> None:
+    network = world.network()
+    world.look(5)
+    world.elsewhere.add("n1")
+    world.switches["n1"].answers = False
+    world.look(HUNG + 5)
+    assert world.node_of(network) == "n1"
+    world.elsewhere.clear()
+    world.look(gateway_watch.PERIOD)
     assert world.node_of(network) == "n2"
 
 

@@ -38,6 +38,7 @@ def changed_meters(switch: FakeSwitch) -> int:
 
 def again(world: World, old: FakeSwitch, **values: object) -> FakeSwitch:
     """The same switch connects anew."""
+    world.registry.disconnected(old)  # type: ignore[arg-type]
     switch = FakeSwitch(flows=old.flows, meters=old.meters, users=old.users, **values)  # type: ignore[arg-type]
     return world.live(switch)
 

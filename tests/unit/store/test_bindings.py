@@ -301,3 +301,16 @@ def test_a_full_subnet_keeps_an_address_for_each_nodes_gateway(world: Any) -> No
     assert gateways(world, "n1") and gateways(world, "n2")
     with pytest.raises(Exhausted):
         world.port(network)
+
+
+def test_what_was_said_before_the_node_turned_to_another_controller_is_stale(make_world: Any) -> None:
+    """A controller that hung comes to an old report at last."""
+    world, other = make_world(), make_world()
+    hung, spec = other.store, world.node("n1")
+    hung.report_interfaces("n1", InterfaceReport(6, {"physnet1": 65001}))
+    # report 7 is on its way to the one that hangs; the node registers with the other, and says what it said before
+    world.store.put_node(spec, "n1")
+    world.store.report_interfaces("n1", InterfaceReport(8, {"physnet1": 65001}))
+    with pytest.raises(Conflict) as stale:
+        hung.report_interfaces("n1", InterfaceReport(7, {"physnet1": 65002}))
+    assert stale.value.code == "serial_stale"
