@@ -59,12 +59,13 @@ PLAN = TypeAdapter(PlanIn)
 def _moment(text: object) -> float:
     """RFC 3339, of which the end may be left out; without an offset it is UTC."""
     try:
-        found = datetime.fromisoformat(str(text))
+        if not (isinstance(text, str) and text.isascii() and text.isprintable()):  # Python reads on behind NUL
+            raise ValueError
+        found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError("must be a time such as 2026-11-25T10:00 (UTC) or 2026-11-25T10:00:00+01:00") from None
 
 
-MOMENT: TypeAdapter[float] = TypeAdapter(
-    Annotated[float, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "moment"})]
-)
+Moment = Annotated[float, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "moment"})]
+MOMENT: TypeAdapter[float] = TypeAdapter(Moment)

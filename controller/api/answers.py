@@ -253,6 +253,7 @@ class Node(TypedDict):
     created_at: Time
     revision: Revision
     state: NotRequired[str]
+    controller: NotRequired[Annotated[str | None, Field(description="Whose the node is")]]
     peer: NotRequired[str]
     quarantined: NotRequired[list[dict[str, str | int]]]
     quarantined_flows: NotRequired[int]

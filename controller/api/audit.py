@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from controller.api.address_models import moment
+from pydantic import PlainValidator, TypeAdapter, WithJsonSchema
+
+from controller.api import declared, operator_answers
+from controller.api.address_models import MOMENT
 from controller.api.auth import Resource, Verb
-from controller.api.http import MAX_REVISION, Answer, Endpoint, Request, Route, bounded_int
+from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.api.views import Json, time_of
 from controller.store.specs import JournalEntry
@@ -14,12 +17,8 @@ from controller.store.specs import JournalEntry
 
 def list_audit(services: Services, request: Request) -> Answer:
     """The newest first. A page may have less than `limit`, or nothing, and more behind it: `marker` says where."""
-    filters: dict[str, Any] = request.page("kind", "object", "actor", "since")
+    filters = request.page()
     filters["object_id"] = filters.pop("object", None)
-    if "since" in filters:
-        filters["since"] = moment("since", filters["since"])
-    if "marker" in filters:
-        filters["marker"] = bounded_int("marker", filters["marker"], 1, MAX_REVISION)
     page = services.store.audit(**filters)
     return Answer.json(
         {
@@ -45,4 +44,21 @@ def _view(entry: JournalEntry) -> Json:
     }
 
 
-ROUTES = (Route("/v1/audit", Resource.AUDIT, {"GET": Endpoint(Verb.LIST, list_audit)}),)
+def _marker(text: object) -> int:
+    return declared.bounded_int("marker", str(text), 1, declared.MAX_REVISION)
+
+
+_OF_MARKER = {"type": "integer", "minimum": 1, "maximum": declared.MAX_REVISION}
+_MARKER: TypeAdapter[int] = TypeAdapter(Annotated[int, PlainValidator(_marker), WithJsonSchema(_OF_MARKER)])
+_LIST = Endpoint(
+    Verb.LIST,
+    list_audit,
+    declared.shown(audit=list[operator_answers.Audit], marker=str | None),
+    query={
+        **declared.texts("kind", "object", "actor"),
+        "since": declared.Query(MOMENT, "Not what was before: RFC 3339, of which the end may be left out; UTC."),
+        "limit": declared.LIMIT,
+        "marker": declared.Query(_MARKER, "That of the page before."),
+    },
+)
+ROUTES = (Route("/v1/audit", Resource.AUDIT, {"GET": _LIST}),)

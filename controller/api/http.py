@@ -197,9 +197,10 @@ Bodies = tuple[TypeAdapter[Any], ...] | Media
 class Endpoint:
     """What is here declared is what is checked, and what the OpenAPI document tells.
 
-    `answers` with `status`; `bodies`: what the body may be; `many`: it may be about many objects; `query`: the fields
-    that there may be; `refusals`: statuses beside those that any endpoint of its kind refuses with (see `openapi`);
-    `name`: where it is not that of the handler. `waits`: for something else than the database, for long.
+    `answers` with `status`; `bodies`: what the body may be; `optional`: there may be none; `many`: it may be about many
+    objects; `query`: the fields that there may be; `refusals`: statuses beside those that any endpoint of its kind
+    refuses with (see `openapi`); `name`: where it is not that of the handler. `waits`: for something else than the
+    database, for long.
     """
 
     verb: Verb
@@ -211,6 +212,7 @@ class Endpoint:
     many: bool = False
     waits: bool = False
     refusals: tuple[int, ...] = ()
+    optional: bool = False
     name: str = ""
 
     @property

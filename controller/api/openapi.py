@@ -37,8 +37,9 @@ Networks of a small or medium private cloud. Each request but those for this doc
 `Authorization: Bearer TOKEN`.
 
 Every refusal is one object, `Error`. Beside those that operations name, any request may be answered with 405 (the
-method is none of the path's), and with 500 if the controller has a bug, of which its log tells. A `HEAD` is taken where
-a `GET` is. A write is answered with its `revision`: `GET /v1/revisions/{revision}?wait=10` waits for it on the nodes.
+method is none of the path's), 431 (its headers are too large), and with 500 if the controller has a bug, of which its
+log tells. A `HEAD` is taken where a `GET` is. A write is answered with its `revision`, which
+`GET /v1/revisions/{revision}?wait=10` waits for on the nodes.
 
 A whole number is written without a point. Beside those of JSON Schema there are these formats. `printable`: without
 control characters and line breaks; in bodies mostly without blanks at either end, too. `ipv4-cidr`, `ipv6-cidr`: a
@@ -53,7 +54,8 @@ _STATUS: Final[Mapping[int, str]] = {
     401: "There is no token, or nobody knows it.",
     403: "It is not for the caller.",
     404: "There is no such object, or the caller may not know of it.",
-    409: "It does not go together with what is there, or a quota is used up.",
+    409: "It does not go together with what is there, or a quota is used up; or what is there cannot be used.",
+    408: "The body did not come in time.",
     411: "The body has no Content-Length.",
     413: "The body is too large.",
     429: "The caller asks more than it may.",
@@ -240,7 +242,7 @@ def _operation(route: Route, method: str, endpoint: Endpoint, types: _Types, lin
             **{str(status): _refusal(status, endpoint.answers, types) for status in refusals(route, method, endpoint)},
         },
     }
-    body = _body(method, endpoint.bodies, types)
+    body = _body(method, endpoint, types)
     return operation | ({"requestBody": body} if body else {}) | ({"security": []} if route.public else {})
 
 
@@ -266,11 +268,13 @@ def refusals(route: Route, method: str, endpoint: Endpoint) -> list[int]:
     """The statuses of refusals, but for 405 and 500."""
     found = {400, 411, 413, 503, *endpoint.refusals}
     if not route.public:
-        found |= {401, 403}
+        found |= {401, 403, 429}
     if "{" in route.template or endpoint.bodies:
         found.add(404)
-    if method != "GET":
-        found.add(409)
+    if "{" in route.template or method != "GET":
+        found.add(409)  # what is read may be one that cannot be used
+    if endpoint.bodies:
+        found.add(408)
     if isinstance(endpoint.answers, Media):
         found.update(endpoint.answers.also)
     return sorted(found)
@@ -292,7 +296,8 @@ def _queries(endpoint: Endpoint, types: _Types) -> Iterator[Json]:
         yield {"name": name, "in": "query", "required": query.required, "schema": types.taken(query.type)} | about
 
 
-def _body(method: str, bodies: Bodies, types: _Types) -> Json:
+def _body(method: str, endpoint: Endpoint, types: _Types) -> Json:
+    bodies = endpoint.bodies
     if isinstance(bodies, Media):
         content = {name: {"schema": dict(bodies.schema)} for name in bodies.types}
         return {"description": bodies.about, "required": True, "content": content}
@@ -304,7 +309,7 @@ def _body(method: str, bodies: Bodies, types: _Types) -> Json:
             # what is left out stays as it is
             for field in types.defined[schema["$ref"].rpartition("/")[2]]["properties"].values():
                 field.pop("default", None)
-    return {"required": True, "content": {"application/json": {"schema": _one_of(schemas)}}}
+    return {"required": not endpoint.optional, "content": {"application/json": {"schema": _one_of(schemas)}}}
 
 
 def _answer(answers: Answers, types: _Types) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import Final
 
-from controller.api import views
+from controller.api import declared, operator_answers, views
 from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -16,9 +16,8 @@ from flows.snapshot import Snapshot
 _MOST: Final = 1000
 
 
-def list_quarantine(services: Services, request: Request) -> Answer:
+def list_quarantine(services: Services, _request: Request) -> Answer:
     """The first 1000: objects of which the database holds what cannot be; and, with their node, those without flows."""
-    request.filters()
     found = islice(chain(_unreadable(services), _not_compiled(services)), _MOST)
     return Answer.json({"quarantine": list(found)})
 
@@ -45,4 +44,5 @@ def _name(snapshot: Snapshot, kind: Kind, id_: str) -> str:
     return str(getattr(found, "name", ""))
 
 
-ROUTES = (Route("/v1/quarantine", Resource.QUARANTINE, {"GET": Endpoint(Verb.LIST, list_quarantine)}),)
+_LIST = Endpoint(Verb.LIST, list_quarantine, declared.shown(quarantine=list[operator_answers.Quarantined]))
+ROUTES = (Route("/v1/quarantine", Resource.QUARANTINE, {"GET": _LIST}),)

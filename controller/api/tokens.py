@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from controller.api import views
-from controller.api.address_models import moment
+from controller.api import declared, operator_answers, views
+from controller.api.address_models import Moment
 from controller.api.auth import Resource, Role, Verb, allowed_by
 from controller.api.credentials import digest_of, new_token
 from controller.api.errors import invalid
@@ -31,7 +31,7 @@ class TokenCreate(RequestModel):
     project_id: ProjectId | None = None
     node: NodeName | None = None
     scopes: Annotated[list[Text], Field(max_length=MAX_SCOPES)] = Field(default_factory=list)
-    expires_at: Text | None = None
+    expires_at: Moment | None = None
 
 
 class TokenRotate(RequestModel):
@@ -45,12 +45,11 @@ TOKEN_ROTATE = TypeAdapter(TokenRotate)
 
 
 def list_tokens(services: Services, request: Request) -> Answer:
-    records = services.store.list_tokens(**request.page("name", "role"))
+    records = services.store.list_tokens(**request.page())
     return Answer.json({"tokens": [_view(record, services.tokens.clock()) for record in records]})
 
 
 def show_token(services: Services, request: Request) -> Answer:
-    request.filters()
     return Answer.json({"token": _view(services.store.get_token(request.params["id"]), services.tokens.clock())})
 
 
@@ -65,7 +64,7 @@ def create_token(services: Services, request: Request) -> Answer:
             allowed_by([scope])
         except ValueError as error:
             raise invalid(f"scopes.{index}", str(error)) from None
-    expires_at = None if body.expires_at is None else moment("expires_at", body.expires_at)
+    expires_at = body.expires_at
     if expires_at is not None and not 0 < expires_at - services.tokens.clock() <= MAX_LIFE:
         raise invalid("expires_at", "must be in the future, and at most a hundred years away")
     secret = new_token()
@@ -120,16 +119,32 @@ def _state(record: TokenRecord, now: float) -> str:
     return "expired" if record.expires_at is not None and now >= record.expires_at else "active"
 
 
+_TOLD = declared.written(token=operator_answers.NewToken)
 ROUTES = (
     Route(
         "/v1/tokens",
         Resource.TOKEN,
-        {"GET": Endpoint(Verb.LIST, list_tokens), "POST": Endpoint(Verb.CREATE, create_token)},
+        {
+            "GET": Endpoint(
+                Verb.LIST,
+                list_tokens,
+                declared.shown(tokens=list[operator_answers.Token]),
+                query=declared.page("name", "role"),
+            ),
+            "POST": Endpoint(Verb.CREATE, create_token, _TOLD, status=201, bodies=(TOKEN_CREATE,)),
+        },
     ),
     Route(
         "/v1/tokens/{id}",
         Resource.TOKEN,
-        {"GET": Endpoint(Verb.SHOW, show_token), "DELETE": Endpoint(Verb.DELETE, revoke_token)},
+        {
+            "GET": Endpoint(Verb.SHOW, show_token, declared.shown(token=operator_answers.Token)),
+            "DELETE": Endpoint(Verb.DELETE, revoke_token, declared.written(token=operator_answers.Token)),
+        },
     ),
-    Route("/v1/tokens/{id}/rotate", Resource.TOKEN, {"POST": Endpoint(Verb.UPDATE, rotate_token)}),
+    Route(
+        "/v1/tokens/{id}/rotate",
+        Resource.TOKEN,
+        {"POST": Endpoint(Verb.UPDATE, rotate_token, _TOLD, bodies=(TOKEN_ROTATE,), optional=True)},
+    ),
 )

@@ -15,6 +15,7 @@ from ryu.app.wsgi import WSGIApplication
 from controller import logs
 from controller.api import auth, metrics
 from controller.api.auth import Resource, Verb
+from controller.api.declared import shown
 from controller.api.gate import Gate, ResourceController
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -69,8 +70,9 @@ def test_threat_27_who_may_what_is_not_written_is_refused(world: World) -> None:
     assert (Resource.QUOTA, Verb.DELETE) not in auth.PERMISSIONS
     inner = WSGIApplication()
     inner.register(ResourceController)
-    route = Route("/v1/new", Resource.QUOTA, {"DELETE": Endpoint(Verb.DELETE, handler)})
-    world.app = Gate(world.services, (route,), inner, metrics.request_counter(CollectorRegistry()))
+    route = Route("/v1/new", Resource.QUOTA, {"DELETE": Endpoint(Verb.DELETE, handler, shown())})
+    counter = metrics.request_counter(CollectorRegistry())
+    world.app = Gate(world.services, (route,), inner, counter, lambda: None)
     for token in ("admin", "reader", "member-a", "agent"):
         assert world.call("DELETE", "/v1/new", token=token).refusal[:2] == (403, "forbidden")
 
