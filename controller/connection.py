@@ -192,7 +192,7 @@ class Connection(Datapath):  # type: ignore[misc]
 
     def _handshake(self, kind: int, message: bytes) -> None:
         if kind == receive.FEATURES_REPLY and self.id is None:
-            self._to_ryu(message[:32])
+            self._to_ryu(receive.clean_features(message))
         elif kind == receive.MULTIPART_REPLY and self.id is not None:
             if int.from_bytes(message[8:10]) == receive.MULTIPART_PORT_DESC:
                 self._to_ryu(receive.empty_port_desc(message))

@@ -117,6 +117,11 @@ def clean_hello(message: bytes) -> bytes:
     return HEADER.pack(message[0], HELLO, HEADER_SIZE + len(bitmap), int.from_bytes(message[4:8])) + bitmap
 
 
+def clean_features(message: bytes) -> bytes:
+    """The same reply with no more than OpenFlow 1.4 has there, in its header, too: Ryu raises where that says more."""
+    return HEADER.pack(VERSION, FEATURES_REPLY, 32, int.from_bytes(message[4:8])) + message[8:32]
+
+
 def empty_port_desc(message: bytes) -> bytes:
     """The same reply without its ports. Ryu wants the reply to finish its handshake; nobody here wants the ports."""
     return HEADER.pack(VERSION, MULTIPART_REPLY, 16, int.from_bytes(message[4:8])) + message[8:16]

@@ -68,6 +68,8 @@ class SessionRegistry:
         """A switch has shaken hands. Who has its datapath_id already keeps it as long as it answers, and nobody gets
         that of a node other than its certificate's.
         """
+        if connection.outbox.closed:
+            return  # where many come and go at once, Ryu may tell of its end first, and of nothing after
         if self._is_impostor(connection):
             self._refuse(connection, "datapath_id_of_another_node")
             return

@@ -42,7 +42,8 @@ from controller import receive
 from controller.api import address_models, bindings, dns_models, floating_ip_models, models, port_metadata
 from controller.api import http as api_http
 from controller.api import security_group_models as group_models
-from controller.api.auth import Resource, Verb, parse_credentials
+from controller.api.auth import Resource, Verb
+from controller.api.credentials import parse_credentials
 from controller.api.errors import ApiError
 from controller.cli import address_plan
 from controller.connection import Connection
@@ -184,7 +185,7 @@ def connection(data: bytes) -> None:
         delivered: list[Any] = []
         with patch.dict(app_manager.SERVICE_BRICKS, ofp_event=_Brick()):
             made = Connection(_Socket(), ("192.0.2.1", 1), _Everything(), delivered.append, {})  # type: ignore[arg-type]
-        made.state, made.id = state, 7
+        made.state, made.id = state, None if state == CONFIG_DISPATCHER else 7
         made.receiver = _Session() if state == MAIN_DISPATCHER else None
         with suppress(BadMessage):
             made._handle_all(receive.Splitter().feed(data))

@@ -16,6 +16,7 @@ import pytest
 from etc.lab import netns
 from etc.lab.control import ADDRESS, AGENT_TOKEN, OPENFLOW_PORT
 from etc.lab.lab import Lab
+from etc.lab.processes import wait_until
 
 PATIENCE = 3.0
 """Seconds for an answer of REST."""
@@ -209,23 +210,29 @@ def test_threat_22_a_switch_of_ours_that_answers_nonsense(lab: Lab, connect: Cal
     try:
         for kind in (19, 21, 25, 33, 1, 10):
             for body in NONSENSE:
+                wait_until(lambda: _state(lab, "hostile") == "disconnected", 30, "the last connection has ended")
                 connection = connect(handshake(UNKNOWN_SWITCH))
-                connection.settimeout(30)
+                xid = _first_question(connection)
                 with suppress(ConnectionError):
-                    xid = _first_question(connection)
                     connection.sendall(message(kind, body, xid=xid) * 3)
                 connection.close()
     finally:
         lab.client.delete_node("hostile")
 
 
+def _state(lab: Lab, node: str) -> str:
+    return str(lab.client.get_node(node)["state"])
+
+
 def _first_question(connection: socket.socket) -> int:
-    """The xid of what a session says first. Raises TimeoutError, ConnectionError when it hangs up before."""
+    """The xid of what a session says first."""
     heard = b""
+    connection.settimeout(30)
+    end = time.monotonic() + 60  # echo requests come all the time
     while True:
+        assert time.monotonic() < end, "nothing is asked"
         more = connection.recv(65536)
-        if not more:
-            raise ConnectionError
+        assert more, "it has hung up without a question"
         heard += more
         while len(heard) >= 8 and len(heard) >= (size := int.from_bytes(heard[2:4])):
             xid = int.from_bytes(heard[4:8])

@@ -87,3 +87,10 @@ def test_a_message_below_its_least_length_is_refused(kind: int) -> None:
     receive.check_length(kind, receive.MINIMUM[kind])
     with pytest.raises(BadMessage):
         receive.check_length(kind, receive.MINIMUM[kind] - 1)
+
+
+def test_threat_22_features_that_are_longer_than_they_may_be() -> None:
+    sent = struct.pack("!BBHIQIBB2xII", 5, receive.FEATURES_REPLY, 100, 9, 7, 1, 2, 0, 3, 0) + bytes(68)
+    clean = receive.clean_features(sent)
+    assert len(clean) == 32 == int.from_bytes(clean[2:4])
+    assert clean[4:] == sent[4:32]

@@ -307,6 +307,14 @@ def test_an_unknown_switch_is_parked_and_adopted(world: World) -> None:
     assert switch.computed() == wanted(world) and world.registry.parked() == 0
 
 
+def test_threat_22_a_connection_whose_end_is_told_first_gets_no_session(world: World) -> None:
+    """Where hundreds come and go at once, Ryu's queue is full, and who waits for a place in it may be overtaken."""
+    for switch in (FakeSwitch(id=7, closed=True), FakeSwitch(closed=True)):
+        world.registry.disconnected(switch)  # type: ignore[arg-type]
+        world.connect(switch)
+        assert world.registry.parked() == 0 and world.session is None
+
+
 def test_the_oldest_parked_switch_makes_room(world: World) -> None:
     switches = [world.connect(FakeSwitch(id=100 + index)) for index in range(MAX_PARKED + 1)]
     assert [switch.closed for switch in switches] == [True] + [False] * MAX_PARKED
