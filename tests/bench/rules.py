@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from controller.client import Object
 from controller.store.engine import Database
-from controller.store.loader import load_snapshot
+from controller.store.model import load_snapshot
+from controller.store.quarantine import Quarantine
 from etc.lab.lab import Lab
 from flows.compile import Kind, compile_node
 from tests.bench.figures import Figure, median_ms, spread
@@ -57,7 +58,7 @@ def _compiled(lab: Lab) -> Iterator[Figure]:
     """The whole program of the node, of what the controller's database holds, in a process with nothing else to do."""
     database = Database(f"sqlite:///{lab.control.directory}/trunkline.db")
     try:
-        snapshot = database.read(load_snapshot)
+        snapshot = database.read(lambda connection: load_snapshot(connection, Quarantine()))
     finally:
         database.close()
     took = []

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import create_engine
 
-from controller.store.loader import load_snapshot
+from controller.store.model import load_snapshot
+from controller.store.quarantine import Quarantine
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.openvswitch import OpenVSwitch
@@ -38,10 +39,11 @@ class Mirror:
 
     def wanted(self, node: Node) -> list[str]:
         engine = create_engine(self._url)
+        unusable = Quarantine()
         with engine.connect() as connection:
-            compiled = compile_node(load_snapshot(connection), node.name)
+            compiled = compile_node(load_snapshot(connection, unusable), node.name)
         engine.dispose()
-        assert not compiled.failures
+        assert not compiled.failures and not len(unusable)
         self._shown.ofctl("del-flows", "br-int")
         self._shown.ofctl("del-meters", "br-int")
         self._switch.load([*compiled.flows(), stamp_flow(compiled.digest)])
