@@ -118,8 +118,8 @@ class LeaseWriter:
 
 
 class HoldKeeper:
-    """Frees addresses that were kept for long enough. A clock that is set while the controller runs frees none early
-    and keeps none longer. Of several controllers the one that `leads` does.
+    """Frees addresses that were kept for long enough. A clock that is set while the controller runs frees none early,
+    keeps none longer, and ends no lease. Of several controllers the one that `leads` does.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class HoldKeeper:
             return
         if abs(jump) > CLOCK_JUMP:
             moved = self._store.shift_holds(jump)
-            structlog.get_logger().warning("clock_set", seconds=round(jump), addresses=moved)
+            structlog.get_logger().warning("clock_set", seconds=round(jump), moved=moved)
         self._before = ahead
         self._store.end_holds()
 

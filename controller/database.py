@@ -121,6 +121,7 @@ def _restore(url: str, arguments: argparse.Namespace) -> int:
     with occupation.alone(url):
         content = backup.restore(url, arguments.file, force=arguments.force)
         _compare_rows(url, content.rows)
+        backup.skip_numbers(url)
     print(f"restored: {_described(content)}")
     return 0
 

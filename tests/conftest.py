@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="what tests/unit/store runs on; PostgreSQL is one of their own",
     )
+    parser.addoption("--kills", type=int, default=2, help="how often tests/faults kills a controller at random moments")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -10,7 +10,7 @@ The methods of `Store`:
         whoever has it keeps it
     end_hold(network_id, address: IPv4Address, actor) -> Written[None]      an address that is kept is free at once
     end_holds() -> int                       those that are over; how many
-    shift_holds(seconds: float) -> int       the clock has jumped
+    shift_holds(seconds: float) -> int       the clock has jumped: holds and leases end when they would have
     address_history(*, address: IPv4Address | IPv6Address, network_id=None, project_id=None, at=None, limit=1000)
         -> list[HistoryRecord]               newest first
     forget_history(older_than_s: float, most: int = 1000) -> int

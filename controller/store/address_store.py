@@ -72,7 +72,8 @@ class AddressStore(QuotaStore):
         return self._write(SYSTEM, lease_holds.end_all).value
 
     def shift_holds(self, seconds: float) -> int:
-        return self._database.write(lambda connection: lease_holds.shift(connection, seconds))
+        now = self._clock()
+        return self._database.write(lambda connection: lease_holds.shift(connection, seconds, now))
 
     def forget_history(self, older_than_s: float, most: int = 1000) -> int:
         before = self._clock() - older_than_s

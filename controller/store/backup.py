@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from alembic import command
-from sqlalchemy import JSON, Connection, LargeBinary, MetaData, Table, bindparam, select, update
+from sqlalchemy import JSON, Connection, LargeBinary, MetaData, Table, bindparam, case, select, update
 
 from controller.store import migrations, sqlite
 from controller.store.engine import chunks, make_engine
+from controller.store.journal import KEYS
+from controller.store.schema import counters, nodes
 from controller.store.specs import SchemaError
+from flows.pipeline import PORT_ZONES
 
 FORMAT: Final = 1
+SKIPPED: Final = 1000
 _VERSIONS: Final = "alembic_version"
 _REVISION: Final = "revision"
 
@@ -83,6 +87,22 @@ def restore(url: str, file: Path, *, force: bool = False) -> Content:
     else:
         _restore_into(url, file, force=force)
     return content
+
+
+def skip_numbers(url: str) -> None:
+    """To be called once a backup is restored under switches that run. Their conntrack goes by numbers: zones,
+    keys of ports. Those that were given since the backup was made must not be the next to be given to others.
+    """
+    engine = make_engine(url, writing=True, long=True)
+    try:
+        with engine.begin() as connection:
+            keys = counters.c.name.in_(KEYS)
+            connection.execute(update(counters).where(keys).values(value=counters.c.value + SKIPPED))
+            following = nodes.c.next_zone + SKIPPED
+            wrapped = case((following > PORT_ZONES[-1], following - len(PORT_ZONES)), else_=following)
+            connection.execute(update(nodes).values(next_zone=wrapped))
+    finally:
+        engine.dispose()
 
 
 def _dump(connection: Connection, out: IO[str]) -> Content:

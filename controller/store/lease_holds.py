@@ -9,11 +9,14 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from controller.store import ipam
 from controller.store.address_specs import HoldPolicy
+from controller.store.ipv6_schema import ipv6_leases
 from controller.store.journal import HELD_ADDRESSES, UPDATE, Transaction
 from controller.store.schema import addresses, leases, subnets
 from controller.store.specs import Conflict, NotFound
 
 BOUND = "bound"
+_MOMENT_S = 4.0
+"""Longer than it takes until a jump of the clock is noticed, and shorter than any jump."""
 
 _A = addresses.c
 _LEASES = select(leases.c.address, leases.c.expires_at).where(
@@ -90,7 +93,14 @@ def end(tx: Transaction, network_id: str, address: IPv4Address) -> None:
     tx.connection.execute(update(addresses).where(*here).values(**freed))
 
 
-def shift(connection: Connection, seconds: float) -> int:
-    """The clock has jumped so far; how many ends were moved along."""
+def shift(connection: Connection, seconds: float, now: float) -> int:
+    """The clock has jumped so far, to `now`; how many ends of holds and of leases were moved along. A lease that was
+    written down a moment ago is one by the new clock.
+    """
     moved = {"held_until": _A.held_until + seconds, "leased_until": _A.leased_until + seconds}
-    return int(connection.execute(update(addresses).where(_A.held_until.is_not(None)).values(**moved)).rowcount)
+    shifted = connection.execute(update(addresses).where(_A.held_until.is_not(None)).values(**moved)).rowcount
+    for table in (leases, ipv6_leases):
+        is_old = ~table.c.updated_at.between(now - _MOMENT_S, now)
+        later = update(table).where(table.c.state == BOUND, is_old).values(expires_at=table.c.expires_at + seconds)
+        shifted += connection.execute(later).rowcount
+    return int(shifted)

@@ -8,7 +8,7 @@ import os
 import ssl
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ API_PORT = 8080
 OPENFLOW_PORT = 6653
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 START_DEADLINE = 30.0
+PROGRAM = ("controller",)
 
 # Laboratory tokens, for whoever plays with it: the namespace is closed, nothing outside can reach the API.
 ADMIN_TOKEN = "lab-admin"
@@ -56,6 +57,7 @@ class Control:
     """A controller; the namespace of the first one has the management network. `projects` get a member token each;
     `options` go into the configuration: {"dhcp": {"lease_time": 60}}. `database_url`: PostgreSQL, shared by several,
     of which each has a `name`. `tls`: nothing is said in plain text, and agents have certificates in place of tokens.
+    `program`: what runs, a module and its first arguments.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Control:
         name: str = "ctl",
         database_url: str | None = None,
         tls: bool = False,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.name = name
+        self.program = tuple(program)
         self.namespace = f"{prefix}-ctl{number if number > 1 else ''}"
         self.directory = directory
         self.address = IPv4Interface((int(ADDRESS.ip) + number - 1, ADDRESS.network.prefixlen))
@@ -132,14 +136,19 @@ class Control:
 
     def start(self) -> None:
         """Start the controller and wait until its API answers."""
+        self.launch()
+        assert self.process
+        self.process.wait_for(self.healthy, START_DEADLINE, "the API does not answer")
+
+    def launch(self) -> None:
+        """Start the controller, and wait for nothing."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_config()
         self._write_wrapper()
         self._write_starter()
-        command = [sys.executable, "-m", "controller", "--config-file", str(self.config_file)]
+        command = [sys.executable, "-m", *self.program, "--config-file", str(self.config_file)]
         log = self.directory / "controller.log"
         self.process = start("controller", netns.command(self.namespace, command), log, cwd=PROJECT_ROOT)
-        self.process.wait_for(self.healthy, START_DEADLINE, "the API does not answer")
 
     def stop(self) -> None:
         if self.process:

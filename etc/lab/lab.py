@@ -17,7 +17,7 @@ from controller.client import LONGEST_POLL, Object
 from controller.store import upgrade
 from etc.lab import netns
 from etc.lab.capture import Capture
-from etc.lab.control import ADMIN_TOKEN, DATABASE_ADDRESS, Control, LabClient
+from etc.lab.control import ADMIN_TOKEN, DATABASE_ADDRESS, PROGRAM, Control, LabClient
 from etc.lab.fabric import OUTSIDE_INTERFACE, QUIET, Fabric
 from etc.lab.machine import HOME, PrefixInUse, RunDirectory, enlarge_receive_buffers
 from etc.lab.node import Node
@@ -38,8 +38,9 @@ class Lab:
     not started, but the nodes know of them.
 
     `prefix` starts every namespace's name; two laboratories with different prefixes run side by side. `control_options`
-    go into the controller's configuration, `agent_options` into [agent] of each agent's. `open_groups`: new security
-    groups let in everything, by conntrack as ever. `tls`: see `Control`.
+    go into the controller's configuration, `agent_options` into [agent] of each agent's; `control_program` is what runs
+    as controller (`Control`). `open_groups`: new security groups let in everything, by conntrack as ever. `tls`: see
+    `Control`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Lab:
         external: str = "physnet-ext",
         projects: Iterable[str] = (),
         control_options: Mapping[str, Mapping[str, object]] | None = None,
+        control_program: Sequence[str] = PROGRAM,
         agent_options: Mapping[str, object] | None = None,
         open_groups: bool = False,
         tls: bool = False,
@@ -76,6 +78,7 @@ class Lab:
                 name=name,
                 database_url=url,
                 tls=tls,
+                program=control_program,
             )
             for number, name in enumerate(controllers or ("ctl",), 1)
         ]

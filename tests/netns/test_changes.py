@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from controller.client import ApiError, Object
-from controller.store.loader import load_snapshot
+from controller.store.model import load_snapshot
+from controller.store.quarantine import Quarantine
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.openvswitch import OpenVSwitch
@@ -293,10 +294,11 @@ class Edits:
 def compiled(lab: Lab, node: Node) -> list[str]:
     """What the compiler makes of the database now, as Open vSwitch shows it."""
     engine = create_engine(f"sqlite:///file:{lab.control.directory}/trunkline.db?mode=ro&uri=true")
+    unusable = Quarantine()
     with engine.connect() as connection:
-        wanted = compile_node(load_snapshot(connection), node.name)
+        wanted = compile_node(load_snapshot(connection, unusable), node.name)
     engine.dispose()
-    assert not wanted.failures
+    assert not wanted.failures and not len(unusable)
     with RealSwitch.running((), [*wanted.flows(), stamp_flow(wanted.digest)]) as switch:
         return OpenVSwitch("", switch.directory, "dummy").flows()
 

@@ -46,7 +46,7 @@ class RealSwitch:
             switch = RealSwitch(Path(name))
             with switch._daemons():
                 switch._ports(ofports)
-                switch._load(flows)
+                switch.load(flows)
                 yield switch
 
     @contextmanager
@@ -128,7 +128,7 @@ class RealSwitch:
         management.send(self.directory / "br-int.mgmt", messages)
         self.forget_cached()
 
-    def _load(self, flows: Iterable[Flow]) -> None:
+    def load(self, flows: Iterable[Flow]) -> None:
         """Raises ValueError with the flow that the switch refuses."""
         sent = list(flows)
         # wide ones: the simulator knows no time

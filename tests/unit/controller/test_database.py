@@ -86,13 +86,16 @@ def test_backup_and_restore(db: Run, url: str, tmp_path: Path) -> None:
     file = tmp_path / "saved"
     assert db("backup", file)[0] == 0
     assert db("backup", file) == (1, f"trunkline-controller db backup: {file} exists already\n")
-    before = raw.contents(url)
+    before = raw.contents(url, "counters")
     raw.execute(url, "UPDATE networks SET name = 'changed'")
     status, said = db("restore", file)
     assert status == 1 and "not empty" in said
     status, said = db("restore", "--force", file)
     assert status == 0 and "of journal revision 1" in said
-    assert raw.contents(url) == before
+    assert raw.contents(url, "counters") == before
+    store = Store(url)
+    assert store.revision() == 1
+    store.close()
 
 
 def test_nothing_is_made_anew_under_a_controller(db: Run, url: str, tmp_path: Path) -> None:

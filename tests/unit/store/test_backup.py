@@ -13,6 +13,7 @@ import pytest
 from controller.store import Store, backup
 from controller.store.backup import BackupError
 from controller.store.specs import LeaseRecord, SchemaError
+from flows.pipeline import PORT_ZONES
 from flows.snapshot import Snapshot
 from tests.unit.store import raw
 from tests.unit.store.floating import lead, make_pool, take
@@ -197,3 +198,22 @@ def test_what_is_somebody_elses_is_not_replaced(world: Any, saved: Path, new_url
     raw.execute(new_url, "CREATE TABLE precious (id INTEGER)")
     with pytest.raises(BackupError, match="somebody else's"):
         backup.restore(new_url, saved, force=True)
+
+
+def test_numbers_given_since_the_backup_are_skipped(world: Any) -> None:
+    """Conntrack goes by them: a new port must not meet the connections of one that the backup does not know."""
+    network = world.network()
+    world.node("n1")
+    before = world.port(network)
+    world.report("n1", before)
+    zone = world.again(before).port.binding.zone
+    backup.skip_numbers(world.url)
+    after = world.port(network)
+    world.report("n1", before, after)
+    assert after.port.key > before.port.key + backup.SKIPPED
+    assert world.again(after).port.binding.zone > zone + backup.SKIPPED
+    for _ in range(len(PORT_ZONES) // backup.SKIPPED + 1):
+        backup.skip_numbers(world.url)
+    last = world.port(network)
+    world.report("n1", before, after, last)
+    assert world.again(last).port.binding.zone in PORT_ZONES

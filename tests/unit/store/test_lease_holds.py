@@ -216,6 +216,24 @@ def test_b23_a_clock_that_jumps_frees_nothing_early(make_world: Callable[..., An
     assert world.store.end_holds() == 1
 
 
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_a_clock_that_jumps_ends_no_lease(make_world: Callable[..., Any], jump: float) -> None:
+    """Nor a hold of a port that goes afterwards. What was said just now was said by the new clock."""
+    world = make_world(holds=UNTIL_LEASE_END)
+    network = world.network(FOUR)
+    before, after = world.port(network), world.port(network)
+    lease(world, before, 3600)
+    world.clock.now += 600 + jump
+    lease(world, after, 3600)
+    assert world.store.shift_holds(jump) == 1
+    ends = {str(one.address): one.expires_at - world.clock.now for one in world.store.list_leases(state="bound")}
+    assert ends == {"10.0.0.1": 3000, "10.0.0.2": 3600}
+    drop(world, before)
+    assert states(world, network)["10.0.0.1"] == ("held", True, True)
+    world.clock.now += 3001
+    assert world.store.end_holds() == 1
+
+
 def test_b17_an_address_that_is_taken_off_a_port_is_free_unless_it_is_leased(make_world: Callable[..., Any]) -> None:
     world = make_world(holds=UNFORCED)
     network = world.network(FOUR)

@@ -1,0 +1,70 @@
+"""What the API answers about itself: tokens, who has changed what, and the controllers; `answers` has the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+from typing_extensions import TypedDict
+
+from controller.api.answers import Revision, Time
+from controller.api.auth import Role
+
+
+class Token(TypedDict):
+    """`previous_until`: until then what it was before it was rotated is good, too."""
+
+    id: str
+    name: str
+    role: Annotated[str, WithJsonSchema({"type": "string", "enum": [*Role]})]
+    project_id: str | None
+    node: str | None
+    scopes: list[str]
+    state: Annotated[str, WithJsonSchema({"type": "string", "enum": ["active", "expired", "revoked"]})]
+    created_at: Time | None
+    expires_at: Time | None
+    previous_until: Time | None
+    last_used_at: Time | None
+    revoked_at: Time | None
+    revision: Revision
+
+
+class NewToken(Token):
+    """`secret` is told this once."""
+
+    secret: str
+
+
+class Audit(TypedDict):
+    """`old` and `new`: the object before and after, as the journal has it."""
+
+    revision: int
+    at: Time
+    kind: str
+    object: str
+    action: str
+    actor: str
+    token: str | None
+    address: str | None
+    request_id: str | None
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+
+
+class Quarantined(TypedDict):
+    kind: str
+    id: str
+    name: str
+    node: Annotated[str | None, Field(description="Where it has no flows; null: nobody can use it")]
+    why: str
+
+
+class Controller(TypedDict):
+    """`nodes`: whose switches obey it; `leader`: it does what is to be done once."""
+
+    name: str
+    api_url: str
+    leader: bool
+    nodes: list[str]
+    connected_nodes: int
+    started_at: Time
