@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from socket import SHUT_RDWR
 from typing import Any, Protocol
@@ -66,16 +67,41 @@ class Connection(Datapath):  # type: ignore[misc]
         counters: MutableMapping[str, int],
     ) -> None:
         self.xid: int
+        self.state: str | None
         self.outbox = Outbox()
         self.receiver: Receiver | None = None
         self.heard_at = time.monotonic()  # when the last bytes came
         self.certified = _certified(socket)
         self._probes: dict[int, Event] = {}
+        self._changes: deque[str] = deque()
         self._stats_waiters = stats_waiters
         self._deliver = deliver
         self._counters = counters
         self._log = structlog.get_logger().bind(peer=str(address))
         super().__init__(socket, address)
+
+    # its states
+
+    def set_state(self, state: str) -> None:
+        """Never waits, and what is dead stays dead.
+
+        Ryu's own puts an event into a queue of 128, which waits when that is full: for ever where the caller is who
+        empties it, as the registry is that hangs up on one of many who come at once.
+        """
+        if state == self.state or self.state == DEAD_DISPATCHER:
+            return
+        self.state = state
+        self._changes.append(state)
+        if len(self._changes) == 1:
+            hub.spawn(self._tell)
+
+    def _tell(self) -> None:
+        """Of each change in turn, to whoever listens."""
+        while self._changes:
+            event = ofp_event.EventOFPStateChange(self)
+            event.state = self._changes[0]
+            self.ofp_brick.send_event_to_observers(event, event.state)
+            self._changes.popleft()
 
     # sending
 

@@ -272,6 +272,26 @@ def test_threat_22_a_switch_that_reads_nothing_is_dead(world: World) -> None:
     until(lambda: not world.factory._open)
 
 
+def test_threat_22_its_end_waits_for_no_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ryu's queue of events is full, and who would empty it is who hangs up: as where hundreds come at once."""
+    peer, connection, _ = world.live()
+    told: list[str] = []
+    room = eventlet.event.Event()
+
+    def wait_for_room(_event: object, state: str) -> None:
+        room.wait()
+        told.append(state)
+
+    monkeypatch.setattr(connection.ofp_brick, "send_event_to_observers", wait_for_room)
+    with eventlet.Timeout(5):
+        connection.close()
+    connection.set_state(MAIN_DISPATCHER)  # what was read before its end
+    assert connection.state == DEAD_DISPATCHER
+    room.send()
+    until(lambda: told == [DEAD_DISPATCHER])
+    assert peer.closed()
+
+
 def test_the_oldest_handshake_makes_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_HANDSHAKING", 3)
     live, _, _ = world.live()
