@@ -1,4 +1,4 @@
-"""One controller for many switches: 50 that it compiles everything for, with 2,000 ports, and 200 with made up flows.
+"""One controller for many switches: 50 with 2,000 ports on networks that cost most, and 200 with a thousand flows each.
 
 The switches are bridges of one Open vSwitch, each with an OpenFlow session of its own. Their VMs' interfaces exist only
 in what nodes report: flows name port numbers, which need no port.
@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -20,58 +21,82 @@ from etc.lab import netns
 from etc.lab.control import ADDRESS, OPENFLOW_PORT, Control
 from etc.lab.openvswitch import OPENFLOW, OpenVSwitch
 from etc.lab.processes import wait_until
-from flows.model import NetworkKind
+from flows.model import GatewayMode, NetworkKind
 from tests.bench.figures import Figure
 from tests.bench.ports import rss_mb
 
-BRIDGES = 50
-PORTS = 2_000
 NETWORKS = 20
 FIRST_OFPORT = 100
 UPLINK = 65001
-DEADLINE = 120.0
+DEADLINE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """`ports` are those of all nodes together."""
+
+    name: str
+    nodes: int
+    ports: int
+    gateway_mode: GatewayMode
+
+
+# each node of a network costs all others nine flows with per_host, none with shared
+MANY_FLOWS = Scale("scale50", 50, 2_000, GatewayMode.PER_HOST)
+MANY_NODES = Scale("scale200", 200, 5_000, GatewayMode.SHARED)
 
 
 def run() -> Iterator[Figure]:
+    for scale in (MANY_FLOWS, MANY_NODES):
+        yield from _at(scale)
+
+
+def _at(scale: Scale) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         directory = Path(name)
         control = Control("bench", directory / "control")
         began = time.perf_counter()
-        fill(f"sqlite:///{control.directory}/trunkline.db")
-        print(f"   {BRIDGES} nodes, {PORTS} ports made in {time.perf_counter() - began:.0f} s")
+        fill(f"sqlite:///{control.directory}/trunkline.db", scale)
+        print(f"   {scale.nodes} nodes, {scale.ports} ports made in {time.perf_counter() - began:.0f} s")
         try:
             control.start_network()
-            with bridges(control.namespace, directory / "ovs", BRIDGES):
-                yield from _measure(control)
+            with bridges(control.namespace, directory / "ovs", scale.nodes):
+                yield from _measure(control, scale)
         finally:
             control.stop()
             netns.delete(control.namespace)
 
 
-def _measure(control: Control) -> Iterator[Figure]:
-    yield Figure("scale50_converge_s", _until_live(control), "s")
-    assert _flow_mods(control) > 0
-    assert control.process
-    yield Figure("scale50_rss_mb", rss_mb(control.process.pid), "MB")
+def _measure(control: Control, scale: Scale) -> Iterator[Figure]:
+    connected, live = _until_live(control, scale)
+    yield Figure(f"{scale.name}_connect_s", connected, "s")
+    yield Figure(f"{scale.name}_converge_s", live, "s")
+    assert _flow_mods(control) > 0 and control.process
+    flows = sum(node["flows"] for node in control.client().list_nodes())
+    yield Figure(f"{scale.name}_flows", flows, "flows")
+    yield Figure(f"{scale.name}_rss_mb", rss_mb(control.process.pid), "MB")
     control.kill()
-    yield Figure("scale50_restart_s", _until_live(control), "s")
-    yield Figure("scale50_restart_flow_mods", _flow_mods(control), "flow-mods")
+    yield Figure(f"{scale.name}_restart_s", _until_live(control, scale)[1], "s")
+    yield Figure(f"{scale.name}_restart_flow_mods", _flow_mods(control), "flow-mods")
 
 
-def _until_live(control: Control) -> float:
-    """Starts the controller; seconds from there until all nodes are live and confirmed."""
+def _until_live(control: Control, scale: Scale) -> tuple[float, float]:
+    """Starts the controller; seconds from there until all nodes are connected, and are live and confirmed."""
     began = time.perf_counter()
     control.start()
     client = control.client()
+    connected: list[float] = []
 
     def done() -> bool:
         nodes = client.list_nodes()
+        if not connected and all(node["state"] != "disconnected" for node in nodes):
+            connected.append(time.perf_counter() - began)
         return all(node["state"] == "live" and node["unconfirmed_since"] is None for node in nodes)
 
     wait_until(done, DEADLINE, "not all nodes are live", interval=0.2)
     took = time.perf_counter() - began
-    assert len(client.list_nodes()) == BRIDGES
-    return took
+    assert len(client.list_nodes()) == scale.nodes
+    return connected[0], took
 
 
 def _flow_mods(control: Control) -> float:
@@ -84,10 +109,10 @@ def datapath_id(number: int) -> int:
     return 0x5CA1E000 + number
 
 
-def fill(url: str) -> None:
+def fill(url: str, scale: Scale) -> None:
     """Each project has two networks, routed to each other, with ports on each node."""
     store = Store(url, vlan_range=(1, 4094))
-    for number in range(BRIDGES):
+    for number in range(scale.nodes):
         store.put_node(NodeSpec(_node(number), datapath_id(number), ("physnet1",)), "bench")
     networks = []
     for number in range(NETWORKS):
@@ -97,15 +122,16 @@ def fill(url: str) -> None:
             "physnet1",
             (SubnetSpec(IPv4Network(f"10.{number}.0.0/16")),),
             project_id=f"p{number // 2}",
+            gateway_mode=scale.gateway_mode,
         )
         networks.append(store.create_network(spec, "bench").value.id)
-    specs = [PortSpec(networks[number % NETWORKS], id=str(uuid.uuid4())) for number in range(PORTS)]
+    specs = [PortSpec(networks[number % NETWORKS], id=str(uuid.uuid4())) for number in range(scale.ports)]
     ids = [str(spec.id) for spec in specs]
-    for start in range(0, PORTS, 500):
+    for start in range(0, scale.ports, 500):
         store.create_ports(specs[start : start + 500], "bench")
-    for number in range(BRIDGES):
+    for number in range(scale.nodes):
         store.report_interfaces(
-            _node(number), _report(ids[number * PORTS // BRIDGES : (number + 1) * PORTS // BRIDGES])
+            _node(number), _report(ids[number * scale.ports // scale.nodes : (number + 1) * scale.ports // scale.nodes])
         )
     store.close()
 
