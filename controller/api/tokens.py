@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from controller.api import declared, operator_answers, views
 from controller.api.address_models import Moment
-from controller.api.auth import Resource, Role, Verb, allowed_by
+from controller.api.auth import ALL_SCOPES, SCOPES, Resource, Role, Verb, allowed_by
 from controller.api.credentials import digest_of, new_token
 from controller.api.errors import invalid
 from controller.api.fields import Name, NodeName, ProjectId, RequestModel, Text
@@ -23,6 +23,10 @@ MAX_GRACE = 7 * 86400
 MAX_LIFE = 100 * 365 * 86400
 
 
+_OF_SCOPE = {"type": "string", "enum": [f"{name}:{way}" for name in (ALL_SCOPES, *SCOPES) for way in ("read", "write")]}
+Scope = Annotated[Text, WithJsonSchema(_OF_SCOPE)]
+
+
 class TokenCreate(RequestModel):
     """`scopes`: what it is narrowed to, NAME:read or NAME:write; none: all that its role may."""
 
@@ -30,7 +34,7 @@ class TokenCreate(RequestModel):
     role: Role
     project_id: ProjectId | None = None
     node: NodeName | None = None
-    scopes: Annotated[list[Text], Field(max_length=MAX_SCOPES)] = Field(default_factory=list)
+    scopes: Annotated[list[Scope], Field(max_length=MAX_SCOPES)] = Field(default_factory=list)
     expires_at: Moment | None = None
 
 

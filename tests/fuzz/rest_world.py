@@ -21,6 +21,7 @@ KINDS = {
     "provider-rules": "provider_rule",
     "dns-zones": "dns_zone",
     "dns-records": "dns_record",
+    "tokens": "token",
 }
 """The part of a path before an id, and what such an object is called in answers."""
 
@@ -203,6 +204,7 @@ def restock(world: World, known: Known, times: int) -> None:
         {"name": f"pool{times}", "network_id": known.outside, "ranges": [f"203.0.{times % 200 + 2}.0/24"]},
     )
     zone = make("dns-zones", {"name": f"lab{times}.example", "project_id": "a", "network_ids": [known.blue]})
+    make("tokens", {"name": f"reader{times}", "role": "reader", "scopes": ["networks:read"]})
     make("dns-records", {"zone_id": zone, "name": "www", "type": "A", "data": "192.0.2.1"})
     world.node(f"spare{times}", 100 + times)
     known.learn("node", f"spare{times}")
