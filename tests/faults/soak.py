@@ -27,6 +27,8 @@ from tests.faults.mirror import Mirror
 from tests.netns.cloud import wait_reached
 
 HOUR = 3600.0
+NODES = 3
+"""Packets are counted between the first two."""
 ROUND_S = 30.0
 """Seconds at most after which packets are counted and what was answered is looked at."""
 
@@ -148,12 +150,12 @@ class Memory:
         return self.after <= self.before * (1 + GROWTH) + SLACK_KB
 
 
-def run(seconds: float, seed: int, prefix: str = "soak", nodes: int = 3) -> list[Memory]:
+def run(seconds: float, seed: int, prefix: str = "soak") -> list[Memory]:
     """Raises AssertionError when anything was lost, differs or grows."""
     print(f"seed {seed}", flush=True)
     with ExitStack() as stack:
         quota = {"quota": {"floating_ips": 100}}
-        made = Lab(prefix, nodes=nodes, projects=(PROJECT,), open_groups=True, control_options=quota)
+        made = Lab(prefix, nodes=NODES, projects=(PROJECT,), open_groups=True, control_options=quota)
         lab = stack.enter_context(made)
         lab.wait_connected()
         url = f"sqlite:///file:{lab.control.directory}/trunkline.db?mode=ro&uri=true"

@@ -15,5 +15,5 @@ SECONDS = 6.0
 
 
 def test_edits_and_faults_by_chance(root: None) -> None:
-    memory = run(SECONDS, random.SystemRandom().randrange(1 << 32), f"{PREFIX}s", nodes=2)
+    memory = run(SECONDS, random.SystemRandom().randrange(1 << 32), f"{PREFIX}s")
     assert "controller" in {one.name for one in memory}
