@@ -392,7 +392,7 @@ def json_body(data: bytes) -> None:
     with suppress(ApiError):
         api_http.check_size(data, many=False)
         for adapter in ADAPTERS:
-            request = api_http.Request(Resource.PORT, Verb.CREATE, "/", {}, {}, data, None, "1", {})
+            request = api_http.Request(Resource.PORT, Verb.CREATE, "/", {}, {}, (adapter,), data, None, "1", {})
             with suppress(ApiError):
                 request.parse(adapter)
 
