@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from controller import database
 
         return database.main(arguments[1:])
+    gc.disable()  # until all is built: hardly anything of that is garbage, and looking takes a second of three
     compat.install()  # nothing that uses sockets, threads or Ryu may be imported before
     import structlog
     from ryu.base.app_manager import AppManager
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
+    gc.enable()
     for service in services:
         service.link(lambda _thread: events.service_ended())
     systemd = ServiceManager(os.environ)
