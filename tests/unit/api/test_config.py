@@ -10,6 +10,7 @@ from controller import config
 from controller.api.auth import Identity, Role
 from controller.dns.domain import wire
 from controller.dns.upstreams import Servers, Upstream
+from controller.options import GROUPS
 from controller.tls_settings import TlsSettings
 
 SAMPLE = Path(__file__).parents[3] / "etc" / "trunkline-controller.conf.sample"
@@ -153,13 +154,11 @@ def test_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
             section = header[1]
         elif option := re.fullmatch(r"#(\w+) =(?: (.*))?", line):
             shown[section, option[1]] = option[2] or ""
-    expected = {
-        (group, option.dest): str(option.default) for group, options in config.GROUPS.items() for option in options
-    }
+    expected = {(group, option.dest): str(option.default) for group, options in GROUPS.items() for option in options}
     # those that may be given several times have no default to show
     several = {
         (group, option.dest)
-        for group, options in config.GROUPS.items()
+        for group, options in GROUPS.items()
         for option in options
         if isinstance(option, cfg.MultiStrOpt)
     }
