@@ -325,8 +325,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         return min(background.GATEWAY_PERIOD, max(background.TICK, self._release_delay))
 
     def _forget_history(self) -> None:
-        background.forget_history(self.store, self._history_days)
-        background.forget_audit(self.store, self._audit_days)
+        background.forget_older(self.store.forget_history, self._history_days)
+        background.forget_older(self.store.forget_audit, self._audit_days)
         self.store.forget_tokens(KEPT_DAYS * background.DAY)
 
     def _release_gateways(self) -> None:

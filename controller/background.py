@@ -56,10 +56,6 @@ class Store(Protocol):
 
     def shift_holds(self, seconds: float) -> int: ...
 
-    def forget_history(self, older_than_s: float) -> int: ...
-
-    def forget_audit(self, older_than_s: float) -> int: ...
-
     def release_idle_gateways(self, older_than_s: float) -> Written[int]: ...
 
     def record_leases(self, batch: Iterable[LeaseRecord]) -> int: ...
@@ -148,21 +144,12 @@ class HoldKeeper:
         self._store.end_holds()
 
 
-def forget_history(store: Store, days: int) -> int:
-    """Forgets who had an address more than so many days ago, bit by bit, since nobody else is served meanwhile; how
+def forget_older(forget: Callable[[float], int], days: int) -> int:
+    """Has the store `forget` what is more than so many days old, bit by bit, since nobody else is served meanwhile; how
     much was forgotten. 0: nothing is.
     """
     forgotten = 0
-    while days and (some := store.forget_history(days * DAY)):
-        forgotten += some
-        eventlet.sleep(0)
-    return forgotten
-
-
-def forget_audit(store: Store, days: int) -> int:
-    """As `forget_history`, of who has changed what."""
-    forgotten = 0
-    while days and (some := store.forget_audit(days * DAY)):
+    while days and (some := forget(days * DAY)):
         forgotten += some
         eventlet.sleep(0)
     return forgotten

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from controller.background import DAY, forget_history
+from controller.background import DAY, forget_older
 from controller.store import migrations
 from controller.store.specs import FixedIpSpec
 from flows.model import GatewayMode
@@ -107,9 +107,9 @@ def test_what_is_old_is_forgotten_when_it_is_over(world: Any) -> None:
     assert [world.store.forget_history(100) for _ in range(2)] == [1, 0]
     assert who(world) == ["c"]
     world.clock.now += 1000
-    assert forget_history(world.store, 0) == 0
+    assert forget_older(world.store.forget_history, 0) == 0
     world.clock.now += DAY
-    assert forget_history(world.store, 1) == 1
+    assert forget_older(world.store.forget_history, 1) == 1
     assert who(world) == [] and who(world, ONE + 1) == ["stays"]  # who has it is not forgotten
 
 
