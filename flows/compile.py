@@ -50,7 +50,7 @@ from flows.model import (
     Change,
     Network,
 )
-from flows.segments import Kind, SegmentKey, floating_ips_of, flood_part_of, member_parts, touched
+from flows.segments import OF_NETWORK, Kind, SegmentKey, floating_ips_of, flood_part_of, member_parts, touched
 from flows.snapshot import Snapshot
 from flows.view import Role, View
 
@@ -135,7 +135,6 @@ _PORT_LEFT = (
     policy.port,
     migration.port,
 )
-_OF_EACH_NETWORK = (Kind.NETWORK, Kind.GATEWAYS, Kind.FLOOD, Kind.KNOWN_ARP)
 _PORT_METERS = (allowance.port_meters, qos.meters)
 _FLOATING_IP = (floating_ip.floating_ip, port_forwarding.floating_ip)
 
@@ -325,7 +324,7 @@ def compile_node(snapshot: Snapshot, node: str, shared: Shared | None = None) ->
     view = View(snapshot, snapshot.nodes[node])
     keys: list[SegmentKey] = [(Kind.STATIC, ""), (Kind.PROVIDER_RULES, "")]
     for network_id in snapshot.networks:
-        keys += [(kind, network_id) for kind in _OF_EACH_NETWORK]
+        keys += [(kind, network_id) for kind in OF_NETWORK]
     local = snapshot.local_ports(node)
     keys += [(Kind.PORT, port.id) for port in local]
     keys += [(Kind.FLOATING_IP, id_) for id_ in sorted(floating_ips_of(snapshot, (port.id for port in local)))]

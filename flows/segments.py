@@ -41,8 +41,11 @@ class Kind(IntEnum):
     GATEWAYS = 10  # of a network
 
 
-_OF_NETWORK = (Kind.NETWORK, Kind.GATEWAYS)
-"""What looks at the same of a network."""
+_SAME_INPUTS = (Kind.NETWORK, Kind.GATEWAYS)
+"""What looks at the same of a network: one is never touched without the other."""
+
+OF_NETWORK = (*_SAME_INPUTS, Kind.FLOOD, Kind.KNOWN_ARP)
+"""What every network has a segment of."""
 
 SegmentKey = tuple[Kind, str]
 Touch = Callable[[Kind, Iterable[str]], None]
@@ -72,7 +75,7 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change], node: 
     found: dict[SegmentKey, None] = {}
 
     def touch(kind: Kind, ids: Iterable[str]) -> None:
-        kinds = _OF_NETWORK if kind is Kind.NETWORK else (kind,)
+        kinds = _SAME_INPUTS if kind is Kind.NETWORK else (kind,)
         found.update(((each, id_), None) for id_ in ids for each in kinds)
 
     for change in changes:
@@ -169,7 +172,7 @@ def _touched_by_network(
     for network, snapshot in ((old, before), (new, after)):
         if network is None:
             continue
-        for kind in (Kind.NETWORK, Kind.FLOOD, Kind.KNOWN_ARP):
+        for kind in OF_NETWORK:
             touch(kind, (network.id,))
         touch(Kind.NETWORK, snapshot.networks_by_router.get(network.router_key, ()))
         if network.dhcp_relays:
