@@ -30,7 +30,19 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from agent.service_manager import ServiceManager
-from controller import advertiser, arrivals, audit, background, config, gateway_watch, holders, journal_watch, logs
+from controller import (
+    advertiser,
+    arrivals,
+    audit,
+    background,
+    config,
+    gateway_watch,
+    holders,
+    journal_watch,
+    logs,
+    object_names,
+    process_metrics,
+)
 from controller.advertiser import Advertiser
 from controller.announcer import Announcer
 from controller.api import stats
@@ -60,6 +72,7 @@ from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.unresolved import Unresolved
 from controller.port_counters import PortCollector, PortCounters
+from controller.readiness import Readiness, ReadinessCollector
 from controller.receive import VERSION
 from controller.resolver import Resolver
 from controller.session_counters import Counters, SessionCollector
@@ -85,6 +98,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         config.apply_to_ryu(settings)
         logs.configure(settings.log_format, settings.log_level)
         self.counters = Counters()
+        registry = CollectorRegistry()
+        process_metrics.register(registry)
         self._occupied = occupation.occupy(settings.database_url)
         self.store = Store(
             settings.database_url,
@@ -95,6 +110,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
+        logs.configure(settings.log_format, settings.log_level, name_of=self._object_name)
+        self.keeper.time_by(process_metrics.confirm_seconds(registry).observe)
         self._journal_watch = JournalWatch(
             self.store, lambda: self.keeper.current.revision, self.keeper.wake, lambda: os._exit(os.EX_TEMPFAIL)
         )
@@ -120,6 +137,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
             holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
+            took=process_metrics.packet_in_seconds(registry).observe,
             dns=name_server,
             send=lambda *packet: self.sessions.send(*packet),
             limits=limits(
@@ -160,7 +178,6 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._release_delay = settings.gateway_release_delay
         self._history_days = settings.history_days
         self._audit_days = settings.audit_days
-        registry = CollectorRegistry()
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
         )
@@ -172,6 +189,11 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._tokens = TokenKeeper(self.store, settings.credentials)
         if not self._tokens:
             structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
+        readiness = Readiness(
+            self.store.look,
+            lambda: self.keeper.current.revision,
+            lambda: self._cluster is None or self._cluster.in_touch,
+        )
         services = Services(
             store=self.store,
             snapshot=self.keeper.snapshot,
@@ -189,8 +211,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             settle_leases=self._lease_writer.write,
             not_compiled=self.keeper.not_compiled,
             controllers=self._controllers,
+            ready=readiness.checks,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
+        registry.register(ReadinessCollector(readiness.checks))
         self._hub_watch = HubWatch(ServiceManager(os.environ), form=settings.log_format)
         registry.register(self._hub_watch)
         self._connections = ConnectionFactory(
@@ -211,6 +235,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         transfer = settings.zone_transfer
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
+
+    def _object_name(self, kind: str, id_: str) -> str:
+        return object_names.name_of(self.keeper.current, kind, id_)
 
     def _written(self) -> None:
         """What has been written goes to the switches before its writer goes on: an answer may take a while to make."""

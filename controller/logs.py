@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from controller.object_names import KINDS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # a traceback is ours, and is meant to have lines
 _MAY_HAVE_LINES = frozenset({"exception", "stack"})
 # these say at INFO what we log ourselves, or nothing
 _QUIET = ("ryu.base.app_manager", "ryu.controller", "ryu.lib.hub", "alembic", "sqlalchemy", "controller.api.http")
+
+
+NameOf = Callable[[str, str], str]
 
 
 def one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -29,10 +35,30 @@ def one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
     return event
 
 
-def configure(form: str = "console", level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Sends all logging to `stream` (standard error). `form` is json or console, `level` a standard name."""
+def naming(name_of: NameOf) -> Processor:
+    """Adds the names that people know to the ids of objects."""
+
+    def add_names(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        for kind in KINDS:
+            id_ = event.get(kind)
+            name = name_of(kind, id_) if isinstance(id_, str) else ""
+            if name and name != id_:
+                event[f"{kind}_name"] = name
+        return event
+
+    return add_names
+
+
+def configure(
+    form: str = "console", level: str = "INFO", stream: TextIO | None = None, name_of: NameOf = lambda kind, id_: ""
+) -> None:
+    """Sends all logging to `stream` (standard error). `form` is json or console, `level` a standard name. `name_of`
+    knows objects of the `object_names.KINDS` by their ids, and says "" of others; it must not wait.
+    """
     target = sys.stderr if stream is None else stream
     shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,  # the request that is worked on, see controller.api.gate
+        naming(name_of),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -67,13 +67,14 @@ class Sessions(Protocol):
 class _NodeState:
     """`oldest` to `newest` are the revisions that the switch has not confirmed; none when `oldest` is None.
 
-    `broken`: the program is that of an older snapshot, because compiling failed.
+    `broken`: the program is that of an older snapshot, because compiling failed. `since`: when `oldest` came to wait.
     """
 
     program: Program = field(default_factory=Program)
     oldest: int | None = None
     newest: int = 0
     broken: bool = False
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class SnapshotKeeper:
         self._sessions: Sessions | None = None
         self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
         self._followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None] = lambda before, after, changes: None
+        self._took: Callable[[float], None] = lambda seconds: None
         self._confirmed_here: Callable[[str, int, int | None], None] = lambda node, revision, unclaimed: None
         self._elsewhere: Mapping[str, tuple[int, int | None]] = {}
         self._last_elsewhere: dict[str, int] = {}
@@ -129,6 +131,10 @@ class SnapshotKeeper:
     def tell(self, followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None]) -> None:
         """Who hears, without waiting, what has changed from one snapshot to the next, which is in force."""
         self._followed = followed
+
+    def time_by(self, took: Callable[[float], None]) -> None:
+        """Who hears, without waiting, how many seconds a change has waited for one node to confirm it."""
+        self._took = took
 
     def tell_others(self, confirmed: Callable[[str, int, int | None], None]) -> None:
         """Who hears, without waiting, which revision a node has confirmed to this controller."""
@@ -405,6 +411,9 @@ class SnapshotKeeper:
         if state is None or state.oldest is None or state.broken:
             return
         state.oldest = None if revision >= state.newest else max(state.oldest, revision + 1)
+        if state.oldest is None and state.since:
+            self._took(time.monotonic() - state.since)
+            state.since = 0.0
         self._changed.send()
 
     def to_forget(self, node: str, revision: int) -> list[Forget]:
@@ -427,7 +436,7 @@ class SnapshotKeeper:
     @staticmethod
     def _pending(state: _NodeState, oldest: int, newest: int) -> None:
         if state.oldest is None:
-            state.oldest = oldest
+            state.oldest, state.since = oldest, time.monotonic()
         state.newest = newest
 
     # what the API asks (controller.api.services.Confirmations)

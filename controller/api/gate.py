@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
+from structlog.contextvars import bound_contextvars
 
 from controller.api import (
     addresses,
@@ -95,6 +96,7 @@ class Gate:
         routes: Iterable[Route],
         inner: WSGIApplication,
         counter: Counter,
+        seconds: Histogram,
         prepare: Callable[[], None],
     ) -> None:
         """`prepare` makes what is told of the routes, which takes long: call it before anybody waits."""
@@ -103,6 +105,7 @@ class Gate:
         self._router = Router(routes)
         self._inner = inner
         self._counter = counter
+        self._seconds = seconds
         self._limiter = Limiter(services.config.request_limits, time.monotonic)
         self._log = structlog.get_logger("controller.api")
 
@@ -114,13 +117,15 @@ class Gate:
             trace.status = int(status[:3])
             start_response(status, [*headers, ("X-Request-Id", trace.request_id)])
 
-        try:
-            _, endpoint, _ = environ[_PENDING] = self._admit(environ, trace)
-            with nullcontext() if endpoint.waits else self._limiter.turn(trace.credential):
-                body: Iterable[bytes] = self._inner(environ, respond)
-        except Exception as error:
-            body = self._refusal(error, trace)(environ, respond)
-        self._account(trace, time.monotonic() - began)
+        with bound_contextvars(request_id=trace.request_id):  # also in what others log meanwhile, the store say
+            try:
+                _, endpoint, _ = environ[_PENDING] = self._admit(environ, trace)
+                trace.waits = endpoint.waits
+                with nullcontext() if endpoint.waits else self._limiter.turn(trace.credential):
+                    body: Iterable[bytes] = self._inner(environ, respond)
+            except Exception as error:
+                body = self._refusal(error, trace)(environ, respond)
+            self._account(trace, time.monotonic() - began)
         return body
 
     def _admit(self, environ: Mapping[str, Any], trace: _Trace) -> tuple[Services, Endpoint, Request]:
@@ -204,6 +209,8 @@ class Gate:
         return Answer.json(refusal.envelope(), refusal.status, refusal.headers)
 
     def _account(self, trace: _Trace, seconds: float) -> None:
+        if not trace.waits:
+            self._seconds.labels(trace.resource).observe(seconds)
         method = trace.method if trace.method in _METHODS else "other"  # labels must not grow with what clients invent
         self._counter.labels(method, trace.resource, str(trace.status)).inc()
         quiet = (trace.method in _READS or trace.resource in _QUESTIONS) and trace.status not in _REFUSED
@@ -214,7 +221,7 @@ class Gate:
 class _Trace:
     """What is known of a request so far, for its answer, its metric and its log line."""
 
-    __slots__ = ("address", "credential", "method", "path", "request_id", "resource", "status")
+    __slots__ = ("address", "credential", "method", "path", "request_id", "resource", "status", "waits")
 
     def __init__(self, request_id: str, method: str, address: str) -> None:
         self.request_id = request_id
@@ -223,6 +230,7 @@ class _Trace:
         self.path = ""
         self.resource = "none"
         self.status = 500
+        self.waits = False
         self.credential: Credential | None = None
 
     def fields(self) -> dict[str, Any]:
@@ -310,4 +318,5 @@ def make_app(services: Services) -> Gate:
     known = routes(ryu_stats)
     document = Document(known)
     requests = metrics.request_counter(services.registry)
-    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, document.prepare)
+    seconds = metrics.request_seconds(services.registry)
+    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, seconds, document.prepare)

@@ -37,6 +37,10 @@ def _no_mutes(node: str, port_key: int) -> Mapping[str, int]:
     return {}
 
 
+def _ready() -> Mapping[str, str]:
+    return {}
+
+
 def _no_leases() -> None:
     """Nothing waits to be written."""
 
@@ -61,7 +65,7 @@ class Services:
     the connected switches by datapath_id (Ryu's objects), `stats_waiters` is where their answers to /stats are waited
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
     `not_compiled`: node, segment, and why that could not be made.
-    `controllers` describes those that are alive, in JSON values.
+    `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
     """
 
     store: Store
@@ -81,4 +85,5 @@ class Services:
     dns: Questions | None = None
     not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
     controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
+    ready: Callable[[], Mapping[str, str]] = _ready
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -137,8 +137,12 @@ class Cluster:
     @property
     def is_leader(self) -> bool:
         """Does what is to be done once. Nobody does while the database is away: it could not be written down."""
-        good = self._good_at is not None and self._monotonic() - self._good_at < self._ttl_s
-        return good and self.state.leader == self.own.name
+        return self.in_touch and self.state.leader == self.own.name
+
+    @property
+    def in_touch(self) -> bool:
+        """The others have had a sign of life of this controller, and have not given it up yet."""
+        return self._good_at is not None and self._monotonic() - self._good_at < self._ttl_s
 
     def confirmed(self, node: str, revision: int, unclaimed: int | None) -> None:
         """A node that this controller masters has committed everything up to a revision."""

@@ -6,13 +6,14 @@ came from according to the snapshot; whatever is not as it should be becomes a c
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
+
+import structlog
 
 from controller.dns.server import NameServer
 from controller.packet_in import (
@@ -48,8 +49,6 @@ from flows.pipeline import GATEWAY_MAC, PORT_DNS_QUERIES, RELAY_PACKET_INS
 from flows.rules import Rule, decode_cookie
 from flows.snapshot import Snapshot
 from flows.wire import FROM_CONTROLLER
-
-_log = logging.getLogger(__name__)
 
 Result = tuple[str, Outputs]  # outcome, what to send
 
@@ -103,7 +102,8 @@ class Services:
     `muted` gets a node's name and which port is not heard about what from now on; `mute` is for how many seconds at
     first.
     `dns` answers what ports ask; what has to wait for an upstream goes out by `send`, which must not wait.
-    `counters` counts by the names of `outcomes`. `monotonic` and `wall_clock` are in seconds.
+    `counters` counts by the names of `outcomes`; `took` gets the seconds that each packet has taken.
+    `monotonic` and `wall_clock` are in seconds.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -121,6 +121,7 @@ class Services:
     log_sample: int = 1
     mute: int = 60
     muted: Callable[[str, Mute], None] = lambda node, mute: None
+    took: Callable[[float], None] = lambda seconds: None
     limits: Mapping[Rule, Limit] = field(default_factory=lambda: DEFAULT_LIMITS)
     monotonic: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -163,15 +164,19 @@ class Dispatcher:
 
     def handle(self, cookie: int, in_port: int, frame: bytes | memoryview) -> Outputs:
         """What to send. Never raises: a fault of ours is logged, counted and costs this packet only."""
+        began = time.perf_counter()
         try:
             outcome, outputs = self._result(cookie, in_port, bytes(frame))
         except Exception:  # the last fence: no packet takes the controller down
-            _log.exception("packet_in on node %s failed (cookie %#x, in_port %d)", self._node, cookie, in_port)
+            structlog.get_logger().exception(
+                "packet_in_failed", node=self._node, cookie=f"{cookie:#x}", in_port=in_port
+            )
             outcome, outputs = outcomes.INTERNAL_ERROR, ()
         counters = self._services.counters
         counters[outcome] = counters.get(outcome, 0) + 1
         if self._mutes:
             outputs, self._mutes = (*outputs, *self._mutes), []
+        self._services.took(time.perf_counter() - began)
         return outputs
 
     def _result(self, cookie: int, in_port: int, frame: bytes) -> Result:
@@ -250,7 +255,9 @@ class Dispatcher:
     def _note(self, port: Port, address: IPv4Address | IPv6Address, state: LeaseState, seconds: int) -> None:
         new = self._services.leases.record(LeaseEvent(port.key, address, state, self._services.wall_clock() + seconds))
         if state is LeaseState.DECLINED and new:  # said once until the event has been stored
-            _log.warning("port %s declined its address %s: something else uses it", port.id, address)
+            structlog.get_logger().warning(
+                "address_declined", port=port.id, address=str(address), why="something else uses it"
+            )
 
     def _relayed_dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         place = self._by_uplink(Rule.PUNT_RELAYED_DHCP, key, in_port, snapshot)

@@ -40,7 +40,7 @@ from controller.store.engine import Database
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.metadata_store import MetadataStore
-from controller.store.migrations import prepare
+from controller.store.migrations import check_schema, prepare
 from controller.store.network_specs import Carving
 from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
 from controller.store.quarantine import Fault, ObjectName, Quarantine
@@ -321,6 +321,15 @@ class Store(
 
     def revision(self) -> int:
         return self._database.read(journal.revision)
+
+    def look(self) -> int:
+        """The revision, after a look at the schema. Raises SchemaError when somebody has put another one there."""
+
+        def work(connection: Connection) -> int:
+            check_schema(connection)
+            return journal.revision(connection)
+
+        return self._database.read(work)
 
     def load_snapshot(self) -> Snapshot:
         found = Quarantine()

@@ -58,11 +58,17 @@ def check_revision(url: str) -> None:
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            found, tables = revision_of(connection), _tables(connection)
+            check_schema(connection)
     finally:
         engine.dispose()
+
+
+def check_schema(connection: Connection) -> None:
+    """Raises SchemaError unless the database has this program's schema revision."""
+    found = revision_of(connection)
     if found == head():
         return
+    tables = _tables(connection)
     if found is None:
         raise SchemaError(
             "the database has tables, but none of ours: it is somebody else's"

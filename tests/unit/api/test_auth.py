@@ -4,15 +4,16 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controller.api.auth import PERMISSIONS, SCOPES, Identity, Resource, Role, Verb, allowed_by
 from controller.api.credentials import Authenticator, parse_credentials
-from tests.unit.api.world import TOKENS, World, network_body
+from tests.unit.api.world import TOKENS, World, make_app, network_body
 
 QUESTION = bytes.fromhex("0001010000010000000000000377656200") + b"\0\1\0\1"
 
@@ -134,6 +135,8 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
     ("GET", "/v1/health", None, set(TOKENS)),
+    ("GET", "/healthz", None, set(TOKENS)),
+    ("GET", "/readyz", None, set(TOKENS)),
 ]
 
 
@@ -261,9 +264,20 @@ def test_scheme_is_not_case_sensitive(shared_world: World) -> None:
     assert shared_world.call("GET", "/v1/networks", token="bearer admin-token").status == 200
 
 
-def test_health_needs_no_token(shared_world: World) -> None:
-    reply = shared_world.call("GET", "/v1/health", token=None)
+@pytest.mark.parametrize("path", ["/v1/health", "/healthz"])
+def test_health_needs_no_token(shared_world: World, path: str) -> None:
+    reply = shared_world.call("GET", path, token=None)
     assert (reply.status, reply.json) == (200, {"status": "ok"})
+
+
+def test_readiness_says_what_is_wrong_and_nothing_about_the_cloud(world: World) -> None:
+    checks = {"database": "ok", "flows": "ok"}
+    world.app = make_app(replace(world.services, ready=lambda: checks, registry=CollectorRegistry()))
+    assert world.call("GET", "/readyz", token=None).json == {"status": "ok", "checks": checks}
+    checks["database"] = "database_away"
+    reply = world.call("GET", "/readyz", token=None)
+    assert reply.refusal == (503, "not_ready", None)
+    assert reply.error["message"] == "database: database_away" and reply.error["details"] == {"checks": checks}
 
 
 def test_member_cannot_tell_what_is_not_its_own_from_what_is_not(world: World) -> None:

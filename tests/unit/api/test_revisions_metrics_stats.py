@@ -60,6 +60,12 @@ def test_metrics(world: World) -> None:
     assert 'trunkline_ports{status="active"} 1.0' in lines
     assert 'trunkline_ports{status="bound"} 0.0' in lines
     assert 'trunkline_ports{status="unbound"} 1.0' in lines
+    assert 'trunkline_node_live{node="n1"} 1.0' in lines
+    network = f'name="blue",network="{port["network_id"]}"'
+    assert f"trunkline_network_addresses{{{network}}} 256.0" in lines
+    assert f"trunkline_network_addresses_used{{{network}}} 2.0" in lines
+    assert 'trunkline_floating_ips{status="active"} 0.0' in lines
+    assert 'trunkline_api_request_seconds_count{resource="port"} 2.0' in lines
     assert 'trunkline_api_requests_total{method="POST",resource="port",status="201"} 2.0' in lines
     assert 'trunkline_api_requests_total{method="other",resource="none",status="404"} 1.0' in lines
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.packet_in import frames, outcomes
 from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
@@ -92,14 +93,15 @@ def test_leases_are_recorded() -> None:
     assert bed.leases.drain() == []
 
 
-def test_a_decline_is_logged_once_until_it_is_stored(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decline_is_logged_once_until_it_is_stored() -> None:
     bed = Bed()
     decline = Message(type=wire.DECLINE, options=((50, ADDRESS.packed),)).frame()
-    assert [bed.handle(DHCP, 100, decline) for _ in range(3)] == [None] * 3
-    assert bed.counters == {outcomes.DHCP_DECLINE: 3} and len(caplog.records) == 1
-    assert [event.state for event in bed.leases.drain()] == [LeaseState.DECLINED]
-    bed.handle(DHCP, 100, decline)
-    assert len(caplog.records) == 2
+    with capture_logs() as logged:
+        assert [bed.handle(DHCP, 100, decline) for _ in range(3)] == [None] * 3
+        assert bed.counters == {outcomes.DHCP_DECLINE: 3} and [one["event"] for one in logged] == ["address_declined"]
+        assert [event.state for event in bed.leases.drain()] == [LeaseState.DECLINED]
+        bed.handle(DHCP, 100, decline)
+    assert len(logged) == 2
 
 
 @pytest.mark.parametrize(
@@ -214,10 +216,11 @@ def test_who_holds_an_address_is_passed_on() -> None:
     assert bed.counters == {outcomes.HOLDER_HEARD: 100, outcomes.RATE_LIMITED: 100}
 
 
-def test_a_fault_of_ours_costs_one_packet(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_costs_one_packet() -> None:
     bed = Bed(model.cloud(ports=(model.port(mac="not a MAC"),)))
-    assert bed.handle(DHCP, 100, Message().frame()) is None
-    assert bed.counters == {outcomes.INTERNAL_ERROR: 1} and caplog.records[0].exc_info
+    with capture_logs() as logged:
+        assert bed.handle(DHCP, 100, Message().frame()) is None
+    assert bed.counters == {outcomes.INTERNAL_ERROR: 1} and logged[0]["exc_info"]
 
 
 def test_every_count_is_declared() -> None:
