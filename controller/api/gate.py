@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Histogram
 from ryu.app.wsgi import ControllerBase, WSGIApplication, route
 from structlog.contextvars import bound_contextvars
 
@@ -66,6 +65,7 @@ from controller.api.http import (
     parse_query,
 )
 from controller.api.limits import Limiter
+from controller.api.metrics import RequestMetrics
 from controller.api.openapi import Document
 from controller.api.services import Services
 from controller.store.actors import Origin
@@ -95,8 +95,7 @@ class Gate:
         services: Services,
         routes: Iterable[Route],
         inner: WSGIApplication,
-        counter: Counter,
-        seconds: Histogram,
+        metrics: RequestMetrics,
         prepare: Callable[[], None],
     ) -> None:
         """`prepare` makes what is told of the routes, which takes long: call it before anybody waits."""
@@ -104,8 +103,7 @@ class Gate:
         self._services = services
         self._router = Router(routes)
         self._inner = inner
-        self._counter = counter
-        self._seconds = seconds
+        self._metrics = metrics
         self._limiter = Limiter(services.config.request_limits, time.monotonic)
         self._log = structlog.get_logger("controller.api")
 
@@ -209,10 +207,8 @@ class Gate:
         return Answer.json(refusal.envelope(), refusal.status, refusal.headers)
 
     def _account(self, trace: _Trace, seconds: float) -> None:
-        if not trace.waits:
-            self._seconds.labels(trace.resource).observe(seconds)
         method = trace.method if trace.method in _METHODS else "other"  # labels must not grow with what clients invent
-        self._counter.labels(method, trace.resource, str(trace.status)).inc()
+        self._metrics.answered(method, trace.resource, trace.status, None if trace.waits else seconds)
         quiet = (trace.method in _READS or trace.resource in _QUESTIONS) and trace.status not in _REFUSED
         level = self._log.debug if quiet else self._log.info
         level("api_request", status=trace.status, ms=round(seconds * 1000, 1), **trace.fields())
@@ -317,6 +313,5 @@ def make_app(services: Services) -> Gate:
     ryu_wsgi.register(ResourceController)
     known = routes(ryu_stats)
     document = Document(known)
-    requests = metrics.request_counter(services.registry)
-    seconds = metrics.request_seconds(services.registry)
-    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, seconds, document.prepare)
+    requests = RequestMetrics(services.registry)
+    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, document.prepare)

@@ -21,22 +21,26 @@ from controller.api.views import port_status
 from flows.snapshot import Snapshot
 
 
-def request_counter(registry: CollectorRegistry) -> Counter:
-    return Counter(
-        "trunkline_api_requests",
-        "REST requests answered, by method, resource and HTTP status.",
-        ["method", "resource", "status"],
-        registry=registry,
-    )
+class RequestMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answered = Counter(
+            "trunkline_api_requests",
+            "REST requests answered, by method, resource and HTTP status.",
+            ["method", "resource", "status"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "trunkline_api_request_seconds",
+            "Time to answer a REST request, by resource; those that wait for something are not in it.",
+            ["resource"],
+            registry=registry,
+        )
 
-
-def request_seconds(registry: CollectorRegistry) -> Histogram:
-    return Histogram(
-        "trunkline_api_request_seconds",
-        "Time to answer a REST request, by resource; those that wait for something are not in it.",
-        ["resource"],
-        registry=registry,
-    )
+    def answered(self, method: str, resource: str, status: int, seconds: float | None) -> None:
+        """`seconds` is None for a request that was to wait."""
+        self._answered.labels(method, resource, str(status)).inc()
+        if seconds is not None:
+            self._seconds.labels(resource).observe(seconds)
 
 
 class ModelCollector(Collector):

@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry
 from ryu.app.wsgi import WSGIApplication
 
 from controller import logs
-from controller.api import auth, metrics
+from controller.api import auth
 from controller.api.auth import Resource, Verb
 from controller.api.declared import shown
 from controller.api.gate import Gate, ResourceController
 from controller.api.http import Answer, Endpoint, Request, Route
+from controller.api.metrics import RequestMetrics
 from controller.api.services import Services
 from flows.model import SecurityGroupChange
 from tests.unit.api.test_auth import MATRIX, Furnished, furnished  # noqa: F401  (a fixture)
@@ -70,8 +71,8 @@ def test_threat_27_who_may_what_is_not_written_is_refused(world: World) -> None:
     inner = WSGIApplication()
     inner.register(ResourceController)
     route = Route("/v1/new", Resource.QUOTA, {"DELETE": Endpoint(Verb.DELETE, handler, shown())})
-    counter = metrics.request_counter(CollectorRegistry())
-    world.app = Gate(world.services, (route,), inner, counter, lambda: None)
+    requests = RequestMetrics(CollectorRegistry())
+    world.app = Gate(world.services, (route,), inner, requests, lambda: None)
     for token in ("admin", "reader", "member-a", "agent"):
         assert world.call("DELETE", "/v1/new", token=token).refusal[:2] == (403, "forbidden")
 
