@@ -7,7 +7,6 @@ mount, UTS and PID namespaces.
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ METADATA = "http://169.254.169.254"
 USER_DATA = b"#!/bin/sh\necho yes >/ran\n"
 """Leaves what `Booted.ran` is."""
 
-_BOOTSTRAP = Path(__file__).parents[2] / "etc" / "bootstrap"
 _SETTINGS: dict[str, dict[str, object]] = {
     "OpenStack": {"metadata_urls": [METADATA], "max_wait": 10, "timeout": 5, "retries": 0},
     # by its DMI this machine is none of Amazon's
@@ -82,14 +80,8 @@ class Booted:
     ran: str
 
 
-def unpacked() -> Path:
-    """cloud-init's files."""
-    command = ["bash", "-ec", f". {_BOOTSTRAP}; bootstrap_unpacked cloud-init"]
-    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-
-
 def boot(vm: Vm, files: Path, name: str, directory: Path) -> Booted:
-    """The first boot of a machine with one datasource. `files`: from `unpacked`; `directory`: an empty one."""
+    """The first boot of a machine with one datasource. `files`: cloud-init's, unpacked; `directory`: an empty one."""
     config: dict[str, Any] = {
         "datasource_list": [name],
         "datasource": {name: _SETTINGS[name]},

@@ -15,7 +15,8 @@ from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
 from tests.netns.cloud import make_network, make_vms, want
-from tests.netns.cloud_init import DATASOURCES, METADATA, USER_DATA, boot, unpacked
+from tests.netns.cloud_init import DATASOURCES, METADATA, USER_DATA, boot
+from tests.unpacked import unpacked
 
 pytestmark = pytest.mark.root
 
@@ -69,7 +70,7 @@ def test_g6_cloud_init_boots_clean(lab: Lab, vms: list[Vm], tmp_path: Path, name
     vm = vms[0]
     give(lab, vm, user_data=USER_DATA, public_keys={"alice": KEY})
     wait_until(lambda: answered(vm), 20, lambda: str(curl(vm, "latest")))
-    booted = boot(vm, unpacked(), name, tmp_path)
+    booted = boot(vm, unpacked("cloud-init"), name, tmp_path)
     assert booted.complaints == []
     assert booted.datasource.startswith(f"DataSource{name}")
     assert booted.instance_id == (curl(vm, "latest/meta-data/instance-id")[1] if name == "Ec2" else "vm")
