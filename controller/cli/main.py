@@ -14,6 +14,7 @@ from controller.cli import (
     dns_zone,
     floating_ip,
     floating_ip_pool,
+    imports,
     lease,
     metadata,
     network,
@@ -83,6 +84,7 @@ app.add_typer(dns_zone.app, name="zone")
 app.add_typer(dns_record.app, name="record")
 app.add_typer(node.app, name="node")
 app.add_typer(token.app, name="token")
+app.add_typer(imports.app, name="import")
 app.command()(audit.audit)
 app.add_typer(pki.app, name="pki")
 app.add_typer(controller.app, name="controller")

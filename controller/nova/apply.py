@@ -1,0 +1,155 @@
+"""Puts what was read from Nova into this cloud, by the API. What is there already stays as it is, so that a second run
+goes on where the first has ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from controller.client import ApiError, Client, Written
+from controller.nova.convert import spans
+from controller.nova.model import Cloud, Group, Object
+
+DEFAULT_GROUP: Final = "default"
+_AT_ONCE: Final = 100
+"""Ports of one request: few enough for a request to be short."""
+
+
+@dataclass
+class Outcome:
+    """`made` and `there`: how many of each kind. `failed`: what the API refused, and why."""
+
+    made: Counter[str] = field(default_factory=Counter)
+    there: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Import:
+    """`external_network_id` is for floating IPs. Of `nodes`, machines go where they were. `tell` hears what is done."""
+
+    def __init__(
+        self, client: Client, external_network_id: str | None, nodes: Collection[str], tell: Callable[[str], None]
+    ) -> None:
+        self._client = client
+        self._external_network_id = external_network_id
+        self._nodes = nodes
+        self._tell = tell
+        self._outcome = Outcome()
+
+    def run(self, cloud: Cloud) -> Outcome:
+        """Raises ClientError when the server does not answer."""
+        networks = dict(self._networks(cloud))
+        groups = dict(self._groups([group for group in cloud.groups if group.name != DEFAULT_GROUP]))
+        self._ports(cloud, networks)
+        # a project has its group `default` once it has a port
+        groups |= self._defaults([group for group in cloud.groups if group.name == DEFAULT_GROUP])
+        self._rules(cloud.groups, groups)
+        if self._external_network_id is not None:
+            self._pools(cloud)
+            self._floating_ips(cloud)
+        return self._outcome
+
+    def _networks(self, cloud: Cloud) -> Iterator[tuple[int, str]]:
+        there = {(network["name"], network["project_id"]): network["id"] for network in self._client.list_networks()}
+        for network in cloud.networks:
+            id_ = there.get((network.body["name"], network.body["project_id"]))
+            if id_ is None:
+                id_ = self._make("network", network.body["name"], lambda: self._client.create_network(network.body))  # noqa: B023
+            else:
+                self._outcome.there["network"] += 1
+            if id_ is not None:
+                yield network.id, id_
+
+    def _groups(self, groups: Sequence[Group]) -> Iterator[tuple[int, str]]:
+        there = self._known_groups()
+        for group in groups:
+            id_ = there.get((group.project_id, group.name))
+            if id_ is None:
+                what = f"{group.name} of {group.project_id}"
+                id_ = self._make("security_group", what, lambda: self._client.create_security_group(group.body))  # noqa: B023
+            else:
+                self._outcome.there["security_group"] += 1
+            if id_ is not None:
+                yield group.id, id_
+
+    def _defaults(self, groups: Sequence[Group]) -> dict[int, str]:
+        there = self._known_groups()
+        return {group.id: there[key] for group in groups if (key := (group.project_id, group.name)) in there}
+
+    def _known_groups(self) -> dict[tuple[str, str], str]:
+        return {(group["project_id"], group["name"]): group["id"] for group in self._client.list_security_groups()}
+
+    def _ports(self, cloud: Cloud, networks: dict[int, str]) -> None:
+        there = {port["id"] for port in self._client.list_ports()}
+        bodies = []
+        for port in cloud.ports:
+            if port.body["id"] in there:
+                self._outcome.there["port"] += 1
+            elif port.network not in networks:
+                self._outcome.failed.append((f"port {port.body['id']}", "its network could not be made"))
+            else:
+                place = {"node": port.host} if port.host in self._nodes else {}
+                bodies.append({**port.body, "network_id": networks[port.network], **place})
+        for start in range(0, len(bodies), _AT_ONCE):
+            some = bodies[start : start + _AT_ONCE]
+            try:
+                self._client.create_ports(some)
+            except ApiError:
+                # one of them is to blame: which?
+                for body in some:
+                    what = f"{body['name']} ({body['fixed_ips'][0]['address']})"
+                    self._make("port", what, lambda: self._client.create_port(body))  # noqa: B023
+            else:
+                self._outcome.made["port"] += len(some)
+            self._tell(f"{min(start + _AT_ONCE, len(bodies))} of {len(bodies)} ports")
+
+    def _rules(self, groups: Sequence[Group], ids: dict[int, str]) -> None:
+        for group in groups:
+            for rule in group.rules if group.id in ids else ():
+                body: Object = {**rule, "security_group_id": ids[group.id]}
+                remote = body.pop("remote_group", None)
+                if remote is not None and remote not in ids:
+                    self._outcome.failed.append((f"rule of {group.name}", "the group that it names has no machines"))
+                    continue
+                if remote is not None:
+                    body["remote_group_id"] = ids[remote]
+                self._make("rule", f"of {group.name}", lambda: self._client.create_security_group_rule(body))  # noqa: B023
+
+    def _pools(self, cloud: Cloud) -> None:
+        there = {pool["name"] for pool in self._client.list_floating_ip_pools()}
+        for pool in cloud.pools:
+            if pool.name in there:
+                self._outcome.there["floating_ip_pool"] += 1
+                continue
+            body = {"name": pool.name, "network_id": self._external_network_id, "ranges": spans(pool.addresses)}
+            self._make("floating_ip_pool", pool.name, lambda: self._client.create_floating_ip_pool(body))  # noqa: B023
+
+    def _floating_ips(self, cloud: Cloud) -> None:
+        there = {floating_ip["address"] for floating_ip in self._client.list_floating_ips()}
+        for floating_ip in cloud.floating_ips:
+            if str(floating_ip.address) in there:
+                self._outcome.there["floating_ip"] += 1
+                continue
+            body: Object = {"pool": floating_ip.pool, "address": str(floating_ip.address)}
+            if floating_ip.project_id is not None:
+                body["project_id"] = floating_ip.project_id
+            if floating_ip.port_id is not None:
+                body |= {"port_id": floating_ip.port_id, "fixed_ip": str(floating_ip.fixed_ip)}
+            self._make("floating_ip", body["address"], lambda: self._client.create_floating_ip(body))  # noqa: B023
+
+    def _make(self, kind: str, what: str, make: Callable[[], Written]) -> str | None:
+        """The id of what was made."""
+        try:
+            written = make()
+        except ApiError as error:
+            if kind == "rule" and error.status == HTTPStatus.CONFLICT:
+                self._outcome.there[kind] += 1
+            else:
+                self._outcome.failed.append((f"{kind} {what}", error.message))
+            return None
+        self._outcome.made[kind] += 1
+        return None if written.object is None else str(written.object["id"])

@@ -1,0 +1,181 @@
+"""Nova's database as rows: from what mysqldump has written, compressed or not, or from a copy in SQLite.
+
+Only the tables that are asked for are taken apart. A dump of any size is read line by line: mysqldump writes all rows
+of an INSERT on one line, or each on its own, and never the end of a line within a string.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+Value = str | int | float | None
+Row = Mapping[str, Value]
+Tables = dict[str, list[Row]]
+
+_SQLITE: Final = b"SQLite format 3\0"
+_GZIP: Final = b"\x1f\x8b"
+_USE = re.compile(r"USE [`\"](.+?)[`\"];")
+_CREATE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?[`\"](\w+)[`\"] \(")
+_COLUMN = re.compile(r"\s+[`\"](\w+)[`\"] ")
+_INSERT = re.compile(r"(?:INSERT|REPLACE) (?:IGNORE )?INTO [`\"](\w+)[`\"] (?:\(([^)]*)\) )?VALUES\s*")
+_VALUE = re.compile(
+    r"""\s*(?:
+        (?P<null>NULL)
+      | (?:_binary\s+)? '(?P<text>[^'\\]*(?:(?:\\.|'')[^'\\]*)*)'
+      | 0x(?P<hex>[0-9A-Fa-f]+)
+      | (?P<number>-?[0-9]+(?P<fraction>[0-9.eE+-]*))
+    )\s*(?P<end>[,)])""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
+_ESCAPED: Final[Mapping[str, str]] = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+"""MySQL's string literals; any other character stands for itself."""
+
+
+class DumpError(Exception):
+    """The file is not what it should be; the text says how, for people."""
+
+
+def read(path: Path, wanted: Collection[str], database: str | None = None) -> Tables:
+    """The rows of each wanted table; none of those that the file does not have. `database`: of a dump of several.
+
+    Raises DumpError and OSError.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE))
+    if head == _SQLITE:
+        return _read_sqlite(path, wanted)
+    with gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb") as binary:
+        try:
+            found = _read_dump(binary, wanted)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DumpError(f"the file is damaged: {error}") from error
+    if not found:
+        raise DumpError("there is no CREATE TABLE of Nova's in it: neither a dump by mysqldump nor an SQLite database")
+    if database is None and len(found) > 1:
+        raise DumpError(f"it holds several databases, say which: {', '.join(sorted(found))}")
+    if database is not None and database not in found and len(found) > 1:
+        raise DumpError(f"it holds no database {database}, but {', '.join(sorted(found))}")
+    return found[database] if database in found else next(iter(found.values()))
+
+
+def _read_sqlite(path: Path, wanted: Collection[str]) -> Tables:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return {
+                table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
+                for table in wanted
+                if table in there
+            }
+    except sqlite3.DatabaseError as error:
+        raise DumpError(f"the SQLite database cannot be read: {error}") from error
+
+
+def _read_dump(binary: Iterable[bytes], wanted: Collection[str]) -> dict[str, Tables]:
+    """By database; those without any of the tables are left out."""
+    reader = _Reader(wanted)
+    for number, raw in enumerate(binary, 1):
+        try:
+            reader.line(raw.decode("utf-8", "replace"))
+        except DumpError as error:
+            raise DumpError(f"line {number}: {error}") from error
+    if reader.into is not None:
+        raise DumpError("it is cut off")
+    return reader.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Into:
+    columns: Sequence[str]
+    rows: list[Row]
+
+
+class _Reader:
+    """Where we are in a dump. `into`: the INSERT whose rows go on; its columns are empty for one that nobody wants."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self.found: dict[str, Tables] = {}
+        self.into: _Into | None = None
+        self._wanted = wanted
+        self._database = ""
+        self._columns: dict[tuple[str, str], list[str]] = {}
+        self._table: str | None = None
+
+    def line(self, line: str) -> None:
+        """Raises DumpError."""
+        if self.into is not None:
+            self._values(line, 0)
+        elif self._table is not None and (column := _COLUMN.match(line)):
+            self._columns[self._database, self._table].append(column[1])
+        elif used := _USE.match(line):
+            self._database = used[1]
+        elif created := _CREATE.match(line):
+            self._create(created[1])
+        elif into := _INSERT.match(line):
+            self._insert(into[1], into[2])
+            self._values(line, into.end())
+
+    def _create(self, table: str) -> None:
+        self._table = None
+        if table in self._wanted:
+            self._table = table
+            self._columns[self._database, table] = []
+            self._rows(table)
+
+    def _insert(self, table: str, columns: str | None) -> None:
+        self._table = None
+        if table not in self._wanted:
+            self.into = _Into((), [])
+            return
+        names = [name.strip(' `"') for name in columns.split(",")] if columns else None
+        names = names or self._columns.get((self._database, table))
+        if not names:
+            raise DumpError(f"rows of {table}, whose columns are not known before")
+        self.into = _Into(names, self._rows(table))
+
+    def _rows(self, table: str) -> list[Row]:
+        return self.found.setdefault(self._database, {}).setdefault(table, [])
+
+    def _values(self, line: str, at: int) -> None:
+        """The rows of a line, from `at` on."""
+        into, line = self.into, line.rstrip("\r\n")
+        assert into is not None
+        if line.endswith(";"):
+            self.into = None
+        if not into.columns:
+            return
+        while line.startswith("(", at):
+            at += 1
+            values: list[Value] = []
+            end = ","
+            while end == ",":
+                value = _VALUE.match(line, at)
+                if value is None:
+                    raise DumpError(f"cannot be read at {line[at : at + 30]!r}")
+                values.append(_value(value))
+                at, end = value.end(), value["end"]
+            if len(values) != len(into.columns):
+                raise DumpError(f"a row of {len(values)} values for {len(into.columns)} columns")
+            into.rows.append(dict(zip(into.columns, values, strict=True)))
+            at += line.startswith(",", at)
+        if line[at:] not in ("", ";"):
+            raise DumpError(f"cannot be read at {line[at : at + 30]!r}")
+
+
+def _value(found: re.Match[str]) -> Value:
+    if found["null"]:
+        return None
+    if (text := found["text"]) is not None:
+        return _ESCAPE.sub(lambda escape: "'" if escape[1] is None else _ESCAPED.get(escape[1], escape[1]), text)
+    if found["hex"]:
+        return bytes.fromhex(found["hex"]).decode("utf-8", "replace")
+    return float(found["number"]) if found["fraction"] else int(found["number"])

@@ -1,0 +1,111 @@
+"""Dumps as mysqldump (MariaDB 11.8) has written nova.sql from tables like Nova's, and in the forms it had before."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from controller.nova.dump import DumpError, Tables, read
+from controller.nova.model import TABLES
+
+DUMP = Path(__file__).parent / "nova.sql"
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return read(DUMP, TABLES)
+
+
+def variant(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "variant.sql"
+    path.write_text(text)
+    return path
+
+
+def test_values_are_what_was_in_the_database(tables: Tables) -> None:
+    assert {name: len(rows) for name, rows in tables.items()} == {
+        "networks": 4,
+        "fixed_ips": 12,
+        "floating_ips": 5,
+        "virtual_interfaces": 6,
+        "instances": 4,
+        "security_groups": 4,
+        "security_group_rules": 7,
+        "security_group_instance_association": 5,
+    }
+    web, db = tables["instances"][:2]
+    assert web["user_data"] == 'line one\nit\'s; \\ "two"\tend' and web["display_name"] == "web '1', (the first)"
+    assert (web["weight"], web["deleted_at"], web["deleted"]) == (1.5, None, 0)
+    assert db["display_name"] == "Datenbank größer"
+
+
+def test_all_rows_on_one_line_as_older_ones_write_them(tables: Tables, tmp_path: Path) -> None:
+    text = DUMP.read_text()
+    joined = re.sub(r"(?<=VALUES)\n|(?<=\),)\n", lambda at: "" if at[0] != "VALUES" else " ", text)
+    assert len(joined.splitlines()) < len(text.splitlines()) - 30
+    assert read(variant(tmp_path, joined), TABLES) == tables
+
+
+def test_with_the_names_of_columns_in_another_order(tmp_path: Path) -> None:
+    first, second = "(`label`, `id`, `vlan`) VALUES ('a',1,NULL)", "(`id`, `label`) VALUES (2,'b')"
+    text = f"INSERT INTO `networks` {first};\nINSERT INTO `networks` {second};\n"
+    assert read(variant(tmp_path, text), TABLES) == {
+        "networks": [{"label": "a", "id": 1, "vlan": None}, {"id": 2, "label": "b"}]
+    }
+
+
+def test_compressed(tables: Tables, tmp_path: Path) -> None:
+    path = tmp_path / "nova.sql.gz"
+    path.write_bytes(gzip.compress(DUMP.read_bytes()))
+    assert read(path, TABLES) == tables
+    path.write_bytes(gzip.compress(DUMP.read_bytes())[:-200])
+    with pytest.raises(DumpError, match="damaged"):
+        read(path, TABLES)
+
+
+def test_a_copy_in_sqlite(tables: Tables, tmp_path: Path) -> None:
+    path = tmp_path / "nova.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        for name, rows in tables.items():
+            columns = ", ".join(f'"{column}"' for column in rows[0])
+            database.execute(f'CREATE TABLE "{name}" ({columns})')
+            places = ", ".join("?" * len(rows[0]))
+            database.executemany(f'INSERT INTO "{name}" VALUES ({places})', [tuple(row.values()) for row in rows])
+    assert read(path, TABLES) == tables
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(DumpError, match="cannot be read"):
+        read(path, TABLES)
+
+
+def test_one_of_several_databases(tables: Tables, tmp_path: Path) -> None:
+    create = "CREATE TABLE `networks` (\n  `id` int(11) NOT NULL,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB;\n"
+    text = f"USE `nova_cell0`;\n{create}USE `nova`;\n{DUMP.read_text()}"
+    path = variant(tmp_path, text)
+    with pytest.raises(DumpError, match="several databases, say which: nova, nova_cell0"):
+        read(path, TABLES)
+    assert read(path, TABLES, "nova") == tables
+    assert read(path, TABLES, "nova_cell0") == {"networks": []}
+    with pytest.raises(DumpError, match="no database other"):
+        read(path, TABLES, "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no CREATE TABLE"),
+        ("\x7fELF and so on", "no CREATE TABLE"),
+        ("INSERT INTO `networks` VALUES (1);\n", "line 1: rows of networks, whose columns"),
+        ("INSERT INTO `networks` (`id`) VALUES (1,2);\n", "line 1: a row of 2 values for 1 columns"),
+        ("INSERT INTO `networks` (`id`) VALUES (now());\n", r"line 1: cannot be read at 'now\(\)\);'"),
+        ("INSERT INTO `networks` (`id`) VALUES (1)", "cut off"),
+        ("INSERT INTO `networks` (`id`) VALUES ('a\n", "line 1: cannot be read"),
+    ],
+)
+def test_what_is_no_dump(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(DumpError, match=complaint):
+        read(variant(tmp_path, text), TABLES)
