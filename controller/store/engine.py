@@ -79,7 +79,7 @@ class Database:
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
                 with self._writing():
-                    return _patiently(lambda: _commit(self._writer, work))
+                    return _patiently(lambda: _commit(self._writer, work, self._read_only))
             except IntegrityError as error:
                 # another writer took what `work` saw free: let it look again
                 if attempt == WRITE_ATTEMPTS:
@@ -104,6 +104,10 @@ class Database:
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
+
+    def _read_only(self) -> bool:
+        """Whether that is why a write has failed. PostgreSQL says so by itself."""
+        return not self.shared and not sqlite.may_be_written(self.url)
 
     def _start_anew(self) -> None:
         """A connection stays as it was made: able to write or not, whatever the database is by now."""
@@ -146,6 +150,9 @@ class _Health:
         except Unavailable as error:
             if error.code == failures.UNKNOWN:
                 self._lost(error)
+            elif error.code == failures.READ_ONLY:
+                self._log.warning(error.code, reason=failures.reason(error.__cause__ or error))
+                self._start_anew()
             raise
         except Exception as error:
             refusal = failures.unavailable(error)
@@ -180,16 +187,21 @@ def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _commit(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection:
-        value = work(connection)
-        try:
-            connection.commit()
-        except Exception as error:
-            if failures.outcome_unknown(error):
-                raise failures.refusal(failures.UNKNOWN) from error
-            raise
-        return value
+def _commit(engine: Engine, work: Callable[[Connection], T], read_only: Callable[[], bool]) -> T:
+    try:
+        with engine.connect() as connection:
+            value = work(connection)
+            try:
+                connection.commit()
+            except Exception as error:
+                if failures.outcome_unknown(error) and not (failures.not_written(error) and read_only()):
+                    raise failures.refusal(failures.UNKNOWN) from error
+                raise
+            return value
+    except Exception as error:
+        if failures.meaning(error) == failures.AWAY and read_only():
+            raise failures.refusal(failures.READ_ONLY) from error
+        raise
 
 
 def _patiently(work: Callable[[], T]) -> T:

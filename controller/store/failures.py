@@ -102,6 +102,11 @@ def outcome_unknown(error: BaseException) -> bool:
     return lost or _code(error).startswith("SQLITE_IOERR")
 
 
+def not_written(error: BaseException) -> bool:
+    """Of a COMMIT to an SQLite file: what says that it is one, the last that is written, is not in the file."""
+    return _code(error) == "SQLITE_IOERR_WRITE"
+
+
 def reason(error: BaseException) -> str:
     """In the driver's words, on one line, without statement and values."""
     cause = _cause(error)

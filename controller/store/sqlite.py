@@ -7,7 +7,9 @@ because that is how two green threads come to wait for each other's locks.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import StaticPool
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0")
+_FORBIDDEN = (errno.EROFS, errno.EPERM, errno.EACCES)
 
 
 def is_sqlite(url: str) -> bool:
@@ -55,6 +58,20 @@ def make_engine(url: str, *, writing: bool, patiently: Callable[[Callable[[], An
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def may_be_written(url: str) -> bool:
+    """Whether the system lets us write into the files. One whose file system has become read-only under it fails like
+    a bad disk, and the file system may still say that it is writable; so it is tried, with the time of the files.
+    """
+    path = file_of(url)
+    try:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                os.utime(file)
+    except OSError as error:
+        return error.errno not in _FORBIDDEN
+    return True
 
 
 class Unreadable:

@@ -64,6 +64,31 @@ def test_a_disk_that_may_only_be_read(store: Store, disk: Path, make_network: An
     assert len(store.list_networks()) == store.revision() == 2
 
 
+def test_a_file_that_may_not_be_written_any_more(tmp_path: Path, root: None, make_network: Any) -> None:
+    """Under a store that has it open, which SQLite takes for a bad disk. What is there can be read all the time."""
+    image, place = tmp_path / "image", tmp_path / "ext4"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    run(["mkfs.ext4", "-q", str(image)])
+    run(["mount", "-o", "loop", str(image), str(place)])
+    store = Store(f"sqlite:///{place}/trunkline.db")
+    files = [place / "trunkline.db", place / "trunkline.db-wal"]
+    try:
+        make_network(store)
+        run(["chattr", "+i", *map(str, files)])
+        for _ in range(3):
+            assert refusal(lambda: make_network(store, "10.1.0.0/24")) == "database_read_only"
+            assert len(store.list_networks()) == 1 and not store.away
+        run(["chattr", "-i", *map(str, files)])
+        make_network(store, "10.1.0.0/24")
+        assert len(store.list_networks()) == store.revision() == 2
+    finally:
+        run(["chattr", "-i", *map(str, files)])
+        store.close()
+        run(["umount", str(place)])
+
+
 def _written(store: Store, make_network: Any) -> bool:
     try:
         return bool(make_network(store, "10.1.0.0/24"))
