@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from typing import IO, Any, Final
 
 from alembic import command
 from sqlalchemy import JSON, Connection, LargeBinary, MetaData, Table, bindparam, case, select, update
+from sqlalchemy.exc import StatementError
 
-from controller.store import migrations, sqlite
+from controller.store import failures, migrations, sqlite
 from controller.store.engine import chunks, make_engine
 from controller.store.journal import KEYS
 from controller.store.schema import counters, nodes
@@ -31,6 +33,7 @@ from flows.pipeline import PORT_ZONES
 
 FORMAT: Final = 1
 SKIPPED: Final = 1000
+_END_OF_TIME: Final = 253402300800.0  # the year 10000
 _VERSIONS: Final = "alembic_version"
 _REVISION: Final = "revision"
 
@@ -180,7 +183,13 @@ def _load(connection: Connection, file: Path) -> None:
         for table in reversed(meta.sorted_tables):  # a new database has rows, too: counters, default rules
             connection.execute(table.delete())
         for told, rows in _tables(lines):
-            _fill(connection, meta.tables[told["table"]], told["columns"], rows)
+            try:
+                _fill(connection, meta.tables[told["table"]], told["columns"], rows)
+            except (LookupError, TypeError, ValueError, StatementError) as error:
+                if failures.meaning(error) is not None:
+                    raise  # not the backup's fault
+                why = failures.reason(error)
+                raise BackupError(f"{file}: what it says of the table {told['table']} cannot be: {why}") from error
     command.upgrade(config, "head")
 
 
@@ -243,7 +252,7 @@ def _read_lines(file: Path) -> Generator[Any, None, None]:
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             yield from _values(lines)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise BackupError(f"{file} is no whole backup: {error}") from error
 
 
@@ -264,6 +273,10 @@ def _values(lines: IO[str]) -> Iterator[Any]:
 def _header(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or value.get("trunkline_backup") != FORMAT:
         raise BackupError("that is no whole backup of ours, or one of a later program's")
+    schema, revision, made_at = (value.get(name) for name in ("schema", _REVISION, "made_at"))
+    known = isinstance(schema, str) and isinstance(revision, int) and isinstance(made_at, int | float)
+    if not (known and 0 <= made_at < _END_OF_TIME):
+        raise BackupError("that is no whole backup of ours: its first line lacks something")
     return value
 
 
@@ -272,6 +285,8 @@ def _tables(lines: Iterator[Any]) -> Iterator[tuple[Mapping[str, Any], Iterator[
     ahead = next(lines, None)
     while ahead is not None:
         table, ahead = ahead, None
+        if not (isinstance(table, dict) and isinstance(table.get("table"), str)):
+            raise BackupError("that is no whole backup of ours: where a table should begin, none does")
 
         def rows() -> Iterator[list[Any]]:
             nonlocal ahead

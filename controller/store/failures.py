@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg2
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from controller.store.specs import Busy, Unavailable
@@ -114,7 +114,7 @@ def reason(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    original: Any = error.orig if isinstance(error, DBAPIError) else None
+    original: Any = error.orig if isinstance(error, StatementError) else None
     return original if isinstance(original, BaseException) else error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -142,6 +143,48 @@ def test_a_file_that_is_not_whole_changes_nothing(
     saved.write_bytes(harm(saved.read_bytes()))
     with pytest.raises(BackupError, match="no whole backup"):
         backup.restore(world.url, saved, force=True)
+    assert raw.contents(world.url) == before
+
+
+def test_a_file_with_one_bad_byte_is_refused_wherever_that_is(saved: Path, new_url: str) -> None:
+    whole = saved.read_bytes()
+    for place in range(10, len(whole) - 8, 5):  # behind gzip's header, whose date nobody looks at
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(BackupError):
+            backup.read(saved)
+
+
+def _with(line: int, text: str) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [*lines[:line], text, *lines[line:]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with(0, "[" * 100_000),
+        lambda lines: ['{"trunkline_backup":1}', *lines[1:]],
+        lambda lines: [lines[0].replace('"made_at":', '"made_at":1e30,"other":'), *lines[1:]],
+        lambda lines: [lines[0], '{"x":1}', *lines[1:]],
+        lambda lines: [lines[0], "[1]", *lines[1:-1], f'{{"end":{json.loads(lines[-1])["end"] + 1}}}'],
+        lambda lines: [line.replace('{"table":"ports"', '{"table":"portz"') for line in lines],
+        lambda lines: [
+            line.replace('"table":"ports","columns":["id"', '"table":"ports","columns":["x"') for line in lines
+        ],
+        lambda lines: [line.removesuffix("]") + ",1]" if line.startswith("[") else line for line in lines],
+        lambda lines: [line.replace(",true,", ',"abc",') for line in lines],
+        lambda lines: [line.replace(',"vm1",', ",null,") for line in lines],
+    ],
+)
+def test_a_file_of_another_shape_is_refused(
+    world: Any, saved: Path, new_url: str, change: Callable[[list[str]], list[str]]
+) -> None:
+    before = raw.contents(world.url)
+    lines = gzip.decompress(saved.read_bytes()).decode().splitlines()
+    assert change(lines) != lines
+    saved.write_bytes(gzip.compress("\n".join(change(lines)).encode()))
+    with pytest.raises(BackupError) as refused:
+        backup.restore(world.url, saved, force=True)
+    assert "INSERT" not in str(refused.value)
     assert raw.contents(world.url) == before
 
 
