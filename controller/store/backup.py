@@ -60,6 +60,8 @@ def write(url: str, file: Path, *, force: bool = False) -> Content:
     """
     if file.exists() and not force:
         raise BackupError(f"{file} exists already")
+    if sqlite.is_sqlite(url) and _is_of(sqlite.file_of(url), file):
+        raise BackupError(f"{file} is the database itself")
     with _whole_file(file) as target, gzip.open(target, "wt", encoding="utf-8", compresslevel=6) as lines:
         engine = make_engine(url, long=True)
         try:
@@ -273,9 +275,9 @@ def _values(lines: IO[str]) -> Iterator[Any]:
 def _header(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or value.get("trunkline_backup") != FORMAT:
         raise BackupError("that is no whole backup of ours, or one of a later program's")
-    schema, revision, made_at = (value.get(name) for name in ("schema", _REVISION, "made_at"))
-    known = isinstance(schema, str) and isinstance(revision, int) and isinstance(made_at, int | float)
-    if not (known and 0 <= made_at < _END_OF_TIME):
+    made_at = value.get("made_at")
+    known = isinstance(value.get("schema"), str) and isinstance(value.get(_REVISION), int)
+    if not (known and isinstance(made_at, int | float) and 0 <= made_at < _END_OF_TIME):
         raise BackupError("that is no whole backup of ours: its first line lacks something")
     return value
 
@@ -313,6 +315,12 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
         os.unlink(name)
         raise
     _sync(path.parent)
+
+
+def _is_of(database: Path, file: Path) -> bool:
+    """Also a link to it, and what SQLite and we keep beside it."""
+    own = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal", ".lock")]
+    return file.exists() and any(one.exists() and file.samefile(one) for one in own)
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ def make_engine(url: str, *, writing: bool, patiently: Callable[[Callable[[], An
         json_deserializer=_loads,  # PostgreSQL keeps nothing else than JSON in such a column
     )
     begin = "BEGIN IMMEDIATE" if writing else "BEGIN"
+    files = _Files(file_of(url))
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -52,12 +54,48 @@ def make_engine(url: str, *, writing: bool, patiently: Callable[[Callable[[], An
         connection.text_factory = _text
         for pragma in _PRAGMAS:
             patiently(partial(connection.execute, f"PRAGMA {pragma}"))
+        files.connected()
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
+        files.check()
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+class _Files:
+    """The database and its write-ahead log must be those that were opened. Once they are removed, moved or replaced,
+    SQLite goes on in files without a name, and all that is written is gone when they are closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
+        self._known: dict[Path, tuple[int, int]] = {}
+
+    def connected(self) -> None:
+        """The last connection to close a log removes it, so that a new one may have another."""
+        self._known.pop(self._log, None)
+
+    def check(self) -> None:
+        """Before each transaction. Raises sqlite3.OperationalError."""
+        for file in (self._path, self._log):
+            found, known = _identity(file), self._known.get(file)
+            if known is None and found is not None:
+                self._known[file] = found
+            elif found != known:
+                error = sqlite3.OperationalError(f"{file} is gone, or another file than the one that was opened")
+                error.sqlite_errorname = "SQLITE_CANTOPEN"
+                raise error
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def may_be_written(url: str) -> bool:

@@ -89,6 +89,26 @@ def test_a_file_that_may_not_be_written_any_more(tmp_path: Path, root: None, mak
         run(["umount", str(place)])
 
 
+@pytest.mark.parametrize("name", ["trunkline.db", "trunkline.db-wal"])
+def test_a_file_that_is_replaced_or_removed(tmp_path: Path, make_network: Any, name: str) -> None:
+    """What would be written to it could be found by nobody afterwards, so that nothing is said to be written."""
+    store = Store(f"sqlite:///{tmp_path}/trunkline.db")
+    make_network(store)
+    file, aside = tmp_path / name, tmp_path / "aside"
+    file.rename(aside)
+    assert refusal(lambda: make_network(store, "10.1.0.0/24")) == "database_unavailable"
+    file.write_bytes(aside.read_bytes())
+    with pytest.raises(Unavailable):
+        make_network(store, "10.1.0.0/24")
+    aside.rename(file)
+    wait_until(lambda: _written(store, make_network), 30, "it does not come back")
+    assert len(store.list_networks()) == store.revision() == 2
+    store.close()
+    again = Store(f"sqlite:///{tmp_path}/trunkline.db")
+    assert len(again.list_networks()) == 2
+    again.close()
+
+
 def _written(store: Store, make_network: Any) -> bool:
     try:
         return bool(make_network(store, "10.1.0.0/24"))

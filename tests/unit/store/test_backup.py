@@ -108,7 +108,8 @@ def test_a_database_with_something_in_it_is_replaced_only_if_asked(world: Any, s
         backup.restore(world.url, saved)
     assert Store(world.url).get_network(late.id)
     backup.restore(world.url, saved, force=True)
-    assert "late" not in [network.spec.name for network in Store(world.url).list_networks()]
+    world.store = Store(world.url)  # another file
+    assert "late" not in [network.spec.name for network in world.store.list_networks()]
 
 
 def _cut(data: bytes) -> bytes:
@@ -235,6 +236,21 @@ def test_there_is_no_backup_of_nothing(new_url: str, tmp_path: Path) -> None:
     with pytest.raises(SchemaError):
         backup.write(new_url, tmp_path / "saved.backup")
     assert not list(tmp_path.glob("*saved*"))
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", ".lock", ".link"])
+def test_a_backup_does_not_replace_what_it_is_of(world: Any, suffix: str) -> None:
+    furnish(world)
+    if not world.url.startswith("sqlite"):
+        pytest.skip("no file")
+    database = Path(world.url.removeprefix("sqlite:///"))
+    file = database.with_name(database.name + suffix)
+    if suffix == ".link":
+        file.symlink_to(database)
+    elif suffix == ".lock":
+        file.touch()
+    with pytest.raises(BackupError, match="database itself"):
+        backup.write(world.url, file, force=True)
 
 
 def test_what_is_somebody_elses_is_not_replaced(world: Any, saved: Path, new_url: str) -> None:
