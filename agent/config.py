@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -200,6 +201,9 @@ def _refuse_unknown(path: str) -> None:
 
 def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
     agent = conf.agent
+    for option in _AGENT_OPTIONS:
+        if isinstance(agent[option.dest], float) and not math.isfinite(agent[option.dest]):
+            raise ConfigError(f"{option.name} must be a number")  # "nan" is neither less nor more than any bound
     node = _matching("node", agent.node or socket.gethostname(), _NODE)
     networks = tuple(_physical_network(text) for text in agent.physical_network)
     _distinct("physical_network", (network.name for network in networks))

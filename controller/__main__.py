@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["db"]:
+        compat.quiet_deprecation()
         from controller import database
 
         return database.main(arguments[1:])

@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 from oslo_config import cfg
 from ryu import cfg as ryu_cfg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from controller import tls_settings
 from controller.api.credentials import Credential, parse_credentials
@@ -37,6 +39,7 @@ from controller.store.quota_specs import Limits
 from controller.tls_settings import TlsFiles, TlsSettings
 
 PROGRAM = "trunkline-controller"
+MOST = 2**31 - 1
 DEFAULT_FILE = Path("/etc/trunkline/trunkline-controller.conf")
 
 # Ryu's modules that register the options `apply_to_ryu` sets, in the order they can be imported.
@@ -163,9 +166,10 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     register(conf)
     _refuse_unknown(conf, conf.config_file or [])
     try:
+        _refuse_endless(conf)
         openflow_tls, api_tls = _tls(conf)
         return ControllerConfig(
-            database_url=_database_url(conf.database.url),
+            database_url=database_url(conf.database.url),
             api_listen=conf.api.listen,
             api_port=conf.api.port,
             request_limits=RequestLimits(conf.api.rate, conf.api.burst, conf.api.failures),
@@ -253,8 +257,22 @@ def _refuse_unknown(conf: cfg.ConfigOpts, files: Iterable[str]) -> None:
                     raise ConfigError(f"{file}: unknown option {name} in section [{section}]")
 
 
-def _database_url(text: str) -> str:
-    if not re.match(r"(sqlite|postgresql(\+psycopg2)?)://", text):
+def _refuse_endless(conf: cfg.ConfigOpts) -> None:
+    """What is compared with times and stored: "nan" is neither less nor more than any bound, and 10^30 fits nowhere."""
+    for section, options in GROUPS.items():
+        for option in options:
+            value = conf[section][option.dest]
+            if isinstance(value, int | float) and not -MOST <= value <= MOST:
+                raise ConfigError(f"[{section}] {option.name} must be a number, {MOST} at most, not {value}")
+
+
+def database_url(text: str) -> str:
+    """The same. Raises ValueError for what is no URL of a database that we can use."""
+    try:
+        found = make_url(text).drivername
+    except (ArgumentError, ValueError):  # which may show the password
+        found = ""
+    if found not in ("sqlite", "postgresql", "postgresql+psycopg2"):
         raise ValueError("[database] url must be sqlite:////PATH or postgresql://USER:PASSWORD@ADDRESS/DATABASE")
     return text
 

@@ -127,7 +127,7 @@ def _restore(url: str, arguments: argparse.Namespace) -> int:
 
 
 def _move(url: str, arguments: argparse.Namespace) -> int:
-    target: str = arguments.url
+    target = config.database_url(arguments.url)
     if make_url(target) == make_url(url):
         raise ValueError("that is the same database")
     check_revision(url)

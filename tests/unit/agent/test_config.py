@@ -138,6 +138,7 @@ def test_the_sample_is_valid() -> None:
         (text("datapath_type = dpdk"), "datapath_type"),
         (text("heartbeat_interval = soon"), "heartbeat_interval"),
         (text("heartbeat_interval = 0"), "heartbeat_interval"),
+        (text("heartbeat_interval = nan"), "heartbeat_interval"),
         (text("conntrack_limit = -1"), "conntrack_limit"),
         (text("snat_conntrack_limit = 4294967296"), "snat_conntrack_limit"),
         (text("inactivity_probe = -1"), "inactivity_probe"),

@@ -138,6 +138,26 @@ def test_metadata(tmp_path: Path) -> None:
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["cluster]\nlease = nan", "cluster]\nlease = inf", "gateway]\nrelease_delay = 1" + "0" * 30]
+    + ["addresses]\ndisassociate_timeout = 1" + "0" * 20, "quota]\nports = 1" + "0" * 20],
+)
+def test_numbers_that_fit_nowhere(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SystemExit):
+        load(tmp_path, f"[{text}\n")
+
+
+@pytest.mark.parametrize(
+    "url", ["notaurl", "mysql://127.0.0.1/x", "postgresql://u:secret@[::1/x", "postgresql://u:secret@h:x/x"]
+)
+def test_urls_of_no_database(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load(tmp_path, f"[database]\nurl = {url}\n")
+    said = capsys.readouterr().err
+    assert "[database] url must be" in said and "secret" not in said
+
+
 def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         config.load(["--config-file", "/nonexistent.conf"], cfg.ConfigOpts())

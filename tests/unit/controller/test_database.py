@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Network
@@ -140,3 +142,13 @@ def test_a_wrong_command_line_and_a_missing_file(db: Run, tmp_path: Path) -> Non
     assert ended.value.code == 2
     status, said = db("restore", tmp_path / "nothing")
     assert status == 1 and "no whole backup" in said and "Traceback" not in said
+    status, said = db("move", "notaurl")
+    assert status == 1 and "url must be" in said
+
+
+def test_nothing_is_said_beside(tmp_path: Path) -> None:
+    file = tmp_path / "trunkline-controller.conf"
+    file.write_text(f"[database]\nurl = sqlite:///{tmp_path}/trunkline.db\n")
+    command = [sys.executable, "-m", "controller", "db", "--config-file", str(file), "upgrade"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == "" and done.stdout.startswith("schema revision none ->")
