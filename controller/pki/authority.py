@@ -22,8 +22,10 @@ from controller.pki.identity import CertificateName, Kind, of_uris
 from controller.pki.specs import AUTHORITY_DAYS, Description, Issued, PkiError
 
 _ORGANIZATION: Final = "Trunkline"
-_CLOCKS_DIFFER: Final = timedelta(hours=1)
-"""A certificate is valid from a while ago: a node's clock may be behind."""
+_CLOCKS_DIFFER: Final = timedelta(days=2)
+"""A certificate, and a list of those that are revoked, is valid from a while ago: a clock may be behind, also one that
+was set back by a day. A list that is of later would lock everybody out.
+"""
 
 _LONGEST_COMMON_NAME: Final = 64  # ub-common-name, RFC 5280, appendix A
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
