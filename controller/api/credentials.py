@@ -105,8 +105,8 @@ def stored(record: TokenRecord) -> Iterable[Credential]:
     """What may be used of a token of the store: none of one that is revoked, and for a while two of one that is
     rotated.
     """
-    if record.revoked_at is not None:
-        return
+    if record.revoked_at is not None or record.role not in frozenset(Role):
+        return  # a damaged row may hold any role
     allowed = allowed_by(record.scopes) if record.scopes else None
     identity = Identity(Role(record.role), record.scope, allowed, Origin(token=record.name))
     yield Credential(record.digest, identity, id=record.id, expires_at=record.expires_at)

@@ -17,6 +17,7 @@ from controller.api.auth import Identity, Resource, Verb
 from controller.api.declared import MAX_PAGE, Answers, Media, Query
 from controller.api.errors import ApiError, from_validation
 from controller.api.services import Services
+from controller.store.sqlite import Unreadable
 
 M = TypeVar("M")
 
@@ -35,6 +36,13 @@ StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
 
 
+def _damaged(value: object) -> str:
+    """What a damaged row holds in place of text or JSON: it is shown, and the other objects of a list with it."""
+    if isinstance(value, bytes | Unreadable):
+        return f"unreadable: {value!r}"
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Also a WSGI application, so that Ryu's WSGI can return it as it is."""
@@ -46,7 +54,7 @@ class Answer:
 
     @staticmethod
     def json(value: Mapping[str, Any], status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-        return Answer(status, json.dumps(value, separators=(",", ":")).encode(), headers=headers)
+        return Answer(status, json.dumps(value, separators=(",", ":"), default=_damaged).encode(), headers=headers)
 
     def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> list[bytes]:
         headers: Headers = [

@@ -11,6 +11,8 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
 from controller.api.services import Services
 from controller.store.loader import network_of
+from controller.store.quarantine import UNREADABLE_OBJECT
+from controller.store.specs import Conflict
 
 
 def show_network_data(services: Services, request: Request) -> Answer:
@@ -22,9 +24,14 @@ def show_network_data(services: Services, request: Request) -> Answer:
         ports = [port for port in of_device if port.port.project_id == record.port.project_id]
     networks = {id_: network_of(services.store.get_network(id_)) for id_ in {port.port.network_id for port in ports}}
     nodes = [node.node for node in services.store.list_nodes()]
-    interfaces = [
-        injection.interface(index, port.port, networks[port.port.network_id], nodes) for index, port in enumerate(ports)
-    ]
+    try:
+        interfaces = [
+            injection.interface(index, port.port, networks[port.port.network_id], nodes)
+            for index, port in enumerate(ports)
+        ]
+    except LookupError:
+        why = "a subnet of it is not there"
+        raise Conflict(UNREADABLE_OBJECT, f"port {record.port.id} cannot be used: {why}") from None
     documents = {
         "network_data": injection.network_data(interfaces),
         "network_config": injection.network_config(interfaces),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from controller.store.ipv6_specs import Ipv6Range, Ipv6SubnetSpec
 from controller.store.specs import AddressRange, DhcpOptionSpec, NetworkRecord, NodeRecord, PortRecord, SubnetSpec
@@ -27,6 +27,8 @@ OPERATOR_NETWORK_FIELDS = frozenset(
         "gateway_node_pinned",
     }
 )
+
+_LAST_MOMENT: Final = 253402300799.0  # 9999-12-31T23:59:59Z
 
 
 def network(record: NetworkRecord, node_state: Callable[[str], Json], whole: bool) -> Json:
@@ -216,5 +218,7 @@ def _options(options: tuple[DhcpOptionSpec, ...]) -> list[Json]:
 
 
 def time_of(seconds: float) -> str:
-    """RFC 3339, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """RFC 3339, UTC. What no calendar has, as a damaged row may hold it, is the nearest that one has."""
+    known = seconds if isinstance(seconds, int | float) else 0.0
+    moment = datetime.fromtimestamp(max(0.0, min(known, _LAST_MOMENT)), UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from controller.store import codec
 from controller.store.engine import AnyRow
 from controller.store.ipv6_specs import Ipv6SubnetSpec
+from controller.store.journal import revision as revision_of
 from controller.store.schema import journal
 from controller.store.specs import JournalEntry, SubnetSpec
 
@@ -21,7 +22,11 @@ FORGET_AT_ONCE = 2_000
 
 _J = journal.c
 # one by one: a database looks at every row for both at once
-_ENDS = select(select(func.min(_J.revision)).scalar_subquery(), select(func.max(_J.revision)).scalar_subquery())
+_SOUND = _J.revision.between(0, bindparam("last"))  # SQLite takes a text for more than any number
+_ENDS = select(
+    select(func.min(_J.revision)).where(_SOUND).scalar_subquery(),
+    select(func.max(_J.revision)).where(_SOUND).scalar_subquery(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def page(
     """The newest first, before the revision `marker`. Bounded in what it looks at, so that it may have less than
     `limit`, or none, and more behind it.
     """
-    oldest, newest = connection.execute(_ENDS).one()
+    oldest, newest = connection.execute(_ENDS, {"last": revision_of(connection)}).one()
     if newest is None:
         return Page([], None)
     top = newest + 1 if marker is None else min(marker, newest + 1)

@@ -12,6 +12,7 @@ from controller.store.audit import before
 from controller.store.engine import AnyRow
 from controller.store.floating_ip_specs import FloatingIpPoolRecord, FloatingIpPoolSpec
 from controller.store.journal import CREATE, DELETE, FLOATING_IP_POOL, Transaction, count_rows
+from controller.store.quarantine import Reading
 from controller.store.schema import floating_ip_pool_ranges, floating_ip_pools, floating_ips, networks
 from controller.store.specs import AddressRange, Conflict, Invalid, NotFound
 
@@ -118,15 +119,18 @@ def look_again(connection: Connection, subnet_id: str) -> None:
     connection.execute(update(floating_ip_pool_ranges).where(_RANGES.subnet_id == subnet_id).values(next=_RANGES.first))
 
 
-def load(connection: Connection, rows: list[AnyRow]) -> list[FloatingIpPoolRecord]:
+def load(connection: Connection, rows: list[AnyRow], *, alone: bool = False) -> list[FloatingIpPoolRecord]:
+    """What cannot be used is left out; `alone`: raises Conflict `object_unreadable` for it."""
     used = {id_: count for id_, count in connection.execute(_USED, {"ids": [row.id for row in rows]})}
-    records = []
-    for row in rows:
+
+    def build(row: AnyRow) -> FloatingIpPoolRecord:
         parts = [part for found in spans(connection, row.id).values() for part in found]
         ranges = tuple(AddressRange(IPv4Address(part.first), IPv4Address(part.last)) for part in parts)
         spec = FloatingIpPoolSpec(row.name, row.network_id, ranges)
-        records.append(FloatingIpPoolRecord(row.id, spec, used.get(row.id, 0), row.created_at, row.revision))
-    return records
+        return FloatingIpPoolRecord(row.id, spec, used.get(row.id, 0), row.created_at, row.revision)
+
+    ids = [row.id for row in rows] if alone else None
+    return list(Reading(FLOATING_IP_POOL, ids, None).objects(rows, build))
 
 
 def page(

@@ -152,7 +152,7 @@ def _leads_to(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _pool(connection: Connection, reference: str) -> FloatingIpPoolRecord:
-    (record,) = floating_ip_pools.load(connection, [floating_ip_pools.find(connection, reference)])
+    (record,) = floating_ip_pools.load(connection, [floating_ip_pools.find(connection, reference)], alone=True)
     return record
 
 

@@ -59,7 +59,7 @@ _TOUCH_NODE = update(nodes).where(nodes.c.name == bindparam("node")).values(revi
 _ADD = insert(journal)
 _CHANGED = (
     select(journal.c.kind, journal.c.object_id, func.min(journal.c.revision))
-    .where(journal.c.revision > bindparam("after"))
+    .where(journal.c.revision > bindparam("after"), journal.c.revision <= bindparam("newest"))  # and no text
     .group_by(journal.c.kind, journal.c.object_id)
     .order_by(func.max(journal.c.revision))
 )
@@ -200,7 +200,7 @@ def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, 
     newest = revision(connection)
     changed: dict[str, list[str]] = {kind: [] for kind in MODELLED}
     if newest > after:
-        rows = connection.execute(_CHANGED, {"after": after}).all()
+        rows = connection.execute(_CHANGED, {"after": after, "newest": newest}).all()
         if min((first for _, _, first in rows), default=newest + 1) > after + 1:
             raise Gap("journal_gap", f"what has changed just after revision {after} is not known any more: start anew")
         for kind, object_id, _ in rows:

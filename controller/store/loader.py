@@ -298,7 +298,7 @@ def load_ports(
     fixed_ips = _grouped(_rows(connection, _FIXED, ids), "port_id")
     ipv6 = _grouped(_rows(connection, _IPV6_FIXED, ids), "port_id")
     rows = list(_rows(connection, _PORTS, ids))
-    sharing = [row.id for row in rows if row.address_pairs]
+    sharing = [row.id for row in rows if row.address_pairs != []]  # also where they cannot be read
     held = _grouped(_rows(connection, _HOLDING, None if ids is None else sharing), "port_id")
     groups = policy_loader.load_memberships(connection, ids)
 

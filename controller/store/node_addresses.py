@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, bindparam, exists, or_, select, update
 from controller.store import codec, gateway_nodes, ipam, own_snat
 from controller.store.engine import AnyRow, chunks
 from controller.store.journal import Transaction
+from controller.store.quarantine import UNREADABLE
 from controller.store.schema import addresses, networks, node_uplinks, nodes, ports, subnets
 from controller.store.specs import AddressRange, Conflict, Exhausted, HostAddress, Invalid, SnatChoice
 from flows.model import GatewayMode
@@ -181,11 +182,15 @@ def _places(connection: Connection, *conditions: Any) -> list[_Place]:
     known = ipam.subnets_of(connection, {row.network_id for row in rows})
     places = []
     for row in rows:
-        text = row.snat_addresses.get(row.physical_network)
+        try:
+            text = row.snat_addresses.get(row.physical_network)
+            choice = None if text is None else codec.load_snat_choice(text)
+        except UNREADABLE:
+            continue  # a damaged row: its node is left out, by name, where nodes are read
         places.append(
             _Place(
                 node=row.node,
-                choice=None if text is None else codec.load_snat_choice(text),
+                choice=choice,
                 network_id=row.network_id,
                 network_name=row.name,
                 physical_network=row.physical_network,

@@ -33,14 +33,19 @@ _FIXED_IPS = (
 _OWN = select(quotas.c.name, quotas.c.value).where(quotas.c.project_id == bindparam("project"))
 
 
+def _own(connection: Connection, project_id: str) -> dict[str, int]:
+    """What is set for it. A damaged row is as if it were not there."""
+    rows = connection.execute(_OWN, {"project": project_id})
+    return {name: value for name, value in rows if name in NAMES and isinstance(value, int)}
+
+
 def limits(connection: Connection, project_id: str, defaults: Limits) -> Limits:
     """What the project may have: as set for it, else as configured."""
-    own = {name: value for name, value in connection.execute(_OWN, {"project": project_id})}
-    return replace(defaults, **own)
+    return replace(defaults, **_own(connection, project_id))
 
 
 def load(connection: Connection, project_id: str, defaults: Limits) -> QuotaRecord:
-    own = {name: value for name, value in connection.execute(_OWN, {"project": project_id})}
+    own = _own(connection, project_id)
     return QuotaRecord(
         project_id,
         replace(defaults, **own),

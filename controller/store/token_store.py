@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import structlog
 from sqlalchemy import Connection
 
 from controller.store import loader, tokens
 from controller.store.journal import Transaction
+from controller.store.quarantine import Quarantine
 from controller.store.specs import Written
 from controller.store.token_schema import api_tokens
 from controller.store.token_specs import TokenRecord, TokenSpec
 from controller.store.writer import SYSTEM, Writer, equal
 
 TokenMark: TypeAlias = tuple[int, int]
+_log = structlog.get_logger("controller.store")
 
 
 class TokenStore(Writer):
@@ -62,9 +65,13 @@ class TokenStore(Writer):
     def all_tokens(self, known: TokenMark | None) -> tuple[TokenMark, list[TokenRecord]] | None:
         def work(connection: Connection) -> tuple[TokenMark, list[TokenRecord]] | None:
             mark = tokens.mark(connection)
-            return None if mark == known else (mark, tokens.load(connection))
+            return None if mark == known else (mark, tokens.load(connection, None, damaged))
 
-        return self._database.read(work)
+        damaged = Quarantine()
+        found = self._database.read(work)
+        for of, fault in damaged:
+            _log.warning("token_unreadable", id=of.id, name=fault.name, why=fault.why)
+        return found
 
     def tokens_used(self, times: Mapping[str, float]) -> None:
         if times:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, or_, select, update
 
 from controller.store.engine import AnyRow
 from controller.store.journal import API_TOKEN, CREATE, DELETE, UPDATE, Transaction, count_rows
+from controller.store.journal import revision as last_revision
+from controller.store.quarantine import Quarantine, Reading
 from controller.store.specs import Conflict, Exhausted, NotFound
 from controller.store.token_schema import api_tokens
 from controller.store.token_specs import TokenRecord, TokenSpec
@@ -21,7 +23,7 @@ MAX_TOKENS = 10_000
 
 _T = api_tokens.c
 _COLUMNS = tuple(_T[field.name] for field in fields(TokenRecord))
-_MARK = select(func.count(), func.max(_T.revision))
+_MARK = select(func.count(), func.max(case((_T.revision <= bindparam("last"), _T.revision))))
 _USED = (
     update(api_tokens)
     .where(_T.id == bindparam("token"), or_(_T.last_used_at.is_(None), _T.last_used_at < bindparam("at")))
@@ -30,6 +32,8 @@ _USED = (
 
 
 def _record(row: AnyRow) -> TokenRecord:
+    if not isinstance(row.scopes, list):  # none at all would be more than some
+        raise ValueError("scopes are no list")
     return TokenRecord(**{**row._mapping, "scopes": tuple(row.scopes)})
 
 
@@ -38,18 +42,22 @@ def find(connection: Connection, token_id: str) -> TokenRecord:
     row = connection.execute(select(*_COLUMNS).where(_T.id == token_id)).one_or_none()
     if row is None:
         raise NotFound("token_unknown", f"there is no token {token_id}")
-    return _record(row)
+    (record,) = Reading(API_TOKEN, [token_id], None).objects([row], _record)
+    return record
 
 
-def load(connection: Connection, ids: Sequence[str] | None = None) -> list[TokenRecord]:
-    """These, or (None) all, in order of creation."""
+def load(
+    connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
+) -> list[TokenRecord]:
+    """These, or (None) all, in order of creation. What cannot be read is good for nothing, and is left out."""
     query = select(*_COLUMNS).order_by(_T.key)
-    return [_record(row) for row in connection.execute(query if ids is None else query.where(_T.id.in_(ids)))]
+    rows = connection.execute(query if ids is None else query.where(_T.id.in_(ids)))
+    return list(Reading(API_TOKEN, ids, quarantine).objects(rows, _record))
 
 
 def mark(connection: Connection) -> tuple[int, int]:
     """Another one when any token has changed, been made or been lost, by whichever way."""
-    count, revision = connection.execute(_MARK).one()
+    count, revision = connection.execute(_MARK, {"last": last_revision(connection)}).one()
     return int(count), int(revision or 0)
 
 
