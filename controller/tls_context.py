@@ -96,7 +96,9 @@ def _revoked(settings: TlsSettings) -> frozenset[str]:
     if settings.crl is None:
         return frozenset()
     try:
-        return frozenset(authority.revoked(settings.crl.read_bytes()))
+        content = settings.crl.read_bytes()
+        authority.check_list(content, settings.ca.read_bytes())
+        return frozenset(authority.revoked(content))
     except PkiError as error:
         raise OSError(f"{settings.crl}: {error}") from error
 

@@ -132,6 +132,18 @@ def revoked(list_: bytes) -> dict[str, datetime]:
         raise PkiError(f"no list of revoked certificates: {error}") from None
 
 
+def check_list(list_: bytes, authorities: bytes) -> None:
+    """Raises PkiError when none of the authorities has signed the list: with another one's nobody would get in."""
+    try:
+        found = x509.load_pem_x509_crl(list_)
+        known = x509.load_pem_x509_certificates(authorities)
+        signed = any(found.is_signature_valid(each.public_key()) for each in known)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise PkiError(f"no list of revoked certificates: {error}") from None
+    if not signed:
+        raise PkiError("it is another authority's list of revoked certificates")
+
+
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 

@@ -37,6 +37,7 @@ _CODES: Mapping[str, str] = {
     "3D000": AWAY,  # invalid_catalog_name: there is no such database
     "40001": BUSY,  # serialization_failure
     "40P01": BUSY,  # deadlock_detected
+    "42501": READ_ONLY,  # insufficient_privilege: of its tables, we may not write all
     "53": AWAY,  # insufficient resources: memory, connections
     "53100": FULL,  # disk_full
     "55P03": BUSY,  # lock_not_available: lock_timeout

@@ -17,7 +17,7 @@ LISTS = (
     *("/v1/floating-ips", "/v1/floating-ip-pools", "/v1/security-groups", "/v1/security-group-rules"),
     *("/v1/default-security-group-rules", "/v1/dns-zones", "/v1/dns-records", "/v1/quotas/blue", "/metrics"),
 )
-NONSENSE = ("[1]", 2**62, "\0x")
+NONSENSE = ("[1]", 2**62)
 TABLES = (
     *("journal", "networks", "nodes", "node_uplinks", "ports", "subnets", "addresses", "floating_ip_pools"),
     *("floating_ip_pool_ranges", "floating_ips", "security_groups", "security_group_rules", "default_rules"),

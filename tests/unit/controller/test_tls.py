@@ -282,6 +282,16 @@ def test_at_first_they_must_be_there(world: TlsWorld, tmp_path: Path) -> None:
                 ServerTls(wrong)
 
 
+def test_another_authoritys_list_locks_nobody_out(world: TlsWorld, tmp_path: Path) -> None:
+    place = world.pki.node("n1")
+    live(world, world.certified(place), 1)
+    other = Pki(tmp_path / "other").controller()
+    (world.controller / CRL).write_bytes((other / CRL).read_bytes())
+    live(world, world.certified(place), 2)
+    with pytest.raises(OSError, match="another authority's list"):
+        ServerTls(settings(world.controller))
+
+
 def test_an_echo_tells_whether_it_lives(world: TlsWorld) -> None:
     peer = world.certified(world.pki.node("n1"))
     connection = live(world, peer, 1)
