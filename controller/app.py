@@ -19,7 +19,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import eventlet
@@ -60,6 +60,9 @@ from controller.dns.build import build as build_dns
 from controller.dns.metrics import DnsCollector
 from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
+from controller.events.changes import Changes
+from controller.events.feed import Feed
+from controller.events.ring import Events
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.hub_watch import HubWatch
@@ -69,6 +72,7 @@ from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
 from controller.packet_in.dispatch import Dispatcher, Limit, limits
 from controller.packet_in.dispatch import Services as PacketInServices
+from controller.packet_in.floods import Mute
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.unresolved import Unresolved
 from controller.port_counters import PortCollector, PortCounters
@@ -84,7 +88,8 @@ from controller.store.cluster_store import ClusterStore
 from controller.store.notifications import Listener
 from controller.store.postgresql import JOURNAL
 from controller.tls_context import ServerTls
-from flows.model import Neighbour
+from flows.model import Change, Neighbour
+from flows.snapshot import Snapshot
 
 
 class Trunkline(RyuApp):  # type: ignore[misc]
@@ -112,6 +117,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self.keeper = SnapshotKeeper(self.store, self.counters)
         logs.configure(settings.log_format, settings.log_level, name_of=self._object_name)
         self.keeper.time_by(process_metrics.confirm_seconds(registry).observe)
+        events = Events()
+        self._feed = Feed(events, self.keeper.snapshot, self.keeper.port_active)
+        self._changes = Changes(events, self.store, self.keeper.snapshot)
+        self.keeper.tell_progress(self._feed.progressed)
         self._journal_watch = JournalWatch(
             self.store, lambda: self.keeper.current.revision, self.keeper.wake, lambda: os._exit(os.EX_TEMPFAIL)
         )
@@ -134,6 +143,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             neighbour_seen=self._neighbour_seen,
             unresolved=unresolved,
             packet_kept=self._resolver.packet_kept,
+            told=self._feed.lease,
             arrived=lambda port_id, node: self._arrivals.arrived(port_id, node),
             holds=lambda place, claim: self._holders.heard(place, claim),
             counters=self.counters.packet_in_outcomes,
@@ -145,22 +155,23 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             ),
             log_sample=settings.connection_sample,
             mute=settings.packet_in_mute,
-            muted=self._mutes.muted,
+            muted=self._muted,
         )
         self._name, self._api_url = settings.cluster.name, settings.cluster.api_url
         self._started_at = time.time()
         self._cluster = self._join(settings) if self.store.shared else None
-        self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters, self._cluster)
+        self.sessions = SessionRegistry(self.keeper, self._dispatcher, self.counters, self._cluster, self._feed.of_node)
         self.keeper.attach(self.sessions)
         if self._cluster is not None:
             self._cluster.attach(self.sessions, self.keeper.confirmed_elsewhere)
             self.keeper.tell_others(self._cluster.confirmed)
+            self._cluster.tell_members(self._feed.controllers)
         self._announcer = Announcer(self.keeper.snapshot, self.keeper.holds, self.sessions.send)
         self.keeper.announce_by(self._announcer.claimed)
         self._advertiser = Advertiser(
             self.keeper.snapshot, self.sessions.live, self.sessions.send, dhcp.leads_out, self.counters
         )
-        self.keeper.tell(self._advertiser.changed)
+        self.keeper.tell(self._followed)
         self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
         self._holders = Holders(
             self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
@@ -212,6 +223,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             not_compiled=self.keeper.not_compiled,
             controllers=self._controllers,
             ready=readiness.checks,
+            events=events,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))
@@ -243,6 +255,15 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         """What has been written goes to the switches before its writer goes on: an answer may take a while to make."""
         self.keeper.wake()
         eventlet.sleep(0)
+
+    def _followed(self, before: Snapshot, after: Snapshot, changes: Sequence[Change]) -> None:
+        self._advertiser.changed(before, after, changes)
+        self._feed.followed(before, after, changes)
+        self._changes.followed(after.revision)
+
+    def _muted(self, node: str, mute: Mute) -> None:
+        self._mutes.muted(node, mute)
+        self._feed.muted(node, mute)
 
     def _dispatcher(self, node: str) -> Dispatcher:
         return Dispatcher(node, self._packet_in_services)
@@ -309,6 +330,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         every = background.every
         self.threads += [
             eventlet.spawn(self.keeper.run),
+            eventlet.spawn(self._changes.run),
             eventlet.spawn(self._neighbours.run, self.counters),
             eventlet.spawn(self._resolver.run, self.counters),
             eventlet.spawn(self._announcer.run, self.counters),

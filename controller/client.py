@@ -363,6 +363,19 @@ class Client:
             query["marker"] = str(answer["marker"])
         return found
 
+    def list_events(
+        self, after: int | None = None, wait: float = 0, filters: Mapping[str, str | None] | None = None
+    ) -> tuple[list[Object], int, bool]:
+        """What has just happened at the controller that answers, the oldest first: after one that is known, or the
+        latest. With `wait` seconds (30 at most) it waits until there is something. Returns the events, the `after` of
+        the next call, and whether some are missing. Filters: kind, port_id, network_id, node.
+        """
+        query = {name: value for name, value in (filters or {}).items() if value is not None}
+        if after is not None:
+            query |= {"after": str(after), "wait": f"{wait:g}"}
+        answer = self._call("GET", f"events?{urlencode(query)}", read_timeout=wait + self._read_timeout)
+        return _member(answer, "events", list), _member(answer, "last", int), bool(answer.get("missed"))
+
     # quotas
 
     def get_quota(self, project_id: str) -> Object:

@@ -15,6 +15,7 @@ import structlog
 
 from controller import receive
 from controller.connection import Connection
+from controller.events.ring import Kind
 from controller.forgetting import Forget
 from controller.green import Signal
 from controller.packet_in.dispatch import Dispatcher
@@ -90,6 +91,14 @@ class Mastership(Protocol):
         ...
 
 
+Tell = Callable[[Kind, str, str], None]
+"""Hears, without waiting, what has become of a node's session: kind of event, node, and the rest of the sentence."""
+
+
+def tell_nobody(kind: Kind, node: str, what: str) -> None:
+    pass
+
+
 class DatapathSession:
     """`dispatcher` makes the packet_in handler of a node. Without a `mastership` there is no other controller."""
 
@@ -100,7 +109,9 @@ class DatapathSession:
         dispatcher: Callable[[str], Dispatcher],
         counters: Counters,
         mastership: Mastership | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
+        self._tell = tell
         self.connection = connection
         self.datapath_id: int = connection.id
         self.node: str | None = None
@@ -141,6 +152,7 @@ class DatapathSession:
                 self._counters.connections += 1
                 self._dispatcher = self._make_dispatcher(self.node)
                 self._log = self._log.bind(node=self.node)
+                self._tell(Kind.NODE, self.node, "is connected")
                 self._adopted.send()
 
     def distrust(self) -> None:
@@ -160,6 +172,8 @@ class DatapathSession:
 
     def stop(self) -> None:
         """Hangs up. Never waits."""
+        if self.node is not None:
+            self._tell(Kind.NODE, self.node, "is disconnected")
         self.questions.close()
         self.connection.close()
         if self._thread is not None:
@@ -175,6 +189,7 @@ class DatapathSession:
                     self._live()
                 except Demoted:
                     self._log.info("session_demoted", generation=self._generation)
+                    self._tell(Kind.CONTROLLER, self._name, "is another controller's now")
         except SessionEnd as end:
             self._log.warning("session_ended", state=self.state.value, why=str(end))
         except Exception:
@@ -218,6 +233,7 @@ class DatapathSession:
             if given.role is not Role.MASTER:
                 raise SessionEnd(f"asked to be master, became {given.role.name}")
             self._generation = generation
+            self._tell(Kind.CONTROLLER, self._name, "is this controller's now")
             return True
         held = self._talk.role(Role.NOCHANGE)
         if held is not None and held.generation is not None:
@@ -264,6 +280,7 @@ class DatapathSession:
     def _live(self) -> None:
         """Each delta that the mailbox yields becomes one bundle; once that is committed, its revision is confirmed."""
         self.state = State.LIVE
+        self._tell(Kind.NODE, self._name, "is live: it holds the flows that it should")
         while True:
             work = self.mailbox.take()
             self._remain_master()
@@ -326,6 +343,8 @@ class DatapathSession:
             refused = {flow.key for flow, _ in culprits.named}
             for flow, error in culprits.named:
                 self._log.error("flow_quarantined", error=error, **flow_name(flow))
+            rules = sorted({str(flow_name(flow)["rule"]) for flow, _ in culprits.named})
+            self._tell(Kind.QUARANTINE, self._name, f"refuses {len(culprits.named)} flows of {', '.join(rules)}")
             self.quarantine.add(flow for flow in adds if flow.key in refused)
             adds = tuple(flow for flow in adds if flow.key not in refused)
             deletes = tuple(flow for flow in deletes if flow.key not in refused)

@@ -11,7 +11,7 @@ import structlog
 from controller.connection import Connection
 from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.outputs import Copies, Output, Resubmit
-from controller.session import DatapathSession, Mastership, Programs, State
+from controller.session import DatapathSession, Mastership, Programs, State, Tell, tell_nobody
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.session_questions import NoAnswer
@@ -44,7 +44,7 @@ class Others(Mastership, Protocol):
 
 class SessionRegistry:
     """Nothing here waits. `dispatcher` makes the packet_in handler of a node. Without `others` there is no other
-    controller.
+    controller. `tell` hears of what becomes of sessions.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class SessionRegistry:
         dispatcher: Callable[[str], Dispatcher],
         counters: Counters,
         others: Others | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
+        self._tell = tell
         self._others = others
         self._programs = programs
         self._dispatcher = dispatcher
@@ -117,7 +119,9 @@ class SessionRegistry:
         )
 
     def _begin(self, connection: Connection) -> None:
-        session = DatapathSession(connection, self._programs, self._dispatcher, self._counters, self._others)
+        session = DatapathSession(
+            connection, self._programs, self._dispatcher, self._counters, self._others, self._tell
+        )
         self._sessions[session.datapath_id] = session
         session.start()
         if session.node is None:

@@ -102,6 +102,7 @@ class SnapshotKeeper:
         self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
         self._followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None] = lambda before, after, changes: None
         self._took: Callable[[float], None] = lambda seconds: None
+        self._progressed: Callable[[str], None] = lambda node: None
         self._confirmed_here: Callable[[str, int, int | None], None] = lambda node, revision, unclaimed: None
         self._elsewhere: Mapping[str, tuple[int, int | None]] = {}
         self._last_elsewhere: dict[str, int] = {}
@@ -139,6 +140,10 @@ class SnapshotKeeper:
     def tell_others(self, confirmed: Callable[[str, int, int | None], None]) -> None:
         """Who hears, without waiting, which revision a node has confirmed to this controller."""
         self._confirmed_here = confirmed
+
+    def tell_progress(self, progressed: Callable[[str], None]) -> None:
+        """Who hears, without waiting, that a node has confirmed something, to whichever controller."""
+        self._progressed = progressed
 
     def snapshot(self) -> Snapshot:
         return self.current
@@ -414,6 +419,7 @@ class SnapshotKeeper:
         if state.oldest is None and state.since:
             self._took(time.monotonic() - state.since)
             state.since = 0.0
+        self._progressed(node)
         self._changed.send()
 
     def to_forget(self, node: str, revision: int) -> list[Forget]:

@@ -52,6 +52,7 @@ class Resource(StrEnum):
     DNS_RECORD = "dns_record"
     TOKEN = "token"
     AUDIT = "audit"
+    EVENT = "event"
     QUARANTINE = "quarantine"
     REVISION = "revision"
     INDEX = "index"
@@ -161,6 +162,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.TOKEN, Verb.UPDATE): _ADMINS,
     (Resource.TOKEN, Verb.DELETE): _ADMINS,
     (Resource.AUDIT, Verb.LIST): _OPERATORS,
+    (Resource.EVENT, Verb.LIST): _USERS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
@@ -183,6 +185,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "quotas": frozenset({Resource.QUOTA}),
     "nodes": frozenset({Resource.NODE, Resource.INTERFACES, Resource.CONTROLLER, Resource.DNS, Resource.QUARANTINE}),
     "audit": frozenset({Resource.AUDIT}),
+    "events": frozenset({Resource.EVENT}),
     "metrics": frozenset({Resource.METRICS, Resource.STATS}),
 }
 ALL_SCOPES = "all"

@@ -26,6 +26,7 @@ from controller.api import (
     dns,
     dns_records,
     dns_zones,
+    events,
     floating_ip_pools,
     floating_ips,
     health,
@@ -298,6 +299,7 @@ def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
         *revisions.ROUTES,
         *tokens.ROUTES,
         *audit.ROUTES,
+        *events.ROUTES,
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )

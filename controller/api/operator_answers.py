@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from controller.api.answers import Revision, Time
 from controller.api.auth import Role
+from controller.events.ring import Kind
 
 
 class Token(TypedDict):
@@ -49,6 +50,18 @@ class Audit(TypedDict):
     request_id: str | None
     old: dict[str, Any] | None
     new: dict[str, Any] | None
+
+
+class Event(TypedDict):
+    """`text` is for people. `node`: on which it has happened."""
+
+    id: int
+    at: Time
+    kind: Annotated[str, WithJsonSchema({"type": "string", "enum": [*Kind]})]
+    text: str
+    port_id: str | None
+    network_id: str | None
+    node: str | None
 
 
 class Quarantined(TypedDict):

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from controller.api.token_keeper import TokenKeeper
 from controller.config import ControllerConfig
 from controller.dns.tcp import Questions
+from controller.events.ring import Events
 from controller.metadata.service import MetadataService
 from controller.port_counters import PortCounts
 from controller.store import Store
@@ -66,6 +67,7 @@ class Services:
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
     `not_compiled`: node, segment, and why that could not be made.
     `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
+    `events`: what has just happened.
     """
 
     store: Store
@@ -86,4 +88,5 @@ class Services:
     not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
     controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
     ready: Callable[[], Mapping[str, str]] = _ready
+    events: Events = field(default_factory=Events)
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -83,6 +83,7 @@ class Cluster:
         self._monotonic = monotonic
         self._sessions: Sessions | None = None
         self._elsewhere: Callable[[Mapping[str, tuple[int, int | None]]], None] = lambda _: None
+        self._members_changed: Callable[[Collection[str], Collection[str]], None] = lambda came, went: None
         self._confirmations = Confirmations(self.generation, self._describe_own)
         self._turn = Semaphore()
         self._good_at: float | None = None
@@ -100,6 +101,10 @@ class Cluster:
         """`elsewhere` hears what the nodes of other controllers have confirmed. Neither may wait."""
         self._sessions = sessions
         self._elsewhere = elsewhere
+
+    def tell_members(self, changed: Callable[[Collection[str], Collection[str]], None]) -> None:
+        """Who hears, without waiting, which controllers have come and which are gone."""
+        self._members_changed = changed
 
     # what others ask; none of it waits but `overtaken`
 
@@ -199,6 +204,9 @@ class Cluster:
         before, self.state = self.state, state
         if before.members.keys() != state.members.keys():
             self._log.info("controllers", members=sorted(state.members), leader=state.leader)
+            self._members_changed(
+                state.members.keys() - before.members.keys(), before.members.keys() - state.members.keys()
+            )
             self._confirmations.forget()
             self._confirmed.send()
         own = self.own.name

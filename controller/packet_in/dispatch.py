@@ -96,6 +96,7 @@ class Services:
 
     `neighbour_seen` gets a node's name and each reply of a next hop, also one that says nothing new (it refreshes).
     `packet_kept` is called when one was put into `unresolved`, where somebody has to look for what is due.
+    `told` gets each lease that a client was told of, or has told of: node, port, address and state.
     `arrived` gets the port of a VM that has moved, and the node where it has shown up.
     `holds` gets an address that a port says it has, of those that its pairs allow.
     `log_connection` gets what security groups want reported: one in `log_sample`.
@@ -112,6 +113,7 @@ class Services:
     counters: MutableMapping[str, int]
     unresolved: Unresolved = field(default_factory=Unresolved)
     packet_kept: Callable[[], None] = lambda: None
+    told: Callable[[str, Port, IPv4Address | IPv6Address, LeaseState], None] = lambda node, port, address, state: None
     arrived: Callable[[str, str], None] = lambda port_id, node: None
     holds: Callable[[holding.Place, holding.Claim], None] = lambda place, claim: None
     dhcp: DhcpServer = field(default_factory=DhcpServer)
@@ -258,6 +260,7 @@ class Dispatcher:
             structlog.get_logger().warning(
                 "address_declined", port=port.id, address=str(address), why="something else uses it"
             )
+        self._services.told(self._node, port, address, state)
 
     def _relayed_dhcp(self, key: int, in_port: int, frame: bytes, snapshot: Snapshot) -> Result:
         place = self._by_uplink(Rule.PUNT_RELAYED_DHCP, key, in_port, snapshot)
