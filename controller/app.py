@@ -60,6 +60,7 @@ from controller.dns.build import build as build_dns
 from controller.dns.metrics import DnsCollector
 from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
+from controller.drops import Drops
 from controller.events.changes import Changes
 from controller.events.feed import Feed
 from controller.events.ring import Events
@@ -224,6 +225,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             controllers=self._controllers,
             ready=readiness.checks,
             events=events,
+            drops=Drops(self.sessions.ask),
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))

@@ -376,6 +376,14 @@ class Client:
         answer = self._call("GET", f"events?{urlencode(query)}", read_timeout=wait + self._read_timeout)
         return _member(answer, "events", list), _member(answer, "last", int), bool(answer.get("missed"))
 
+    def list_drops(self, port_id: str | None = None, node: str | None = None) -> tuple[list[Object], list[str]]:
+        """What switches have dropped since they started, by rule and object; of one port, or node. Also the nodes that
+        have not answered.
+        """
+        given = {"port_id": port_id, "node": node}
+        answer = self._call("GET", f"drops?{urlencode({name: text for name, text in given.items() if text})}")
+        return _member(answer, "drops", list), _member(answer, "silent", list)
+
     # quotas
 
     def get_quota(self, project_id: str) -> Object:

@@ -16,11 +16,9 @@ from controller.session_questions import NoAnswer
 from flows import statistics
 from flows.model import Binding, Port
 from flows.pipeline import dns_meter, egress_meter, ingress_meter, packet_in_meter
-from flows.rules import Rule, decode_cookie
+from flows.rules import dropping
 from flows.snapshot import Snapshot
 
-# what is reported, too, is dropped all the same
-_LOGGED_DROPS: Final = {Rule.LOG_EGRESS_DROPPED: Rule.DROP_EGRESS, Rule.LOG_INGRESS_DROPPED: Rule.DROP_INGRESS}
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds that a switch has for an answer; a silent one must not hold up the metrics of the others."""
 
@@ -147,27 +145,26 @@ class PortCounters:
     def _dropped(self, node: str, key: int) -> Mapping[str, int]:
         drops: dict[str, int] = {}
         for part in self._ask(node, lambda xid: statistics.flows_request(key, xid), ANSWER_TIMEOUT):
-            for cookie, packets in _parsed(statistics.parse_flows, part):
-                rule, about = decode_cookie(cookie) or (None, 0)
-                rule = _LOGGED_DROPS.get(rule, rule) if rule is not None else None
-                if rule is not None and rule.drop and rule.about == "port" and about == key:
-                    drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + packets
+            for flow in parsed(statistics.parse_flows, part):
+                rule, about = dropping(flow.cookie) or (None, 0)
+                if rule is not None and rule.about == "port" and about == key:
+                    drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + flow.packets
         return drops
 
     def _node(self, node: str) -> NodeCounts:
         ports: dict[int, statistics.PortStats] = {}
         exceeded: dict[int, int] = {}
         for part in self._ask(node, statistics.ports_request, ANSWER_TIMEOUT):
-            ports.update(_parsed(statistics.parse_ports, part))
+            ports.update(parsed(statistics.parse_ports, part))
         for part in self._ask(node, statistics.meters_request, ANSWER_TIMEOUT):
-            exceeded.update(_parsed(statistics.parse_meters, part))
+            exceeded.update(parsed(statistics.parse_meters, part))
         return NodeCounts(ports, exceeded)
 
 
 _T = TypeVar("_T")
 
 
-def _parsed(parse: Callable[[bytes], _T], part: bytes) -> _T:
+def parsed(parse: Callable[[bytes], _T], part: bytes) -> _T:
     try:
         return parse(part)
     except ValueError as error:

@@ -372,6 +372,20 @@ def decode_cookie(value: int) -> tuple[Rule, int] | None:
     return None if rule is None else (rule, value & 0xFFFFFFFF)
 
 
+# what is reported, too, is dropped all the same
+_LOGGED_DROPS: dict[Rule, Rule] = {
+    Rule.LOG_EGRESS_DROPPED: Rule.DROP_EGRESS,
+    Rule.LOG_INGRESS_DROPPED: Rule.DROP_INGRESS,
+}
+
+
+def dropping(value: int) -> tuple[Rule, int] | None:
+    """By which rule a flow with this cookie drops, and the object's key; None when it drops nothing."""
+    rule, key = decode_cookie(value) or (Rule.STAMP, 0)
+    rule = _LOGGED_DROPS.get(rule, rule)
+    return (rule, key) if rule.drop and rule is not Rule.STAMP else None
+
+
 def _meters(meter_of: Callable[[int], int]) -> str:
     return f"{meter_of(PORT_ZONES[0])}-{meter_of(PORT_ZONES[-1])}"
 

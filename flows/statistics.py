@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows import wire
-from flows.rules import COOKIE_OURS, COOKIE_OURS_MASK
+from flows.rules import COOKIE_MUTED, COOKIE_OURS, COOKIE_OURS_MASK
 from flows.wire import encode_match, entries, multipart_request
 
 _FLOW: Final = struct.Struct("!HBxIIHHHH4xQQQ")
@@ -44,24 +44,42 @@ def parse_ports(message: bytes) -> dict[int, PortStats]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class FlowStats:
+    """How many packets, and bytes, have met a flow."""
+
+    table: int
+    cookie: int
+    packets: int
+    bytes: int
+
+
 def flows_request(key: int, xid: int) -> bytes:
     """Asks for the flows whose cookie has this key of an object, of whatever rule and mark."""
-    body = struct.pack("!B3xII4xQQ", wire.ALL_TABLES, wire.ANY_PORT, wire.ANY_GROUP, key, _OF_KEY)
-    return multipart_request(wire.FLOW_STATS, body + encode_match(()), xid)
+    return _by_cookie(key, _OF_KEY, xid)
 
 
-def parse_flows(message: bytes) -> list[tuple[int, int]]:
-    """(cookie, packets) of each flow, from one part of a reply. Raises ValueError as parse_ports does."""
+def parse_flows(message: bytes) -> list[FlowStats]:
+    """From one part of a reply. Raises ValueError as parse_ports does."""
     found = []
     for offset in entries(message, wire.FLOW_STATS, _FLOW.size):
-        *_, cookie, packets, _bytes = _FLOW.unpack_from(message, offset)
-        found.append((cookie, packets))
+        _length, table, *_, cookie, packets, octets = _FLOW.unpack_from(message, offset)
+        found.append(FlowStats(table, cookie, packets, octets))
     return found
 
 
 def ours_request(xid: int) -> bytes:
     """Asks for the flows that carry our mark."""
-    body = struct.pack("!B3xII4xQQ", wire.ALL_TABLES, wire.ANY_PORT, wire.ANY_GROUP, COOKIE_OURS, COOKIE_OURS_MASK)
+    return _by_cookie(COOKIE_OURS, COOKIE_OURS_MASK, xid)
+
+
+def muted_request(xid: int) -> bytes:
+    """Asks for the flows that do not let a port be heard for a while."""
+    return _by_cookie(COOKIE_MUTED, COOKIE_OURS_MASK, xid)
+
+
+def _by_cookie(cookie: int, mask: int, xid: int) -> bytes:
+    body = struct.pack("!B3xII4xQQ", wire.ALL_TABLES, wire.ANY_PORT, wire.ANY_GROUP, cookie, mask)
     return multipart_request(wire.FLOW_STATS, body + encode_match(()), xid)
 
 

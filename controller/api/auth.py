@@ -53,6 +53,7 @@ class Resource(StrEnum):
     TOKEN = "token"
     AUDIT = "audit"
     EVENT = "event"
+    DROP = "drop"
     QUARANTINE = "quarantine"
     REVISION = "revision"
     INDEX = "index"
@@ -163,6 +164,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.TOKEN, Verb.DELETE): _ADMINS,
     (Resource.AUDIT, Verb.LIST): _OPERATORS,
     (Resource.EVENT, Verb.LIST): _USERS,
+    (Resource.DROP, Verb.LIST): _USERS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
@@ -175,7 +177,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "addresses": frozenset(
         {Resource.ADDRESS, Resource.ADDRESS_HOLD, Resource.ADDRESS_HISTORY, Resource.ADDRESS_PLAN, Resource.LEASE}
     ),
-    "ports": frozenset({Resource.PORT, Resource.PORT_BINDING}),
+    "ports": frozenset({Resource.PORT, Resource.PORT_BINDING, Resource.DROP}),
     "metadata": frozenset({Resource.PORT_METADATA, Resource.MACHINE_METADATA}),
     "floating-ips": frozenset({Resource.FLOATING_IP, Resource.PORT_FORWARDING}),
     "floating-ip-pools": frozenset({Resource.FLOATING_IP_POOL}),

@@ -64,6 +64,19 @@ class Event(TypedDict):
     node: str | None
 
 
+class Drop(TypedDict):
+    """What a rule has dropped, and, where it is about one, of which object. `text`: why, for people."""
+
+    rule: str
+    text: str
+    port_id: str | None
+    port_name: str | None
+    network_id: str | None
+    node: str
+    packets: int
+    bytes: int
+
+
 class Quarantined(TypedDict):
     kind: str
     id: str

@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry
 from controller.api.token_keeper import TokenKeeper
 from controller.config import ControllerConfig
 from controller.dns.tcp import Questions
+from controller.drops import Drops
 from controller.events.ring import Events
 from controller.metadata.service import MetadataService
 from controller.port_counters import PortCounts
+from controller.session_questions import NoAnswer
 from controller.store import Store
 from flows.model import FloatingIp, Port
 from flows.segments import SegmentKey
@@ -32,6 +34,10 @@ class Confirmations(Protocol):
 
 def _no_counters(port: Port) -> PortCounts | None:
     return None
+
+
+def _no_switch(node: str, request: Callable[[int], bytes], timeout_s: float) -> list[bytes]:
+    raise NoAnswer("not connected")
 
 
 def _no_mutes(node: str, port_key: int) -> Mapping[str, int]:
@@ -67,7 +73,7 @@ class Services:
     for: pass each multipart and role reply to `controller.api.stats.deliver`. `dns` answers what VMs ask by TCP.
     `not_compiled`: node, segment, and why that could not be made.
     `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
-    `events`: what has just happened.
+    `events`: what has just happened. `drops` asks switches what they have dropped.
     """
 
     store: Store
@@ -88,5 +94,6 @@ class Services:
     not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
     controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
     ready: Callable[[], Mapping[str, str]] = _ready
+    drops: Drops = field(default_factory=lambda: Drops(_no_switch))
     events: Events = field(default_factory=Events)
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from controller.cli import (
     controller,
     dns_record,
     dns_zone,
+    drops,
     events,
     floating_ip,
     floating_ip_pool,
@@ -87,6 +88,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(token.app, name="token")
 app.add_typer(imports.app, name="import")
 app.command()(audit.audit)
+app.command(cls=drops.Watching)(drops.drops)
 app.command()(events.events)
 app.add_typer(pki.app, name="pki")
 app.add_typer(controller.app, name="controller")

@@ -54,6 +54,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/v1/nodes/n2/metadata/{moving_key}/openstack/latest/password", {"any": "thing"}, {"agent"}),
     ("GET", "/v1/controllers", None, {"admin", "reader"}),
     ("GET", "/v1/events", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/drops", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/nodes", None, {"admin", "reader"}),
     ("GET", "/v1/nodes/n1", None, {"admin", "reader"}),
     ("DELETE", "/v1/nodes/n1", None, {"admin"}),

@@ -11,12 +11,18 @@ from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
 
 from flows import statistics
-from flows.statistics import PortStats
+from flows.statistics import FlowStats, PortStats
 from tests.unit.flows.test_wire import _Datapath, _serialized
 
 REQUESTS: list[tuple[Callable[[int], bytes], Any]] = [
     (statistics.ports_request, parser.OFPPortStatsRequest(_Datapath, 0, ofp.OFPP_ANY)),
     (statistics.meters_request, parser.OFPMeterStatsRequest(_Datapath, 0, ofp.OFPM_ALL)),
+    (
+        statistics.muted_request,
+        parser.OFPFlowStatsRequest(
+            _Datapath, 0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, 0x4D << 56, 0xFF << 56, parser.OFPMatch()
+        ),
+    ),
     (
         lambda xid: statistics.flows_request(7, xid),
         parser.OFPFlowStatsRequest(
@@ -51,7 +57,7 @@ METERS = reply(
 
 def test_answers_are_read() -> None:
     assert statistics.parse_ports(PORTS) == {3: PortStats(1, 2, 3, 4, 5, 0), 4: PortStats(0, 1, 2, 3, 4, 5)}
-    assert statistics.parse_flows(FLOWS) == [(0x5400002200000007, 9)]
+    assert statistics.parse_flows(FLOWS) == [FlowStats(4, 0x5400002200000007, 9, 999)]
     assert statistics.parse_meters(METERS) == {30_001: 40, 7: 0}
 
 

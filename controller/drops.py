@@ -1,0 +1,83 @@
+"""What switches have dropped, by rule and object: each drop is a flow whose cookie names both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import eventlet
+
+from controller.port_counters import FRESH_DROPS, Answers, Ask, parsed
+from controller.session_questions import NoAnswer
+from flows import statistics
+from flows.pipeline import Table
+from flows.rules import Rule, dropping
+
+ANSWER_TIMEOUT: Final = 5.0
+
+FRESH_NODE: Final = 2.0
+"""Seconds for which what a whole node says is good: it tells of all its flows."""
+
+_NAMED: Final = ("port", "network")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """`key` is that of the port or network that the rule is about (`Rule.about`), 0 if it is about none."""
+
+    node: str
+    rule: Rule
+    key: int
+    packets: int
+    bytes: int
+
+
+class Drops:
+    """`ask` asks a node's switch, and raises NoAnswer. What has dropped nothing is left out."""
+
+    def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._nodes: Answers[str, Sequence[Dropped]] = Answers(FRESH_NODE, clock)
+        self._ports: Answers[tuple[str, int], Sequence[Dropped]] = Answers(FRESH_DROPS, clock)
+
+    def of_port(self, node: str, key: int) -> Sequence[Dropped]:
+        """By the rules that are about ports, of the one with this key. Raises NoAnswer."""
+
+        def ask() -> Sequence[Dropped]:
+            requests = [lambda xid: statistics.flows_request(key, xid)]
+            return [one for one in self._counted(node, requests) if one.key == key and one.rule.about == "port"]
+
+        return self._ports.get((node, key), ask)
+
+    def of_nodes(self, nodes: Collection[str]) -> tuple[list[Dropped], list[str]]:
+        """All of these nodes, and which of them have not answered."""
+        found: list[Dropped] = []
+        silent: list[str] = []
+        for node, answer in zip(nodes, eventlet.GreenPool().imap(self._of_node, nodes), strict=True):
+            if answer is None:
+                silent.append(node)
+            else:
+                found += answer
+        return found, silent
+
+    def _of_node(self, node: str) -> Sequence[Dropped] | None:
+        requests = (statistics.ours_request, statistics.muted_request)
+        try:
+            return self._nodes.get(node, lambda: self._counted(node, requests))
+        except NoAnswer:
+            return None
+
+    def _counted(self, node: str, requests: Iterable[Callable[[int], bytes]]) -> list[Dropped]:
+        sums: dict[tuple[Rule, int], tuple[int, int]] = {}
+        for request in requests:
+            for part in self._ask(node, request, ANSWER_TIMEOUT):
+                for flow in parsed(statistics.parse_flows, part):
+                    of = dropping(flow.cookie) if flow.packets and flow.table != Table.STAMP else None
+                    if of is not None:
+                        of = of if of[0].about in _NAMED else (of[0], 0)
+                        packets, octets = sums.get(of, (0, 0))
+                        sums[of] = packets + flow.packets, octets + flow.bytes
+                eventlet.sleep(0)  # others get their turn
+        return [Dropped(node, *of, *counts) for of, counts in sums.items()]

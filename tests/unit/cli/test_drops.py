@@ -1,0 +1,73 @@
+"""`trunkline drops`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from controller.cli import drops
+from tests.unit.cli.stub import PORT_ID, Request, Stub, refusal
+
+
+def drop(packets: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "rule": "drop_spoofed",
+        "text": "not its own",
+        "port_id": PORT_ID,
+        "port_name": "web1",
+        "network_id": None,
+        "node": "n1",
+        "packets": packets,
+        "bytes": 60 * packets,
+    } | fields
+
+
+def test_table(stub: Stub, run: Callable[..., Result]) -> None:
+    stub.on("GET /v1/drops", (200, {"drops": [drop(7)], "silent": ["n3"]}))
+    result = run("drops", PORT_ID, "--node", "n1")
+    assert stub.last("GET").query == {"port_id": PORT_ID, "node": "n1"}
+    assert result.stdout.split("\n")[2].split() == ["n1", "web1", "drop_spoofed", "7", "420", "not", "its", "own"]
+    assert result.exit_code == 0 and result.stderr == "trunkline: no answer from n3\n"
+
+
+@pytest.mark.parametrize("watch", [["--watch", "4"], ["--watch"]])
+def test_watch(stub: Stub, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, watch: list[str]) -> None:
+    now = [100.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(drops.time, "sleep", sleep)
+    monkeypatch.setattr(drops.time, "monotonic", lambda: now[0])
+    looks: list[tuple[int, Any]] = [
+        (200, {"drops": [drop(7), drop(1, rule="other")], "silent": []}),
+        (200, {"drops": [drop(9), drop(1, rule="other")], "silent": []}),
+        (200, {"drops": [], "silent": ["n1"]}),
+        (200, {"drops": [drop(3), drop(5, rule="other")], "silent": []}),
+        (500, refusal("x", "enough")),
+    ]
+
+    def answer(request: Request) -> tuple[int, Any]:
+        return looks.pop(0)
+
+    stub.on("GET /v1/drops", answer)
+    result = run("drops", *watch, "-o", "json")
+    seconds = 4.0 if len(watch) == 2 else 2.0
+    assert slept[0] == seconds
+    decoder, text, shown = json.JSONDecoder(), result.stdout.strip(), []
+    while text:
+        value, end = decoder.raw_decode(text)
+        text = text[end:].strip()
+        shown.append([(one["rule"], one["more"], one["per_second"]) for one in value])
+    assert shown == [
+        [("drop_spoofed", 2, 2 / seconds)],
+        [],
+        # one has gone on, the other's switch has begun anew
+        [("other", 4, 4 / seconds), ("drop_spoofed", 3, round(3 / seconds, 1))],
+    ]
