@@ -148,6 +148,10 @@ class SnapshotKeeper:
     def snapshot(self) -> Snapshot:
         return self.current
 
+    def programs(self) -> tuple[Snapshot, Mapping[str, Program]]:
+        """What is in force; without the nodes whose program could not be computed."""
+        return self.current, {name: state.program for name, state in self._nodes.items() if not state.broken}
+
     # following the journal
 
     def wake(self) -> None:

@@ -86,6 +86,13 @@ class Database:
                     raise Conflict("write_conflict", f"the database refused the change: {error.orig}") from error
         raise AssertionError("unreachable")
 
+    def rehearse(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction of the writer that is never committed: what it writes only it sees. Others wait
+        for their turn to write meanwhile. It may run more than once. Raises what `write` raises.
+        """
+        with self._writing():
+            return _patiently(lambda: _rolled_back(self._writer, work))
+
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one consistent state of the database. Raises Unavailable, and whatever `work` raises."""
         with self._health.asking():
@@ -123,6 +130,46 @@ class Database:
                 yield
         finally:
             self._write_lock.release()
+
+
+class Rehearsal:
+    """In place of the database, within `Database.rehearse`: each write is done, none is committed, and whoever reads
+    sees those before. `connection` is the transaction's.
+    """
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = database
+        self._connection = connection
+        self.url = database.url
+        self.shared: Final = database.shared
+
+    @property
+    def away(self) -> bool:
+        return self._database.away
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """As `Database.write`."""
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
+            try:
+                with self._connection.begin_nested():
+                    return work(self._connection)
+            except IntegrityError as error:
+                if attempt == WRITE_ATTEMPTS:
+                    raise Conflict("write_conflict", f"the database refused the change: {error.orig}") from error
+        raise AssertionError("unreachable")
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        return work(self._connection)
+
+    def read_beside(self, work: Callable[[Connection], T]) -> T:
+        """As it is for others: without what is rehearsed."""
+        return self._database.read_beside(work)
+
+    def notify(self, connection: Connection, channel: str, payload: str) -> None:
+        """Nobody is told."""
+
+    def close(self) -> None:
+        """The connection is another's to close."""
 
 
 class _Health:
@@ -202,6 +249,14 @@ def _commit(engine: Engine, work: Callable[[Connection], T], read_only: Callable
         if failures.meaning(error) == failures.AWAY and read_only():
             raise failures.refusal(failures.READ_ONLY) from error
         raise
+
+
+def _rolled_back(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
 
 
 def _patiently(work: Callable[[], T]) -> T:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection, or_
@@ -36,7 +37,7 @@ from controller.store.address_specs import HoldPolicy
 from controller.store.address_store import AddressStore
 from controller.store.audit_store import AuditStore
 from controller.store.dns_store import DnsStore
-from controller.store.engine import Database
+from controller.store.engine import Database, Rehearsal
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.metadata_store import MetadataStore
@@ -64,6 +65,21 @@ from controller.store.token_store import TokenStore
 from controller.store.writer import SYSTEM, equal
 from flows.model import Change
 from flows.snapshot import Snapshot
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed(Generic[T]):
+    """`value` is what was worked out. `before`: what had changed up to the revision `begin` already; `after`: what it
+    would change up to `end`.
+    """
+
+    value: T
+    begin: int
+    before: tuple[Change, ...]
+    end: int
+    after: tuple[Change, ...]
 
 
 class Store(
@@ -342,6 +358,33 @@ class Store(
         changes = self._database.read(lambda connection: model.changes_since(connection, revision, found))
         self._take(found)
         return changes
+
+    def rehearse(self, known: int, work: Callable[[Store], T]) -> Rehearsed[T]:
+        """Have `work` write by a store of its own, in a transaction that is never committed: nobody else sees any of
+        it, or is told. `known`: the revision from which on changes are wanted. Who wants to write waits meanwhile.
+
+        Raises what `work` raises. It may run more than once.
+        """
+        database = self._database
+        assert isinstance(database, Database), "a rehearsal has none of its own"
+
+        def once(connection: Connection) -> Rehearsed[T]:
+            found = self._quarantine.copy()
+            begin, before = model.changes_since(connection, known, found)
+            value = work(self._rehearsing(Rehearsal(database, connection)))
+            end, after = model.changes_since(connection, begin, found)
+            return Rehearsed(value, begin, before, end, after)
+
+        return database.rehearse(once)
+
+    def _rehearsing(self, rehearsal: Rehearsal) -> Store:
+        """The same with nothing that this one would notice."""
+        other = copy(self)
+        other._database = rehearsal
+        other._on_commit = None
+        other._serials = dict(self._serials)
+        other._quarantine = self._quarantine.copy()
+        return other
 
     def quarantine(self) -> list[tuple[ObjectName, Fault]]:
         """What the last snapshot, or the changes since, had to do without."""

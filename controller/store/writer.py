@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from controller.store import address_history, debts
-from controller.store.engine import Database
+from controller.store.engine import Database, Rehearsal
 from controller.store.journal import Transaction
 from controller.store.postgresql import JOURNAL
 from controller.store.specs import Written
@@ -20,7 +20,7 @@ SYSTEM = "controller"  # the actor of what nobody asked for
 
 class Writer:
     def __init__(self, database: Database, clock: Callable[[], float], on_commit: Callable[[int], None] | None) -> None:
-        self._database = database
+        self._database: Database | Rehearsal = database
         self._clock = clock
         self._on_commit = on_commit
 

@@ -1,0 +1,31 @@
+"""What a request must be to reach its handler: a path that there is, a method that it has, a caller that may."""
+
+from __future__ import annotations
+
+from controller.api.auth import Identity
+from controller.api.errors import ApiError, forbidden
+from controller.api.http import Endpoint, Route, Router
+
+Found = tuple[Route, dict[str, str]]
+
+
+def place_of(router: Router, path: str) -> Found:
+    """The route of a path, and its variable parts. Raises ApiError 404."""
+    found = router.find(path)
+    if found is None:
+        raise ApiError(404, "path_unknown", "there is nothing at this path")
+    return found
+
+
+def endpoint_of(place: Route, method: str) -> Endpoint:
+    """Raises ApiError 405."""
+    endpoint = place.endpoints.get("GET" if method == "HEAD" else method)
+    if endpoint is None:
+        raise ApiError(405, "method_not_allowed", f"possible here: {place.allow}", headers=(("Allow", place.allow),))
+    return endpoint
+
+
+def permit(place: Route, endpoint: Endpoint, identity: Identity | None) -> None:
+    """Raises ApiError 403."""
+    if not place.public and (identity is None or not identity.may(place.resource, endpoint.verb)):
+        raise forbidden(f"the role of this token may not {endpoint.verb} {place.resource}")
