@@ -76,6 +76,7 @@ from controller.packet_in.dispatch import Services as PacketInServices
 from controller.packet_in.floods import Mute
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.unresolved import Unresolved
+from controller.planning import Planner
 from controller.port_counters import PortCollector, PortCounters
 from controller.readiness import Readiness, ReadinessCollector
 from controller.receive import VERSION
@@ -226,6 +227,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             ready=readiness.checks,
             events=events,
             drops=Drops(self.sessions.ask),
+            planner=Planner(self.store, self.keeper.programs),
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))

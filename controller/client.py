@@ -584,7 +584,7 @@ class Client:
             content = None
         if 200 <= answer.status < 300 and isinstance(content, dict):
             return content
-        raise _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
+        raise refusal_of(answer.status, content, answer.headers.get("X-Request-Id"), answer.reason or "")
 
 
 def _elsewhere(error: ApiError | Unreachable, method: str) -> bool:
@@ -618,7 +618,8 @@ def _member(answer: Object, name: str, type_: type) -> Any:
     return part
 
 
-def _refusal(status: int, reason: str, content: object, request_id: str | None) -> ApiError:
+def refusal_of(status: int, content: object, request_id: str | None = None, reason: str = "") -> ApiError:
+    """What an answer that is no success says."""
     error = content.get("error") if isinstance(content, dict) else None
     if not isinstance(error, dict):  # a proxy in between, or another server
         return ApiError(status, "bad_answer", f"HTTP {status} {reason}, and no reason that can be read", None, {}, None)

@@ -1,20 +1,10 @@
-"""What a request must be to reach its handler: a path that there is, a method that it has, a caller that may."""
+"""What a request must be to reach the handler of its path: of a method that is there, by a caller that may."""
 
 from __future__ import annotations
 
 from controller.api.auth import Identity
 from controller.api.errors import ApiError, forbidden
-from controller.api.http import Endpoint, Route, Router
-
-Found = tuple[Route, dict[str, str]]
-
-
-def place_of(router: Router, path: str) -> Found:
-    """The route of a path, and its variable parts. Raises ApiError 404."""
-    found = router.find(path)
-    if found is None:
-        raise ApiError(404, "path_unknown", "there is nothing at this path")
-    return found
+from controller.api.http import Endpoint, Route
 
 
 def endpoint_of(place: Route, method: str) -> Endpoint:

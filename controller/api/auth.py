@@ -54,6 +54,7 @@ class Resource(StrEnum):
     AUDIT = "audit"
     EVENT = "event"
     DROP = "drop"
+    PLAN = "plan"
     QUARANTINE = "quarantine"
     REVISION = "revision"
     INDEX = "index"
@@ -165,6 +166,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.AUDIT, Verb.LIST): _OPERATORS,
     (Resource.EVENT, Verb.LIST): _USERS,
     (Resource.DROP, Verb.LIST): _USERS,
+    (Resource.PLAN, Verb.CREATE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
@@ -191,7 +193,8 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "metrics": frozenset({Resource.METRICS, Resource.STATS}),
 }
 ALL_SCOPES = "all"
-_ALWAYS = frozenset({Resource.INDEX, Resource.REVISION, Resource.HEALTH})
+# Of a plan each request is looked at by itself.
+_ALWAYS = frozenset({Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.PLAN})
 # A narrowed token must not make a wider one: it has nothing to do with tokens.
 _NEVER = frozenset({Resource.TOKEN})
 _READS = frozenset({Verb.LIST, Verb.SHOW})

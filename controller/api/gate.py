@@ -38,6 +38,7 @@ from controller.api import (
     network_data,
     networks,
     nodes,
+    plan,
     port_counters,
     port_metadata,
     ports,
@@ -50,11 +51,12 @@ from controller.api import (
     stats,
     tokens,
 )
+from controller.api.admission import endpoint_of, permit
 from controller.api.auth import Identity, Resource
 from controller.api.certificates import certified
 from controller.api.credentials import Credential
 from controller.api.declared import read_query
-from controller.api.errors import ApiError, forbidden, from_exception
+from controller.api.errors import ApiError, from_exception
 from controller.api.http import (
     Answer,
     Endpoint,
@@ -136,13 +138,8 @@ class Gate:
             raise ApiError(404, "path_unknown", "there is nothing at this path")
         place, params = found
         trace.resource = place.resource.value
-        endpoint = place.endpoints.get("GET" if trace.method == "HEAD" else trace.method)
-        if endpoint is None:
-            raise ApiError(
-                405, "method_not_allowed", f"possible here: {place.allow}", headers=(("Allow", place.allow),)
-            )
-        if not place.public and (identity is None or not identity.may(place.resource, endpoint.verb)):
-            raise forbidden(f"the role of this token may not {endpoint.verb} {place.resource}")
+        endpoint = endpoint_of(place, trace.method)
+        permit(place, endpoint, identity)
         request = Request(
             resource=place.resource,
             verb=endpoint.verb,
@@ -305,6 +302,7 @@ def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )
+    resources = (*resources, *plan.routes(resources))
     return (*index.routes(resources), *resources)
 
 

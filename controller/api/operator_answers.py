@@ -77,6 +77,34 @@ class Drop(TypedDict):
     bytes: int
 
 
+class PlannedAnswer(TypedDict):
+    """What a request would be answered; `body` as it stands there."""
+
+    status: int
+    body: dict[str, Any] | None
+
+
+class PlannedChange(TypedDict):
+    before: str
+    after: str
+
+
+class NodePlan(TypedDict):
+    """How many flows a node would get, lose, and have with other actions; and some of them, as ovs-ofctl spells flows,
+    with words behind #. `meters`: + what it would get, - what it would lose. `problems`: what cannot be computed.
+    """
+
+    node: str
+    adds: int
+    deletes: int
+    changes: int
+    add: list[str]
+    delete: list[str]
+    change: list[PlannedChange]
+    meters: list[str]
+    problems: list[str]
+
+
 class Quarantined(TypedDict):
     kind: str
     id: str

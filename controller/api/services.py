@@ -14,6 +14,7 @@ from controller.dns.tcp import Questions
 from controller.drops import Drops
 from controller.events.ring import Events
 from controller.metadata.service import MetadataService
+from controller.planning import Planner
 from controller.port_counters import PortCounts
 from controller.session_questions import NoAnswer
 from controller.store import Store
@@ -94,6 +95,7 @@ class Services:
     not_compiled: Callable[[], Iterable[tuple[str, SegmentKey, str]]] = _no_failures
     controllers: Callable[[], list[dict[str, Any]]] = _no_controllers
     ready: Callable[[], Mapping[str, str]] = _ready
+    planner: Planner | None = None
     drops: Drops = field(default_factory=lambda: Drops(_no_switch))
     events: Events = field(default_factory=Events)
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from controller.cli import (
     network_project,
     node,
     pki,
+    plan,
     plug,
     port,
     port_binding,
@@ -88,6 +89,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(token.app, name="token")
 app.add_typer(imports.app, name="import")
 app.command()(audit.audit)
+app.command(context_settings=plan.SETTINGS)(plan.plan)
 app.command(cls=drops.Watching)(drops.drops)
 app.command()(events.events)
 app.add_typer(pki.app, name="pki")

@@ -101,6 +101,10 @@ class Session:
         """`given`: of `SETTINGS`, by options."""
         self._given = given
 
+    @property
+    def given(self) -> Mapping[str, str | None]:
+        return self._given
+
     @staticmethod
     def of(context: typer.Context) -> Session:
         session = context.obj

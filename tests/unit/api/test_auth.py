@@ -55,6 +55,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/controllers", None, {"admin", "reader"}),
     ("GET", "/v1/events", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/drops", None, {"admin", "member-a", "reader"}),
+    ("POST", "/v1/plan", {"requests": [{"method": "DELETE", "path": "/v1/ports/{port}"}]}, {"admin"}),
     ("GET", "/v1/nodes", None, {"admin", "reader"}),
     ("GET", "/v1/nodes/n1", None, {"admin", "reader"}),
     ("DELETE", "/v1/nodes/n1", None, {"admin"}),
@@ -167,14 +168,14 @@ def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) ->
     directory = tmp_path_factory.mktemp("furnished")
     path = Path(shutil.copy(empty_database, directory / "trunkline.db"))
     world = World(f"sqlite:///{path}")
-    names = _furnish(world)
+    names = furnish(world)
     world.close()
     unchanged = World(f"sqlite:///{shutil.copy(path, directory / 'unchanged.db')}")
     yield Furnished(path, names, unchanged)
     unchanged.close()
 
 
-def _furnish(world: World) -> dict[str, str]:
+def furnish(world: World) -> dict[str, str]:
     own = world.network(project_id="a")["id"]
     moving = world.moving(own, "n2", "n3")
     names = {
@@ -475,7 +476,7 @@ def test_a_token_may_be_configured_by_its_hash() -> None:
 
 @pytest.mark.parametrize("resource", Resource)
 def test_each_resource_is_of_one_scope(resource: Resource) -> None:
-    always = {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.TOKEN}
+    always = {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.TOKEN, Resource.PLAN}
     assert sum(resource in members for members in SCOPES.values()) == (resource not in always)
 
 

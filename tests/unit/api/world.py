@@ -23,10 +23,12 @@ from controller.config import ClusterSettings, ControllerConfig
 from controller.dns.build import DnsSettings, build
 from controller.dns.tcp import Questions
 from controller.metadata.service import MetadataService, MetadataSettings
+from controller.planning import Planner
 from controller.store import Store
 from controller.store.address_specs import HoldPolicy
 from controller.store.quota_specs import Limits
 from controller.store.specs import LeaseRecord
+from flows.compile import Program, compile_node
 from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
@@ -164,6 +166,7 @@ class World:
             tokens=TokenKeeper(self.store, parse_credentials(CREDENTIALS), clock),
             registry=registry,
             datapaths=lambda: self.datapaths,
+            planner=Planner(self.store, self._in_force),
             dns=Questions(build(NO_UPSTREAMS)[0], lambda: self._snapshot, 300, 600),
         )
         self.app = make_app(self.services)
@@ -181,6 +184,9 @@ class World:
             return
         revision, changes = self.store.changes_since(self._snapshot.revision)
         self._snapshot = self._snapshot.apply(revision, changes)
+
+    def _in_force(self) -> tuple[Snapshot, dict[str, Program]]:
+        return self._snapshot, {name: compile_node(self._snapshot, name) for name in self._snapshot.nodes}
 
     def _node_state(self, name: str) -> dict[str, Any]:
         return {"state": "disconnected" if name in self.disconnected else "live", "name": "cannot hide the name"}
