@@ -24,7 +24,9 @@ from flows.model import (
 from flows.snapshot import Snapshot
 
 QUIET: Final = 10.0
-"""Seconds in which the same is said of a lease once: a VM may ask as often as it likes."""
+"""Seconds in which no more than MOST_LEASE_EVENTS are told of one lease: a VM may ask as often as it likes."""
+
+MOST_LEASE_EVENTS: Final = 6
 
 _CAPACITY: Final = 65536
 
@@ -47,7 +49,7 @@ class Feed:
         self._monotonic = monotonic
         self._becoming: dict[str, set[str]] = {}  # node -> ports that it has not confirmed
         self._leases: dict[tuple[int, int], int] = {}  # port's key, address -> how often it was given
-        self._said: dict[tuple[int, int, str], float] = {}  # since when
+        self._said: dict[tuple[int, int], tuple[float, int]] = {}  # since when, how often
 
     # the packet path
 
@@ -65,7 +67,7 @@ class Feed:
         else:
             self._leases.pop(key, None)
             verb = _LEASE_WORDS[state]
-        if self._said_lately((*key, verb)):
+        if self._said_enough(key):
             return
         network = self._snapshot().networks.get(port.network_id)
         where = "" if network is None else f" on {network.name}"
@@ -172,17 +174,16 @@ class Feed:
         for address in addresses:
             self._leases.pop((port.key, address), None)
 
-    def _said_lately(self, what: tuple[int, int, str]) -> bool:
-        """The same of the same lease. Else it is remembered as said now."""
+    def _said_enough(self, lease: tuple[int, int]) -> bool:
+        """Of this lease, for now. Else it counts as said once more."""
         now = self._monotonic()
-        last = self._said.get(what)
-        if last is not None and now - last < QUIET:
-            return True
-        self._said.pop(what, None)
+        since, times = self._said.pop(lease, (now, 0))
+        if now - since >= QUIET:
+            since, times = now, 0
         if len(self._said) >= _CAPACITY:
             del self._said[next(iter(self._said))]
-        self._said[what] = now
-        return False
+        self._said[lease] = since, min(times + 1, MOST_LEASE_EVENTS)
+        return times >= MOST_LEASE_EVENTS
 
     def _of_port(self, kind: Kind, port: Port, text: str, node: str) -> None:
         self._events.note(
