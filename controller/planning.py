@@ -72,6 +72,7 @@ class Planner:
         with self._turn:
             known, programs = self._in_force()
             rehearsed = self._store.rehearse(known.revision, change)
+            eventlet.sleep(0)
             before = known.apply(rehearsed.begin, rehearsed.before) if rehearsed.before else known
             after = before.apply(rehearsed.end, rehearsed.after)
             shared: tuple[Shared, Shared] = {}, {}

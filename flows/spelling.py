@@ -31,7 +31,7 @@ from flows.ir import (
     SetField,
     Swap,
 )
-from flows.protocols import ETH_IPV6
+from flows.protocols import ETH_ARP, ETH_IP, ETH_IPV6, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 _VLAN_PRESENT: Final = 0x1000
 _LOCAL: Final = 0xFFFFFFFE
@@ -52,14 +52,42 @@ def meter_text(meter: MeterConfig) -> str:
 
 
 def _match(flow: Flow) -> Iterator[str]:
+    exact = {name: value for name, value, mask in flow.match if mask is None}
+    protocol = _PROTOCOLS.get((exact.get("eth_type", 0), exact.get("ip_proto", 0)))
     for name, value, mask in flow.match:
-        if name == "ip_frag":
-            yield f"ip_frag={_FRAGMENTS[value, 3 if mask is None else mask]}"
-        else:
-            spelled = _value(name, value)
-            yield f"{FIELDS[name].ovs}={spelled}" + ("" if mask is None else f"/{_value(name, mask)}")
+        match name:
+            case "eth_type":
+                yield protocol or _PROTOCOLS.get((value, 0), f"eth_type={value:#x}")
+            case "ip_proto" if protocol:
+                continue
+            case "ip_frag":
+                yield f"ip_frag={_FRAGMENTS[value, 3 if mask is None else mask]}"
+            case "ct_state" if mask is not None:
+                yield "ct_state=" + "".join(
+                    f"{'+' if value & bit else '-'}{flag}" for flag, bit in _STATES if mask & bit
+                )
+            case _ if mask is not None:
+                spell = _ADDRESSES.get(name, hex)
+                yield f"{FIELDS[name].ovs}={spell(value)}/{spell(mask)}"
+            case _:
+                yield f"{FIELDS[name].ovs}={_value(name, value)}"
 
 
+# Ethernet type and IP protocol in one word
+_PROTOCOLS: Final[Mapping[tuple[int, int], str]] = {
+    (ETH_IP, 0): "ip",
+    (ETH_ARP, 0): "arp",
+    (ETH_IPV6, 0): "ipv6",
+    (ETH_IP, PROTO_ICMP): "icmp",
+    (ETH_IP, PROTO_TCP): "tcp",
+    (ETH_IP, PROTO_UDP): "udp",
+    (ETH_IPV6, PROTO_ICMPV6): "icmp6",
+    (ETH_IPV6, PROTO_TCP): "tcp6",
+    (ETH_IPV6, PROTO_UDP): "udp6",
+}
+_STATES: Final = tuple(
+    (name, 1 << bit) for bit, name in enumerate(("new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"))
+)
 _FRAGMENTS: Final[Mapping[tuple[int, int], str]] = {
     (0, 3): "no",
     (1, 3): "first",
@@ -79,8 +107,7 @@ def _port(value: int) -> str:
     return "LOCAL" if value == _LOCAL else str(value)
 
 
-_VALUES: Final[Mapping[str, Callable[[int], str]]] = {
-    "in_port": _port,
+_ADDRESSES: Final[Mapping[str, Callable[[int], str]]] = {
     **dict.fromkeys(("eth_dst", "eth_src", "arp_sha", "arp_tha", "nd_sll", "nd_tll"), _mac),
     **dict.fromkeys(
         ("ip_src", "ip_dst", "arp_spa", "arp_tpa", "ct_nw_src", "ct_nw_dst"), lambda it: str(IPv4Address(it))
@@ -89,6 +116,12 @@ _VALUES: Final[Mapping[str, Callable[[int], str]]] = {
         ("ipv6_src", "ipv6_dst", "nd_target", "ct_ipv6_src", "ct_ipv6_dst"), lambda it: str(IPv6Address(it))
     ),
 }
+_DECIMALS: Final = (
+    *("nw_ttl", "ip_dscp", "ip_proto", "tcp_src", "tcp_dst", "udp_src", "udp_dst", "icmp_type", "icmp_code"),
+    *("icmpv6_type", "icmpv6_code", "nd_options_type", "arp_op", "ct_zone", "ct_nw_proto", "ct_tp_src", "ct_tp_dst"),
+    "conj_id",
+)
+_VALUES: Final[Mapping[str, Callable[[int], str]]] = {**_ADDRESSES, **dict.fromkeys(_DECIMALS, str), "in_port": _port}
 
 
 def _value(name: str, value: int) -> str:

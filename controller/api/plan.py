@@ -161,10 +161,8 @@ def _rehearse(services: Services, outer: Request, requests: Sequence[_Inner], st
     began = time.monotonic()
     answers: list[Json] = []
     for one in requests:
-        if answers:
-            eventlet.sleep(0)  # others get their turn, but for writing
-            if time.monotonic() - began > LONGEST:
-                raise ApiError(503, "plan_too_long", "these are too many changes to be planned in one go")
+        if answers and time.monotonic() - began > LONGEST:
+            raise ApiError(503, "plan_too_long", "these are too many changes to be planned in one go")
         try:
             answer = _done(rehearsing, outer, one)
         except Exception as error:
@@ -175,6 +173,7 @@ def _rehearse(services: Services, outer: Request, requests: Sequence[_Inner], st
             break
         told = json.loads(answer.body) if answer.content_type == JSON else None
         answers.append({"status": answer.status, "body": told})
+        eventlet.sleep(0)  # others get their turn, but for writing
     return answers
 
 

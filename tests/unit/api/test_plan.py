@@ -107,7 +107,7 @@ def test_a_ports_groups(world: World, cloud: dict[str, Any]) -> None:
     answer = apply_as_planned(world, request("PATCH", f"/v1/ports/{port['id']}", {"security_groups": ["web"]}))
     (node,) = [one for one in answer["nodes"] if one["node"] == "n1"]
     assert node["adds"] and "n3" not in [one["node"] for one in answer["nodes"]]
-    assert any("tcp" in line or "nw_proto=0x6" in line for line in node["add"])
+    assert any("ct_nw_proto=6,ct_tp_dst=80 " in line for line in node["add"])
     lines = [*node["add"], *(one["after"] for one in node["change"])]
     assert any(" of port web0: " in line for line in lines), lines
     assert any("(group web)" in line for line in lines), lines
