@@ -112,6 +112,15 @@ def test_leases_become_known(world: World) -> None:
     assert not cluster.masters("n2") and cluster.describe("n2") is None
 
 
+def test_who_comes_and_goes_is_told(world: World) -> None:
+    told: list[tuple[set[str], set[str]]] = []
+    world.cluster.tell_members(lambda came, went: told.append((set(came), set(went))))
+    for names in (("a", "b"), ("a", "b"), ("a", "c")):
+        world.store.state = state(*names)
+        world.cluster.tick()
+    assert told == [({"a", "b"}, set()), ({"c"}, {"b"})]
+
+
 def test_without_the_database_it_keeps_what_it_masters_and_does_not_lead(world: World) -> None:
     cluster, store = world.cluster, world.store
     store.state = state("a", leases={"n1": NodeLease("n1", "a", 4)}, a=["n1"])

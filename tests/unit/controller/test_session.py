@@ -11,6 +11,7 @@ import eventlet
 import pytest
 
 from controller import receive, session_bundle, session_registry
+from controller.events.ring import Kind as EventKind
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in.outputs import Output, Outputs
 from controller.session import State
@@ -81,7 +82,11 @@ class World:
     def __init__(self) -> None:
         self.programs = FakePrograms()
         self.counters = Counters()
-        self.registry = SessionRegistry(self.programs, FakeDispatcher, self.counters)  # type: ignore[arg-type]
+        self.told: list[str] = []
+        self.registry = SessionRegistry(self.programs, FakeDispatcher, self.counters, tell=self.tell)  # type: ignore[arg-type]
+
+    def tell(self, kind: EventKind, node: str, what: str) -> None:
+        self.told.append(f"{kind}: {node} {what}")
 
     def connect(self, switch: FakeSwitch) -> FakeSwitch:
         self.registry.connected(switch)  # type: ignore[arg-type]
@@ -140,6 +145,19 @@ def world() -> Iterator[World]:
 
 def wanted(world: World) -> set[Any]:
     return {key_of(each) for each in world.programs.program.flows()}
+
+
+def test_what_becomes_of_a_session_is_told(world: World) -> None:
+    switch = world.live(FakeSwitch())
+    switch.refuse_add |= {key_of(output(13)), key_of(output(14))}
+    world.confirmed(world.change((output(13), output(14), output(15))))
+    world.registry.disconnected(switch)  # type: ignore[arg-type]
+    assert world.told == [
+        "node: n1 is connected",
+        "node: n1 is live: it holds the flows that it should",
+        "quarantine: n1 refuses 2 flows of classify_port",
+        "node: n1 is disconnected",
+    ]
 
 
 def test_an_empty_switch_gets_everything_in_one_bundle(world: World) -> None:

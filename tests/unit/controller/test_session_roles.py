@@ -70,7 +70,13 @@ class ClusterWorld(World):
         super().__init__()
         self.programs = Programs()
         self.others = FakeOthers()
-        self.registry = SessionRegistry(self.programs, FakeDispatcher, self.counters, self.others)  # type: ignore[arg-type]
+        self.registry = SessionRegistry(
+            self.programs,
+            FakeDispatcher,  # type: ignore[arg-type]
+            self.counters,
+            self.others,
+            self.tell,
+        )
         self.switch = FakeSwitch()
 
     def lend(self, generation: int | None) -> None:
@@ -138,6 +144,18 @@ def test_what_others_have_written_is_known_before_the_stamp_is_asked_for(world: 
     world.programs.program = FakePrograms().program
     world.programs.answers = True
     until(lambda: world.session.state is State.LIVE)
+
+
+def test_whose_a_node_is_is_told(world: ClusterWorld) -> None:
+    switch = standby(world)
+    world.master()
+    world.others.stored = None
+    switch.demote()
+    until(lambda: world.session.state is State.STANDBY)
+    assert [line for line in world.told if line.startswith("controller: ")] == [
+        "controller: n1 is this controller's now",
+        "controller: n1 is another controller's now",
+    ]
 
 
 def test_the_switch_demotes(world: ClusterWorld) -> None:
