@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from controller.client import Client
 from etc.lab.control import Control
 from etc.lab.fabric import OUTSIDE_INTERFACE
 from etc.lab.lab import DATABASE, Lab
@@ -50,6 +51,32 @@ def test_a_killed_controller_is_replaced_and_its_nodes_are_sent_nothing(cloud: C
             renewals.wait_answered()
     assert renewals.longest_gap_s < 10, "generous: the machine may be busy"
     assert [one["name"] for one in lab.client.list_controllers()] == ["bob", "pam"]
+
+
+def _is_told(text: str, client: Client, after: int) -> bool:
+    return text in [event["text"] for event in client.list_events(after)[0]]
+
+
+def test_each_tells_of_what_is_written_anywhere_and_plans_for_all_nodes(cloud: Cloud) -> None:
+    lab, bob, pam = cloud.lab, cloud.control("bob"), cloud.control("pam")
+    clients = [control.client() for control in (bob, pam)]
+    begins = [client.list_events()[1] for client in clients]
+    made = clients[0].create_port({"network_id": cloud.network["id"], "name": "told"}).object
+    assert made
+    request = {"method": "PATCH", "path": f"/v1/networks/{cloud.network['id']}", "body": {"mtu": 1400}}
+    plans = []
+    for client, begin in zip(clients, begins, strict=True):
+        wait_until(partial(_is_told, "admin created port told", client, begin), 10, f"{client.url} does not tell")
+        with cloud.unchanged():
+            plans.append(client._call("POST", "plan", {"requests": [request]})["nodes"])
+    assert plans[0] == plans[1] and {node["node"] for node in plans[0]} == set(TWO)
+    bob.kill()
+    cloud.wait_masters(PAM_ALONE, pam)
+    told = {event["text"] for event in clients[1].list_events(begins[1])[0]}
+    assert {"n1 is this controller's now", "n3 is this controller's now"} <= told
+    assert any(text.startswith("controller bob is gone") for text in told)
+    lab.ask(pam)
+    lab.client.delete_port(made["id"])
 
 
 def test_one_that_ends_hands_over_first(cloud: Cloud) -> None:
