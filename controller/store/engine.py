@@ -195,27 +195,30 @@ class _Health:
         try:
             yield
         except Unavailable as error:
-            if error.code == failures.UNKNOWN:
-                self._lost(error)
-            elif error.code == failures.READ_ONLY:
-                self._log.warning(error.code, reason=failures.reason(error.__cause__ or error))
-                self._start_anew()
+            self._refused(error.code, error.__cause__ or error)
             raise
         except Exception as error:
             refusal = failures.unavailable(error)
             if refusal is None:
                 self._answered()
                 raise
-            if refusal.code == failures.AWAY:
-                self._lost(error)
-            else:
-                self._log.warning(refusal.code, reason=failures.reason(error))
-            if refusal.code == failures.READ_ONLY:
-                self._start_anew()
+            self._refused(refusal.code, error)
             raise refusal from error
         self._answered()
 
-    def _lost(self, error: Exception) -> None:
+    def _refused(self, code: str, error: BaseException) -> None:
+        if code in (failures.AWAY, failures.UNKNOWN):
+            self._lost(error)
+            return
+        self._log.warning(code, reason=failures.reason(error))
+        if code == failures.BUSY:  # maybe by those who wait for it
+            self._ask_at = time.monotonic() + AWAY_S
+        else:
+            self._answered()
+        if code == failures.READ_ONLY:
+            self._start_anew()
+
+    def _lost(self, error: BaseException) -> None:
         now = time.monotonic()
         if not self.away:
             self._since = now

@@ -12,7 +12,7 @@ from controller.store import Store, check_revision, engine, upgrade
 from controller.store.engine import Database, make_engine
 from controller.store.migrations import config
 from controller.store.schema import metadata
-from controller.store.specs import Busy, Conflict, SchemaError
+from controller.store.specs import Busy, Conflict, SchemaError, Unavailable
 from tests.unit.store import raw
 
 
@@ -54,6 +54,37 @@ def test_a_database_locked_for_good_is_told(world: Any, monkeypatch: pytest.Monk
     assert refused.value.code == "database_busy"
     other.close()
     world.network()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "answered"),
+    [
+        ("SQLITE_READONLY", "database_read_only", True),
+        ("SQLITE_FULL", "database_full", True),
+        ("SQLITE_LOCKED", "database_busy", False),
+    ],
+)
+def test_a_refusal_of_one_that_was_away_does_not_make_others_wait(
+    url: str, monkeypatch: pytest.MonkeyPatch, name: str, code: str, answered: bool
+) -> None:
+    """Who is told why is who has asked. The next one asks, too."""
+    monkeypatch.setattr(engine, "AWAY_S", 0.0)
+    database = Database(url)
+
+    def refused(errorname: str) -> str:
+        def work(_connection: Any) -> None:
+            error = sqlite3.OperationalError(errorname)
+            error.sqlite_errorname = errorname  # type: ignore[attr-defined]
+            raise error
+
+        with pytest.raises(Unavailable) as found:
+            database.write(work)
+        return found.value.code
+
+    assert refused("SQLITE_IOERR") == "database_unavailable" and database.away
+    assert refused(name) == code and database.away is not answered
+    assert database.read(lambda _: 1) == 1 and not database.away
+    database.close()
 
 
 def test_a_unique_value_that_stays_taken_is_a_conflict(url: str) -> None:
