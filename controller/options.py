@@ -8,7 +8,7 @@ from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME
 from controller.store.address_specs import NO_TIMEOUT
 
 LEAST_AUDIT_DAYS = 7
-"""A controller that is away from its database for longer has to start anew."""
+"""A controller that is away from its database for longer reads all of it, and works out what has changed."""
 
 
 def _plain_tcp(what: str) -> cfg.Opt:

@@ -15,7 +15,7 @@ from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
-from controller.store.specs import Unavailable
+from controller.store.specs import Gap, Unavailable
 from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
@@ -41,7 +41,9 @@ class Journal(Protocol):
     def load_snapshot(self) -> Snapshot: ...
 
     def changes_since(self, revision: int) -> tuple[int, tuple[Change, ...]]:
-        """The last revision, and each object that has changed since `revision` as it is now."""
+        """The last revision, and each object that has changed since `revision` as it is now. Raises Gap when that is
+        not known any more.
+        """
         ...
 
     def owed_since(self, revision: int) -> list[Debt]:
@@ -183,7 +185,12 @@ class SnapshotKeeper:
     def follow(self) -> int:
         """Takes in what the journal has new, and hands each node what changes for it. Returns the revision."""
         before = self.current
-        revision, changes = self._store.changes_since(before.revision)
+        try:
+            revision, changes = self._store.changes_since(before.revision)
+        except Gap:  # the database was away from us for longer than the journal is kept
+            found = self._store.load_snapshot()
+            revision, changes = found.revision, before.changes_to(found)
+            self._log.warning("journal_gap", known=before.revision, revision=revision, changes=len(changes))
         if revision == before.revision:
             return revision
         after = before.apply(revision, changes)

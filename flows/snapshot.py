@@ -6,7 +6,7 @@ makes the next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
@@ -127,6 +127,18 @@ class Snapshot:
                     draft.dns_zone(id_, zone)
         return replace(self, revision=revision, **draft.maps())
 
+    def changes_to(self, other: Snapshot) -> tuple[Change, ...]:
+        """What makes another one, of the same cloud, of this one, where nobody knows what has changed in between."""
+        return (
+            *_differing(self.networks, other.networks, NetworkChange),
+            *_differing(self.ports, other.ports, PortChange),
+            *_differing(self.nodes, other.nodes, NodeChange),
+            *_differing(self.floating_ips, other.floating_ips, FloatingIpChange),
+            *_differing(self.security_groups, other.security_groups, SecurityGroupChange),
+            *_differing(self.provider_rules, other.provider_rules, ProviderRuleChange),
+            *_differing(self.dns_zones, other.dns_zones, DnsZoneChange),
+        )
+
     def local_ports(self, node: str) -> list[Port]:
         """The ports that a node has flows for: bound to it, expected there, or just gone from there."""
         return [self.ports[port_id] for port_id in self.ports_by_node.get(node, _NONE)]
@@ -218,6 +230,16 @@ class Snapshot:
         """True when no port of the same machine was made before it, or it says of no machine."""
         others = self.ports_by_device.get((port.project_id, port.device_id), _NONE) if port.device_id else _NONE
         return all(self.ports[id_].key >= port.key for id_ in others)
+
+
+def _differing(
+    before: Mapping[str, Any], after: Mapping[str, Any], change: Callable[[str, Any], Change]
+) -> Iterator[Change]:
+    for id_ in before.keys() - after.keys():
+        yield change(id_, None)
+    for id_, one in after.items():
+        if before.get(id_) != one:
+            yield change(id_, one)
 
 
 class _Draft:

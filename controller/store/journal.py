@@ -202,7 +202,7 @@ def changed_objects(connection: Connection, after: int) -> tuple[int, dict[str, 
     if newest > after:
         rows = connection.execute(_CHANGED, {"after": after, "newest": newest}).all()
         if min((first for _, _, first in rows), default=newest + 1) > after + 1:
-            raise Gap("journal_gap", f"what has changed just after revision {after} is not known any more: start anew")
+            raise Gap("journal_gap", f"what has changed just after revision {after} is not known any more")
         for kind, object_id, _ in rows:
             changed.setdefault(kind, []).append(object_id)
     return newest, changed

@@ -327,21 +327,7 @@ def test_edit_then_revert_is_identity(script: list[list[Change]]) -> None:
     before = _base()
     changes = _coalesced(change for edit in script for change in edit)
     after = before.apply(2, changes)
-    back: list[Change] = []
-    for change in changes:
-        match change:
-            case PortChange(id=id_):
-                back.append(PortChange(id_, before.ports.get(id_)))
-            case NetworkChange(id=id_):
-                back.append(NetworkChange(id_, before.networks.get(id_)))
-            case NodeChange(id=id_):
-                back.append(NodeChange(id_, before.nodes.get(id_)))
-            case FloatingIpChange(id=id_):
-                back.append(FloatingIpChange(id_, before.floating_ips.get(id_)))
-            case SecurityGroupChange(id=id_):
-                back.append(SecurityGroupChange(id_, before.security_groups.get(id_)))
-            case ProviderRuleChange(id=id_):
-                back.append(ProviderRuleChange(id_, before.provider_rules.get(id_)))
+    back = after.changes_to(before)
     reverted = after.apply(1, back)
     assert reverted == before
     for name in NODES:

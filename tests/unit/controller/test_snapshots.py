@@ -17,6 +17,7 @@ from controller.forgetting import Debt, End, Forget, left_behind
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.snapshots import SnapshotKeeper
+from controller.store.specs import Gap
 from flows.compile import compile_node
 from flows.ir import Flow, FlowKey
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, PortChange
@@ -31,11 +32,16 @@ class FakeStore:
         self.revision = snapshot.revision
         self.log: list[tuple[int, Change]] = []
         self.failures = 0
+        self.forgotten = 0
         self._now = snapshot
         self.owed: dict[tuple[str, Forget], int] = {}
 
     def load_snapshot(self) -> Snapshot:
         return self.start
+
+    def forget(self) -> None:
+        """The journal, all of it; what there is now is loaded."""
+        self.start, self.forgotten = self._now, self.revision
 
     def commit(self, *changes: Change) -> int:
         left = left_behind(self._now, changes)
@@ -50,6 +56,8 @@ class FakeStore:
         if self.failures:
             self.failures -= 1
             raise OSError("database away")
+        if revision < self.forgotten:
+            raise Gap("journal_gap", "not known any more")
         latest = {(type(change), change.id): change for number, change in self.log if number > revision}
         return self.revision, tuple(latest.values())
 
@@ -173,6 +181,22 @@ def test_a_restart_does_not_pay_what_is_owed(world: World) -> None:
     restarted.settle()
     assert world.store.owed == {}
     assert SnapshotKeeper(world.store, Counters()).to_forget("n1", first) == []
+
+
+def test_what_the_journal_has_forgotten_is_found_by_reading_everything(world: World) -> None:
+    """Nodes are sent what differs, and no more."""
+    world.confirm_all()
+    world.store.commit(unbound(world, "port-10"))
+    gone = world.store.commit(PortChange("port-11", None))
+    world.store.forget()
+    assert world.keeper.follow() == gone
+    assert nodes_of(world.sessions.work) == {"n1", "n2"} == set(world.keeper.missing(gone))
+    assert all(len(work.delta.upserts) + len(work.delta.deletes) < 100 for _, work in world.sessions.work)
+    assert Forget(10) in world.keeper.to_forget("n1", gone)
+    world.check()
+    last = world.follow(unbound(world, "port-20"))
+    assert world.keeper.missing(last) == ["n1", "n2"]
+    world.check()
 
 
 def test_revisions_taken_in_together_are_all_unconfirmed(world: World) -> None:
