@@ -31,7 +31,10 @@ def main(argv: Sequence[str]) -> int:
     logs.configure("console", "WARNING")
     url = settings.database_url
     try:
-        return _COMMANDS[arguments.command](url, arguments)
+        try:
+            return _COMMANDS[arguments.command](url, arguments)
+        finally:
+            _leave_to_owner(url)
     except (SchemaError, BackupError, InUse, ValueError) as error:
         reason = str(error)
     except DBAPIError as error:
@@ -138,6 +141,7 @@ def _move(url: str, arguments: argparse.Namespace) -> int:
             content = backup.restore(target, file)
             _compare_rows(target, content.rows)
             _compare_snapshots(url, target)
+    _leave_to_owner(target)
     print(f"moved: {_described(content)}")
     print(f"Set [database] url = {_shown(target)} (with its password, if it has one) and start the controllers.")
     return 0
@@ -176,6 +180,11 @@ def _revision(url: str) -> str | None:
             return migrations.revision_of(connection)
     finally:
         engine.dispose()
+
+
+def _leave_to_owner(url: str) -> None:
+    if sqlite.is_sqlite(url):
+        sqlite.leave_to_owner(sqlite.file_of(url))
 
 
 def _described(content: backup.Content) -> str:

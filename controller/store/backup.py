@@ -36,6 +36,8 @@ SKIPPED: Final = 1000
 _END_OF_TIME: Final = 253402300800.0  # the year 10000
 _VERSIONS: Final = "alembic_version"
 _REVISION: Final = "revision"
+_MODE: Final = 0o640
+"""Of a restored file: it holds what the backup does."""
 
 
 class BackupError(Exception):
@@ -152,9 +154,8 @@ def _restore_file(path: Path, file: Path, *, force: bool) -> None:
         _remove(new)
         raise
     engine.dispose()
-    if os.geteuid() == 0:  # the controller need not run as root
-        owner = path.parent.stat()
-        os.chown(new, owner.st_uid, owner.st_gid)
+    new.chmod(_MODE)
+    sqlite.leave_to_owner(new)
     _sync(new)
     _remove(path, "-wal", "-shm")
     os.replace(new, path)
@@ -332,7 +333,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path, *suffixes: str) -> None:
-    for suffix in suffixes or ("", "-wal", "-shm", "-journal"):
+    for suffix in suffixes or ("", *sqlite.SUFFIXES):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

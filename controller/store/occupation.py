@@ -20,7 +20,7 @@ class FileLock:
 
     def __init__(self, database: Path) -> None:
         """Raises InUse when another process has it."""
-        path = database.with_name(f"{database.name}.lock")
+        path = sqlite.lock_of(database)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

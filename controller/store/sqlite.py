@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from sqlalchemy.pool import StaticPool
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=0")
 _FORBIDDEN = (errno.EROFS, errno.EPERM, errno.EACCES)
+
+SUFFIXES = ("-wal", "-shm", "-journal")
+"""Of the files that SQLite has beside a database."""
 
 
 def is_sqlite(url: str) -> bool:
@@ -34,6 +38,26 @@ def file_of(url: str) -> Path:
     if name in (None, "", ":memory:"):
         raise ValueError("an SQLite database must be a file: reader and writer have a connection each")
     return Path(str(name))
+
+
+def mark_of(path: Path) -> Path:
+    """The file beside a database that says that there was one."""
+    return path.with_name(f"{path.stem}-was-made")
+
+
+def lock_of(path: Path) -> Path:
+    """The file beside a database that whoever works on it has locked."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def leave_to_owner(path: Path) -> None:
+    """What root has made of a database belongs to whom the directory does: the controller need not run as root."""
+    if os.geteuid() != 0 or not path.parent.exists():
+        return
+    owner = path.parent.stat()
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES), lock_of(path), mark_of(path)):
+        with suppress(FileNotFoundError):
+            os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def make_engine(url: str, *, writing: bool, patiently: Callable[[Callable[[], Any]], Any]) -> Engine:

@@ -91,7 +91,7 @@ def prepare(url: str) -> None:
     """
     if sqlite.is_sqlite(url):
         path = sqlite.file_of(url)
-        mark = path.with_name(f"{path.stem}-was-made")
+        mark = sqlite.mark_of(path)
         if _empty(url):
             if mark.exists():
                 raise SchemaError(

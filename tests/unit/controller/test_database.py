@@ -152,3 +152,29 @@ def test_nothing_is_said_beside(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "controller", "db", "--config-file", str(file), "upgrade"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == "" and done.stdout.startswith("schema revision none ->")
+
+
+@pytest.mark.parametrize("command", ["upgrade", "restore", "move"])
+def test_what_root_makes_belongs_to_whom_the_directory_does(
+    db: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The controller is another user, who could not open it."""
+    place = tmp_path
+    if command != "upgrade":
+        furnish(url)
+    if command == "restore":
+        assert db("backup", str(tmp_path / "file"))[0] == 0
+        for file in tmp_path.glob("trunkline*"):
+            file.unlink()
+    elif command == "move":
+        place = tmp_path / "other"
+        place.mkdir()
+    given: set[Path] = set()
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.chown", lambda path, *_owner, follow_symlinks: given.add(path))
+    arguments = {"upgrade": (), "restore": (str(tmp_path / "file"),), "move": (f"sqlite:///{place}/trunkline.db",)}
+    assert db(command, *arguments[command])[0] == 0
+    made = set(place.glob("trunkline*"))
+    assert {file.name for file in made} >= {"trunkline.db", "trunkline.db.lock"}
+    assert made <= given
+    assert command == "upgrade" or not (place / "trunkline.db").stat().st_mode & 0o007
