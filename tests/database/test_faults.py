@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sqlalchemy.engine import make_url
 from controller.store import Store
 from controller.store.specs import Busy, Unavailable
 from etc.lab.processes import run, wait_until
+from tests.disks import fill, small_disk
 from tests.postgres import TEMPLATE
 
 
@@ -115,29 +115,25 @@ def test_one_that_another_holds_up(open_store: Callable[..., Store], make_networ
 
 
 @pytest.fixture
-def small_disk(postgres_server: Any) -> Iterator[Path]:
-    """A file system of 24 MB, on which the server has a tablespace `small`."""
+def disk_of_server(root: None, postgres_server: Any) -> Iterator[Path]:
+    """A small one, on which the server has a tablespace `small`."""
     place = postgres_server.directory / "small"
-    place.mkdir()
-    run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "tmpfs", str(place)])
-    try:
+    with small_disk(place):
         (place / "space").mkdir()
         run(["chown", "postgres:", str(place / "space")])
         postgres_server.sql(f"CREATE TABLESPACE small LOCATION '{place}/space'")
         yield place
         postgres_server.sql("DROP DATABASE IF EXISTS on_small WITH (FORCE)")
         postgres_server.sql("DROP TABLESPACE small")
-    finally:
-        run(["umount", "--lazy", str(place)])
-        place.rmdir()
+    place.rmdir()
 
 
-def test_a_disk_that_is_full(root: None, small_disk: Path, make_network: Any, postgres_server: Any) -> None:
+def test_a_disk_that_is_full(disk_of_server: Path, make_network: Any, postgres_server: Any) -> None:
     postgres_server.sql(f"CREATE DATABASE on_small OWNER trunkline TEMPLATE {TEMPLATE} TABLESPACE small")
     store = Store(postgres_server.url("on_small"))
     try:
         make_network(store, "10.0.0.0/24")
-        fill(small_disk / "filler")
+        fill(disk_of_server / "filler")
 
         def write_on() -> None:
             """What is in the files already takes some more."""
@@ -147,12 +143,8 @@ def test_a_disk_that_is_full(root: None, small_disk: Path, make_network: Any, po
         assert refusal(write_on) == "database_full"
         written = store.revision()
         assert len(store.list_networks()) == written
-        (small_disk / "filler").unlink()
+        (disk_of_server / "filler").unlink()
         make_network(store, "10.250.0.0/24")
         assert store.revision() == written + 1
     finally:
         store.close()
-
-
-def fill(file: Path) -> None:
-    subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=4k"], check=False, capture_output=True)

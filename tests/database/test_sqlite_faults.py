@@ -11,17 +11,15 @@ import pytest
 from controller.store import Store
 from controller.store.specs import Unavailable
 from etc.lab.processes import run, wait_until
-from tests.database.test_faults import fill, refusal
+from tests.database.test_faults import refusal
+from tests.disks import fill, small_disk
 
 
 @pytest.fixture
 def disk(root: None, tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)])
-    yield place
-    run(["umount", "--lazy", str(place)])
+    with small_disk(tmp_path / "disk", "4m") as place:
+        yield place
 
 
 @pytest.fixture

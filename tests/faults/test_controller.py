@@ -14,8 +14,9 @@ import pytest
 
 from controller.client import ApiError, ClientError, Object
 from etc.lab.lab import Lab
-from etc.lab.processes import run, wait_until
+from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
+from tests.disks import fill, small_disk
 from tests.faults.clients import Kind, editing, wrong
 from tests.faults.cloud import PROJECT, Cloud, build, wait_served
 from tests.faults.controller import CLOCK, DIE, STEPS
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.root
 
 DAY = 86400
 LEASE = 3600
-DISK_SIZE = "24m"
 DEADLINE = 30.0
 KILLS = 5
 """After which it is looked what there is."""
@@ -41,10 +41,8 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def disk(root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small one, for the database alone."""
-    path = tmp_path_factory.mktemp("disk")
-    run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", str(path)])
-    yield path
-    run(["umount", "--lazy", str(path)])
+    with small_disk(tmp_path_factory.mktemp("disk")) as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -276,14 +274,6 @@ def write_until_refused(cloud: Cloud, most: int = 500) -> tuple[list[str], ApiEr
         except ApiError as error:
             return made, error
     raise AssertionError("the disk is not full")
-
-
-def fill(file: Path) -> None:
-    with file.open("wb", buffering=0) as rest, suppress(OSError):
-        for size in (1 << 16, 1):
-            with suppress(OSError):
-                while rest.write(bytes(size)):
-                    pass
 
 
 def test_a_full_disk(cloud: Cloud, mirror: Mirror, disk: Path) -> None:

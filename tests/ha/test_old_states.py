@@ -17,9 +17,10 @@ from etc.lab import netns
 from etc.lab.control import Control
 from etc.lab.lab import DATABASE, Lab
 from etc.lab.node import Node
-from etc.lab.processes import wait_until
+from etc.lab.processes import run, wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule, decode_cookie
+from tests.disks import fill, small_disk
 from tests.faults.controller import CLOCK
 from tests.faults.mirror import Mirror
 from tests.ha.cluster import NAMES, TWO, Cloud, Renewals, build
@@ -207,6 +208,67 @@ def read_only(cloud: Cloud, value: bool) -> None:
     assert cloud.lab.postgres
     cloud.lab.postgres.sql(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = {'on' if value else 'off'}")
     cloud.lab.postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{DATABASE}'")
+
+
+# a disk that is full
+
+
+@contextmanager
+def journal_on_small_disk(cloud: Cloud) -> Iterator[Path]:
+    """The journal, which every change is written to, has a disk of its own."""
+    server = cloud.lab.postgres
+    assert server and server.process
+    sql = server.sql
+    with small_disk(server.directory / "small", seen_by=server.process.pid) as place:
+        (place / "space").mkdir()
+        run(["chown", "postgres:", str(place / "space")])
+        sql(f"CREATE TABLESPACE small LOCATION '{server.directory}/small/space'")
+        sql("ALTER TABLE journal SET TABLESPACE small", DATABASE)
+        yield place
+        sql("ALTER TABLE journal SET TABLESPACE pg_default", DATABASE)
+        sql("DROP TABLESPACE small")
+
+
+def test_a_disk_that_is_full(cloud: Cloud, mirror: Mirror) -> None:
+    lab, bob, pam = cloud.lab, cloud.control("bob"), cloud.control("pam")
+    late = lab.client.create_port({"network_id": cloud.network["id"], "project_id": "blue", "name": "late"}).object
+    assert late
+    made: list[str] = []
+
+    def write_something() -> None:
+        fields = {"name": f"n{len(made)}", "project_id": "blue", "description": "x" * 200}
+        written = (bob, pam)[len(made) % 2].client().create_security_group(fields)
+        assert written.object
+        made.append(written.object["id"])
+
+    def write_until_refused() -> None:
+        for _ in range(500):  # what is in the files already takes some more
+            write_something()
+
+    with journal_on_small_disk(cloud) as disk, cloud.traffic(), Renewals(cloud.vms["east"]).running() as renewals:
+        renewals.wait_answered()
+        fill(disk / "rest")
+        with pytest.raises(ApiError) as refused:
+            write_until_refused()
+        assert (refused.value.status, refused.value.code) == (503, "database_full"), refused.value
+        with cloud.unchanged():
+            for control in lab.controls:
+                with pytest.raises(ApiError) as again:
+                    control.client().create_port({"network_id": cloud.network["id"], "project_id": "blue"})
+                assert again.value.code == "database_full", again.value
+                assert {group["id"] for group in control.client().list_security_groups()} >= {*made}, "it can be read"
+            renewals.wait_answered(20)
+            assert cloud.masters(bob) == cloud.masters(pam) == TWO
+        (disk / "rest").unlink()
+        vm = lab.plug("late", cloud.node("n2"), late)
+        vm.start_client()
+        vm.wait_configured()
+        assert not vm.ping(cloud.vms["east"].address).lost, "it is well again by itself"
+    assert renewals.longest_gap_s < 5
+    lab.delete_vm(vm)
+    for id_ in made:
+        lab.client.delete_security_group(id_)
+    mirror.wait_equal()
 
 
 # an old backup: last, since what has been made is gone
