@@ -1,7 +1,8 @@
 """`python -m tests.faults.controller DIRECTORY --config-file FILE`: the controller, and what files there ask for.
 
 `die`: the name of a step of a write at which the process kills itself (`STEPS`). `clock`: how many seconds the clock is
-ahead, as if somebody had set it. The product knows nothing of this: its functions are replaced before it starts.
+ahead, as if somebody had set it. `read_only`: SQLite writes nothing, as if its disk could only be read. The product
+knows nothing of this: its functions are replaced before it starts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ STEPS = (
 
 DIE = "die"
 CLOCK = "clock"
+READ_ONLY = "read_only"
 _SENT_S = 0.05
 """Seconds after which another green thread has sent what waits to be sent."""
 
@@ -38,6 +40,7 @@ class Faults:
     def __init__(self, directory: Path, actor: str = "admin") -> None:
         self._die = directory / DIE
         self._clock = directory / CLOCK
+        self._read_only = directory / READ_ONLY
         self._actor = actor
 
     def die_at(self, step: str, *, sent: bool = False) -> None:
@@ -66,12 +69,17 @@ class Faults:
             finally:
                 _writes_of.reset(token)
 
+        def restricted(connection: Any, work: Callable[[Any], Any]) -> Any:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA query_only={int(self._read_only.exists())}")
+            return work(connection)
+
         def watched(connections: Any, work: Callable[[Any], Any]) -> Any:
             if _writes_of.get() != self._actor:
-                return commit(connections, work)
+                return commit(connections, lambda connection: restricted(connection, work))
 
             def complete(connection: Any) -> Any:
-                value = work(connection)
+                value = restricted(connection, work)
                 self.die_at("before_commit")
                 return value
 

@@ -19,7 +19,7 @@ from etc.lab.vm import Vm
 from tests.disks import fill, small_disk
 from tests.faults.clients import Kind, editing, wrong
 from tests.faults.cloud import PROJECT, Cloud, build, wait_served
-from tests.faults.controller import CLOCK, DIE, STEPS
+from tests.faults.controller import CLOCK, DIE, READ_ONLY, STEPS
 from tests.faults.mirror import Mirror
 from tests.netns.cloud import make_vms, program, want
 
@@ -253,6 +253,28 @@ def test_a_clock_that_is_set(cloud: Cloud, faults: Path, seconds: int) -> None:
         renewed(cloud.vms["v1"])
     for vm in (old, later, new):
         lab.client.release_address(cloud.network["id"], str(vm.address))
+
+
+# a database that can only be read
+
+
+def test_a_database_that_can_only_be_read(cloud: Cloud, mirror: Mirror, faults: Path) -> None:
+    lab = cloud.lab
+    comer = {"id": cloud.comers[0], "network_id": cloud.network["id"], "project_id": PROJECT}
+    with cloud.traffic():
+        with asked(faults, READ_ONLY, "yes"):
+            for _ in range(2):
+                with pytest.raises(ApiError) as refusal:
+                    lab.client.create_port(comer)
+                assert (refusal.value.status, refusal.value.code) == (503, "database_read_only"), refusal.value
+                assert lab.client.list_ports(), "it can be read"
+                for vm in cloud.vms.values():
+                    renewed(vm)
+            mirror.wait_equal()
+        assert lab.client.create_port(comer).object, "it is well again by itself"
+        wait_served(lab, [comer["id"]])
+        mirror.wait_equal()
+    clean(cloud)
 
 
 # a full disk
