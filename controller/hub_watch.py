@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -115,7 +116,8 @@ class HubWatch(Collector):
                 self._told = beaten
                 frame = sys._current_frames().get(hub_thread)
                 if frame is not None:
-                    self._write(self._line(seconds, frame))
+                    with suppress(OSError):  # stderr takes nothing now: the next time, maybe
+                        self._write(self._line(seconds, frame))
 
     def _line(self, seconds: float, frame: FrameType) -> str:
         stack: list[str] = []
@@ -132,7 +134,7 @@ class HubWatch(Collector):
 
 
 def _object_of(frame: FrameType) -> str:
-    """What a frame is at, if one of its variables says so; each is only looked at, never called."""
+    """What a frame is at, if one of its variables says so."""
     for name in _TELLING:
         value = frame.f_locals.get(name)
         shown = value if isinstance(value, str) else _identity(value)
@@ -143,7 +145,8 @@ def _object_of(frame: FrameType) -> str:
 
 def _identity(value: Any) -> str:
     for attribute in ("name", "id"):
-        found = getattr(value, attribute, None)
-        if isinstance(found, str) and found:
-            return found
+        with suppress(Exception):  # a variable may be anything
+            found = getattr(value, attribute, None)
+            if isinstance(found, str) and found:
+                return found
     return ""

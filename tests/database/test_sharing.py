@@ -109,10 +109,16 @@ def test_the_others_hear_of_a_write_when_it_is_committed(
 
 
 def test_a_listener_comes_back(
-    open_store: Callable[..., Store], make_network: Any, heard: queue.Queue[str], postgres_server: Any
+    open_store: Callable[..., Store],
+    make_network: Any,
+    heard: queue.Queue[str],
+    postgres_server: Any,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     postgres_server.restart(kill=True)
     assert heard.get(timeout=60) == "connected"
+    said = "".join(capfd.readouterr())
+    assert said.count("not_listening") == 1 and "Traceback" not in said
     make_network(open_store())
     assert heard.get(timeout=30) == "1"
 

@@ -27,6 +27,11 @@ from controller.hub_watch import HubWatch
 class Port:
     name: str
 
+class Odd:
+    @property
+    def name(self):
+        raise LookupError("whatever it is")
+
 def compile_port(port):
     patcher.original("time").sleep(float(sys.argv[1]))
 
@@ -36,7 +41,7 @@ registry.register(watch)
 watch.start()
 eventlet.sleep(0.3)
 for name in sys.argv[2:]:
-    compile_port(Port(name))
+    compile_port(Odd() if name == "odd" else Port(name))
     eventlet.sleep(0.3)
 watch.stop()
 sys.stdout.write(generate_latest(registry).decode())
@@ -68,6 +73,11 @@ def test_each_time_that_the_hub_is_stuck_is_told_once_with_what_it_is_at(systemd
     assert metrics["trunkline_hub_blocked_seconds_count"] >= 2
     assert metrics["trunkline_hub_blocked_seconds_sum"] >= 3.5
     assert metrics['trunkline_hub_blocked_seconds_bucket{le="+Inf"}'] == metrics["trunkline_hub_blocked_seconds_count"]
+
+
+def test_what_cannot_be_told_of_does_not_end_the_watch(systemd: NotifySocket) -> None:
+    lines, _ = _run(systemd, 2.0, "odd", "db1")
+    assert [line["object"] for line in lines if "compile_port" in str(line["stack"])] == ["name 'odd'", "port 'db1'"]
 
 
 def test_the_watchdog_hears_the_hub_and_not_its_watcher(systemd: NotifySocket) -> None:
