@@ -17,3 +17,6 @@ LAST_VLAN: Final = 4094
 
 # Of one network: a port has flows for each.
 MOST_SUBNETS: Final = 8
+
+# Seconds: for so long, at most, a controller that gives no sign of life keeps its nodes.
+MOST_TTL: Final = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME
+from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME, MOST_TTL
 from controller.store.address_specs import NO_TIMEOUT
 
 LEAST_AUDIT_DAYS = 7
@@ -75,7 +75,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "lease",
             default=2.0,
             min=1.0,
-            max=60.0,
+            max=MOST_TTL,
             help="Seconds without a sign of life after which other controllers take this one's nodes over. The same in "
             "all of them.",
         ),

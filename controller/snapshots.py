@@ -243,6 +243,8 @@ class SnapshotKeeper:
             self._nodes.pop(name, None)
             self._claims.drop(name)
             self._owed.drop(name)
+            self._mastered.pop(name, None)  # generations of a node begin anew when it is made again
+            self._last_elsewhere.pop(name, None)
         for change in changes:
             self._last_change[type(change), change.id] = revision
             if change.new is None:

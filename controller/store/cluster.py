@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Double, bindparam, cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from controller.bounds import MOST_TTL
 from controller.cluster.assign import assign
 from controller.cluster.state import ClusterState, Member, NodeLease
 from controller.store.cluster_schema import controllers, node_connections, node_leases
@@ -106,12 +107,15 @@ def tick(
     me = Member(own.name, own.instance, own.api_url, known.started_at if known and again else now, now + ttl_s)
     # who is late itself, and was not missed by anybody, could not reach the database: nor could the others
     all_late = known is not None and again and known.expires_at <= now
-    late = [
-        replace(one, expires_at=now + ttl_s) for one in before.members.values() if one.expires_at <= now and all_late
-    ]
-    members = {name: one for name, one in before.members.items() if one.expires_at > now}
-    members |= {one.name: one for one in late} | {own.name: me}
-    connection.execute(_JOIN, [_row(one) for one in (*late, me) if one is me or one.name != own.name])
+    # nobody has said that he lives for so long: the database's clock was set back, and he might be dead for as long
+    never = now + max(ttl_s, MOST_TTL)
+    anew = {
+        name: replace(one, expires_at=now + ttl_s)
+        for name, one in before.members.items()
+        if name != own.name and (one.expires_at > never or (one.expires_at <= now and all_late))
+    }
+    members = {name: one for name, one in before.members.items() if one.expires_at > now} | anew | {own.name: me}
+    connection.execute(_JOIN, [_row(one) for one in (*anew.values(), me)])
     registered = set(connection.execute(select(nodes.c.name).where(nodes.c.name.in_(connected))).scalars())
     return _settle(connection, before, members, {**before.connections, own.name: frozenset(registered)})
 

@@ -14,9 +14,11 @@ from controller.store import Store
 from controller.store.cluster import Confirmation, NameInUse, Own
 from controller.store.cluster_store import ClusterStore
 from controller.store.specs import NodeSpec
+from tests.unit.store import raw
 
 NODES = [f"n{number}" for number in range(1, 9)]
-TTL = 600.0
+TTL = 60.0
+DAY = 86400.0
 
 
 def own(name: str, instance: str = "1") -> Own:
@@ -97,6 +99,23 @@ def test_when_the_database_was_away_nobody_is_taken_for_dead_at_once(url: str) -
     time.sleep(0.4)
     # another process that begins after a pause of all does not wait for anybody
     assert store.tick(own("c"), NODES).members.keys() == {"c"}
+    store.close()
+
+
+@pytest.mark.parametrize("seconds", [DAY, -DAY], ids=["forward", "back"])
+def test_a_clock_of_the_database_that_is_set(url: str, seconds: float) -> None:
+    """Nobody is taken for dead by it, and nobody who dies then is taken for alive for a day."""
+    store = ClusterStore(url, 1.0)
+    store.tick(own("a"), NODES)
+    before = store.tick(own("b"), NODES)
+    raw.execute(url, f"UPDATE controllers SET expires_at = expires_at - {seconds}")  # as if it were so much later
+    assert store.tick(own("a"), NODES).leases == before.leases
+    assert store.tick(own("b"), NODES).leases == before.leases
+    raw.execute(url, f"UPDATE controllers SET expires_at = expires_at - {seconds}")
+    for _ in range(3):
+        store.tick(own("a"), NODES)
+        time.sleep(0.4)
+    assert store.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
     store.close()
 
 
