@@ -380,7 +380,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
     def _forget_history(self) -> None:
         background.forget_older(self.store.forget_history, self._history_days)
         background.forget_older(self.store.forget_audit, self._audit_days)
-        self.store.forget_tokens(KEPT_DAYS * background.DAY)
+        background.forget_older(self.store.forget_tokens, KEPT_DAYS)
 
     def _release_gateways(self) -> None:
         self.store.release_idle_gateways(self._release_delay)

@@ -7,7 +7,7 @@ get_token(id) -> TokenRecord                                       NotFound `tok
 list_tokens(*, name=None, role=None, limit=None, marker=None) -> list[TokenRecord]
 all_tokens(known: TokenMark | None) -> tuple[TokenMark, list[TokenRecord]] | None      None: nothing has changed
 tokens_used(times: Mapping[str, float]) -> None                    no journal
-forget_tokens(older_than_s) -> Written[int]                        those that ended before then
+forget_tokens(older_than_s) -> int                                 some that ended before then; until it answers 0
 """
 
 from __future__ import annotations
@@ -77,5 +77,5 @@ class TokenStore(Writer):
         if times:
             self._database.write(lambda connection: tokens.used(connection, times))
 
-    def forget_tokens(self, older_than_s: float) -> Written[int]:
-        return self._write(SYSTEM, lambda tx: tokens.forget(tx, tx.now - older_than_s))
+    def forget_tokens(self, older_than_s: float) -> int:
+        return self._write(SYSTEM, lambda tx: tokens.forget(tx, tx.now - older_than_s)).value
