@@ -13,17 +13,15 @@ import structlog
 from controller.claims import Claim, Claims
 from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
+from controller.node_compiler import Known, Next, NodeCompiler
 from controller.session_counters import Counters
 from controller.session_mailbox import Work
 from controller.store.specs import Gap, Unavailable
-from flows.compile import Program, Shared, compile_node, recompile
-from flows.diff import Delta, diff
+from flows.compile import Program
+from flows.diff import Delta
 from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
 from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
-
-LONGEST_TURN: Final = 0.01
-"""Seconds of compiling after which others get a turn."""
 
 _DESCRIBED: Final = 20
 """Failures that `describe` names."""
@@ -79,21 +77,13 @@ class _NodeState:
     since: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Next:
-    """A node's next program, not in force yet. `broken`: it could not be compiled, and the old one stays."""
-
-    program: Program
-    delta: Delta
-    broken: bool = False
-
-
 class SnapshotKeeper:
     """Only `follow`, and so one green thread, changes anything but confirmations and the claims that wait for them."""
 
     def __init__(self, store: Journal, counters: Counters) -> None:
         self._store = store
         self._counters = counters
+        self._compiler = NodeCompiler(counters)
         self._nodes: dict[str, _NodeState] = {}
         self._by_datapath_id: dict[int, str] = {}
         self._last_change: dict[tuple[type, str], int] = {}
@@ -118,9 +108,7 @@ class SnapshotKeeper:
         self.current = store.load_snapshot()
         self._owe(store.owed_since(0))
         self._index_nodes()
-        shared: Shared = {}
-        for name in self.current.nodes:
-            first = self._first(self.current, name, shared)
+        for name, first in self._compiler.first_programs(self.current):
             self._nodes[name] = _NodeState(first.program, 1, self.current.revision, first.broken)
             self._claims.begin(name, first.program.flows())
 
@@ -195,7 +183,7 @@ class SnapshotKeeper:
             return revision
         after = before.apply(revision, changes)
         started = time.monotonic()
-        computed = self._compute(before, after, changes)
+        computed = self._compiler.next_programs(self._known, before, after, changes)
         owed = self._store.owed_since(before.revision)
         # from here on nothing waits and nothing fails: sessions, packet_in handlers and waiters see one revision
         work = self._take_over(before, after, changes, computed, owed)
@@ -214,24 +202,16 @@ class SnapshotKeeper:
             self._sessions.nodes_changed()
         return revision
 
-    def _compute(self, before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> dict[str, _Next]:
-        """The next program of each node. Others get their turn meanwhile, and see nothing of it."""
-        computed = {}
-        shared: Shared = {}
-        turn = time.monotonic()
-        for name in after.nodes:
-            computed[name] = self._recompile(name, before, after, changes, shared)
-            if time.monotonic() - turn > LONGEST_TURN:
-                eventlet.sleep(0)
-                turn = time.monotonic()
-        return computed
+    def _known(self, node: str) -> Known | None:
+        state = self._nodes.get(node)
+        return None if state is None else Known(state.program, state.broken)
 
     def _take_over(
         self,
         before: Snapshot,
         after: Snapshot,
         changes: Iterable[Change],
-        computed: Mapping[str, _Next],
+        computed: Mapping[str, Next],
         owed: Sequence[Debt],
     ) -> dict[str, Work]:
         """Puts what is computed in force. Returns what each node is to be sent."""
@@ -304,53 +284,6 @@ class SnapshotKeeper:
 
     def _index_nodes(self) -> None:
         self._by_datapath_id = {node.datapath_id: name for name, node in self.current.nodes.items()}
-
-    def _first(self, snapshot: Snapshot, name: str, shared: Shared) -> _Next:
-        """Nothing is known of what the node's switch holds."""
-        try:
-            program = compile_node(snapshot, name, shared)
-        except Exception:
-            self._compile_failed(name)
-            return _Next(Program(), Delta((), (), 0), broken=True)
-        self._report_failures(name, Program(), program)
-        return _Next(program, Delta(tuple(program.flows()), (), program.digest, tuple(program.meters())))
-
-    def _recompile(
-        self, name: str, before: Snapshot, after: Snapshot, changes: Iterable[Change], shared: Shared
-    ) -> _Next:
-        """The next program of a node. A fault of the compiler leaves this node as it is, and no other."""
-        state = self._nodes.get(name)
-        if state is None:
-            return self._first(after, name, shared)
-        old = state.program
-        try:
-            if state.broken:
-                program = compile_node(after, name, shared)
-                delta = diff(
-                    old.flows(),
-                    program.flows(),
-                    program.digest,
-                    meters_installed=old.meters(),
-                    meters_desired=program.meters(),
-                )
-            else:
-                program, delta = recompile(old, before, after, changes, name, shared)
-        except Exception:
-            self._compile_failed(name)
-            return _Next(old, Delta((), (), old.digest), broken=True)
-        self._report_failures(name, old, program)
-        return _Next(program, delta)
-
-    def _report_failures(self, name: str, old: Program, new: Program) -> None:
-        for key, why in new.failures.items():
-            if old.failures.get(key) != why:
-                kind, id_ = key
-                self._counters.count("compile_failures")
-                self._log.error("segment_not_compiled", node=name, segment=kind.name.lower(), id=id_, why=why)
-
-    def _compile_failed(self, name: str) -> None:
-        self._counters.count("compile_failures")
-        self._log.exception("compile_failed", node=name)
 
     # what sessions ask (controller.session.Programs)
 

@@ -11,7 +11,7 @@ from typing import Any
 import eventlet
 import pytest
 
-from controller import claims, snapshots
+from controller import claims, node_compiler, snapshots
 from controller.claims import Claim
 from controller.forgetting import Debt, End, Forget, left_behind
 from controller.session_counters import Counters
@@ -279,7 +279,7 @@ def test_run_follows_when_woken_and_outlives_the_database(world: World, monkeypa
 
 def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.confirm_all()
-    real: Any = snapshots.recompile  # type: ignore[attr-defined]
+    real: Any = node_compiler.recompile  # type: ignore[attr-defined]
 
     def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str, shared: Any) -> Any:
         if node == "n1":
@@ -287,7 +287,7 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
         return real(program, before, after, changes, node, shared)
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "recompile", broken)
+        patch.setattr(node_compiler, "recompile", broken)
         first = world.follow(unbound(world, "port-10"), unbound(world, "port-11"))
     world.keeper.confirmed("n2", first)
     world.keeper.confirmed("n1", first)
@@ -304,7 +304,7 @@ def test_a_node_that_never_compiled_keeps_what_its_switch_holds(monkeypatch: pyt
     def broken(snapshot: Snapshot, node: str, shared: Any) -> Any:
         raise ValueError(node)
 
-    monkeypatch.setattr(snapshots, "compile_node", broken)
+    monkeypatch.setattr(node_compiler, "compile_node", broken)
     keeper = SnapshotKeeper(FakeStore(cloud_of.cloud()), Counters())
     with pytest.raises(KeyError):
         keeper.wanted("n1")
@@ -441,7 +441,7 @@ def test_a_failure_half_way_changes_nothing(floating: World, monkeypatch: pytest
             raise BaseException("out of memory")
         return real(*args)
 
-    where: Any = {"owed_since": FakeStore, "recompile": snapshots, "apply": Snapshot}[at]
+    where: Any = {"owed_since": FakeStore, "recompile": node_compiler, "apply": Snapshot}[at]
     real = getattr(where, at)
     with monkeypatch.context() as patch:
         patch.setattr(where, at, broken)
