@@ -14,10 +14,12 @@ from controller.client import Client
 from etc.lab.control import Control
 from etc.lab.fabric import OUTSIDE_INTERFACE
 from etc.lab.lab import DATABASE, Lab
+from etc.lab.node import Node
 from etc.lab.processes import in_parallel, wait_until
 from flows.pipeline import node_mac
-from tests.ha.cluster import THREE, TWO, Cloud, Renewals, metric
-from tests.netns.cloud import make_vms, want, who_has
+from flows.rules import Rule, decode_cookie
+from tests.ha.cluster import DEADLINE, THREE, TWO, Cloud, Renewals, metric
+from tests.netns.cloud import installed, make_vms, program, want, who_has
 
 pytestmark = pytest.mark.root
 
@@ -128,6 +130,36 @@ def test_a_node_that_its_master_cannot_reach_gets_another_one(cloud: Cloud) -> N
             renewals.wait_answered()
         cloud.wait_masters(TWO)
         renewals.wait_answered()
+
+
+def test_a_node_that_reaches_no_controller_goes_on_and_catches_up(cloud: Cloud) -> None:
+    lab, n2, network = cloud.lab, cloud.node("n2"), cloud.network
+    cut = [end for name in ("bob", "pam") for end in cloud.between(cloud.control(name), n2)]
+    gone = make_vms(lab, want("gone", n2, network))["gone"]
+    segment = Rule.CLASSIFY_PORT, gone.port["key"]
+    with cloud.traffic():
+        with cloud.cut(*cut):
+            wait_until(
+                lambda: lab.client.get_node("n2")["state"] == "disconnected", DEADLINE, "it is thought to be there"
+            )
+            before = program(n2)
+            deleted = lab.client.delete_port(gone.port["id"])
+            new = make_vms(lab, want("new", cloud.node("n1"), network))["new"]  # the others are served
+            assert not new.ping(cloud.vms["snat"].address).lost
+            assert program(n2) == before and segment in cookies(n2)
+        healed = time.monotonic()
+        # its switch notices by its own echo request (inactivity_probe) that the old connection is none any more
+        wait_until(lambda: segment not in cookies(n2), DEADLINE, "what was deleted is still there")
+        print(f"caught up after {time.monotonic() - healed:.1f} s")
+        lab.client.wait_revision(deleted.revision or 0, DEADLINE)
+        cloud.wait_masters(TWO)
+        assert not new.ping(cloud.vms["west"].address).lost
+    gone.delete()
+    lab.delete_vm(new)
+
+
+def cookies(node: Node) -> set[tuple[Rule, int] | None]:
+    return {decode_cookie(flow.cookie) for flow in installed(node)}
 
 
 def test_controllers_need_not_reach_each_other(cloud: Cloud) -> None:
