@@ -158,7 +158,7 @@ def bridges(namespace: str, directory: Path, count: int) -> Iterator[OpenVSwitch
             arguments += ["fail_mode=secure", f"protocols={OPENFLOW}"]
             arguments += [f"other-config:datapath-id={datapath_id(number):016x}"]
             arguments += ["--", "set-controller", bridge, f"tcp:{ADDRESS.ip}:{OPENFLOW_PORT}"]
-            arguments += ["--", "set", "controller", bridge, "max_backoff=1000", "inactivity_probe=30000"]
+            arguments += ["--", "set", "controller", bridge, "max_backoff=1000", "inactivity_probe=10000"]
         ovs.vsctl(*arguments[1:])
         yield ovs
     finally:

@@ -148,7 +148,6 @@ def test_a_node_that_reaches_no_controller_goes_on_and_catches_up(cloud: Cloud) 
             assert not new.ping(cloud.vms["snat"].address).lost
             assert program(n2) == before and segment in cookies(n2)
         healed = time.monotonic()
-        # its switch notices by its own echo request (inactivity_probe) that the old connection is none any more
         wait_until(lambda: segment not in cookies(n2), DEADLINE, "what was deleted is still there")
         print(f"caught up after {time.monotonic() - healed:.1f} s")
         lab.client.wait_revision(deleted.revision or 0, DEADLINE)

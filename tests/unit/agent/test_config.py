@@ -34,7 +34,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.physical_networks == (PhysicalNetwork("physnet1", "eth1"),)
     assert config.datapath_id == default_datapath_id("n1") and int(config.datapath_id, 16)
     assert (config.integration_bridge, config.datapath_type) == ("br-int", "system")
-    assert (config.heartbeat_interval, config.inactivity_probe) == (10.0, 30000)
+    assert (config.heartbeat_interval, config.inactivity_probe) == (10.0, 10000)
     assert (config.conntrack_limit, config.snat_conntrack_limit) == (65536, 1048576)
 
 

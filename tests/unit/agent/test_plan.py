@@ -127,7 +127,7 @@ def test_a_bare_node_gets_everything() -> None:
         assert lookup(state.interfaces[one], "options", "peer") == other
         assert lookup(state.interfaces[other], "options", "peer") == one
     (controller,) = state.bridges["br-int"].controllers
-    assert controller.columns["max_backoff"] == 1000 and controller.columns["inactivity_probe"] == 30000
+    assert controller.columns["max_backoff"] == 1000 and controller.columns["inactivity_probe"] == 10000
     assert controller.columns["connection_mode"] == "out-of-band"
 
 
