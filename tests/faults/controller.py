@@ -74,16 +74,16 @@ class Faults:
                 connection.exec_driver_sql(f"PRAGMA query_only={int(self._read_only.exists())}")
             return work(connection)
 
-        def watched(connections: Any, work: Callable[[Any], Any]) -> Any:
+        def watched(connections: Any, work: Callable[[Any], Any], *rest: Any) -> Any:
             if _writes_of.get() != self._actor:
-                return commit(connections, lambda connection: restricted(connection, work))
+                return commit(connections, lambda connection: restricted(connection, work), *rest)
 
             def complete(connection: Any) -> Any:
                 value = restricted(connection, work)
                 self.die_at("before_commit")
                 return value
 
-            value = commit(connections, complete)
+            value = commit(connections, complete, *rest)
             self.die_at("after_commit")
             return value
 
