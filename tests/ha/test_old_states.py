@@ -42,7 +42,9 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cloud(make_lab: Callable[..., Lab], faults: Path) -> Cloud:
     program = ("tests.faults.controller", str(faults))
-    made = build(make_lab(nodes=3, controllers=NAMES[:2], projects=("blue",), control_program=program))
+    options = {"quota": {"security_groups": 1000, "security_group_rules": 10000}}
+    shape = {"nodes": 3, "controllers": NAMES[:2], "projects": ("blue",)}
+    made = build(make_lab(**shape, control_program=program, control_options=options))
     made.wait_masters(TWO)
     return made
 
@@ -224,9 +226,12 @@ def journal_on_small_disk(cloud: Cloud) -> Iterator[Path]:
         run(["chown", "postgres:", str(place / "space")])
         sql(f"CREATE TABLESPACE small LOCATION '{server.directory}/small/space'")
         sql("ALTER TABLE journal SET TABLESPACE small", DATABASE)
-        yield place
-        sql("ALTER TABLE journal SET TABLESPACE pg_default", DATABASE)
-        sql("DROP TABLESPACE small")
+        try:
+            yield place
+        finally:
+            (place / "rest").unlink(missing_ok=True)
+            sql("ALTER TABLE journal SET TABLESPACE pg_default", DATABASE)
+            sql("DROP TABLESPACE small")
 
 
 def test_a_disk_that_is_full(cloud: Cloud, mirror: Mirror) -> None:
