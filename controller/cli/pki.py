@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -68,9 +68,10 @@ def init(
     name: Annotated[str, typer.Option("--name", help="What the authority is called.")] = "Trunkline authority",
     directory: Directory = DEFAULT_DIRECTORY,
     force: Force = False,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make the authority. Whoever has its key can be anyone: keep ca-key.pem where nobody else reads it."""
-    render.show_text(f"made {opened(directory).init(name, force=force)}")
+    _made([opened(directory).init(name, force=force)], output)
 
 
 @app.command()
@@ -84,29 +85,38 @@ def controller(
     directory: Directory = DEFAULT_DIRECTORY,
     days: Days = CERTIFICATE_DAYS,
     force: Force = False,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make the certificate of a controller, for its name and addresses."""
     addresses = list(dict.fromkeys([name, *(address or ())]))
     issue = opened(directory).issue
-    render.show_text(f"made {issue(checked(Kind.CONTROLLER, name), addresses, days=days, force=force)}")
+    _made([issue(checked(Kind.CONTROLLER, name), addresses, days=days, force=force)], output)
 
 
 @app.command()
 @explained
 def node(
-    name: NameArgument, directory: Directory = DEFAULT_DIRECTORY, days: Days = CERTIFICATE_DAYS, force: Force = False
+    name: NameArgument,
+    directory: Directory = DEFAULT_DIRECTORY,
+    days: Days = CERTIFICATE_DAYS,
+    force: Force = False,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make the certificate of a node: of its agent, which needs no token then, and its Open vSwitch."""
-    render.show_text(f"made {opened(directory).issue(checked(Kind.NODE, name), days=days, force=force)}")
+    _made([opened(directory).issue(checked(Kind.NODE, name), days=days, force=force)], output)
 
 
 @app.command()
 @explained
 def client(
-    name: NameArgument, directory: Directory = DEFAULT_DIRECTORY, days: Days = CERTIFICATE_DAYS, force: Force = False
+    name: NameArgument,
+    directory: Directory = DEFAULT_DIRECTORY,
+    days: Days = CERTIFICATE_DAYS,
+    force: Force = False,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make a certificate for who uses the API where that demands one; a token says what its owner may do."""
-    render.show_text(f"made {opened(directory).issue(checked(Kind.CLIENT, name), days=days, force=force)}")
+    _made([opened(directory).issue(checked(Kind.CLIENT, name), days=days, force=force)], output)
 
 
 @app.command()
@@ -135,11 +145,11 @@ def renew(
     ] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     days: Days = CERTIFICATE_DAYS,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make new keys and certificates for the same names and addresses. Copy them where the old ones are."""
     pki = opened(directory)
-    for name in names or list(pki.due()):
-        render.show_text(f"made {pki.renew(name, days=days)}")
+    _made((pki.renew(name, days=days) for name in names or list(pki.due())), output)
 
 
 @app.command()
@@ -147,6 +157,16 @@ def renew(
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `show` names it.")],
     directory: Directory = DEFAULT_DIRECTORY,
+    output: Output = Format.TABLE,
 ) -> None:
     """Add a certificate to the list of those that controllers refuse. Copy crl.pem to them."""
-    render.show_text(f"made {opened(directory).revoke(name)}")
+    _made([opened(directory).revoke(name)], output)
+
+
+def _made(paths: Iterable[Path], output: Format) -> None:
+    """For people each at once: the next one may fail."""
+    if output is Format.TABLE:
+        for path in paths:
+            render.show_text(f"made {path}")
+    else:
+        render.show_data({"made": [str(path) for path in paths]}, output)

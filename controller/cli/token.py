@@ -120,14 +120,18 @@ def hash_(
     given: Annotated[
         bool, typer.Option("--stdin", help="Of the token on the standard input, instead of a new one.")
     ] = False,
+    output: Output = Format.TABLE,
 ) -> None:
     """Make a token for the controller's configuration: itself, and its hash, which is enough there."""
     token = sys.stdin.readline().strip() if given else f"tl_{secrets.token_urlsafe(32)}"
     if len(token) < SAFE_LENGTH:
         raise CliError(f"a hash tells a token of less than {SAFE_LENGTH} characters: it can be guessed", ExitCode.USAGE)
-    if not given:
-        render.show_text(token)
-    render.show_text(f"sha256={hashlib.sha256(token.encode()).hexdigest()}")
+    made = {} if given else {"token": token}
+    made["hash"] = f"sha256={hashlib.sha256(token.encode()).hexdigest()}"
+    if output is Format.TABLE:
+        render.show_text("\n".join(made.values()))
+    else:
+        render.show_data(made, output)
 
 
 def _id(session: Session, reference: str) -> str:

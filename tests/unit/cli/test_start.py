@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from controller.cli.main import app
 
 SLOW = ("ryu", "eventlet", "sqlalchemy", "rich", "pydantic", "yaml", "oslo_config", "cryptography", "agent")
 
@@ -21,3 +27,21 @@ def test_completion_works() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
     assert set(answer.stdout.split()) == {"create", "list", "show", "set", "delete", "associate", "disassociate"}
+
+
+# what they print has a form of its own, which --format chooses
+OF_OWN_FORM = {"address export", "port network-data"}
+
+
+def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+    for name, each in sorted((inner or {}).items()):
+        yield from commands(each, *path, name)
+
+
+def test_every_command_prints_tables_json_and_yaml() -> None:
+    known = dict(commands(typer.main.get_command(app)))
+    without = {path for path, command in known.items() if not any("-o" in each.opts for each in command.params)}
+    assert without == OF_OWN_FORM and len(known) > 90
