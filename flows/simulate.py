@@ -7,7 +7,8 @@ has the next one, so nothing here changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
@@ -156,8 +157,20 @@ def _extractor(shape: tuple[tuple[str, int | None], ...]) -> Callable[[Fields], 
 _LEARNED = {int(rule.table): rule for rule in (Rule.LEARNED_NEXT_HOP, Rule.LEARNED_NEIGHBOUR, Rule.LEARNED_AWAKE)}
 
 
-class Switch:
-    """A set of flows, indexed. Immutable once made."""
+class Tables(ABC):
+    """A set of flows, and how they are looked up."""
+
+    @abstractmethod
+    def find(self, table: int, fields: Fields) -> Step:
+        """The flow of a table that takes a packet with these fields."""
+
+    def receive(self, packet: Packet, in_port: int, state: State | None = None) -> Result:
+        """What becomes of a packet. `state` is that of an earlier result; without it the switch remembers nothing."""
+        return _Run(self, packet, in_port, state or State()).result()
+
+
+class Switch(Tables):
+    """Indexed, for many packets. Immutable once made."""
 
     def __init__(self, flows: Iterable[Flow]) -> None:
         """Raises ValueError for a flow that matches or sets a field without its prerequisites: a switch refuses it."""
@@ -166,7 +179,7 @@ class Switch:
             _check_prerequisites(flow)
             shape = tuple((name, mask) for name, _, mask in flow.match)
             group = groups.setdefault(flow.table, {}).setdefault((-flow.priority, shape), _Group(flow.priority, shape))
-            group.steps[group.extract({name: value for name, value, _ in flow.match})] = _step(flow)
+            group.steps[group.extract({name: value for name, value, _ in flow.match})] = step_of(flow)
         self._tables: dict[int, list[_Group]] = {
             table: [group for _, group in sorted(by_shape.items(), key=lambda item: item[0][0])]
             for table, by_shape in groups.items()
@@ -174,20 +187,58 @@ class Switch:
         self._conjunctive = frozenset(
             table
             for table, by_shape in groups.items()
-            if any(_clauses(step) for group in by_shape.values() for step in group.steps.values())
+            if any(clauses_of(step) for group in by_shape.values() for step in group.steps.values())
         )
 
-    def receive(self, packet: Packet, in_port: int, state: State | None = None) -> Result:
-        """What becomes of a packet. `state` is that of an earlier result; without it the switch remembers nothing."""
-        return _Run(self._tables, self._conjunctive, packet, in_port, state or State()).result()
+    def find(self, table: int, fields: Fields) -> Step:
+        if table in self._conjunctive:
+            return self._find_with_clauses(table, fields)
+        for group in self._tables.get(table, ()):
+            found = group.steps.get(group.extract(fields))
+            if found is not None:
+                return found
+        return Step(table)
+
+    def _find_with_clauses(self, table: int, fields: Fields) -> Step:
+        groups_of = self._tables[table]
+
+        def with_id(fields: Fields) -> Iterator[Step]:
+            found = (group.steps.get(group.extract(fields)) for group in groups_of)
+            return (step for step in found if step is not None)
+
+        for _, groups in groupby(groups_of, lambda group: group.priority):
+            found = [step for group in groups if (step := group.steps.get(group.extract(fields))) is not None]
+            chosen = together(found, fields, with_id)
+            if chosen is not None:
+                return chosen
+        return Step(table)
 
 
-def _clauses(step: Step) -> tuple[Conjunction, ...]:
+def together(found: list[Step], fields: Fields, with_id: Callable[[Fields], Iterator[Step]]) -> Step | None:
+    """Of flows of one priority that match: one that does so by itself comes before clauses that match together.
+
+    `with_id` gives all that match the fields, whatever their priority.
+    """
+    whole = [step for step in found if not clauses_of(step)]
+    if whole:
+        return whole[0]
+    clauses = {clause for step in found for clause in clauses_of(step)}
+    for id_, count in sorted({(clause.id, clause.clauses) for clause in clauses}):
+        if len({clause.clause for clause in clauses if clause.id == id_}) == count:
+            matching_id = with_id(fields | {"conj_id": id_})
+            allowed = next((step for step in matching_id if not clauses_of(step)), None)
+            if allowed is not None:
+                return allowed
+    return None
+
+
+def clauses_of(step: Step) -> tuple[Conjunction, ...]:
     actions = () if step.flow is None else step.flow.actions
     return tuple(action for action in actions if isinstance(action, Conjunction))
 
 
-def _step(flow: Flow) -> Step:
+def step_of(flow: Flow) -> Step:
+    """What a lookup that finds this flow is."""
     if flow.cookie & COOKIE_OURS_MASK == COOKIE_LEARNED:
         return Step(flow.table, flow, _LEARNED[flow.table])
     rule, key = decode_cookie(flow.cookie) or (None, 0)
@@ -237,14 +288,12 @@ class _Run:
 
     def __init__(
         self,
-        tables: Mapping[int, list[_Group]],
-        conjunctive: frozenset[int],
+        tables: Tables,
         packet: Packet,
         in_port: int,
         state: State,
     ) -> None:
         self.tables = tables
-        self.conjunctive = conjunctive
         self.header = tuple(packet)
         self.fields = _NOTHING | packet._fields
         self.fields["in_port"] = in_port
@@ -295,35 +344,12 @@ class _Run:
 
     def find(self, table: int) -> Step:
         fields = self.fields
-        if table in self.conjunctive:
-            return self.find_with_clauses(table, fields)
-        found = None
-        for group in self.tables.get(table, ()):
-            found = group.steps.get(group.extract(fields))
-            if found is not None:
-                break
+        found = self.tables.find(table, fields)
         for flow in self.visible.values():
-            better = found is None or found.flow is None or flow.priority > found.flow.priority
+            better = found.flow is None or flow.priority > found.flow.priority
             if flow.table == table and better and _matches(flow.match, fields):
-                found = _step(flow)
-        return found or Step(table)
-
-    def find_with_clauses(self, table: int, fields: Fields) -> Step:
-        """Of one priority, a flow that matches by itself comes before clauses that match together."""
-        for _, groups in groupby(self.tables[table], lambda group: group.priority):
-            found = [step for group in groups if (step := group.steps.get(group.extract(fields))) is not None]
-            whole = [step for step in found if not _clauses(step)]
-            if whole:
-                return whole[0]
-            clauses = {clause for step in found for clause in _clauses(step)}
-            for id_, count in sorted({(clause.id, clause.clauses) for clause in clauses}):
-                if len({clause.clause for clause in clauses if clause.id == id_}) == count:
-                    with_id = fields | {"conj_id": id_}
-                    matching_id = (group.steps.get(group.extract(with_id)) for group in self.tables[table])
-                    allowed = next((step for step in matching_id if step is not None and not _clauses(step)), None)
-                    if allowed is not None:
-                        return allowed
-        return Step(table)
+                found = step_of(flow)
+        return found
 
     def packet(self) -> Packet:
         fields = self.fields

@@ -1,0 +1,288 @@
+"""From a request to a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from itertools import chain
+from typing import Final
+
+from flows.compile import compile_node
+from flows.explain.conditions import FINE, Conditions
+from flows.explain.findings import Scene
+from flows.explain.following import Follower, Heard, Passed
+from flows.explain.naming import Names
+from flows.explain.request import (
+    Request,
+    Start,
+    Way,
+    from_outside,
+    from_port,
+    in_words,
+    one_line,
+    own_address,
+    protocol_of,
+    replied,
+)
+from flows.explain.target import What
+from flows.explain.trace import Finding, Severity, Trace, Verdict
+from flows.explain.wording import Wording, dropped_by, ended
+from flows.features.mute import MUTABLE, muted
+from flows.ir import Flow
+from flows.model import Port
+from flows.packet import Packet
+from flows.pipeline import SERVICE_OFPORT, node_mac
+from flows.protocols import PROTOCOL_NAMES
+from flows.rules import Rule
+from flows.scan import ScannedSwitch
+from flows.snapshot import Snapshot
+
+_ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
+_IMPORTANT: Final = frozenset({Severity.ERROR, Severity.WARNING})
+# handed to the controller beside what else happens to the packet
+_BESIDE: Final = frozenset({Rule.LOG_EGRESS_ACCEPTED, Rule.LOG_INGRESS_ACCEPTED, Rule.PUNT_HOLDER, Rule.PUNT_ACTIVATE})
+
+
+def _nothing() -> None:
+    """Nobody else wants a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """`flows_of` gives what a node should hold, by its name; without it, that is compiled for each node on the way.
+
+    `turn` is called every few milliseconds: who has others to serve serves them then.
+    """
+
+    snapshot: Snapshot
+    names: Names
+    conditions: Conditions = FINE
+    flows_of: Callable[[str], Iterable[Flow]] | None = None
+    turn: Callable[[], None] = _nothing
+
+    def explain(self, request: Request, *, reply: bool = True) -> Trace:
+        """Follows the packet, and the answer of who gets it."""
+        scene = Scene(self.snapshot, self.names, self.conditions, request)
+        sender = request.port
+        start = from_outside(self.snapshot, request) if sender is None else from_port(self.snapshot, request)
+        if start is None:
+            return self._never_sent(request, scene)
+        follower = self._follower(request, start)
+        if start.node is not None:
+            follower.send(start.node, start.ofport, start.packet)
+        else:
+            assert start.physical_network is not None
+            follower.send_from(start.physical_network, start.packet)
+        leg = _Leg(self, follower, request.target.port, request.target.what)
+        trace = leg.trace(start.packet, start.way)
+        answered = None
+        if reply and trace.verdict in (Verdict.DELIVERED, Verdict.LEFT):
+            answered = self._reply(follower, sender, leg)
+        findings = scene.findings(start, follower)
+        hints = tuple(Finding(Severity.WARNING, text) for text in leg.near())
+        return replace(
+            trace,
+            summary=_summed_up(trace, answered, (*findings, *hints)),
+            findings=findings + hints,
+            reply=answered,
+        )
+
+    def _never_sent(self, request: Request, scene: Scene) -> Trace:
+        target = request.target.address
+        source = request.from_address
+        if source is None and request.port is not None:
+            network = self.snapshot.networks[request.port.network_id]
+            source = own_address(request.port, network, request.target)
+        number = protocol_of(request)
+        packet: dict[str, str | int] = {"protocol": PROTOCOL_NAMES.get(number, str(number)), "to": str(target)}
+        if source is not None:
+            packet["from"] = str(source)
+        findings = scene.findings(None, None)
+        trace = Trace(Verdict.LOST, f"{packet['protocol']} to {target}: never sent", packet, findings)
+        if request.port is None:
+            trace = replace(trace, summary=f"{packet['protocol']} {source} to {target}: nobody answers for {target}")
+        return replace(trace, summary=_summed_up(trace, None, findings))
+
+    def _follower(self, request: Request, start: Start) -> Follower:
+        receiver = request.target.port
+        near = None if receiver is None or receiver.binding is None else receiver.binding.node
+        follower = Follower(self.snapshot, _Switches(self, request).of, near)
+        target = request.target
+        known = self.snapshot.nodes.get(target.node or "")
+        # who answers for an address outside has been heard by whoever sends there
+        if known is not None and target.network is not None and target.network.external:
+            assert isinstance(target.address, IPv4Address)
+            for name in self.snapshot.nodes:
+                if name != known.name:
+                    follower.know(name, target.network, target.address, node_mac(known.key))
+        return follower
+
+    def _reply(self, follower: Follower, sender: Port | None, leg: _Leg) -> Trace | None:
+        back = follower.again()
+        received = leg.received()
+        if received is not None:
+            answer = replied(received.packet)
+            if answer is None:
+                return None
+            back.send(received.node, received.ofport, answer)
+        else:
+            heard = leg.left_by()
+            answer = None if heard is None else replied(heard.packet)
+            if heard is None or answer is None:
+                return None
+            back.send_from(heard.physical_network, answer)
+        return _Leg(self, back, sender, What.PORT if sender is not None else What.OUTSIDE).trace(answer, Way.DIRECT)
+
+
+@dataclass(slots=True)
+class _Switches:
+    """Each node's is made when the packet comes there, with what the controller has had it drop for a while."""
+
+    explainer: Explainer
+    request: Request
+    made: dict[str, ScannedSwitch] = field(default_factory=dict)
+
+    def of(self, node: str) -> ScannedSwitch:
+        if node not in self.made:
+            given, turn = self.explainer.flows_of, self.explainer.turn
+            flows = compile_node(self.explainer.snapshot, node).flows() if given is None else given(node)
+            turn()
+            self.made[node] = ScannedSwitch(chain(flows, self._muted(node)), turn)
+        return self.made[node]
+
+    def _muted(self, node: str) -> Iterator[Flow]:
+        port = self.request.port
+        if port is None or port.binding is None or port.binding.node != node:
+            return
+        names = self.explainer.conditions.port(port).muted
+        for rule in MUTABLE:
+            flow = muted(rule, port.key) if rule.name.lower() in names else None
+            if flow is not None:
+                yield flow
+
+
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """One way of a packet. `expected`: the port that is to get it; None: whoever it may be."""
+
+    explainer: Explainer
+    follower: Follower
+    expected: Port | None
+    what: What
+
+    def trace(self, packet: Packet, way: Way) -> Trace:
+        verdict = self._verdict(way)
+        wording = Wording(self.explainer.names, self.follower)
+        hops = tuple(wording.hop(passed) for passed in self.follower.passed)
+        return Trace(verdict, f"{one_line(packet)}: {self._said(verdict, way, wording)}", in_words(packet), hops=hops)
+
+    def near(self) -> tuple[str, ...]:
+        decisive = self._decisive()
+        return () if decisive is None else Wording(self.explainer.names, self.follower).drop(decisive)[1]
+
+    def received(self) -> _Received | None:
+        """Who got it, the expected one first."""
+        for node, ofport, packet in ((one.node, one.ofport, one.packet) for one in self.follower.delivered):
+            port = self.explainer.snapshot.port_at(node, ofport)
+            if port is not None and (self.expected is None or port.id == self.expected.id):
+                return _Received(node, ofport, packet, port)
+        return None
+
+    def left_by(self) -> Heard | None:
+        return next((heard for heard in self.follower.heard if heard.machines), None)
+
+    def _verdict(self, way: Way) -> Verdict:
+        follower = self.follower
+        first = follower.passed[0] if follower.passed else None
+        received = self.received()
+        if way is Way.ASKS:
+            return Verdict.ANSWERED if first is not None and first.result.answers else self._unanswered()
+        if received is not None and (self.expected is not None or self.what is What.MANY):
+            return Verdict.DELIVERED
+        if first is not None and (first.result.answers or self._to_relay()):
+            return Verdict.ANSWERED
+        if self.left_by() is not None and (self.expected is None or self._outside()):
+            return Verdict.LEFT
+        if received is not None:
+            return Verdict.DELIVERED
+        decisive = self._decisive()
+        if decisive is not None and dropped_by(decisive) is not None:
+            return Verdict.DROPPED
+        punts = [punt for passed in follower.passed for punt in passed.result.punts]
+        if any(punt.rule not in _BESIDE for punt in punts):
+            return Verdict.CONTROLLER
+        return Verdict.LOST
+
+    def _unanswered(self) -> Verdict:
+        first = self.follower.passed[0] if self.follower.passed else None
+        return Verdict.DROPPED if first is not None and dropped_by(first) is not None else Verdict.LOST
+
+    def _outside(self) -> bool:
+        return self.what in (What.ELSEWHERE, What.OUTSIDE, What.ROUTED)
+
+    def _to_relay(self) -> bool:
+        return any(one.ofport == SERVICE_OFPORT for one in self.follower.delivered)
+
+    def _decisive(self) -> Passed | None:
+        """Where it ended: on the node of who was to get it, else where it was last seen."""
+        where = None if self.expected is None or self.expected.binding is None else self.expected.binding.node
+        found = [passed for passed in self.follower.passed if ended(passed)]
+        # a frame for many may end in different ways: one that has a name says most
+        found.sort(key=lambda passed: (passed.node == where, dropped_by(passed) is not None))
+        return found[-1] if found else None
+
+    def _said(self, verdict: Verdict, way: Way, wording: Wording) -> str:
+        names = self.explainer.names
+        match verdict:
+            case Verdict.DELIVERED:
+                received = self.received()
+                assert received is not None
+                return f"delivered to {names.port(received.port)} on {names.node(received.node)}"
+            case Verdict.ANSWERED:
+                return f"answered by {names.node(self.follower.passed[0].node)} itself"
+            case Verdict.LEFT:
+                heard = self.left_by()
+                assert heard is not None
+                on = "" if heard.network is None else f" on {names.network(heard.network)}"
+                by = f" by {names.node(heard.sender)}" if heard.sender else ""
+                return f"left{by}{on} to the wire of {names.wire(heard.physical_network)}"
+            case Verdict.CONTROLLER:
+                passed = next(one for one in self.follower.passed if one.result.punts)
+                step = wording.hop(passed).steps[-1]
+                texts = [one.text for one in wording.hop(passed).steps if one.rule.startswith("punt")]
+                return f"handed to the controller by {names.node(passed.node)}: {(texts or [step.text])[-1]}"
+            case Verdict.DROPPED:
+                decisive = self._decisive()
+                assert decisive is not None
+                drop, _ = wording.drop(decisive)
+                looked = dropped_by(decisive)
+                assert drop is not None and looked is not None
+                table = looked.table
+                return f"dropped on {names.node(decisive.node)} in table {table} ({drop.rule}): {drop.text}"
+        if way is Way.ASKS:
+            return "nobody that the cloud knows answers"
+        decisive = self._decisive()
+        drop = None if decisive is None else wording.drop(decisive)[0]
+        if drop is not None:
+            return f"lost: {drop.text}"
+        return "lost: no node takes it from the wire"
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    node: str
+    ofport: int
+    packet: Packet
+    port: Port
+
+
+def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...]) -> str:
+    said = trace.summary
+    if reply is not None:
+        back = reply.verdict in _ARRIVED
+        said += "; an answer gets back" if back else f"; but an answer does not get back ({reply.summary})"
+    worst = next((one for one in findings if one.severity is Severity.ERROR), None)
+    if worst is not None and trace.verdict is Verdict.LOST:
+        said += f": {worst.text}"
+    return said
