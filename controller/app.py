@@ -228,6 +228,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             events=events,
             drops=Drops(self.sessions.ask),
             planner=Planner(self.store, self.keeper.programs),
+            programs=self.keeper.programs,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))

@@ -205,6 +205,10 @@ class Client:
         counters: Object = _member(self._call("GET", _path("ports", port_id) + "/counters"), "counters", dict)
         return counters
 
+    def trace(self, fields: Object) -> Object:
+        """What becomes of a packet, in words. `fields`: port, from_address, to, protocol, ... as in POST /v1/trace."""
+        return self._call("POST", "trace", fields)
+
     def get_network_data(self, port_id: str) -> Object:
         """`network_data` and `network_config`: what the port's machine is configured with when it has no DHCP."""
         return self._call("GET", _path("ports", port_id) + "/network-data")

@@ -56,6 +56,7 @@ class Resource(StrEnum):
     DROP = "drop"
     PLAN = "plan"
     QUARANTINE = "quarantine"
+    TRACE = "trace"
     REVISION = "revision"
     INDEX = "index"
     HEALTH = "health"
@@ -115,6 +116,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
+    (Resource.TRACE, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.CREATE): _ADMINS,
@@ -179,7 +181,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "addresses": frozenset(
         {Resource.ADDRESS, Resource.ADDRESS_HOLD, Resource.ADDRESS_HISTORY, Resource.ADDRESS_PLAN, Resource.LEASE}
     ),
-    "ports": frozenset({Resource.PORT, Resource.PORT_BINDING, Resource.DROP}),
+    "ports": frozenset({Resource.PORT, Resource.PORT_BINDING, Resource.DROP, Resource.TRACE}),
     "metadata": frozenset({Resource.PORT_METADATA, Resource.MACHINE_METADATA}),
     "floating-ips": frozenset({Resource.FLOATING_IP, Resource.PORT_FORWARDING}),
     "floating-ip-pools": frozenset({Resource.FLOATING_IP_POOL}),

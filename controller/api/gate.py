@@ -50,6 +50,7 @@ from controller.api import (
     security_groups,
     stats,
     tokens,
+    trace,
 )
 from controller.api.admission import endpoint_of, permit
 from controller.api.auth import Identity, Resource
@@ -279,6 +280,7 @@ def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
         *ports.ROUTES,
         *bindings.ROUTES,
         *port_counters.ROUTES,
+        *trace.ROUTES,
         *network_data.ROUTES,
         *port_metadata.ROUTES,
         *nodes.ROUTES,

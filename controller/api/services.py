@@ -18,6 +18,7 @@ from controller.planning import Planner
 from controller.port_counters import PortCounts
 from controller.session_questions import NoAnswer
 from controller.store import Store
+from flows.compile import Program
 from flows.model import FloatingIp, Port
 from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
@@ -75,6 +76,9 @@ class Services:
     `not_compiled`: node, segment, and why that could not be made.
     `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
     `events`: what has just happened. `drops` asks switches what they have dropped.
+    `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switch of a node itself would do with a packet
+    that comes in by an OpenFlow port, its fields by the names of `flows.fields`: what `ofproto/trace` says. It raises
+    NoAnswer. None: nobody can be asked.
     """
 
     store: Store
@@ -98,4 +102,6 @@ class Services:
     planner: Planner | None = None
     drops: Drops = field(default_factory=lambda: Drops(_no_switch))
     events: Events = field(default_factory=Events)
+    programs: Callable[[], tuple[Snapshot, Mapping[str, Program]]] | None = None
+    live_trace: Callable[[str, int, Mapping[str, int]], str] | None = None
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)

@@ -34,6 +34,7 @@ from controller.cli import (
     status,
     subnet,
     token,
+    trace,
 )
 from controller.cli.group import PROGRAM, Root
 from controller.cli.session import Session
@@ -95,6 +96,7 @@ app.command()(events.events)
 app.add_typer(pki.app, name="pki")
 app.add_typer(controller.app, name="controller")
 app.command()(status.status)
+app.command()(trace.trace)
 app.command()(plug.plug)
 app.command()(plug.unplug)
 

@@ -26,9 +26,10 @@ from flows.explain.request import (
     replied,
 )
 from flows.explain.target import What
-from flows.explain.trace import Finding, Severity, Trace, Verdict
+from flows.explain.trace import Finding, Launch, Severity, Trace, Verdict
 from flows.explain.wording import Wording, dropped_by, ended
 from flows.features.mute import MUTABLE, muted
+from flows.fields import FIELDS
 from flows.ir import Flow
 from flows.model import Port
 from flows.packet import Packet
@@ -86,6 +87,7 @@ class Explainer:
             summary=_summed_up(trace, answered, (*findings, *hints)),
             findings=findings + hints,
             reply=answered,
+            launch=_launched(follower),
         )
 
     def _never_sent(self, request: Request, scene: Scene) -> Trace:
@@ -275,6 +277,13 @@ class _Received:
     ofport: int
     packet: Packet
     port: Port
+
+
+def _launched(follower: Follower) -> Launch | None:
+    if not follower.passed:
+        return None
+    first = follower.passed[0]
+    return Launch(first.node, first.in_port, {name: value for name, value in first.packet.items() if name in FIELDS})
 
 
 def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...]) -> str:

@@ -231,6 +231,9 @@ class Scene:
             yield _warning(f"the VM of {name} has never been given its address by DHCP: has it booted?")
         if port.migration is not None:
             yield _note(self._moving(name, port.migration, port))
+        for group_id in port.security_groups or ():
+            if group_id not in self.snapshot.security_groups:
+                yield _error(f"security group {group_id} of {name} cannot be read: it allows nothing (see quarantine)")
         if port.security_groups == ():
             yield _warning(f"{name} is in no security group: nothing may come in or go out")
 

@@ -72,8 +72,9 @@ def refused(
     if not names.sees_port(port):
         return f"the security groups of {names.port(port)} do not allow {what} {whom}", ()
     way = "in" if direction is Direction.INGRESS else "out"
-    groups = [names.snapshot.security_groups[id_] for id_ in port.security_groups or ()]
-    if not groups:
+    known = names.snapshot.security_groups
+    groups = [known[id_] for id_ in port.security_groups or () if id_ in known]
+    if not port.security_groups:
         return f"{names.port(port)} is in no security group, so nothing lets {way} {what} {whom}", ()
     called = ", ".join(group.name or group.id for group in groups)
     text = f"the security groups of {names.port(port)} ({called}) do not let {way} {what} {whom}"

@@ -100,6 +100,8 @@ def from_port(snapshot: Snapshot, request: Request) -> Start | None:
         return None
     network = snapshot.networks[port.network_id]
     source = request.from_address or own_address(port, network, target)
+    if source is None and target.what is What.MANY and target.address.version == 4:
+        source = IPv4Address(0)  # a VM that asks for its address
     if source is None or source.version != target.address.version:
         return None
     way, mac = _next_hop(snapshot, request, network, source)

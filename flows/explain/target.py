@@ -100,6 +100,29 @@ def aim(snapshot: Snapshot, sender: Network | None, address: Address, protocol: 
     return Target(address, What.OUTSIDE if home is None else What.UNKNOWN, network=home)
 
 
+def aim_at_port(snapshot: Snapshot, sender: Port | None, port: Port, version: int | None = None) -> Target | None:
+    """A port, by an address that the sender may reach it by. `version` of the IP address, None: any. From the outside,
+    by its floating IP, if it has one. None when it has no address of that version.
+    """
+    if sender is None and version != 6:
+        for floating_ip in snapshot.floating_ips_of(port.id):
+            if floating_ip.port_id == port.id:
+                return aim(snapshot, None, floating_ip.address)
+    own: list[Address] = [one.address for one in port.fixed_ips]
+    own += [one.address for one in port.ipv6_addresses]
+    near = [address for address in own if version is None or address.version == version]
+    if sender is not None and version is None and not sender.fixed_ips:
+        near.sort(key=lambda address: -address.version)
+    if not near:
+        return None
+    network = snapshot.networks[port.network_id]
+    if sender is None:
+        return aim(snapshot, None, near[0])
+    within = network in joined(snapshot, snapshot.networks[sender.network_id])
+    node = None if port.binding is None else port.binding.node
+    return Target(near[0], What.PORT if within else What.ELSEWHERE, port, network, node=node)
+
+
 def _inside(snapshot: Snapshot, network: Network, address: Address) -> Target | None:
     if int(address) == GATEWAY_LINK_LOCAL or int(address) in ipv6_gateways(network):
         return Target(address, What.GATEWAY, network=network)

@@ -89,8 +89,19 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """Where the packet came into the first node, and its fields as flows have them (flows.fields)."""
+
+    node: str
+    in_port: int
+    fields: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
-    """`packet` in words; `reply` is what became of the answer, where there is somebody to answer."""
+    """`packet` in words; `reply` is what became of the answer, where there is somebody to answer. `launch` is None
+    where the packet came to no node.
+    """
 
     verdict: Verdict
     summary: str
@@ -98,3 +109,4 @@ class Trace:
     findings: tuple[Finding, ...] = ()
     hops: tuple[Hop, ...] = ()
     reply: Trace | None = None
+    launch: Launch | None = None

@@ -18,6 +18,7 @@ from controller.api import (
     quotas,
     security_group_models,
     tokens,
+    trace,
 )
 from tests.unit.api.world import World
 
@@ -261,6 +262,24 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         dns_models.DnsRecordUpdate,
         {"data": "192.0.2.8", "floating_ip_id": None, "ttl": 30},
     ),
+    ("POST", "trace"): (
+        trace.TraceIn,
+        {
+            "port": "PORT",
+            "from_address": "10.200.7.7",
+            "from_mac": "02:00:00:00:00:77",
+            "to": "TARGET",
+            "protocol": "icmp",
+            "source_port": None,  # not of ICMP
+            "destination_port": None,
+            "icmp_type": 8,
+            "icmp_code": 0,
+            "size": 98,
+            "ttl": 64,
+            "reply": True,
+            "live": False,
+        },
+    ),
     ("POST", "tokens"): (
         tokens.TokenCreate,
         {
@@ -415,6 +434,16 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
     ("PATCH", "dns-zones/LAB"): {"project_id": {"null", "as text"}, "network_ids": {"empty list"}},
     ("POST", "dns-records"): {"name": {"as text"}, "floating_ip_id": {"null"}, "ttl": {"null"}},
     ("PATCH", "dns-records/RECORD"): {"floating_ip_id": {"null"}, "ttl": {"null"}},
+    ("POST", "trace"): {
+        "port": {"null"},
+        "from_address": {"null"},
+        "from_mac": {"null"},
+        "protocol": {"null"},
+        "source_port": {"null"},
+        "destination_port": {"null"},
+        "icmp_type": {"null"},
+        "icmp_code": {"null"},
+    },
     ("POST", "tokens"): {
         "name": TEXT,
         "project_id": {"as text"},
@@ -456,6 +485,7 @@ ELSEWHERE = {
     # a group of that project is meant
     ("POST", "ports", "project_id", "as text"): "security_groups.0",
     ("POST", "ports?many", "ports.0.project_id", "as text"): "ports.0.security_groups.0",
+    ("POST", "trace", "protocol", "number"): "icmp_type",
     ("POST", "security-group-rules", "protocol", "null"): "ports",
     ("POST", "security-group-rules", "protocol", "number"): "ports",
     ("POST", "security-group-rules?many", "security_group_rules.0.protocol", "null"): "security_group_rules.0.ports",

@@ -1,0 +1,115 @@
+"""What /v1/trace answers, as types and as values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+from typing_extensions import TypedDict
+
+from flows.explain import trace as told
+
+
+class TracedObject(TypedDict):
+    """What a flow is about. Objects that the caller may not know of are null."""
+
+    kind: str
+    id: str
+    name: str
+
+
+class TraceFinding(TypedDict):
+    severity: Annotated[str, WithJsonSchema({"type": "string", "enum": [*told.Severity]})]
+    text: str
+
+
+class TraceStep(TypedDict):
+    """`rule` as in docs/pipeline.md."""
+
+    table: int
+    table_name: str
+    rule: str
+    object: TracedObject | None
+    text: str
+
+
+class TraceEnd(TypedDict):
+    kind: Annotated[str, WithJsonSchema({"type": "string", "enum": [*told.Kind]})]
+    name: str
+    id: str | None
+
+
+class TraceDrop(TypedDict):
+    rule: str
+    text: str
+    object: TracedObject | None
+
+
+# `in` is no name in Python
+TraceHop = TypedDict(
+    "TraceHop",
+    {"node": str, "in": TraceEnd, "steps": list[TraceStep], "out": list[TraceEnd], "drop": TraceDrop | None},
+)
+
+Verdict = Annotated[str, WithJsonSchema({"type": "string", "enum": [*told.Verdict]})]
+Packet = Annotated[
+    dict[str, Any], Field(description="Its fields for people: protocol, from, to, destination_port, ...")
+]
+
+
+class TraceReply(TypedDict):
+    verdict: Verdict
+    summary: str
+    packet: Packet
+    findings: list[TraceFinding]
+    hops: list[TraceHop]
+    reply: None
+    live: None
+
+
+class LiveTrace(TypedDict):
+    """`output`: what `ofproto/trace` of Open vSwitch says on the first node."""
+
+    node: str
+    output: str
+
+
+def shown(trace: told.Trace, live: LiveTrace | None = None) -> dict[str, Any]:
+    """In JSON values."""
+    return {
+        "verdict": trace.verdict.value,
+        "summary": trace.summary,
+        "packet": dict(trace.packet),
+        "findings": [{"severity": one.severity.value, "text": one.text} for one in trace.findings],
+        "hops": [_hop(hop) for hop in trace.hops],
+        "reply": None if trace.reply is None else shown(trace.reply),
+        "live": live,
+    }
+
+
+def _hop(hop: told.Hop) -> dict[str, Any]:
+    drop = hop.drop
+    return {
+        "node": hop.node,
+        "in": _end(hop.came_in),
+        "steps": [
+            {
+                "table": step.table,
+                "table_name": step.table_name,
+                "rule": step.rule,
+                "object": _object(step.object),
+                "text": step.text,
+            }
+            for step in hop.steps
+        ],
+        "out": [_end(end) for end in hop.out],
+        "drop": None if drop is None else {"rule": drop.rule, "text": drop.text, "object": _object(drop.object)},
+    }
+
+
+def _end(end: told.End) -> dict[str, Any]:
+    return {"kind": end.kind.value, "name": end.name, "id": end.id}
+
+
+def _object(thing: told.Object | None) -> dict[str, str] | None:
+    return None if thing is None else {"kind": thing.kind, "id": thing.id, "name": thing.name}
