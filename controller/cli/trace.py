@@ -47,8 +47,8 @@ def trace(
     """Follow a packet from PORT through all nodes on its way, by the flows that they hold. Nothing is sent.
 
     \b
-    Exit status 0: it arrives (delivered, answered, left the cloud, or handed to the controller), and so does the
-    answer to it; 1: it does not.
+    Exit status 0: it arrives (delivered, answered, left the cloud, or handed to the controller), so does the answer to
+    it, and nothing is found to be wrong; 1: else.
     """
     if (port is None) == (from_outside is None):
         raise typer.BadParameter("give PORT, or --from-outside in place of it", param_hint="PORT")
@@ -87,9 +87,10 @@ def number_or_name(text: str | None) -> int | str | None:
 
 
 def arrives(answer: Object) -> bool:
-    """Whether a packet, and the answer to it, get where they are to."""
+    """Whether a packet, and the answer to it, get where they are to, as far as the cloud knows."""
     reply = answer.get("reply")
-    return answer["verdict"] in ARRIVED and (reply is None or reply["verdict"] in ARRIVED)
+    wrong = any(one["severity"] == "error" for one in answer["findings"])
+    return not wrong and answer["verdict"] in ARRIVED and (reply is None or reply["verdict"] in ARRIVED)
 
 
 def _lines(answer: Object) -> Iterator[str]:

@@ -288,10 +288,13 @@ def _launched(follower: Follower) -> Launch | None:
 
 def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...]) -> str:
     said = trace.summary
-    if reply is not None:
-        back = reply.verdict in _ARRIVED
-        said += "; an answer gets back" if back else f"; but an answer does not get back ({reply.summary})"
     worst = next((one for one in findings if one.severity is Severity.ERROR), None)
     if worst is not None and trace.verdict is Verdict.LOST:
-        said += f": {worst.text}"
+        return f"{said}: {worst.text}"
+    if worst is not None and trace.verdict is Verdict.LEFT:
+        return f"{said}, but {worst.text}"
+    if reply is not None and reply.verdict not in _ARRIVED:
+        return f"{said}; but an answer does not get back ({reply.summary})"
+    if reply is not None:
+        said += "; an answer gets back" if trace.verdict is Verdict.DELIVERED else "; an answer from there gets back"
     return said

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from flows.explain.conditions import Conditions
 from flows.explain.following import Follower
-from flows.explain.naming import Names
+from flows.explain.naming import Names, port_range
 from flows.explain.request import Request, Start, Way, external_of, protocol_of
 from flows.explain.target import Target, What, in_subnet, subnets_of
 from flows.explain.trace import Finding, Severity
@@ -151,7 +151,7 @@ class Scene:
         if not self.names.sees_floating_ip(floating_ip):
             return
         if floating_ip.port_forwardings and target.forwarding is None:
-            forwarded = ", ".join(f"{each.first}-{each.last}" for each in floating_ip.port_forwardings)
+            forwarded = ", ".join(port_range(each.first, each.last) for each in floating_ip.port_forwardings)
             yield _error(f"{name} forwards ports ({forwarded}), and none of its forwardings is about this one")
         elif floating_ip.port_id is None and not floating_ip.port_forwardings:
             yield _error(f"{name} is not associated with any port, so no node answers for it")
@@ -180,6 +180,8 @@ class Scene:
         theirs = self.names.network(target.network)
         if mine is None:
             yield _error(f"{target.address} is an address of the inside: from outside a floating IP leads to it")
+        elif mine.gateway_mode is GatewayMode.EXTERNAL:
+            return  # whether they are joined is up to that router
         elif mine.router_key == target.network.router_key:
             unrouted = target.network if mine.routed else mine
             yield _error(

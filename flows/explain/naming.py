@@ -80,7 +80,7 @@ class Names:
                 return _if(self.sees_floating_ip(found), known), self.floating_ip(found)
             case PortForwarding():
                 owner = next(one for one in self.snapshot.floating_ips.values() if found in one.port_forwardings)
-                name = f"{owner.address} {_ports(found.first, found.last)}"
+                name = f"{owner.address} {port_range(found.first, found.last)}"
                 known = Object("port_forwarding", found.id, name)
                 return _if(self.sees_floating_ip(owner), known), f"port forwarding {name}"
             case SecurityGroup():
@@ -150,7 +150,7 @@ def service_name(service: Service) -> str:
         return "everything"
     name = PROTOCOL_NAMES.get(service.protocol, f"protocol {service.protocol}")
     if service.first is not None and service.last is not None:
-        return f"{name} {_ports(service.first, service.last)}"
+        return f"{name} {port_range(service.first, service.last)}"
     if service.protocol in (PROTO_ICMP, PROTO_ICMPV6) and service.icmp_type is not None:
         return f"{name} type {service.icmp_type}"
     return name
@@ -161,5 +161,6 @@ def provider_rule_name(rule: ProviderRule) -> str:
     return f"{service_name(rule.service)} {rule.cidr} {direction}"
 
 
-def _ports(first: int, last: int) -> str:
+def port_range(first: int, last: int) -> str:
+    """`80`, `80-89`."""
     return str(first) if first == last else f"{first}-{last}"

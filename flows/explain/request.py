@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -251,14 +250,14 @@ def _made(request: Request, source: Address, eth_src: int, eth_dst: int) -> Pack
         ends = {"eth_type": ETH_IP, "ip_src": int(source), "ip_dst": int(address)}
         if _is_dhcp(request) and request.from_address is None:
             ends["ip_src"] = 0
-    return packet(**link, **ends, **_transport(request, protocol, eth_src))
+    return packet(**link | ends | _transport(request, protocol))
 
 
 def _is_dhcp(request: Request) -> bool:
     return (request.protocol, request.destination_port) == (PROTO_UDP, DHCP_SERVER_PORT)
 
 
-def _transport(request: Request, protocol: int, mac: int) -> Mapping[str, int]:
+def _transport(request: Request, protocol: int) -> dict[str, int]:
     named = _PORTS.get(protocol)
     if named is not None:
         source, target, usual = named

@@ -1,0 +1,107 @@
+"""`flows.explain` finds what is wrong with each of many broken clouds, and says it by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from flows.compile import compile_node
+from flows.explain.explain import Explainer
+from flows.explain.naming import Names
+from flows.explain.request import Request
+from flows.explain.target import aim
+from flows.explain.trace import Trace, Verdict
+from flows.scan import ScannedSwitch
+from flows.simulate import Switch
+from tests.simulate.broken import BROKEN, SERVER, TCP, Broken, explained
+from tests.simulate.cloud import Vm, ip
+from tests.world import OPEN, cloud, egress, filtered, rule, security_group
+
+
+def said(trace: Trace) -> str:
+    return "\n".join([trace.summary, *(finding.text for finding in trace.findings)])
+
+
+@pytest.mark.parametrize("it", BROKEN, ids=lambda it: it.cause)
+def test_the_cause_is_named(it: Broken) -> None:
+    trace = explained(it)
+    text = said(trace)
+    assert trace.verdict is it.verdict, text
+    for words in it.words:
+        assert words in text
+    if it.node is not None:
+        assert it.node in [hop.node for hop in trace.hops]
+    if it.rule is None:
+        return
+    hops = [hop for hop in trace.hops if hop.node == it.node]
+    if it.verdict is Verdict.DROPPED:
+        drops = [hop.drop for hop in hops if hop.drop is not None]
+        assert [(drop.rule, drop.object and (drop.object.kind, drop.object.name)) for drop in drops] == [
+            (it.rule, it.thing)
+        ]
+        assert it.rule in trace.summary and f"on {it.node}" in trace.summary
+        return
+    steps = [step for hop in hops for step in hop.steps if step.rule == it.rule]
+    assert steps, [step.rule for hop in hops for step in hop.steps]
+    assert (steps[-1].object and (steps[-1].object.kind, steps[-1].object.name)) == it.thing
+    if it.thing is not None:
+        assert it.thing[1] in steps[-1].text
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({it.cause for it in BROKEN}) == len(BROKEN) >= 30
+
+
+def ask(cause: str, project: str | None = None) -> Trace:
+    return explained(next(it for it in BROKEN if it.cause == cause), project)
+
+
+def test_a_project_is_not_told_of_another_ones_objects() -> None:
+    cause = "a shared network, and the other project lets nobody in"
+    own, other = ask(cause, "blue"), ask(cause, "red")
+    assert own.verdict is other.verdict is Verdict.DROPPED
+    assert "secret" in str(other) and "hidden" in str(other)
+    for hidden in ("secret", "hidden", "port-11", "group-2", "tcp 22", "n2", "physnet1"):
+        assert hidden not in str(own), hidden
+    assert "a port of another project" in own.summary
+
+
+def test_the_answer_is_followed_too() -> None:
+    """Both ways are allowed by what lets the connection begin, but the sender must be able to get the answer."""
+    snapshot = filtered(cloud(), OPEN)
+    there = replace(security_group(2, egress(3, TCP, 443), rule(4), stateful=False), project_id="blue")
+    snapshot = filtered(snapshot, there, members=(31,))
+    sender = snapshot.ports["port-20"]
+    target = aim(snapshot, snapshot.networks["net-blue"], IPv4Address("10.21.0.11"))
+    wanted = Request(sender, target, protocol=TCP, destination_port=80)
+    trace = Explainer(snapshot, Names(snapshot)).explain(wanted)
+    assert trace.verdict is Verdict.DELIVERED and trace.reply is not None
+    assert trace.reply.verdict is Verdict.DROPPED
+    assert "but an answer does not get back" in trace.summary and "do not let out tcp port 40000" in trace.summary
+    assert Explainer(snapshot, Names(snapshot)).explain(wanted, reply=False).reply is None
+
+
+def test_the_rule_that_decides_is_named_and_not_the_first_with_its_remote() -> None:
+    snapshot = filtered(cloud(), security_group(1, egress(1), rule(2, TCP, 22), rule(3, TCP, 80)))
+    target = aim(snapshot, snapshot.networks["net-blue"], IPv4Address("10.21.0.11"))
+    wanted = Request(snapshot.ports["port-20"], target, protocol=TCP, destination_port=80)
+    trace = Explainer(snapshot, Names(snapshot)).explain(wanted)
+    assert trace.verdict is Verdict.DELIVERED and trace.reply is not None
+    for way in (trace, trace.reply):
+        named = [step.object for hop in way.hops for step in hop.steps if step.rule == "ingress_rule"]
+        assert [one and one.id for one in named] == ["rule-3"]
+
+
+@pytest.mark.parametrize("it", BROKEN, ids=lambda it: it.cause)
+def test_looking_through_flows_finds_what_an_index_finds(it: Broken) -> None:
+    snapshot = it.snapshot()
+    vm = snapshot.ports["port-20"]
+    assert vm.binding is None or vm.binding.node == "n1"
+    flows = list(compile_node(snapshot, "n1").flows())
+    indexed, scanned = Switch(flows), ScannedSwitch(flows)
+    for key in (20, 10, 40):
+        for to in ("10.21.0.11", "10.20.0.1", SERVER, "10.20.0.11"):
+            sent = Vm(key, "n1", 100 + key, 0xFA163E000000 | key, ip(f"10.{key}.0.10"), "").udp(ip(to), port=80)
+            assert scanned.receive(sent, 100 + key) == indexed.receive(sent, 100 + key)

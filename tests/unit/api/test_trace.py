@@ -1,0 +1,167 @@
+"""POST /v1/trace: whom names mean, who is told what, and the shape of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.api.gate import make_app
+from controller.session_questions import NoAnswer
+from controller.tracing import Turns
+from tests.unit.api.world import World
+
+
+@pytest.fixture
+def cloud(world: World) -> World:
+    """Two nodes and networks of project a, one of b with the same range, and a shared one."""
+    for number in (1, 2):
+        world.node(f"n{number}", number, physical_networks=["physnet1", "physnet-ext"])
+    domain = {"dns_domain": "a.example"}
+    blue = world.network(name="blue", project_id="a", subnets=[{"cidr": "10.20.0.0/24"}], **domain)
+    green = world.network(name="green", project_id="a", subnets=[{"cidr": "10.21.0.0/24"}])
+    red = world.network(name="red", project_id="b", subnets=[{"cidr": "10.20.0.0/24"}])
+    hall = world.network(name="hall", shared=True, subnets=[{"cidr": "10.30.0.0/24"}])
+    places: dict[str, list[dict[str, Any]]] = {"n1": [], "n2": []}
+    for number, (name, network, project, node) in enumerate(
+        (
+            ("web1", blue, "a", "n1"),
+            ("web2", blue, "a", "n2"),
+            ("db1", green, "a", "n2"),
+            ("secret", red, "b", "n2"),
+            ("mine", hall, "a", "n1"),
+            ("theirs", hall, "b", "n2"),
+        )
+    ):
+        made = world.port(network["id"], name=name, hostname=name, project_id=project)
+        places[node].append({"iface_id": made["id"], "ofport": 100 + number})
+    world.port(blue["id"], name="nowhere", project_id="a")
+    for node, interfaces in places.items():
+        shown = {"serial": 1, "uplinks": {"physnet1": 65001}, "interfaces": interfaces}
+        world.ok("PUT", f"/v1/nodes/{node}/interfaces", shown, "agent")
+    return world
+
+
+def trace(world: World, token: str = "admin", **body: Any) -> dict[str, Any]:
+    found: dict[str, Any] = world.ok("POST", "/v1/trace", body, token)
+    return found
+
+
+def address_of(world: World, name: str) -> str:
+    return str(world.ok("GET", f"/v1/ports?name={name}")["ports"][0]["fixed_ips"][0]["address"])
+
+
+def test_from_port_to_port(cloud: World) -> None:
+    answer = trace(cloud, "member-a", port="web1", to="web2", protocol="icmp")
+    assert answer["verdict"] == "delivered" and "delivered to port web2 on n2" in answer["summary"]
+    assert [hop["node"] for hop in answer["hops"]] == ["n1", "n2"]
+    first, last = answer["hops"]
+    web1 = cloud.ok("GET", "/v1/ports?name=web1")["ports"][0]
+    assert first["in"] == {"kind": "port", "name": "web1", "id": web1["id"]}
+    assert first["steps"][0] == {
+        "table": 0,
+        "table_name": "classify",
+        "rule": "classify_port",
+        "object": {"kind": "port", "id": web1["id"], "name": "web1"},
+        "text": "it comes from port web1",
+    }
+    assert first["drop"] is last["drop"] is None
+    assert [end["name"] for end in last["out"]] == ["web2"]
+    assert answer["reply"]["verdict"] == "delivered" and answer["live"] is answer["reply"]["live"] is None
+    assert answer["packet"]["protocol"] == "icmp" and answer["packet"]["to"] == address_of(cloud, "web2")
+    # to a member the wire has no name
+    assert (first["out"][0]["name"], last["in"]) == ("the wire", {"kind": "uplink", "name": "the wire", "id": None})
+    assert trace(cloud, port="web1", to="web2")["hops"][0]["out"][0]["name"] == "physnet1"
+    assert trace(cloud, port="web1", to="web2", reply=False)["reply"] is None
+
+
+def test_a_name_is_what_the_vm_would_be_told(cloud: World) -> None:
+    zone = cloud.ok("POST", "/v1/dns-zones", {"name": "lab.example", "project_id": "a"})["dns_zone"]
+    for name, kind, data in (("db", "A", address_of(cloud, "db1")), ("alias", "CNAME", "web2.a.example.")):
+        body = {"zone_id": zone["id"], "name": name, "type": kind, "data": data}
+        cloud.ok("POST", "/v1/dns-records", body)
+    for name, port in (("db.lab.example", "db1"), ("alias.lab.example", "web2"), ("web2.a.example", "web2")):
+        assert trace(cloud, port="web1", to=name)["packet"]["to"] == address_of(cloud, port)
+    refused = cloud.call("POST", "/v1/trace", {"port": "theirs", "to": "db.lab.example"})
+    assert refused.refusal == (404, "target_unknown", "to")
+
+
+def test_what_is_wrong_with_the_question_is_said(cloud: World) -> None:
+    def refusal(token: str = "admin", **body: Any) -> tuple[int, str, str | None]:
+        return cloud.call("POST", "/v1/trace", body, token).refusal
+
+    assert refusal(to="192.0.2.1") == (400, "missing_field", "port")
+    assert refusal(port="web1") == (400, "missing_field", "to")
+    assert refusal(port="nobody", to="192.0.2.1") == (404, "port_unknown", "port")
+    assert refusal(port="web1", to="nobody") == (404, "target_unknown", "to")
+    assert refusal(port="web1", to="web2", destination_port=80) == (400, "invalid_field", "destination_port")
+    assert refusal(port="web1", to="web2", protocol="tcp", icmp_type=8) == (400, "invalid_field", "icmp_type")
+    assert refusal(port="web1", to="2001:db8::1", protocol="icmp") == (400, "invalid_field", "protocol")
+    assert refusal(port="web1", to="192.0.2.1", from_address="2001:db8::1") == (400, "invalid_field", "from_address")
+    assert refusal("member-a", port="web1", to="web2", live=True) == (403, "forbidden", "live")
+    blue = cloud.ok("GET", "/v1/networks?name=blue")["networks"][0]["id"]
+    cloud.port(blue, name="web2", project_id="a")
+    assert refusal(port="web1", to="web2") == (409, "ambiguous", "to")
+    assert refusal(port="web2", to="web1") == (409, "ambiguous", "port")
+
+
+def test_other_projects_are_not_named(cloud: World) -> None:
+    for name in ("secret", "theirs"):
+        assert cloud.call("POST", "/v1/trace", {"port": name, "to": "192.0.2.1"}, "member-a").status == 404
+        assert cloud.call("POST", "/v1/trace", {"port": "web1", "to": name}, "member-a").status == 404
+    theirs = cloud.ok("GET", "/v1/ports?name=theirs")["ports"][0]
+    assert cloud.call("POST", "/v1/trace", {"port": "web1", "to": theirs["id"]}, "member-a").status == 404
+    body = {"port": "mine", "to": address_of(cloud, "theirs"), "protocol": "tcp", "destination_port": 80}
+    reply = cloud.call("POST", "/v1/trace", body, "member-a")
+    assert reply.json["verdict"] in ("delivered", "dropped")
+    for hidden in ("theirs", theirs["id"], "physnet1"):
+        assert hidden not in reply.data.decode()
+    assert "theirs" in cloud.call("POST", "/v1/trace", body).data.decode()
+
+
+def test_how_nodes_and_ports_are_is_said(cloud: World) -> None:
+    answer = trace(cloud, port="web1", to="nowhere")
+    assert answer["verdict"] == "lost"
+    assert any("port nowhere is on no node" in one["text"] for one in answer["findings"])
+    cloud.disconnected.add("n2")
+    found = trace(cloud, port="web1", to="web2")["findings"]
+    assert {"severity": "warning"}.items() <= next(one for one in found if "n2 is not connected" in one["text"]).items()
+    assert any("never been given its address by DHCP" in one["text"] for one in found)
+
+
+def test_live(cloud: World) -> None:
+    asked: list[tuple[str, int, Mapping[str, int]]] = []
+
+    def live(answer: str | None) -> None:
+        def ask(node: str, in_port: int, fields: Mapping[str, int]) -> str:
+            asked.append((node, in_port, fields))
+            if answer is None:
+                raise NoAnswer("busy")
+            return answer
+
+        cloud.services = replace(cloud.services, live_trace=ask, registry=CollectorRegistry())
+        cloud.app = make_app(cloud.services)
+
+    answer = trace(cloud, "reader", port="web1", to="web2", live=True)
+    assert answer["live"] is None and "cannot ask the agents" in answer["findings"][-1]["text"]
+    live("Flow: icmp")
+    answer = trace(cloud, port="web1", to="web2", live=True)
+    assert answer["live"] == {"node": "n1", "output": "Flow: icmp"}
+    node, in_port, fields = asked[-1]
+    assert (node, in_port, fields["ip_proto"]) == ("n1", 100, 1) and "size" not in fields
+    live(None)
+    answer = trace(cloud, port="web1", to="web2", live=True)
+    assert answer["live"] is None and answer["findings"][-1]["text"].endswith("asked in vain: busy")
+
+
+def test_others_get_their_turn() -> None:
+    given: list[float] = []
+    now = [0.0]
+    turns = Turns(lambda: given.append(now[0]), lambda: now[0])
+    for at in (0.001, 0.004, 0.006, 0.008, 0.020):
+        now[0] = at
+        turns()
+    assert given == [0.006, 0.020]

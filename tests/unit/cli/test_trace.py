@@ -1,0 +1,132 @@
+"""`trunkline trace`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.cli.stub import Stub
+
+
+def answer(verdict: str, **more: Any) -> dict[str, Any]:
+    step = {"table": 4, "table_name": "port_security", "rule": "allow_ip", "object": None, "text": "it may"}
+    hop = {
+        "node": "n1",
+        "in": {"kind": "port", "name": "web1\x1b[2J", "id": "p1"},
+        "steps": [step],
+        "out": [{"kind": "physical_network", "name": "physnet1", "id": None}],
+        "drop": None,
+    }
+    whole = {"verdict": verdict, "summary": f"{verdict} it is", "packet": {}, "findings": [], "hops": [hop]}
+    return {**whole, "reply": None, "live": None, **more}
+
+
+def dropped() -> dict[str, Any]:
+    hop = answer("dropped")["hops"][0]
+    return {**hop, "node": "n2", "out": [], "drop": {"rule": "drop_ingress", "text": "no group", "object": None}}
+
+
+def test_the_request(stub: Stub, run: Any) -> None:
+    stub.on("POST /v1/trace", (200, answer("delivered")))
+    assert run("trace", "web1", "--to", "db1").exit_code == 0
+    assert stub.last("POST").body == {"port": "web1", "to": "db1", "reply": True, "live": False}
+    options = [
+        "--proto",
+        "tcp",
+        "--dport",
+        "80",
+        "--sport",
+        "7",
+        "--size",
+        "1500",
+        "--ttl",
+        "3",
+        "--live",
+        "--no-reply",
+    ]
+    run("trace", "web1", "--to", "192.0.2.1", *options, "--from-address", "10.0.0.9", "--from-mac", "02:00:00:00:00:01")
+    assert stub.last("POST").body == {
+        "port": "web1",
+        "to": "192.0.2.1",
+        "protocol": "tcp",
+        "destination_port": 80,
+        "source_port": 7,
+        "size": 1500,
+        "ttl": 3,
+        "from_address": "10.0.0.9",
+        "from_mac": "02:00:00:00:00:01",
+        "reply": False,
+        "live": True,
+    }
+    run("trace", "--from-outside", "198.51.100.9", "--to", "203.0.113.7", "--proto", "47")
+    assert stub.last("POST").body["from_address"] == "198.51.100.9" and stub.last("POST").body["protocol"] == 47
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--to", "x"), ("web1",), ("web1", "--to", "x", "--from-outside", "192.0.2.1")], ids=str
+)
+def test_what_is_no_question(stub: Stub, run: Any, wrong: tuple[str, ...]) -> None:
+    assert run("trace", *wrong).exit_code == 2
+    assert not stub.requests
+
+
+def test_the_text(stub: Stub, run: Any) -> None:
+    findings = [{"severity": "error", "text": "port db1 is on no node"}, {"severity": "note", "text": "by the way"}]
+    whole = answer("dropped", findings=findings, live={"node": "n1", "output": "Flow: x\nResubmit"})
+    whole["hops"].append(dropped())
+    whole["reply"] = answer("delivered")
+    stub.on("POST /v1/trace", (200, whole))
+    result = run("trace", "web1", "--to", "db1")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "dropped it is",
+        "",
+        "error  port db1 is on no node",
+        "note   by the way",
+        "",
+        "n1, from port web1\\x1b[2J",
+        "    4  port_security  it may",
+        "  ->  physnet1",
+        "",
+        "n2, from port web1\\x1b[2J",
+        "    4  port_security  it may",
+        "   x  dropped: drop_ingress",
+        "",
+        "the answer",
+        "delivered it is",
+        "",
+        "n1, from port web1\\x1b[2J",
+        "    4  port_security  it may",
+        "  ->  physnet1",
+        "",
+        "Open vSwitch on n1",
+        "Flow: x",
+        "Resubmit",
+    ]
+
+
+def test_the_forms_of_the_answer(stub: Stub, run: Any) -> None:
+    stub.on("POST /v1/trace", (200, answer("answered")))
+    asked = ("trace", "web1", "--to", "db1", "-o")
+    assert json.loads(run(*asked, "json").stdout) == answer("answered") == yaml.safe_load(run(*asked, "yaml").stdout)
+
+
+@pytest.mark.parametrize(
+    ("it", "code"),
+    [
+        (answer("delivered"), 0),
+        (answer("left", reply=answer("delivered")), 0),
+        (answer("controller"), 0),
+        (answer("delivered", reply=answer("dropped")), 1),
+        (answer("lost"), 1),
+        (answer("left", findings=[{"severity": "error", "text": "not there"}]), 1),
+        (answer("delivered", findings=[{"severity": "warning", "text": "so so"}]), 0),
+    ],
+    ids=range(7),
+)
+def test_the_exit_status(stub: Stub, run: Any, it: dict[str, Any], code: int) -> None:
+    stub.on("POST /v1/trace", (200, it))
+    assert run("trace", "web1", "--to", "db1").exit_code == code
