@@ -131,7 +131,7 @@ def _address(text: str) -> Address | None:
         found = ip_address(text)
     except ValueError:
         return None
-    return found
+    return None if "%" in text else found  # a zone (RFC 4007) means something to one host alone
 
 
 def resolve(snapshot: Snapshot, sender: Port, name: str, version: int | None) -> Address | None:

@@ -11,7 +11,8 @@ from typing import Final
 from flows.compile import compile_node
 from flows.explain.conditions import FINE, Conditions
 from flows.explain.findings import Scene
-from flows.explain.following import Follower, Heard, Passed
+from flows.explain.following import Follower
+from flows.explain.leg import Leg
 from flows.explain.naming import Names
 from flows.explain.request import (
     Request,
@@ -19,30 +20,22 @@ from flows.explain.request import (
     Way,
     from_outside,
     from_port,
-    in_words,
-    one_line,
     own_address,
     protocol_of,
     replied,
 )
 from flows.explain.target import What
 from flows.explain.trace import Finding, Launch, Severity, Trace, Verdict
-from flows.explain.wording import Wording, dropped_by, ended
 from flows.features.mute import MUTABLE, muted
 from flows.fields import FIELDS
 from flows.ir import Flow
 from flows.model import Port
-from flows.packet import Packet
-from flows.pipeline import SERVICE_OFPORT, node_mac
+from flows.pipeline import node_mac
 from flows.protocols import PROTOCOL_NAMES
-from flows.rules import Rule
 from flows.scan import ScannedSwitch
 from flows.snapshot import Snapshot
 
 _ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
-_IMPORTANT: Final = frozenset({Severity.ERROR, Severity.WARNING})
-# handed to the controller beside what else happens to the packet
-_BESIDE: Final = frozenset({Rule.LOG_EGRESS_ACCEPTED, Rule.LOG_INGRESS_ACCEPTED, Rule.PUNT_HOLDER, Rule.PUNT_ACTIVATE})
 
 
 def _nothing() -> None:
@@ -75,7 +68,7 @@ class Explainer:
         else:
             assert start.physical_network is not None
             follower.send_from(start.physical_network, start.packet)
-        leg = _Leg(self, follower, request.target.port, request.target.what)
+        leg = Leg(self.names, follower, request.target.port, request.target.what)
         trace = leg.trace(start.packet, start.way)
         answered = None
         if reply and trace.verdict in (Verdict.DELIVERED, Verdict.LEFT):
@@ -113,14 +106,14 @@ class Explainer:
         target = request.target
         known = self.snapshot.nodes.get(target.node or "")
         # who answers for an address outside has been heard by whoever sends there
-        if known is not None and target.network is not None and target.network.external:
-            assert isinstance(target.address, IPv4Address)
+        outside = target.network is not None and target.network.external
+        if known is not None and target.network is not None and outside and isinstance(target.address, IPv4Address):
             for name in self.snapshot.nodes:
                 if name != known.name:
                     follower.know(name, target.network, target.address, node_mac(known.key))
         return follower
 
-    def _reply(self, follower: Follower, sender: Port | None, leg: _Leg) -> Trace | None:
+    def _reply(self, follower: Follower, sender: Port | None, leg: Leg) -> Trace | None:
         back = follower.again()
         received = leg.received()
         if received is not None:
@@ -134,7 +127,9 @@ class Explainer:
             if heard is None or answer is None:
                 return None
             back.send_from(heard.physical_network, answer)
-        return _Leg(self, back, sender, What.PORT if sender is not None else What.OUTSIDE).trace(answer, Way.DIRECT)
+        return Leg(self.names, back, sender, What.PORT if sender is not None else What.OUTSIDE).trace(
+            answer, Way.DIRECT
+        )
 
 
 @dataclass(slots=True)
@@ -162,121 +157,6 @@ class _Switches:
             flow = muted(rule, port.key) if rule.name.lower() in names else None
             if flow is not None:
                 yield flow
-
-
-@dataclass(frozen=True, slots=True)
-class _Leg:
-    """One way of a packet. `expected`: the port that is to get it; None: whoever it may be."""
-
-    explainer: Explainer
-    follower: Follower
-    expected: Port | None
-    what: What
-
-    def trace(self, packet: Packet, way: Way) -> Trace:
-        verdict = self._verdict(way)
-        wording = Wording(self.explainer.names, self.follower)
-        hops = tuple(wording.hop(passed) for passed in self.follower.passed)
-        return Trace(verdict, f"{one_line(packet)}: {self._said(verdict, way, wording)}", in_words(packet), hops=hops)
-
-    def near(self) -> tuple[str, ...]:
-        decisive = self._decisive()
-        return () if decisive is None else Wording(self.explainer.names, self.follower).drop(decisive)[1]
-
-    def received(self) -> _Received | None:
-        """Who got it, the expected one first."""
-        for node, ofport, packet in ((one.node, one.ofport, one.packet) for one in self.follower.delivered):
-            port = self.explainer.snapshot.port_at(node, ofport)
-            if port is not None and (self.expected is None or port.id == self.expected.id):
-                return _Received(node, ofport, packet, port)
-        return None
-
-    def left_by(self) -> Heard | None:
-        return next((heard for heard in self.follower.heard if heard.machines), None)
-
-    def _verdict(self, way: Way) -> Verdict:
-        follower = self.follower
-        first = follower.passed[0] if follower.passed else None
-        received = self.received()
-        if way is Way.ASKS:
-            return Verdict.ANSWERED if first is not None and first.result.answers else self._unanswered()
-        if received is not None and (self.expected is not None or self.what is What.MANY):
-            return Verdict.DELIVERED
-        if first is not None and (first.result.answers or self._to_relay()):
-            return Verdict.ANSWERED
-        if self.left_by() is not None and (self.expected is None or self._outside()):
-            return Verdict.LEFT
-        if received is not None:
-            return Verdict.DELIVERED
-        decisive = self._decisive()
-        if decisive is not None and dropped_by(decisive) is not None:
-            return Verdict.DROPPED
-        punts = [punt for passed in follower.passed for punt in passed.result.punts]
-        if any(punt.rule not in _BESIDE for punt in punts):
-            return Verdict.CONTROLLER
-        return Verdict.LOST
-
-    def _unanswered(self) -> Verdict:
-        first = self.follower.passed[0] if self.follower.passed else None
-        return Verdict.DROPPED if first is not None and dropped_by(first) is not None else Verdict.LOST
-
-    def _outside(self) -> bool:
-        return self.what in (What.ELSEWHERE, What.OUTSIDE, What.ROUTED)
-
-    def _to_relay(self) -> bool:
-        return any(one.ofport == SERVICE_OFPORT for one in self.follower.delivered)
-
-    def _decisive(self) -> Passed | None:
-        """Where it ended: on the node of who was to get it, else where it was last seen."""
-        where = None if self.expected is None or self.expected.binding is None else self.expected.binding.node
-        found = [passed for passed in self.follower.passed if ended(passed)]
-        # a frame for many may end in different ways: one that has a name says most
-        found.sort(key=lambda passed: (passed.node == where, dropped_by(passed) is not None))
-        return found[-1] if found else None
-
-    def _said(self, verdict: Verdict, way: Way, wording: Wording) -> str:
-        names = self.explainer.names
-        match verdict:
-            case Verdict.DELIVERED:
-                received = self.received()
-                assert received is not None
-                return f"delivered to {names.port(received.port)} on {names.node(received.node)}"
-            case Verdict.ANSWERED:
-                return f"answered by {names.node(self.follower.passed[0].node)} itself"
-            case Verdict.LEFT:
-                heard = self.left_by()
-                assert heard is not None
-                on = "" if heard.network is None else f" on {names.network(heard.network)}"
-                by = f" by {names.node(heard.sender)}" if heard.sender else ""
-                return f"left{by}{on} to the wire of {names.wire(heard.physical_network)}"
-            case Verdict.CONTROLLER:
-                passed = next(one for one in self.follower.passed if one.result.punts)
-                step = wording.hop(passed).steps[-1]
-                texts = [one.text for one in wording.hop(passed).steps if one.rule.startswith("punt")]
-                return f"handed to the controller by {names.node(passed.node)}: {(texts or [step.text])[-1]}"
-            case Verdict.DROPPED:
-                decisive = self._decisive()
-                assert decisive is not None
-                drop, _ = wording.drop(decisive)
-                looked = dropped_by(decisive)
-                assert drop is not None and looked is not None
-                table = looked.table
-                return f"dropped on {names.node(decisive.node)} in table {table} ({drop.rule}): {drop.text}"
-        if way is Way.ASKS:
-            return "nobody that the cloud knows answers"
-        decisive = self._decisive()
-        drop = None if decisive is None else wording.drop(decisive)[0]
-        if drop is not None:
-            return f"lost: {drop.text}"
-        return "lost: no node takes it from the wire"
-
-
-@dataclass(frozen=True, slots=True)
-class _Received:
-    node: str
-    ofport: int
-    packet: Packet
-    port: Port
 
 
 def _launched(follower: Follower) -> Launch | None:

@@ -24,7 +24,7 @@ SENTENCES: Final[Mapping[Rule, str]] = {
     Rule.FROM_ROUTER: "it comes by the router of {object}",
     Rule.EXTERNAL_SOURCE: "nothing of its sender is remembered",
     Rule.UNSNAT: "it is for {node}'s own address on {object}: is it an answer to what a VM began?",
-    Rule.DROP_EXTERNAL: "{node} has no floating IP, forwarded port or SNAT address of that number",
+    Rule.DROP_EXTERNAL: "{node} has no such floating IP, forwarded port or SNAT address",
     Rule.FLOATING_IN: "{object} is here: translated to {nat}",
     Rule.FORWARDING_IN: "{object} is here: translated to {nat}",
     Rule.FORWARDING_REMOTE: "{object} leads to a port of another node: handed on to that",

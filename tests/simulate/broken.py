@@ -19,11 +19,14 @@ from flows.explain.trace import Trace, Verdict
 from flows.ir import Flow
 from flows.model import (
     AddressPair,
+    Binding,
     Change,
     Direction,
     FloatingIp,
     FloatingIpChange,
     GatewayMode,
+    Migration,
+    MigrationPhase,
     Network,
     NetworkChange,
     NodeChange,
@@ -215,6 +218,11 @@ def virtual() -> Snapshot:
 def provider(direction: Direction | None) -> Snapshot:
     listed = ProviderRule("dropped", 7, IPv4Network("198.51.100.0/24"), Service(TCP, 80, 80), direction)
     return but(open_cloud(), ProviderRuleChange("dropped", listed))
+
+
+def moving() -> Snapshot:
+    """A VM on its way from n2 to n3."""
+    return with_port(floating(21), 21, migration=Migration(MigrationPhase.PREPARED, Binding("n3", 121, 21)))
 
 
 def moved_to_unknown_uplink() -> Snapshot:

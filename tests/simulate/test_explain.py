@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,23 @@ from flows.explain.naming import Names
 from flows.explain.request import Request
 from flows.explain.target import aim
 from flows.explain.trace import Trace, Verdict
+from flows.ir import Flow
 from flows.scan import ScannedSwitch
 from flows.simulate import Switch
-from tests.simulate.broken import BROKEN, SERVER, TCP, Broken, explained
+from flows.snapshot import Snapshot
+from tests.ipv6_world import ipv6_cloud
+from tests.simulate.broken import (
+    BROKEN,
+    SERVER,
+    TCP,
+    Broken,
+    explained,
+    floating,
+    forwarded,
+    moving,
+    open_cloud,
+    single_without_node,
+)
 from tests.simulate.cloud import Vm, ip
 from tests.world import OPEN, cloud, egress, filtered, rule, security_group
 
@@ -105,3 +121,64 @@ def test_looking_through_flows_finds_what_an_index_finds(it: Broken) -> None:
         for to in ("10.21.0.11", "10.20.0.1", SERVER, "10.20.0.11"):
             sent = Vm(key, "n1", 100 + key, 0xFA163E000000 | key, ip(f"10.{key}.0.10"), "").udp(ip(to), port=80)
             assert scanned.receive(sent, 100 + key) == indexed.receive(sent, 100 + key)
+
+
+ADDRESSES = (
+    *("10.20.0.10", "10.20.0.11", "10.21.0.11", "10.10.0.11", "10.20.0.1", "10.20.0.255", "10.20.0.99", "10.60.0.1"),
+    *("203.0.113.1", "203.0.113.11", "203.0.113.12", "203.0.113.101", "203.0.113.77", "198.51.100.7", "127.0.0.1"),
+    *("0.0.0.0", "255.255.255.255", "224.0.0.5", "169.254.169.254", "169.254.169.253", "100.64.0.20"),
+    *("2001:db8:20:0:f816:3eff:fe00:15", "2001:db8:21::5", "2001:db8:20::1", "2001:db8:f::7", "fe80::54:4cff:fe00:1"),
+    *("ff02::1", "fe80::1", "::", "fe80::a9fe:a9fe", "2001:db8:ff::1"),
+)
+OUTSIDERS = {4: ip_address("198.51.100.9"), 6: ip_address("2001:db8:f::9")}
+CLOUDS = (open_cloud, lambda: ipv6_cloud(floating(21)), forwarded, single_without_node, moving)
+
+
+@pytest.mark.parametrize("made", CLOUDS, ids=["open", "ipv6", "forwarded", "single", "moving"])
+def test_whatever_is_asked_is_answered(made: Callable[[], Snapshot]) -> None:
+    snapshot = made()
+    flows = {node: list(compile_node(snapshot, node).flows()) for node in snapshot.nodes}
+    for project in (None, "blue"):
+        explainer = Explainer(snapshot, Names(snapshot, project), flows_of=flows.__getitem__)
+        for sender in (snapshot.ports["port-20"], snapshot.ports["port-11"], None):
+            network = None if sender is None else snapshot.networks[sender.network_id]
+            for text in ADDRESSES:
+                address = ip_address(text)
+                source = (
+                    None
+                    if sender is not None
+                    else ip_address("198.51.100.9" if address.version == 4 else "2001:db8:f::9")
+                )
+                for protocol, port in ((None, None), (TCP, 80), (17, 53), (17, 67), (17, 547), (47, None)):
+                    target = aim(snapshot, network, address, protocol or 0, port or 0)
+                    asked = Request(sender, target, source, protocol=protocol, destination_port=port)
+                    trace = explainer.explain(asked)
+                    assert trace.summary and (trace.hops or trace.verdict is Verdict.LOST)
+
+
+def test_the_documents_have_all_causes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
+    for it in BROKEN:
+        assert it.cause in rows
+        assert f"| {it.verdict.value}" in rows[it.cause]
+        if it.rule is not None and it.verdict in (Verdict.DROPPED, Verdict.CONTROLLER):
+            assert f"`{it.rule}`" in rows[it.cause]
+
+
+def test_only_the_nodes_on_the_way_are_looked_at() -> None:
+    snapshot = open_cloud()
+    asked: list[str] = []
+    turns: list[int] = []
+
+    def flows_of(node: str) -> Iterable[Flow]:
+        asked.append(node)
+        return compile_node(snapshot, node).flows()
+
+    target = aim(snapshot, snapshot.networks["net-blue"], IPv4Address("10.21.0.11"))
+    explainer = Explainer(snapshot, Names(snapshot), flows_of=flows_of, turn=lambda: turns.append(1))
+    trace = explainer.explain(Request(snapshot.ports["port-20"], target))
+    assert trace.reply is not None and trace.reply.verdict is Verdict.DELIVERED
+    assert asked == ["n1", "n2"]
+    lookups = sum(len(hop.steps) for way in (trace, trace.reply) for hop in way.hops)
+    assert len(turns) >= lookups

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,3 +133,12 @@ def test_the_forms_of_the_answer(stub: Stub, run: Any) -> None:
 def test_the_exit_status(stub: Stub, run: Any, it: dict[str, Any], code: int) -> None:
     stub.on("POST /v1/trace", (200, it))
     assert run("trace", "web1", "--to", "db1").exit_code == code
+
+
+def test_each_line_of_the_documents_is_taken(stub: Stub, run: Any) -> None:
+    stub.on("POST /v1/trace", (200, answer("delivered")))
+    docs = Path(__file__).parents[3] / "docs"
+    lines = re.findall(r"trunkline (trace [^`\n]*--to [^`\n]*)", (docs / "troubleshooting.md").read_text())
+    assert len(lines) > 10
+    for line in lines:
+        assert run(*shlex.split(line)).exit_code == 0, line
