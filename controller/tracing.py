@@ -57,7 +57,7 @@ class Known:
     snapshot: Snapshot
     node_state: Callable[[str], Mapping[str, Any]]
     mutes: Callable[[str, int], Mapping[str, int]]
-    leased: Callable[[Port], bool]
+    leased: Callable[[Port], bool | None]
     binding_error: Callable[[Port], str | None]
     floating_ip_active: Callable[[FloatingIp], bool]
 

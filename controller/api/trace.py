@@ -18,6 +18,7 @@ from controller.api.services import Services
 from controller.api.trace_answers import LiveTrace, TraceFinding, TraceHop, TraceReply, Verdict, shown
 from controller.api.trace_answers import Packet as PacketInWords
 from controller.session_questions import NoAnswer
+from controller.store.engine import UNAVAILABLE
 from controller.store.specs import NotFound
 from controller.tracing import Ambiguous, Known, Turns, Unknown, find_port, find_target, flows_of
 from flows.explain import request as making
@@ -134,13 +135,18 @@ def _sender(names: Names, called: str) -> Port:
 
 
 def _known(services: Services, names: Names) -> Known:
-    def leased(port: Port) -> bool:
-        return bool(services.store.list_leases(port_id=port.id, limit=1))
+    # what is known without a database is told all the same
+    def leased(port: Port) -> bool | None:
+        try:
+            services.settle_leases()
+            return bool(services.store.list_leases(port_id=port.id, limit=1))
+        except UNAVAILABLE:
+            return None
 
     def binding_error(port: Port) -> str | None:
         try:
             return services.store.get_port(port.id).binding_error
-        except NotFound:
+        except (NotFound, *UNAVAILABLE):
             return None
 
     return Known(

@@ -10,7 +10,7 @@ from typing import Final
 
 from flows.compile import compile_node
 from flows.explain.conditions import FINE, Conditions
-from flows.explain.findings import Scene
+from flows.explain.findings import Scene, worst_first
 from flows.explain.following import Follower
 from flows.explain.leg import Leg
 from flows.explain.naming import Names
@@ -73,12 +73,12 @@ class Explainer:
         answered = None
         if reply and trace.verdict in (Verdict.DELIVERED, Verdict.LEFT):
             answered = self._reply(follower, sender, leg)
-        findings = scene.findings(start, follower)
-        hints = tuple(Finding(Severity.WARNING, text) for text in leg.near())
+        near = (Finding(Severity.WARNING, text) for text in leg.near())
+        findings = worst_first((*near, *scene.findings(start, follower)))
         return replace(
             trace,
-            summary=_summed_up(trace, answered, (*findings, *hints)),
-            findings=findings + hints,
+            summary=_summed_up(trace, answered, findings),
+            findings=findings,
             reply=answered,
             launch=_launched(follower),
         )
@@ -93,7 +93,7 @@ class Explainer:
         packet: dict[str, str | int] = {"protocol": PROTOCOL_NAMES.get(number, str(number)), "to": str(target)}
         if source is not None:
             packet["from"] = str(source)
-        findings = scene.findings(None, None)
+        findings = worst_first(scene.findings(None, None))
         trace = Trace(Verdict.LOST, f"{packet['protocol']} to {target}: never sent", packet, findings)
         if request.port is None:
             trace = replace(trace, summary=f"{packet['protocol']} {source} to {target}: nobody answers for {target}")

@@ -32,6 +32,12 @@ def _note(text: str) -> Finding:
     return Finding(Severity.NOTE, text)
 
 
+def worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Each once."""
+    order = list(Severity)
+    return tuple(sorted(dict.fromkeys(found), key=lambda one: order.index(one.severity)))
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """All that findings are made of."""
@@ -41,14 +47,13 @@ class Scene:
     conditions: Conditions
     request: Request
 
-    def findings(self, start: Start | None, follower: Follower | None) -> tuple[Finding, ...]:
-        """The worst first, each once. What the caller may not know is not said."""
-        found = [*self._of_sender(start), *self._of_target(start)]
+    def findings(self, start: Start | None, follower: Follower | None) -> Iterator[Finding]:
+        """What the caller may not know is not said."""
+        yield from self._of_sender(start)
+        yield from self._of_target(start)
         if follower is not None:
-            found += self._of_nodes(follower)
-            found += self._of_flows(follower)
-        order = list(Severity)
-        return tuple(sorted(dict.fromkeys(found), key=lambda one: order.index(one.severity)))
+            yield from self._of_nodes(follower)
+            yield from self._of_flows(follower)
 
     # the sender
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
 from controller.session_questions import NoAnswer
+from controller.store.specs import LeaseRecord, Unavailable
 from controller.tracing import Turns
 from tests.unit.api.world import World
 
@@ -165,3 +167,26 @@ def test_others_get_their_turn() -> None:
         now[0] = at
         turns()
     assert given == [0.006, 0.020]
+
+
+def test_it_is_answered_without_a_database(cloud: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**_filters: object) -> list[object]:
+        raise Unavailable("database_unavailable", "no answer")
+
+    monkeypatch.setattr(cloud.store, "list_leases", away)
+    answer = trace(cloud, port="web1", to="web2")
+    assert answer["verdict"] == "delivered"
+    assert not any("DHCP" in one["text"] for one in answer["findings"])
+
+
+def test_a_lease_of_this_very_second_counts(cloud: World) -> None:
+    told: list[LeaseRecord] = []
+    for name in ("web1", "web2"):
+        port = cloud.ok("GET", f"/v1/ports?name={name}")["ports"][0]
+        address = IPv4Address(port["fixed_ips"][0]["address"])
+        told.append(LeaseRecord(port["id"], address, "bound", 1e9, 2e9))
+    settled = replace(
+        cloud.services, settle_leases=lambda: cloud.store.record_leases(told), registry=CollectorRegistry()
+    )
+    cloud.app = make_app(settled)
+    assert trace(cloud, port="web1", to="web2")["findings"] == []
