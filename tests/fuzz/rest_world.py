@@ -34,6 +34,7 @@ FIELDS = {
     "network": "network",
     "network_ids": "network",
     "port_id": "port",
+    "port": "port",
     "ids": "floating_ip",
     "floating_ip_id": "floating_ip",
     "pool": "floating_ip_pool",

@@ -80,6 +80,7 @@ BEYOND_SCHEMA = re.compile(
     r"|must be base64|a line of authorized_keys|must not hold control|must not begin or end with a blank"
     r"|only an agent has one|a member needs one, and no other role has one|must be in the future"
     r"|must be a time such as"
+    r"|only tcp and udp have ports|only icmp and icmpv6 have types|is an IPv[46] address|is needed, or from_address"
     r"|project_id: is needed where no network is named|(kind|physical_network): is needed"
 )
 
