@@ -76,7 +76,7 @@ def refused(
     groups = [known[id_] for id_ in port.security_groups or () if id_ in known]
     if not port.security_groups:
         return f"{names.port(port)} is in no security group, so nothing lets {way} {what} {whom}", ()
-    called = ", ".join(group.name or group.id for group in groups)
+    called = ", ".join(group.name or group.id for group in groups) or "none that can be read"
     text = f"the security groups of {names.port(port)} ({called}) do not let {way} {what} {whom}"
     return text, tuple(_near(names, groups, direction, packet, remote))
 

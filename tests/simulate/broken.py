@@ -40,7 +40,7 @@ from flows.model import (
 )
 from flows.segments import Kind
 from flows.snapshot import Snapshot
-from tests.ipv6_world import ipv6_cloud
+from tests.ipv6_world import ipv6_cloud, ipv6_rule
 from tests.world import EXTERNAL, OPEN, cloud, egress, filtered, floating_ip, node, rule, security_group
 
 TCP, UDP, ICMPV6 = 6, 17, 58
@@ -155,6 +155,13 @@ def unlike(of: tuple[int, ...], *rules: Any) -> Callable[[], Snapshot]:
     return made
 
 
+def ipv6_unlike_ipv4() -> Snapshot:
+    """The sender may do everything, the receiver lets in by IPv4 alone."""
+    both = security_group(2, egress(3), ipv6_rule(5, direction=Direction.EGRESS))
+    snapshot = filtered(ipv6_cloud(open_cloud()), both, members=(20,))
+    return filtered(snapshot, security_group(3, egress(6), rule(7, TCP, 80)), members=(31,))
+
+
 def without_external() -> Snapshot:
     return but(open_cloud(), NetworkChange(EXTERNAL, None))
 
@@ -246,6 +253,10 @@ BROKEN: tuple[Broken, ...] = (
     Broken("the rule is for members of a group, and the sender is none",
            unlike((31,), egress(3), rule(4, TCP, 80, remote="group-2")), 20, BLUE2_2, D, "drop_ingress", "n2", VM31,
            ("members of group group 2", "10.20.0.10 is not among these"), WEB),
+    Broken("the rule is for IPv4, and the packet is IPv6", ipv6_unlike_ipv4, 20, "2001:db8:21:0:f816:3eff:fe00:1f", D,
+           "drop_ingress", "n2", VM31, ("vm31", "lets in tcp 80 from anybody", "but for IPv4 only"), WEB),
+    Broken("a security group cannot be read", lambda: with_port(open_cloud(), 31, security_groups=("gone",)), 20,
+           BLUE2_2, D, "drop_ingress", "n2", VM31, ("security group gone of port vm31 cannot be read",), WEB),
     Broken("the sender may not send it", unlike((20,), egress(3, TCP, 443), rule(4)), 20, BLUE2_2, D, "drop_egress",
            "n1", VM20, ("vm20", "do not let out tcp port 80 to 10.21.0.11", "lets out tcp 443"), WEB),
     Broken("the port is in no security group", lambda: with_port(open_cloud(), 20, security_groups=()), 20, BLUE2_2, D,
@@ -340,6 +351,8 @@ BROKEN: tuple[Broken, ...] = (
     Broken("the sender is on no node", lambda: with_port(open_cloud(), 20, binding=None, node="n3"), 20, BLUE2_2, L,
            None, None, None, ("port vm20 is on no node (it is to be on n3)", "never sent", "ofport 7 is taken"), {},
            How(ports={"port-20": PortCondition(binding_error="ofport 7 is taken")})),
+    Broken("the VM is on its way to another node", moving, 20, BLUE_2, THERE, "output_copy", "n2", ("port", "vm21"),
+           ("port vm21 is expected on n3",)),
     Broken("the node is not connected", open_cloud, 20, BLUE2_2, THERE, "output_port", "n2", VM31,
            ("n2 is not connected", "n2 has not confirmed what has changed since revision 7"), {},
            How({"n2": NodeCondition("disconnected", 7)})),
