@@ -18,6 +18,7 @@ from flows.explain.request import (
     Request,
     Start,
     Way,
+    answered_by,
     from_outside,
     from_port,
     own_address,
@@ -117,7 +118,7 @@ class Explainer:
         back = follower.again()
         received = leg.received()
         if received is not None:
-            answer = replied(received.packet)
+            answer = answered_by(self.snapshot, received.port, received.packet)
             if answer is None:
                 return None
             back.send(received.node, received.ofport, answer)

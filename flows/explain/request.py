@@ -7,7 +7,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from flows.explain.target import Address, Target, What, in_subnet, port_at, subnets_of
+from flows.explain.target import Address, Target, What, aim, in_subnet, port_at, subnets_of
 from flows.model import GatewayMode, Network, Node, Port
 from flows.packet import Packet, packet
 from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, gateway_node_mac, node_mac
@@ -276,8 +276,21 @@ def _transport(request: Request, protocol: int) -> dict[str, int]:
     return {}
 
 
+def answered_by(snapshot: Snapshot, port: Port, seen: Packet) -> Packet | None:
+    """What the VM of a port answers, by the way that it knows to the sender; None to what is not answered."""
+    answer = replied(seen)
+    if answer is None:
+        return None
+    network, target = snapshot.networks[port.network_id], ends_of(seen)[0]
+    request = Request(port, aim(snapshot, network, target))
+    own = own_address(port, network, request.target)
+    way, mac = (Way.ASKS, 0) if own is None else _next_hop(snapshot, request, network, own)
+    # who is not known has just been heard
+    return answer if way is Way.ASKS else answer.but(eth_dst=mac)
+
+
 def replied(seen: Packet, size: int = _SMALL) -> Packet | None:
-    """What whoever got a packet answers; None to what is not answered."""
+    """What whoever got a packet sends back to where it came from; None to what is not answered."""
     back = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "nw_ttl": 64, "size": size}
     if seen["eth_dst"] & ETH_MULTICAST_BIT:
         return None

@@ -21,15 +21,19 @@ from flows.simulate import Switch
 from flows.snapshot import Snapshot
 from tests.ipv6_world import ipv6_cloud
 from tests.simulate.broken import (
+    BLUE_2,
     BROKEN,
+    DHCP,
     SERVER,
     TCP,
+    WEB,
     Broken,
     explained,
     floating,
     forwarded,
     moving,
     open_cloud,
+    routed_to,
     single_without_node,
 )
 from tests.simulate.cloud import Vm, ip
@@ -182,3 +186,37 @@ def test_only_the_nodes_on_the_way_are_looked_at() -> None:
     assert asked == ["n1", "n2"]
     lookups = sum(len(hop.steps) for way in (trace, trace.reply) for hop in way.hops)
     assert len(turns) >= lookups
+
+
+WORKS = (
+    (lambda: floating(21), 10, "203.0.113.101", {}, Verdict.DELIVERED, "learned_neighbour", ["n1", "n2"]),
+    (lambda: floating(21), 20, "203.0.113.101", {}, Verdict.DELIVERED, "floating_in", ["n1", "n2"]),
+    (lambda: floating(20), 10, "203.0.113.101", {}, Verdict.DELIVERED, "floating_hairpin", ["n1"]),
+    (forwarded, "198.51.100.9", "203.0.113.101", WEB, Verdict.DELIVERED, "forwarding_in", ["n2"]),
+    (open_cloud, 20, SERVER, WEB, Verdict.LEFT, "snat", ["n1"]),
+    (open_cloud, 20, "10.20.0.2", {}, Verdict.ANSWERED, "gateway_echo", ["n1"]),
+    (open_cloud, 20, "255.255.255.255", DHCP, Verdict.CONTROLLER, "punt_dhcp", ["n1"]),
+    (open_cloud, 20, "10.20.0.1", {"protocol": 17, "destination_port": 53}, Verdict.CONTROLLER, "punt_dns", ["n1"]),
+    (open_cloud, 20, "169.254.169.254", WEB, Verdict.ANSWERED, "to_metadata", ["n1"]),
+    (single_without_node, 20, SERVER, {}, Verdict.LEFT, "gateway_node_in", ["n1", "n3"]),
+    (lambda: routed_to(BLUE_2), 20, "10.60.0.1", {}, Verdict.DELIVERED, "route_static", ["n1", "n2"]),
+)
+
+
+@pytest.mark.parametrize(("snapshot", "sender", "to", "question", "verdict", "rule", "nodes"), WORKS)
+def test_what_works_is_followed_to_its_end(
+    snapshot: Callable[[], Snapshot],
+    sender: int | str,
+    to: str,
+    question: dict[str, int],
+    verdict: Verdict,
+    rule: str,
+    nodes: list[str],
+) -> None:
+    trace = explained(Broken("", snapshot, sender, to, verdict, ask=question))
+    assert (trace.verdict, [hop.node for hop in trace.hops]) == (verdict, nodes), said(trace)
+    assert rule in [step.rule for hop in trace.hops for step in hop.steps]
+    if verdict in (Verdict.DELIVERED, Verdict.LEFT):
+        assert trace.reply is not None
+        back = Verdict.LEFT if isinstance(sender, str) else Verdict.DELIVERED
+        assert trace.reply.verdict is back, said(trace.reply)
