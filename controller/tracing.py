@@ -13,7 +13,7 @@ from controller.dns.message import Kind
 from controller.dns.port_names import PortNames
 from controller.dns.sources import Asker, Found, find
 from controller.dns.zone_source import ZoneNames
-from flows.compile import Program
+from flows.compile import Program, compile_node
 from flows.explain.conditions import NodeCondition, PortCondition
 from flows.explain.naming import Names
 from flows.explain.target import Address, Target, aim, aim_at_port
@@ -85,11 +85,9 @@ def _refused(flows: Iterable[Mapping[str, str | int]]) -> Iterator[tuple[str, in
         yield str(flow.get("rule")), int(keys[0]) if keys else 0
 
 
-def flows_of(snapshot: Snapshot, programs: Mapping[str, Program]) -> Callable[[str], Iterable[Flow]] | None:
-    """What the nodes should hold: all of one moment. None where that is not known of all of them."""
-    if not snapshot.nodes.keys() <= programs.keys():
-        return None
-    return lambda node: programs[node].flows()
+def flows_of(snapshot: Snapshot, programs: Mapping[str, Program]) -> Callable[[str], Iterable[Flow]]:
+    """What a node should hold: compiled, where that is not known."""
+    return lambda node: (programs.get(node) or compile_node(snapshot, node)).flows()
 
 
 def find_port(names: Names, called: str) -> Port:

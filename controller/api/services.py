@@ -76,9 +76,9 @@ class Services:
     `not_compiled`: node, segment, and why that could not be made.
     `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
     `events`: what has just happened. `drops` asks switches what they have dropped.
-    `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switch of a node itself would do with a packet
-    that comes in by an OpenFlow port, its fields by the names of `flows.fields`: what `ofproto/trace` says. It raises
-    NoAnswer. None: nobody can be asked.
+    `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switch of a
+    node itself would do with a packet that comes in by an OpenFlow port, its fields by the names of `flows.fields`:
+    what `ofproto/trace` says. It raises NoAnswer. None: nobody can be asked.
     """
 
     store: Store

@@ -14,6 +14,8 @@ from controller.api.gate import make_app
 from controller.session_questions import NoAnswer
 from controller.store.specs import LeaseRecord, Unavailable
 from controller.tracing import Turns
+from flows.compile import Program, compile_node
+from flows.segments import Kind
 from tests.unit.api.world import World
 
 
@@ -190,3 +192,15 @@ def test_a_lease_of_this_very_second_counts(cloud: World) -> None:
     )
     cloud.app = make_app(settled)
     assert trace(cloud, port="web1", to="web2")["findings"] == []
+
+
+def test_it_goes_by_what_the_controller_has_computed(cloud: World) -> None:
+    snapshot = cloud.services.snapshot()
+    whole = compile_node(snapshot, "n1").segments
+    halved = Program({key: segment for key, segment in whole.items() if key[0] is not Kind.PORT}, size=1)
+    computed = replace(cloud.services, programs=lambda: (snapshot, {"n1": halved}), registry=CollectorRegistry())
+    cloud.app = make_app(computed)
+    answer = trace(cloud, port="web1", to="web2")
+    assert (answer["verdict"], answer["hops"][0]["drop"]["rule"]) == ("dropped", "drop_unclassified")
+    # of n2 nothing is known, so it is compiled
+    assert trace(cloud, port="web2", to="web1")["hops"][0]["steps"][0]["rule"] == "classify_port"
