@@ -144,12 +144,22 @@ class Scene:
                     "" if target.network is None else f" is in a subnet of {self.names.network(target.network)}, but"
                 )
                 yield _error(f"{target.address}{where} is no address of any port, gateway or node")
+                yield from self._of_pairs(target)
             case What.ELSEWHERE:
                 yield from self._of_elsewhere(target)
             case What.ROUTED:
                 yield from self._of_route(target)
             case What.GATEWAY if start is not None and protocol_of(self.request) not in (1, PROTO_ICMPV6, PROTO_UDP):
                 yield _note(f"{target.address} is a gateway: it answers ping, DHCP and DNS")
+
+    def _of_pairs(self, target: Target) -> Iterator[Finding]:
+        """Who may hold an address beside its own, and has not said that it does."""
+        place = ("" if target.network is None else target.network.id, int(target.address))
+        may = [self.snapshot.ports[id_] for id_ in self.snapshot.ports_by_pair.get(place, ())]
+        seen = sorted((port for port in may if self.names.sees_port(port)), key=lambda port: port.key)
+        if seen:
+            called = ", ".join(map(self.names.port, seen))
+            yield _warning(f"{called} may hold {target.address} (address pairs), and none has said that it does")
 
     def _of_floating_ip(self, floating_ip: FloatingIp, target: Target) -> Iterator[Finding]:
         name = self.names.floating_ip(floating_ip)

@@ -91,7 +91,7 @@ class Names:
             case ProviderRule():
                 name = provider_rule_name(found)
                 known = Object("provider_rule", found.id, name)
-                return _if(self.operator, known), f"provider rule {name}" if self.operator else "the operator's rules"
+                return _if(self.operator, known), f"provider rule {name}" if self.operator else "a rule"
 
     def security_rule(self, rule: SecurityRule) -> tuple[Object | None, str]:
         group = self.snapshot.security_groups[self.snapshot.groups_by_rule[rule.key]]

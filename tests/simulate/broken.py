@@ -306,6 +306,8 @@ BROKEN: tuple[Broken, ...] = (
            "route_static", "n1", ("network", "blue"), ("leads to 10.20.0.11", "port vm21", "is on no node")),
     Broken("nobody has the address", open_cloud, 20, "10.20.0.99", L, "arp_switched", "n1", None,
            ("10.20.0.99 is in a subnet of network blue, but is no address of any port",)),
+    Broken("a virtual address that nobody holds", virtual, 20, "10.20.0.200", L, "arp_switched", "n1", None,
+           ("port vm21 may hold 10.20.0.200", "none has said that it does")),
     Broken("the node has no uplink to the network", moved_to_unknown_uplink, 20, BLUE_2, D, "drop_no_uplink", "n1",
            None, ("n1 has no uplink", "physnet1")),
     Broken("the TTL is used up", open_cloud, 20, BLUE2_2, C, "punt_ttl_expired", "n1", ("network", "blue"),
