@@ -72,13 +72,17 @@ class Client:
 
     async def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
         """PUTs JSON; the JSON object that is the answer. Raises ClientError, for any other status than 200 too."""
-        encoded = json.dumps(body, separators=(",", ":")).encode()
-        answer = await self.ask("PUT", path, encoded, "application/json")
+        return await self.call("PUT", path, body)
+
+    async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
+        """Sends JSON, if any; the JSON object that is the answer. Raises ClientError, for any status but 2xx too."""
+        encoded = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        answer = await self.ask(method, path, encoded, "application/json" if encoded else "")
         try:
             content = json.loads(answer.body)
         except ValueError:
             content = None
-        if answer.status != 200 or not isinstance(content, dict):
+        if not 200 <= answer.status < 300 or not isinstance(content, dict):
             raise ClientError(f"{self.url}{path}: {answer.status} {_reason(content)}", answer.status)
         return content
 

@@ -10,6 +10,7 @@ from agent import nics
 from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
+from agent.installed import InstalledMarks
 from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import (
     SERVICE_DEVICE,
@@ -22,6 +23,7 @@ from agent.plan import (
     wanted_limits,
     wanted_ssl,
 )
+from agent.readiness import Readiness
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
 from agent.reporter import Reporter
@@ -53,7 +55,10 @@ class Agent:
         reporter: Reporter,
         service_port: ServicePort,
         manager: ServiceManager | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
+        self._readiness = readiness
+        self._marks = InstalledMarks()
         self._manager = manager or ServiceManager({})
         self._config = config
         self._waker = waker
@@ -120,6 +125,7 @@ class Agent:
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
         self._report(state)
+        self._mark(self._ovsdb, state)
         delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state), self._service_port.keep(state))
         return min(delay, self._repair(self._ovsdb, state))
 
@@ -130,6 +136,14 @@ class Agent:
         self._interfaces = interfaces
         hosts = self._host_addresses.to_report()
         self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
+
+    def _mark(self, ovsdb: Ovsdb, state: OvsState) -> None:
+        if self._readiness is None:
+            return
+        now_ms = round(time.time() * 1000)
+        steps = self._marks.steps(state, self._interfaces, self._readiness.verdicts(), now_ms)
+        if steps:
+            ovsdb.apply(steps)
 
     def _repair(self, ovsdb: Ovsdb, state: OvsState) -> float:
         if self._let_go(ovsdb, state):

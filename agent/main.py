@@ -53,14 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # half a second and many megabytes on every node.
     sys.modules["eventlet"] = None  # type: ignore[assignment]
     from agent.loop import Agent
+    from agent.readiness import Readiness
     from agent.relay.server import Relay
     from agent.reporter import Reporter
     from agent.service_manager import ServiceManager
     from agent.service_port import ServicePort
 
-    waker, reporter, relay = Waker(), Reporter(config), Relay(config)
+    waker, relay = Waker(), Relay(config)
+    readiness = Readiness(config, waker.wake)
+    reporter = Reporter(config, readiness)
     manager = ServiceManager(os.environ)
-    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager)
+    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness)
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -76,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, on_signal)
     LOG.info("node %s, datapath-id %s", config.node, config.datapath_id)
     reporter.start()
+    readiness.start()
     relay.start()
     manager.ready()
     agent.run()
@@ -86,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manager.stopping()
     agent.close()
     relay.stop()
+    readiness.stop()
     reporter.stop()
     if reloading and not ending:
         os.execv(sys.executable, sys.orig_argv)

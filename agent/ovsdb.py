@@ -20,7 +20,17 @@ from ovsdbapp.exceptions import OvsdbAppException
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
 from agent import plan
-from agent.state import BridgeState, Columns, ControllerState, DatapathState, OvsState, PortState, Value
+from agent.state import (
+    INSTALLED_AT_KEY,
+    INSTALLED_KEY,
+    BridgeState,
+    Columns,
+    ControllerState,
+    DatapathState,
+    OvsState,
+    PortState,
+    Value,
+)
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -305,6 +315,19 @@ def _set_ssl(api: _Api, txn: IdlTransaction, step: plan.SetSsl) -> None:
         root.ssl = [_insert(api, txn, "SSL", (*step.settings, plan.MARK))]
 
 
+def _mark_installed(api: _Api, txn: IdlTransaction, step: plan.MarkInstalled) -> None:
+    row = next((row for row in api.tables["Interface"].rows.values() if row.name == step.name), None)
+    if row is None or row.external_ids.get("iface-id") != step.iface_id:
+        return
+    row.verify("external_ids")
+    if step.at_ms is None:
+        row.delkey("external_ids", INSTALLED_KEY)
+        row.delkey("external_ids", INSTALLED_AT_KEY)
+    else:
+        row.setkey("external_ids", INSTALLED_KEY, "true")
+        row.setkey("external_ids", INSTALLED_AT_KEY, str(step.at_ms))
+
+
 def _confirm(api: _Api, txn: IdlTransaction, step: plan.Confirm) -> None:
     api._ovs.increment("next_cfg")
 
@@ -322,6 +345,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.SetLimits: _set_limits,
         plan.SetPrefixes: _set_prefixes,
         plan.SetSsl: _set_ssl,
+        plan.MarkInstalled: _mark_installed,
         plan.Confirm: _confirm,
     }
 )

@@ -164,6 +164,18 @@ class SetSsl:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkInstalled:
+    """Says on an interface that its port is ready since `at_ms` (milliseconds since the epoch), or with None no more.
+
+    Nothing happens where the interface has gone meanwhile, or has another iface-id: it is a VM's, and comes and goes.
+    """
+
+    name: str
+    iface_id: str | None
+    at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """ovs-vswitchd is to say when it has done all that was asked up to here: `OvsState.confirmed`."""
 
@@ -180,6 +192,7 @@ Step = (
     | SetLimits
     | SetPrefixes
     | SetSsl
+    | MarkInstalled
     | Confirm
 )
 

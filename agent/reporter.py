@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from agent.client import Client, ClientError
 from agent.config import AgentConfig
+from agent.readiness import Readiness
 from agent.report import InterfacesReport, NodeReport
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +35,9 @@ class _Truth:
 class Reporter:
     """`submit` from any thread; nothing is sent before the first."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, readiness: Readiness | None = None) -> None:
+        """`readiness` hears what is answered to each report of the interfaces."""
+        self._readiness = readiness
         self._client = Client(config.api_urls, config.api_token, tls=config.tls)
         self._path = f"/v1/nodes/{quote(config.node, safe='')}"
         self._heartbeat = config.heartbeat_interval
@@ -121,7 +124,11 @@ class Reporter:
         problems = answer.get("problems")
         self._log_problems(frozenset(map(str, problems)) if isinstance(problems, list) else frozenset())
         ports = answer.get("ports")
-        self._log_answers({str(k): str(v) for k, v in ports.items()} if isinstance(ports, dict) else {})
+        answers = {str(k): str(v) for k, v in ports.items()} if isinstance(ports, dict) else {}
+        self._log_answers(answers)
+        revision = answer.get("revision")
+        if self._readiness is not None and isinstance(revision, int):
+            self._readiness.answered(truth.interfaces, answers, revision)
 
     def _log_answers(self, answers: dict[str, str]) -> None:
         for iface_id, answer in answers.items():

@@ -21,6 +21,9 @@ MARK_AGENT = "agent"
 MARK_PLUG = "plug"
 # and of the integration bridge: the name of the node, for `plug`
 NODE_KEY = "trunkline-node"
+# and of a VM's interface: its port is ready, since when (milliseconds since the epoch); as OVN's ovn-installed
+INSTALLED_KEY = "trunkline-installed"
+INSTALLED_AT_KEY = "trunkline-installed-ts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,6 +411,19 @@ class SnapshotKeeper:
                 return missing
             self._changed.wait(left)
 
+    def wait_node(self, node: str, revision: int, timeout_s: float) -> bool:
+        """Whether one node has confirmed a revision: as soon as it has, or after `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            state = self._nodes.get(node)
+            followed = state is not None and revision <= self.current.revision
+            if state is not None and followed and (state.oldest is None or state.oldest > revision):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(left)
+
     def port_active(self, port: Port) -> bool:
         """True when the port's node has confirmed the last change of the port."""
         state = self._nodes.get(port.binding.node) if port.binding is not None else None

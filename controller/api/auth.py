@@ -113,6 +113,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
+    (Resource.INTERFACES, Verb.SHOW): _AGENTS,
     (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
     (Resource.QUARANTINE, Verb.LIST): _OPERATORS,

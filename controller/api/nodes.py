@@ -10,6 +10,7 @@ from controller.api.errors import forbidden, from_validation, invalid
 from controller.api.fields import NodeName
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.models import INTERFACES_PUT, NODE_PUT
+from controller.api.revisions import WAIT
 from controller.api.services import Services
 from controller.store.specs import Conflict, NodeRecord, NotFound, Written
 
@@ -65,6 +66,15 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports, "problems": problems})
 
 
+def show_node_revision(services: Services, request: Request) -> Answer:
+    """For the agent: whether what it was told with a revision is in its switch. Of other nodes it hears nothing."""
+    name = _reporting(request)
+    revision = declared.bounded_int("revision", request.params["revision"], 0, declared.MAX_REVISION)
+    services.store.get_node(name)
+    confirmed = services.confirmations.wait_node(name, revision, request.query.get("wait", 0.0))
+    return Answer.json({"revision": revision, "confirmed": confirmed})
+
+
 def _reporting(request: Request) -> str:
     """The node of the path. Raises ApiError 403 when the agent speaks for another one."""
     name = request.params["name"]
@@ -109,6 +119,19 @@ ROUTES = (
                 declared.written(serial=declared.Revision, ports=dict[str, str], problems=list[str]),
                 bodies=(INTERFACES_PUT,),
                 many=True,
+            )
+        },
+    ),
+    Route(
+        "/v1/nodes/{name}/revisions/{revision}",
+        Resource.INTERFACES,
+        {
+            "GET": Endpoint(
+                Verb.SHOW,
+                show_node_revision,
+                declared.written(confirmed=bool),
+                query={"wait": declared.Query(WAIT, "Seconds to wait for it.")},
+                waits=True,
             )
         },
     ),

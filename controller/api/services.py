@@ -25,12 +25,16 @@ from flows.snapshot import Snapshot
 
 
 class Confirmations(Protocol):
-    """Which nodes have confirmed a revision by barrier. Both answer the names of the nodes that have not."""
+    """Which nodes have confirmed a revision by barrier. The first two answer the names of the nodes that have not."""
 
     def missing(self, revision: int) -> list[str]: ...
 
     def wait(self, revision: int, timeout_s: float) -> list[str]:
         """Returns as soon as none is missing, or after `timeout_s` seconds."""
+        ...
+
+    def wait_node(self, node: str, revision: int, timeout_s: float) -> bool:
+        """Whether this one has, as soon as it has, or after `timeout_s` seconds."""
         ...
 
 

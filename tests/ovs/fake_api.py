@@ -25,11 +25,14 @@ class Request:
 
 
 class FakeApi:
-    """Listens on 127.0.0.1 of `namespace`. `refusals` are statuses for the next requests; empty: 200."""
+    """Listens on 127.0.0.1 of `namespace`. `refusals` are statuses for the next reports; empty: 200. `confirms`:
+    whether the switch holds what it should.
+    """
 
     def __init__(self, namespace: str, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.refusals: list[int] = []
+        self.confirms = True
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +46,13 @@ class FakeApi:
                 )
                 content = json.dumps(answer).encode()
                 self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                content = json.dumps({"revision": 1, "confirmed": api.confirms}).encode()
+                self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

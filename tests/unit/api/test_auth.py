@@ -62,6 +62,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("GET", "/v1/nodes/n1/revisions/1", None, {"agent", "agent-n1"}),
     ("POST", "/v1/nodes/n2/dns/{moving_key}", QUESTION, {"agent"}),
     ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),

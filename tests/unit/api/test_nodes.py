@@ -27,6 +27,18 @@ def test_put_is_idempotent(world: World) -> None:
     assert world.ok("GET", "/v1/nodes?name=n2")["nodes"] == []
 
 
+def test_an_agent_waits_for_its_own_node(world: World) -> None:
+    for name in ("n1", "n2"):
+        world.ok("PUT", f"/v1/nodes/{name}", {**NODE, "datapath_id": f"000000000000000{name[1]}"}, "agent")
+    world.confirmed.behind = ["n2"]
+    assert world.ok("GET", "/v1/nodes/n1/revisions/7?wait=2.5", token="agent") == {"revision": 7, "confirmed": True}
+    assert world.ok("GET", "/v1/nodes/n2/revisions/7", token="agent") == {"revision": 7, "confirmed": False}
+    assert world.confirmed.waited == [2.5, 0.0]
+    assert world.call("GET", "/v1/nodes/n3/revisions/7", token="agent").refusal[:2] == (404, "node_unknown")
+    assert world.call("GET", "/v1/nodes/n1/revisions/x", token="agent").refusal[0] == 400
+    assert world.call("GET", "/v1/nodes/n1/revisions/7", token="admin").refusal[0] == 403
+
+
 @pytest.mark.parametrize("sent", ["203.0.113.64-203.0.113.95", "203.0.113.64/27"])
 def test_a_pool_of_snat_addresses(world: World, sent: str) -> None:
     subnets = [{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}]

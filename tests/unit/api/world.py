@@ -105,6 +105,10 @@ class Confirmed:
         self.waited.append(timeout_s)
         return self.behind
 
+    def wait_node(self, node: str, revision: int, timeout_s: float) -> bool:
+        self.waited.append(timeout_s)
+        return node not in self.behind
+
 
 class World:
     def __init__(self, url: str, request_limits: RequestLimits = UNLIMITED) -> None:

@@ -264,6 +264,20 @@ def test_wait_gives_up_with_the_names(world: World) -> None:
     assert world.keeper.wait(revision, 0.02) == ["n1"]
 
 
+def test_a_node_is_waited_for_alone(world: World) -> None:
+    world.confirm_all()
+    revision = world.store.commit(unbound(world, "port-10"))
+    waiter = eventlet.spawn(world.keeper.wait_node, "n1", revision, 30)
+    eventlet.sleep(0)
+    world.keeper.follow()
+    eventlet.sleep(0)
+    assert not waiter.dead
+    assert world.keeper.wait_node("n2", revision, 0) and not world.keeper.wait_node("n1", revision, 0.02)
+    assert not world.keeper.wait_node("nobody", revision, 0)
+    world.keeper.confirmed("n1", revision)
+    assert waiter.wait() is True
+
+
 def test_run_follows_when_woken_and_outlives_the_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "RETRY_DELAY", 0.01)
     runner = eventlet.spawn(world.keeper.run)
