@@ -82,6 +82,17 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         "metadata_rate", default=20.0, min=0.0, max=10000.0, help="Requests for metadata a second of one VM; 0: any."
     ),
     cfg.IntOpt("metadata_burst", default=200, min=1, max=100000, help="So many at once after a pause."),
+    cfg.StrOpt(
+        "socket",
+        default="/run/trunkline/agent.sock",
+        help="Where the plugins of container engines on this machine reach the agent; empty: nowhere. Another one for "
+        "each node where several are on one machine.",
+    ),
+    cfg.StrOpt(
+        "plug_token_file",
+        default="",
+        help="File with the token that ports for containers are made with, where an engine's configuration names none.",
+    ),
     cfg.FloatOpt("heartbeat_interval", default=10.0, min=0.1, max=3600.0, help="Seconds between two reports."),
     cfg.IntOpt(
         "inactivity_probe",
@@ -153,6 +164,8 @@ class AgentConfig:
     service_namespace: str = "tl-service"
     metadata_rate: float = 20.0
     metadata_burst: int = 200
+    socket: str = "/run/trunkline/agent.sock"
+    plug_token_file: str = ""
     heartbeat_interval: float = 10.0
     inactivity_probe: int = 10000
     log_format: str = "console"
@@ -235,6 +248,8 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         service_namespace=_matching("service_namespace", agent.service_namespace, _NAMESPACE),
         metadata_rate=agent.metadata_rate,
         metadata_burst=agent.metadata_burst,
+        socket=_path("socket", agent.socket),
+        plug_token_file=_path("plug_token_file", agent.plug_token_file),
         heartbeat_interval=agent.heartbeat_interval,
         inactivity_probe=agent.inactivity_probe,
         log_format=conf.logging.format,
@@ -304,6 +319,12 @@ def _tls(certificate: str | None, key: str | None, ca: str | None, api_ca: str |
         with Path(path).open("rb"):
             pass
     return Tls(*(str(path) for path in files.values()))
+
+
+def _path(option: str, text: str) -> str:
+    if text and not Path(text).is_absolute():
+        raise ConfigError(f"{option}: '{text}' must be an absolute path")
+    return text
 
 
 def _token(text: str | None, *, needed: bool) -> str:

@@ -1,4 +1,7 @@
-"""Network devices by ip(8): what there is, and several changes in one process; here, or in a named namespace."""
+"""Network devices by ip(8): what there is, and several changes in one process; here, or in another namespace.
+
+A namespace is a name of ip-netns(8), or the path of one: what has a slash in it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class CommandError(Exception):
 
 def find(name: str, namespace: str | None = None) -> Link | None:
     """The device of that name, None when there is none. Raises CommandError."""
-    done = execute(["ip", *_netns(namespace), "-json", "-details", "link", "show", "dev", name])
+    done = execute([*_ip(namespace), "-json", "-details", "link", "show", "dev", name])
     if done.returncode:
         if "does not exist" in done.stderr:
             return None
@@ -33,7 +36,7 @@ def find(name: str, namespace: str | None = None) -> Link | None:
 
 def names(namespace: str) -> list[str]:
     """All devices of a namespace. Raises CommandError."""
-    done = execute(["ip", *_netns(namespace), "-json", "link", "show"])
+    done = execute([*_ip(namespace), "-json", "link", "show"])
     if done.returncode:
         raise CommandError(done.stderr.strip() or "ip link show failed")
     return [str(link["ifname"]) for link in json.loads(done.stdout or "[]")]
@@ -51,14 +54,24 @@ def are_pair(near: Link | None, far: Link | None) -> bool:
 
 def configure(namespace: str | None, *lines: str) -> None:
     """Several `ip` commands in one process, the first that fails ends it. Raises CommandError."""
-    run("ip", *_netns(namespace), "-batch", "-", text="".join(f"{line}\n" for line in lines))
+    run(*_ip(namespace), "-batch", "-", text="".join(f"{line}\n" for line in lines))
 
 
 def checksums_in_software(name: str, namespace: str) -> None:
     """For the userspace datapath, which passes frames on as they are: a checksum left to the hardware is never filled
     in. Raises CommandError.
     """
-    run("ip", "netns", "exec", namespace, "ethtool", "-K", name, "tx", "off")
+    enter = ["nsenter", f"--net={namespace}"] if is_path(namespace) else ["ip", "netns", "exec", namespace]
+    run(*enter, "ethtool", "-K", name, "tx", "off")
+
+
+def query(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
+    """What `ip -json ARGUMENTS` shows. Raises CommandError."""
+    done = execute([*_ip(namespace), "-json", *arguments])
+    if done.returncode:
+        raise CommandError(done.stderr.strip() or f"ip {' '.join(arguments)} failed")
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return found
 
 
 def run(*command: str, text: str | None = None) -> None:
@@ -85,5 +98,12 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _netns(namespace: str | None) -> list[str]:
-    return [] if namespace is None else ["-netns", namespace]
+def is_path(namespace: str) -> bool:
+    return "/" in namespace
+
+
+def _ip(namespace: str | None) -> list[str]:
+    if namespace is None:
+        return ["ip"]
+    # `ip -netns` takes names only, and puts files of /etc/netns over ours
+    return ["nsenter", f"--net={namespace}", "ip"] if is_path(namespace) else ["ip", "-netns", namespace]

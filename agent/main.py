@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # This process uses native threads. The ovs package would load eventlet only to see that nothing is patched:
     # half a second and many megabytes on every node.
     sys.modules["eventlet"] = None  # type: ignore[assignment]
+    from agent.attach.attachments import Attachments
+    from agent.attach.cni import Cni
+    from agent.attach.netavark import Netavark
+    from agent.attach.server import PlugServer
     from agent.loop import Agent
     from agent.readiness import Readiness
     from agent.relay.server import Relay
@@ -62,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     waker, relay = Waker(), Relay(config)
     readiness = Readiness(config, waker.wake)
     reporter = Reporter(config, readiness)
+    attachments = Attachments(config, readiness)
+    handlers = {"cni": Cni(config, attachments).handle, "netavark": Netavark(config, attachments).handle}
+    plug_server = PlugServer(config.socket, handlers)
     manager = ServiceManager(os.environ)
     agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness)
     ending = reloading = False
@@ -80,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     LOG.info("node %s, datapath-id %s", config.node, config.datapath_id)
     reporter.start()
     readiness.start()
+    plug_server.start()
     relay.start()
     manager.ready()
     agent.run()
@@ -89,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ending or not reloading:
         manager.stopping()
     agent.close()
+    plug_server.stop()
     relay.stop()
     readiness.stop()
     reporter.stop()

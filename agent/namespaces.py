@@ -26,7 +26,8 @@ class NamespaceError(Exception):
 
 
 def exists(name: str) -> bool:
-    return (DIRECTORY / name).exists()
+    """`name` may be the path of one as well."""
+    return (DIRECTORY / name).exists()  # a path that begins with a slash stays what it is
 
 
 def make(name: str) -> bool:

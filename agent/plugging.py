@@ -1,7 +1,8 @@
 """Joins a namespace or a tap to the integration bridge as the interface of a port, and takes it off again.
 
-Runs `ip` and `ovs-vsctl` in the network namespace it is called in, which is the node's; the VM's namespace is another,
-named one. Both directions can be repeated: `plug` repairs what is missing, `unplug` removes what is there.
+Runs `ip` and `ovs-vsctl` in the network namespace it is called in, which is the node's; the VM's namespace is another
+one, given by name or by path. Both directions can be repeated: `plug` repairs what is missing, `unplug` removes what is
+there.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from agent import links, namespaces
-from agent.state import MARK_KEY, MARK_PLUG, NODE_KEY
+from agent.state import ATTACHMENT_KEY, MARK_KEY, MARK_PLUG, NODE_KEY
 
 DEFAULT_OVSDB = "unix:/run/openvswitch/db.sock"
 # Of what makes a port's interface, the kernel's side has no external_ids: the alias tells whose it is.
@@ -23,6 +25,7 @@ _TIMEOUT_S = 10
 _PORT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_ATTACHED = {"iface-id", ATTACHMENT_KEY}
 _LINK_KINDS = {"veth": links.VETH, "tap": links.TAP}
 
 Kind = Literal["veth", "tap"]
@@ -47,12 +50,15 @@ def _told() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class PlugPort:
-    """What of a port its interface needs. `mac` is lower case with colons; `vm_id` names the VM to operators."""
+    """What of a port its interface needs. `mac` is lower case with colons; `vm_id` names the VM to operators, and
+    `attachment` what asked for it, to whoever takes it off again. That one also gives it its addresses.
+    """
 
     id: str
     mac: str
     mtu: int = 1500
     vm_id: str = ""
+    attachment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,16 @@ def unplug(
     return removed or switch.external_ids is not None
 
 
+@_told()
+def attachments(ovsdb: str = DEFAULT_OVSDB) -> list[tuple[str, str, str]]:
+    """(interface, port id, attachment) of all that `plug` was given an `attachment` for. Raises PlugError."""
+    answer = _vsctl(
+        ovsdb, "--no-wait", "--format=json", "--data=json", "--columns=name,external_ids", "list", "Interface"
+    )
+    found = ((str(name), dict(ids[1])) for name, ids in json.loads(answer)["data"])
+    return [(name, ids["iface-id"], ids[ATTACHMENT_KEY]) for name, ids in found if ids.keys() >= _ATTACHED]
+
+
 def _check(port: PlugPort, name: str, guest_ifname: str) -> None:
     checks = (
         ("port id", port.id, _PORT_ID),
@@ -171,7 +187,8 @@ def _check(port: PlugPort, name: str, guest_ifname: str) -> None:
 def _external_ids(port: PlugPort) -> dict[str, str]:
     """The convention of libvirt, Nova and OVN (Open vSwitch, Documentation/topics/integration.rst), and our mark."""
     ids = {"iface-id": port.id, "attached-mac": port.mac, "iface-status": "active", MARK_KEY: MARK_PLUG}
-    return {**ids, "vm-id": port.vm_id} if port.vm_id else ids
+    more = {"vm-id": port.vm_id, ATTACHMENT_KEY: port.attachment}
+    return ids | {key: value for key, value in more.items() if value}
 
 
 def _is_ours(external_ids: Mapping[str, str], port_id: str) -> bool:
@@ -196,11 +213,20 @@ def _make_veth(port: PlugPort, name: str, namespace: str, guest: str) -> bool:
             f"link add {name} mtu {port.mtu} type veth peer name {guest} netns {namespace} "
             f"address {port.mac} mtu {port.mtu}",
         )
+        if port.attachment:
+            _given_its_addresses(namespace, guest)
     alias = f"{_ALIAS}{port.id}"
     set_up = f"link set dev {guest} address {port.mac} mtu {port.mtu} alias {alias} up"
     links.configure(namespace, set_up, "link set dev lo up")
     links.configure(None, f"link set dev {name} mtu {port.mtu} alias {alias} up")
     return not is_pair
+
+
+def _given_its_addresses(namespace: str, guest: str) -> None:
+    """A container does not make up IPv6 addresses, nor look whether others have them: it could not use them at once."""
+    with suppress(OSError), namespaces.inside(namespace):  # /proc/sys/net shows the namespace of the thread
+        for setting in ("accept_ra", "accept_dad"):
+            Path(f"/proc/sys/net/ipv6/conf/{guest}/{setting}").write_text("0\n")
 
 
 def _make_tap(port: PlugPort, name: str) -> bool:

@@ -21,6 +21,8 @@ MARK_AGENT = "agent"
 MARK_PLUG = "plug"
 # and of the integration bridge: the name of the node, for `plug`
 NODE_KEY = "trunkline-node"
+# of an interface that was plugged for a container engine: for what, as that one names it
+ATTACHMENT_KEY = "trunkline-attachment"
 # and of a VM's interface: its port is ready, since when (milliseconds since the epoch); as OVN's ovn-installed
 INSTALLED_KEY = "trunkline-installed"
 INSTALLED_AT_KEY = "trunkline-installed-ts"

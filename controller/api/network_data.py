@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from controller import injection
 from controller.api import declared
@@ -23,6 +26,8 @@ def show_network_data(services: Services, request: Request) -> Answer:
         of_device = services.store.list_ports(device_id=record.device_id)
         ports = [port for port in of_device if port.port.project_id == record.port.project_id]
     networks = {id_: network_of(services.store.get_network(id_)) for id_ in {port.port.network_id for port in ports}}
+    if request.query.get("static") == "true":
+        networks = {id_: replace(network, dhcp=False) for id_, network in networks.items()}
     nodes = [node.node for node in services.store.list_nodes()]
     try:
         interfaces = [
@@ -40,4 +45,11 @@ def show_network_data(services: Services, request: Request) -> Answer:
 
 
 _SHOWN = declared.shown(network_data=dict[str, Any], network_config=dict[str, Any])
-ROUTES = (Route("/v1/ports/{id}/network-data", Resource.PORT, {"GET": Endpoint(Verb.SHOW, show_network_data, _SHOWN)}),)
+_STATIC = declared.Query(TypeAdapter(Literal["true", "false"]), "Addresses also where there is DHCP.")
+ROUTES = (
+    Route(
+        "/v1/ports/{id}/network-data",
+        Resource.PORT,
+        {"GET": Endpoint(Verb.SHOW, show_network_data, _SHOWN, query={"static": _STATIC})},
+    ),
+)

@@ -30,6 +30,7 @@ class Node:
         self.namespace = f"{prefix}-{self.name}"
         self.service_namespace = f"{self.namespace}-service"
         self.directory = directory
+        self.socket = directory / "agent.sock"
         self.ovs = OpenVSwitch(self.namespace, directory / "ovs", datapath)
         self.agent: Process | None = None
         host = FIRST_HOST_NUMBER + number
@@ -66,6 +67,7 @@ class Node:
             "integration_bridge": INTEGRATION_BRIDGE,
             "datapath_type": self.ovs.datapath,
             "service_namespace": self.service_namespace,
+            "socket": self.socket,
             "physical_network": [f"{name}:{nic}" for name, nic in self.nics.items()],
             "controller": [each.openflow_target for each in control.all],
             "api_url": [each.url for each in control.all],

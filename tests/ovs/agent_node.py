@@ -64,6 +64,7 @@ class Node:
             f"api_url = http://127.0.0.1:{self.api.port}",
             "api_token = t0ken",
             f"service_namespace = {self.service_namespace}",
+            f"socket = {self.directory}/agent.sock",
             f"heartbeat_interval = {heartbeat}",
             *(f"controller = {target}" for target in controllers),
             *extra,

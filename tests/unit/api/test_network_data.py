@@ -136,3 +136,15 @@ def test_anothers_port_does_not_exist(world: World) -> None:
     port = world.port(still(world)["id"], project_id="a")
     refused = world.call("GET", f"/v1/ports/{port['id']}/network-data", token="member-b")
     assert refused.refusal == (404, "port_unknown", None)
+
+
+def test_addresses_where_there_is_dhcp_for_who_asks(world: World) -> None:
+    """As a container has them, which runs no client."""
+    port = world.port(still(world, dhcp=True)["id"], fixed_ips=[{"address": "10.0.0.5"}])
+    assert data(world, port)[1]["ethernets"]["eth0"]["dhcp4"] is True
+    path = f"/v1/ports/{port['id']}/network-data?static="
+    ethernet = world.ok("GET", f"{path}true", token="member-a")["network_config"]["ethernets"]["eth0"]
+    assert ethernet["addresses"] == ["10.0.0.5/24"] and ethernet["dhcp4"] is False
+    assert ethernet["routes"][0] == {"to": "0.0.0.0/0", "via": "10.0.0.254"}
+    assert "addresses" not in world.ok("GET", f"{path}false")["network_config"]["ethernets"]["eth0"]
+    assert world.call("GET", f"{path}yes").refusal[0] == 400

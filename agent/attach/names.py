@@ -1,0 +1,22 @@
+"""Of what engines say, what fits a port."""
+
+from __future__ import annotations
+
+import re
+
+from agent.attach.specs import AttachError, Failure
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def label(text: str) -> str:
+    """As a host name, "" when it is none: a container may have a name that no host can have."""
+    name = text.lower()
+    return name if _LABEL.fullmatch(name) else ""
+
+
+def strings(value: object, what: str) -> tuple[str, ...]:
+    """A list of strings. Raises AttachError."""
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise AttachError(Failure.CONFIGURATION, f"{what}: must be a list of strings")
+    return tuple(value)

@@ -1,0 +1,1 @@
+"""Programs that container engines start, each time anew: thin, with nothing but what Python has in any case."""
