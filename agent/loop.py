@@ -11,12 +11,14 @@ from agent.config import AgentConfig
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.installed import InstalledMarks
+from agent.naming import Names
 from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import (
     SERVICE_DEVICE,
     AddPort,
     Confirm,
     DeletePort,
+    Step,
     WantedBridge,
     plan,
     wanted,
@@ -56,7 +58,9 @@ class Agent:
         service_port: ServicePort,
         manager: ServiceManager | None = None,
         readiness: Readiness | None = None,
+        names: Names | None = None,
     ) -> None:
+        self._names = names
         self._readiness = readiness
         self._marks = InstalledMarks()
         self._manager = manager or ServiceManager({})
@@ -138,10 +142,16 @@ class Agent:
         self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
 
     def _mark(self, ovsdb: Ovsdb, state: OvsState) -> None:
-        if self._readiness is None:
-            return
-        now_ms = round(time.time() * 1000)
-        steps = self._marks.steps(state, self._interfaces, self._readiness.verdicts(), now_ms)
+        """What is written on the interfaces of VMs, once for each news of the controller."""
+        steps: list[Step] = []
+        if self._readiness is not None:
+            now_ms = round(time.time() * 1000)
+            steps += self._marks.steps(state, self._interfaces, self._readiness.verdicts(), now_ms)
+        if self._names is not None:
+            named = self._names.steps(state, self._interfaces)
+            for step in named:
+                LOG.info("%s", step)
+            steps += named
         if steps:
             ovsdb.apply(steps)
 

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agent.attach.netavark import Netavark
     from agent.attach.server import PlugServer
     from agent.loop import Agent
+    from agent.naming import Names
     from agent.readiness import Readiness
     from agent.relay.server import Relay
     from agent.reporter import Reporter
@@ -65,12 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     waker, relay = Waker(), Relay(config)
     readiness = Readiness(config, waker.wake)
-    reporter = Reporter(config, readiness)
+    names = Names(waker.wake)
+    reporter = Reporter(config, readiness, names)
     attachments = Attachments(config, readiness)
     handlers = {"cni": Cni(config, attachments).handle, "netavark": Netavark(config, attachments).handle}
     plug_server = PlugServer(config.socket, handlers)
     manager = ServiceManager(os.environ)
-    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness)
+    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness, names)
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from agent import plan
 from agent.state import (
     INSTALLED_AT_KEY,
     INSTALLED_KEY,
+    NAMED_KEY,
     BridgeState,
     Columns,
     ControllerState,
@@ -328,6 +329,18 @@ def _mark_installed(api: _Api, txn: IdlTransaction, step: plan.MarkInstalled) ->
         row.setkey("external_ids", INSTALLED_AT_KEY, str(step.at_ms))
 
 
+def _name_interface(api: _Api, txn: IdlTransaction, step: plan.NameInterface) -> None:
+    row = next((row for row in api.tables["Interface"].rows.values() if row.name == step.name), None)
+    if row is None or row.external_ids.get("iface-id") != row.external_ids.get(NAMED_KEY):
+        return
+    row.verify("external_ids")
+    for key in ("iface-id", NAMED_KEY):
+        if step.iface_id is None:
+            row.delkey("external_ids", key)
+        else:
+            row.setkey("external_ids", key, step.iface_id)
+
+
 def _confirm(api: _Api, txn: IdlTransaction, step: plan.Confirm) -> None:
     api._ovs.increment("next_cfg")
 
@@ -346,6 +359,7 @@ _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingPr
         plan.SetPrefixes: _set_prefixes,
         plan.SetSsl: _set_ssl,
         plan.MarkInstalled: _mark_installed,
+        plan.NameInterface: _name_interface,
         plan.Confirm: _confirm,
     }
 )

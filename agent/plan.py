@@ -176,6 +176,14 @@ class MarkInstalled:
 
 
 @dataclass(frozen=True, slots=True)
+class NameInterface:
+    """Gives an interface that has no iface-id one, or with None takes it away again. Somebody else's stays."""
+
+    name: str
+    iface_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """ovs-vswitchd is to say when it has done all that was asked up to here: `OvsState.confirmed`."""
 
@@ -193,6 +201,7 @@ Step = (
     | SetPrefixes
     | SetSsl
     | MarkInstalled
+    | NameInterface
     | Confirm
 )
 

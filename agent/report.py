@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from agent.config import AgentConfig
-from agent.plan import uplink_port
-from agent.state import NOTHING, Columns, OvsState, lookup
+from agent.plan import SERVICE_DEVICE, uplink_port
+from agent.state import NAMED_KEY, NOTHING, Columns, OvsState, lookup, marked
+
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")  # what a port can be known by
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,19 @@ class InterfaceReport:
 
 @dataclass(frozen=True, slots=True)
 class InterfacesReport:
-    """The body of PUT /v1/nodes/NAME/interfaces but for its serial; `duplicates` are lines for the log."""
+    """The body of PUT /v1/nodes/NAME/interfaces but for its serial; `duplicates` are lines for the log. `unclaimed`:
+    names of interfaces that have no iface-id, or one that they were given for their name.
+    """
 
     uplinks: tuple[tuple[str, int], ...] = ()
     interfaces: tuple[InterfaceReport, ...] = ()
     duplicates: tuple[str, ...] = field(default=(), compare=False)
+    unclaimed: tuple[str, ...] = ()
 
     def body(self, serial: int) -> dict[str, object]:
         return {
+            # an older controller does not know the field
+            **({"unclaimed": list(self.unclaimed)} if self.unclaimed else {}),
             "serial": serial,
             "uplinks": dict(self.uplinks),
             "interfaces": [
@@ -105,8 +113,25 @@ def interfaces_report(
         if ofport is not None and uplink_port(network) in bridge.ports:
             uplinks.append((network.name, ofport))
     return InterfacesReport(
-        tuple(uplinks), tuple(sorted(chosen.values(), key=lambda i: i.iface_id)), tuple(sorted(duplicates))
+        tuple(uplinks),
+        tuple(sorted(chosen.values(), key=lambda i: i.iface_id)),
+        tuple(sorted(duplicates)),
+        tuple(sorted(_unclaimed(config, state, bridge.ports))),
     )
+
+
+def _unclaimed(config: AgentConfig, state: OvsState, ports: tuple[str, ...]) -> Iterator[str]:
+    """Not those of the agent itself, nor the bridge's own."""
+    others = {config.integration_bridge, SERVICE_DEVICE, *map(uplink_port, config.physical_networks)}
+    for port in ports:
+        held = state.ports.get(port)
+        if held is None or marked(held.columns) or port in others:
+            continue
+        for name in held.interfaces:
+            columns = state.interfaces.get(name, NOTHING)
+            iface_id = lookup(columns, "external_ids", "iface-id")
+            if iface_id == lookup(columns, "external_ids", NAMED_KEY) and _ofport(columns) and _DEVICE.fullmatch(name):
+                yield name
 
 
 def _interface_names(state: OvsState, ports: tuple[str, ...]) -> list[str]:

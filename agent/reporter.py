@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from agent.client import Client, ClientError
 from agent.config import AgentConfig
+from agent.naming import Names
 from agent.readiness import Readiness
 from agent.report import InterfacesReport, NodeReport
 
@@ -35,9 +36,10 @@ class _Truth:
 class Reporter:
     """`submit` from any thread; nothing is sent before the first."""
 
-    def __init__(self, config: AgentConfig, readiness: Readiness | None = None) -> None:
-        """`readiness` hears what is answered to each report of the interfaces."""
+    def __init__(self, config: AgentConfig, readiness: Readiness | None = None, names: Names | None = None) -> None:
+        """`readiness` and `names` hear what is answered to each report of the interfaces."""
         self._readiness = readiness
+        self._names = names
         self._client = Client(config.api_urls, config.api_token, tls=config.tls)
         self._path = f"/v1/nodes/{quote(config.node, safe='')}"
         self._heartbeat = config.heartbeat_interval
@@ -129,6 +131,9 @@ class Reporter:
         revision = answer.get("revision")
         if self._readiness is not None and isinstance(revision, int):
             self._readiness.answered(truth.interfaces, answers, revision)
+        claims = answer.get("claims")
+        if self._names is not None and isinstance(claims, dict):
+            self._names.answered(truth.interfaces, {str(k): str(v) for k, v in claims.items()})
 
     def _log_answers(self, answers: dict[str, str]) -> None:
         for iface_id, answer in answers.items():

@@ -21,6 +21,8 @@ MARK_AGENT = "agent"
 MARK_PLUG = "plug"
 # and of the integration bridge: the name of the node, for `plug`
 NODE_KEY = "trunkline-node"
+# of an interface that the agent has given its iface-id, because of its name: that iface-id
+NAMED_KEY = "trunkline-named"
 # of an interface that was plugged for a container engine: for what, as that one names it
 ATTACHMENT_KEY = "trunkline-attachment"
 # and of a VM's interface: its port is ready, since when (milliseconds since the epoch); as OVN's ovn-installed

@@ -172,6 +172,7 @@ class Port(TypedDict):
     held_addresses: list[Ipv4]
     qos: Qos | None
     node: Annotated[str | None, Field(description="Where it is to be")]
+    interface_name: Annotated[str | None, Field(description="By which an interface without an iface-id is known")]
     binding: Annotated[PortBinding | None, Field(description="Where it is")]
     status: Annotated[str, WithJsonSchema({"type": "string", "enum": ["unbound", "bound", "active"]})]
     binding_error: str | None

@@ -237,7 +237,7 @@ ADMIN_NETWORK_FIELDS = frozenset(
         "assignable",
     }
 )
-ADMIN_PORT_FIELDS = frozenset({"id", "node", "port_security", "qos"})
+ADMIN_PORT_FIELDS = frozenset({"id", "node", "interface_name", "port_security", "qos"})
 # what the operator has machines do, whoever owns them
 ADMIN_METADATA_FIELDS = frozenset({"vendor_data"})
 # who is told what a zone holds, and who may write to it

@@ -200,6 +200,9 @@ PhysicalNetwork = Annotated[
     str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 ]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+InterfaceName = Annotated[
+    str, StringConstraints(min_length=1, max_length=15, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")
+]  # of a network device: IFNAMSIZ in linux/if.h, with its final zero
 HostName = Annotated[str, StringConstraints(max_length=253), AfterValidator(_host_name), WithJsonSchema(_OF_HOST)]
 MachineName = Annotated[
     str, StringConstraints(max_length=253), AfterValidator(_machine_name), WithJsonSchema(_OF_MACHINE)

@@ -31,6 +31,7 @@ from controller.api.fields import (
     AnyUnicastAddress,
     Cidr,
     HostName,
+    InterfaceName,
     LeaseTime,
     Mac,
     MachineName,
@@ -414,6 +415,7 @@ class PortCreate(_PortFields):
     fixed_ips: FixedIps = []
     id: Uuid | None = None
     address_pairs: policy_fields.AddressPairs = []
+    interface_name: InterfaceName | None = None
 
     def spec(self, project_id: str | None) -> PortSpec:
         """`project_id` is the owner the caller has settled."""
@@ -423,6 +425,7 @@ class PortCreate(_PortFields):
             fixed_ips=tuple(item.spec() for item in self.fixed_ips),
             id=self.id,
             address_pairs=policy_fields.pairs(self.address_pairs),
+            interface_name=self.interface_name,
         )
 
 
@@ -435,6 +438,7 @@ class PortUpdate(UpdateModel):
     hostname: MachineName = ""
     device_id: Text = ""
     node: NodeName | None = None
+    interface_name: InterfaceName | None = None
     fixed_ips: FixedIps = []
     dhcp_options: DhcpOptions = []
     security_groups: policy_fields.SecurityGroups = None
@@ -487,6 +491,9 @@ class InterfacesPut(RequestModel):
         Field(max_length=64),
     ] = {}
     interfaces: Annotated[list[InterfaceIn], Field(max_length=MAX_INTERFACES)] = []
+    unclaimed: Annotated[
+        list[Text], Field(max_length=MAX_INTERFACES, description="Names of those that say nothing of a port.")
+    ] = []
 
     def refusals(self) -> dict[str, str]:
         """iface_id -> "refused: why", for the interfaces that `spec` leaves out."""

@@ -63,7 +63,16 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
     problems = services.store.node_problems(name)
-    return Answer.json({"serial": body.serial, "revision": written.revision, "ports": ports, "problems": problems})
+    claims = services.store.interface_claims(name, body.unclaimed) if body.unclaimed else {}
+    return Answer.json(
+        {
+            "serial": body.serial,
+            "revision": written.revision,
+            "ports": ports,
+            "claims": claims,
+            "problems": problems,
+        }
+    )
 
 
 def show_node_revision(services: Services, request: Request) -> Answer:
@@ -116,7 +125,9 @@ ROUTES = (
             "PUT": Endpoint(
                 Verb.REPORT,
                 put_interfaces,
-                declared.written(serial=declared.Revision, ports=dict[str, str], problems=list[str]),
+                declared.written(
+                    serial=declared.Revision, ports=dict[str, str], claims=dict[str, str], problems=list[str]
+                ),
                 bodies=(INTERFACES_PUT,),
                 many=True,
             )

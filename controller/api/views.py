@@ -143,6 +143,7 @@ def port(record: PortRecord, active: bool, muted: Mapping[str, int]) -> Json:
         "held_addresses": [str(held.address) for held in it.held],
         "qos": _qos(it.qos),
         "node": it.node,
+        "interface_name": record.interface_name,
         "binding": None if binding is None else {"node": binding.node, "ofport": binding.ofport, "zone": binding.zone},
         "status": port_status(it, active),
         "binding_error": record.binding_error,

@@ -151,6 +151,10 @@ def create(
     mac: Annotated[str | None, typer.Option("--mac", help="Made up by default.")] = None,
     project: Annotated[str | None, typer.Option("--project", metavar="ID", help="The project that owns it.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it.")] = None,
+    interface_name: Annotated[
+        str | None,
+        typer.Option("--interface-name", metavar="NAME", help="It is known by that name, as tap100i0, without an id."),
+    ] = None,
     port_id: Annotated[
         str | None, typer.Option("--id", metavar="UUID", help="Made up by default; the interface's iface-id.")
     ] = None,
@@ -163,11 +167,11 @@ def create(
     fields = options.given(name=name, mac=mac, project_id=project, node=node, id=port_id) | changeable.fields()
     fields |= changeable.qos(None)
     if network is not None:
-        fields["network_id"] = session.network_id(network)
+        fields |= {"network_id": session.network_id(network)} | options.given(interface_name=interface_name)
         session.finish(session.client.create_port(fields), output, wait, timeout)
         return
-    if mac or port_id or changeable.fixed_ip or changeable.address_pair:
-        raise CliError("--mac, --id, --fixed-ip and --address-pair need --network", ExitCode.USAGE)
+    if mac or port_id or interface_name or changeable.fixed_ip or changeable.address_pair:
+        raise CliError("--mac, --id, --interface-name, --fixed-ip and --address-pair need --network", ExitCode.USAGE)
     fields.pop("address_pairs", None)  # of --no-port-security
     made, revision = session.client.create_device_ports({"device_id": name} | fields)
     render.show_list(made, COLUMNS, output)
@@ -215,6 +219,12 @@ def set_(
     changeable: Changeable,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Only this node may claim it; 'none' for any.")] = None,
+    interface_name: Annotated[
+        str | None,
+        typer.Option(
+            "--interface-name", metavar="NAME", help="It is known by that name, as tap100i0; 'none': by its id alone."
+        ),
+    ] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -222,6 +232,7 @@ def set_(
     """Change a port. A list replaces the old list; the one word 'none' empties it."""
     session = Session.of(context)
     changes = options.given(name=name) | changeable.fields() | options.nullable("node", node)
+    changes |= options.nullable("interface_name", interface_name)
     if not changes and not changeable.limited:
         raise CliError("nothing to change", ExitCode.USAGE)
     if changeable.limited:

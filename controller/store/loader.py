@@ -353,6 +353,7 @@ def _port(
         row.binding_error,
         expected_on=row.other_node,
         security_groups=groups,
+        interface_name=row.interface_name,
     )
 
 

@@ -18,6 +18,7 @@ from controller.store import (
     bindings,
     codec,
     floating_ips,
+    interface_names,
     ipam,
     ipv6_ipam,
     ipv6_ports,
@@ -49,6 +50,7 @@ COLUMN_CHANGES: dict[str, Any] = {
     "hostname": str,
     "device_id": str,
     "node": lambda value: value,
+    "interface_name": lambda value: value,
     "dhcp_options": codec.dump_options,
     "qos": policy_loader.dump_qos,
 }
@@ -136,6 +138,9 @@ def create(
     _require_room(tx.connection, drafts, owners, limits)
     rows = [_row(tx, draft, key, owners[draft.id]) for draft, key in zip(drafts, keys, strict=True)]
     tx.connection.execute(_INSERT, rows)
+    for draft in drafts:
+        with _blaming(draft.index):
+            interface_names.check(tx.connection, draft.id, draft.spec.interface_name, draft.spec.node)
     for network_id, members in by_network.items():
         _give_addresses(tx, known_subnets[network_id], members, owners)
         _give_ipv6_addresses(tx, known_ipv6.get(network_id, ()), members)
@@ -281,6 +286,7 @@ def _row(tx: Transaction, draft: _Draft, key: int, project_id: str | None) -> di
         "port_security": spec.port_security,
         "address_pairs": address_pairs.dump(spec.address_pairs, draft.mac),
         "qos": policy_loader.dump_qos(spec.qos),
+        "interface_name": spec.interface_name,
         "created_at": tx.now,
         "revision": tx.record(PORT, draft.id, CREATE, payload),
     }
@@ -361,6 +367,9 @@ def update_port(tx: Transaction, port_id: str, changes: Mapping[str, Any], limit
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
     if values.get("node") is not None:
         _refuse_unknown_nodes(tx.connection, [_Draft(port_id, PortSpec(row.network_id, node=values["node"]))])
+    if "node" in values or "interface_name" in values:
+        node, name = (values.get(key, row._mapping[key]) for key in ("node", "interface_name"))
+        interface_names.check(tx.connection, port_id, name, node)
     changed = dict(values)
     old = before(row, values)
     if "fixed_ips" in changes:

@@ -211,10 +211,12 @@ ports = Table(
     Column("port_security", Boolean, nullable=False, server_default=true()),
     Column("address_pairs", JSON, nullable=False, server_default="[]"),
     Column("qos", JSON, nullable=False, server_default="{}"),
+    Column("interface_name", String(15)),
     UniqueConstraint("network_id", "mac"),
     UniqueConstraint("bound_node", "zone"),
     UniqueConstraint("other_node", "other_zone"),
     Index(None, "device_id"),
+    Index(None, "interface_name"),
     CheckConstraint(
         "(bound_node IS NULL) = (ofport IS NULL) AND (bound_node IS NULL) = (zone IS NULL)", name="binding_is_whole"
     ),

@@ -28,8 +28,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 
     create_ports(specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]      all or none
     update_port(port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]
-        changes: name, hostname, device_id, node, dhcp_options, fixed_ips, security_groups, port_security,
-        address_pairs, qos (typed as in PortSpec).
+        changes: name, hostname, device_id, node, interface_name, dhcp_options, fixed_ips, security_groups,
+        port_security, address_pairs, qos (typed as in PortSpec).
     delete_port(port_id: str, actor: str) -> Written[PortRecord]
     prepare_binding, activate_binding, withdraw_binding(port_id: str, node: str, actor: str) -> Written[PortRecord]
         have another node expect the port, have it served there, have it expected no more
@@ -48,6 +48,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     list_nodes(*, limit=None, marker=None) -> list[NodeRecord]
     report_interfaces(node: str, report: InterfaceReport, actor: str = "agent") -> Written[dict[str, str]]
         value: iface_id -> "bound" | "unknown" | "refused: <why>"
+    interface_claims(node: str, names: Sequence[str]) -> dict[str, str]
+        which ports interfaces without an iface-id are, by their names
     node_problems(name: str) -> tuple[str, ...]
     learn_neighbour(node: str, network_id: str, address: IPv4Address | IPv6Address, mac: str) -> Written[bool]
         True: it was news.
@@ -224,7 +226,8 @@ class FixedIpSpec:
 @dataclass(frozen=True, slots=True)
 class PortSpec:
     """Without an IPv4 address among `fixed_ips` one is chosen; of IPv6 there is one in each subnet (`ipv6_ports`).
-    `id` None: generated. `project_id` None: the network's. `node`: scheduled.
+    `id` None: generated. `project_id` None: the network's. `node`: scheduled. `interface_name`: an interface of that
+    name without an iface-id is the port's.
 
     `security_groups`: names or ids of groups of its project; None: the one called `default`, (): nothing is allowed.
     Without `port_security` a port may send from any address; then it has no groups and no pairs.
@@ -244,6 +247,7 @@ class PortSpec:
     port_security: bool = True
     address_pairs: tuple[AddressPairSpec, ...] = ()
     qos: Qos = Qos()
+    interface_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ class PortRecord:
     floating_ips: tuple[FloatingIp, ...] = ()
     expected_on: str | None = None
     security_groups: tuple[GroupName, ...] = ()
+    interface_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from controller.store import (
     bindings,
     debts,
     gateway_nodes,
+    interface_names,
     journal,
     leases,
     loader,
@@ -298,6 +299,9 @@ class Store(
         written = self._write(actor, lambda tx: bindings.report(tx, node, report, self._serials.get(node, 0)))
         self._serials[node] = max(report.serial, self._serials.get(node, 0))
         return written
+
+    def interface_claims(self, node: str, names: Sequence[str]) -> dict[str, str]:
+        return self._database.read(lambda connection: interface_names.claims(connection, node, names))
 
     def node_problems(self, name: str) -> tuple[str, ...]:
         problems = self._database.read(lambda connection: node_addresses.problems(connection, [name]))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.config import AgentConfig, PhysicalNetwork
+from agent.naming import Names
+from agent.plan import NameInterface
 from agent.report import InterfaceReport, InterfacesReport, interfaces_report, node_report
-from agent.state import BridgeState, OvsState, PortState, Value
+from agent.state import NAMED_KEY, BridgeState, OvsState, PortState, Value
 
 CONFIG = AgentConfig(
     node="n1",
@@ -56,7 +58,36 @@ def test_what_counts_is_in_the_integration_bridge_with_an_iface_id_and_a_port_nu
         "serial": 7,
         "uplinks": {"physnet1": 65001},
         "interfaces": [{"iface_id": "p1", "name": "vm1", "ofport": 5, "mac": "fa:16:3e:00:00:01"}],
+        "unclaimed": ["nameless"],
     }
+    assert "unclaimed" not in interfaces_report(CONFIG, state({"vm1": vm(5)})).body(8)
+
+
+def test_an_interface_keeps_being_asked_for_that_was_named_by_its_name() -> None:
+    def named(iface_id: str, given: str) -> dict[str, Value]:
+        return {**vm(5, iface_id), "external_ids": {"iface-id": iface_id, NAMED_KEY: given}}
+
+    report = interfaces_report(CONFIG, state({"tap100i0": named("p1", "p1"), "tap101i0": named("p3", "p2")}))
+    assert report.unclaimed == ("tap100i0",), "somebody else has said what tap101i0 is"
+    assert [each.iface_id for each in report.interfaces] == ["p1", "p3"]
+    strange = {"a/b": {"ofport": 9}, "br-int": {"ofport": 8}, "tl-service": {"ofport": 7}, "closed": {"ofport": None}}
+    assert interfaces_report(CONFIG, state(strange)).unclaimed == ()
+
+
+def test_what_is_written_on_an_interface_because_of_its_name() -> None:
+    woken: list[None] = []
+    names = Names(lambda: woken.append(None))
+    before = state({"tap100i0": {"ofport": 5, "external_ids": {}}})
+    report = interfaces_report(CONFIG, before)
+    assert names.steps(before, report) == ()
+    names.answered(report, {"tap100i0": "p1", "tap999i0": "p9"})
+    names.answered(report, {"tap100i0": "p1"})
+    assert names.steps(before, report) == (NameInterface("tap100i0", "p1"),) and len(woken) == 1
+    after = state({"tap100i0": {"ofport": 5, "external_ids": {"iface-id": "p1", NAMED_KEY: "p1"}}})
+    report = interfaces_report(CONFIG, after)
+    assert report.unclaimed == ("tap100i0",) and names.steps(after, report) == ()
+    names.answered(report, {})
+    assert names.steps(after, report) == (NameInterface("tap100i0", None),)
 
 
 def test_of_two_interfaces_with_one_iface_id_the_lower_ofport_wins() -> None:

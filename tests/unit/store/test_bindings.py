@@ -314,3 +314,48 @@ def test_what_was_said_before_the_node_turned_to_another_controller_is_stale(mak
     with pytest.raises(Conflict) as stale:
         hung.report_interfaces("n1", InterfaceReport(7, {"physnet1": 65002}))
     assert stale.value.code == "serial_stale"
+
+
+def test_an_interface_is_known_by_its_name(world: Any) -> None:
+    for name in ("n1", "n2"):
+        world.node(name)
+    network = world.network()
+    anywhere = world.port(network, interface_name="tap100i0")
+    here = world.port(network, interface_name="tap101i0", node="n1")
+    there = world.port(network, interface_name="tap101i0", node="n2")
+    names = ["tap100i0", "tap101i0", "tap102i0", "tap102i0"]
+
+    def claims(node: str) -> dict[str, str]:
+        found: dict[str, str] = world.store.interface_claims(node, names)
+        return found
+
+    assert claims("n1") == {"tap100i0": anywhere.port.id, "tap101i0": here.port.id}
+    assert claims("n2") == {"tap100i0": anywhere.port.id, "tap101i0": there.port.id}
+    assert world.again(here).interface_name == "tap101i0"
+    # once it is somewhere, it is nowhere else, until it is expected there
+    world.report("n1", anywhere)
+    assert claims("n1")["tap100i0"] == anywhere.port.id and "tap100i0" not in claims("n2")
+    world.store.prepare_binding(anywhere.port.id, "n2", "tester")
+    assert claims("n2")["tap100i0"] == anywhere.port.id
+    world.store.delete_port(there.port.id, "tester")
+    assert "tap101i0" not in claims("n2")
+
+
+def test_a_name_is_of_one_port_on_a_node(world: Any) -> None:
+    for name in ("n1", "n2"):
+        world.node(name)
+    network = world.network()
+    here = world.port(network, interface_name="tap100i0", node="n1")
+    there = world.port(network, interface_name="tap100i0", node="n2")
+    for fields in ({"node": "n1"}, {}):
+        with pytest.raises(Conflict) as refused:
+            world.port(network, interface_name="tap100i0", **fields)
+        assert (refused.value.code, refused.value.field) == ("interface_name_in_use", "interface_name")
+    for changes in ({"node": None}, {"node": "n1"}):
+        with pytest.raises(Conflict):
+            world.store.update_port(there.port.id, changes, "tester")
+    world.store.update_port(here.port.id, {"interface_name": None}, "tester")
+    world.store.update_port(there.port.id, {"node": None}, "tester")
+    with pytest.raises(Conflict):
+        world.store.update_port(here.port.id, {"interface_name": "tap100i0"}, "tester")
+    world.store.update_port(here.port.id, {"interface_name": "tap200i0"}, "tester")
