@@ -86,6 +86,7 @@ PORT = {
     "device_id": "i-17",
     "fixed_ips": [{"address": "10.200.7.8", "subnet_id": "SUBNET"}],
     "node": "n1",
+    "interface_name": "tap100i0",
     "dhcp_options": [OPTION],
     "security_groups": ["web"],
     "port_security": True,
@@ -96,7 +97,7 @@ PORT = {
         "dscp": 46,
     },
 }
-ALONE = ("fixed_ips", "address_pairs")
+ALONE = ("fixed_ips", "address_pairs", "interface_name")
 DEVICE = {name: value for name, value in PORT.items() if name not in ALONE} | {"project_id": "a"}
 RULE = {
     "security_group_id": "GROUP",
@@ -125,6 +126,7 @@ QUOTAS = (
 )
 SERVICE = {"protocol": "icmp", "ports": None, "icmp_type": 8, "icmp_code": 0}
 NEW_PORT = PORT | {
+    "interface_name": None,  # of one port on a node
     "network_id": "NETWORK",
     "project_id": "a",
     "mac": "02:00:00:00:00:77",
@@ -308,6 +310,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "serial": 1,
             "uplinks": {"physnet1": 65001},
             "interfaces": [{"iface_id": "PORT", "name": "tap1", "ofport": 7, "mac": "02:00:00:00:00:77"}],
+            "unclaimed": ["tap2"],
         },
     ),
 }
@@ -339,6 +342,7 @@ PORTS = OPTION_LISTS | {
     "hostname": {"empty", "as text"},
     "device_id": {"empty", *TEXT},
     "node": {"null"},
+    "interface_name": {"null", "as text"},
     "fixed_ips": {"empty list"},
     "fixed_ips.0": {"empty object"},
     "fixed_ips.address": {"null"},
@@ -468,6 +472,8 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "interfaces.name": ANY_TEXT - {"long"},
         "interfaces.ofport": {"null", "negative", "huge"},
         "interfaces.mac": ANY_TEXT - {"long"} | {"null"},
+        "unclaimed": {"empty list"},
+        "unclaimed.0": {"empty", *TEXT},
     },
 }
 # Sound, but not together with another field of the body, which is named.
