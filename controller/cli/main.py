@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -57,6 +60,11 @@ Exit codes:
   3  the server does not answer
   4  written, but --wait timed out; the missing nodes are named
 """
+
+_COMPLETION = f"_{PROGRAM.upper()}_COMPLETE"
+# of the root's options those that are followed by a value, and its commands that are no groups
+_WITH_VALUE = frozenset({"--url", "--token", "--ca", "--certificate", "--key"})
+_ALONE = frozenset({"audit", "status", "plug", "unplug"})
 
 app = typer.Typer(
     name=PROGRAM,
@@ -127,8 +135,33 @@ def root(
     context.obj = Session({"url": url, "token": token, "ca": ca, "certificate": certificate, "key": key})
 
 
+def asked(words: Sequence[str]) -> str | None:
+    """The command or group that a command line names, None where that is not plain."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word in _WITH_VALUE:
+            next(rest, None)
+        elif word.partition("=")[0] not in _WITH_VALUE:
+            return None
+    return None
+
+
+def narrow(program: typer.Typer, words: Sequence[str]) -> None:
+    """Leave out all groups but the one that is asked for: to prepare a hundred commands takes longer than one of them
+    does. Help, completion and mistakes get all of them.
+    """
+    name = asked(words)
+    known = {group.name for group in program.registered_groups}
+    if name in known or name in _ALONE:
+        program.registered_groups = [group for group in program.registered_groups if group.name == name]
+
+
 def main() -> None:
     """Entry point of the `trunkline` program; does not return."""
+    if _COMPLETION not in os.environ:
+        narrow(app, sys.argv[1:])
     app(prog_name=PROGRAM)
 
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import typer
 
-from controller.cli.main import app
+from controller.cli.main import _ALONE, app, asked, narrow
 
 SLOW = ("ryu", "eventlet", "sqlalchemy", "rich", "pydantic", "yaml", "oslo_config", "cryptography", "agent")
 
@@ -45,3 +46,32 @@ def test_every_command_prints_tables_json_and_yaml() -> None:
     known = dict(commands(typer.main.get_command(app)))
     without = {path for path, command in known.items() if not any("-o" in each.opts for each in command.params)}
     assert without == OF_OWN_FORM and len(known) > 90
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["network", "list"], "network"),
+        (["--url", "http://a", "--token=x", "port", "--help"], "port"),
+        (["--ca"], None),
+        (["--help"], None),
+        (["--unknown", "network"], None),
+        ([], None),
+    ],
+)
+def test_what_a_command_line_asks_for(words: list[str], name: str | None) -> None:
+    assert asked(words) == name
+
+
+def test_only_what_is_asked_for_is_prepared() -> None:
+    def left(*words: str) -> int:
+        program = typer.Typer()
+        program.registered_groups = list(app.registered_groups)
+        narrow(program, words)
+        return len(program.registered_groups)
+
+    everything = len(app.registered_groups)
+    assert left("network", "list") == 1 and left("status") == 0
+    assert left("--help") == left("netwrk", "list") == left() == everything
+    alone = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert alone == _ALONE
