@@ -21,6 +21,7 @@ from tests.bench import (
     nat,
     perfdhcp,
     plug,
+    plugins,
     policy,
     ports,
     restart,
@@ -32,6 +33,7 @@ from tests.bench.figures import Figure
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "ports": ports.run,
     "plug": plug.run,
+    "plugins": plugins.run,
     "restart": restart.run,
     "ha": ha.run,
     "bundle": bundle.run,

@@ -21,7 +21,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 for module in failover net_failover virtio_net; do insmod /lib/$module.ko; done
 ip link set eth0 up
-udhcpc -i eth0 -n -q -t 60 -T 1 -s /lease
+udhcpc -i eth0 -n -q -t 60 -T 1 -O mtu -s /lease
 echo "GUEST mtu $(cat /sys/class/net/eth0/mtu)"
 gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')
 ping -c 3 -W 2 $gateway >/dev/null && echo "GUEST reaches $gateway"
@@ -31,7 +31,7 @@ exec sleep 100000
 _LEASE = """#!/bin/sh
 [ "$1" = bound ] || exit 0
 ip address add $ip/$mask dev $interface
-ip link set $interface mtu ${mtu:-1500}
+[ -z "$mtu" ] || ip link set $interface mtu $mtu
 [ -z "$router" ] || ip route add default via ${router%% *}
 echo "GUEST has $ip/$mask"
 """
