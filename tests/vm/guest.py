@@ -7,10 +7,7 @@ import lzma
 import stat
 from pathlib import Path
 
-from etc.lab.control import PROJECT_ROOT
-
-UNPACKED = PROJECT_ROOT / ".unpacked"
-"""Where tests/run puts the files of packages that are not installed."""
+from tests.unpacked import unpacked, unpacked_kernel
 
 _MODULES = ("net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net")
 _APPLETS = ("sh", "mount", "insmod", "ip", "udhcpc", "ping", "poweroff", "sleep", "echo", "cat")
@@ -42,17 +39,16 @@ BOOT = 240.0
 
 
 def kernel() -> Path:
-    """Raises StopIteration when tests/run has not unpacked one."""
-    return next(UNPACKED.glob("linux-image-*-cloud-amd64/boot/vmlinuz-*"))
+    return next(unpacked_kernel().glob("boot/vmlinuz-*"))
 
 
 def make_initrd(path: Path) -> None:
     """An archive in the form that the kernel takes (Documentation/driver-api/early-userspace/buffer-format)."""
-    modules = next(UNPACKED.glob("linux-image-*-cloud-amd64/usr/lib/modules/*/kernel"))
+    modules = next(unpacked_kernel().glob("usr/lib/modules/*/kernel"))
     files: dict[str, bytes] = {
         "init": _INIT.encode(),
         "lease": _LEASE.encode(),
-        "bin/busybox": (UNPACKED / "busybox-static/usr/bin/busybox").read_bytes(),
+        "bin/busybox": (unpacked("busybox-static") / "usr/bin/busybox").read_bytes(),
     }
     for module in _MODULES:
         files[f"lib/{Path(module).name}.ko"] = lzma.decompress((modules / f"{module}.ko.xz").read_bytes())
