@@ -159,7 +159,10 @@ def _attached(port: Object, network: Object, device: str, config: Object) -> Att
     gateways = {ip_network(route.to).version: route.via for route in routes if ip_network(route.to).prefixlen == 0}
     addresses = tuple(Address(cidr, gateways.get(ip_interface(cidr).version)) for cidr in mine["addresses"])
     names = mine.get("nameservers", {})
-    near = links.find(device)
+    try:
+        near = links.find(device)
+    except links.CommandError as error:
+        raise AttachError(Failure.HERE, str(error)) from error
     return Attached(
         port["id"],
         port["mac"],

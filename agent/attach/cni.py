@@ -5,12 +5,13 @@ The plugin itself has checked the environment, and answers VERSION (agent/plugin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from ipaddress import ip_interface
 from typing import Any
 
 from agent.attach.api import Api, Object, connected
 from agent.attach.attachments import Attachments
-from agent.attach.names import label, strings
+from agent.attach.names import label, strings, table, tables
 from agent.attach.specs import Address, Attached, AttachError, Attachment, Failure, Owner, Wanted
 from agent.config import AgentConfig
 
@@ -79,10 +80,9 @@ def _status(config: AgentConfig, token_file: str, network: str) -> None:
 
 
 def _valid(owner: Owner, conf: Object) -> list[Attachment]:
-    listed = conf.get(_VALID)
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise AttachError(Failure.CONFIGURATION, f"GC needs {_VALID}, a list")
-    return [Attachment(owner, str(each.get("containerID")), str(each.get("ifname"))) for each in listed]
+    if _VALID not in conf:  # without it everything would be waste
+        raise AttachError(Failure.CONFIGURATION, f"GC needs {_VALID}")
+    return [Attachment(owner, str(each.get("containerID")), str(each.get("ifname"))) for each in tables(conf, _VALID)]
 
 
 def _wanted(network: str, conf: Object, arguments: object) -> Wanted:
@@ -93,8 +93,8 @@ def _wanted(network: str, conf: Object, arguments: object) -> Wanted:
     if conf.get("prevResult"):
         raise AttachError(Failure.CONFIGURATION, "it must be the first plugin of its list")
     given = _arguments(arguments)
-    runtime = conf.get("runtimeConfig") or {}
-    args = (conf.get("args") or {}).get("cni") or {}
+    runtime = table(conf, "runtimeConfig")
+    args = table(table(conf, "args"), "cni")
     addresses = strings(runtime.get("ips") or args.get("ips") or [each for each in [given.get("IP")] if each], "ips")
     groups = conf.get("securityGroups")
     return Wanted(
@@ -114,12 +114,15 @@ def _arguments(text: object) -> dict[str, str]:
 
 def _expected(previous: Object, ifname: str) -> list[Address]:
     """The addresses of the container's interface in a result."""
-    interfaces: Sequence[Object] = previous.get("interfaces") or ()
+    interfaces = tables(previous, "interfaces")
     ours = {index for index, each in enumerate(interfaces) if each.get("sandbox") and each.get("name") == ifname}
     if not ours:
         raise AttachError(Failure.CONFIGURATION, f"prevResult has no interface {ifname} in a sandbox")
-    ips: Sequence[Object] = previous.get("ips") or ()
-    return [Address(str(each.get("address")), None) for each in ips if each.get("interface") in ours]
+    cidrs = [str(each.get("address")) for each in tables(previous, "ips") if each.get("interface") in ours]
+    try:
+        return [Address(str(ip_interface(cidr)), None) for cidr in cidrs]
+    except ValueError as error:
+        raise AttachError(Failure.CONFIGURATION, f"prevResult: {error}") from None
 
 
 def _result(attached: Attached, ifname: str, sandbox: str, conf: Object) -> Object:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from agent.attach.specs import AttachError, Failure
 
@@ -13,6 +15,22 @@ def label(text: str) -> str:
     """As a host name, "" when it is none: a container may have a name that no host can have."""
     name = text.lower()
     return name if _LABEL.fullmatch(name) else ""
+
+
+def table(of: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within another one, empty when it is not there. Raises AttachError."""
+    value = of.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise AttachError(Failure.CONFIGURATION, f"{name}: must be an object")
+    return value or {}
+
+
+def tables(of: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects, empty when it is not there. Raises AttachError."""
+    value = of.get(name)
+    if value is not None and not (isinstance(value, list) and all(isinstance(each, dict) for each in value)):
+        raise AttachError(Failure.CONFIGURATION, f"{name}: must be a list of objects")
+    return value or []
 
 
 def strings(value: object, what: str) -> tuple[str, ...]:

@@ -59,7 +59,15 @@ def test_what_a_configuration_wants() -> None:
     assert _wanted("net", {}, "IP=10.0.0.8;MAC=02:00:00:00:00:08") == Wanted(
         "net", "", ("10.0.0.8",), "02:00:00:00:00:08", None
     )
-    for wrong in ({"ipam": {"type": "dhcp"}}, {"securityGroups": "web"}, {"prevResult": {"ips": []}}):
+    for wrong in (
+        {"ipam": {"type": "dhcp"}},
+        {"securityGroups": "web"},
+        {"prevResult": {"ips": []}},
+        {"args": []},
+        {"args": {"cni": "x"}},
+        {"runtimeConfig": {"ips": [1]}},
+        {"runtimeConfig": "x"},
+    ):
         with pytest.raises(AttachError) as refused:
             _wanted("net", wrong, "")
         assert refused.value.failure is Failure.CONFIGURATION
@@ -76,6 +84,22 @@ def test_the_result_of_each_version(version: str) -> None:
     assert result["routes"][1] == {"dst": "10.9.0.0/16", "gw": "10.0.0.7"}
     assert result["dns"] == {"nameservers": ["10.0.0.1"], "search": ["blue.example"]}
     assert [each.cidr for each in _expected(result, "eth0")] == ["10.0.0.5/24", "2001:db8::5/64"]
+
+
+@pytest.mark.parametrize(
+    "previous",
+    [
+        {},
+        {"interfaces": [1]},
+        {"interfaces": [{"name": "eth0"}]},
+        {"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": [{"interface": 0, "address": "x"}]},
+        {"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": "x"},
+    ],
+)
+def test_a_previous_result_that_is_none(previous: dict[str, Any]) -> None:
+    with pytest.raises(AttachError) as refused:
+        _expected(previous, "eth0")
+    assert refused.value.failure is Failure.CONFIGURATION
 
 
 def test_what_podman_is_told() -> None:
