@@ -62,9 +62,8 @@ Exit codes:
 """
 
 _COMPLETION = f"_{PROGRAM.upper()}_COMPLETE"
-# of the root's options those that are followed by a value, and its commands that are no groups
+# of the root's options those that are followed by a value
 _WITH_VALUE = frozenset({"--url", "--token", "--ca", "--certificate", "--key"})
-_ALONE = frozenset({"audit", "status", "plug", "unplug"})
 
 app = typer.Typer(
     name=PROGRAM,
@@ -154,7 +153,8 @@ def narrow(program: typer.Typer, words: Sequence[str]) -> None:
     """
     name = asked(words)
     known = {group.name for group in program.registered_groups}
-    if name in known or name in _ALONE:
+    known |= {each.name or each.callback.__name__ for each in program.registered_commands if each.callback}
+    if name in known:
         program.registered_groups = [group for group in program.registered_groups if group.name == name]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from controller.cli.main import _ALONE, app, asked, narrow
+from controller.cli.main import app, asked, narrow
 
 SLOW = ("ryu", "eventlet", "sqlalchemy", "rich", "pydantic", "yaml", "oslo_config", "cryptography", "agent")
 
@@ -67,11 +67,10 @@ def test_only_what_is_asked_for_is_prepared() -> None:
     def left(*words: str) -> int:
         program = typer.Typer()
         program.registered_groups = list(app.registered_groups)
+        program.registered_commands = list(app.registered_commands)
         narrow(program, words)
         return len(program.registered_groups)
 
     everything = len(app.registered_groups)
     assert left("network", "list") == 1 and left("status") == 0
     assert left("--help") == left("netwrk", "list") == left() == everything
-    alone = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert alone == _ALONE
