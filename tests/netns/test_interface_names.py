@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 
 from controller.client import Object
 from etc.lab import netns
+from etc.lab.control import PROJECT_ROOT
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
@@ -100,3 +104,21 @@ def test_a_name_is_nothing_to_other_interfaces(
     assert not iface_id(one, "tap200i1") and not iface_id(two, "tap200i0")
     assert iface_id(one, "tap201i0") == "of-somebody-else"
     assert lab.client.get_port(port["id"])["status"] == "unbound"
+
+
+def test_the_hook_for_proxmox_makes_the_port(lab: Lab, network: Object, tmp_path: Path) -> None:
+    """As docs/plugging.md has it, with what `qm config` prints."""
+    page = (PROJECT_ROOT / "docs" / "plugging.md").read_text()
+    lines = page[page.index("    #!/bin/sh -e") :].splitlines()
+    script = [line.removeprefix("    ") for line in takewhile(lambda line: line.startswith("    "), lines)]
+    hook, qm = tmp_path / "hook", tmp_path / "qm"
+    hook.write_text("\n".join(script).replace("--network blue", f"--network {network['name']}") + "\n")
+    qm.write_text("#!/bin/sh\necho 'name: x'\necho 'net0: virtio=BC:24:11:00:03:00,bridge=br-int,firewall=0'\n")
+    for path in (hook, qm):
+        path.chmod(0o755)
+    node = lab.nodes[0]
+    for phase in ("pre-start", "pre-start", "post-start"):
+        path = f"PATH={tmp_path}:{os.environ['PATH']}"
+        node.execute("env", path, str(node.directory / "on"), str(hook), "300", phase)
+    (port,) = lab.client.list_ports(name="vm300")
+    assert (port["mac"], port["interface_name"], port["hostname"]) == ("bc:24:11:00:03:00", "tap300i0", "vm300")
