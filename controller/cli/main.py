@@ -64,6 +64,8 @@ Exit codes:
 _COMPLETION = f"_{PROGRAM.upper()}_COMPLETE"
 # of the root's options those that are followed by a value
 _WITH_VALUE = frozenset({"--url", "--token", "--ca", "--certificate", "--key"})
+# what calls others
+_NEEDS_ALL = frozenset({"plan"})
 
 app = typer.Typer(
     name=PROGRAM,
@@ -149,12 +151,12 @@ def asked(words: Sequence[str]) -> str | None:
 
 def narrow(program: typer.Typer, words: Sequence[str]) -> None:
     """Leave out all groups but the one that is asked for: to prepare a hundred commands takes longer than one of them
-    does. Help, completion and mistakes get all of them.
+    does. Help, completion, mistakes and what calls others get all of them.
     """
     name = asked(words)
     known = {group.name for group in program.registered_groups}
     known |= {each.name or each.callback.__name__ for each in program.registered_commands if each.callback}
-    if name in known:
+    if name in known - _NEEDS_ALL:
         program.registered_groups = [group for group in program.registered_groups if group.name == name]
 
 

@@ -73,4 +73,4 @@ def test_only_what_is_asked_for_is_prepared() -> None:
 
     everything = len(app.registered_groups)
     assert left("network", "list") == 1 and left("status") == 0
-    assert left("--help") == left("netwrk", "list") == left() == everything
+    assert left("plan", "network", "list") == left("--help") == left("netwrk", "list") == left() == everything
