@@ -58,10 +58,12 @@ class Resource(StrEnum):
     QUARANTINE = "quarantine"
     TRACE = "trace"
     REVISION = "revision"
+    TOPOLOGY = "topology"
     INDEX = "index"
     HEALTH = "health"
     METRICS = "metrics"
     STATS = "stats"
+    PAGE = "page"
 
 
 class Verb(StrEnum):
@@ -171,6 +173,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.DROP, Verb.LIST): _USERS,
     (Resource.PLAN, Verb.CREATE): _ADMINS,
     (Resource.REVISION, Verb.SHOW): _USERS,
+    (Resource.TOPOLOGY, Verb.SHOW): _USERS,
     (Resource.INDEX, Verb.SHOW): frozenset(Role),
     (Resource.METRICS, Verb.SHOW): _OPERATORS,
     (Resource.STATS, Verb.SHOW): _OPERATORS,
@@ -196,8 +199,10 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "metrics": frozenset({Resource.METRICS, Resource.STATS}),
 }
 ALL_SCOPES = "all"
-# Of a plan each request is looked at by itself.
-_ALWAYS = frozenset({Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.PLAN})
+# Of a plan each request is looked at by itself, and the topology tells only what the token may list.
+_ALWAYS = frozenset(
+    {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.PLAN, Resource.TOPOLOGY, Resource.PAGE}
+)
 # A narrowed token must not make a wider one: it has nothing to do with tokens.
 _NEVER = frozenset({Resource.TOKEN})
 _READS = frozenset({Verb.LIST, Verb.SHOW})

@@ -38,6 +38,7 @@ from controller.api import (
     network_data,
     networks,
     nodes,
+    page,
     plan,
     port_counters,
     port_metadata,
@@ -50,6 +51,7 @@ from controller.api import (
     security_groups,
     stats,
     tokens,
+    topology,
     trace,
 )
 from controller.api.admission import endpoint_of, permit
@@ -301,6 +303,7 @@ def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
         *audit.ROUTES,
         *drops.ROUTES,
         *events.ROUTES,
+        *topology.routes(),
         *metrics.ROUTES,
         *stats.routes(ryu_stats),
     )
@@ -318,4 +321,4 @@ def make_app(services: Services) -> Gate:
     known = routes(ryu_stats)
     document = Document(known)
     requests = RequestMetrics(services.registry)
-    return Gate(services, (*known, *document.routes), ryu_wsgi, requests, document.prepare)
+    return Gate(services, (*known, *document.routes, *page.routes(page.PLACE)), ryu_wsgi, requests, document.prepare)

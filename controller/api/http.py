@@ -45,28 +45,41 @@ def _damaged(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Also a WSGI application, so that Ryu's WSGI can return it as it is."""
+    """Also a WSGI application, so that Ryu's WSGI can return it as it is. `etag`: what this very body is known by; who
+    shows that it has it is answered with 304.
+    """
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    etag: str = ""
+    cache: str = "no-store"
 
     @staticmethod
     def json(value: Mapping[str, Any], status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
         return Answer(status, json.dumps(value, separators=(",", ":"), default=_damaged).encode(), headers=headers)
 
     def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> list[bytes]:
+        known = bool(self.etag) and _names(environ.get("HTTP_IF_NONE_MATCH"), self.etag)
+        status = HTTPStatus.NOT_MODIFIED if known else HTTPStatus(self.status)
         headers: Headers = [
             ("Content-Type", self.content_type),
-            ("Content-Length", str(len(self.body))),
+            *([] if known else [("Content-Length", str(len(self.body)))]),
             # answers hold other people's addresses: no cache, and no browser that guesses a type
-            ("Cache-Control", "no-store"),
+            ("Cache-Control", self.cache),
             ("X-Content-Type-Options", "nosniff"),
+            *([("ETag", f'"{self.etag}"')] if self.etag else []),
             *self.headers,
         ]
-        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
-        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [self.body]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [] if known or environ.get("REQUEST_METHOD") == "HEAD" else [self.body]
+
+
+def _names(if_none_match: str | None, etag: str) -> bool:
+    """Whether a header If-None-Match (RFC 9110, 13.1.2) names an entity tag, as weakly as it likes."""
+    named = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
+    return f'"{etag}"' in named or named == ["*"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ in UTC.
 """
 
 _STATUS: Final[Mapping[int, str]] = {
+    304: "It is still what the caller has, as `If-None-Match` says.",
     400: "A field is wrong, unknown or missing.",
     401: "There is no token, or nobody knows it.",
     403: "It is not for the caller.",
@@ -319,6 +320,8 @@ def _answer(answers: Answers, types: _Types) -> Json:
 
 
 def _refusal(status: int, answers: Answers, types: _Types) -> Json:
+    if status == HTTPStatus.NOT_MODIFIED:
+        return {"description": _STATUS[status]}
     content: Json = {"application/json": {"schema": types.given(Error)}}
     if isinstance(answers, Media) and status in answers.also:
         content = {name: {"schema": {}} for name in answers.types}

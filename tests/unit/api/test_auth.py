@@ -136,6 +136,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("DELETE", "/v1/tokens/{token}", None, {"admin"}),
     ("GET", "/v1/audit", None, {"admin", "reader"}),
     ("GET", "/v1/revisions/1", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/topology", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1", None, set(TOKENS)),
     ("GET", "/metrics", None, {"admin", "reader"}),
     ("GET", "/stats/switches", None, {"admin", "reader"}),
@@ -258,7 +259,7 @@ def test_what_is_not_in_the_table_is_refused(resource: Resource, verb: Verb) -> 
         "Bearer \u00e9\u00ff",
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/networks", "/metrics", "/stats/switches", "/nothing", "/", "/v1/health/x"])
+@pytest.mark.parametrize("path", ["/v1/networks", "/metrics", "/stats/switches", "/nothing", "/v1/topology", "/v1/health/x"])
 def test_without_a_good_token_nothing_is_told(shared_world: World, header: str | None, path: str) -> None:
     for method in ("GET", "POST", "BREW"):
         reply = shared_world.call(method, path, token=header)
@@ -478,7 +479,8 @@ def test_a_token_may_be_configured_by_its_hash() -> None:
 
 @pytest.mark.parametrize("resource", Resource)
 def test_each_resource_is_of_one_scope(resource: Resource) -> None:
-    always = {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.TOKEN, Resource.PLAN}
+    told = {Resource.INDEX, Resource.REVISION, Resource.HEALTH, Resource.TOPOLOGY, Resource.PAGE}
+    always = told | {Resource.TOKEN, Resource.PLAN}
     assert sum(resource in members for members in SCOPES.values()) == (resource not in always)
 
 

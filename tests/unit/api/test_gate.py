@@ -38,7 +38,6 @@ def test_wrong_method(shared_world: World, method: str, path: str, allow: str) -
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "",
         "/v1/",
         "/v1/network",
