@@ -1,0 +1,96 @@
+// A packet's way: asked here, told in words, drawn in the picture.
+
+import { html, useEffect, useState } from "./vendor/htm/standalone.module.js";
+import { post } from "./api.js";
+import { Note, Problem, Section, State, Way } from "./parts.js";
+import { title } from "./model.js";
+
+const PROTOCOLS = ["icmp", "tcp", "udp"];
+const OFFERED = 12;
+
+export function TracePanel({ model, start, features, show, result }) {
+  const named = (id) => (model.port.has(id) ? title(model.port.get(id)) : id ?? "");
+  const [fields, setFields] = useState({ from: named(start.port), to: start.to ?? "", protocol: "tcp", port: "80" });
+  const [error, setError] = useState(null);
+  const [busy, setBusy] = useState(false);
+  useEffect(() => {
+    if (start.port) setFields((before) => ({ ...before, from: named(start.port) }));
+  }, [start.port]);
+  if (!features.trace) return html`<${Note}>This controller traces nothing for this token.<//>`;
+  const set = (name) => (event) => setFields((before) => ({ ...before, [name]: event.target.value }));
+  const ported = fields.protocol !== "icmp";
+  const ask = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    setError(null);
+    try {
+      show(await post("/v1/trace", asked(model, start, fields)));
+    } catch (problem) {
+      show(null);
+      setError(problem);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return html`
+    <form class="trace" onSubmit=${ask}>
+      <label class="wide">from port <input name="from" required value=${fields.from} onInput=${set("from")} list="trace-from" autocomplete="off" /></label>
+      <${Offer} id="trace-from" model=${model} text=${fields.from} />
+      <label class="wide">to <input name="to" required value=${fields.to} onInput=${set("to")} list="trace-to" autocomplete="off" placeholder="address, port or name" /></label>
+      <${Offer} id="trace-to" model=${model} text=${fields.to} />
+      <label>protocol <select name="protocol" value=${fields.protocol} onChange=${set("protocol")}>${PROTOCOLS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
+      <label>port <input name="dport" inputmode="numeric" pattern="[0-9]{1,5}" disabled=${!ported} required=${ported} value=${ported ? fields.port : ""} onInput=${set("port")} /></label>
+      <button type="submit" disabled=${busy}>${busy ? "…" : "trace"}</button>
+    </form>
+    <${Problem} error=${error} />
+    ${result && html`<${Told} result=${result} model=${model} clear=${() => show(null)} />`}`;
+}
+
+function asked(model, start, fields) {
+  const own = start.port && model.port.get(start.port);
+  const from = own && title(own) === fields.from ? own.id : idOf(model, fields.from);
+  return {
+    port: from, from_address: null, to: fields.to.trim(), protocol: fields.protocol,
+    destination_port: fields.protocol === "icmp" ? null : Number(fields.port),
+  };
+}
+
+/** A port that is called so and nobody else is; else the text, which the controller judges. */
+function idOf(model, text) {
+  const called = model.ports.filter((port) => title(port) === text.trim());
+  return called.length === 1 ? called[0].id : text.trim();
+}
+
+const Offer = ({ id, model, text }) => html`<datalist id=${id}>
+  ${model.search(text, OFFERED).found.filter((it) => it.kind === "port").map((it) => html`<option key=${it.id} value=${it.title}>${it.detail}</option>`)}
+</datalist>`;
+
+const GOOD = new Set(["delivered", "answered", "left"]);
+
+function Told({ result, model, clear }) {
+  return html`
+    <div class=${`verdict ${GOOD.has(result.verdict) ? "good" : "bad"}`} role="status">
+      <b>${result.verdict}</b> ${result.summary} <button class="link" onClick=${clear}>clear</button></div>
+    ${result.findings?.map((it, index) => html`<p key=${index} class=${it.severity === "error" ? "problem" : "note"}>${it.text}</p>`)}
+    <${Hops} hops=${result.hops ?? []} model=${model} />
+    ${result.reply && html`<${Section} name="The answer's way">
+      <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
+      <${Hops} hops=${result.reply.hops ?? []} model=${model} /><//>`}`;
+}
+
+const Hops = ({ hops, model }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
+  <ol class="steps">
+    ${(hop.steps ?? []).map((step, number) => html`<li key=${number}><span class="table">${step.table} ${step.table_name}</span>
+      <span>${step.text} ${step.object && html`<${Named} object=${step.object} model=${model} />`}</span></li>`)}
+    ${hop.drop && html`<li class="dropped"><span class="table">dropped</span><span><code>${hop.drop.rule}</code> ${hop.drop.text} ${hop.drop.object && html`<${Named} object=${hop.drop.object} model=${model} />`}</span></li>`}
+    ${(hop.out ?? []).map((out, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><span>${out.kind === "controller" ? "to the controller" : out.name}</span></li>`)}
+  </ol>
+<//>`);
+
+const PANELS = new Map([["port", "port"], ["network", "network"], ["floating_ip", "floating-ip"], ["node", "node"]]);
+
+function Named({ object, model }) {
+  const kind = PANELS.get(object.kind);
+  const text = `${object.kind.replaceAll("_", " ")} ${object.name || object.id}`;
+  return kind && object.id ? html`<span class="object-name"><${Way} kind=${kind} id=${object.id}>${text}<//></span>` : html`<${State} state="plain">${text}<//>`;
+}
