@@ -1,0 +1,260 @@
+"""The page over a controller without Open vSwitch: who gets in, what is found, and what a hostile name does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from controller.client import Object
+from etc.lab.processes import wait_until
+from tests.browser.chromium import PHONE, Web
+from tests.browser.served import ADMIN, MEMBER, READER, Served
+
+ATTACK = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+Open = Callable[..., Web]
+
+
+@pytest.fixture(scope="module")
+def cloud(served: Served) -> dict[str, Object]:
+    """Two nodes, which no switch of is connected, two networks, and ports."""
+    blue, red = served.network("blue", "10.20.0.0/24"), served.network("red", "10.21.0.0/24", project_id="red")
+    hostile = served.network(ATTACK[:60], "10.22.0.0/24")
+    outside = served.network(
+        "outside",
+        "",
+        project_id=None,
+        external=True,
+        dhcp=False,
+        kind="flat",
+        physical_network="physnet-ext",
+        subnets=[{"cidr": "203.0.113.0/24", "gateway": "203.0.113.1"}],
+    )
+    ports = {
+        "web": served.port(blue, name="web-server", hostname="www", device_id="i-0017"),
+        "db": served.port(blue, name="database", hostname="pg"),
+        "red": served.port(red, name="of-red", project_id="red"),
+        "hostile": served.port(hostile, name=ATTACK, device_id=ATTACK),
+        "nowhere": served.port(blue, name="not-plugged"),
+    }
+    served.show("n1", 1, ports["web"]["id"], ports["red"]["id"])
+    served.show("n2", 2, ports["db"]["id"], ports["hostile"]["id"])
+    client = served.client()
+    client.create_floating_ip_pool({"name": "public", "network_id": outside["id"], "ranges": ["203.0.113.200/29"]})
+    written = client.create_floating_ip({"pool": "public", "project_id": "blue", "port_id": ports["web"]["id"]})
+    assert written.object
+    return {**ports, "blue": blue, "hostile network": hostile, "floating": written.object}
+
+
+def test_a_wrong_token_gets_nobody_in(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.log_in("no-such-token")
+    expect(web.page.get_by_role("alert")).to_have_text("nobody knows this token")
+    assert web.page.evaluate("sessionStorage.length") == 0
+    web.page.fill("input[name=token]", READER)
+    web.page.click("button:has-text('Log in')")
+    web.page.wait_for_selector(".canvas[data-drawn]")
+    web.page.reload()
+    web.page.wait_for_selector(".canvas[data-drawn]")  # still who it was
+    web.page.click("button:has-text('Log out')")
+    expect(web.page.locator("input[name=token]")).to_be_visible()
+    assert web.page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_port_is_found_by_all_that_it_is_known_by(open_page: Open, cloud: dict[str, Object]) -> None:
+    web, port = open_page(), cloud["web"]
+    web.enter(READER)
+    address = port["fixed_ips"][0]["address"]
+    for text in ("web-serv", "WWW", port["id"], address, port["mac"].upper(), "i-0017"):
+        web.page.goto(f"{served_page(web)}#/")
+        web.find(text)
+        expect(web.panel.locator("h2")).to_have_text("web-server")
+    for shown in (address, port["mac"], port["id"], "203.0.113.20", "blue", "n1", "i-0017"):
+        expect(web.panel).to_contain_text(shown)
+    expect(web.section("Lease")).to_contain_text("none")
+    expect(web.section("Security groups")).to_contain_text("default")
+    web.section("Security groups").get_by_role("button").click()
+    expect(web.section("Security groups").locator("tr").first).to_contain_text("egress")
+    web.panel.get_by_role("link", name="blue", exact=True).click()
+    expect(web.panel).to_contain_text("10.20.0.0/24")
+    web.find("203.0.113.20")
+    expect(web.panel).to_contain_text("web-server")
+    web.panel.get_by_role("link", name="n1").click()
+    expect(web.panel).to_contain_text("disconnected")
+
+
+def served_page(web: Web) -> str:
+    return f"{web.url}/ui/"
+
+
+def test_health_says_what_is_away(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(ADMIN)
+    expect(web.section("Controllers")).to_contain_text("leads")
+    expect(web.section("Database")).to_contain_text(re.compile(r"answers.*\d+ ms"))
+    expect(web.section("Nodes")).to_contain_text("0 of 2 live")
+    expect(web.section("Objects")).to_contain_text("not-plugged")
+
+
+def test_a_member_sees_its_own(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(MEMBER)
+    expect(web.section("Nodes")).to_contain_text("administrators and readers")
+    web.page.fill("input[name=search]", "of-red")
+    expect(web.page.locator(".found")).to_contain_text("nothing has that")
+    web.find("web-server")
+    expect(web.panel.locator("h2")).to_have_text("web-server")
+    assert not [path for status, path in web.asked if status == 403]
+
+
+@pytest.mark.parametrize("where", ["search", "port", "network", "node", "picture"])
+def test_a_name_stays_text(open_page: Open, cloud: dict[str, Object], where: str) -> None:
+    """What would be markup is shown as it is written; a script of it would say so by a dialog, which `noise` has."""
+    web = open_page()
+    web.enter(ADMIN)
+    if where == "search":
+        web.page.fill("input[name=search]", "onerror")
+        expect(web.page.locator(".found")).to_contain_text(ATTACK)
+    elif where == "network":
+        web.page.goto(f"{served_page(web)}#/network/{cloud['hostile network']['id']}")
+        expect(web.panel.locator("h2")).to_have_text(ATTACK[:60])
+    elif where == "node":
+        web.page.goto(f"{served_page(web)}#/node/n2")
+        expect(web.section("Ports")).to_contain_text(ATTACK)
+    else:
+        web.find("onerror")
+        web.page.goto(f"{served_page(web)}#/port/{cloud['hostile']['id']}")
+        expect(web.panel.locator("h2")).to_have_text(ATTACK)
+        expect(web.panel).to_contain_text(f"machine{ATTACK}")
+    assert web.page.locator("img, script[src=x], .panel script").count() == 0
+
+
+def test_an_address_that_is_no_object_is_harmless(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(ADMIN)
+    for hash_ in (
+        "#/port/../../v1/tokens",
+        "#/port/%ff",
+        "#/constructor/x",
+        "#/port/nobody",
+        "#/node/%3Cimg%3E",
+        "#/x",
+    ):
+        web.page.goto(f"{served_page(web)}{hash_}")
+        web.page.wait_for_timeout(200)
+    expect(web.page.locator(".brand")).to_be_visible()
+    assert not [path for _, path in web.asked if "/v1/tokens" in path]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_as_bright_as_its_reader_wants(open_page: Open, cloud: dict[str, Object], scheme: str) -> None:
+    web = open_page(color_scheme=scheme)
+    web.enter(READER)
+    ground = web.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    text = web.page.evaluate("getComputedStyle(document.body).color")
+    dark = _brightness(ground) < 60 and _brightness(text) > 180
+    assert dark == (scheme == "dark"), (ground, text)
+    # and changes while it is open
+    web.page.emulate_media(color_scheme="light" if scheme == "dark" else "dark")
+    assert (_brightness(web.page.evaluate("getComputedStyle(document.body).backgroundColor")) < 60) != dark
+
+
+def _brightness(colour: str) -> float:
+    red, green, blue = (int(part) for part in re.findall(r"\d+", colour)[:3])
+    return 0.3 * red + 0.59 * green + 0.11 * blue
+
+
+def test_on_a_phone_nothing_is_beside_the_window(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page(viewport=PHONE, is_mobile=True, has_touch=True)
+    web.page.goto(web.url)
+    assert web.wider_than_its_window() <= 0
+    web.enter(ADMIN)
+    for tab in ("Health", "Events", "Trace"):
+        web.tab(tab)
+        assert web.wider_than_its_window() <= 0, tab
+    for place in (
+        f"port/{cloud['web']['id']}",
+        f"port/{cloud['hostile']['id']}",
+        f"network/{cloud['blue']['id']}",
+        "node/n2",
+    ):
+        web.page.goto(f"{served_page(web)}#/{place}")
+        web.panel.locator(".facts dt").first.wait_for()
+        assert web.wider_than_its_window() <= 0, place
+    box = web.page.locator(".canvas").bounding_box()
+    assert box and box["height"] >= 200 and box["width"] <= PHONE["width"]
+
+
+def test_what_has_not_changed_is_not_sent_again(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(READER)
+
+    def asked(status: int) -> int:
+        return sum(it == (status, "/v1/topology") for it in web.asked)
+
+    wait_for(web, lambda: asked(304) >= 2)
+    before = asked(200)
+    made = served.port(cloud["blue"], name="newcomer")
+    wait_for(web, lambda: asked(200) > before)
+    web.find("newcomer")
+    expect(web.panel.locator("h2")).to_have_text("newcomer")
+    served.client().delete_port(made["id"])
+    web.page.fill("input[name=search]", "newcomer")
+    expect(web.page.locator(".found")).to_contain_text("nothing has that")
+    # whatever else it asks for comes from here
+    assert not [path for _, path in web.asked if path.startswith(("http:", "https:", "//"))]
+
+
+def wait_for(web: Web, condition: Callable[[], bool], deadline: float = 20) -> None:
+    """Events of the page are heard only while playwright has the turn."""
+
+    def looked() -> bool:
+        web.page.wait_for_timeout(50)
+        return condition()
+
+    wait_until(looked, deadline, lambda: f"seen so far: {web.asked[-10:]}")
+
+
+def test_a_controller_that_goes_is_missed_and_comes_back(
+    open_page: Open, served: Served, cloud: dict[str, Object]
+) -> None:
+    web = open_page()
+    web.enter(READER)
+    served.stop()
+    expect(web.page.locator(".banner")).to_contain_text("the controller does not answer", timeout=30_000)
+    assert web.page.locator(".canvas canvas").count() > 0  # the picture stays
+    served.start()
+    expect(web.page.locator(".banner")).to_have_count(0, timeout=30_000)
+
+
+def test_a_token_that_is_revoked_ends_the_session(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
+    client = served.client()
+    token = client.create_token({"name": "page", "role": "reader"}).object
+    assert token
+    web = open_page()
+    web.enter(token["secret"])
+    client.revoke_token(token["id"])
+    expect(web.page.locator("input[name=token]")).to_be_visible(timeout=30_000)
+    assert web.page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_api_is_told_by_swagger_ui(open_page: Open) -> None:
+    web = open_page()
+    web.page.goto(f"{web.url}/ui/api.html")
+    web.page.wait_for_selector(".opblock-tag")
+    web.page.click(".opblock-tag[data-tag=topology]")
+    expect(web.page.locator(".opblock-summary-path", has_text="/v1/topology")).to_be_visible()
+    assert {path for _, path in web.asked if not path.startswith("/ui/")} == {"/v1/openapi.json"}
+
+
+def test_a_thousand_ports(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
+    """Within what a loaded machine takes: the bench `page` says how long it is."""
+    served.fill(1000, nodes=10, networks=8)
+    web = open_page()
+    web.enter(READER)
+    assert int(web.page.get_attribute(".canvas", "data-drawn") or 0) < 10_000
+    web.find("vm777")
+    expect(web.panel.locator("h2")).to_have_text("vm777")
+    expect(web.panel).to_contain_text("m8")
