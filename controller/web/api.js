@@ -2,12 +2,12 @@
 
 const KEY = "trunkline-token";
 
-/** A refusal. `status` 0: nobody has answered. */
+/** A refusal, with what the API has said of it. `status` 0: nobody has answered. */
 export class Refused extends Error {
-  constructor(status, code, message) {
+  constructor(status, message, details = {}) {
     super(message);
     this.status = status;
-    this.code = code;
+    this.details = details;
   }
 }
 
@@ -31,7 +31,7 @@ export async function call(method, path, { body, etag, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "unreachable", "the controller does not answer");
+    throw new Refused(0, "the controller does not answer");
   }
   if (answer.status === 304) return { status: 304, etag, body: null };
   let content = null;
@@ -42,9 +42,9 @@ export async function call(method, path, { body, etag, signal } = {}) {
   }
   if (!answer.ok) {
     const problem = content?.error;
-    throw new Refused(answer.status, problem?.code ?? "", problem?.message ?? `HTTP status ${answer.status}`);
+    throw new Refused(answer.status, problem?.message ?? `HTTP status ${answer.status}`, problem?.details);
   }
-  if (content === null) throw new Refused(0, "unreachable", "the answer was cut off");
+  if (content === null) throw new Refused(0, "the answer was cut off");
   return { status: answer.status, etag: answer.headers.get("ETag"), body: content };
 }
 

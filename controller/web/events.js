@@ -2,7 +2,8 @@
 
 import { html } from "./vendor/htm/standalone.module.js";
 import { get, query, repeat } from "./api.js";
-import { clock, Note, PortWay, Way } from "./parts.js";
+import { title } from "./model.js";
+import { clock, Note, Way } from "./parts.js";
 
 const MOST = 300;
 const PATIENCE = 25;
@@ -15,7 +16,7 @@ export function follow(tell) {
     try {
       const answer = await get(query("/v1/events", last === null ? {} : { after: last, wait: PATIENCE }), { signal });
       // a controller that has started anew counts from the beginning
-      if (last !== null && answer.last < last) kept = [];
+      if (answer.missed || (last !== null && answer.last < last)) kept = [];
       last = answer.last;
       if (answer.events.length > 0) {
         kept = [...answer.events.reverse(), ...kept].slice(0, MOST);
@@ -29,10 +30,18 @@ export function follow(tell) {
   });
 }
 
+/** The event's text, in which its port, or else its node, is a link where it is named. */
+function Said({ event, model }) {
+  const port = model.port.get(event.port_id);
+  const name = port ? title(port) : model.node.has(event.node) ? event.node : "";
+  if (!name) return event.text;
+  const link = port ? html`<${Way} kind="port" id=${port.id}>${name}<//>` : html`<${Way} kind="node" id=${name}>${name}<//>`;
+  const at = event.text.indexOf(name);
+  return at < 0 ? html`${event.text} ${link}` : html`${event.text.slice(0, at)}${link}${event.text.slice(at + name.length)}`;
+}
+
 export const EventList = ({ events, model }) => html`<ol class="events">${events.map((event) => html`<li key=${event.id}>
-  <time datetime=${event.at}>${clock(event.at)}</time><span class=${`kind ${event.kind}`}>${event.kind}</span>
-  <span>${event.text} ${event.port_id && model.port.has(event.port_id) && html`<${PortWay} model=${model} id=${event.port_id} />`}
-  ${!event.port_id && event.node && model.node.has(event.node) && html`<${Way} kind="node" id=${event.node}>${event.node}<//>`}</span>
+  <time datetime=${event.at}>${clock(event.at)}</time><span class=${`kind ${event.kind}`}>${event.kind}</span><span><${Said} event=${event} model=${model} /></span>
 </li>`)}</ol>`;
 
 export function EventsPanel({ events, model, features }) {

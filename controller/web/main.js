@@ -96,19 +96,17 @@ function useTopology(leave) {
   return state;
 }
 
-/** Controllers and the database; what of them cannot be had is null. */
+/** Controllers, and what /readyz finds of the database and the rest; null: not known. */
 function useHealth(features) {
   return usePolled(HEALTH_PERIOD, async (signal) => {
     const controllers = features.controllers ? (await get("/v1/controllers", { signal })).controllers : null;
-    const began = performance.now();
     try {
-      await get("/v1/networks?limit=1", { signal });
+      return { controllers, checks: (await get("/readyz", { signal })).checks };
     } catch (error) {
-      if (error.status !== 503) throw error;
-      return { controllers, database: { error: error.message } };
+      if (!error.details?.checks) throw error;
+      return { controllers, checks: error.details.checks };
     }
-    return { controllers, database: { ms: Math.max(1, Math.round(performance.now() - began)) } };
-  }, []).value ?? { controllers: null, database: null };
+  }, []).value ?? { controllers: null, checks: null };
 }
 
 /** What the address bar names: {kind, id}. */
@@ -154,7 +152,7 @@ function Cloud({ features, leave }) {
   const common = { model, features, events, openTrace };
   return html`
     <header class="top">
-      <a class="brand" href="#/"><${Mark} />Trunkline</a>
+      <a class="brand" href="#/" onClick=${() => setTab("health")}><${Mark} />Trunkline</a>
       <${Search} model=${model} sought=${sought} setSought=${setSought} />
       <${Pills} model=${model} health=${health} features=${features} />
       <button class="quiet-button" onClick=${() => leave()}>Log out</button>
@@ -180,7 +178,7 @@ function Pills({ model, health, features }) {
   return html`<div class="pills">
     <${State} state=${health.unanswered ? "disconnected" : "live"}><span class="word">controller${controllers > 1 ? "s" : ""} </span>${controllers ?? ""}<//>
     ${features.nodes && html`<${State} state=${live === model.nodes.length ? "live" : "disconnected"}><span class="word">nodes </span>${live}/${model.nodes.length}<//>`}
-    ${health.database && html`<${State} state=${health.database.error ? "disconnected" : "live"}><span class="word">database</span><//>`}
+    ${health.checks && html`<${State} state=${health.checks.database === "ok" ? "live" : "disconnected"}><span class="word">database</span><//>`}
   </div>`;
 }
 

@@ -78,7 +78,7 @@ export function FloatingIpPanel({ id, model }) {
 
 /** Who lives and who does not. */
 export function HealthPanel({ health, model, features }) {
-  const { controllers, database, unanswered } = health;
+  const { controllers, checks, unanswered } = health;
   const unbound = model.ports.filter((port) => port.status === "unbound").length;
   return html`
     <${Section} name="Controllers">
@@ -88,8 +88,9 @@ export function HealthPanel({ health, model, features }) {
       ${!features.controllers && html`<${Note}>shown to administrators and readers<//>`}
     <//>
     <${Section} name="Database">
-      ${database && html`<div class="line"><${State} state=${database.error ? "disconnected" : "live"}>${database.error ? "away" : "answers"}<//>
-        <span>${database.error ?? `a list took ${database.ms} ms`}</span></div>`}
+      ${checks && html`<div class="line"><${State} state=${checks.database === "ok" ? "live" : "disconnected"}>${checks.database === "ok" ? "answers" : "away"}<//>
+        ${checks.database !== "ok" && html`<span class="bad">${checks.database}</span>`}
+        ${["flows", "controllers"].filter((name) => checks[name] && checks[name] !== "ok").map((name) => html`<span class="bad" key=${name}>${name} ${checks[name]}</span>`)}</div>`}
     <//>
     <${Section} name="Nodes" aside=${features.nodes ? `${model.nodes.filter((node) => node.state === "live").length} of ${model.nodes.length} live` : ""}>
       ${!features.nodes && html`<${Note}>shown to administrators and readers<//>`}

@@ -153,15 +153,17 @@ export class Picture {
     });
   }
 
-  /** Draws what /v1/trace has answered; null takes it away. */
+  /** Draws what /v1/trace has answered, and says in `data-path` by what it leads; null takes it away. */
   trace(path) {
     this.path = path;
     this.cy.batch(() => {
       this.cy.elements(".path").remove();
       this.cy.elements(".passed").removeClass("passed");
+      delete this.place.dataset.path;
       if (!path) return;
       const { points, lost } = pathOf(path);
       const known = points.filter((id) => this.cy.getElementById(id).nonempty());
+      this.place.dataset.path = known.map((id) => this.cy.getElementById(id).data("title")).join(" → ");
       const good = lost ? "" : " good";
       known.forEach((id) => this.cy.getElementById(id).addClass("passed"));
       known.slice(1).forEach((id, index) => {
@@ -205,7 +207,7 @@ function pathOf(path) {
 
 function at(node, place) {
   if (place?.kind === "port") return `port:${place.id}`;
-  if (place?.kind === "physical_network") return `uplink:${node}:${place.name}`;
+  if (place?.kind === "physical_network" || place?.kind === "uplink") return `uplink:${node}:${place.name}`;
   return `node:${node}`;
 }
 
@@ -220,7 +222,7 @@ function elements(model, laid) {
     add(`column:${column.name}`, `column ${state}`, { x: column.x, y: column.y }, { w: column.w, h: column.h });
     const label = nowhere ? "not plugged in" : state === "away" || state === "busy" ? `${column.name} · ${node.state}` : column.name;
     add(`node:${column.name}`, `header ${state}`, { x: column.x, y: 20 },
-      { label, w: column.w, ...(nowhere ? {} : { kind: "node", key: column.name }) });
+      { label, title: column.name, w: column.w, ...(nowhere ? {} : { kind: "node", key: column.name }) });
   }
   laid.lanes.forEach((lane, index) => {
     const network = model.network.get(lane.id);
@@ -233,14 +235,14 @@ function elements(model, laid) {
   const colour = new Map(found.filter((it) => it.data.kind === "network").map((it) => [it.data.key, it.data.colour]));
   for (const bar of laid.bars) {
     add(`bar:${bar.name}`, "bar", { x: bar.x, y: bar.y }, { w: bar.w });
-    add(`physical:${bar.name}`, "physical", { x: bar.labelX, y: bar.y }, { label: bar.name });
+    add(`physical:${bar.name}`, "physical", { x: bar.labelX, y: bar.y }, { label: bar.name, title: bar.name });
   }
-  for (const it of laid.uplinks) add(`uplink:${it.node}:${it.name}`, "uplink", { x: it.x, y: it.y });
+  for (const it of laid.uplinks) add(`uplink:${it.node}:${it.name}`, "uplink", { x: it.x, y: it.y }, { title: `${it.node} ${it.name}` });
   for (const port of model.ports) {
     const position = laid.points.get(port.id);
     if (position && model.network.has(port.network_id)) {
       add(`port:${port.id}`, `port ${port.status}`, position,
-        { label: short(title(port)), colour: colour.get(port.network_id), kind: "port", key: port.id, network: port.network_id });
+        { label: short(title(port)), title: title(port), colour: colour.get(port.network_id), kind: "port", key: port.id, network: port.network_id });
     }
   }
   for (const one of model.floatingIps) {

@@ -16,11 +16,12 @@ from rich.table import Table
 
 from controller.client import ClientError
 from etc.lab.checks import Check, run_checks
-from etc.lab.control import ADMIN_TOKEN
+from etc.lab.control import ADMIN_TOKEN, API_PORT
 from etc.lab.fabric import FAR_HOST, FAR_HOST_IPV6, OUTSIDE_INTERFACE
 from etc.lab.lab import Lab
 from etc.lab.machine import PrefixInUse
 from etc.lab.processes import CommandFailed, DeadlineMissed
+from etc.lab.relay import LOOPBACK, Relay
 from etc.lab.scenario import PROJECTS, Scenario, populate
 from flows.pipeline import RESOLVER_ADDRESS
 
@@ -75,7 +76,8 @@ def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
             CONSOLE.print(f"Logs: {lab.directory}")
         if not options.once:
             CONSOLE.print(_summary(checks))
-            _play(lab, scenario)
+            page = stack.enter_context(Relay(lab.control.namespace, (str(lab.control.address.ip), API_PORT), API_PORT))
+            _play(lab, scenario, f"http://{LOOPBACK}:{page.port}/")
     took = f" {time.monotonic() - begun:.1f} s in all." if options.once else ""
     CONSOLE.print(f"Everything is stopped and cleaned up.{took}")
     CONSOLE.print(_summary(checks))
@@ -112,7 +114,7 @@ def _summary(checks: Sequence[Check]) -> str:
     return f"quickstart: {passed} passed, {len(checks) - passed} failed"
 
 
-def _play(lab: Lab, scenario: Scenario) -> None:
+def _play(lab: Lab, scenario: Scenario, page: str) -> None:
     """Say what there is to play with, and wait for Ctrl-C."""
     (vm, other), node = scenario.all_vms()[:2], lab.nodes[0]
     controller = lab.control.process.pid if lab.control.process else "-"
@@ -120,6 +122,8 @@ def _play(lab: Lab, scenario: Scenario) -> None:
     CONSOLE.print(
         f"""
 It is yours until Ctrl-C. All files: {lab.directory}
+  look at it in a browser     {page}    token: {ADMIN_TOKEN}
+                              from elsewhere: ssh -L {page.rpartition(":")[2].strip("/")}:{page[7:].strip("/")} THIS-MACHINE
   the operator's command      {lab.directory}/trunkline status
                               {lab.directory}/trunkline port list
   a VM more                   {lab.directory}/trunkline port create vm --network blue

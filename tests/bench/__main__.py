@@ -19,6 +19,7 @@ from tests.bench import (
     leases,
     metadata,
     nat,
+    page,
     perfdhcp,
     plug,
     plugins,
@@ -50,6 +51,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "rules": rules.run,
     "flood": flood.run,
     "metadata": metadata.run,
+    "page": page.run,
 }
 
 

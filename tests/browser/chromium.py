@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -26,9 +27,12 @@ PATIENCE_MS = 30_000
 
 
 @contextmanager
-def chromium(namespace: str | None = None) -> Iterator[Browser]:
-    """A browser, in a network namespace: what it starts stays where the thread was that has started it."""
-    with nullcontext() if namespace is None else netns.inside(namespace):
+def chromium(namespace: str | None = None, *, idle: bool = False) -> Iterator[Browser]:
+    """A browser, in a network namespace. `idle`: it has only what time nobody else wants, as if it had a machine of its
+    own.
+    """
+    # what is started stays where the thread was that has started it, and is scheduled as that was
+    with _idling() if idle else nullcontext(), nullcontext() if namespace is None else netns.inside(namespace):
         playwright = sync_playwright().start()
         try:
             browser = playwright.chromium.launch(executable_path=PROGRAM, args=list(ARGUMENTS), timeout=PATIENCE_MS)
@@ -40,6 +44,16 @@ def chromium(namespace: str | None = None) -> Iterator[Browser]:
         browser.close()
     finally:
         playwright.stop()
+
+
+@contextmanager
+def _idling() -> Iterator[None]:
+    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, parameters)
 
 
 class Web:
