@@ -41,7 +41,6 @@ POLICIES: Final[Mapping[str, str]] = {"api.html": _ALLOWED}
 _SAFE: Final = (
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
 

@@ -141,12 +141,14 @@ function Cloud({ features, leave }) {
   useEffect(() => (features.events ? follow(setEvents) : undefined), []);
   useEffect(() => {
     if (panel) setTab("object");
-    else if (tab === "object") setTab("health");
   }, [chosen.kind, chosen.id]);
   const openTrace = (from) => {
     setStart({ ...from });
     setTab("trace");
   };
+  // the address may be the one that there is already
+  const linked = (event) => event.target.closest?.('a[href^="#/"]') && setTab("object");
+  const shown = tab === "object" && !panel ? "health" : tab;
   if (!model) return html`<main class="login">${problem ? html`<${Problem} error=${problem} />` : html`<p class="note">asking for the topology …</p>`}</main>`;
   const tabs = [["health", "Health"], ["events", "Events"], ["trace", "Trace"], ...(panel ? [["object", chosen.kind === "floating-ip" ? "Floating IP" : chosen.kind[0].toUpperCase() + chosen.kind.slice(1)]] : [])];
   const common = { model, features, events, openTrace };
@@ -158,15 +160,15 @@ function Cloud({ features, leave }) {
       <button class="quiet-button" onClick=${() => leave()}>Log out</button>
     </header>
     ${problem && html`<div class="banner" role="alert">${problem.message} (since ${problem.since}). The picture is as it was.</div>`}
-    <main class="cloud">
-      <${Drawn} model=${model} chosen=${chosen} path=${path} sought=${sought} />
+    <main class="cloud" onClick=${linked}>
+      <${Drawn} model=${model} chosen=${chosen} path=${path} sought=${sought} show=${() => setTab("object")} />
       <aside class="panel">
-        <nav class="tabs" role="tablist">${tabs.map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${tab === name} onClick=${() => setTab(name)}>${text}</button>`)}</nav>
+        <nav class="tabs" role="tablist">${tabs.map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${shown === name} onClick=${() => setTab(name)}>${text}</button>`)}</nav>
         <div class="content">
-          ${tab === "health" && html`<${HealthPanel} health=${health} ...${common} />`}
-          ${tab === "events" && html`<${EventsPanel} ...${common} />`}
-          <div hidden=${tab !== "trace"}><${TracePanel} start=${start} show=${setPath} result=${path} ...${common} /></div>
-          ${tab === "object" && panel && html`<${panel} key=${`${chosen.kind} ${chosen.id}`} id=${chosen.id} ...${common} />`}
+          ${shown === "health" && html`<${HealthPanel} health=${health} ...${common} />`}
+          ${shown === "events" && html`<${EventsPanel} ...${common} />`}
+          <div hidden=${shown !== "trace"}><${TracePanel} start=${start} show=${setPath} result=${path} ...${common} /></div>
+          ${shown === "object" && panel && html`<${panel} key=${`${chosen.kind} ${chosen.id}`} id=${chosen.id} ...${common} />`}
         </div>
       </aside>
     </main>`;
@@ -228,7 +230,7 @@ function Search({ model, sought, setSought }) {
   </div>`;
 }
 
-function Drawn({ model, chosen, path, sought }) {
+function Drawn({ model, chosen, path, sought, show }) {
   const place = useRef(null);
   const picture = useRef(null);
   const [failed, setFailed] = useState(null);
@@ -239,6 +241,7 @@ function Drawn({ model, chosen, path, sought }) {
       if (ended) return;
       picture.current = new Picture(cytoscape, place.current, (kind, key) => {
         location.hash = kind ? way(kind, key) : "#/";
+        if (kind) show();
       });
       setReady(true);
     }).catch((error) => setFailed(error));

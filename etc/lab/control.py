@@ -31,8 +31,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 START_DEADLINE = 30.0
 PROGRAM = ("controller",)
 
-# Laboratory tokens, for whoever plays with it: the namespace is closed. Of outside only this machine's loopback leads to
-# the API, while the quickstart is up.
+# Laboratory tokens, for whoever plays with it: the namespace is closed. Only this machine's loopback leads to the API
+# from outside, while the quickstart is up.
 ADMIN_TOKEN = "lab-admin"
 AGENT_TOKEN = "lab-agent"
 READER_TOKEN = "lab-reader"

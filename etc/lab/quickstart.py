@@ -76,8 +76,9 @@ def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
             CONSOLE.print(f"Logs: {lab.directory}")
         if not options.once:
             CONSOLE.print(_summary(checks))
-            page = stack.enter_context(Relay(lab.control.namespace, (str(lab.control.address.ip), API_PORT), API_PORT))
-            _play(lab, scenario, f"http://{LOOPBACK}:{page.port}/")
+            api = str(lab.control.address.ip), API_PORT
+            relay = stack.enter_context(Relay(lab.control.namespace, api, API_PORT))
+            _play(lab, scenario, relay.port)
     took = f" {time.monotonic() - begun:.1f} s in all." if options.once else ""
     CONSOLE.print(f"Everything is stopped and cleaned up.{took}")
     CONSOLE.print(_summary(checks))
@@ -114,7 +115,7 @@ def _summary(checks: Sequence[Check]) -> str:
     return f"quickstart: {passed} passed, {len(checks) - passed} failed"
 
 
-def _play(lab: Lab, scenario: Scenario, page: str) -> None:
+def _play(lab: Lab, scenario: Scenario, page: int) -> None:
     """Say what there is to play with, and wait for Ctrl-C."""
     (vm, other), node = scenario.all_vms()[:2], lab.nodes[0]
     controller = lab.control.process.pid if lab.control.process else "-"
@@ -122,8 +123,8 @@ def _play(lab: Lab, scenario: Scenario, page: str) -> None:
     CONSOLE.print(
         f"""
 It is yours until Ctrl-C. All files: {lab.directory}
-  look at it in a browser     {page}    token: {ADMIN_TOKEN}
-                              from elsewhere: ssh -L {page.rpartition(":")[2].strip("/")}:{page[7:].strip("/")} THIS-MACHINE
+  the web page (docs/web.md)  http://{LOOPBACK}:{page}/   token: {ADMIN_TOKEN}
+                              from elsewhere first: ssh -L {page}:{LOOPBACK}:{page} THIS-MACHINE
   the operator's command      {lab.directory}/trunkline status
                               {lab.directory}/trunkline port list
   a VM more                   {lab.directory}/trunkline port create vm --network blue

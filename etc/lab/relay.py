@@ -1,4 +1,4 @@
-"""A way from this machine's loopback into a namespace, for a browser: the laboratory's own network leads nowhere else."""
+"""A way from this machine's loopback into a namespace, for a browser: the laboratory's network leads nowhere else."""
 
 from __future__ import annotations
 
