@@ -29,7 +29,7 @@ def page(document: Json) -> str:
     parts = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>',
         f"<h1>{title} REST API</h1>{_paragraphs(info['description'])}",
-        '<p><a href="openapi.json">openapi.json</a></p><nav>',
+        '<p><a href="openapi.json">openapi.json</a> <a href="/ui/api.html">with swagger-ui</a></p><nav>',
         *(f'<a href="#{escape(tag["name"])}">{escape(tag["name"])}</a>' for tag in document["tags"]),
         '<a href="#schemas">schemas</a></nav>',
     ]
