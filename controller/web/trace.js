@@ -5,8 +5,9 @@ import { post } from "./api.js";
 import { Note, Problem, Section, State, Way } from "./parts.js";
 import { title } from "./model.js";
 
-const PROTOCOLS = ["icmp", "tcp", "udp"];
+const PROTOCOLS = ["tcp", "udp", "ping"];
 const OFFERED = 12;
+const ADDRESS = /^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-f]*:[0-9a-f:.]+)$/i;
 
 export function TracePanel({ model, start, features, show, result }) {
   const named = (id) => (model.port.has(id) ? title(model.port.get(id)) : id ?? "");
@@ -18,7 +19,7 @@ export function TracePanel({ model, start, features, show, result }) {
   }, [start.port]);
   if (!features.trace) return html`<${Note}>This controller traces nothing for this token.<//>`;
   const set = (name) => (event) => setFields((before) => ({ ...before, [name]: event.target.value }));
-  const ported = fields.protocol !== "icmp";
+  const ported = fields.protocol !== "ping";
   const ask = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -34,7 +35,7 @@ export function TracePanel({ model, start, features, show, result }) {
   };
   return html`
     <form class="trace" onSubmit=${ask}>
-      <label class="wide">from port <input name="from" required value=${fields.from} onInput=${set("from")} list="trace-from" autocomplete="off" /></label>
+      <label class="wide">from <input name="from" required placeholder="port, or an address outside" value=${fields.from} onInput=${set("from")} list="trace-from" autocomplete="off" /></label>
       <${Offer} id="trace-from" model=${model} text=${fields.from} />
       <label class="wide">to <input name="to" required value=${fields.to} onInput=${set("to")} list="trace-to" autocomplete="off" placeholder="address, port or name" /></label>
       <${Offer} id="trace-to" model=${model} text=${fields.to} />
@@ -46,12 +47,17 @@ export function TracePanel({ model, start, features, show, result }) {
     ${result && html`<${Told} result=${result} model=${model} clear=${() => show(null)} />`}`;
 }
 
+/** What is asked: from a port, or from an address that none has, which is outside then. Ping is what goes without a protocol. */
 function asked(model, start, fields) {
   const own = start.port && model.port.get(start.port);
-  const from = own && title(own) === fields.from ? own.id : idOf(model, fields.from);
+  const from = fields.from.trim();
+  const having = ADDRESS.test(from) ? model.ports.find((port) => port.addresses.includes(from)) : null;
+  const outside = ADDRESS.test(from) && !having;
+  const ping = fields.protocol === "ping";
   return {
-    port: from, from_address: null, to: fields.to.trim(), protocol: fields.protocol,
-    destination_port: fields.protocol === "icmp" ? null : Number(fields.port),
+    port: outside ? null : own && title(own) === from ? own.id : having?.id ?? idOf(model, from),
+    from_address: outside ? from : null, to: fields.to.trim(),
+    protocol: ping ? null : fields.protocol, destination_port: ping ? null : Number(fields.port),
   };
 }
 
@@ -65,13 +71,14 @@ const Offer = ({ id, model, text }) => html`<datalist id=${id}>
   ${model.search(text, OFFERED).found.filter((it) => it.kind === "port").map((it) => html`<option key=${it.id} value=${it.title}>${it.detail}</option>`)}
 </datalist>`;
 
+const FINDINGS = new Map([["error", "problem"], ["warning", "problem doubt"]]);
 const GOOD = new Set(["delivered", "answered", "left"]);
 
 function Told({ result, model, clear }) {
   return html`
     <div class=${`verdict ${GOOD.has(result.verdict) ? "good" : "bad"}`} role="status">
       <b>${result.verdict}</b> ${result.summary} <button class="link" onClick=${clear}>clear</button></div>
-    ${result.findings?.map((it, index) => html`<p key=${index} class=${it.severity === "error" ? "problem" : "note"}>${it.text}</p>`)}
+    ${result.findings?.map((it, index) => html`<p key=${index} class=${FINDINGS.get(it.severity) ?? "note"}>${it.text}</p>`)}
     <${Hops} hops=${result.hops ?? []} model=${model} />
     ${result.reply && html`<${Section} name="The answer's way">
       <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>

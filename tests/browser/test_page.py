@@ -249,6 +249,44 @@ def test_the_api_is_told_by_swagger_ui(open_page: Open) -> None:
     assert {path for _, path in web.asked if not path.startswith("/ui/")} == {"/v1/openapi.json"}
 
 
+LAYOUT = """async ([ports, nodes, networks]) => {
+  const { layout, PITCH } = await import("/ui/layout.js");
+  const { Model } = await import("/ui/model.js");
+  const node = (number) => ({ name: `n${number}`, state: "live", physical_networks: ["physnet1"] });
+  const network = (number) => ({ id: `net${number}`, name: `net${number}`, external: false, subnets: [] });
+  const port = (number) => ({
+    id: `p${number}`, name: `p${number}`, hostname: "", addresses: [], network_id: `net${number % networks}`,
+    node: number % 7 ? `n${number % Math.max(1, nodes)}` : null,
+  });
+  const many = (count, make) => Array.from({ length: count }, (_, number) => make(number));
+  const model = new Model({ revision: 1, nodes: many(nodes, node), networks: many(networks, network),
+    ports: many(ports, port), floating_ips: [] });
+  const began = performance.now();
+  const { points, lanes, columns, w, h } = layout(model, 1.3);
+  const took = performance.now() - began;
+  const inside = (point, id) => {
+    const lane = lanes.find((it) => it.id === model.port.get(id).network_id);
+    const column = columns.find((it) => it.name === (model.port.get(id).node ?? " not plugged in"));
+    return Math.abs(point.y - lane.y) <= lane.h / 2 && Math.abs(point.x - column.x) <= column.w / 2;
+  };
+  const places = [...points].map(([, { x, y }]) => `${x} ${y}`);
+  return { points: points.size, distinct: new Set(places).size, took, w, h,
+    outside: [...points].filter(([id, point]) => !inside(point, id)).length };
+}"""
+
+
+@pytest.mark.parametrize(
+    "size", [(0, 0, 0), (0, 3, 0), (1, 0, 1), (5, 1, 1), (300, 3, 1), (300, 1, 40), (5000, 50, 200)]
+)
+def test_everything_has_a_place_of_its_own(open_page: Open, size: tuple[int, int, int]) -> None:
+    """Ports, nodes, networks."""
+    web = open_page()
+    web.page.goto(f"{web.url}/ui/")
+    laid = web.page.evaluate(LAYOUT, list(size))
+    assert (laid["points"], laid["distinct"], laid["outside"]) == (size[0], size[0], 0)
+    assert laid["w"] > 0 and laid["h"] > 0 and laid["took"] < 2000
+
+
 def test_a_thousand_ports(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
     """Within what a loaded machine takes: the bench `page` says how long it is."""
     served.fill(1000, nodes=10, networks=8)
