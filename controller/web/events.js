@@ -3,7 +3,7 @@
 import { html } from "./vendor/htm/standalone.module.js";
 import { get, query, repeat } from "./api.js";
 import { title } from "./model.js";
-import { clock, Note, Way } from "./parts.js";
+import { clock, Linked, Note } from "./parts.js";
 
 const MOST = 300;
 const PATIENCE = 25;
@@ -35,13 +35,11 @@ function Said({ event, model }) {
   const port = model.port.get(event.port_id);
   const name = port ? title(port) : model.node.has(event.node) ? event.node : "";
   if (!name) return event.text;
-  const link = port ? html`<${Way} kind="port" id=${port.id}>${name}<//>` : html`<${Way} kind="node" id=${name}>${name}<//>`;
-  const at = event.text.indexOf(name);
-  return at < 0 ? html`${event.text} ${link}` : html`${event.text.slice(0, at)}${link}${event.text.slice(at + name.length)}`;
+  return html`<${Linked} text=${event.text} name=${name} kind=${port ? "port" : "node"} id=${port ? port.id : name} />`;
 }
 
 export const EventList = ({ events, model }) => html`<ol class="events">${events.map((event) => html`<li key=${event.id}>
-  <time datetime=${event.at}>${clock(event.at)}</time><span class=${`kind ${event.kind}`}>${event.kind}</span><span><${Said} event=${event} model=${model} /></span>
+  <time datetime=${event.at}>${clock(event.at)}</time><span class=${`kind ${event.kind}`}>${event.kind.replaceAll("_", " ")}</span><span><${Said} event=${event} model=${model} /></span>
 </li>`)}</ol>`;
 
 export function EventsPanel({ events, model, features }) {

@@ -72,7 +72,9 @@ function place(model, { names, lanes, most, cells, physical, across, w, h }) {
     }
     top += high + GAP;
   });
-  const bars = physical.map((name, index) => ({ name, x: w / 2, y: top + BAR * (index + 0.4), w, labelX: GUTTER / 2 }));
+  const bars = physical.map((name, index) => ({
+    name, x: (GUTTER + w) / 2, y: top + BAR * (index + 0.4), w: w - GUTTER, labelX: GUTTER / 2,
+  }));
   const uplinks = bars.flatMap((bar) =>
     columns.filter((column) => model.node.get(column.name)?.physical_networks.includes(bar.name))
       .map((column) => ({ node: column.name, name: bar.name, x: column.x, y: bar.y })));

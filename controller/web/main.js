@@ -220,7 +220,7 @@ function Search({ model, sought, setSought }) {
   return html`<div class="search">
     <input ref=${place} name="search" type="search" role="combobox" aria-label="search" aria-expanded=${open && sought !== ""} autocomplete="off" spellcheck=${false}
       placeholder="name, id, address, MAC, hostname" value=${sought} onKeyDown=${key}
-      onInput=${(event) => { setSought(event.target.value); setAt(0); setOpen(true); }} onFocus=${() => setOpen(true)} onBlur=${() => setTimeout(() => setOpen(false), 150)} />
+      onInput=${(event) => { setSought(event.target.value); setAt(0); setOpen(true); }} onFocus=${() => setOpen(true)} onBlur=${() => setOpen(false)} />
     ${open && sought && html`<ul class="found" role="listbox">
       ${found.map((it, index) => html`<li key=${`${it.kind} ${it.id}`} role="option" aria-selected=${index === at} onMouseDown=${(event) => { event.preventDefault(); take(it); }}>
         <span class="kind">${KINDS[it.kind]}</span><b>${it.title}</b> <code>${it.detail}</code></li>`)}

@@ -26,13 +26,13 @@ export function NodePanel({ id, model, features }) {
       ["controller", known?.controller],
       ["flows", known?.flows?.toLocaleString("en")],
       ["waits for", known?.unconfirmed_since && `revision ${known.unconfirmed_since}`],
-      ["quarantined flows", known?.quarantined_flows],
+      ["quarantined", known?.quarantined_flows > 0 && `${known.quarantined_flows} flows`],
       ["physical networks", known?.physical_networks.join(", ")],
       ["leaves as", node && node.external_addresses.map((one) => `${one.address}${one.host ? " (the host's)" : ""}`).join(", ")],
       ["gateways", node && node.gateways.length > 0 && html`<ul class="plain-list">${node.gateways.map((one) => html`<li key=${one.address}><code>${one.address}</code> <${Way} kind="network" id=${one.network_id}>${name(one.network_id)}<//></li>`)}</ul>`],
       ["datapath_id", node && html`<${Mono}>${node.datapath_id}<//>`],
       ["peer", node?.peer],
-      ["versions", node && Object.entries(node.versions).map(([what, version]) => `${what} ${version}`).join(", ")],
+      ["versions", node && Object.entries(node.versions).filter(([, version]) => version).map(([what, version]) => `${what} ${version}`).join(", ")],
     ]} />
     <${Ports} ports=${ports} model=${model} />`;
 }

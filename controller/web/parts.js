@@ -14,6 +14,13 @@ export function PortWay({ model, id }) {
   return html`<${Way} kind="port" id=${id}>${port ? title(port) : id.slice(0, 8)}<//>`;
 }
 
+/** A text in which an object is a link where it is named, or else behind it. */
+export function Linked({ text, name, kind, id }) {
+  const link = html`<${Way} kind=${kind} id=${id}>${name}<//>`;
+  const at = name ? text.indexOf(name) : -1;
+  return at < 0 ? html`${text} ${link}` : html`${text.slice(0, at)}${link}${text.slice(at + name.length)}`;
+}
+
 /** Rows of [what, value]; those without a value are left out. */
 export const Facts = ({ rows }) => html`<dl class="facts">
   ${rows.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false)

@@ -11,7 +11,7 @@ const NAMED = new Map([["blue", "#4c78a8"], ["red", "#d9524f"], ["green", "#4e9c
 const short = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text);
 const LONGEST = 14;
 const MARGIN = 10;
-const MOST_ZOOM = 1.25;
+const MOST_ZOOM = 1.5;
 
 /** One element of the page that shows a model. `choose(kind, id)` is called for what is clicked. */
 export class Picture {
@@ -167,7 +167,9 @@ export class Picture {
       const good = lost ? "" : " good";
       known.forEach((id) => this.cy.getElementById(id).addClass("passed"));
       known.slice(1).forEach((id, index) => {
-        this.cy.add({ group: "edges", classes: `path${good}`, data: { id: `path:${index}`, source: known[index], target: id } });
+        // past what lies between, in a bow
+        const bow = [id, known[index]].some((it) => it.startsWith("port:")) ? " bow" : "";
+        this.cy.add({ group: "edges", classes: `path${good}${bow}`, data: { id: `path:${index}`, source: known[index], target: id } });
       });
       if (lost && known.length) this.dropAt(known[known.length - 1], lost);
     });
@@ -293,6 +295,7 @@ function style(place) {
     { selector: ".passed", style: { opacity: 1, "border-width": 3, "border-color": accent, "z-index": 6 } },
     { selector: ".header.passed", style: { "border-width": 0, color: accent } },
     { selector: "edge.path", style: { width: 3, "line-color": bad, "target-arrow-color": bad, "target-arrow-shape": "triangle", "arrow-scale": 0.9, "curve-style": "straight", "z-index": 7, events: "no" } },
+    { selector: "edge.path.bow", style: { "curve-style": "unbundled-bezier", "control-point-distances": 34, "control-point-weights": 0.5 } },
     { selector: "edge.path.good", style: { "line-color": good, "target-arrow-color": good } },
     { selector: ".drop", style: { width: 1, height: 1, "background-opacity": 0, label: "data(label)", color: bad, "font-size": 12, "font-weight": 700, "text-valign": "center", "text-halign": "right", "text-background-color": ground, "text-background-opacity": 0.9, "text-background-padding": 3, "z-index": 8, events: "no" } },
   ];

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "./vendor/htm/standalone.module.js";
 import { post } from "./api.js";
-import { Note, Problem, Section, State, Way } from "./parts.js";
+import { Linked, Note, Problem, Section } from "./parts.js";
 import { title } from "./model.js";
 
 const PROTOCOLS = ["tcp", "udp", "ping"];
@@ -44,7 +44,7 @@ export function TracePanel({ model, start, features, show, result }) {
       <button type="submit" disabled=${busy}>${busy ? "…" : "trace"}</button>
     </form>
     <${Problem} error=${error} />
-    ${result && html`<${Told} result=${result} model=${model} clear=${() => show(null)} />`}`;
+    ${result && html`<${Told} result=${result} clear=${() => show(null)} />`}`;
 }
 
 /** What is asked: from a port, or from an address that none has, which is outside then. Ping is what goes without a protocol. */
@@ -74,30 +74,30 @@ const Offer = ({ id, model, text }) => html`<datalist id=${id}>
 const FINDINGS = new Map([["error", "problem"], ["warning", "problem doubt"]]);
 const GOOD = new Set(["delivered", "answered", "left"]);
 
-function Told({ result, model, clear }) {
+function Told({ result, clear }) {
   return html`
     <div class=${`verdict ${GOOD.has(result.verdict) ? "good" : "bad"}`} role="status">
       <b>${result.verdict}</b> ${result.summary} <button class="link" onClick=${clear}>clear</button></div>
     ${result.findings?.map((it, index) => html`<p key=${index} class=${FINDINGS.get(it.severity) ?? "note"}>${it.text}</p>`)}
-    <${Hops} hops=${result.hops ?? []} model=${model} />
+    <${Hops} hops=${result.hops ?? []} />
     ${result.reply && html`<${Section} name="The answer's way">
       <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
-      <${Hops} hops=${result.reply.hops ?? []} model=${model} /><//>`}`;
+      <${Hops} hops=${result.reply.hops ?? []} /><//>`}`;
 }
 
-const Hops = ({ hops, model }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
+const Hops = ({ hops }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
   <ol class="steps">
     ${(hop.steps ?? []).map((step, number) => html`<li key=${number}><span class="table">${step.table} ${step.table_name}</span>
-      <span>${step.text} ${step.object && html`<${Named} object=${step.object} model=${model} />`}</span></li>`)}
-    ${hop.drop && html`<li class="dropped"><span class="table">dropped</span><span><code>${hop.drop.rule}</code> ${hop.drop.text} ${hop.drop.object && html`<${Named} object=${hop.drop.object} model=${model} />`}</span></li>`}
+      <span><${Said} it=${step} /></span></li>`)}
+    ${hop.drop && html`<li class="dropped"><span class="table">dropped</span><span><code>${hop.drop.rule}</code> <${Said} it=${hop.drop} /></span></li>`}
     ${(hop.out ?? []).map((out, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><span>${out.kind === "controller" ? "to the controller" : out.name}</span></li>`)}
   </ol>
 <//>`);
 
 const PANELS = new Map([["port", "port"], ["network", "network"], ["floating_ip", "floating-ip"], ["node", "node"]]);
 
-function Named({ object, model }) {
-  const kind = PANELS.get(object.kind);
-  const text = `${object.kind.replaceAll("_", " ")} ${object.name || object.id}`;
-  return kind && object.id ? html`<span class="object-name"><${Way} kind=${kind} id=${object.id}>${text}<//></span>` : html`<${State} state="plain">${text}<//>`;
+/** What a step says. Objects that have no panel are named in it. */
+function Said({ it: { text, object } }) {
+  const kind = object?.id && PANELS.get(object.kind);
+  return kind ? html`<${Linked} text=${text} name=${object.name} kind=${kind} id=${object.id} />` : text;
 }
