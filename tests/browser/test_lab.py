@@ -26,6 +26,12 @@ class Scene:
     network: Object
     web: Web
 
+    def has(self, path: str) -> bool:
+        """What the page does not find in `/v1`, it does without."""
+        status, answer = self.lab.control.request("GET", "/v1")
+        assert status == 200
+        return path in answer["paths"]
+
 
 @pytest.fixture(scope="module")
 def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
@@ -53,7 +59,8 @@ def test_a_lease_is_seen_as_it_arrives(scene: Scene) -> None:
     expect(lease).to_contain_text(given, timeout=WAIT_MS)
     expect(lease).to_contain_text("bound")
     expect(web.panel.locator(".object .state")).to_have_text("active", timeout=WAIT_MS)
-    # and as it happens
+    if not scene.has("/v1/events"):
+        return
     web.tab("Events")
     event = web.panel.locator(".events li", has=web.page.locator(".kind.lease"), has_text=given).first
     expect(event).to_contain_text("third got", timeout=WAIT_MS)
@@ -97,6 +104,10 @@ def _wait(web: Web, condition: Callable[[], bool], what: str) -> None:
 def test_a_packets_way_is_told_and_drawn(scene: Scene) -> None:
     lab, web = scene.lab, scene.web
     web.find("first")
+    if not scene.has("/v1/trace"):
+        web.tab("Trace")
+        expect(web.panel).to_contain_text("traces nothing")
+        return
     web.panel.get_by_role("button", name="trace from here").click()
     web.page.fill("input[name=to]", str(lab.vms["second"].address))
     web.page.click(".trace button[type=submit]")
