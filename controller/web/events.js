@@ -12,9 +12,10 @@ const PATIENCE = 25;
 export function follow(tell) {
   let last = null;
   let kept = [];
+  let patience = PATIENCE;
   return repeat(0.2, async (signal) => {
     try {
-      const answer = await get(query("/v1/events", last === null ? {} : { after: last, wait: PATIENCE }), { signal });
+      const answer = await get(query("/v1/events", last === null ? {} : { after: last, wait: patience }), { signal });
       // a controller that has started anew counts from the beginning
       if (answer.missed || (last !== null && answer.last < last)) kept = [];
       last = answer.last;
@@ -22,9 +23,13 @@ export function follow(tell) {
         kept = [...answer.events.reverse(), ...kept].slice(0, MOST);
         tell(kept);
       }
-      return 0.2;
+      const pause = patience ? 0.2 : 5;
+      patience = PATIENCE;
+      return pause;
     } catch (error) {
       if (error.name === "AbortError") throw error;
+      // too many wait already: look now and then
+      if (error.status === 429) patience = 0;
       return 5;
     }
   });

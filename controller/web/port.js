@@ -7,7 +7,8 @@ import { EventList } from "./events.js";
 import { clock, Facts, Mono, Note, Problem, Section, State, usePolled, Way, when } from "./parts.js";
 import { title } from "./model.js";
 
-const PERIOD = 2;
+/** Seconds. The controller asks a node's switch no oftener than every 5, however many want to know. */
+const PERIOD = 5.2;
 
 export function PortPanel({ id, model, features, events, openTrace }) {
   const known = model.port.get(id);
@@ -39,7 +40,7 @@ export function PortPanel({ id, model, features, events, openTrace }) {
       ["port security", port.port_security ? null : html`<${State} state="bound">off<//>`],
       ["id", html`<${Mono}>${port.id}<//>`],
     ]} />
-    <${Lease} id=${id} events=${own.length} />
+    <${Lease} id=${id} events=${own[0]?.id} told=${features.events} />
     <${Groups} port=${port} />
     ${port.binding && html`<${Traffic} id=${id} features=${features} />`}
     ${own.length > 0 && html`<${Section} name="Its events"><${EventList} events=${own.slice(0, 12)} model=${model} /><//>`}`;
@@ -48,8 +49,9 @@ export function PortPanel({ id, model, features, events, openTrace }) {
 const limits = (qos) => ["egress", "ingress"].filter((way) => qos[way]).map((way) => `${way} ${qos[way].rate_kbps} kbit/s`)
   .concat(qos.dscp === null ? [] : [`DSCP ${qos.dscp}`]).join(", ");
 
-function Lease({ id, events }) {
-  const { value, error } = usePolled(3, async (signal) => (await get(query("/v1/leases", { port_id: id }), { signal })).leases, [id, events]);
+/** `told`: of news there are events, by which it is asked for at once. */
+function Lease({ id, events, told }) {
+  const { value, error } = usePolled(told ? 10 : 3, async (signal) => (await get(query("/v1/leases", { port_id: id }), { signal })).leases, [id, events]);
   const [seen, setSeen] = useState(null);
   useEffect(() => setSeen(value), [value]);
   const leases = value ?? seen;
@@ -91,16 +93,22 @@ function Traffic({ id, features }) {
   useEffect(() => {
     setSamples([]);
     setCounters(null);
+    const known = {};
     return repeat(PERIOD, async (signal) => {
       try {
         const { counters: now } = await get(`${below("/v1/ports", id)}/counters`, { signal });
-        const drops = features.drops ? (await get(query("/v1/drops", { port_id: id }), { signal })).drops : [];
         if (signal.aborted) return;
         setCounters(now);
-        setTexts(Object.fromEntries(drops.map((drop) => [drop.rule, drop.text])));
         const sample = { at: performance.now(), received: now.received.bytes, sent: now.sent.bytes };
         setSamples((before) => [...before, sample].slice(-KEPT));
         setError(null);
+        // what a rule means does not change: asked for once
+        if (features.drops && Object.keys(now.drops).some((rule) => now.drops[rule] > 0 && !(rule in known))) {
+          const { drops } = await get(query("/v1/drops", { port_id: id }), { signal });
+          Object.assign(known, Object.fromEntries(Object.keys(now.drops).map((rule) => [rule, ""])),
+            Object.fromEntries(drops.map((drop) => [drop.rule, drop.text])));
+          setTexts({ ...known });
+        }
       } catch (problem) {
         if (problem.name === "AbortError") throw problem;
         setError(problem);

@@ -6,12 +6,14 @@ and every second something changes, so that all of them are sent the whole topol
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Browser
 
@@ -22,7 +24,7 @@ from etc.lab.vm import INTERFACE, Vm
 from tests.bench.dhcp import XID, discover, open_meters
 from tests.bench.figures import Figure, percentile_ms, spread
 from tests.bench.ports import fill, make_network
-from tests.browser.chromium import Web, chromium
+from tests.browser.chromium import Web, chromium, idle
 from tests.netns import frames
 
 PORTS = 1000
@@ -48,7 +50,7 @@ def run() -> Iterator[Figure]:
         fill(lab, network, PORTS, project_id="bench")
         with chromium(lab.control.namespace) as browser:
             yield from _drawn(lab, browser)
-        with chromium(lab.control.namespace, idle=True) as browser:
+        with chromium(lab.control.namespace, program=idle(lab.directory)) as browser:
             yield from _watched(lab, browser, vm)
 
 
@@ -76,24 +78,38 @@ def _watched(lab: Lab, browser: Browser, vm: Vm) -> Iterator[Figure]:
         web.enter(READER_TOKEN)
     quiet: list[float] = []
     watched: list[float] = []
+    cpu = {"quiet": 0.0, "watched": 0.0}
     with _changing(lab, ids[0]):
         for _ in range(ROUNDS):
             for web in watchers:
                 web.page.goto("about:blank")
+            began = _cpu_seconds(lab)
             quiet += _offers(vm, SECONDS)
+            cpu["quiet"] += _cpu_seconds(lab) - began
             for web, id_ in zip(watchers, ids, strict=True):
                 web.page.goto(f"{web.url}/ui/#/port/{id_}")
                 web.page.wait_for_selector(".canvas[data-drawn]")
             for web in watchers:
                 web.asked.clear()
+            began = _cpu_seconds(lab)
             watched += _offers(vm, SECONDS)
+            cpu["watched"] += _cpu_seconds(lab) - began
             _require_watching(watchers)
     for name, took in (("nobody watches", quiet), (f"{BROWSERS} browsers watch", watched)):
         print(f"   {name}: {spread(took)} p99 {percentile_ms(took, 99):.2f} ms")
+    for name, seconds in cpu.items():
+        print(f"   {name}: the controller was busy for {100 * seconds / (ROUNDS * SECONDS):.1f} % of the time")
     for web in watchers:
         web.close()
     yield Figure("page_dhcp_p99_ms_quiet", percentile_ms(quiet, 99), "ms")
     yield Figure("page_dhcp_p99_ms_watched", percentile_ms(watched, 99), "ms")
+
+
+def _cpu_seconds(lab: Lab) -> float:
+    """What the controller has taken so far."""
+    assert lab.control.process
+    fields = Path(f"/proc/{lab.control.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _require_watching(watchers: Sequence[Web]) -> None:

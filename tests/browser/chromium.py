@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Error, Locator, Page, Response, sync_playwright
@@ -27,15 +27,12 @@ PATIENCE_MS = 30_000
 
 
 @contextmanager
-def chromium(namespace: str | None = None, *, idle: bool = False) -> Iterator[Browser]:
-    """A browser, in a network namespace. `idle`: it has only what time nobody else wants, as if it had a machine of its
-    own.
-    """
-    # what is started stays where the thread was that has started it, and is scheduled as that was
-    with _idling() if idle else nullcontext(), nullcontext() if namespace is None else netns.inside(namespace):
+def chromium(namespace: str | None = None, *, program: str = PROGRAM) -> Iterator[Browser]:
+    """A browser, in a network namespace: what is started stays where the thread was that has started it."""
+    with nullcontext() if namespace is None else netns.inside(namespace):
         playwright = sync_playwright().start()
         try:
-            browser = playwright.chromium.launch(executable_path=PROGRAM, args=list(ARGUMENTS), timeout=PATIENCE_MS)
+            browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS), timeout=PATIENCE_MS)
         except Error:
             playwright.stop()
             raise
@@ -46,14 +43,15 @@ def chromium(namespace: str | None = None, *, idle: bool = False) -> Iterator[Br
         playwright.stop()
 
 
-@contextmanager
-def _idling() -> Iterator[None]:
-    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, before, parameters)
+def idle(directory: Path) -> str:
+    """A Chromium that has only what time nobody else wants, as if it had a machine of its own. It is made in a
+    directory.
+    """
+    program = directory / "idle-chromium"
+    # a group of its own (sched(7), autogroup), which else had as much as each of the others
+    program.write_text(f'#!/bin/sh\necho 19 >/proc/self/autogroup\nexec chrt --idle 0 {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 class Web:
