@@ -53,7 +53,9 @@ const limits = (qos) => ["egress", "ingress"].filter((way) => qos[way]).map((way
 function Lease({ id, events, told }) {
   const { value, error } = usePolled(told ? 10 : 3, async (signal) => (await get(query("/v1/leases", { port_id: id }), { signal })).leases, [id, events]);
   const [seen, setSeen] = useState(null);
-  useEffect(() => setSeen(value), [value]);
+  useEffect(() => {
+    if (value) setSeen(value);
+  }, [value]);
   const leases = value ?? seen;
   return html`<${Section} name="Lease">
     <${Problem} error=${error} />
