@@ -26,12 +26,6 @@ class Scene:
     network: Object
     web: Web
 
-    def has(self, path: str) -> bool:
-        """What the page does not find in `/v1`, it does without."""
-        status, answer = self.lab.control.request("GET", "/v1")
-        assert status == 200
-        return path in answer["paths"]
-
 
 @pytest.fixture(scope="module")
 def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
@@ -103,10 +97,6 @@ def _wait(web: Web, condition: Callable[[], bool], what: str) -> None:
 def test_a_packets_way_is_told_and_drawn(scene: Scene) -> None:
     lab, web = scene.lab, scene.web
     web.find("first")
-    if not scene.has("/v1/trace"):
-        web.tab("Trace")
-        expect(web.panel).to_contain_text("traces nothing")
-        return
     web.panel.get_by_role("button", name="trace from here").click()
     web.page.fill("input[name=to]", str(lab.vms["second"].address))
     web.page.click(".trace button[type=submit]")
