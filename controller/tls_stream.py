@@ -11,7 +11,7 @@ import io
 import ssl
 from contextlib import suppress
 from errno import ECONNRESET
-from socket import SHUT_RD
+from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RD
 from typing import Any
 
 import eventlet
@@ -131,6 +131,10 @@ class TlsStream:
         finally:
             self._sending = False
 
+    def is_gone(self) -> bool:
+        """The peer has said something that nobody has read, such as that it closes. Does not wait."""
+        return self._ended or has_spoken(self._socket)
+
     # the rest of a socket
 
     def makefile(self, mode: str, buffering: int = -1) -> Any:
@@ -162,6 +166,17 @@ class TlsStream:
 
     def fileno(self) -> int:
         return int(self._socket.fileno())
+
+
+def has_spoken(socket: Any) -> bool:
+    """Whether there is something to read from a green socket, the end included."""
+    try:
+        socket.fd.recv(1, MSG_PEEK | MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class _Raw(io.RawIOBase):

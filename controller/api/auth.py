@@ -39,6 +39,8 @@ class Resource(StrEnum):
     INTERFACES = "interfaces"
     CONTROLLER = "controller"
     DNS = "dns"
+    ERRAND = "errand"
+    CAPTURE = "capture"
     FLOATING_IP_POOL = "floating_ip_pool"
     FLOATING_IP = "floating_ip"
     PORT_FORWARDING = "port_forwarding"
@@ -118,6 +120,9 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.INTERFACES, Verb.SHOW): _AGENTS,
     (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
     (Resource.DNS, Verb.REPORT): _AGENTS,
+    (Resource.ERRAND, Verb.REPORT): _AGENTS,
+    (Resource.CAPTURE, Verb.CREATE): _WRITERS,
+    (Resource.CAPTURE, Verb.SHOW): _WRITERS,
     (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
     (Resource.TRACE, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
@@ -186,6 +191,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
         {Resource.ADDRESS, Resource.ADDRESS_HOLD, Resource.ADDRESS_HISTORY, Resource.ADDRESS_PLAN, Resource.LEASE}
     ),
     "ports": frozenset({Resource.PORT, Resource.PORT_BINDING, Resource.DROP, Resource.TRACE}),
+    "captures": frozenset({Resource.CAPTURE}),
     "metadata": frozenset({Resource.PORT_METADATA, Resource.MACHINE_METADATA}),
     "floating-ips": frozenset({Resource.FLOATING_IP, Resource.PORT_FORWARDING}),
     "floating-ip-pools": frozenset({Resource.FLOATING_IP_POOL}),
@@ -193,7 +199,16 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "rules": frozenset({Resource.DEFAULT_RULE, Resource.PROVIDER_RULE}),
     "dns": frozenset({Resource.DNS_ZONE, Resource.DNS_RECORD}),
     "quotas": frozenset({Resource.QUOTA}),
-    "nodes": frozenset({Resource.NODE, Resource.INTERFACES, Resource.CONTROLLER, Resource.DNS, Resource.QUARANTINE}),
+    "nodes": frozenset(
+        {
+            Resource.NODE,
+            Resource.INTERFACES,
+            Resource.CONTROLLER,
+            Resource.DNS,
+            Resource.ERRAND,
+            Resource.QUARANTINE,
+        }
+    ),
     "audit": frozenset({Resource.AUDIT}),
     "events": frozenset({Resource.EVENT}),
     "metrics": frozenset({Resource.METRICS, Resource.STATS}),

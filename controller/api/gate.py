@@ -21,6 +21,7 @@ from controller.api import (
     addresses,
     audit,
     bindings,
+    captures,
     certificates,
     controllers,
     dns,
@@ -28,6 +29,7 @@ from controller.api import (
     dns_zones,
     drops,
     events,
+    errands,
     floating_ip_pools,
     floating_ips,
     health,
@@ -67,6 +69,7 @@ from controller.api.http import (
     Route,
     Router,
     StartResponse,
+    Stream,
     body_length,
     check_size,
     parse_query,
@@ -80,7 +83,8 @@ from controller.store.actors import Origin
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _READS = frozenset({"GET", "HEAD"})
 _REFUSED = frozenset({401, 403, 429})
-_QUESTIONS = frozenset({Resource.DNS.value})  # asked by VMs, as often as they like
+# asked by VMs, as often as they like, or by agents all the time
+_QUESTIONS = frozenset({Resource.DNS.value, Resource.ERRAND.value})
 _PENDING = "trunkline.pending"
 
 
@@ -88,9 +92,9 @@ class ResourceController(ControllerBase):  # type: ignore[misc]
     """Ryu's side of the gate: runs the handler the gate has chosen."""
 
     @route("resources", "/{path:.*}")  # type: ignore[untyped-decorator]
-    def serve(self, request: Any, **_params: str) -> Answer:
+    def serve(self, request: Any, **_params: str) -> Answer | Stream:
         services, endpoint, admitted = request.environ[_PENDING]
-        answer: Answer = endpoint.handler(services, admitted)
+        answer: Answer | Stream = endpoint.handler(services, admitted)
         return answer
 
 
@@ -283,9 +287,11 @@ def routes(ryu_stats: WSGIApplication) -> tuple[Route, ...]:
         *bindings.ROUTES,
         *port_counters.ROUTES,
         *trace.ROUTES,
+        *captures.ROUTES,
         *network_data.ROUTES,
         *port_metadata.ROUTES,
         *nodes.ROUTES,
+        *errands.ROUTES,
         *controllers.ROUTES,
         *machine_metadata.ROUTES,
         *dns.ROUTES,

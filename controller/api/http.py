@@ -35,6 +35,10 @@ JSON = "application/json; charset=utf-8"
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
 
+# answers hold other people's addresses: no cache, and no browser that guesses a type
+NO_STORE = "no-store"
+_NO_GUESS = ("X-Content-Type-Options", "nosniff")
+
 
 def _damaged(value: object) -> str:
     """What a damaged row holds in place of text or JSON: it is shown, and the other objects of a list with it."""
@@ -54,7 +58,7 @@ class Answer:
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
     etag: str = ""
-    cache: str = "no-store"
+    cache: str = NO_STORE
 
     @staticmethod
     def json(value: Mapping[str, Any], status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
@@ -66,9 +70,8 @@ class Answer:
         headers: Headers = [
             ("Content-Type", self.content_type),
             *([] if known else [("Content-Length", str(len(self.body)))]),
-            # answers hold other people's addresses: no cache, and no browser that guesses a type
             ("Cache-Control", self.cache),
-            ("X-Content-Type-Options", "nosniff"),
+            _NO_GUESS,
             *([("ETag", f'"{self.etag}"')] if self.etag else []),
             *self.headers,
         ]
@@ -80,6 +83,24 @@ def _names(if_none_match: str | None, etag: str) -> bool:
     """Whether a header If-None-Match (RFC 9110, 13.1.2) names an entity tag, as weakly as it likes."""
     named = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
     return f'"{etag}"' in named or named == ["*"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer whose parts are sent as they come, of unknown length. `body` is closed in the end if it has `close`."""
+
+    status: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body: Iterable[bytes]
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        environ["eventlet.minimum_write_chunk_size"] = 1  # each part at once, however small
+        start_response(
+            f"{self.status} {HTTPStatus(self.status).phrase}",
+            [("Content-Type", self.content_type), ("Cache-Control", NO_STORE), _NO_GUESS, *self.headers],
+        )
+        return self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +231,7 @@ def parse_query(text: str) -> dict[str, str]:
     return query
 
 
-Handler = Callable[[Services, Request], Answer]
+Handler = Callable[[Services, Request], Answer | Stream]
 Bodies = tuple[TypeAdapter[Any], ...] | Media
 
 

@@ -70,6 +70,8 @@ _NUMBER: Final = {"type": "string", "pattern": f"^({NUMBER}|ALL)$"}
 _PLACES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "id": ("The object's id.", _TEXT),
     "forwarding": ("The port forwarding's id.", _TEXT),
+    "errand": ("The errand's id.", _TEXT),
+    "capture": ("The capture's id.", _TEXT),
     "address": ("An IPv4 address.", {"type": "string", "format": "ipv4"}),
     "name": ("The node's name.", TypeAdapter(NodeName).json_schema()),
     "node": ("The node's name.", TypeAdapter(NodeName).json_schema()),

@@ -23,9 +23,10 @@ import structlog
 from controller.api.certificates import NODE
 from controller.api.errors import ApiError
 from controller.api.http import MAX_BODY, body_length
+from controller.api.peer import PEER
 from controller.pki.identity import Kind
 from controller.tls_context import ServerTls
-from controller.tls_stream import TlsStream
+from controller.tls_stream import TlsStream, has_spoken
 
 FIRST_WAIT: Final = 10.0
 KEEPALIVE: Final = 75.0
@@ -187,12 +188,21 @@ class HardenedProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
+        environ[PEER] = self
         stream = self.connection
         if isinstance(stream, TlsStream):
             environ["wsgi.url_scheme"] = "https"
             peer = stream.peer
             environ[NODE] = peer.name if peer is not None and peer.kind is Kind.NODE else None
         return environ
+
+    def is_gone(self) -> bool:
+        """Between a request and its answer a client has nothing to say."""
+        stream = self.connection
+        return stream.is_gone() if isinstance(stream, TlsStream) else has_spoken(stream)
+
+    def more_time(self) -> None:
+        self._outgoing.allow(None)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the parser refuses. What it says holds what the client has sent."""

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from controller.api.token_keeper import TokenKeeper
+from controller.captures import Captures
 from controller.config import ControllerConfig
 from controller.dns.tcp import Questions
 from controller.drops import Drops
 from controller.events.ring import Events
+from controller.errands import Errands
 from controller.metadata.service import MetadataService
 from controller.planning import Planner
 from controller.port_counters import PortCounts
@@ -83,6 +85,7 @@ class Services:
     `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switch of a
     node itself would do with a packet that comes in by an OpenFlow port, its fields by the names of `flows.fields`:
     what `ofproto/trace` says. It raises NoAnswer. None: nobody can be asked.
+    `errands` are what agents are asked to do, `captures` what of that passes through here.
     """
 
     store: Store
@@ -109,3 +112,5 @@ class Services:
     programs: Callable[[], tuple[Snapshot, Mapping[str, Program]]] | None = None
     live_trace: Callable[[str, int, Mapping[str, int]], str] | None = None
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)
+    errands: Errands = field(default_factory=Errands)
+    captures: Captures = field(default_factory=Captures)
