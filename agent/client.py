@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 
 from agent.config import Tls
 from agent.tls import ClientTls
+
+_T = TypeVar("_T")
 
 _CHUNK = 65536
 _PORTS = {"http": 80, "https": 443}
@@ -148,7 +151,9 @@ class Client:
         assert url.hostname is not None, "AgentConfig has no other"
         there = url.hostname, url.port or _PORTS[url.scheme]
         try:
-            connected = await _in_thread(partial(socket.create_connection, there, self._connect_timeout))
+            # a name may take long to be found
+            connect = partial(socket.create_connection, there, self._connect_timeout)
+            connected = await in_thread(connect, "connecting", socket.socket.close)
             connected.setblocking(False)
             tls, name = (self._tls.context(), url.hostname) if url.scheme == "https" else (None, None)
             async with asyncio.timeout(self._connect_timeout):
@@ -219,18 +224,18 @@ def _reason(content: object) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else "without a reason"
 
 
-async def _in_thread(call: Callable[[], socket.socket]) -> socket.socket:
-    """A name may take long to be found. In a thread that the process does not wait for when it ends, as it would for
-    those of an executor.
+async def in_thread(call: Callable[[], _T], name: str, drop: Callable[[_T], None] | None = None) -> _T:
+    """What takes long and cannot be interrupted. In a thread that the process does not wait for when it ends, as it
+    would for those of an executor. `drop`: what to do with a result that nobody waits for any more.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[socket.socket] = loop.create_future()
+    done: asyncio.Future[_T] = loop.create_future()
 
-    def connected(made: socket.socket) -> None:
-        if done.done():  # nobody waits for it any more
-            made.close()
-        else:
+    def succeeded(made: _T) -> None:
+        if not done.done():
             done.set_result(made)
+        elif drop is not None:
+            drop(made)
 
     def failed(error: Exception) -> None:
         if not done.done():
@@ -239,11 +244,11 @@ async def _in_thread(call: Callable[[], socket.socket]) -> socket.socket:
     def work() -> None:
         settle: Callable[[], None]
         try:
-            settle = partial(connected, call())
+            settle = partial(succeeded, call())
         except Exception as error:
             settle = partial(failed, error)
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle)
 
-    threading.Thread(target=work, name="connecting", daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
     return await done

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from agent import nics
 from agent.config import AgentConfig
+from agent.errands import Errands
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.installed import InstalledMarks
@@ -59,10 +60,12 @@ class Agent:
         manager: ServiceManager | None = None,
         readiness: Readiness | None = None,
         names: Names | None = None,
+        errands: Errands | None = None,
     ) -> None:
         self._names = names
         self._readiness = readiness
         self._marks = InstalledMarks()
+        self._errands = errands
         self._manager = manager or ServiceManager({})
         self._config = config
         self._waker = waker
@@ -130,6 +133,8 @@ class Agent:
         held = self._host_addresses.read()
         self._report(state)
         self._mark(self._ovsdb, state)
+        if self._errands is not None:
+            self._errands.submit(state)
         delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state), self._service_port.keep(state))
         return min(delay, self._repair(self._ovsdb, state))
 

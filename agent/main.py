@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agent.attach.cni import Cni
     from agent.attach.netavark import Netavark
     from agent.attach.server import PlugServer
+    from agent.errands import Errands
     from agent.loop import Agent
     from agent.naming import Names
     from agent.readiness import Readiness
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handlers = {"cni": Cni(config, attachments).handle, "netavark": Netavark(config, attachments).handle}
     plug_server = PlugServer(config.socket, handlers)
     manager = ServiceManager(os.environ)
-    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness, names)
+    errands = Errands(config)
+    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness, names, errands)
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -91,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     readiness.start()
     plug_server.start()
     relay.start()
+    errands.start()
     manager.ready()
     agent.run()
     while reloading and not ending and not _is_valid(arguments):
@@ -100,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manager.stopping()
     agent.close()
     plug_server.stop()
+    errands.stop()
     relay.stop()
     readiness.stop()
     reporter.stop()
