@@ -23,7 +23,7 @@ MOST_OF_NODE: Final = 4
 MOST_ENDED: Final = 256
 """Captures that go on, on one controller and of one node, and those that are over and can be asked for."""
 
-SILENCE: Final = 10.0
+SILENCE: Final = 5.0
 """Seconds without a word of the agent, which says something every second."""
 
 ROOM_WAIT: Final = 4.0

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
 
+T = TypeVar("T")
 Object = dict[str, Any]
 
 PAGE = 500
@@ -99,6 +101,21 @@ class Tls:
     ca: str = ""
     certificate: str = ""
     key: str = ""
+
+
+class Capture:
+    """A pcap file that grows: its parts, until it is over. Raises Unreachable when it is cut off."""
+
+    def __init__(self, id_: str, url: str, answer: urllib3.BaseHTTPResponse) -> None:
+        self.id = id_
+        self._url = url
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._answer.stream(1 << 16)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"{self._url}: {_reason(error)}") from error
 
 
 class Client:
@@ -208,6 +225,25 @@ class Client:
     def trace(self, fields: Object) -> Object:
         """What becomes of a packet, in words. `fields`: port, from_address, to, protocol, ... as in POST /v1/trace."""
         return self._call("POST", "trace", fields)
+
+    @contextmanager
+    def capture(self, port_id: str, fields: Object) -> Iterator[Capture]:
+        """What passes a port from now on: parts of a pcap file, as they come. Fields: seconds, packets, snaplen,
+        filter. Leaving the `with` ends it.
+        """
+        path = f"{_path('ports', port_id)}/captures"
+        read_timeout = float(fields.get("seconds", 0)) + READ_TIMEOUT
+        answer = self._anywhere("POST", lambda url: self._open(url, path, fields, read_timeout))
+        try:
+            yield Capture(answer.headers.get("X-Capture-Id", ""), self.url, answer)
+        finally:
+            answer.close()
+
+    def get_capture(self, port_id: str, capture_id: str) -> Object:
+        """How a capture was that is over."""
+        path = _path(f"{_path('ports', port_id)}/captures", capture_id)
+        found: Object = _member(self._call("GET", path), "capture", dict)
+        return found
 
     def get_network_data(self, port_id: str) -> Object:
         """`network_data` and `network_config`: what the port's machine is configured with when it has no DHCP."""
@@ -547,10 +583,14 @@ class Client:
         return Written(made, answer.get("revision"), where, kind)
 
     def _call(self, method: str, path: str, body: Object | None = None, *, read_timeout: float | None = None) -> Object:
+        return self._anywhere(method, lambda url: self._ask(url, method, path, body, read_timeout))
+
+    def _anywhere(self, method: str, ask: Callable[[str], T]) -> T:
+        """The answer of the first server that gives one."""
         for left in range(len(self.urls) - 1, -1, -1):
             index = self._index
             try:
-                return self._ask(self.url, method, path, body, read_timeout)
+                return ask(self.url)
             except (ApiError, Unreachable) as error:
                 if left == 0 or not _elsewhere(error, method):
                     raise
@@ -558,10 +598,35 @@ class Client:
                     self._index += 1
         raise AssertionError("unreachable")
 
+    def _open(self, url: str, path: str, body: Object, read_timeout: float) -> urllib3.BaseHTTPResponse:
+        """An answer that is read as it comes."""
+        answer = self._request(url, "POST", path, body, read_timeout, whole=False)
+        if answer.status == 200:
+            return answer
+        data = answer.read()
+        answer.close()
+        raise _refused(answer, data)
+
     def _ask(self, url: str, method: str, path: str, body: Object | None, read_timeout: float | None) -> Object:
+        answer = self._request(url, method, path, body, read_timeout, whole=True)
+        if answer.status == 204:
+            return {}
+        try:
+            content = json.loads(answer.data)
+        except ValueError:
+            content = None
+        if 200 <= answer.status < 300 and isinstance(content, dict):
+            return content
+        raise _refused(answer, answer.data)
+
+    def _request(
+        self, url: str, method: str, path: str, body: Object | None, read_timeout: float | None, *, whole: bool
+    ) -> urllib3.BaseHTTPResponse:
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
+        if not whole:
+            headers["Accept"] = "*/*"
         deadline = time.monotonic() + LONGEST_PATIENCE
         while True:
             try:
@@ -571,6 +636,7 @@ class Client:
                     body=None if body is None else json.dumps(body).encode(),
                     headers=headers,
                     redirect=False,
+                    preload_content=whole,
                     timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or self._read_timeout),
                 )
             except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:  # OSError: a file that cannot be read
@@ -578,7 +644,8 @@ class Client:
             wait = answer.headers.get("Retry-After", "")
             # nothing was done, so that it can be asked again
             if answer.status != 429 or not wait.isdigit() or time.monotonic() + int(wait) > deadline:
-                break
+                return answer
+            answer.close()
             time.sleep(int(wait))
         if answer.status == 204:
             return {}
@@ -589,6 +656,14 @@ class Client:
         if 200 <= answer.status < 300 and isinstance(content, dict):
             return content
         raise refusal_of(answer.status, content, answer.headers.get("X-Request-Id"), answer.reason or "")
+
+
+def _refused(answer: urllib3.BaseHTTPResponse, data: bytes) -> ApiError:
+    try:
+        content = json.loads(data)
+    except ValueError:
+        content = None
+    return _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
 
 
 def _elsewhere(error: ApiError | Unreachable, method: str) -> bool:

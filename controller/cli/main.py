@@ -12,6 +12,7 @@ import typer
 from controller.cli import (
     address,
     audit,
+    capture,
     controller,
     dns_record,
     dns_zone,
@@ -102,6 +103,7 @@ app.command()(audit.audit)
 app.command(context_settings=plan.SETTINGS)(plan.plan)
 app.command(cls=drops.Watching)(drops.drops)
 app.command()(events.events)
+app.command()(capture.capture)
 app.add_typer(pki.app, name="pki")
 app.add_typer(controller.app, name="controller")
 app.command()(status.status)

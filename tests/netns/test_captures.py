@@ -1,0 +1,205 @@
+"""Captures of ports: the very packets of one VM, and nothing is lost or left for it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from etc.lab import netns
+from etc.lab.capture import ICMP, Seen, parse_pcap
+from etc.lab.lab import Lab
+from etc.lab.processes import wait_until
+from etc.lab.vm import Vm
+from tests.netns.cloud import echo, make_network, make_vms, unbroken, wait_reached, want
+
+pytestmark = pytest.mark.root
+
+DEADLINE = 20.0
+
+
+@pytest.fixture(scope="module")
+def vms(lab: Lab) -> dict[str, Vm]:
+    network = make_network(lab, "net", "10.1.0.0/24", segment=101)
+    nodes = {"a": "n1", "b": "n2", "c": "n1"}
+    return make_vms(lab, *(want(name, lab.node(node), network) for name, node in nodes.items()))
+
+
+@dataclass
+class Running:
+    """`trunkline capture`, which writes to a file."""
+
+    process: subprocess.Popen[str]
+    file: Path
+
+    def frames(self) -> list[Seen]:
+        return parse_pcap(self.file.read_bytes()) if self.file.exists() else []
+
+    def wait_begun(self) -> None:
+        """What passes from now on is in it."""
+        wait_until(
+            lambda: self.file.exists() and self.file.stat().st_size >= 24 or self.process.poll() is not None,
+            DEADLINE,
+            "no capture",
+        )
+        assert self.process.poll() is None, self.process.communicate()
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Its exit status, and what it has said."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+@contextmanager
+def capturing(lab: Lab, vm: Vm, *options: str, begun: bool = True) -> Iterator[Running]:
+    file = lab.directory / f"captured-{vm.name}.pcap"
+    file.unlink(missing_ok=True)
+    command = [str(lab.directory / "trunkline"), "capture", vm.port["id"], "-w", str(file), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = Running(process, file)
+    try:
+        if begun:
+            running.wait_begun()
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def packet_sockets(lab: Lab, node: str) -> int:
+    """How many there are on a node that hear everything, whoever has them."""
+    lines = netns.execute(lab.node(node).namespace, "cat", "/proc/net/packet").splitlines()[1:]
+    return sum(line.split()[3] == "0003" for line in lines)
+
+
+def wait_quiet(lab: Lab, node: str, before: int) -> None:
+    """Wait until the agent reads nobody's packets any more."""
+    wait_until(lambda: packet_sockets(lab, node) == before, DEADLINE, "the agent still reads")
+
+
+def logged(lab: Lab, event: str) -> list[str]:
+    lines = (lab.control.directory / "controller.log").read_text().splitlines()
+    return [line for line in lines if event in line]
+
+
+def test_it_sees_the_packets_of_the_port_and_of_no_other(lab: Lab, vms: dict[str, Vm]) -> None:
+    a, b, c = vms["a"], vms["b"], vms["c"]
+    wait_reached(a, b.address)
+    wait_reached(c, b.address)
+    with unbroken((c, b.address)), capturing(lab, a, "--packets", "12") as running:
+        assert a.ping(b.address, count=6, wait=1).received == 6
+        status, said = running.end()
+    assert (status, said) == (0, said) and "12 packets" in said and "0 packets left out" in said, said
+    frames = [frame for frame in running.frames() if echo(frame)]
+    assert len(running.frames()) == 12
+    assert len(frames) >= 10, running.frames()  # ARP may be among the twelve
+    assert {frame.protocol for frame in frames} == {ICMP}
+    assert {(str(frame.src), str(frame.dst)) for frame in frames} == {
+        (str(a.address), str(b.address)),
+        (str(b.address), str(a.address)),
+    }
+    assert [frame.icmp_type for frame in frames[:4]] == [8, 0, 8, 0]
+    assert all(frame.length == 98 for frame in frames)
+    text = subprocess.run(["tcpdump", "-n", "-r", str(running.file)], capture_output=True, text=True, check=True).stdout
+    assert f"IP {a.address} > {b.address}: ICMP echo request" in text
+
+
+def test_a_filter_leaves_out_the_rest(lab: Lab, vms: dict[str, Vm]) -> None:
+    a, b, c = vms["a"], vms["b"], vms["c"]
+    wait_reached(a, c.address)
+    with capturing(lab, a, "--packets", "4", "--filter", f"icmp host {b.address}", "--snaplen", "60") as running:
+        assert a.ping(c.address, count=3, wait=1).received == 3
+        assert a.ping(b.address, count=2, wait=1).received == 2
+        status, said = running.end()
+    assert status == 0 and "4 packets" in said, said
+    assert [frame.icmp_type for frame in running.frames()] == [8, 0, 8, 0]
+    assert {str(frame.src) for frame in running.frames()} == {str(a.address), str(b.address)}
+    assert len(running.file.read_bytes()) == 24 + 4 * (16 + 60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_agent_stops_when_the_client_goes(lab: Lab, vms: dict[str, Vm], number: signal.Signals) -> None:
+    before, ended = packet_sockets(lab, "n1"), len(logged(lab, "capture_ends"))
+    with capturing(lab, vms["a"], "--seconds", "300") as running:
+        assert packet_sockets(lab, "n1") == before + 1
+        status, said = running.end(number)
+        wait_quiet(lab, "n1", before)
+    if number is signal.SIGINT:
+        assert status == 0 and said.startswith("ended, "), said
+    wait_until(lambda: len(logged(lab, "capture_ends")) == ended + 1, DEADLINE, "no line in the log")
+    assert "client_gone" in logged(lab, "capture_ends")[-1]
+    line = logged(lab, "capture_begins")[-1]
+    assert vms["a"].port["id"] in line and "admin" in line and str(lab.control.address.ip) in line
+
+
+def test_a_killed_agent_leaves_nothing_and_costs_no_packet(lab: Lab, vms: dict[str, Vm]) -> None:
+    a, b, n1 = vms["a"], vms["b"], lab.node("n1")
+    before = packet_sockets(lab, "n1")
+    assert n1.agent
+    with unbroken((a, b.address)):
+        with capturing(lab, a, "--seconds", "300", "--packets", "100000") as running:
+            wait_until(lambda: len(running.frames()) > 100, DEADLINE, "no packets")
+            n1.agent.kill()
+            wait_quiet(lab, "n1", before)
+            status, said = running.end()
+        assert status == 1 and "node_silent" in said, said
+        refused = subprocess.run(
+            [str(lab.directory / "trunkline"), "capture", a.port["id"], "-w", str(running.file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert refused.returncode == 1 and "node_not_asking" in refused.stderr, refused.stderr
+        assert n1.ovs.vsctl("--bare", "--columns=_uuid", "list", "Mirror") == ""
+        n1.start_agent(lab.control)
+        lab.wait_connected()
+
+        def captured() -> bool:
+            with capturing(lab, a, "--packets", "10", begun=False) as again:
+                return again.end()[0] == 0
+
+        wait_until(captured, DEADLINE, "the new agent does no errands")
+    assert packet_sockets(lab, "n1") == before
+
+
+def test_a_killed_controller_ends_it_for_both(lab: Lab, vms: dict[str, Vm]) -> None:
+    before = packet_sockets(lab, "n1")
+    with capturing(lab, vms["a"], "--seconds", "300") as running:
+        lab.control.kill()
+        try:
+            status, said = running.end()
+            wait_quiet(lab, "n1", before)
+        finally:
+            lab.control.start()
+            lab.wait_connected()
+    assert status == 3 and "no answer" in said, said
+
+    def captured() -> bool:
+        with capturing(lab, vms["a"], "--seconds", "1", begun=False) as again:
+            return again.end()[0] == 0
+
+    wait_until(captured, DEADLINE, "the agent does no errands any more")
+
+
+def test_an_interface_that_goes_ends_it(lab: Lab, vms: dict[str, Vm]) -> None:
+    c = vms["c"]
+    with capturing(lab, c, "--seconds", "300") as running:
+        c.unplug()
+        status, said = running.end()
+    assert status == 1 and "interface_gone" in said, said
+    refused = subprocess.run(
+        [str(lab.directory / "trunkline"), "capture", c.port["id"], "-w", str(running.file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1, refused
+    assert "not_bound" in refused.stderr or "not in Open vSwitch" in refused.stderr, refused.stderr
