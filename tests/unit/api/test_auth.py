@@ -64,6 +64,9 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
     ("GET", "/v1/nodes/n1/revisions/1", None, {"agent", "agent-n1"}),
     ("POST", "/v1/nodes/n2/dns/{moving_key}", QUESTION, {"agent"}),
+    ("GET", "/v1/nodes/n1/errands", None, {"agent", "agent-n1"}),
+    ("POST", "/v1/ports/{moving}/captures", {}, {"admin", "member-a"}),
+    ("GET", "/v1/ports/{moving}/captures/{capture}", None, {"admin", "member-a"}),
     ("GET", "/v1/floating-ip-pools", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/floating-ip-pools/public", None, {"admin", "member-a", "reader"}),
     (
@@ -174,6 +177,7 @@ def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) ->
     names = furnish(world)
     world.close()
     unchanged = World(f"sqlite:///{shutil.copy(path, directory / 'unchanged.db')}")
+    names["capture"] = unchanged.call("POST", f"/v1/ports/{names['moving']}/captures", {}).headers["X-Capture-Id"]
     yield Furnished(path, names, unchanged)
     unchanged.close()
 

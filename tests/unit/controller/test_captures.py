@@ -1,0 +1,101 @@
+"""Captures that pass through: bounded, and over when one of both has gone."""
+
+from __future__ import annotations
+
+import eventlet
+import pytest
+
+from controller import captures
+from controller.captures import Busy, Captures, Summary, Unknown
+
+END = Summary(3, 300, 1, "seconds")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_parts_come_in_order_and_the_end_after_them() -> None:
+    held = Captures()
+    capture = held.open("p", "n1")
+    assert held.of_node("n1", capture.id) is capture
+    assert [capture.put(part) for part in (b"a", b"", b"b")] == [(True, True)] * 3
+    capture.end(END)
+    assert not capture.over
+    assert [capture.take(0.0) for _ in range(3)] == [b"a", b"b", None]
+    assert capture.over and held.close(capture) == END and capture.sent == 2
+    assert held.summary("p", capture.id) == END
+    with pytest.raises(Unknown):
+        held.of_node("n1", capture.id)
+    with pytest.raises(Unknown):
+        held.summary("another port", capture.id)
+
+
+def test_who_takes_waits_for_a_part() -> None:
+    capture = Captures().open("p", "n1")
+    taker = eventlet.spawn(capture.take, 5.0)
+    eventlet.sleep(0)
+    capture.put(b"x")
+    assert taker.wait() == b"x"
+
+
+def test_a_slow_reader_has_the_agent_wait_and_nothing_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captures, "ROOM_WAIT", 0.01)
+    capture = Captures().open("p", "n1")
+    part = bytes(captures.MOST_HELD // 4)
+    assert [capture.put(part) for _ in range(5)] == [(True, True)] * 4 + [(True, False)]
+    assert capture._held == captures.MOST_HELD
+    monkeypatch.setattr(captures, "ROOM_WAIT", 5.0)
+    agent = eventlet.spawn(capture.put, part)
+    eventlet.sleep(0)
+    assert capture.take(0.0) == part
+    assert agent.wait() == (True, True)
+
+
+def test_an_agent_that_waits_is_told_when_the_client_goes() -> None:
+    held = Captures()
+    capture = held.open("p", "n1")
+    part = bytes(captures.MOST_HELD)
+    capture.put(part)
+    agent = eventlet.spawn(capture.put, part)
+    eventlet.sleep(0)
+    assert held.close(capture).reason == captures.CLIENT_GONE
+    assert agent.wait() == (False, False)
+    assert capture.put(b"") == (False, False) and capture._held == 0
+
+
+def test_an_agent_that_says_nothing_has_gone() -> None:
+    clock = Clock()
+    held = Captures(clock)
+    capture = held.open("p", "n1")
+    clock.now += captures.SILENCE
+    assert not capture.over
+    capture.put(b"")
+    clock.now += captures.SILENCE + 1
+    assert capture.over and held.close(capture).reason == captures.NODE_SILENT
+
+
+def test_there_are_not_more_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captures, "MOST", captures.MOST_OF_NODE + 1)
+    monkeypatch.setattr(captures, "MOST_ENDED", 2)
+    held = Captures()
+    first = held.open("p", "n1")
+    others = [held.open("p", "n1") for _ in range(captures.MOST_OF_NODE - 1)]
+    with pytest.raises(Busy, match="n1"):
+        held.open("p", "n1")
+    others.append(held.open("p", "n2"))
+    with pytest.raises(Busy):
+        held.open("p", "n3")
+    for capture in (first, *others):
+        held.close(capture)
+    with pytest.raises(Unknown):
+        held.summary("p", first.id)
+    assert len(held._ended) == 2 and held._open == {}
+    begun = held.open("p", "n1")
+    held.forget(begun)
+    with pytest.raises(Unknown):
+        held.summary("p", begun.id)
