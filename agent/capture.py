@@ -82,9 +82,18 @@ class Wanted:
                 raise BadCapture(f"{name} is a number from {least} to {most}")
             numbers[name] = number
         try:
-            return Wanted(**texts, **numbers, filter=FrameFilter.parse(arguments.get("filter", {})))
+            filter_ = FrameFilter.parse(arguments.get("filter", {}))
         except BadFilter as error:
             raise BadCapture(str(error)) from None
+        return Wanted(
+            texts["capture"],
+            texts["iface_id"],
+            numbers["seconds"],
+            numbers["packets"],
+            numbers["snaplen"],
+            numbers["bytes"],
+            filter_,
+        )
 
 
 def device_of(state: OvsState | None, bridge: str, iface_id: str) -> str:
@@ -137,12 +146,8 @@ class Capture:
         finally:
             self._stop_reading()
             self._socket.close()
-            LOG.info(
-                "capture of port %s ends: %s, %s packets",
-                self._wanted.iface_id,
-                self._reason or "given up",
-                self._packets,
-            )
+            why = self._reason or "given up"
+            LOG.info("capture of port %s ends: %s, %s packets", self._wanted.iface_id, why, self._packets)
 
     async def _send(self, client: Client, path: str) -> bool:
         """False: nobody wants it any more. Raises ClientError."""

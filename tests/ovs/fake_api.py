@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import queue
+import secrets
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,6 +36,8 @@ class FakeApi:
         self.requests: list[Request] = []
         self.refusals: list[int] = []
         self.confirms = True
+        self.errands: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +61,26 @@ class FakeApi:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                """The agent asks for errands: it waits for one."""
+                try:
+                    errand = api.errands.get(timeout=20)
+                except queue.Empty:
+                    errand = None
+                self._say({"errands": [] if errand is None else [errand]})
+
+            def do_POST(self) -> None:
+                """What comes of an errand: an answer, parts of a capture, its end."""
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                api.answers.put((self.path, body))
+                self._say({"taken": True, "wanted": True})
+
+            def _say(self, answer: dict[str, Any]) -> None:
+                content = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                with suppress(OSError):  # the agent has gone
+                    self.wfile.write(content)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -81,6 +106,16 @@ class FakeApi:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def ask(self, kind: str, arguments: dict[str, Any], deadline: float = 20.0) -> dict[str, Any]:
+        """Has the agent do an errand: its answer."""
+        id_ = secrets.token_hex(16)
+        self.errands.put({"id": id_, "kind": kind, "arguments": arguments, "timeout": deadline})
+        while True:
+            path, body = self.answers.get(timeout=deadline)
+            if path.endswith(f"/errands/{id_}/answer"):
+                answer: dict[str, Any] = json.loads(body)
+                return answer
 
     def nodes(self) -> list[Request]:
         return [r for r in self.requests if not r.path.endswith("/interfaces")]
