@@ -17,7 +17,7 @@ import structlog
 from controller.api.protocol import Connections, HardenedProtocol
 from controller.tls_context import ServerTls
 
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 2048
 MAX_REQUEST_LINE = 8192
 
 Application = Callable[..., Any]
