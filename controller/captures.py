@@ -13,10 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import eventlet
+
 from controller.green import Signal
 
 MOST_HELD: Final = 256 << 10
 """Bytes of one capture that wait for its client."""
+
+RATE: Final = 4 << 20
+"""Bytes a second that all captures of a controller have together: DHCP and the rest must not wait for them."""
 
 MOST: Final = 32
 MOST_OF_NODE: Final = 4
@@ -54,7 +59,9 @@ class Summary:
 class Capture:
     """One that goes on. `put` and `end` are for the agent, `take` is for the client."""
 
-    def __init__(self, port_id: str, node: str, clock: Callable[[], float]) -> None:
+    def __init__(self, port_id: str, node: str, clock: Callable[[], float], pace: Callable[[int], float]) -> None:
+        """`pace`: the seconds until so many bytes have their turn."""
+        self._pace = pace
         self.id = secrets.token_hex(16)
         self.port_id = port_id
         self.node = node
@@ -68,9 +75,12 @@ class Capture:
         self._closed = False
 
     def put(self, part: bytes) -> tuple[bool, bool]:
-        """Whether more is wanted, and whether this part was taken. May wait for ROOM_WAIT seconds."""
+        """Whether more is wanted, and whether this part was taken. May wait for ROOM_WAIT seconds and its turn."""
         self._heard = self._clock()
-        until = self._heard + ROOM_WAIT
+        wait = self._pace(len(part))
+        if wait > 0:
+            eventlet.sleep(wait)
+        until = self._clock() + ROOM_WAIT
         while not self._closed and self._held and self._held + len(part) > MOST_HELD:
             left = until - self._clock()
             if left <= 0 or not self._changed.wait(left):
@@ -128,6 +138,7 @@ class Captures:
         self._clock = clock
         self._open: dict[str, Capture] = {}
         self._ended: OrderedDict[str, tuple[str, Summary]] = OrderedDict()
+        self._busy_until = 0.0
 
     def open(self, port_id: str, node: str) -> Capture:
         """Raises Busy. Close it."""
@@ -135,7 +146,7 @@ class Captures:
             raise Busy(f"{MOST} captures go on already")
         if sum(one.node == node for one in self._open.values()) >= MOST_OF_NODE:
             raise Busy(f"{MOST_OF_NODE} captures go on already on node {node}")
-        capture = Capture(port_id, node, self._clock)
+        capture = Capture(port_id, node, self._clock, self._pace)
         self._open[capture.id] = capture
         return capture
 
@@ -166,3 +177,9 @@ class Captures:
         if summary is None or port != port_id:
             raise Unknown(capture_id)
         return summary
+
+    def _pace(self, size: int) -> float:
+        now = self._clock()
+        wait = max(0.0, self._busy_until - now)
+        self._busy_until = max(now, self._busy_until) + size / RATE
+        return wait

@@ -99,3 +99,24 @@ def test_there_are_not_more_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -
     held.forget(begun)
     with pytest.raises(Unknown):
         held.summary("p", begun.id)
+
+
+def test_all_together_are_no_faster_than_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    clock = Clock()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(captures.eventlet, "sleep", sleep)
+    held = Captures(clock)
+    both = held.open("p", "n1"), held.open("q", "n2")
+    part = bytes(32 << 10)
+    for number in range(128):
+        assert both[number % 2].put(part) == (True, True)
+        assert both[number % 2].take(0.0) == part
+    assert sum(slept) == pytest.approx(127 * len(part) / captures.RATE)
+    clock.now += 60
+    slept.clear()
+    assert both[0].put(part) == (True, True) and not slept, "who comes now and then does not wait"
