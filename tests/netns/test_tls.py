@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import run, wait_until
 from etc.lab.vm import Vm
+from tests.netns.capturing import capturing, packet_sockets, wait_quiet
 from tests.netns.cloud import make_network, make_vms, metric, unbroken, want
 
 pytestmark = pytest.mark.root
@@ -55,6 +57,18 @@ def test_the_command_speaks_it_too(lab: Lab, vms: dict[str, Vm]) -> None:
     assert {node["name"]: node["state"] for node in said} == {"n1": "live", "n2": "live"}
     said = json.loads(lab.nodes[0].execute(str(lab.nodes[0].directory / "on"), "trunkline", "status", "-o", "json"))
     assert said["counts"]["ports"] == 2
+
+
+def test_a_capture_and_a_client_that_goes(lab: Lab, vms: dict[str, Vm]) -> None:
+    first, second = vms["vm1"], vms["vm2"]
+    before = packet_sockets(lab, "n1")
+    with capturing(lab, first, "--packets", "4", "--filter", "icmp") as running:
+        assert first.ping(second.address, count=2).received == 2
+        assert running.end()[0] == 0
+    assert [frame.icmp_type for frame in running.frames()] == [8, 0, 8, 0]
+    with capturing(lab, first, "--seconds", "300") as running:
+        running.end(signal.SIGKILL)
+        wait_quiet(lab, "n1", before)
 
 
 def test_threat_23_nobody_is_heard_in_plain_text(lab: Lab, vms: dict[str, Vm]) -> None:
