@@ -35,6 +35,10 @@ from ryu.controller.handler import CONFIG_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN
 from ryu.ofproto import ofproto_parser
 
 from agent import config as agent_config
+from agent.capture import BadCapture, Wanted
+from agent.errands import Errand
+from agent.frame_filter import LOOKED_AT, FrameFilter
+from agent.ofproto_trace import BadPacket, flow_text, judgements
 from agent.relay import dns as relay_dns
 from agent.relay import http as relay_http
 from controller import config as controller_config
@@ -235,6 +239,28 @@ def parsed_frames(data: bytes) -> None:
     packet_in_dns.read(data)
     icmp.time_exceeded(data, IPV4, GATEWAY_MAC)
     icmpv6.time_exceeded(data, wire6.GATEWAY, GATEWAY_MAC)
+
+
+def captured_frames(data: bytes) -> None:
+    """What a VM sends while its port is captured."""
+    for given in ({"port": 80}, {"protocol": 6, "address": "2001:db8::1"}, {"address": "10.0.0.1"}):
+        FrameFilter.parse(given).takes(data[:LOOKED_AT])
+
+
+def errands(data: bytes) -> None:
+    """What a controller that has been taken over asks an agent to do."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    with suppress(ValueError):
+        Errand.parse(found)
+    if isinstance(found, dict):
+        with suppress(BadCapture):
+            Wanted.parse(found)
+        with suppress(BadPacket):
+            flow_text(found.get("in_port"), found.get("fields"))
+            judgements(found.get("ct_next"))
 
 
 def options(data: bytes) -> None:
@@ -456,6 +482,11 @@ def _datagrams() -> Iterator[bytes]:
         yield seed[14:]
 
 
+ERRANDS = (
+    {"id": "00", "kind": "ofproto_trace", "arguments": {}},
+    {"in_port": 1, "fields": {"eth_type": 2048, "ip_proto": 6, "tcp_dst": 80}, "ct_next": [["trk", "new"]]},
+    {"capture": "0" * 32, "iface_id": "a-1", "seconds": 1, "packets": 1, "snaplen": 64, "bytes": 9, "filter": {}},
+)
 TARGETS: dict[str, Target] = {
     "openflow_splitter": Target(split, OPENFLOW),
     "openflow_connection": Target(connection, OPENFLOW),
@@ -463,6 +494,8 @@ TARGETS: dict[str, Target] = {
     "packet_in": Target(wire.parse_packet_in, (PACKET_IN,)),
     "punted_frame": Target(punted.feed, punted.SEEDS, limit_s=1.0),  # twenty handlers, three times each
     "frame": Target(parsed_frames, punted.SEEDS),
+    "captured_frame": Target(captured_frames, punted.SEEDS),
+    "errand": Target(errands, tuple(json.dumps(one).encode() for one in ERRANDS)),
     "dhcp_options": Target(options, (b"\x35\x01\x01\x37\x03\x01\x03\x06\xff", b"\x34\x01\x03\x35\x01\x03")),
     "fragments": Target(fragmented, tuple(_datagrams())),
     "dns_question": Target(dns_question, QUESTIONS),
