@@ -29,11 +29,29 @@ import eventlet.tpool
 from controller import logs
 from controller.api import protocol
 from controller.api.server import ApiServer
+from controller.captures import Summary
 from tests.unit.api.world import World
 
 logs.configure(level="ERROR")
 protocol.FIRST_WAIT = protocol.HEAD_TIME = protocol.BODY_TIME = protocol.ANSWER_TIME = 4.0
 world = World(sys.argv[1])
+held = world.services.captures
+
+
+def capture_slowly(node, kind, arguments, timeout):
+    capture = held.of_node(node, arguments["capture"])
+
+    def send():
+        for number in range(arguments["packets"]):
+            capture.put(b"part %d." % number)
+            eventlet.sleep(0.5)
+        capture.end(Summary(0, 0, 0, "packets"))
+
+    eventlet.spawn(send)
+    return {}
+
+
+world.services.errands.ask = capture_slowly
 tls = None
 if len(sys.argv) > 2:
     from pathlib import Path
@@ -346,3 +364,38 @@ def test_https_may_demand_a_certificate_of_everybody(tmp_path: Path) -> None:
         client = opened(port, place / "ca.pem", pki.client("op"))
         assert answer(client, "GET", "/v1/health") == 200
         assert answer(client, "GET", "/v1/networks") == 401, "what its owner may do is said by a token"
+
+
+def test_an_answer_in_parts_has_time_for_each_and_ends_with_its_client(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def ask(method: str, path: str, body: object = None, token: str = "admin") -> http.client.HTTPResponse:
+        headers = {"Authorization": f"Bearer {token}-token"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        return connection.getresponse()
+
+    def made(path: str, body: object) -> str:
+        answer = json.load(ask("POST", path, body))
+        return str(next(iter(answer.values()))["id"])
+
+    network = {"name": "c", "kind": "flat", "physical_network": "physnet7", "subnets": [{"cidr": "10.70.0.0/24"}]}
+    port_id = made("/v1/ports", {"network_id": made("/v1/networks", network)})
+    node = {"datapath_id": "0000000000000007", "physical_networks": ["physnet7"]}
+    ask("PUT", "/v1/nodes/n7", node, "agent").read()
+    shown = {"serial": 1, "uplinks": {}, "interfaces": [{"iface_id": port_id, "ofport": 7}]}
+    ask("PUT", "/v1/nodes/n7/interfaces", shown, "agent").read()
+    path = f"/v1/ports/{port_id}/captures"
+    began = time.monotonic()
+    answer = ask("POST", path, {"packets": 10})
+    assert answer.read(7) == b"part 0." and time.monotonic() - began < 0.5, "at once"
+    assert answer.read() == b"".join(b"part %d." % number for number in range(1, 10))
+    assert time.monotonic() - began > 4, "longer than a whole answer may take to be read"
+    # four are as many as a node may have: those whose clients go are over
+    for _ in range(6):
+        deadline = time.monotonic() + 20
+        while (answer := ask("POST", path, {"packets": 1000})).status == 409 and time.monotonic() < deadline:
+            answer.read()
+            time.sleep(0.2)
+        assert answer.status == 200
+        answer.close()
+        connection.close()
