@@ -647,15 +647,6 @@ class Client:
                 return answer
             answer.close()
             time.sleep(int(wait))
-        if answer.status == 204:
-            return {}
-        try:
-            content = json.loads(answer.data)
-        except ValueError:
-            content = None
-        if 200 <= answer.status < 300 and isinstance(content, dict):
-            return content
-        raise refusal_of(answer.status, content, answer.headers.get("X-Request-Id"), answer.reason or "")
 
 
 def _refused(answer: urllib3.BaseHTTPResponse, data: bytes) -> ApiError:
@@ -663,7 +654,7 @@ def _refused(answer: urllib3.BaseHTTPResponse, data: bytes) -> ApiError:
         content = json.loads(data)
     except ValueError:
         content = None
-    return _refusal(answer.status, answer.reason or "", content, answer.headers.get("X-Request-Id"))
+    return refusal_of(answer.status, content, answer.headers.get("X-Request-Id"), answer.reason or "")
 
 
 def _elsewhere(error: ApiError | Unreachable, method: str) -> bool:

@@ -191,7 +191,9 @@ def _done(services: Services, outer: Request, one: _Inner) -> Answer:
         bodies=endpoint.bodies,
         body=one.body,
     )
-    return endpoint.handler(services, request)
+    answer = endpoint.handler(services, request)
+    assert isinstance(answer, Answer), "what is planned is answered whole"
+    return answer
 
 
 def _view(plan: Plan[list[Json]], limit: int) -> Json:

@@ -13,8 +13,8 @@ from controller.captures import Captures
 from controller.config import ControllerConfig
 from controller.dns.tcp import Questions
 from controller.drops import Drops
-from controller.events.ring import Events
 from controller.errands import Errands
+from controller.events.ring import Events
 from controller.metadata.service import MetadataService
 from controller.planning import Planner
 from controller.port_counters import PortCounts
