@@ -30,8 +30,8 @@ def test_completion_works() -> None:
     assert set(answer.stdout.split()) == {"create", "list", "show", "set", "delete", "associate", "disassociate"}
 
 
-# what they print has a form of its own, which --format chooses
-OF_OWN_FORM = {"address export", "port network-data"}
+# what they print has a form of its own: that which --format chooses, or pcap
+OF_OWN_FORM = {"address export", "capture", "port network-data"}
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
