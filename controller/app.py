@@ -61,6 +61,7 @@ from controller.dns.metrics import DnsCollector
 from controller.dns.tcp import Questions
 from controller.dns.transfer import TransferServer
 from controller.drops import Drops
+from controller.errands import Errands
 from controller.events.changes import Changes
 from controller.events.feed import Feed
 from controller.events.ring import Events
@@ -68,6 +69,7 @@ from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.hub_watch import HubWatch
 from controller.journal_watch import JournalWatch
+from controller.live_tracing import LiveTracing
 from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
@@ -207,6 +209,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             lambda: self.keeper.current.revision,
             lambda: self._cluster is None or self._cluster.in_touch,
         )
+        errands = Errands()
         services = Services(
             store=self.store,
             snapshot=self.keeper.snapshot,
@@ -229,6 +232,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             drops=Drops(self.sessions.ask),
             planner=Planner(self.store, self.keeper.programs),
             programs=self.keeper.programs,
+            live_trace=LiveTracing(errands),
+            errands=errands,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))

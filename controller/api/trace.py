@@ -15,7 +15,7 @@ from controller.api.fields import AnyUnicastAddress, Mac, Name, RequestModel
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.policy_fields import Protocol
 from controller.api.services import Services
-from controller.api.trace_answers import LiveTrace, TraceFinding, TraceHop, TraceReply, Verdict, shown
+from controller.api.trace_answers import LiveTrace, TraceFinding, TraceHop, TraceReply, Verdict, shown, shown_step
 from controller.api.trace_answers import Packet as PacketInWords
 from controller.session_questions import NoAnswer
 from controller.store.engine import UNAVAILABLE
@@ -23,6 +23,7 @@ from controller.store.specs import NotFound
 from controller.tracing import Ambiguous, Known, Turns, Unknown, find_port, find_target, flows_of
 from flows.explain import request as making
 from flows.explain.explain import Explainer
+from flows.explain.live import read
 from flows.explain.naming import Names
 from flows.explain.trace import Finding, Severity, Trace
 from flows.model import Port
@@ -75,7 +76,7 @@ def trace(services: Services, request: Request) -> Answer:
     found = explainer.explain(wanted, reply=body.reply)
     if not body.live:
         return Answer.json(shown(found))
-    live, finding = _live(services, found)
+    live, finding = _live(services, names, found)
     return Answer.json(shown(found if finding is None else replace(found, findings=(*found.findings, finding)), live))
 
 
@@ -158,7 +159,7 @@ def _known(services: Services, names: Names) -> Known:
     )
 
 
-def _live(services: Services, found: Trace) -> tuple[LiveTrace | None, Finding | None]:
+def _live(services: Services, names: Names, found: Trace) -> tuple[LiveTrace | None, Finding | None]:
     launch = found.launch
     if launch is None:
         return None, Finding(Severity.NOTE, "no switch was asked: the packet comes to none")
@@ -168,7 +169,20 @@ def _live(services: Services, found: Trace) -> tuple[LiveTrace | None, Finding |
         output = services.live_trace(launch.node, launch.in_port, launch.fields)
     except NoAnswer as error:
         return None, Finding(Severity.WARNING, f"the switch of {launch.node} was asked in vain: {error}")
-    return {"node": launch.node, "output": output}, None
+    reading = read(output, found, launch, names)
+    told: LiveTrace = {
+        "node": launch.node,
+        "agrees": reading.agrees,
+        "steps": [shown_step(step) for step in reading.steps],
+        "actions": list(reading.actions),
+        "output": output,
+    }
+    if reading.blind:
+        text = f"{reading.blind} Open vSwitch's trace says nothing: it does not know how the connection has begun"
+        return told, Finding(Severity.NOTE, text)
+    if reading.agrees:
+        return told, None
+    return told, Finding(Severity.WARNING, f"the switch of {launch.node} decides otherwise: {reading.difference}")
 
 
 _ANSWER = declared.shown(

@@ -68,9 +68,15 @@ class TraceReply(TypedDict):
 
 
 class LiveTrace(TypedDict):
-    """`output`: what `ofproto/trace` of Open vSwitch says on the first node."""
+    """What Open vSwitch says on the first node (`ofproto/trace`): `output` as it is, and `steps` and `actions` of it,
+    those of each time that the packet comes through the datapath. `agrees`: it decides as by the flows that the node
+    should have; null: as far as it tells, which does not know how a connection has begun.
+    """
 
     node: str
+    agrees: bool | None
+    steps: list[TraceStep]
+    actions: list[str]
     output: str
 
 
@@ -92,19 +98,17 @@ def _hop(hop: told.Hop) -> dict[str, Any]:
     return {
         "node": hop.node,
         "in": _end(hop.came_in),
-        "steps": [
-            {
-                "table": step.table,
-                "table_name": step.table_name,
-                "rule": step.rule,
-                "object": _object(step.object),
-                "text": step.text,
-            }
-            for step in hop.steps
-        ],
+        "steps": [shown_step(step) for step in hop.steps],
         "out": [_end(end) for end in hop.out],
         "drop": None if drop is None else {"rule": drop.rule, "text": drop.text, "object": _object(drop.object)},
     }
+
+
+def shown_step(step: told.Step) -> TraceStep:
+    thing = (
+        None if step.object is None else TracedObject(kind=step.object.kind, id=step.object.id, name=step.object.name)
+    )
+    return {"table": step.table, "table_name": step.table_name, "rule": step.rule, "object": thing, "text": step.text}
 
 
 def _end(end: told.End) -> dict[str, Any]:

@@ -105,8 +105,19 @@ def _lines(answer: Object) -> Iterator[str]:
         yield clean(answer["reply"]["summary"])
         yield from _hops(answer["reply"])
     if answer["live"] is not None:
-        yield f"\nOpen vSwitch on {clean(answer['live']['node'])}"
-        yield from map(clean, answer["live"]["output"].splitlines())
+        yield from _live(answer["live"])
+
+
+_AGREES = {True: "decides the same", False: "decides otherwise", None: "decides the same, as far as it tells"}
+
+
+def _live(live: Object) -> Iterator[str]:
+    yield f"\nOpen vSwitch on {clean(live['node'])} {_AGREES[live['agrees']]}"
+    width = max((len(step["table_name"]) for step in live["steps"]), default=0)
+    for step in live["steps"]:
+        yield f"  {step['table']:>3}  {step['table_name']:{width}}  {clean(step['text'])}"
+    for actions in live["actions"]:
+        yield f"  ->  {clean(actions)}"
 
 
 def _hops(answer: Object) -> Iterator[str]:

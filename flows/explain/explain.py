@@ -28,14 +28,16 @@ from flows.explain.request import (
 from flows.explain.target import What
 from flows.explain.trace import Finding, Launch, Severity, Trace, Verdict
 from flows.features.mute import MUTABLE, muted
-from flows.fields import FIELDS
-from flows.ir import Flow
+from flows.fields import CT_FIELDS, FIELDS
+from flows.ir import CheckLarger, Flow
 from flows.model import Port
 from flows.pipeline import node_mac
 from flows.protocols import PROTOCOL_NAMES
 from flows.scan import ScannedSwitch
 from flows.snapshot import Snapshot
 
+# how a connection began, as conntrack remembers it
+_BEGINNING: Final = frozenset(name for name in CT_FIELDS if name.startswith(("ct_nw_", "ct_ipv6_", "ct_tp_")))
 _ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
 
 
@@ -164,7 +166,20 @@ def _launched(follower: Follower) -> Launch | None:
     if not follower.passed:
         return None
     first = follower.passed[0]
-    return Launch(first.node, first.in_port, {name: value for name, value in first.packet.items() if name in FIELDS})
+    fields = {name: value for name, value in first.packet.items() if name in FIELDS}
+    flows = [(step.table, step.flow) for step in first.result.steps]
+    measured = (
+        index
+        for index, (_, flow) in enumerate(flows, 1)
+        if flow is not None and any(isinstance(action, CheckLarger) for action in flow.actions)
+    )
+    lookups = tuple((table, None if flow is None else flow.cookie) for table, flow in flows)
+    of_connection = frozenset(
+        index
+        for index, (_, flow) in enumerate(flows)
+        if flow is not None and any(name in _BEGINNING for name, _, _ in flow.match)
+    )
+    return Launch(first.node, first.in_port, fields, lookups, next(measured, 0), of_connection)
 
 
 def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...]) -> str:

@@ -90,11 +90,17 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Where the packet came into the first node, and its fields as flows have them (flows.fields)."""
+    """Where the packet came into the first node, and its fields as flows have them (flows.fields). `lookups`: the
+    tables that it came to there, and the cookies of the flows; `measured`: how many there are until it is measured, if
+    it is; `of_connection`: which of them are by how its connection has begun.
+    """
 
     node: str
     in_port: int
     fields: Mapping[str, int]
+    lookups: tuple[tuple[int, int | None], ...] = ()
+    measured: int = 0
+    of_connection: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,8 @@ def test_live(cloud: World) -> None:
     assert answer["live"] is None and "cannot ask the agents" in answer["findings"][-1]["text"]
     live("Flow: icmp")
     answer = trace(cloud, port="web1", to="web2", live=True)
-    assert answer["live"] == {"node": "n1", "output": "Flow: icmp"}
+    nothing = {"node": "n1", "agrees": False, "steps": [], "actions": [], "output": "Flow: icmp"}
+    assert answer["live"] == nothing and "decides otherwise" in answer["findings"][-1]["text"]
     node, in_port, fields = asked[-1]
     assert (node, in_port, fields["ip_proto"]) == ("n1", 100, 1) and "size" not in fields
     live(None)

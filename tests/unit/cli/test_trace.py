@@ -27,6 +27,10 @@ def answer(verdict: str, **more: Any) -> dict[str, Any]:
     return {**whole, "reply": None, "live": None, **more}
 
 
+STEP = {"table": 4, "table_name": "port_security", "rule": "allow_ip", "object": None, "text": "it may"}
+LIVE = {"node": "n1", "agrees": False, "steps": [STEP], "actions": ["drop"], "output": "Flow: x"}
+
+
 def dropped() -> dict[str, Any]:
     hop = answer("dropped")["hops"][0]
     return {**hop, "node": "n2", "out": [], "drop": {"rule": "drop_ingress", "text": "no group", "object": None}}
@@ -78,7 +82,7 @@ def test_what_is_no_question(stub: Stub, run: Any, wrong: tuple[str, ...]) -> No
 
 def test_the_text(stub: Stub, run: Any) -> None:
     findings = [{"severity": "error", "text": "port db1 is on no node"}, {"severity": "note", "text": "by the way"}]
-    whole = answer("dropped", findings=findings, live={"node": "n1", "output": "Flow: x\nResubmit"})
+    whole = answer("dropped", findings=findings, live=LIVE)
     whole["hops"].append(dropped())
     whole["reply"] = answer("delivered")
     stub.on("POST /v1/trace", (200, whole))
@@ -105,9 +109,9 @@ def test_the_text(stub: Stub, run: Any) -> None:
         "    4  port_security  it may",
         "  ->  physnet1",
         "",
-        "Open vSwitch on n1",
-        "Flow: x",
-        "Resubmit",
+        "Open vSwitch on n1 decides otherwise",
+        "    4  port_security  it may",
+        "  ->  drop",
     ]
 
 
