@@ -56,12 +56,10 @@ class FakeApi:
                 self.wfile.write(content)
 
             def do_GET(self) -> None:
-                content = json.dumps({"revision": 1, "confirmed": api.confirms}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-                """The agent asks for errands: it waits for one."""
+                """The agent asks for errands: it waits for one. Or whether a revision is confirmed."""
+                if "/errands" not in self.path:
+                    self._say({"revision": 1, "confirmed": api.confirms})
+                    return
                 try:
                     errand = api.errands.get(timeout=20)
                 except queue.Empty:
