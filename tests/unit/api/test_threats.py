@@ -108,6 +108,7 @@ DEFAULTS: dict[str, Any] = {
     "qos": None,
     "vendor_data": None,
     "scope": "private",
+    "interface_name": None,
     "project_id": None,
 }
 
