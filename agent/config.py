@@ -44,8 +44,16 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         default=[],
         help="NAME:NIC, or NAME alone for a bridge whose uplink somebody else adds. May be repeated.",
     ),
-    cfg.MultiStrOpt("controller", default=[], help="OpenFlow controller, tcp:ADDRESS:PORT. May be repeated."),
-    cfg.MultiStrOpt("api_url", default=[], help="REST API of a controller, http://ADDRESS:PORT. May be repeated."),
+    cfg.MultiStrOpt(
+        "controller",
+        default=["tcp:127.0.0.1:6653"],
+        help="OpenFlow controller, ssl:ADDRESS:PORT or, without TLS, tcp:ADDRESS:PORT. May be repeated.",
+    ),
+    cfg.MultiStrOpt(
+        "api_url",
+        default=["http://127.0.0.1:8080"],
+        help="REST API of a controller, https: or http:. May be repeated.",
+    ),
     cfg.StrOpt("api_token", secret=True, help="Token of the role agent; not needed with a certificate."),
     cfg.StrOpt("certificate", help="PEM file with this node's certificate, for ssl: controllers and https: APIs."),
     cfg.StrOpt("key", help="PEM file with its key."),
@@ -193,11 +201,16 @@ def load(arguments: Sequence[str]) -> AgentConfig:
             prog="trunkline-agent",
             default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [],
         )
-        for path in conf.config_file or ():
+        for path in (*(conf.config_file or ()), *_in_directories(conf.config_dir or ())):
             _refuse_unknown(path)
         return _checked(conf)
     except (cfg.Error, cfg.ParseError, ValueError, OSError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _in_directories(directories: Iterable[str]) -> Iterable[str]:
+    """The files that oslo.config takes from there."""
+    return (str(path) for directory in directories for path in sorted(Path(directory).glob("*.conf")))
 
 
 def _refuse_unknown(path: str) -> None:

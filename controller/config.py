@@ -164,7 +164,8 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> Controller
 def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
     """Our values out of parsed options. Raises ConfigError for an unknown option and for a malformed value."""
     register(conf)
-    _refuse_unknown(conf, conf.config_file or [])
+    in_directories = (str(file) for name in conf.config_dir or [] for file in sorted(Path(name).glob("*.conf")))
+    _refuse_unknown(conf, [*(conf.config_file or []), *in_directories])
     try:
         _refuse_endless(conf)
         openflow_tls, api_tls = _tls(conf)

@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help="as for the controller")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="as for the controller")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("upgrade", help="make its tables, or bring them to this program's schema revision")
+    newer = commands.add_parser("upgrade", help="make its tables, or bring them to this program's schema revision")
+    newer.add_argument("--backup", type=Path, metavar="DIR", help="before anything is changed, write a backup in there")
     commands.add_parser("check", help="say what it is, and whether a controller can start on it")
     made = commands.add_parser("backup", help="write all that is in it into a file, while controllers run")
     made.add_argument("file", type=Path, metavar="FILE")
@@ -67,12 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _upgrade(url: str, _arguments: argparse.Namespace) -> int:
+def _upgrade(url: str, arguments: argparse.Namespace) -> int:
     before = _revision(url)
     if before == migrations.head():
         print(f"schema revision {before}: nothing to do")
         return 0
     with occupation.alone(url):
+        if before is not None and migrations.knows(before) and arguments.backup is not None:
+            made = time.strftime("%Y%m%dT%H%M%S", time.localtime())
+            file = arguments.backup / f"before-{migrations.head()}-of-{before}-{made}.backup"
+            print(f"{file}: {_described(backup.write(url, file))}")
         migrations.upgrade(url)
     print(f"schema revision {before or 'none'} -> {migrations.head()}")
     return 0
