@@ -1,0 +1,36 @@
+"""What the documentation tells the reader to type: indented blocks of Markdown, by heading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def section(page: Path, heading: str) -> str:
+    """The text under a heading, up to the next one of its level or above. Raises KeyError."""
+    lines = page.read_text().splitlines()
+    found = [index for index, line in enumerate(lines) if line.lstrip("#") == f" {heading}" and line.startswith("#")]
+    if not found:
+        raise KeyError(f"{page.name} has no heading {heading!r}")
+    level = len(lines[found[0]]) - len(lines[found[0]].lstrip("#"))
+    rest = lines[found[0] + 1 :]
+    end = next((index for index, line in enumerate(rest) if re.match(rf"#{{1,{level}}} ", line)), len(rest))
+    return "\n".join(rest[:end])
+
+
+def blocks(text: str) -> Iterator[list[str]]:
+    """The indented blocks, without their indentation."""
+    for found in re.finditer(r"(?:^|\n\n)((?: {4}.*(?:\n|$)|\n(?= {4}))+)", text):
+        yield [line[4:] for line in found[1].splitlines() if line.strip()]
+
+
+def commands(text: str) -> list[str]:
+    """All lines of the blocks that a shell would be given, in order. Those of configuration files are none."""
+    return [line for block in blocks(text) for line in block if not _CONFIGURATION.match(line)]
+
+
+_CONFIGURATION = re.compile(r"\[\w+\]$|\w+ = |\w+: ")

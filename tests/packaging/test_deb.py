@@ -1,0 +1,220 @@
+"""The Debian packages on a fresh Debian with a systemd of its own: installed, started, upgraded and purged as docs/install.md says.
+
+The tests of this file are one story, in this order.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etc.lab.openvswitch import datapath_type
+from etc.lab.processes import wait_until
+from tests.docs_text import ROOT, commands, section
+from tests.packaging.machine import CHECKOUT, Machine, Refused
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+INSTALL = ROOT / "docs" / "install.md"
+UNITS = ("trunkline-controller.service", "trunkline-agent.service")
+OLD_VERSION = "0.0.9"
+OLD_SCHEMA = "0016"
+VMS = ("web1", "web2")
+PYTHON = "/usr/lib/trunkline/bin/python -W ignore"
+DATABASE = "/var/lib/trunkline/trunkline.db"
+
+
+@pytest.fixture(scope="module")
+def packages(root: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Of an older version and of this one. Their programs are the same, their databases will not be."""
+    made = {}
+    for version in (OLD_VERSION, "now"):
+        place = tmp_path_factory.mktemp(version)
+        option = ["--version", version] if version == OLD_VERSION else []
+        done = subprocess.run([ROOT / "etc/build-deb", *option, place], capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        made[version] = [Path(line) for line in done.stdout.splitlines()]
+        assert [file.name.partition("_")[0] for file in made[version]] == [
+            "trunkline-common", "trunkline-controller", "trunkline-agent",
+        ]  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def machine(packages: dict[str, list[Path]]) -> Iterator[Machine]:
+    with Machine("node1") as made:
+        if datapath_type() == "netdev":  # as the page says for a kernel that lacks the module
+            made.write("/etc/trunkline/trunkline-agent.conf.d/datapath.conf", "[agent]\ndatapath_type = netdev\n")
+        yield made
+
+
+def put(machine: Machine, files: list[Path]) -> None:
+    machine.run(f"rm -rf {CHECKOUT}/build/deb")
+    for file in files:
+        machine.copy(file, f"{CHECKOUT}/build/deb")
+
+
+def follow(machine: Machine, lines: list[str]) -> dict[str, str]:
+    """Does what a page says, in the checkout; what each line has answered."""
+    return {line: machine.run(f"cd {CHECKOUT} && {line}", online=line.startswith("apt-get")) for line in lines}
+
+
+def is_active(machine: Machine, unit: str) -> bool:
+    return machine.run(f"systemctl is-active {unit}", check=False) == "active"
+
+
+def test_one_machine(machine: Machine, packages: dict[str, list[Path]]) -> None:
+    """From nothing to machines with addresses, by the page's commands alone."""
+    put(machine, packages[OLD_VERSION])
+    machine.run("apt-get update", online=True)
+    answers = follow(machine, commands(section(INSTALL, "On one machine"))[:-2])
+    assert re.search(r"^node1 +live ", answers["trunkline status"], re.M), answers
+    for vm in VMS:
+        assert re.search(r"inet 10\.40\.0\.\d+/24", machine.run(f"ip -4 -n {vm} address show eth0"))
+    assert ", 0% packet loss" in answers["ip netns exec web1 ping -c 3 10.40.0.1"]
+    assert answers["trunkline lease list"].count("bound") == 2
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_are_ready_watched_and_enabled(machine: Machine, unit: str) -> None:
+    """active means here that READY=1 was heard; and every WATCHDOG=1 is noted."""
+    assert is_active(machine, unit)
+    for name, value in (("Type", "notify"), ("NRestarts", "0"), ("UnitFileState", "enabled"), ("Result", "success")):
+        assert machine.property(unit, name) == value
+    heard = int(machine.property(unit, "WatchdogTimestampMonotonic"))
+    assert heard
+    wait_until(
+        lambda: int(machine.property(unit, "WatchdogTimestampMonotonic")) > heard, 60, "no WATCHDOG=1", interval=0.5
+    )
+    said = machine.run(f"systemd-analyze verify --man=no {unit}", check=False)
+    assert unit not in said, said
+
+
+def test_the_controller_has_no_rights(machine: Machine) -> None:
+    process = machine.property(UNITS[0], "MainPID")
+    assert machine.run(f"ps -o user= -p {process}") == "trunkline"
+    level = machine.run(f"systemd-analyze security --no-pager {UNITS[0]} | tail -n 1")
+    assert float(re.findall(r"\d+\.\d", level)[0]) < 2.0, level
+    for secret in ("cli.yaml", "trunkline-controller.conf.d/first-tokens.conf", "trunkline-agent.conf.d/first-token.conf"):
+        with pytest.raises(Refused, match="Permission denied"):
+            machine.run(f"runuser -u nobody -- cat /etc/trunkline/{secret}")
+
+
+def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
+    assert "trunkline" in machine.run("bash -c '. /usr/share/bash-completion/completions/trunkline; complete -p trunkline'")
+    words = machine.run("COMP_WORDS='trunkline netw' COMP_CWORD=1 _TRUNKLINE_COMPLETE=complete_bash trunkline")
+    assert words == "network"
+    assert "security-group" in machine.run("zcat /usr/share/man/man1/trunkline.1.gz")
+    assert OLD_VERSION in machine.run("trunkline-controller --version")
+    assert machine.run("TRUNKLINE_TOKEN=wrong-wrong-wrong-wrong-wrong-wrong trunkline network list", check=False) != ""
+
+
+def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path]], tmp_path: Path) -> None:
+    """With an older schema in the database, while two machines talk."""
+    machine.run("systemctl stop trunkline-controller")
+    machine.write("/root/older.py", OLDER)
+    machine.run(f"{PYTHON} /root/older.py {DATABASE} {OLD_SCHEMA} && chown -R trunkline: /var/lib/trunkline")
+    flows = flow_table(machine)
+    address = re.search(r"inet ([\d.]+)", machine.run("ip -4 -n web2 address show eth0"))
+    assert address
+    pings = machine.start(f"ip netns exec web1 ping -i 0.01 {address[1]}", tmp_path / "pings")
+    wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > 20, 30, "no answer")
+
+    put(machine, packages["now"])
+    said = machine.run(f"cd {CHECKOUT} && {commands(section(INSTALL, 'Upgrading'))[0]}", online=True)
+
+    for unit in UNITS:
+        assert is_active(machine, unit), said
+    wait_until(lambda: "live" in machine.run("trunkline status", check=False), 60, "the node is not live", interval=0.5)
+    before = (tmp_path / "pings").read_text().count("icmp_seq")
+    wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > before + 100, 30, "no answer afterwards")
+    machine.run("kill -INT $(pidof ping)")
+    pings.wait(30)
+    counted = re.search(r"(\d+) packets transmitted, (\d+) received", (tmp_path / "pings").read_text())
+    assert counted and counted[1] == counted[2], counted
+    print(f"{counted[1]} pings during the upgrade, all answered")
+
+    assert f"schema revision {OLD_SCHEMA} -> " in said, said
+    backups = machine.run(f"ls /var/lib/trunkline/before-*-of-{OLD_SCHEMA}-*.backup").splitlines()
+    assert len(backups) == 1
+    assert "own: " in machine.run("trunkline-controller --version") or OLD_VERSION not in machine.run(
+        "trunkline-controller --version"
+    )
+    assert flow_table(machine) == flows
+    journal = machine.run("journalctl -b -u trunkline-controller -o cat | grep -c session_up_to_date", check=False)
+    assert machine.run("trunkline lease list").count("bound") == 2, journal
+    for vm in VMS:
+        machine.run(f"ip netns exec {vm} udhcpc -i eth0 -f -q -t 20")
+
+
+def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
+    """What the watchdog is for; its time is shortened, as half a minute is long."""
+    machine.write("/run/systemd/system/trunkline-agent.service.d/test.conf", "[Service]\nWatchdogSec=3s\n")
+    machine.run("systemctl daemon-reload && systemctl restart trunkline-agent")
+    process = int(machine.property("trunkline-agent", "MainPID"))
+    machine.run(f"kill -{signal.SIGSTOP.value} {process}")
+    wait_until(lambda: machine.property("trunkline-agent", "NRestarts") == "1", 60, "not restarted", interval=0.5)
+    wait_until(lambda: is_active(machine, "trunkline-agent"), 60, "not active", interval=0.5)
+
+
+def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(
+    machine: Machine, packages: dict[str, list[Path]]
+) -> None:
+    follow(machine, commands(section(INSTALL, "On one machine"))[-2:])
+    removing = commands(section(INSTALL, "Removing"))
+    follow(machine, removing[:1])
+    for unit in UNITS:
+        assert not is_active(machine, unit)
+    assert machine.run(f"ls {DATABASE}") and flow_table(machine)
+    follow(machine, [commands(section(INSTALL, "Upgrading"))[0]])
+    wait_until(lambda: "live" in machine.run("trunkline status", check=False), 60, "not live again", interval=0.5)
+    assert "green" in machine.run("trunkline network list")
+
+    follow(machine, removing[1:])
+    left = machine.run(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/log -o -path /var/cache \\) -prune -o "
+        "-iname '*trunkline*' -print"
+    )
+    assert left == ""
+    assert machine.run("getent passwd trunkline; getent group trunkline", check=False) == ""
+    assert machine.run("dpkg -l | grep trunkline", check=False) == ""
+    assert machine.run("ip netns list; ovs-vsctl list-br", check=False) == ""
+
+
+def flow_table(machine: Machine) -> list[str]:
+    dump = machine.run("ovs-ofctl -O OpenFlow14 dump-flows --no-stats br-int")
+    return sorted(line.strip() for line in dump.splitlines() if "actions=" in line)
+
+
+# What the database was in an older version: the rows of now, in the tables of then.
+OLDER = '''
+import os, sys
+from alembic import command
+from sqlalchemy import MetaData, create_engine, insert, select
+from controller.store import migrations
+path, revision = sys.argv[1:]
+now, then = create_engine(f"sqlite:///{path}"), create_engine(f"sqlite:///{path}.older")
+with then.begin() as connection:
+    command.upgrade(migrations.config(connection), revision)
+tables, older = MetaData(), MetaData()
+tables.reflect(now)
+older.reflect(then)
+with now.connect() as source, then.begin() as target:
+    for table in older.sorted_tables:
+        if table.name in ("alembic_version",) or table.name not in tables.tables:
+            continue
+        target.execute(table.delete())
+        names = [column.name for column in table.columns if column.name in tables.tables[table.name].columns]
+        rows = source.execute(select(*(tables.tables[table.name].columns[name] for name in names))).mappings().all()
+        if rows:
+            target.execute(insert(table), [dict(row) for row in rows])
+for suffix in ("", "-wal", "-shm"):
+    if os.path.exists(path + suffix):
+        os.remove(path + suffix)
+os.replace(f"{path}.older", path)
+'''
