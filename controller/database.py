@@ -128,7 +128,8 @@ def _backup(url: str, arguments: argparse.Namespace) -> int:
 def _restore(url: str, arguments: argparse.Namespace) -> int:
     with occupation.alone(url):
         content = backup.restore(url, arguments.file, force=arguments.force)
-        _compare_rows(url, content.rows)
+        if content.schema == migrations.head():  # of an older one the upgrade has made other rows
+            _compare_rows(url, content.rows)
         backup.skip_numbers(url)
     print(f"restored: {_described(content)}")
     return 0

@@ -34,3 +34,9 @@ def commands(text: str) -> list[str]:
 
 
 _CONFIGURATION = re.compile(r"\[\w+\]$|\w+ = |\w+: ")
+
+
+def spans(text: str) -> list[str]:
+    """What stands between backticks in running text."""
+    prose = re.sub(r"(?m)^(?: {4}).*$", "", text)
+    return [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", prose)]

@@ -109,9 +109,8 @@ def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
     assert "trunkline" in machine.run("bash -c '. /usr/share/bash-completion/completions/trunkline; complete -p trunkline'")
     words = machine.run("COMP_WORDS='trunkline netw' COMP_CWORD=1 _TRUNKLINE_COMPLETE=complete_bash trunkline")
     assert words == "network"
-    assert "security-group" in machine.run("zcat /usr/share/man/man1/trunkline.1.gz")
+    assert r".SS \fBsecurity\-group create" in machine.run("zcat /usr/share/man/man1/trunkline.1.gz")
     assert OLD_VERSION in machine.run("trunkline-controller --version")
-    assert machine.run("TRUNKLINE_TOKEN=wrong-wrong-wrong-wrong-wrong-wrong trunkline network list", check=False) != ""
 
 
 def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path]], tmp_path: Path) -> None:
@@ -135,19 +134,19 @@ def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path
     wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > before + 100, 30, "no answer afterwards")
     machine.run("kill -INT $(pidof ping)")
     pings.wait(30)
-    counted = re.search(r"(\d+) packets transmitted, (\d+) received", (tmp_path / "pings").read_text())
-    assert counted and counted[1] == counted[2], counted
-    print(f"{counted[1]} pings during the upgrade, all answered")
+    told = (tmp_path / "pings").read_text()
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+)", told)}
+    sent = re.search(r"(\d+) packets transmitted", told)
+    # the last one may have been on its way when it was interrupted
+    assert sent and answered == set(range(1, max(answered) + 1)) and int(sent[1]) - max(answered) <= 1, told[-300:]
+    print(f"{len(answered)} pings during the upgrade, all answered")
 
     assert f"schema revision {OLD_SCHEMA} -> " in said, said
     backups = machine.run(f"ls /var/lib/trunkline/before-*-of-{OLD_SCHEMA}-*.backup").splitlines()
     assert len(backups) == 1
-    assert "own: " in machine.run("trunkline-controller --version") or OLD_VERSION not in machine.run(
-        "trunkline-controller --version"
-    )
+    assert OLD_VERSION not in machine.run("trunkline-controller --version")
     assert flow_table(machine) == flows
-    journal = machine.run("journalctl -b -u trunkline-controller -o cat | grep -c session_up_to_date", check=False)
-    assert machine.run("trunkline lease list").count("bound") == 2, journal
+    assert machine.run("trunkline lease list").count("bound") == 2
     for vm in VMS:
         machine.run(f"ip netns exec {vm} udhcpc -i eth0 -f -q -t 20")
 

@@ -109,8 +109,22 @@ def test_a_pool_of_snat_addresses(tmp_path: Path, written: str, meant: str) -> N
     assert config.snat_addresses == (("physnet1", meant),)
 
 
-def test_the_sample_is_valid() -> None:
-    load(["--config-file", "etc/trunkline-agent.conf.sample"])
+def test_without_a_word_the_controller_is_on_this_machine(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "[agent]\napi_token = secret\n")
+    assert (config.controllers, config.api_urls) == (("tcp:127.0.0.1:6653",), ("http://127.0.0.1:8080",))
+    assert config.physical_networks == ()
+
+
+def test_a_directory_of_files(tmp_path: Path) -> None:
+    (tmp_path / "agent.conf").write_text(text())
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "10.conf").write_text("[agent]\nnode = n9\nphysical_network = physnet2\n")
+    arguments = ["--config-file", str(tmp_path / "agent.conf"), "--config-dir", str(tmp_path / "more")]
+    config = load(arguments)
+    assert (config.node, [network.name for network in config.physical_networks]) == ("n9", ["physnet1", "physnet2"])
+    (tmp_path / "more" / "20.conf").write_text("[agent]\ncolour = blue\n")
+    with pytest.raises(ConfigError, match="colour"):
+        load(arguments)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +138,9 @@ def test_the_sample_is_valid() -> None:
         (text("physical_network = physnet1:eth2"), "twice"),
         (text("physical_network = physnet2:eth1"), "twice"),
         (text(physical_network="int:eth1"), "br-int"),
-        (text(controller=""), "controller"),
         (text(controller="192.0.2.1:6653"), "controller"),
         (text(controller="tcp:192.0.2.1:66530"), "controller"),
         (text(controller="ssl:192.0.2.1:6653"), "pki node"),
-        (text(api_url=""), "api_url"),
         (text(api_url="192.0.2.1:8080"), "api_url"),
         (text(api_url="http://192.0.2.1:port"), "port"),
         (text(api_token=""), "api_token"),

@@ -267,6 +267,12 @@ def test_what_is_wrong_about_handing_out_zones(
 def test_a_directory_of_files(tmp_path: Path) -> None:
     (tmp_path / "10.conf").write_text("[api]\nport = 8081\n")
     assert config.load(["--config-dir", str(tmp_path)], cfg.ConfigOpts()).api_port == 8081
+    (tmp_path / "20.conf").write_text("[auth]\ntoken = admin:s3cret\n")
+    (tmp_path / "30.conf").write_text("[auth]\ntoken = reader:t0ken\n")
+    assert len(config.load(["--config-dir", str(tmp_path)], cfg.ConfigOpts()).credentials) == 2
+    (tmp_path / "40.conf").write_text("[api]\nprot = 8082\n")
+    with pytest.raises(SystemExit):
+        config.load(["--config-dir", str(tmp_path)], cfg.ConfigOpts())
 
 
 TLS = "[tls]\ncertificate = /t/c.pem\nkey = /t/k.pem\nca = /t/ca.pem\n"

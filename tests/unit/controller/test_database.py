@@ -54,6 +54,26 @@ def test_upgrade_makes_a_database_and_brings_an_old_one_up_to_date(db: Run, url:
     check_revision(url)
 
 
+def test_upgrade_with_a_backup_keeps_what_it_changes(db: Run, url: str, tmp_path: Path) -> None:
+    raw.upgrade_to(url, "0010")
+    status, said = db("upgrade", "--backup", tmp_path)
+    (kept,) = tmp_path.glob(f"before-{_head()}-of-0010-*.backup")
+    assert status == 0 and str(kept) in said and kept.stat().st_mode & 0o077 == 0
+    # nothing is to be done, or nothing was there
+    for _ in range(2):
+        assert db("upgrade", "--backup", tmp_path)[0] == 0
+        assert list(tmp_path.glob("*.backup")) == [kept]
+        Path(url.removeprefix("sqlite:///")).unlink()
+    # a backup that cannot be written is the end of it
+    raw.upgrade_to(url, "0010")
+    assert db("upgrade", "--backup", tmp_path / "missing")[0] == 1
+    assert "schema revision: 0010" in db("check")[1]
+    (tmp_path / "missing").mkdir()
+    # and what was kept can be had back
+    status, said = db("restore", "--force", kept)
+    assert status == 0, said
+
+
 def test_check_says_what_there_is(db: Run, url: str) -> None:
     status, said = db("check")
     assert status == 1 and f"schema revision: None; this program's: {_head()}" in said and "no such file" in said
