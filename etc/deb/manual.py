@@ -1,4 +1,4 @@
-"""The manual page trunkline(1), made from the command itself: `python -m etc.deb.manual [SECONDS]`, the date of its head."""
+"""The manual page trunkline(1), made from the command: `python -m etc.deb.manual [SECONDS]`, which are its date."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A fresh Debian machine with a systemd of its own, in namespaces of this one: made by mmdebstrap, and gone without a trace.
+"""A fresh Debian machine with a systemd of its own, in namespaces of this one: gone without a trace in the end.
 
-Its root is an overlay in memory on a directory that is made once (`root_directory`). Its network is its own; commands that fetch packages
-are run in that of the host. systemd wants the second version of control groups, which need not be the host's first.
+Its root is an overlay in memory on a directory that mmdebstrap makes once (`root_directory`). Its network is its own;
+commands that fetch packages are run in that of the host. systemd wants the second version of control groups, which need
+not be the one that the host uses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CHECKOUT = "/root/trunkline"
 BOOT_DEADLINE = 60.0
 MAKE_DEADLINE = 600.0
 
-# In the new mount namespace: the root of the machine, what a container is given (systemd's CONTAINER_INTERFACE), and its init.
+# In the new mount namespace: the root of the machine, with what a container is given (systemd's CONTAINER_INTERFACE).
 _BOOT = """
 set -e
 mount -t tmpfs -o mode=755 tmpfs {place}
@@ -55,7 +56,7 @@ mkdir host
 pivot_root . host
 umount -l /host
 rmdir /host
-exec env -i container=trunkline PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target
+exec env -i container=trunkline PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --system --unit=multi-user.target
 """
 
 
@@ -64,7 +65,7 @@ class Refused(Exception):
 
 
 def root_directory() -> Path:
-    """The files of a Debian with little more than apt and systemd in it. Made anew when it is another Debian that is asked for."""
+    """The files of a Debian with little more than apt and systemd in it. Made anew when others are asked for."""
     stamp = BASE / "trunkline-stamp"
     wanted = f"{SUITE} {' '.join(PACKAGES)}"
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -84,7 +85,8 @@ def _sources() -> list[str]:
     """Where this machine has its packages from; what lies on it, the new one would not find."""
     etc = Path("/etc/apt")
     files = [etc / "sources.list", *sorted(etc.glob("sources.list.d/*"))]
-    return [str(file) for file in files if file.exists() and re.search(r"^(deb|URIs:).*https?:", file.read_text(), re.M)]
+    remote = re.compile(r"^(deb|URIs:).*https?:", re.M)
+    return [str(file) for file in files if file.exists() and remote.search(file.read_text())]
 
 
 class Machine:

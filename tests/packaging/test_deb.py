@@ -1,6 +1,6 @@
-"""The Debian packages on a fresh Debian with a systemd of its own: installed, started, upgraded and purged as docs/install.md says.
+"""The Debian packages on a fresh Debian with a systemd of its own, by the commands of README.md and docs/install.md.
 
-The tests of this file are one story, in this order.
+The tests of this file are one story, in this order: installed, looked at, upgraded, removed, purged.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from tests.packaging.machine import CHECKOUT, Machine, Refused
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
+README = ROOT / "README.md"
 INSTALL = ROOT / "docs" / "install.md"
 UNITS = ("trunkline-controller.service", "trunkline-agent.service")
 OLD_VERSION = "0.0.9"
 OLD_SCHEMA = "0016"
+SECRETS = (
+    "cli.yaml",
+    "trunkline-controller.conf.d/first-tokens.conf",
+    "trunkline-agent.conf.d/first-token.conf",
+)
 VMS = ("web1", "web2")
 PYTHON = "/usr/lib/trunkline/bin/python -W ignore"
 DATABASE = "/var/lib/trunkline/trunkline.db"
@@ -68,11 +74,24 @@ def is_active(machine: Machine, unit: str) -> bool:
     return machine.run(f"systemctl is-active {unit}", check=False) == "active"
 
 
-def test_one_machine(machine: Machine, packages: dict[str, list[Path]]) -> None:
-    """From nothing to machines with addresses, by the page's commands alone."""
+def test_a_machine_has_an_address_by_the_commands_of_the_readme(
+    machine: Machine, packages: dict[str, list[Path]]
+) -> None:
+    """But for the first, whose work is done already, with another version."""
+    build, *others = commands(section(README, "Install"))
+    assert build == "etc/build-deb"
     put(machine, packages[OLD_VERSION])
     machine.run("apt-get update", online=True)
-    answers = follow(machine, commands(section(INSTALL, "On one machine"))[:-2])
+    follow(machine, others)
+    assert re.search(r"inet 10\.40\.0\.\d+/24", machine.run("ip -4 -n web1 address show eth0"))
+
+
+def test_one_machine(machine: Machine) -> None:
+    """What docs/install.md says beyond that."""
+    done = commands(section(README, "Install"))
+    page = commands(section(INSTALL, "On one machine"))
+    assert [line for line in page if line in done] == done[1:]
+    answers = follow(machine, [line for line in page[:-2] if line not in done])
     assert re.search(r"^node1 +live ", answers["trunkline status"], re.M), answers
     for vm in VMS:
         assert re.search(r"inet 10\.40\.0\.\d+/24", machine.run(f"ip -4 -n {vm} address show eth0"))
@@ -100,13 +119,13 @@ def test_the_controller_has_no_rights(machine: Machine) -> None:
     assert machine.run(f"ps -o user= -p {process}") == "trunkline"
     level = machine.run(f"systemd-analyze security --no-pager {UNITS[0]} | tail -n 1")
     assert float(re.findall(r"\d+\.\d", level)[0]) < 2.0, level
-    for secret in ("cli.yaml", "trunkline-controller.conf.d/first-tokens.conf", "trunkline-agent.conf.d/first-token.conf"):
+    for secret in SECRETS:
         with pytest.raises(Refused, match="Permission denied"):
             machine.run(f"runuser -u nobody -- cat /etc/trunkline/{secret}")
 
 
 def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
-    assert "trunkline" in machine.run("bash -c '. /usr/share/bash-completion/completions/trunkline; complete -p trunkline'")
+    assert machine.run(". /usr/share/bash-completion/completions/trunkline && complete -p trunkline")
     words = machine.run("COMP_WORDS='trunkline netw' COMP_CWORD=1 _TRUNKLINE_COMPLETE=complete_bash trunkline")
     assert words == "network"
     assert r".SS \fBsecurity\-group create" in machine.run("zcat /usr/share/man/man1/trunkline.1.gz")
@@ -116,8 +135,8 @@ def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
 def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path]], tmp_path: Path) -> None:
     """With an older schema in the database, while two machines talk."""
     machine.run("systemctl stop trunkline-controller")
-    machine.write("/root/older.py", OLDER)
-    machine.run(f"{PYTHON} /root/older.py {DATABASE} {OLD_SCHEMA} && chown -R trunkline: /var/lib/trunkline")
+    machine.copy(Path(__file__).with_name("older_schema.py"), "/root")
+    machine.run(f"{PYTHON} older_schema.py {DATABASE} {OLD_SCHEMA} && chown -R trunkline: /var/lib/trunkline")
     flows = flow_table(machine)
     address = re.search(r"inet ([\d.]+)", machine.run("ip -4 -n web2 address show eth0"))
     assert address
@@ -188,32 +207,3 @@ def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(
 def flow_table(machine: Machine) -> list[str]:
     dump = machine.run("ovs-ofctl -O OpenFlow14 dump-flows --no-stats br-int")
     return sorted(line.strip() for line in dump.splitlines() if "actions=" in line)
-
-
-# What the database was in an older version: the rows of now, in the tables of then.
-OLDER = '''
-import os, sys
-from alembic import command
-from sqlalchemy import MetaData, create_engine, insert, select
-from controller.store import migrations
-path, revision = sys.argv[1:]
-now, then = create_engine(f"sqlite:///{path}"), create_engine(f"sqlite:///{path}.older")
-with then.begin() as connection:
-    command.upgrade(migrations.config(connection), revision)
-tables, older = MetaData(), MetaData()
-tables.reflect(now)
-older.reflect(then)
-with now.connect() as source, then.begin() as target:
-    for table in older.sorted_tables:
-        if table.name in ("alembic_version",) or table.name not in tables.tables:
-            continue
-        target.execute(table.delete())
-        names = [column.name for column in table.columns if column.name in tables.tables[table.name].columns]
-        rows = source.execute(select(*(tables.tables[table.name].columns[name] for name in names))).mappings().all()
-        if rows:
-            target.execute(insert(table), [dict(row) for row in rows])
-for suffix in ("", "-wal", "-shm"):
-    if os.path.exists(path + suffix):
-        os.remove(path + suffix)
-os.replace(f"{path}.older", path)
-'''
