@@ -20,7 +20,7 @@ PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt") + os.environ.get("PYTEST_
 LAB_PROJECTS = ("blue", "red")
 
 
-LONG_FILES_FIRST = ("netns", "ovs", "fuzz", "property")
+LONG_FILES_FIRST = ("packaging", "netns", "ovs", "fuzz", "property")
 """Directories of tests/, in this order before the others: with several workers, short files are left for the end."""
 
 
