@@ -66,9 +66,10 @@ class Refused(Exception):
 
 def root_directory() -> Path:
     """The files of a Debian with little more than apt and systemd in it. Made anew when others are asked for."""
-    stamp = BASE / "trunkline-stamp"
+    stamp = BASE.with_name(f"{BASE.name}-stamp")
     wanted = f"{SUITE} {' '.join(PACKAGES)}"
     if not stamp.exists() or stamp.read_text() != wanted:
+        stamp.unlink(missing_ok=True)
         shutil.rmtree(BASE, ignore_errors=True)
         BASE.parent.mkdir(exist_ok=True)
         command = ["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt", f"--include={','.join(PACKAGES)}"]
