@@ -33,6 +33,18 @@ def commands(text: str) -> list[str]:
     return [line for block in blocks(text) for line in block if not _CONFIGURATION.match(line)]
 
 
+def files(text: str) -> dict[str, str]:
+    """The configuration files that a text shows, each after a paragraph that names it last."""
+    parts = re.split(r"\n\n(?= {4})", text)
+    found = {}
+    for before, block in zip(parts, parts[1:], strict=False):
+        lines = [line[4:] for line in block.split("\n\n")[0].splitlines()]
+        named = re.findall(r"`(/etc/[^`]+)`", before.split("\n\n")[-1])
+        if named and all(_CONFIGURATION.match(line) for line in lines):
+            found[named[-1]] = "\n".join(lines) + "\n"
+    return found
+
+
 _CONFIGURATION = re.compile(r"\[\w+\]$|\w+ = |\w+: ")
 
 

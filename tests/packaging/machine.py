@@ -7,6 +7,7 @@ not be the one that the host uses.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ from pathlib import Path
 from etc.lab.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ROOT / "build" / "machine"
+BASE = ROOT / "build"
 SUITE = "trixie"
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iputils-ping")
+FRESH = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iputils-ping")
+FURNISHED = (*FRESH, "openvswitch-switch", "udhcpc", "python3", "adduser", "iproute2", "ethtool", "postgresql")
+"""What the packages depend on is there already: for tests of what comes after the installation."""
 CHECKOUT = "/root/trunkline"
 BOOT_DEADLINE = 60.0
 MAKE_DEADLINE = 600.0
@@ -64,22 +67,20 @@ class Refused(Exception):
     """A command in the machine has failed; the text is what it was and what it has said."""
 
 
-def root_directory() -> Path:
-    """The files of a Debian with little more than apt and systemd in it. Made anew when others are asked for."""
-    stamp = BASE.with_name(f"{BASE.name}-stamp")
-    wanted = f"{SUITE} {' '.join(PACKAGES)}"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        stamp.unlink(missing_ok=True)
-        shutil.rmtree(BASE, ignore_errors=True)
-        BASE.parent.mkdir(exist_ok=True)
-        command = ["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt", f"--include={','.join(PACKAGES)}"]
-        done = subprocess.run(
-            [*command, SUITE, str(BASE), *_sources()], capture_output=True, text=True, timeout=MAKE_DEADLINE
-        )
-        if done.returncode:
-            raise Refused(done.stderr)
-        stamp.write_text(wanted)
-    return BASE
+def root_directory(packages: tuple[str, ...]) -> Path:
+    """The files of a Debian with these packages. Made once."""
+    base = BASE / f"machine-{hashlib.sha256(repr((SUITE, packages)).encode()).hexdigest()[:8]}"
+    if not base.exists():
+        BASE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BASE) as place:
+            options = ["--quiet", "--variant=apt", "--skip=cleanup/apt", f"--include={','.join(packages)}"]
+            command = ["mmdebstrap", *options, SUITE, f"{place}/root", *_sources()]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_DEADLINE)
+            if done.returncode:
+                raise Refused(done.stderr)
+            with suppress(FileExistsError):  # another one was faster
+                Path(f"{place}/root").rename(base)
+    return base
 
 
 def _sources() -> list[str]:
@@ -91,17 +92,18 @@ def _sources() -> list[str]:
 
 
 class Machine:
-    """Running from `with` on. `name` is its host name."""
+    """Running from `with` on. `name` is its host name, `packages` what is installed to begin with."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, packages: tuple[str, ...] = FRESH) -> None:
         self.name = name
+        self._packages = packages
         self._place = Path()
         self._group = Path()
         self._starter: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def __enter__(self) -> Machine:
-        base = root_directory()
+        base = root_directory(self._packages)
         self._place = Path(tempfile.mkdtemp(prefix="trunkline-machine-"))
         script = self._place / "boot"
         script.write_text(_BOOT.format(place=self._place / "root", base=base, name=self.name))
@@ -162,6 +164,24 @@ class Machine:
             target = f"{directory}/{file.name}"
             command = [*self._enter(False), "bash", "-c", f"mkdir -p {directory} && cat >{target}"]
             subprocess.run(command, stdin=content, check=True, timeout=60)
+
+    def cable(self, interface: str, other: Machine, peer: str) -> None:
+        """Join two machines; both ends are up."""
+        ends = [interface, "netns", str(self._init), "type", "veth", "peer", "name", peer, "netns", str(other._init)]
+        subprocess.run(["ip", "link", "add", *ends], check=True, timeout=30)
+        self.run(f"ip link set {interface} up")
+        other.run(f"ip link set {peer} up")
+
+    def send(self, path: str, other: Machine, target: str) -> None:
+        """As `scp -r PATH OTHER:TARGET` does."""
+        place, _, names = path.rpartition("/")
+        taken = f"cd {place} && tar -cf - {names}"
+        fresh = f"mkdir {target} && tar -C {target} --strip 1 -xf -"
+        given = f"if [ -d {target} ]; then tar -C {target} -xf -; else {fresh}; fi"
+        packed = subprocess.run(
+            [*self._enter(False), "bash", "-c", taken], stdout=subprocess.PIPE, check=True, timeout=60
+        )
+        subprocess.run([*other._enter(False), "bash", "-c", given], input=packed.stdout, check=True, timeout=60)
 
     def property(self, unit: str, name: str) -> str:
         return self.run(f"systemctl show --value -p {name} {unit}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from etc.lab.openvswitch import datapath_type
 from etc.lab.processes import wait_until
 from tests.docs_text import ROOT, commands, section
+from tests.packaging.conftest import OLD_VERSION
 from tests.packaging.machine import CHECKOUT, Machine, Refused
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 README = ROOT / "README.md"
 INSTALL = ROOT / "docs" / "install.md"
 UNITS = ("trunkline-controller.service", "trunkline-agent.service")
-OLD_VERSION = "0.0.9"
 OLD_SCHEMA = "0016"
 SECRETS = (
     "cli.yaml",
@@ -36,23 +35,7 @@ DATABASE = "/var/lib/trunkline/trunkline.db"
 
 
 @pytest.fixture(scope="module")
-def packages(root: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """Of an older version and of this one. Their programs are the same, their databases will not be."""
-    made = {}
-    for version in (OLD_VERSION, "now"):
-        place = tmp_path_factory.mktemp(version)
-        option = ["--version", version] if version == OLD_VERSION else []
-        done = subprocess.run([ROOT / "etc/build-deb", *option, place], capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-        made[version] = [Path(line) for line in done.stdout.splitlines()]
-        assert [file.name.partition("_")[0] for file in made[version]] == [
-            "trunkline-common", "trunkline-controller", "trunkline-agent",
-        ]  # fmt: skip
-    return made
-
-
-@pytest.fixture(scope="module")
-def machine(packages: dict[str, list[Path]]) -> Iterator[Machine]:
+def machine(root: None) -> Iterator[Machine]:
     with Machine("node1") as made:
         if datapath_type() == "netdev":  # as the page says for a kernel that lacks the module
             made.write("/etc/trunkline/trunkline-agent.conf.d/datapath.conf", "[agent]\ndatapath_type = netdev\n")
@@ -74,13 +57,11 @@ def is_active(machine: Machine, unit: str) -> bool:
     return machine.run(f"systemctl is-active {unit}", check=False) == "active"
 
 
-def test_a_machine_has_an_address_by_the_commands_of_the_readme(
-    machine: Machine, packages: dict[str, list[Path]]
-) -> None:
+def test_a_machine_has_an_address_by_the_commands_of_the_readme(machine: Machine, old_packages: list[Path]) -> None:
     """But for the first, whose work is done already, with another version."""
     build, *others = commands(section(README, "Install"))
     assert build == "etc/build-deb"
-    put(machine, packages[OLD_VERSION])
+    put(machine, old_packages)
     machine.run("apt-get update", online=True)
     follow(machine, others)
     assert re.search(r"inet 10\.40\.0\.\d+/24", machine.run("ip -4 -n web1 address show eth0"))
@@ -132,7 +113,7 @@ def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
     assert OLD_VERSION in machine.run("trunkline-controller --version")
 
 
-def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path]], tmp_path: Path) -> None:
+def test_upgrade_loses_no_packet(machine: Machine, packages: list[Path], tmp_path: Path) -> None:
     """With an older schema in the database, while two machines talk."""
     machine.run("systemctl stop trunkline-controller")
     machine.copy(Path(__file__).with_name("older_schema.py"), "/root")
@@ -143,7 +124,7 @@ def test_upgrade_loses_no_packet(machine: Machine, packages: dict[str, list[Path
     pings = machine.start(f"ip netns exec web1 ping -i 0.01 {address[1]}", tmp_path / "pings")
     wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > 20, 30, "no answer")
 
-    put(machine, packages["now"])
+    put(machine, packages)
     said = machine.run(f"cd {CHECKOUT} && {commands(section(INSTALL, 'Upgrading'))[0]}", online=True)
 
     for unit in UNITS:
@@ -180,9 +161,7 @@ def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
     wait_until(lambda: is_active(machine, "trunkline-agent"), 60, "not active", interval=0.5)
 
 
-def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(
-    machine: Machine, packages: dict[str, list[Path]]
-) -> None:
+def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(machine: Machine) -> None:
     follow(machine, commands(section(INSTALL, "On one machine"))[-2:])
     removing = commands(section(INSTALL, "Removing"))
     follow(machine, removing[:1])
