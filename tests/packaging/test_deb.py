@@ -105,6 +105,20 @@ def test_the_controller_has_no_rights(machine: Machine) -> None:
             machine.run(f"runuser -u nobody -- cat /etc/trunkline/{secret}")
 
 
+def test_every_file_of_the_programs_is_there(machine: Machine) -> None:
+    """Also those that Python does not look for."""
+    place = machine.run("echo /usr/lib/trunkline/lib/python3*/site-packages")
+    wanted = {
+        str(file.relative_to(ROOT))
+        for part in ("agent", "controller", "flows")
+        for file in (ROOT / part).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    found = machine.run(f"cd {place} && find agent controller flows -type f").splitlines()
+    assert wanted - set(found) == set()
+    assert machine.run(f"find {place} -name '*.py' | wc -l") == machine.run(f"find {place} -name '*.pyc' | wc -l")
+
+
 def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
     assert machine.run(". /usr/share/bash-completion/completions/trunkline && complete -p trunkline")
     words = machine.run("COMP_WORDS='trunkline netw' COMP_CWORD=1 _TRUNKLINE_COMPLETE=complete_bash trunkline")
