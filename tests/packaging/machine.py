@@ -110,7 +110,9 @@ class Machine:
         (self._place / "root").mkdir()
         self._group = self._make_group()
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork", "--kill-child")
-        line = f"echo $$ >{self._group}/cgroup.procs && exec unshare {' '.join(namespaces)} bash {script}"
+        # it does not outlive these tests, however they end
+        unshare = f"setpriv --pdeathsig KILL unshare {' '.join(namespaces)} bash {script}"
+        line = f"echo $$ >{self._group}/cgroup.procs && exec {unshare}"
         with (self._place / "log").open("wb") as log:
             self._starter = subprocess.Popen(["bash", "-c", line], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
