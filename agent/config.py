@@ -142,8 +142,8 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt(
         "socket",
         default="/run/trunkline/agent.sock",
-        help="Where the plugins of container engines on this machine reach the agent (docs/plugging.md); empty: nowhere. "
-        "Another one for each node where several are on one machine.",
+        help="Where the plugins of container engines on this machine reach the agent (docs/plugging.md); empty: "
+        "nowhere. Another one for each node where several are on one machine.",
     ),
     cfg.StrOpt(
         "plug_token_file",
