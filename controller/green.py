@@ -1,8 +1,40 @@
-"""The one thing eventlet lacks: a signal that can be sent again and again."""
+"""What eventlet lacks: a signal that can be sent again and again, and turns for long work."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Final
+
+import eventlet
 from eventlet.event import Event
+
+LONGEST_TURN: Final = 0.01
+"""Seconds of work after which others get a turn, DHCP above all."""
+
+
+def _yield() -> None:
+    eventlet.sleep(0)
+
+
+class Turns:
+    """Called often by who has much to do: it gives others a turn by `give` after each `longest` seconds of work."""
+
+    def __init__(
+        self,
+        longest: float = LONGEST_TURN,
+        give: Callable[[], None] = _yield,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._longest = longest
+        self._give = give
+        self._clock = clock
+        self._since = clock()
+
+    def __call__(self) -> None:
+        if self._clock() - self._since > self._longest:
+            self._give()
+            self._since = self._clock()
 
 
 class Signal:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Final
 
-import eventlet
 import structlog
 
+from controller.green import Turns
 from controller.session_counters import Counters
 from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change
 from flows.snapshot import Snapshot
-
-LONGEST_TURN: Final = 0.01
-"""Seconds of compiling after which others get a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +51,14 @@ class NodeCompiler:
         """Of all nodes, `known` being what is in force. Others get their turn meanwhile."""
         computed = {}
         shared: Shared = {}
-        turn = time.monotonic()
+        turns = Turns()
         for name in after.nodes:
             now = known(name)
             if now is None:
                 computed[name] = self._first(after, name, shared)
             else:
                 computed[name] = self._recompile(name, now, before, after, changes, shared)
-            if time.monotonic() - turn > LONGEST_TURN:
-                eventlet.sleep(0)
-                turn = time.monotonic()
+            turns()
         return computed
 
     def _first(self, snapshot: Snapshot, name: str, shared: Shared) -> Next:

@@ -6,14 +6,14 @@ force.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import eventlet
 from eventlet.semaphore import Semaphore
 
+from controller.green import Turns
 from controller.store import Store
 from flows.compile import Program, Shared, recompile
 from flows.diff import Delta
@@ -21,9 +21,6 @@ from flows.ir import Flow, FlowKey, MeterConfig
 from flows.snapshot import Snapshot
 
 T = TypeVar("T")
-
-LONGEST_TURN: Final = 0.01
-"""Seconds of compiling after which others get a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Planner:
             after = before.apply(rehearsed.end, rehearsed.after)
             shared: tuple[Shared, Shared] = {}, {}
             found = []
-            turn = time.monotonic()
+            turns = Turns()
             for name in sorted(before.nodes.keys() | after.nodes.keys()):
                 program = programs.get(name)
                 if program is None and name in known.nodes:
@@ -89,9 +86,7 @@ class Planner:
                 new, delta = recompile(program, before, after, rehearsed.after, name, shared[1])
                 if of_node := _plan(name, program, new, delta):
                     found.append(of_node)
-                if time.monotonic() - turn > LONGEST_TURN:
-                    eventlet.sleep(0)
-                    turn = time.monotonic()
+                turns()
             return Plan(rehearsed.value, rehearsed.begin, before, after, tuple(found))
 
 

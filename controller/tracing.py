@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,7 +21,7 @@ from flows.model import FloatingIp, Port
 from flows.snapshot import Snapshot
 
 LONGEST_TURN: Final = 0.005
-"""Seconds of work after which others get a turn."""
+"""Seconds of a trace after which others get a turn."""
 
 _MOST_ALIASES: Final = 8
 _ADDRESSES: Final = {4: Kind.A, 6: Kind.AAAA}
@@ -34,20 +33,6 @@ class Unknown(Exception):
 
 class Ambiguous(Exception):
     """Several things are; the text says which."""
-
-
-class Turns:
-    """Called often; gives others a turn by `give` when it is time."""
-
-    def __init__(self, give: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._give = give
-        self._clock = clock
-        self._since = clock()
-
-    def __call__(self) -> None:
-        if self._clock() - self._since > LONGEST_TURN:
-            self._give()
-            self._since = self._clock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from controller.api.fields import RequestModel
 from controller.api.http import JSON, Answer, Endpoint, Request, Route, Router, check_size, parse_query
 from controller.api.services import Services
 from controller.api.views import Json
+from controller.green import Turns
 from controller.plan_words import Words
 from controller.planning import NodePlan, Plan
 from controller.store import Store
 from controller.store.specs import Unavailable
+from flows.ir import Flow
 from flows.spelling import meter_text
 
 MOST: Final = 32
@@ -35,9 +37,6 @@ LONGEST: Final = 2.0
 
 MOST_LINES: Final = 5000
 """Lines about flows in one answer."""
-
-LONGEST_TURN: Final = 0.01
-"""Seconds of spelling after which others get a turn."""
 
 # what can be planned: its handlers write by the store that they are given, and nowhere else
 PLANNED: Final = frozenset(
@@ -212,10 +211,9 @@ class _Lines:
         self._words = words
         self._limit = limit
         self._left = MOST_LINES
-        self._turn = time.monotonic()
+        self._turns = Turns()
 
     def of_node(self, node: NodePlan) -> Json:
-        say = self._words.of
         meters = [f"+ {meter_text(meter)}" for meter in node.meters]
         meters += [f"- meter={id_}" for id_ in node.gone_meters]
         return {
@@ -223,17 +221,18 @@ class _Lines:
             "adds": len(node.adds),
             "deletes": len(node.deletes),
             "changes": len(node.changes),
-            "add": [say(flow) for flow in self._some(node.adds)],
-            "delete": [say(flow) for flow in self._some(node.deletes)],
-            "change": [{"before": say(was), "after": say(flow)} for was, flow in self._some(node.changes)],
+            "add": [self._say(flow) for flow in self._some(node.adds)],
+            "delete": [self._say(flow) for flow in self._some(node.deletes)],
+            "change": [{"before": self._say(was), "after": self._say(flow)} for was, flow in self._some(node.changes)],
             "meters": self._some(meters),
             "problems": self._some(node.problems),
         }
 
+    def _say(self, flow: Flow) -> str:
+        self._turns()
+        return self._words.of(flow)
+
     def _some(self, items: Sequence[Any]) -> Sequence[Any]:
-        if time.monotonic() - self._turn > LONGEST_TURN:
-            eventlet.sleep(0)
-            self._turn = time.monotonic()
         chosen = items[: min(self._limit, self._left)]
         self._left -= len(chosen)
         return chosen

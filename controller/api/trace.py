@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Final
 
-import eventlet
 from pydantic import Field, TypeAdapter
 
 from controller.api import declared
@@ -17,10 +16,11 @@ from controller.api.policy_fields import Protocol
 from controller.api.services import Services
 from controller.api.trace_answers import LiveTrace, TraceFinding, TraceHop, TraceReply, Verdict, shown, shown_step
 from controller.api.trace_answers import Packet as PacketInWords
+from controller.green import Turns
 from controller.session_questions import NoAnswer
 from controller.store.engine import UNAVAILABLE
 from controller.store.specs import NotFound
-from controller.tracing import Ambiguous, Known, Turns, Unknown, find_port, find_target, flows_of
+from controller.tracing import LONGEST_TURN, Ambiguous, Known, Unknown, find_port, find_target, flows_of
 from flows.explain import request as making
 from flows.explain.explain import Explainer
 from flows.explain.live import read
@@ -71,8 +71,7 @@ def trace(services: Services, request: Request) -> Answer:
     names = Names(snapshot, request.caller.project)
     wanted = _wanted(names, body)
     known = _known(services, names)
-    turns = Turns(lambda: eventlet.sleep(0))
-    explainer = Explainer(snapshot, names, known, flows_of(snapshot, programs), turns)
+    explainer = Explainer(snapshot, names, known, flows_of(snapshot, programs), Turns(LONGEST_TURN))
     found = explainer.explain(wanted, reply=body.reply)
     if not body.live:
         return Answer.json(shown(found))

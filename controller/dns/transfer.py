@@ -19,6 +19,7 @@ from controller.dns.transfer_messages import NOERROR, NOTAUTH, NOTIMP, REFUSED, 
 from controller.dns.transfer_request import MAX_REQUEST, QUERY, Malformed, Request, parse
 from controller.dns.transfer_settings import Secondary, TransferSettings
 from controller.dns.zone_export import Export, Said, said
+from controller.green import Turns
 from controller.session_counters import Counters
 from flows.model import Port
 from flows.snapshot import Snapshot
@@ -35,27 +36,12 @@ IDLE: Final = 30.0
 transfer.
 """
 
-LONGEST_TURN: Final = 0.01
-"""Seconds of looking after which others get a turn."""
-
 REST: Final = 4
 """How much longer than a look takes it is rested from looking."""
 
 _BACKLOG: Final = 64
 _PAUSE: Final = 0.1
 _TRANSFERS: Final = frozenset({Kind.AXFR, Kind.IXFR})
-
-
-class _Turn:
-    """Lets others have their turn, DHCP above all, after each few milliseconds of work."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def pause(self) -> None:
-        if time.monotonic() - self._began > LONGEST_TURN:
-            eventlet.sleep(0)
-            self._began = time.monotonic()
 
 
 class _Known:
@@ -125,7 +111,7 @@ class TransferServer:
         ):
             return
         self._seen = snapshot
-        export = Export(self._settings.networks, self._settings.catalog, self._known.about, _Turn().pause)
+        export = Export(self._settings.networks, self._settings.catalog, self._known.about, Turns())
         changed = self.zones.replace(export.zones(snapshot), snapshot.revision)
         self._known.forget(snapshot)
         self.notifier.tell(changed)
@@ -187,9 +173,9 @@ class TransferServer:
     # sockets
 
     def _serve_udp(self) -> None:
-        turn = _Turn()
+        turns = Turns()
         while True:
-            turn.pause()  # to receive is no pause as long as there is something
+            turns()  # to receive is no pause as long as there is something
             try:
                 message, place = self._udp.recvfrom(MAX_REQUEST + 1)
             except OSError:  # what an ICMP error about an earlier datagram comes back as
@@ -216,9 +202,9 @@ class TransferServer:
             self._log.info("transfer_unsent", to=place[0], error=str(error))
 
     def _serve_tcp(self) -> None:
-        turn = _Turn()
+        turns = Turns()
         while True:
-            turn.pause()
+            turns()
             try:
                 connection, place = self._tcp.accept()
             except OSError as error:

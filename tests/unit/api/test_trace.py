@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
+from controller.green import Turns
 from controller.session_questions import NoAnswer
 from controller.store.specs import LeaseRecord, Unavailable
-from controller.tracing import Turns
 from flows.compile import Program, compile_node
 from flows.segments import Kind
 from tests.unit.api.world import World
@@ -165,7 +165,7 @@ def test_live(cloud: World) -> None:
 def test_others_get_their_turn() -> None:
     given: list[float] = []
     now = [0.0]
-    turns = Turns(lambda: given.append(now[0]), lambda: now[0])
+    turns = Turns(0.005, lambda: given.append(now[0]), lambda: now[0])
     for at in (0.001, 0.004, 0.006, 0.008, 0.020):
         now[0] = at
         turns()
