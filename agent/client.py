@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import select
 import socket
 import threading
@@ -23,6 +24,14 @@ _T = TypeVar("_T")
 
 _CHUNK = 65536
 _PORTS = {"http": 80, "https": 443}
+_FIRST_DELAY_S = 0.2
+
+
+def delay_after(failures: int, most: float) -> float:
+    """Seconds until the next try, after so many in a row that failed before this one; never more than `most`. By
+    chance, so that agents do not all come at once.
+    """
+    return random.uniform(0, min(most, _FIRST_DELAY_S * 2 ** min(failures, 16)))
 
 
 class ClientError(Exception):

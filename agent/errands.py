@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import re
 import threading
 from collections import Counter
@@ -25,7 +24,7 @@ from urllib.parse import quote
 
 from agent import ofproto_trace
 from agent.capture import BadCapture, Capture, Wanted, device_of
-from agent.client import Client, ClientError, in_thread
+from agent.client import Client, ClientError, delay_after, in_thread
 from agent.config import AgentConfig
 from agent.ofproto_trace import BadPacket
 from agent.state import OvsState
@@ -38,7 +37,6 @@ CAPTURE: Final = "capture"
 
 _WAIT_S: Final = 20
 _READ_TIMEOUT_S: Final = _WAIT_S + 10.0
-_FIRST_DELAY_S: Final = 0.2
 _MAX_DELAY_S: Final = 5.0
 _MOST: Final[Mapping[str, int]] = {OFPROTO_TRACE: 2, CAPTURE: 4}
 """At once, for all controllers together."""
@@ -158,7 +156,7 @@ class _Line:
                 errands = await self._fetch()
             except Exception as error:  # a fault in here must not make the node deaf for good
                 self._complain(error)
-                await asyncio.sleep(random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(failures, 16))))
+                await asyncio.sleep(delay_after(failures, _MAX_DELAY_S))
                 failures += 1
                 continue
             if failures:

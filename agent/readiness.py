@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from agent.client import Client, ClientError
+from agent.client import Client, ClientError, delay_after
 from agent.config import AgentConfig
 from agent.report import InterfacesReport
 
@@ -28,7 +27,6 @@ _POLL_S = 20.0
 _PATIENCE_S = 10.0
 # A controller that does not wait is not asked more often.
 _LEAST_S = 1.0
-_FIRST_DELAY_S = 0.2
 _MAX_DELAY_S = 10.0
 
 
@@ -143,7 +141,7 @@ class Readiness:
             self._complaint = str(error)
             LOG.debug("not known whether ports are ready: %s", error, exc_info=not isinstance(error, ClientError))
         self._client.next_url()
-        self._pause(random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(failures, 16))))
+        self._pause(delay_after(failures, _MAX_DELAY_S))
 
     def _pause(self, seconds: float) -> None:
         with self._changed:

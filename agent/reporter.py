@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from agent.client import Client, ClientError
+from agent.client import Client, ClientError, delay_after
 from agent.config import AgentConfig
 from agent.naming import Names
 from agent.readiness import Readiness
@@ -21,7 +20,6 @@ from agent.report import InterfacesReport, NodeReport
 
 LOG = logging.getLogger(__name__)
 
-_FIRST_DELAY_S = 0.2
 _MAX_DELAY_S = 5.0
 # The controller has forgotten this node, or has seen a higher serial of it: both are put right by registering again.
 _REGISTER_AGAIN = frozenset({404, 409})
@@ -157,7 +155,7 @@ class Reporter:
             self._complaint = str(error)
             LOG.warning("report failed: %s", error, exc_info=not isinstance(error, ClientError))
         # A connection that had been kept alive may just have been closed by a controller that restarted.
-        delay = random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(self._failures, 16)))
+        delay = delay_after(self._failures, _MAX_DELAY_S)
         self._failures += 1
         self._client.next_url()
         # Whoever answers next may be another controller, or the same one with an older database.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -70,6 +71,22 @@ def bounded_int(name: str, text: str, low: int, high: int) -> int:
 
 def _limit(text: object) -> int:
     return bounded_int("limit", str(text), 1, MAX_PAGE)
+
+
+# as Python writes a number, too
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
+
+
+def seconds(most: float) -> TypeAdapter[float]:
+    """Of a query: how long to wait."""
+
+    def read(text: object) -> float:
+        if not isinstance(text, str) or not _SECONDS.fullmatch(text) or float(text) > most:
+            raise ValueError(f"must be seconds from 0 to {most:.0f}")
+        return float(text)
+
+    schema = WithJsonSchema({"type": "number", "minimum": 0, "maximum": most})
+    return TypeAdapter(Annotated[float, PlainValidator(read), schema])
 
 
 TEXT = TypeAdapter(Text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import PlainValidator, TypeAdapter, WithJsonSchema
@@ -16,7 +15,6 @@ from controller.api.views import Json, time_of
 from controller.events.ring import Event, Kind, TooManyWaiting
 
 MAX_WAIT = 30.0
-_SECONDS = re.compile(r"[0-9]{1,2}(\.[0-9]{1,20})?")
 
 
 def list_events(services: Services, request: Request) -> Answer:
@@ -65,19 +63,11 @@ def _view(event: Event) -> Json:
     }
 
 
-def _seconds(text: object) -> float:
-    if not isinstance(text, str) or not _SECONDS.fullmatch(text) or float(text) > MAX_WAIT:
-        raise ValueError(f"must be seconds from 0 to {MAX_WAIT:.0f}")
-    return float(text)
-
-
 def _after(text: object) -> int:
     return declared.bounded_int("after", str(text), 0, declared.MAX_REVISION)
 
 
-_WAIT: TypeAdapter[float] = TypeAdapter(
-    Annotated[float, PlainValidator(_seconds), WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT})]
-)
+_WAIT = declared.seconds(MAX_WAIT)
 _AFTER: TypeAdapter[int] = TypeAdapter(
     Annotated[
         int,

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
-
-from pydantic import PlainValidator, TypeAdapter, WithJsonSchema
-
 from controller.api import declared
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError
@@ -14,7 +9,6 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 
 MAX_WAIT = 60.0
-_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 
 
 def show_revision(services: Services, request: Request) -> Answer:
@@ -35,15 +29,7 @@ def show_revision(services: Services, request: Request) -> Answer:
     return Answer.json({"revision": revision, "confirmed": True, "missing": []})
 
 
-def _seconds(text: object) -> float:
-    if not isinstance(text, str) or not _SECONDS.fullmatch(text) or float(text) > MAX_WAIT:
-        raise ValueError(f"must be seconds from 0 to {MAX_WAIT:.0f}")
-    return float(text)
-
-
-WAIT: TypeAdapter[float] = TypeAdapter(
-    Annotated[float, PlainValidator(_seconds), WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT})]
-)
+WAIT = declared.seconds(MAX_WAIT)
 
 ROUTES = (
     Route(
