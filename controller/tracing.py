@@ -31,6 +31,10 @@ class Unknown(Exception):
     """Nothing is called like this, as far as whoever asks may know."""
 
 
+class Unaddressed(Exception):
+    """It is a port that has no address of the version that is asked for; the text says so."""
+
+
 class Ambiguous(Exception):
     """Several things are; the text says which."""
 
@@ -92,20 +96,24 @@ def find_port(names: Names, called: str) -> Port:
 
 
 def find_target(names: Names, sender: Port | None, to: str, version: int | None, protocol: int, port: int) -> Target:
-    """`to`: an address, a port, or a name that the sender's VM would be told. Raises Unknown and Ambiguous."""
+    """`to`: an address, a port, or a name that the sender's VM would be told. Raises Unknown, Ambiguous
+    and Unaddressed.
+    """
     snapshot = names.snapshot
     network = None if sender is None else snapshot.networks[sender.network_id]
     address = _address(to)
     if address is None:
         try:
-            target = aim_at_port(snapshot, sender, find_port(names, to), version)
-            if target is None:
-                raise Unknown(f"{to} has no address")
-            return target
+            receiver = find_port(names, to)
         except Unknown:
             address = None if sender is None else resolve(snapshot, sender, to, version)
             if address is None:
                 raise
+        else:
+            target = aim_at_port(snapshot, sender, receiver, version)
+            if target is None:
+                raise Unaddressed(f"{names.port(receiver)} has no {'' if version is None else f'IPv{version} '}address")
+            return target
     return aim(snapshot, network, address, protocol, port)
 
 

@@ -12,6 +12,7 @@ from controller.api.ports import owned
 from controller.api.services import Services
 from controller.api.views import Json
 from controller.drops import Dropped
+from controller.object_names import name_of
 from controller.session_questions import NoAnswer
 from flows.model import Port
 from flows.snapshot import Snapshot
@@ -72,12 +73,15 @@ def _port(one: Dropped, snapshot: Snapshot) -> Port | None:
 def _view(one: Dropped, snapshot: Snapshot) -> Json:
     port = _port(one, snapshot)
     network_id = snapshot.networks_by_key.get(one.key) if one.rule.about == "network" else None
+    if port is not None:
+        network_id = port.network_id
     return {
         "rule": one.rule.name.lower(),
         "text": one.rule.doc,
         "port_id": None if port is None else port.id,
-        "port_name": None if port is None else port.name or port.hostname,
-        "network_id": network_id if port is None else port.network_id,
+        "port_name": None if port is None else name_of(snapshot, "port", port.id),
+        "network_id": network_id,
+        "network_name": None if network_id is None else name_of(snapshot, "network", network_id),
         "node": one.node,
         "packets": one.packets,
         "bytes": one.bytes,

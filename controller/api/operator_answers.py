@@ -72,6 +72,7 @@ class Drop(TypedDict):
     port_id: str | None
     port_name: str | None
     network_id: str | None
+    network_name: str | None
     node: str
     packets: int
     bytes: int

@@ -20,7 +20,7 @@ from controller.green import Turns
 from controller.session_questions import NoAnswer
 from controller.store.engine import UNAVAILABLE
 from controller.store.specs import NotFound
-from controller.tracing import LONGEST_TURN, Ambiguous, Known, Unknown, find_port, find_target, flows_of
+from controller.tracing import LONGEST_TURN, Ambiguous, Known, Unaddressed, Unknown, find_port, find_target, flows_of
 from flows.explain import request as making
 from flows.explain.explain import Explainer
 from flows.explain.live import read
@@ -102,6 +102,8 @@ def _wanted(names: Names, body: TraceIn) -> making.Request:
         raise ApiError(
             404, "target_unknown", f"{body.to} is no address, no port, and no name that the cloud knows", "to"
         ) from None
+    except Unaddressed as error:
+        raise ApiError(409, "no_address", str(error), "to") from None
     except Ambiguous as error:
         raise ApiError(409, "ambiguous", str(error), "to") from None
     needed = _VERSIONS.get(body.protocol or 0, target.address.version)

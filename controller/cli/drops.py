@@ -37,12 +37,15 @@ def _is_number(words: list[str]) -> bool:
 
 
 def _what(drop: Object) -> str:
-    return str(drop.get("port_name") or drop.get("port_id") or "")
+    """The port, or the network where it is about no port."""
+    if drop.get("port_id"):
+        return str(drop.get("port_name") or drop["port_id"])
+    return f"network {drop.get('network_name') or drop['network_id']}" if drop.get("network_id") else ""
 
 
 COLUMNS = (
     Column("node", "node"),
-    Column("port", _what),
+    Column("of", _what),
     Column("rule", "rule"),
     Column("packets", "packets"),
     Column("bytes", "bytes"),

@@ -134,5 +134,5 @@ def _hops(answer: Object) -> Iterator[str]:
 
 
 def _end(end: Any) -> str:
-    kinds = {"port": "port ", "uplink": "", "physical_network": "", "controller": ""}
-    return kinds.get(end["kind"], "") + clean(end["name"])
+    """One without an id says what it is itself: `a port of another project`."""
+    return ("port " if end["kind"] == "port" and end["id"] is not None else "") + clean(end["name"])

@@ -8,6 +8,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ ATTACHED = Attached(
     ("10.0.0.1",),
     ("blue.example",),
 )
+
+
+def test_a_plugin_is_of_the_program_s_version() -> None:
+    """It says it without a look at what is installed, which would take longer than all the rest."""
+    assert version("trunkline") == netavark.VERSION
 
 
 def test_names_are_of_one_attachment() -> None:

@@ -74,6 +74,7 @@ def test_everything(world: World, ports: dict[str, Any]) -> None:
         "port_id": None,
         "port_name": None,
         "network_id": ports["a"]["network_id"],
+        "network_name": "a",
         "node": "n1",
         "packets": 5,
         "bytes": 45,

@@ -101,6 +101,7 @@ def test_what_is_wrong_with_the_question_is_said(cloud: World) -> None:
     assert refusal(port="web1") == (400, "missing_field", "to")
     assert refusal(port="nobody", to="192.0.2.1") == (404, "port_unknown", "port")
     assert refusal(port="web1", to="nobody") == (404, "target_unknown", "to")
+    assert refusal(port="web1", to="web2", protocol="icmpv6") == (409, "no_address", "to")
     assert refusal(port="web1", to="web2", destination_port=80) == (400, "invalid_field", "destination_port")
     assert refusal(port="web1", to="web2", protocol="tcp", icmp_type=8) == (400, "invalid_field", "icmp_type")
     assert refusal(port="web1", to="2001:db8::1", protocol="icmp") == (400, "invalid_field", "protocol")

@@ -20,6 +20,7 @@ def drop(packets: int, **fields: Any) -> dict[str, Any]:
         "port_id": PORT_ID,
         "port_name": "web1",
         "network_id": None,
+        "network_name": None,
         "node": "n1",
         "packets": packets,
         "bytes": 60 * packets,
@@ -32,6 +33,19 @@ def test_table(stub: Stub, run: Callable[..., Result]) -> None:
     assert stub.last("GET").query == {"port_id": PORT_ID, "node": "n1"}
     assert result.stdout.split("\n")[2].split() == ["n1", "web1", "drop_spoofed", "7", "420", "not", "its", "own"]
     assert result.exit_code == 0 and result.stderr == "trunkline: no answer from n3\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"port_name": ""}, [PORT_ID]),
+        ({"port_id": None, "network_id": "x", "network_name": "green"}, ["network", "green"]),
+        ({"port_id": None}, []),
+    ],
+)
+def test_of_what(stub: Stub, run: Callable[..., Result], fields: dict[str, Any], words: list[str]) -> None:
+    stub.on("GET /v1/drops", (200, {"drops": [drop(7, **fields)], "silent": []}))
+    assert run("drops").stdout.split("\n")[2].split()[:-5] == ["n1", *words, "drop_spoofed"]
 
 
 @pytest.mark.parametrize("watch", [["--watch", "4"], ["--watch"]])

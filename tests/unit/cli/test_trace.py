@@ -146,3 +146,10 @@ def test_each_line_of_the_documents_is_taken(stub: Stub, run: Any) -> None:
     assert len(lines) > 10
     for line in lines:
         assert run(*shlex.split(line)).exit_code == 0, line
+
+
+def test_who_may_not_be_named_is_no_port_of_that_name(stub: Stub, run: Any) -> None:
+    whole = answer("delivered")
+    whole["hops"][0]["out"] = [{"kind": "port", "name": "a port of another project", "id": None}]
+    stub.on("POST /v1/trace", (200, whole))
+    assert "  ->  a port of another project" in run("trace", "web1", "--to", "db1").stdout.splitlines()
