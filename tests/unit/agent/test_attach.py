@@ -19,6 +19,7 @@ from agent.attach.names import label
 from agent.attach.netavark import _status_block
 from agent.attach.server import PlugServer
 from agent.attach.specs import Address, Attached, AttachError, Attachment, Failure, Owner, Route, Wanted
+from agent.config import load
 from agent.plugins import asking, cni, netavark
 
 OWNER = Owner("cni", "podnet", "n1")
@@ -38,6 +39,10 @@ ATTACHED = Attached(
 def test_a_plugin_is_of_the_program_s_version() -> None:
     """It says it without a look at what is installed, which would take longer than all the rest."""
     assert version("trunkline") == netavark.VERSION
+
+
+def test_plugins_ask_where_the_agent_listens() -> None:
+    assert load(["--config-file", "etc/trunkline-agent.conf.sample"]).socket == asking.SOCKET
 
 
 def test_names_are_of_one_attachment() -> None:
