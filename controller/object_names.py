@@ -16,7 +16,7 @@ def name_of(snapshot: Snapshot, kind: str, id_: str) -> str:
 
 def _port(snapshot: Snapshot, id_: str) -> str:
     port = snapshot.ports.get(id_)
-    return "" if port is None else port.name or port.hostname
+    return "" if port is None else port.called
 
 
 def _network(snapshot: Snapshot, id_: str) -> str:

@@ -360,6 +360,16 @@ class Port:
         return (self.binding,) if self.migration is None else (self.binding, self.migration.other)
 
     @property
+    def called(self) -> str:
+        """What people call it: its name, else its host name; "" where it has neither."""
+        return self.name or self.hostname
+
+    @property
+    def assigned(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The addresses that it has been given, of both families."""
+        return (*(one.address for one in self.fixed_ips), *(one.address for one in self.ipv6_addresses))
+
+    @property
     def own(self) -> tuple[OwnAddress, ...]:
         """What is sent to the port, but for what is behind a static route: its fixed IPs, and what it holds."""
         return (*(OwnAddress(fixed_ip.address, self.mac) for fixed_ip in self.fixed_ips), *self.held)

@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from threading import Semaphore
 from typing import Annotated, Final
 
@@ -230,15 +229,10 @@ def _port(port: Port, active: bool) -> Json:
         "device_id": port.device_id,
         "network_id": port.network_id,
         "mac": port.mac,
-        "addresses": [str(address) for address in _addresses(port)],
+        "addresses": [str(address) for address in port.assigned],
         "node": port.node if port.binding is None else port.binding.node,
         "status": port_status(port, active),
     }
-
-
-def _addresses(port: Port) -> Iterator[IPv4Address | IPv6Address]:
-    yield from (one.address for one in port.fixed_ips)
-    yield from (one.address for one in port.ipv6_addresses)
 
 
 def _floating_ips(snapshot: Snapshot, view: View) -> Iterator[Json]:

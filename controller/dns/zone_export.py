@@ -44,7 +44,7 @@ class Said(NamedTuple):
 
 
 def said(port: Port) -> Said:
-    addresses = zone_names.addresses(port)
+    addresses = port.assigned
     return Said(
         tuple(zone_names.labels(port)),
         host_name(port.hostname).lower(),

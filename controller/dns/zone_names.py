@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from flows.host_name import host_name
@@ -125,12 +124,7 @@ def labels(port: Port) -> Iterator[str]:
         yield machine
 
 
-def addresses(port: Port) -> list[IPv4Address | IPv6Address]:
-    own: list[IPv4Address | IPv6Address] = [fixed_ip.address for fixed_ip in port.fixed_ips]
-    return own + [fixed_ip.address for fixed_ip in port.ipv6_addresses]
-
-
 def port_records(ports: list[Port], name: str, ttl: int) -> tuple[DnsRecord, ...]:
     """The addresses of ports as records of a name. Their ids are the ports'."""
-    found = [(ADDRESS_TYPES[address.version], str(address), port.id) for port in ports for address in addresses(port)]
+    found = [(ADDRESS_TYPES[address.version], str(address), port.id) for port in ports for address in port.assigned]
     return tuple(DnsRecord(id_, name, type_, address, ttl) for type_, address, id_ in sorted(found))

@@ -133,7 +133,7 @@ def _known(entry: JournalEntry, snapshot: Snapshot) -> _Known | None:
             return _Known(network.name or id_, network.project_id)
         case "port" if id_ in snapshot.ports:
             port = snapshot.ports[id_]
-            return _Known(port.name or port.hostname or id_, port.project_id, port.network_id)
+            return _Known(port.called or id_, port.project_id, port.network_id)
         case "floating_ip" if id_ in snapshot.floating_ips:
             floating_ip = snapshot.floating_ips[id_]
             return _Known(str(floating_ip.address), floating_ip.project_id, floating_ip.network_id)

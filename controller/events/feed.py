@@ -170,9 +170,8 @@ class Feed:
             self._events.note(Kind.NETWORK, text, network_id=new.id, node=now)
 
     def _forget(self, port: Port) -> None:
-        addresses = [int(it.address) for it in port.fixed_ips] + [int(it.address) for it in port.ipv6_addresses]
-        for address in addresses:
-            self._leases.pop((port.key, address), None)
+        for address in port.assigned:
+            self._leases.pop((port.key, int(address)), None)
 
     def _said_enough(self, lease: tuple[int, int]) -> bool:
         """Of this lease, for now. Else it counts as said once more."""
@@ -192,7 +191,7 @@ class Feed:
 
 
 def _named(port: Port) -> str:
-    return port.name or port.hostname or f"port {port.id}"
+    return port.called or f"port {port.id}"
 
 
 def _port_of(snapshot: Snapshot, port_id: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 from flows.explain.trace import Object
 from flows.model import FloatingIp, Network, Port, PortForwarding, ProviderRule, SecurityGroup, SecurityRule, Service
@@ -139,9 +138,7 @@ def _if(known: bool, thing: Object) -> Object | None:
 
 def called(port: Port) -> str:
     """As people call a port: by its name, its host name, its first address, its id."""
-    addresses: list[IPv4Address | IPv6Address] = [one.address for one in port.fixed_ips]
-    addresses += [one.address for one in port.ipv6_addresses]
-    return port.name or port.hostname or next(map(str, addresses), port.id)
+    return port.called or next(map(str, port.assigned), port.id)
 
 
 def service_name(service: Service) -> str:

@@ -145,11 +145,7 @@ def _heard_from(node: Node, external: Network, source: Address) -> int:
 
 def own_address(port: Port, network: Network, target: Target) -> Address | None:
     """What a VM sends to a target from: an address of the same subnet, if it has one."""
-    own: list[Address]
-    if isinstance(target.address, IPv6Address):
-        own = [one.address for one in port.ipv6_addresses]
-    else:
-        own = [one.address for one in port.fixed_ips]
+    own = [address for address in port.assigned if address.version == target.address.version]
     for subnet in subnets_of(network):
         for address in own:
             if address in subnet.cidr and target.address in subnet.cidr:

@@ -108,9 +108,7 @@ def aim_at_port(snapshot: Snapshot, sender: Port | None, port: Port, version: in
         for floating_ip in snapshot.floating_ips_of(port.id):
             if floating_ip.port_id == port.id:
                 return aim(snapshot, None, floating_ip.address)
-    own: list[Address] = [one.address for one in port.fixed_ips]
-    own += [one.address for one in port.ipv6_addresses]
-    near = [address for address in own if version is None or address.version == version]
+    near = [address for address in port.assigned if version is None or address.version == version]
     if sender is not None and version is None and not sender.fixed_ips:
         near.sort(key=lambda address: -address.version)
     if not near:
