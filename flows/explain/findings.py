@@ -13,11 +13,12 @@ from flows.explain.request import Request, Start, Way, external_of, protocol_of
 from flows.explain.target import Target, What, in_subnet, subnets_of
 from flows.explain.trace import Finding, Severity
 from flows.model import FloatingIp, GatewayMode, Migration, MigrationPhase, Network, Port, StaticRoute
-from flows.protocols import PROTO_ICMPV6, PROTO_UDP
+from flows.protocols import PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP
 from flows.rules import Rule
 from flows.snapshot import Snapshot
 
 _ETHERNET_HEADER = 14  # bytes
+_OF_GATEWAYS = frozenset({PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP})
 
 
 def _error(text: str) -> Finding:
@@ -149,7 +150,7 @@ class Scene:
                 yield from self._of_elsewhere(target)
             case What.ROUTED:
                 yield from self._of_route(target)
-            case What.GATEWAY if start is not None and protocol_of(self.request) not in (1, PROTO_ICMPV6, PROTO_UDP):
+            case What.GATEWAY if start is not None and protocol_of(self.request) not in _OF_GATEWAYS:
                 yield _note(f"{target.address} is a gateway: it answers ping, DHCP and DNS")
 
     def _of_pairs(self, target: Target) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Final
 from flows.explain.target import Address, Target, What, aim, in_subnet, port_at, subnets_of
 from flows.model import GatewayMode, Network, Node, Port
 from flows.packet import Packet, packet
-from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, gateway_node_mac, node_mac
+from flows.pipeline import GATEWAY_LINK_LOCAL, GATEWAY_MAC, node_mac
 from flows.protocols import (
     ARP_REQUEST,
     DHCP_CLIENT_PORT,
@@ -21,7 +21,9 @@ from flows.protocols import (
     ETH_IP,
     ETH_IPV6,
     ETH_MULTICAST_BIT,
+    ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
+    ICMPV6_ECHO_REPLY,
     ICMPV6_ECHO_REQUEST,
     ND_HOP_LIMIT,
     ND_REDIRECT,
@@ -46,6 +48,13 @@ _SOLICITED_NODE: Final = int(IPv6Address("ff02::1:ff00:0"))
 _SMALL: Final = 98  # bytes of a frame, as ping sends them
 _TCP_PORT, _UDP_PORT, _SOURCE_PORT = 80, 33434, 40000
 _PORTS = {PROTO_TCP: ("tcp_src", "tcp_dst", _TCP_PORT), PROTO_UDP: ("udp_src", "udp_dst", _UDP_PORT)}
+
+
+ECHOES = (
+    ("icmp_type", ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY),
+    ("icmpv6_type", ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY),
+)
+"""The field, and the types of question and answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,22 +294,28 @@ def answered_by(snapshot: Snapshot, port: Port, seen: Packet) -> Packet | None:
     return answer if way is Way.ASKS else answer.but(eth_dst=mac)
 
 
+def turned_ports(seen: Packet) -> dict[str, int]:
+    """The ports of TCP or UDP, each in the place of the other."""
+    turned: dict[str, int] = {}
+    for source, target in (("tcp_src", "tcp_dst"), ("udp_src", "udp_dst")):
+        if source in seen:
+            turned |= {source: seen[target], target: seen[source]}
+    return turned
+
+
 def replied(seen: Packet, size: int = _SMALL) -> Packet | None:
     """What whoever got a packet sends back to where it came from; None to what is not answered."""
     back = {"eth_src": seen["eth_dst"], "eth_dst": seen["eth_src"], "nw_ttl": 64, "size": size}
     if seen["eth_dst"] & ETH_MULTICAST_BIT:
         return None
-    match seen["eth_type"]:
-        case 0x0800:
-            back |= {"ip_src": seen["ip_dst"], "ip_dst": seen["ip_src"]}
-        case 0x86DD:
-            back |= {"ipv6_src": seen["ipv6_dst"], "ipv6_dst": seen["ipv6_src"]}
-        case _:
-            return None
-    for source, target in (("tcp_src", "tcp_dst"), ("udp_src", "udp_dst")):
-        if source in seen:
-            back |= {source: seen[target], target: seen[source]}
-    for kind, asked, answer in (("icmp_type", 8, 0), ("icmpv6_type", 128, 129)):
+    if seen["eth_type"] == ETH_IP:
+        back |= {"ip_src": seen["ip_dst"], "ip_dst": seen["ip_src"]}
+    elif seen["eth_type"] == ETH_IPV6:
+        back |= {"ipv6_src": seen["ipv6_dst"], "ipv6_dst": seen["ipv6_src"]}
+    else:
+        return None
+    back |= turned_ports(seen)
+    for kind, asked, answer in ECHOES:
         if kind in seen:
             if seen[kind] != asked:
                 return None
@@ -359,11 +374,3 @@ def one_line(made: Packet) -> str:
     kind = said.get("icmp_type")
     what = "" if kind is None else kinds.get(int(kind), f" type {kind}")
     return f"{said['protocol']}{what} {said['from']} to {said['to']}{ended}"
-
-
-def node_of_mac(snapshot: Snapshot, mac: int) -> str | None:
-    """The node whose own MAC, or that of a gateway node, one is."""
-    for node in snapshot.nodes.values():
-        if mac in (node_mac(node.key), gateway_node_mac(node.key)):
-            return node.name
-    return None

@@ -10,7 +10,7 @@ from typing import Final
 from flows.explain.following import Follower, Passed
 from flows.explain.naming import Names
 from flows.explain.policy_words import deciding, refused
-from flows.explain.request import ends_of
+from flows.explain.request import ECHOES, ends_of, turned_ports
 from flows.explain.trace import Drop, End, Hop, Kind, Object, Step
 from flows.explain.words import LOGGED_DROPS, REASONS, sentence, table_name
 from flows.ir import Ct, Output
@@ -69,11 +69,8 @@ def as_seen(passed: Passed) -> Packet:
 
 def _began(seen: Packet) -> Packet:
     """The packet that an answer answers, as far as rules look at it."""
-    turned: dict[str, int] = {}
-    for source, target in (("tcp_src", "tcp_dst"), ("udp_src", "udp_dst")):
-        if source in seen:
-            turned |= {source: seen[target], target: seen[source]}
-    for name, answer, asked in (("icmp_type", 0, 8), ("icmpv6_type", 129, 128)):
+    turned = turned_ports(seen)
+    for name, asked, answer in ECHOES:
         if seen.get(name) == answer:
             turned[name] = asked
     return seen.but(**turned)
