@@ -11,7 +11,7 @@ const ADDRESS = /^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-f]*:[0-9a-f:.]+)$/i;
 
 export function TracePanel({ model, start, features, show, result }) {
   const named = (id) => (model.port.has(id) ? title(model.port.get(id)) : id ?? "");
-  const [fields, setFields] = useState({ from: named(start.port), to: start.to ?? "", protocol: "tcp", port: "80" });
+  const [fields, setFields] = useState({ from: named(start.port), to: start.to ?? "", protocol: "tcp", port: "80", live: false });
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   useEffect(() => {
@@ -19,6 +19,7 @@ export function TracePanel({ model, start, features, show, result }) {
   }, [start.port]);
   if (!features.trace) return html`<${Note}>This controller traces nothing for this token.<//>`;
   const set = (name) => (event) => setFields((before) => ({ ...before, [name]: event.target.value }));
+  const setLive = (event) => setFields((before) => ({ ...before, live: event.target.checked }));
   const ported = fields.protocol !== "ping";
   const ask = async (event) => {
     event.preventDefault();
@@ -41,6 +42,7 @@ export function TracePanel({ model, start, features, show, result }) {
       <${Offer} id="trace-to" model=${model} text=${fields.to} />
       <label>protocol <select name="protocol" value=${fields.protocol} onChange=${set("protocol")}>${PROTOCOLS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
       <label>port <input name="dport" inputmode="numeric" pattern="[0-9]{1,5}" disabled=${!ported} required=${ported} value=${ported ? fields.port : ""} onInput=${set("port")} /></label>
+      ${features.nodes && html`<label class="wide check"><input name="live" type="checkbox" checked=${fields.live} onChange=${setLive} /> ask the first node's switch, too</label>`}
       <button type="submit" disabled=${busy}>${busy ? "…" : "trace"}</button>
     </form>
     <${Problem} error=${error} />
@@ -57,7 +59,7 @@ function asked(model, start, fields) {
   return {
     port: outside ? null : own && title(own) === from ? own.id : having?.id ?? idOf(model, from),
     from_address: outside ? from : null, to: fields.to.trim(),
-    protocol: ping ? null : fields.protocol, destination_port: ping ? null : Number(fields.port),
+    protocol: ping ? null : fields.protocol, destination_port: ping ? null : Number(fields.port), live: fields.live,
   };
 }
 
@@ -82,17 +84,28 @@ function Told({ result, clear }) {
     <${Hops} hops=${result.hops ?? []} />
     ${result.reply && html`<${Section} name="The answer's way">
       <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
-      <${Hops} hops=${result.reply.hops ?? []} /><//>`}`;
+      <${Hops} hops=${result.reply.hops ?? []} /><//>`}
+    ${result.live && html`<${Live} live=${result.live} />`}`;
 }
 
+const AGREES = new Map([[true, "decides the same"], [false, "decides otherwise"], [null, "decides the same, as far as it tells"]]);
+
+/** What Open vSwitch says itself. */
+const Live = ({ live }) => html`<${Section} name=${`Open vSwitch on ${live.node}`} aside=${AGREES.get(live.agrees)}>
+  <${Steps} steps=${live.steps} rest=${live.actions.map((actions, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><code>${actions}</code></li>`)} />
+<//>`;
+
 const Hops = ({ hops }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
-  <ol class="steps">
-    ${(hop.steps ?? []).map((step, number) => html`<li key=${number}><span class="table">${step.table} ${step.table_name}</span>
-      <span><${Said} it=${step} /></span></li>`)}
+  <${Steps} steps=${hop.steps ?? []} rest=${html`
     ${hop.drop && html`<li class="dropped"><span class="table">dropped</span><span><code>${hop.drop.rule}</code> <${Said} it=${hop.drop} /></span></li>`}
-    ${(hop.out ?? []).map((out, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><span>${out.kind === "controller" ? "to the controller" : out.name}</span></li>`)}
-  </ol>
+    ${(hop.out ?? []).map((out, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><span>${out.kind === "controller" ? "to the controller" : out.name}</span></li>`)}`} />
 <//>`);
+
+const Steps = ({ steps, rest }) => html`<ol class="steps">
+  ${steps.map((step, number) => html`<li key=${number}><span class="table">${step.table} ${step.table_name}</span>
+    <span><${Said} it=${step} /></span></li>`)}
+  ${rest}
+</ol>`;
 
 const PANELS = new Map([["port", "port"], ["network", "network"], ["floating_ip", "floating-ip"], ["node", "node"]]);
 

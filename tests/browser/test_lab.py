@@ -105,6 +105,12 @@ def test_a_packets_way_is_told_and_drawn(scene: Scene) -> None:
     expect(web.panel).to_contain_text("on n1")
     expect(web.panel).to_contain_text("on n2")
     assert _drawn(web) == ["first", "n1 physnet1", "n2 physnet1", "second"]
+    web.page.check("input[name=live]")
+    web.page.click(".trace button[type=submit]")
+    switch = web.panel.locator("section", has_text="Open vSwitch on n1")
+    expect(switch).to_contain_text("decides the same", timeout=WAIT_MS)
+    expect(switch).to_contain_text("0 classify")
+    web.page.uncheck("input[name=live]")
     web.page.fill("input[name=to]", "10.20.0.99")
     web.page.click(".trace button[type=submit]")
     expect(verdict).not_to_contain_text("delivered")
