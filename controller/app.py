@@ -196,7 +196,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
         )
-        port_counters = PortCounters(self.sessions.ask)
+        drops = Drops(self.sessions.ask)
+        port_counters = PortCounters(self.sessions.ask, drops)
         registry.register(self._mutes)
         registry.register(ClusterCollector(self._leads, self.sessions.mastered, self._cluster))
         registry.register(DnsCollector(lambda: name_server.counts, forwarder))
@@ -229,7 +230,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             controllers=self._controllers,
             ready=readiness.checks,
             events=events,
-            drops=Drops(self.sessions.ask),
+            drops=drops,
             planner=Planner(self.store, self.keeper.programs),
             programs=self.keeper.programs,
             live_trace=LiveTracing(errands),

@@ -9,13 +9,17 @@ from typing import Final
 
 import eventlet
 
-from controller.port_counters import FRESH_DROPS, Answers, Ask, parsed
 from controller.session_questions import NoAnswer
+from controller.switch_answers import ANSWER_TIMEOUT, Answers, Ask, parsed
 from flows import statistics
 from flows.pipeline import Table
 from flows.rules import Rule, dropping
 
-ANSWER_TIMEOUT: Final = 5.0
+NODE_TIMEOUT: Final = 5.0
+"""Seconds that a switch has to tell of all its flows."""
+
+FRESH_PORT: Final = 1.0
+"""Seconds for which what it says of one port is good. Open vSwitch itself brings it up to date about twice a second."""
 
 FRESH_NODE: Final = 2.0
 """Seconds for which what a whole node says is good: it tells of all its flows."""
@@ -35,24 +39,29 @@ class Dropped:
 
 
 class Drops:
-    """`ask` asks a node's switch, and raises NoAnswer. What has dropped nothing is left out."""
+    """`ask` asks a node's switch, and raises NoAnswer."""
 
     def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._nodes: Answers[str, Sequence[Dropped]] = Answers(FRESH_NODE, clock)
-        self._ports: Answers[tuple[str, int], Sequence[Dropped]] = Answers(FRESH_DROPS, clock)
+        self._ports: Answers[tuple[str, int], Sequence[Dropped]] = Answers(FRESH_PORT, clock)
 
     def of_port(self, node: str, key: int) -> Sequence[Dropped]:
-        """By the rules that are about ports, of the one with this key. Raises NoAnswer."""
+        """What rules about the port with this key have dropped. Raises NoAnswer."""
+        return [one for one in self.counted(node, key) if one.packets]
+
+    def counted(self, node: str, key: int) -> Sequence[Dropped]:
+        """Of all rules about the port with this key, also of those that have dropped nothing. Raises NoAnswer."""
 
         def ask() -> Sequence[Dropped]:
             requests = [lambda xid: statistics.flows_request(key, xid)]
-            return [one for one in self._counted(node, requests) if one.key == key and one.rule.about == "port"]
+            found = self._counted(node, requests, ANSWER_TIMEOUT, least=0)
+            return [one for one in found if one.key == key and one.rule.about == "port"]
 
         return self._ports.get((node, key), ask)
 
     def of_nodes(self, nodes: Collection[str]) -> tuple[list[Dropped], list[str]]:
-        """All of these nodes, and which of them have not answered."""
+        """What all rules of these nodes have dropped, and which of these have not answered."""
         found: list[Dropped] = []
         silent: list[str] = []
         for node, answer in zip(nodes, eventlet.GreenPool().imap(self._of_node, nodes), strict=True):
@@ -65,16 +74,19 @@ class Drops:
     def _of_node(self, node: str) -> Sequence[Dropped] | None:
         requests = (statistics.ours_request, statistics.muted_request)
         try:
-            return self._nodes.get(node, lambda: self._counted(node, requests))
+            return self._nodes.get(node, lambda: self._counted(node, requests, NODE_TIMEOUT))
         except NoAnswer:
             return None
 
-    def _counted(self, node: str, requests: Iterable[Callable[[int], bytes]]) -> list[Dropped]:
+    def _counted(
+        self, node: str, requests: Iterable[Callable[[int], bytes]], timeout: float, least: int = 1
+    ) -> list[Dropped]:
+        """Of flows with that many packets."""
         sums: dict[tuple[Rule, int], tuple[int, int]] = {}
         for request in requests:
-            for part in self._ask(node, request, ANSWER_TIMEOUT):
+            for part in self._ask(node, request, timeout):
                 for flow in parsed(statistics.parse_flows, part):
-                    of = dropping(flow.cookie) if flow.packets and flow.table != Table.STAMP else None
+                    of = dropping(flow.cookie) if flow.packets >= least and flow.table != Table.STAMP else None
                     if of is not None:
                         of = of if of[0].about in _NAMED else (of[0], 0)
                         packets, octets = sums.get(of, (0, 0))

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import eventlet
-from eventlet.event import Event
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from controller.drops import Drops
 from controller.session_questions import NoAnswer
+from controller.switch_answers import ANSWER_TIMEOUT, Answers, Ask, parsed
 from flows import statistics
 from flows.model import Binding, Port
 from flows.pipeline import dns_meter, egress_meter, ingress_meter, packet_in_meter
-from flows.rules import dropping
 from flows.snapshot import Snapshot
-
-ANSWER_TIMEOUT: Final = 2.0
-"""Seconds that a switch has for an answer; a silent one must not hold up the metrics of the others."""
 
 FRESH: Final = 5.0
 """Seconds for which a node's answer is good: a node is asked once, however many want to know."""
-
-FRESH_DROPS: Final = 1.0
-"""The same of one port's drops. Open vSwitch itself brings them up to date about twice a second."""
 
 METERS: Final[tuple[tuple[str, Callable[[int], int]], ...]] = (
     ("packet_in", packet_in_meter),
@@ -35,8 +29,6 @@ METERS: Final[tuple[tuple[str, Callable[[int], int]], ...]] = (
     ("ingress", ingress_meter),
 )
 """What a port's meters bound, and their ids by its conntrack zone."""
-
-Ask = Callable[[str, Callable[[int], bytes], float], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,87 +61,27 @@ class PortCounts:
     exceeded: Mapping[str, int]
 
 
-_K = TypeVar("_K", bound=Hashable)
-_V = TypeVar("_V")
-
-
-class _Asked(Generic[_V]):
-    """A question: `at` is None until there is an answer."""
-
-    def __init__(self) -> None:
-        self.at: float | None = None
-        self._answered = Event()
-
-    def answer(self, value: _V, at: float) -> None:
-        self.at = at
-        self._answered.send(value)
-
-    def fail(self, error: NoAnswer) -> None:
-        self._answered.send_exception(error)
-
-    def wait(self) -> _V:
-        value: _V = self._answered.wait()
-        return value
-
-
-class Answers(Generic[_K, _V]):
-    """An answer is good for `fresh` seconds; who wants to know while it is asked for waits with the asker."""
-
-    def __init__(self, fresh: float, clock: Callable[[], float]) -> None:
-        self._fresh = fresh
-        self._clock = clock
-        self._asked: dict[_K, _Asked[_V]] = {}
-
-    def get(self, key: _K, ask: Callable[[], _V]) -> _V:
-        """Raises NoAnswer as `ask` does."""
-        now = self._clock()
-        self._asked = {
-            known: asked for known, asked in self._asked.items() if asked.at is None or now - asked.at < self._fresh
-        }
-        found = self._asked.get(key)
-        if found is not None:
-            return found.wait()
-        asked = self._asked[key] = _Asked()
-        try:
-            value = ask()
-        except BaseException as error:
-            self._asked.pop(key, None)
-            asked.fail(error if isinstance(error, NoAnswer) else NoAnswer("the question was given up"))
-            raise
-        asked.answer(value, self._clock())
-        return value
-
-
 class PortCounters:
-    """`ask` asks a node's switch, and raises NoAnswer."""
+    """`ask` asks a node's switch, and raises NoAnswer; `drops` asks it, too."""
 
-    def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Ask, drops: Drops, clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
+        self._drops = drops
         self._nodes: Answers[str, NodeCounts] = Answers(FRESH, clock)
-        self._drops: Answers[tuple[str, int], Mapping[str, int]] = Answers(FRESH_DROPS, clock)
 
     def of_node(self, node: str) -> NodeCounts:
         """At most FRESH seconds old. Raises NoAnswer."""
         return self._nodes.get(node, lambda: self._node(node))
 
     def of_port(self, port: Port) -> PortCounts | None:
-        """Drops at most FRESH_DROPS seconds old, the rest FRESH. None when the port is on no node. Raises NoAnswer."""
+        """Drops at most FRESH_PORT seconds old, the rest FRESH. None when the port is on no node. Raises NoAnswer."""
         seat = port.binding
         if seat is None:
             return None
         counts = self.of_node(seat.node)
-        drops = self._drops.get((seat.node, port.key), lambda: self._dropped(seat.node, port.key))
+        drops = {one.rule.name.lower(): one.packets for one in self._drops.counted(seat.node, port.key)}
         received, sent = _traffic(counts, seat)
         return PortCounts(seat.node, received, sent, drops, _exceeded(counts, seat))
-
-    def _dropped(self, node: str, key: int) -> Mapping[str, int]:
-        drops: dict[str, int] = {}
-        for part in self._ask(node, lambda xid: statistics.flows_request(key, xid), ANSWER_TIMEOUT):
-            for flow in parsed(statistics.parse_flows, part):
-                rule, about = dropping(flow.cookie) or (None, 0)
-                if rule is not None and rule.about == "port" and about == key:
-                    drops[rule.name.lower()] = drops.get(rule.name.lower(), 0) + flow.packets
-        return drops
 
     def _node(self, node: str) -> NodeCounts:
         ports: dict[int, statistics.PortStats] = {}
@@ -159,16 +91,6 @@ class PortCounters:
         for part in self._ask(node, statistics.meters_request, ANSWER_TIMEOUT):
             exceeded.update(parsed(statistics.parse_meters, part))
         return NodeCounts(ports, exceeded)
-
-
-_T = TypeVar("_T")
-
-
-def parsed(parse: Callable[[bytes], _T], part: bytes) -> _T:
-    try:
-        return parse(part)
-    except ValueError as error:
-        raise NoAnswer(str(error)) from error
 
 
 def _traffic(counts: NodeCounts, seat: Binding) -> tuple[Traffic, Traffic]:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import eventlet
 import pytest
 
-from controller.drops import FRESH_NODE, Dropped, Drops
-from controller.port_counters import FRESH_DROPS
+from controller.drops import FRESH_NODE, FRESH_PORT, Dropped, Drops
 from controller.session_questions import NoAnswer
 from flows.pipeline import Table
 from flows.rules import COOKIE_MUTED, COOKIE_OURS, Rule, cookie
@@ -57,6 +56,12 @@ def test_of_a_port_what_is_about_ports() -> None:
     }
 
 
+def test_counters_of_a_port_are_told_before_they_count() -> None:
+    (none,) = [one for one in Drops(Switches().ask).counted("n1", 8) if not one.packets]
+    assert none == Dropped("n1", Rule.DROP_EGRESS, 8, 0, 0)
+    assert none not in Drops(Switches().ask).of_port("n1", 8)
+
+
 def test_of_nodes_everything() -> None:
     found, silent = Drops(Switches().ask).of_nodes(["silent", "n1"])
     assert silent == ["silent"]
@@ -80,7 +85,7 @@ def test_many_ask_and_a_switch_is_asked_once() -> None:
     for thread in [eventlet.spawn(drops.of_port, "n1", 7) for _ in range(5)]:
         thread.wait()
     assert len(switches.asked) == 5
-    now[0] += max(FRESH_NODE, FRESH_DROPS)
+    now[0] += max(FRESH_NODE, FRESH_PORT)
     drops.of_port("n1", 7)
     drops.of_nodes(["n1"])
     assert len(switches.asked) == 8

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import eventlet
 import pytest
 
 from controller import receive
-from controller.port_counters import FRESH, FRESH_DROPS, PortCollector, PortCounters, Traffic
+from controller.drops import FRESH_PORT, Drops
+from controller.port_counters import FRESH, PortCollector, PortCounters, Traffic
 from controller.session_questions import QUESTION_XIDS, NoAnswer, Questions
 from flows import statistics
 from flows.model import Port
@@ -90,22 +92,26 @@ class Switches:
         ]
 
 
+def counters_of(switches: Switches, clock: Callable[[], float] = time.monotonic) -> PortCounters:
+    return PortCounters(switches.ask, Drops(switches.ask, clock), clock)
+
+
 def one_port() -> Port:
     return port(7, networks()[1], 7, "n1")
 
 
 def test_what_a_vm_has_received_is_what_the_switch_has_sent() -> None:
-    counts = PortCounters(Switches().ask).of_port(one_port())
+    counts = counters_of(Switches()).of_port(one_port())
     assert counts is not None and counts.node == "n1"
     assert counts.received == Traffic(20, 2000, 4) and counts.sent == Traffic(10, 1000, 3)
     assert counts.drops == {"drop_spoofed": 5, "drop_flood_dhcp": 9}
     assert counts.exceeded == {"packet_in": 0}  # meter 7; it has no others
-    assert PortCounters(Switches().ask).of_port(port(8, networks()[1], 8, None)) is None
+    assert counters_of(Switches()).of_port(port(8, networks()[1], 8, None)) is None
 
 
 def test_a_node_is_asked_once_however_many_want_to_know() -> None:
     now, switches = [0.0], Switches()
-    counters = PortCounters(switches.ask, lambda: now[0])
+    counters = counters_of(switches, lambda: now[0])
     pool = eventlet.GreenPool()
     list(pool.imap(counters.of_node, ["n1"] * 20))
     assert switches.asked == ["n1 4", "n1 9"]
@@ -116,7 +122,7 @@ def test_a_node_is_asked_once_however_many_want_to_know() -> None:
 
 def test_a_port_is_asked_about_once_a_second_however_many_want_to_know() -> None:
     now, switches = [0.0], Switches()
-    counters = PortCounters(switches.ask, lambda: now[0])
+    counters = counters_of(switches, lambda: now[0])
     others = port(8, networks()[1], 8, "n1")
 
     def flows_asked() -> int:
@@ -126,18 +132,18 @@ def test_a_port_is_asked_about_once_a_second_however_many_want_to_know() -> None
         return switches.asked.count("n1 1")
 
     assert flows_asked() == 1
-    now[0] = FRESH_DROPS / 2
+    now[0] = FRESH_PORT / 2
     assert flows_asked() == 1
     asked_about_other = counters.of_port(others)
     assert asked_about_other is not None and asked_about_other.drops == {"drop_spoofed": 6}
-    now[0] = FRESH_DROPS
+    now[0] = FRESH_PORT
     assert flows_asked() == 3
 
 
 def test_who_waits_together_hears_together_that_there_is_no_answer() -> None:
     switches = Switches()
     switches.silent.add("n1")
-    counters = PortCounters(switches.ask)
+    counters = counters_of(switches)
     threads = [eventlet.spawn(counters.of_port, one_port()) for _ in range(20)]
     for thread in threads:
         with pytest.raises(NoAnswer, match="silence"):
@@ -152,7 +158,7 @@ def test_metrics_leave_out_who_does_not_answer() -> None:
     switches.silent.add("n2")
     ports = [one_port(), port(8, networks()[1], 8, "n2")]
     snapshot = Snapshot.build(1, networks(), ports, [node("n1"), node("n2")])
-    collector = PortCollector(PortCounters(switches.ask), lambda: snapshot, lambda: iter(("n1", "n2")))
+    collector = PortCollector(counters_of(switches), lambda: snapshot, lambda: iter(("n1", "n2")))
     shown = {
         (sample.name, *sample.labels.values()): sample.value
         for family in collector.collect()
