@@ -23,7 +23,8 @@ def trace(
     to: Annotated[str, typer.Option("--to", metavar="ADDRESS|PORT|NAME", help="Where to.")],
     port: Annotated[str | None, typer.Argument(metavar="[PORT]", help="Who sends: name or id.")] = None,
     protocol: Annotated[
-        str | None, typer.Option("--proto", metavar="PROTOCOL", help="tcp, udp, icmp, ... or a number [icmp].")
+        str | None,
+        typer.Option("--proto", "--protocol", metavar="PROTOCOL", help="tcp, udp, icmp, ... or a number [icmp]."),
     ] = None,
     destination_port: Annotated[int | None, typer.Option("--dport", metavar="N", help="Of tcp and udp.")] = None,
     source_port: Annotated[int | None, typer.Option("--sport", metavar="N", help="Of tcp and udp.")] = None,

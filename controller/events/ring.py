@@ -10,6 +10,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final
 
+import eventlet
+
 from controller.green import Signal
 
 CAPACITY: Final = 4000
@@ -18,6 +20,10 @@ CAPACITY: Final = 4000
 MAX_WAITING: Final = 256
 MAX_WAITING_OF_ONE: Final = 32
 """Questions that may wait at once, of all and of one caller."""
+
+
+REST: Final = 0.1
+"""Seconds until somebody looks again who was woken by what is not wanted: many may wait while much happens."""
 
 
 class Kind(StrEnum):
@@ -115,6 +121,9 @@ class Events:
             while not page.events and not page.missed and (left := deadline - time.monotonic()) > 0:
                 self._noted.wait(left)
                 page = self.since(page.last, limit, wanted)
+                if not page.events and not page.missed:
+                    eventlet.sleep(REST)
+                    page = self.since(page.last, limit, wanted)
             return page
         finally:
             self._waiting[who] -= 1

@@ -87,3 +87,24 @@ def test_few_may_wait(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     eventlet.sleep(0.01)
     assert texts(events.wait(events.last - 1, 9, everything, 5, "a")) == ["e"]
     assert not events._waiting
+
+
+def test_who_is_woken_by_what_it_does_not_want_looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Events()
+    looks = []
+    since = events.since
+
+    def counted(*given: object) -> ring.Page:
+        looks.append(given)
+        return since(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(events, "since", counted)
+    waiting = eventlet.spawn(events.wait, events.last, 9, lambda event: event.text == "mine", 30.0, "a")
+    for _ in range(300):
+        events.note(Kind.PORT, "another's")
+        eventlet.sleep(0)
+    assert len(looks) < 10
+    events.note(Kind.PORT, "mine")
+    with eventlet.Timeout(10):
+        page = waiting.wait()
+    assert texts(page) == ["mine"] and not page.missed
