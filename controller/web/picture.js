@@ -12,6 +12,8 @@ const short = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}â
 const LONGEST = 14;
 const MARGIN = 10;
 const MOST_ZOOM = 1.5;
+/** With less nobody can read what a network is called. */
+const READABLE = 0.75;
 
 /** One element of the page that shows a model. `choose(kind, id)` is called for what is clicked. */
 export class Picture {
@@ -96,13 +98,19 @@ export class Picture {
     }
   }
 
-  /** All of it in sight. The layout says how large it is: cytoscape would measure every label. */
+  /**
+   * All of it in sight, or, where that is too small to be read, all but the networks on which nothing is. The layout
+   * says how large it is: cytoscape would measure every label.
+   */
   fit() {
-    const { w, h } = this.laid;
+    const { w, h, used } = this.laid;
     const [width, height] = [this.cy.width(), this.cy.height()];
-    const zoom = Math.min((width - 2 * MARGIN) / w, (height - 2 * MARGIN) / h, MOST_ZOOM);
+    const fitting = (high) => Math.min((width - 2 * MARGIN) / w, (height - 2 * MARGIN) / high, MOST_ZOOM);
+    const high = fitting(h) < READABLE ? used : h;
+    const zoom = fitting(high);
+    const y = Math.max(MARGIN, (height - h * zoom) / 2);
     this.fitting = true;
-    this.cy.viewport({ zoom, pan: { x: (width - w * zoom) / 2, y: (height - h * zoom) / 2 } });
+    this.cy.viewport({ zoom, pan: { x: (width - w * zoom) / 2, y } });
     this.fitting = false;
     this.moved = false;
   }
@@ -226,9 +234,11 @@ function elements(model, laid) {
     add(`node:${column.name}`, `header ${state}`, { x: column.x, y: 20 },
       { label, title: column.name, w: column.w, ...(nowhere ? {} : { kind: "node", key: column.name }) });
   }
-  laid.lanes.forEach((lane, index) => {
+  // whatever is plugged in or out, a network keeps its colour
+  const place = new Map(model.networks.map((network, index) => [network.id, index]));
+  laid.lanes.forEach((lane) => {
     const network = model.network.get(lane.id);
-    const colour = network.external ? "#808791" : NAMED.get(/^[a-z]*/.exec(network.name)[0]) ?? HUES[index % HUES.length];
+    const colour = network.external ? "#808791" : NAMED.get(/^[a-z]*/.exec(network.name)[0]) ?? HUES[place.get(lane.id) % HUES.length];
     add(`lane:${lane.id}`, "lane", { x: lane.x, y: lane.y }, { w: lane.w, h: lane.h, colour });
     const vlan = network.segment === null ? "" : ` Â· ${network.segment}`;
     add(`network:${lane.id}`, "name", { x: lane.labelX, y: lane.y },

@@ -287,6 +287,27 @@ def test_everything_has_a_place_of_its_own(open_page: Open, size: tuple[int, int
     assert laid["w"] > 0 and laid["h"] > 0 and laid["took"] < 2000
 
 
+EMPTY = """async () => {
+  const { layout } = await import("/ui/layout.js");
+  const { Model } = await import("/ui/model.js");
+  const network = (_, number) => ({ id: `net${number}`, name: `net${number}`, external: false, subnets: [] });
+  const model = new Model({ revision: 1, nodes: [{ name: "n1", state: "live", physical_networks: ["physnet1"] }],
+    networks: Array.from({ length: 60 }, network), floating_ips: [],
+    ports: [{ id: "p", name: "p", hostname: "", addresses: [], network_id: "net30", node: "n1" }] });
+  const { lanes, bars, used, h } = layout(model, 1.3);
+  return { first: lanes[0].id, lanes: lanes.length, bar: bars[0].y, used, h,
+    above: lanes.filter((lane) => lane.y + lane.h / 2 <= used).map((lane) => lane.id) };
+}"""
+
+
+def test_networks_on_which_nothing_is_are_not_in_the_way(open_page: Open) -> None:
+    web = open_page()
+    web.page.goto(f"{web.url}/ui/")
+    laid = web.page.evaluate(EMPTY)
+    assert laid["above"] == ["net30"] and laid["lanes"] == 60
+    assert laid["bar"] < laid["used"] < 0.1 * laid["h"], "the wire is beside what is on it"
+
+
 def test_a_thousand_ports(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
     """Within what a loaded machine takes: the bench `page` says how long it is."""
     served.fill(1000, nodes=10, networks=8)
