@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +46,8 @@ class Reading:
 def read(output: str, trace: Trace, launch: Launch, names: Names) -> Reading:
     """`output` is of the switch of `launch`, from where `trace` has followed the packet."""
     found = lookups(output)
-    told = {(step.table, step.rule): step for step in (trace.hops[0].steps if trace.hops else ())}
-    steps = tuple(_step(one, names, told) for one in found)
+    told = trace.hops[0].steps if trace.hops else ()
+    steps = tuple(_step(one, names, told, one in launch.lookups) for one in found)
     actions = tuple(_ACTIONS.findall(output))
     at = _differs_at(found, launch)
     if at is None:
@@ -78,23 +78,26 @@ def lookups(output: str) -> tuple[Lookup, ...]:
     return tuple(found)
 
 
-def _step(lookup: Lookup, names: Names, told: Mapping[tuple[int, str], Step]) -> Step:
+def _step(lookup: Lookup, names: Names, told: Sequence[Step], expected: bool) -> Step:
+    """As the trace tells it, if it does: of several security groups that are asked, by the one whose rule it is."""
     table, cookie = lookup
     name = rule_name(cookie)
-    known = told.get((table, name))
-    if known is not None:
-        return known
     decoded = None if cookie is None else decode_cookie(cookie)
     if decoded is None:
         return Step(table, table_name(table), name, None, _TEXTS[name])
     rule, key = decoded
     thing, called = names.thing(rule.about, key)
+    alike = [step for step in told if (step.table, step.rule) == (table, name)]
+    for step in alike:
+        # rules that share a flow: the trace names the one that is about the packet, the cookie the first
+        if step.object == thing or (expected and len(alike) == 1):
+            return step
     return Step(table, table_name(table), name, thing, rule.doc + (f" ({called})" if called else ""))
 
 
 _TEXTS: Final = {
     LEARNED: "a flow that the switch has learned from traffic",
-    MISS: "no flow fits",
+    MISS: "nothing here is about it",
     OTHER: "a flow that is none of ours",
 }
 

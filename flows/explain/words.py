@@ -106,7 +106,7 @@ SENTENCES: Final[Mapping[Rule, str]] = {
     Rule.MEASURE: "is it larger than the external network of {object} takes?",
     Rule.MEASURE_OWN: "is it larger than the external network of the floating IP of {object} takes?",
     Rule.MEASURE_NOTHING: "the outside takes frames as large as any VM may send",
-    Rule.PREPARED: "to be translated",
+    Rule.PREPARED: "by which address does it leave?",
     Rule.PUNT_TOO_LARGE: "larger than the external network of {object} takes: the controller cuts it, or says so",
     Rule.PUNT_TOO_LARGE_IN: "larger than {object} takes: the controller cuts it, or tells the sender",
     Rule.PUNT_TOO_BIG: "larger than the external network takes: the controller tells the sender",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flows.explain.live import LEARNED, MISS, OTHER, Reading, lookups, read, rule_name
 from flows.explain.naming import Names
-from flows.explain.trace import Launch, Trace, Verdict
+from flows.explain.trace import End, Hop, Kind, Launch, Step, Trace, Verdict
 from flows.rules import COOKIE_ASKED, COOKIE_LEARNED, Rule, cookie
+from tests.simulate.broken import open_cloud
 from tests.simulate.cloud import world
 
 PORT = next(iter(world().ports.values()))
@@ -97,6 +100,28 @@ def test_what_each_is_called() -> None:
     assert told.steps[0].object is not None and told.steps[0].object.id == PORT.id
     assert told.actions == ("ct(zone=2),recirc(0x6)", "push_vlan(vid=101,pcp=0),5")
     assert rule_name(COOKIE_ASKED) == LEARNED and rule_name(0x54FFFFFF00000000) == OTHER
+
+
+def test_each_group_that_is_asked_has_its_own_name() -> None:
+    """Two rules of one kind in one table: each is told by its own words, and none by the other's."""
+    cloud = open_cloud()
+    first, second = [rule for group in cloud.security_groups.values() for rule in group.rules][:2]
+    asked = tuple((58, cookie(Rule.EGRESS_RULE, rule.key)) for rule in (first, second))
+    output = "\n".join(['bridge("br-int")', *(f"58. priority 100, cookie {value:#x}" for _, value in asked)])
+    names = Names(cloud)
+    steps = tuple(
+        Step(58, "rules", "egress_rule", names.thing("security_rule", rule.key)[0], f"told of {rule.id}")
+        for rule in (first, second)
+    )
+    hop = Hop("n1", End(Kind.PORT, "web1"), steps, (), None)
+    launch = Launch("n1", 2, FIELDS, asked, 0, frozenset())
+    said = read(output, Trace(Verdict.DELIVERED, "", {}, hops=(hop,)), launch, names)
+    assert [step.text for step in said.steps] == [f"told of {first.id}", f"told of {second.id}"]
+    alone = read(output, Trace(Verdict.DELIVERED, "", {}, hops=(replace(hop, steps=steps[:1]),)), launch, names)
+    assert alone.steps[0].text == f"told of {first.id}"
+    other = replace(launch, lookups=asked[:1])
+    stray = read(output, Trace(Verdict.DELIVERED, "", {}, hops=(replace(hop, steps=steps[:1]),)), other, names)
+    assert stray.steps[1].text != f"told of {first.id}", "one that should not be there is not called by another's name"
 
 
 def test_it_agrees() -> None:
