@@ -18,7 +18,7 @@ from controller.cli.session import Session
 
 STDOUT = "-"
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmp6": 58, "vrrp": 112, "sctp": 132}
-_ENDS = frozenset({"seconds", "packets", "bytes"})
+_ENDS = {"seconds": "after --seconds", "packets": "after --packets", "bytes": "with all that one may hold"}
 """What a capture ends by when nothing went wrong."""
 
 
@@ -59,8 +59,9 @@ def capture(
             return
     summary = session.client.get_capture(port_id, running.id)
     counts = f"{summary['packets']} packets, {received} bytes, {summary['dropped']} packets left out"
-    _say(f"{counts}; ended by {summary['reason']}")
-    if summary["reason"] not in _ENDS:
+    reason = summary["reason"]
+    _say(f"{counts}; ended {_ENDS.get(reason, f'before its time: {reason}')}")
+    if reason not in _ENDS:
         raise typer.Exit(ExitCode.REFUSED)
 
 

@@ -13,6 +13,7 @@ from controller.cli import render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import Output
+from controller.cli.plan import Planning
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
 from controller.client import Object
@@ -54,7 +55,13 @@ def nova(
     database: Annotated[
         str | None, typer.Option("--database", metavar="NAME", help="Which one, of a dump of several.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only read the file and say what would be made.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Make nothing: say what is in the file and here already, and which networks would be refused.",
+        ),
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Make the networks, ports, addresses, groups and floating IPs that a nova-network cloud had.
@@ -63,7 +70,7 @@ def nova(
     command can be run again. Notes on what is not the same are written to stderr.
     """
     from controller.nova import dump, model
-    from controller.nova.apply import Import, Outcome
+    from controller.nova.apply import Import
     from controller.nova.convert import convert
 
     try:
@@ -77,12 +84,11 @@ def nova(
         _tell(f"note: {note}")
     if cloud.floating_ips and external_network is None:
         _tell("note: floating IPs are left out: say --external-network")
-    outcome = Outcome()
-    if not check:
-        session = Session.of(context)
-        external = None if external_network is None else session.network_id(external_network)
-        nodes = {node["name"] for node in session.client.list_nodes()}
-        outcome = Import(session.client, external, nodes, _tell).run(cloud)
+    session = Session.of(context)
+    external = None if external_network is None else session.network_id(external_network)
+    nodes = {node["name"] for node in session.client.list_nodes()}
+    taking = Import(session.client, external, nodes, _tell)
+    outcome = taking.check(cloud, lambda: Planning(session.given).client) if check else taking.run(cloud)
     found = {
         "network": len(cloud.networks),
         "security_group": len(cloud.groups),

@@ -227,7 +227,8 @@ def create(
         typer.Option(
             "--gateway-mode",
             help="Who routes: per_host (the default): each node, with an address of its own; shared: each node, all "
-            "with one address; external (always so with --external): a router of yours; none: nobody.",
+            "with one address; single: the same, but the way out is one node's; external (always so with --external): "
+            "a router of yours; none: nobody.",
         ),
     ] = None,
     external: Annotated[bool, typer.Option("--external", help="The nodes reach the outside world here.")] = False,

@@ -44,7 +44,9 @@ SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """All behind the first word belongs to that command."""
 
 
-class _Planning(Session):
+class Planning(Session):
+    """One whose client asks what a change would do, and does none."""
+
     @cached_property
     def client(self) -> PlanningClient:
         settings = load_settings(self._given, os.environ)
@@ -64,7 +66,7 @@ def plan(
     if command[0] not in PLANNED:
         raise CliError(f"{command[0]!r} cannot be planned; what can: {', '.join(sorted(PLANNED))}", ExitCode.USAGE)
     root = context.find_root()
-    session = _Planning(Session.of(context).given)
+    session = Planning(Session.of(context).given)
     root.obj = session
     name, found, words = root.command.resolve_command(root, command)  # type: ignore[attr-defined]
     with redirect_stdout(StringIO()), found.make_context(name, words, parent=root) as inner:

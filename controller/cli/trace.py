@@ -45,7 +45,7 @@ def trace(
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Follow a packet from PORT through all nodes on its way, by the flows that they hold. Nothing is sent.
+    """Follow a packet from PORT through all nodes on its way, by the flows that they should hold. Nothing is sent.
 
     \b
     Exit status 0: it arrives (delivered, answered, left the cloud, or handed to the controller), so does the answer to

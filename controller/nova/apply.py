@@ -42,7 +42,7 @@ class Import:
 
     def run(self, cloud: Cloud) -> Outcome:
         """Raises ClientError when the server does not answer."""
-        networks = dict(self._networks(cloud))
+        networks = dict(self._networks(cloud, self._client.create_network))
         groups = dict(self._groups([group for group in cloud.groups if group.name != DEFAULT_GROUP]))
         self._ports(cloud, networks)
         # a project has its group `default` once it has a port
@@ -53,12 +53,23 @@ class Import:
             self._floating_ips(cloud)
         return self._outcome
 
-    def _networks(self, cloud: Cloud) -> Iterator[tuple[int, str]]:
+    def check(self, cloud: Cloud, planning: Callable[[], Client]) -> Outcome:
+        """What is there already, and which networks would be refused. `planning` makes a client that only plans: one
+        for each network, since a plan has room for a few.
+        """
+        for _ in self._networks(cloud, lambda body: planning().create_network(body)):
+            pass
+        self._outcome.made.clear()
+        there = {port["id"] for port in self._client.list_ports()}
+        self._outcome.there["port"] = sum(port.body["id"] in there for port in cloud.ports)
+        return self._outcome
+
+    def _networks(self, cloud: Cloud, create: Callable[[Object], Written]) -> Iterator[tuple[int, str]]:
         there = {(network["name"], network["project_id"]): network["id"] for network in self._client.list_networks()}
         for network in cloud.networks:
             id_ = there.get((network.body["name"], network.body["project_id"]))
             if id_ is None:
-                id_ = self._make("network", network.body["name"], lambda: self._client.create_network(network.body))  # noqa: B023
+                id_ = self._make("network", network.body["name"], lambda: create(network.body))  # noqa: B023
             else:
                 self._outcome.there["network"] += 1
             if id_ is not None:

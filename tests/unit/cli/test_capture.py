@@ -27,7 +27,7 @@ def capturing(stub: Stub) -> Stub:
 def test_to_stdout_and_counts_to_stderr(capturing: Stub, run: Any) -> None:
     done = run("capture", "vm1")
     assert (done.exit_code, done.stdout) == (0, "pcap of three")
-    assert done.stderr == "3 packets, 13 bytes, 2 packets left out; ended by seconds\n"
+    assert done.stderr == "3 packets, 13 bytes, 2 packets left out; ended after --seconds\n"
     assert capturing.last("POST").body == {"seconds": 30, "packets": 1000, "snaplen": 128}
 
 
