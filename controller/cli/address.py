@@ -159,7 +159,7 @@ def import_(
 def export(
     context: typer.Context,
     networks: Annotated[
-        list[str] | None, typer.Argument(metavar="[NETWORK]...", help="Names or ids; all by default.")
+        list[str] | None, typer.Argument(metavar="NETWORK", help="Names or ids; all by default.")
     ] = None,
     format_: Annotated[PlanFormat, typer.Option("--format", help="How to write it.")] = PlanFormat.CSV,
 ) -> None:

@@ -27,7 +27,7 @@ COLUMNS = (
 RecordArgument = Annotated[
     str, typer.Argument(metavar="RECORD", help="Its id, or its whole name if it is the only one.")
 ]
-RecordArguments = Annotated[list[str], typer.Argument(metavar="RECORD...", help="Ids, or whole names of one record.")]
+RecordArguments = Annotated[list[str], typer.Argument(metavar="RECORD", help="Ids, or whole names of one record.")]
 Ttl = Annotated[int | None, typer.Option("--ttl", min=0, metavar="SECONDS", help="Default: the zone's.")]
 OfFloatingIp = Annotated[
     str | None,
@@ -41,10 +41,10 @@ def create(
     zone: ZoneArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Within the zone; @ is the zone's own.")],
     type_: Annotated[
-        str, typer.Argument(metavar="[TYPE]", help="A (the default), AAAA, CNAME, MX, PTR, SRV or TXT.")
+        str, typer.Argument(metavar="TYPE", help="A (the default), AAAA, CNAME, MX, PTR, SRV or TXT.")
     ] = "A",
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help='As in a master file: "10 mail.example.net".')
+        str | None, typer.Argument(metavar="DATA", help='As in a master file: "10 mail.example.net".')
     ] = None,
     floating_ip: OfFloatingIp = None,
     ttl: Ttl = None,

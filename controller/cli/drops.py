@@ -56,7 +56,7 @@ GROWN = (*COLUMNS[:3], Column("more", "more"), Column("per second", "per_second"
 
 def drops(
     context: typer.Context,
-    port: Annotated[str | None, typer.Argument(metavar="[PORT]", help="Name or id; without, all.")] = None,
+    port: Annotated[str | None, typer.Argument(metavar="PORT", help="Name or id; without, all.")] = None,
     node: Annotated[str | None, typer.Option("--node", metavar="NODE", help="Only on this one.")] = None,
     watch: Annotated[
         float | None,

@@ -18,7 +18,7 @@ def associate(
     context: typer.Context,
     project_id: Annotated[str, typer.Option("--project", metavar="ID", help="The project that gets it.")],
     network: Annotated[
-        str | None, typer.Argument(metavar="[NETWORK]", help="Name or id; by default any that is free.")
+        str | None, typer.Argument(metavar="NETWORK", help="Name or id; by default any that is free.")
     ] = None,
     output: Output = Format.TABLE,
     wait: Wait = False,

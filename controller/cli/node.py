@@ -62,7 +62,7 @@ def show(context: typer.Context, node: NodeArgument, output: Output = Format.TAB
 @app.command()
 def delete(
     context: typer.Context,
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names.")],
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE", help="Names.")],
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,

@@ -23,20 +23,20 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the nod
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds that --wait may take.", metavar="SECONDS")]
 
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
-NetworkArguments = Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names or ids.")]
+NetworkArguments = Annotated[list[str], typer.Argument(metavar="NETWORK", help="Names or ids.")]
 PortArgument = Annotated[str, typer.Argument(metavar="PORT", help="Name or id.")]
-PortArguments = Annotated[list[str], typer.Argument(metavar="PORT...", help="Names or ids.")]
+PortArguments = Annotated[list[str], typer.Argument(metavar="PORT", help="Names or ids.")]
 PoolArgument = Annotated[str, typer.Argument(metavar="POOL", help="Name or id.")]
-PoolArguments = Annotated[list[str], typer.Argument(metavar="POOL...", help="Names or ids.")]
+PoolArguments = Annotated[list[str], typer.Argument(metavar="POOL", help="Names or ids.")]
 FloatingIpArgument = Annotated[str, typer.Argument(metavar="FLOATING-IP", help="Address or id.")]
-FloatingIpArguments = Annotated[list[str], typer.Argument(metavar="FLOATING-IP...", help="Addresses or ids.")]
+FloatingIpArguments = Annotated[list[str], typer.Argument(metavar="FLOATING-IP", help="Addresses or ids.")]
 FixedIp = Annotated[
     str | None, typer.Option("--fixed-ip", metavar="ADDRESS", help="Which address of the port; default: its first.")
 ]
 SecurityGroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Name or id.")]
-SecurityGroupArguments = Annotated[list[str], typer.Argument(metavar="GROUP...", help="Names or ids.")]
+SecurityGroupArguments = Annotated[list[str], typer.Argument(metavar="GROUP", help="Names or ids.")]
 ZoneArgument = Annotated[str, typer.Argument(metavar="ZONE", help="Name or id.")]
-ZoneArguments = Annotated[list[str], typer.Argument(metavar="ZONE...", help="Names or ids.")]
+ZoneArguments = Annotated[list[str], typer.Argument(metavar="ZONE", help="Names or ids.")]
 InProject = Annotated[
     str | None, typer.Option("--project", metavar="ID", help="The project in which the name is meant (administrators).")
 ]

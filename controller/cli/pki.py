@@ -141,7 +141,7 @@ def _view(entry: Entry) -> dict[str, Any]:
 def renew(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME...]", help=f"As `show` names them; default: all that end in {RENEW_DAYS} days."),
+        typer.Argument(metavar="NAME", help=f"As `show` names them; default: all that end in {RENEW_DAYS} days."),
     ] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     days: Days = CERTIFICATE_DAYS,

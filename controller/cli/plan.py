@@ -55,7 +55,7 @@ class Planning(Session):
 
 def plan(
     context: typer.Context,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="As it would be typed to do it.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="As it would be typed to do it.")],
     summary: Annotated[bool, typer.Option("--summary", help="Only how many flows, of each node.")] = False,
     output: Output = Format.TABLE,
 ) -> None:

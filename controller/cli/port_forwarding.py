@@ -80,7 +80,7 @@ def show(
 def delete(
     context: typer.Context,
     floating_ip: FloatingIpArgument,
-    forwardings: Annotated[list[str], typer.Argument(metavar="FORWARDING...", help="Their ids.")],
+    forwardings: Annotated[list[str], typer.Argument(metavar="FORWARDING", help="Their ids.")],
     output: Output = Format.TABLE,
     wait: Wait = False,
     timeout: Timeout = 30.0,

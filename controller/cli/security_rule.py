@@ -61,7 +61,7 @@ PROVIDER_COLUMNS = (Column("id", "id"), *SERVICE_COLUMNS, Column("cidr", "cidr")
 FamilyOption = Annotated[
     Family | None, typer.Option("--family", help="What the range or icmpv6 says, else ipv4.", show_default=False)
 ]
-RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help="Their ids.")]
+RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE", help="Their ids.")]
 
 
 @dataclass(frozen=True, slots=True)

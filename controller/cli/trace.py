@@ -21,7 +21,7 @@ ARRIVED = frozenset({"delivered", "answered", "left", "controller"})
 def trace(
     context: typer.Context,
     to: Annotated[str, typer.Option("--to", metavar="ADDRESS|PORT|NAME", help="Where to.")],
-    port: Annotated[str | None, typer.Argument(metavar="[PORT]", help="Who sends: name or id.")] = None,
+    port: Annotated[str | None, typer.Argument(metavar="PORT", help="Who sends: name or id.")] = None,
     protocol: Annotated[
         str | None,
         typer.Option("--proto", "--protocol", metavar="PROTOCOL", help="tcp, udp, icmp, ... or a number [icmp]."),
@@ -49,7 +49,7 @@ def trace(
 
     \b
     Exit status 0: it arrives (delivered, answered, left the cloud, or handed to the controller), so does the answer to
-    it, and nothing is found to be wrong; 1: else.
+    it, and nothing is found to be wrong; 1: else, also when with --live the switch decides otherwise.
     """
     if (port is None) == (from_outside is None):
         raise typer.BadParameter("give PORT, or --from-outside in place of it", param_hint="PORT")
@@ -91,7 +91,8 @@ def arrives(answer: Object) -> bool:
     """Whether a packet, and the answer to it, get where they are to, as far as the cloud knows."""
     reply = answer.get("reply")
     wrong = any(one["severity"] == "error" for one in answer["findings"])
-    return not wrong and answer["verdict"] in ARRIVED and (reply is None or reply["verdict"] in ARRIVED)
+    otherwise = answer["live"] is not None and answer["live"]["agrees"] is False
+    return not (wrong or otherwise) and answer["verdict"] in ARRIVED and (reply is None or reply["verdict"] in ARRIVED)
 
 
 def _lines(answer: Object) -> Iterator[str]:

@@ -74,3 +74,15 @@ def test_only_what_is_asked_for_is_prepared() -> None:
     everything = len(app.registered_groups)
     assert left("network", "list") == 1 and left("status") == 0
     assert left("plan", "network", "list") == left("--help") == left("netwrk", "list") == left() == everything
+
+
+def test_usage_says_once_what_is_optional_and_what_is_repeated() -> None:
+    """Typer writes brackets and dots around the names of arguments: the names have none of their own."""
+    named = [
+        (name, parameter.metavar)
+        for name, command in commands(typer.main.get_command(app))
+        for parameter in command.params
+        if parameter.param_type_name == "argument"
+    ]
+    assert len(named) > 50
+    assert not [both for both in named if set(both[1] or "") & set("[]{}.")]

@@ -131,8 +131,11 @@ def test_the_forms_of_the_answer(stub: Stub, run: Any) -> None:
         (answer("lost"), 1),
         (answer("left", findings=[{"severity": "error", "text": "not there"}]), 1),
         (answer("delivered", findings=[{"severity": "warning", "text": "so so"}]), 0),
+        (answer("delivered", live=LIVE), 1),
+        (answer("delivered", live={**LIVE, "agrees": True}), 0),
+        (answer("delivered", live={**LIVE, "agrees": None}), 0),
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_the_exit_status(stub: Stub, run: Any, it: dict[str, Any], code: int) -> None:
     stub.on("POST /v1/trace", (200, it))

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -42,7 +43,8 @@ class FakeNova(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/nova")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        with suppress(BrokenPipeError):  # who has given up does not read it
+            self.wfile.write(content)
 
     do_GET = do_POST = _handle
 
