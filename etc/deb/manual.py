@@ -48,9 +48,18 @@ def _commands(group: Any, before: str) -> Iterator[str]:
             yield from _commands(command, f"{before}{name} ")
             continue
         words = [f"\\fB{_text(before + name)}\\fR"]
-        words += [f"\\fI{_text(each.metavar or each.name.upper())}\\fR" for each in _parameters(command, "argument")]
+        words += [_argument(each, _context(command)) for each in _parameters(command, "argument")]
         yield f".SS {' '.join(words)}\n{_text(' '.join((command.help or '').split()))}"
         yield from _options(command)
+
+
+def _argument(argument: Any, context: Any) -> str:
+    """In brackets if it may be left out, with dots if there may be more: `PORT`, `[PORT]`, `PORT...`."""
+    usage = "".join(argument.get_usage_pieces(context))
+    return f"\\fI{_text(usage.translate(_REQUIRED))}\\fR"
+
+
+_REQUIRED = str.maketrans("", "", "{}")
 
 
 def _options(command: Any) -> Iterator[str]:
