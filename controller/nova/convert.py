@@ -24,7 +24,7 @@ def convert(tables: Tables, choices: Choices) -> Cloud:
         raise DumpError("there is no network in it")
     try:
         return _Conversion(tables, choices).cloud()
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
         raise DumpError(f"the tables are not as Nova makes them: {type(error).__name__} {error}") from error
 
 

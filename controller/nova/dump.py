@@ -9,11 +9,12 @@ from __future__ import annotations
 import gzip
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 Value = str | int | float | None
 Row = Mapping[str, Value]
@@ -30,13 +31,16 @@ _VALUE = re.compile(
         (?P<null>NULL)
       | (?:_binary\s+)? '(?P<text>[^'\\]*(?:(?:\\.|'')[^'\\]*)*)'
       | 0x(?P<hex>[0-9A-Fa-f]+)
-      | (?P<number>-?[0-9]+(?P<fraction>[0-9.eE+-]*))
+      | (?P<number>-?[0-9]++(?P<fraction>(?:[.eE][0-9.eE+-]*+)?))
     )\s*(?P<end>[,)])""",
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
 _ESCAPED: Final[Mapping[str, str]] = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 """MySQL's string literals; any other character stands for itself."""
+
+MOST_OF_LINE: Final = 64 << 20
+"""Bytes: mysqldump begins a new INSERT after 16 MiB at most (net_buffer_length)."""
 
 
 class DumpError(Exception):
@@ -55,7 +59,7 @@ def read(path: Path, wanted: Collection[str], database: str | None = None) -> Ta
     with gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb") as binary:
         try:
             found = _read_dump(binary, wanted)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DumpError(f"the file is damaged: {error}") from error
     if not found:
         raise DumpError("there is no CREATE TABLE of Nova's in it: neither a dump by mysqldump nor an SQLite database")
@@ -80,17 +84,25 @@ def _read_sqlite(path: Path, wanted: Collection[str]) -> Tables:
         raise DumpError(f"the SQLite database cannot be read: {error}") from error
 
 
-def _read_dump(binary: Iterable[bytes], wanted: Collection[str]) -> dict[str, Tables]:
+def _read_dump(binary: IO[bytes], wanted: Collection[str]) -> dict[str, Tables]:
     """By database; those without any of the tables are left out."""
     reader = _Reader(wanted)
-    for number, raw in enumerate(binary, 1):
+    for number, raw in enumerate(_lines(binary), 1):
         try:
+            if len(raw) > MOST_OF_LINE:  # a few bytes of gzip can be one of any length
+                raise DumpError(f"it is longer than {MOST_OF_LINE >> 20} MiB, and mysqldump writes no such line")
             reader.line(raw.decode("utf-8", "replace"))
         except DumpError as error:
             raise DumpError(f"line {number}: {error}") from error
     if reader.into is not None:
         raise DumpError("it is cut off")
     return reader.found
+
+
+def _lines(binary: IO[bytes]) -> Iterator[bytes]:
+    """Of one that is too long only the beginning, and a bit more than there may be."""
+    while line := binary.readline(MOST_OF_LINE + 1):
+        yield line
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +184,14 @@ class _Reader:
 
 
 def _value(found: re.Match[str]) -> Value:
+    """Raises DumpError."""
     if found["null"]:
         return None
     if (text := found["text"]) is not None:
         return _ESCAPE.sub(lambda escape: "'" if escape[1] is None else _ESCAPED.get(escape[1], escape[1]), text)
-    if found["hex"]:
-        return bytes.fromhex(found["hex"]).decode("utf-8", "replace")
-    return float(found["number"]) if found["fraction"] else int(found["number"])
+    try:
+        if found["hex"]:
+            return bytes.fromhex(found["hex"]).decode("utf-8", "replace")
+        return float(found["number"]) if found["fraction"] else int(found["number"])
+    except ValueError:  # an odd number of digits, or too many for a number
+        raise DumpError(f"no value: {found[0].strip()[:30]!r}") from None

@@ -136,6 +136,7 @@ def test_a_cloud_without_floating_ips_and_groups(tables: Tables) -> None:
     [
         ("networks", {"cidr": "10.0.0.0/33"}, "not as Nova makes them"),
         ("networks", {"id": None}, "not as Nova makes them"),
+        ("networks", {"vlan": float("inf")}, "not as Nova makes them"),
         ("fixed_ips", {"address": "nothing"}, "not as Nova makes them"),
         ("floating_ips", {"address": None}, "not as Nova makes them"),
     ],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from controller.nova import dump
 from controller.nova.dump import DumpError, Tables, read
 from controller.nova.model import TABLES
 
@@ -109,3 +111,32 @@ def test_one_of_several_databases(tables: Tables, tmp_path: Path) -> None:
 def test_what_is_no_dump(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(DumpError, match=complaint):
         read(variant(tmp_path, text), TABLES)
+
+
+@pytest.mark.parametrize(
+    "value", ["1" * 5000, "1e+e", "0xabc", "1" * 100_000 + "x", "-" + "1" * 100_000 + "." * 100_000 + "x"]
+)
+def test_a_hostile_value_is_refused_at_once(tmp_path: Path, value: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(DumpError, match="line 1: "):
+        read(variant(tmp_path, f"INSERT INTO `networks` (`id`) VALUES ({value});\n"), TABLES)
+    assert time.monotonic() - began < 5
+
+
+def test_a_damaged_block_within_what_is_compressed(tmp_path: Path) -> None:
+    damaged = bytearray(gzip.compress(DUMP.read_bytes()))
+    damaged[12:40] = b"\xff" * 28
+    path = tmp_path / "nova.sql.gz"
+    path.write_bytes(damaged)
+    with pytest.raises(DumpError, match="damaged"):
+        read(path, TABLES)
+
+
+def test_no_line_is_longer_than_mysqldump_writes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump, "MOST_OF_LINE", 1 << 20)
+    path = tmp_path / "nova.sql.gz"
+    with gzip.open(path, "wb") as file:
+        for _ in range(8):
+            file.write(b"-" * (1 << 20))
+    with pytest.raises(DumpError, match="line 1: it is longer than 1 MiB"):
+        read(path, TABLES)
