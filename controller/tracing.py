@@ -114,7 +114,7 @@ def find_target(names: Names, sender: Port | None, to: str, version: int | None,
             if target is None:
                 raise Unaddressed(f"{names.port(receiver)} has no {'' if version is None else f'IPv{version} '}address")
             return target
-    return aim(snapshot, network, address, protocol, port)
+    return aim(snapshot, network, address, protocol, port, names.sees_port)
 
 
 def _address(text: str) -> Address | None:

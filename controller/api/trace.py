@@ -25,11 +25,12 @@ from flows.explain import request as making
 from flows.explain.explain import Explainer
 from flows.explain.live import read
 from flows.explain.naming import Names
+from flows.explain.target import Target
 from flows.explain.trace import Finding, Severity, Trace
 from flows.model import Port
 from flows.protocols import PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
-_LEAST_FRAME, _MOST_FRAME = 60, 65550  # bytes, with 14 of Ethernet
+_LEAST_FRAME, _MOST_FRAME = 60, 65535  # bytes, with 14 of Ethernet
 _WITH_PORTS: Final = frozenset({PROTO_TCP, PROTO_UDP})
 _WITH_TYPES: Final = frozenset({None, PROTO_ICMP, PROTO_ICMPV6})
 _VERSIONS: Final = {PROTO_ICMP: 4, PROTO_ICMPV6: 6}
@@ -106,6 +107,9 @@ def _wanted(names: Names, body: TraceIn) -> making.Request:
         raise ApiError(409, "no_address", str(error), "to") from None
     except Ambiguous as error:
         raise ApiError(409, "ambiguous", str(error), "to") from None
+    if sender is None and not _owns(names, target):
+        # from any address that it says it would learn of others what they let in, and what there is
+        raise forbidden("from the outside a project can only ask for what is its own", "to")
     needed = _VERSIONS.get(body.protocol or 0, target.address.version)
     if needed != target.address.version:
         raise invalid("protocol", f"{target.address} is an IPv{target.address.version} address")
@@ -124,6 +128,12 @@ def _wanted(names: Names, body: TraceIn) -> making.Request:
         body.size,
         body.ttl,
     )
+
+
+def _owns(names: Names, target: Target) -> bool:
+    if target.floating_ip is not None:
+        return names.sees_floating_ip(target.floating_ip)
+    return names.operator if target.port is None else names.sees_port(target.port)
 
 
 def _sender(names: Names, called: str) -> Port:

@@ -25,7 +25,7 @@ from flows.explain.request import (
     protocol_of,
     replied,
 )
-from flows.explain.target import What
+from flows.explain.target import Address, What
 from flows.explain.trace import Finding, Launch, Severity, Trace, Verdict
 from flows.features.mute import MUTABLE, muted
 from flows.fields import CT_FIELDS, FIELDS
@@ -75,7 +75,7 @@ class Explainer:
         trace = leg.trace(start.packet, start.way)
         answered = None
         if reply and trace.verdict in (Verdict.DELIVERED, Verdict.LEFT):
-            answered = self._reply(follower, sender, leg)
+            answered = self._reply(follower, sender, leg, request.target.address)
         near = (Finding(Severity.WARNING, text) for text in leg.near())
         findings = worst_first((*near, *scene.findings(start, follower)))
         return replace(
@@ -116,14 +116,16 @@ class Explainer:
                     follower.know(name, target.network, target.address, node_mac(known.key))
         return follower
 
-    def _reply(self, follower: Follower, sender: Port | None, leg: Leg) -> Trace | None:
+    def _reply(self, follower: Follower, sender: Port | None, leg: Leg, asked: Address) -> Trace | None:
         back = follower.again()
+        alias: Address | None = None
         received = leg.received()
         if received is not None:
             answer = answered_by(self.snapshot, received.port, received.packet)
             if answer is None:
                 return None
             back.send(received.node, received.ofport, answer)
+            alias = None if self.names.sees_port(received.port) else asked
         else:
             heard = leg.left_by()
             answer = None if heard is None else replied(heard.packet)
@@ -131,7 +133,7 @@ class Explainer:
                 return None
             back.send_from(heard.physical_network, answer)
         return Leg(self.names, back, sender, What.PORT if sender is not None else What.OUTSIDE).trace(
-            answer, Way.DIRECT
+            answer, Way.DIRECT, alias
         )
 
 

@@ -188,9 +188,6 @@ class Scene:
 
     def _of_elsewhere(self, target: Target) -> Iterator[Finding]:
         assert target.network is not None and target.port is not None
-        if not self.names.sees_port(target.port):
-            yield _error(f"{target.address} is in no network that is routed to the sender's")
-            return
         own = self.request.port
         mine = None if own is None else self.snapshot.networks[own.network_id]
         theirs = self.names.network(target.network)

@@ -8,7 +8,7 @@ from typing import Final
 from flows.explain.following import Follower, Heard, Passed
 from flows.explain.naming import Names
 from flows.explain.request import Way, in_words, one_line
-from flows.explain.target import What
+from flows.explain.target import Address, What
 from flows.explain.trace import Trace, Verdict
 from flows.explain.wording import Wording, dropped_by, ended
 from flows.model import Port
@@ -18,6 +18,8 @@ from flows.rules import Rule
 
 # handed to the controller beside what else happens to the packet
 _BESIDE: Final = frozenset({Rule.LOG_EGRESS_ACCEPTED, Rule.LOG_INGRESS_ACCEPTED, Rule.PUNT_HOLDER, Rule.PUNT_ACTIVATE})
+
+_MACS: Final = frozenset({"from_mac", "to_mac"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,15 @@ class Leg:
     expected: Port | None
     what: What
 
-    def trace(self, packet: Packet, way: Way) -> Trace:
+    def trace(self, packet: Packet, way: Way, alias: Address | None = None) -> Trace:
+        """`alias`: as what the asker knows the sender, of whom it may not know more."""
         verdict = self._verdict(way)
         wording = Wording(self.names, self.follower)
         hops = tuple(wording.hop(passed) for passed in self.follower.passed)
-        return Trace(verdict, f"{one_line(packet)}: {self._said(verdict, way, wording)}", in_words(packet), hops=hops)
+        if alias is not None:
+            packet = packet.but(**{"ip_src" if alias.version == 4 else "ipv6_src": int(alias)})
+        words = {name: said for name, said in in_words(packet).items() if alias is None or name not in _MACS}
+        return Trace(verdict, f"{one_line(packet)}: {self._said(verdict, way, wording)}", words, hops=hops)
 
     def near(self) -> tuple[str, ...]:
         decisive = self._decisive()

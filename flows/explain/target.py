@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -68,8 +69,22 @@ def joined(snapshot: Snapshot, network: Network) -> list[Network]:
     return [network, *(other for other in others if other.routed and other is not network)]
 
 
-def aim(snapshot: Snapshot, sender: Network | None, address: Address, protocol: int = 0, port: int = 0) -> Target:
-    """Without a `sender`, from the outside. `protocol` and `port` find a forwarded port."""
+def anybodys(_port: Port) -> bool:
+    """Every port may be known of."""
+    return True
+
+
+def aim(
+    snapshot: Snapshot,
+    sender: Network | None,
+    address: Address,
+    protocol: int = 0,
+    port: int = 0,
+    sees: Callable[[Port], bool] = anybodys,
+) -> Target:
+    """Without a `sender`, from the outside. `protocol` and `port` find a forwarded port. `sees`: which ports may be
+    known of though the sender cannot reach them.
+    """
     if address.is_multicast or int(address) == 0xFFFFFFFF:
         return Target(address, What.MANY, network=sender)
     if int(address) in _SERVICES:
@@ -88,13 +103,13 @@ def aim(snapshot: Snapshot, sender: Network | None, address: Address, protocol: 
                 if address in route.destination:
                     hop = port_at(snapshot, network, route.next_hop)
                     return Target(address, What.ROUTED, hop, network, route=route)
-    for network in snapshot.networks.values():
+    home = next((network for network in near if in_subnet(network, address)), None)
+    for network in snapshot.networks.values() if home is None else ():
         owner = port_at(snapshot, network, address)
-        if owner is not None and network not in near:
+        if owner is not None and network not in near and sees(owner):
             v6 = sender is None and isinstance(address, IPv6Address)
             node = owner.binding.node if owner.binding is not None else None
             return Target(address, What.PORT if v6 else What.ELSEWHERE, owner, network, node=node)
-    home = next((network for network in near if in_subnet(network, address)), None)
     if home is None and sender is None:
         home = next((one for one in snapshot.networks.values() if in_subnet(one, address)), None)
     return Target(address, What.OUTSIDE if home is None else What.UNKNOWN, network=home)
@@ -115,7 +130,7 @@ def aim_at_port(snapshot: Snapshot, sender: Port | None, port: Port, version: in
         return None
     network = snapshot.networks[port.network_id]
     if sender is None:
-        return aim(snapshot, None, near[0])
+        return aim(snapshot, None, near[0], sees=lambda owner: owner.id == port.id)  # others may have it, too
     within = network in joined(snapshot, snapshot.networks[sender.network_id])
     node = None if port.binding is None else port.binding.node
     return Target(near[0], What.PORT if within else What.ELSEWHERE, port, network, node=node)

@@ -133,7 +133,7 @@ class Wording:
             thing, name = self.names.thing(looked.rule.about, looked.key)
             if looked.rule in _ASKED:
                 thing, name = self._rule(looked.key, passed, answers)
-            text = sentence(looked.rule, looked.flow, name, node)
+            text = sentence(looked.rule, looked.flow, name, node, known=thing is not None)
             if looked is dropped_by(passed):
                 text, _ = self._why(passed, looked)
             elif _skipped(passed, looked):
@@ -181,6 +181,8 @@ class Wording:
 
     def _spoofed(self, port: Port, packet: Packet) -> str:
         name = self.names.port(port)
+        if not self.names.sees_port(port):
+            return f"its source MAC or address is not one of {name}"
         mac = mac_text(packet["eth_src"])
         if mac not in port.macs:
             return f"source MAC {mac} is not that of {name} ({', '.join(sorted(port.macs))})"

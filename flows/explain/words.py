@@ -224,12 +224,16 @@ LOGGED_DROPS: Final[Mapping[Rule, Rule]] = {
 """What is dropped though the controller hears of it."""
 
 
-def sentence(rule: Rule, flow: Flow, thing: str, node: str) -> str:
-    """What a rule says of a packet."""
+_INWARD: Final = frozenset({Rule.FLOATING_IN, Rule.FORWARDING_IN})
+
+
+def sentence(rule: Rule, flow: Flow, thing: str, node: str, *, known: bool = True) -> str:
+    """What a rule says of a packet. `known`: whether what is behind the thing may be told."""
     text = SENTENCES.get(rule)
     if text is None:
         return rule.doc + (f" ({thing})" if thing else "")
-    return text.format(object=thing, node=node, nat=translated_to(flow))
+    nat = translated_to(flow) if known or rule not in _INWARD else "an address of its owner's"
+    return text.format(object=thing, node=node, nat=nat)
 
 
 def translated_to(flow: Flow) -> str:

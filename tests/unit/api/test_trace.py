@@ -206,3 +206,63 @@ def test_it_goes_by_what_the_controller_has_computed(cloud: World) -> None:
     assert (answer["verdict"], answer["hops"][0]["drop"]["rule"]) == ("dropped", "drop_unclassified")
     # of n2 nothing is known, so it is compiled
     assert trace(cloud, port="web2", to="web1")["hops"][0]["steps"][0]["rule"] == "classify_port"
+
+
+def test_what_is_behind_the_floating_ip_of_another_project_is_not_told(cloud: World) -> None:
+    """Threat 27: neither the address there, nor the MAC, also not in what the answer looks like."""
+    pool = cloud.pool()
+    far = cloud.network(name="far", project_id="b", subnets=[{"cidr": "10.77.0.0/24"}])
+    cloud.port(far["id"], name="hidden", project_id="b")
+    for node, name in (("n1", "web1"), ("n2", "hidden")):
+        port = cloud.ok("GET", f"/v1/ports?name={name}")["ports"][0]
+        uplinks = {"physnet1": 65001, "physnet-ext": 65002}
+        body = {"serial": 2, "uplinks": uplinks, "interfaces": [{"iface_id": port["id"], "ofport": 200}]}
+        cloud.ok("PUT", f"/v1/nodes/{node}/interfaces", body, "agent")
+    secret = cloud.ok("GET", "/v1/ports?name=hidden")["ports"][0]
+    rule = {"security_group_id": secret["security_groups"][0]["id"], "direction": "ingress", "protocol": "icmp"}
+    cloud.ok("POST", "/v1/security-group-rules", rule, "member-b")
+    port = cloud.ok("GET", "/v1/ports?name=web1")["ports"][0]
+    cloud.floating_ip(pool["name"], "member-a", port_id=port["id"])
+    theirs = cloud.floating_ip(pool["name"], "member-b", port_id=secret["id"])["address"]
+
+    found = trace(cloud, "member-a", port="web1", to=theirs)
+    assert found["verdict"] == found["reply"]["verdict"] == "delivered"
+    assert found["reply"]["packet"]["from"] == theirs
+    told = str(found)
+    import json
+
+    print(json.dumps(found, indent=1))
+    assert secret["mac"] not in told and f"{secret['fixed_ips'][0]['address']}'" not in told
+    assert "translated to an address of its owner's" in told
+    known = trace(cloud, "member-b", from_address="192.0.2.7", to=theirs)
+    assert f"translated to {secret['fixed_ips'][0]['address']}" in str(known)
+    refused = cloud.call("POST", "/v1/trace", {"from_address": "192.0.2.7", "to": theirs}, "member-a")
+    assert refused.refusal == (403, "forbidden", "to")
+    free = cloud.call("POST", "/v1/trace", {"from_address": "192.0.2.7", "to": "203.0.113.77"}, "member-a")
+    assert free.refusal == refused.refusal and free.error["message"] == refused.error["message"]
+
+
+def test_no_trace_says_which_addresses_others_have(cloud: World) -> None:
+    """Threat 27: of addresses that cannot be reached all are alike, whether another project has them or not."""
+    other = cloud.network(name="far", project_id="b", subnets=[{"cidr": "10.77.0.0/24"}])
+    held = cloud.port(other["id"], project_id="b", fixed_ips=[{"address": "10.77.0.9"}])
+
+    def told(token: str, to: str) -> str:
+        answer = trace(cloud, token, port="web1", to=to)
+        return str((answer["verdict"], answer["summary"], answer["findings"])).replace(to, "X")
+
+    assert told("member-a", "10.77.0.9") == told("member-a", "10.77.0.8")
+    assert told("member-a", "10.77.0.9") == told("member-a", "10.78.0.8")
+    assert "no router in common" in told("admin", "10.77.0.9")
+    # one of its own range that is nobody's, and in the same range of another project somebody's
+    cloud.ok("DELETE", f"/v1/ports/{held['id']}")
+    red = cloud.ok("GET", "/v1/networks?name=red")["networks"][0]["id"]
+    cloud.port(red, project_id="b", fixed_ips=[{"address": "10.20.0.200"}])
+    assert told("member-a", "10.20.0.200") == told("member-a", "10.20.0.201")
+    assert "is no address of any port" in told("admin", "10.20.0.200")
+
+
+def test_the_largest_frame_of_all_is_followed(cloud: World) -> None:
+    assert trace(cloud, port="web1", to="web2", size=65535)["packet"]["size"] == 65535
+    refused = cloud.call("POST", "/v1/trace", {"port": "web1", "to": "web2", "size": 65550})
+    assert refused.refusal == (400, "invalid_field", "size")
