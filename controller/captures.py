@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import eventlet
+from eventlet.semaphore import Semaphore
 
 from controller.green import Signal
 
@@ -73,10 +74,19 @@ class Capture:
         self._heard = clock()
         self._changed = Signal()
         self._closed = False
+        self._turn = Semaphore()
 
     def put(self, part: bytes) -> tuple[bool, bool]:
-        """Whether more is wanted, and whether this part was taken. May wait for ROOM_WAIT seconds and its turn."""
+        """Whether more is wanted, and whether this part was taken. May wait for ROOM_WAIT seconds and its turn: an
+        agent that sends many parts at once has one of them wait for that, and others get no less.
+        """
         self._heard = self._clock()
+        with self._turn:
+            return self._put(part)
+
+    def _put(self, part: bytes) -> tuple[bool, bool]:
+        if self._closed or self.ended is not None:
+            return False, False
         wait = self._pace(len(part))
         if wait > 0:
             eventlet.sleep(wait)

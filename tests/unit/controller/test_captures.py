@@ -120,3 +120,22 @@ def test_all_together_are_no_faster_than_they_may_be(monkeypatch: pytest.MonkeyP
     clock.now += 60
     slept.clear()
     assert both[0].put(part) == (True, True) and not slept, "who comes now and then does not wait"
+
+
+def test_an_agent_that_sends_many_parts_at_once_takes_no_time_of_other_captures() -> None:
+    held = Captures(Clock())
+    greedy, modest = held.open("p", "n1"), held.open("q", "n2")
+    rush = [eventlet.spawn(greedy.put, bytes(32 << 10)) for _ in range(100)]
+    eventlet.sleep(0)
+    assert held._pace(0) < 3 * (32 << 10) / captures.RATE
+    held.close(greedy)
+    assert [one.wait() for one in rush][2:] == [(False, False)] * 98
+    assert modest.put(b"x") == (True, True)
+
+
+def test_nothing_comes_after_the_end() -> None:
+    capture = Captures().open("p", "n1")
+    capture.put(b"x")
+    capture.end(END)
+    assert capture.put(b"y") == (False, False)
+    assert (capture.take(0.0), capture.take(0.0), capture.over) == (b"x", None, True)
