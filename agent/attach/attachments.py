@@ -6,8 +6,9 @@ Nothing is remembered here. A port's name says which attachment it is of, and so
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Protocol
@@ -34,12 +35,17 @@ class Attachments:
     def __init__(self, config: AgentConfig, readies: Readies) -> None:
         self._config = config
         self._readies = readies
+        self._turns = _Turns()
 
     def attach(self, api: Api, attachment: Attachment, wanted: Wanted, namespace: str) -> Attached:
         """Returns when it can be used. What fails is taken off again. `namespace` is a path."""
+        with self._turns.of(attachment.name):
+            return self._attach(api, attachment, wanted, namespace)
+
+    def _attach(self, api: Api, attachment: Attachment, wanted: Wanted, namespace: str) -> Attached:
         network = api.network(wanted.network)
-        known = api.ports(name=attachment.name)
-        port = known[0] if known else api.create_port(_fields(attachment, wanted, network))
+        port = _own(api.ports(name=attachment.name), attachment, network)
+        port = port or api.create_port(_fields(attachment, wanted, network))
         try:
             device = self._plug(attachment, port, network, namespace)
             why = self._readies.wait(port["id"], _READY_S)
@@ -56,6 +62,10 @@ class Attachments:
 
     def detach(self, api: Api, attachment: Attachment) -> None:
         """What is not there is no error. Without a controller its interface is gone, and the port stays: an error."""
+        with self._turns.of(attachment.name):
+            self._detach(api, attachment)
+
+    def _detach(self, api: Api, attachment: Attachment) -> None:
         plugged = self._plugged(lambda name: name == attachment.name)
         self._unplug(plugged)
         ports = {port["id"] for port in api.ports(name=attachment.name)}
@@ -132,6 +142,38 @@ class Attachments:
                 )
             except plugging.PlugError as error:
                 raise AttachError(Failure.HERE, str(error)) from error
+
+
+def _own(known: Iterable[Object], attachment: Attachment, network: Object) -> Object | None:
+    """What was made for it before. Raises AttachError when a port of its name is another's: anybody may name one so."""
+    found = None
+    for port in known:
+        if (port.get("network_id"), port.get("device_id")) != (network["id"], attachment.container_id):
+            raise AttachError(Failure.REFUSED, f"port {port['id']} is called {attachment.name}, and is not of it")
+        found = found or port
+    return found
+
+
+class _Turns:
+    """One at a time of each name. An engine that has given up on ADD asks for DEL while the former goes on here."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._turns: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        with self._guard:
+            lock, users = self._turns.get(name, (threading.Lock(), 0))
+            self._turns[name] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, users = self._turns.pop(name)
+                if users > 1:
+                    self._turns[name] = lock, users - 1
 
 
 def _fields(attachment: Attachment, wanted: Wanted, network: Object) -> dict[str, object]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
 MOST_NAME = 255  # characters of a port's name
 SEPARATOR = ":"
+# of what a name is put together: a part with the separator in it would be taken for two
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 class Failure(IntEnum):
@@ -41,6 +45,11 @@ class Owner:
 
     @property
     def prefix(self) -> str:
+        """Raises AttachError when the network's name is none."""
+        if not _PART.fullmatch(self.network):
+            raise AttachError(
+                Failure.CONFIGURATION, "the network's name is none: a letter or digit, then these and _ . -"
+            )
         return SEPARATOR.join((self.engine, self.network, self.node, ""))
 
 
@@ -54,7 +63,13 @@ class Attachment:
 
     @property
     def name(self) -> str:
-        """Raises AttachError when there is no room for it."""
+        """Raises AttachError when there is no room for it, or a part of it is none."""
+        if not _PART.fullmatch(self.container_id):
+            raise AttachError(
+                Failure.ENVIRONMENT, "the container's id is none: a letter or digit, then these and _ . -"
+            )
+        if not _DEVICE.fullmatch(self.ifname) or self.ifname in (".", ".."):
+            raise AttachError(Failure.ENVIRONMENT, "the container's interface has a name that no device can have")
         name = f"{self.owner.prefix}{self.container_id}{SEPARATOR}{self.ifname}"
         if len(name) > MOST_NAME:
             raise AttachError(Failure.CONFIGURATION, f"{name}: a port's name has {MOST_NAME} characters at most")
