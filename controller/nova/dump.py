@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import BinaryIO, Final, cast
 
 Value = str | int | float | None
 Row = Mapping[str, Value]
@@ -58,7 +58,7 @@ def read(path: Path, wanted: Collection[str], database: str | None = None) -> Ta
         return _read_sqlite(path, wanted)
     with gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb") as binary:
         try:
-            found = _read_dump(binary, wanted)
+            found = _read_dump(cast("BinaryIO", binary), wanted)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DumpError(f"the file is damaged: {error}") from error
     if not found:
@@ -84,7 +84,7 @@ def _read_sqlite(path: Path, wanted: Collection[str]) -> Tables:
         raise DumpError(f"the SQLite database cannot be read: {error}") from error
 
 
-def _read_dump(binary: IO[bytes], wanted: Collection[str]) -> dict[str, Tables]:
+def _read_dump(binary: BinaryIO, wanted: Collection[str]) -> dict[str, Tables]:
     """By database; those without any of the tables are left out."""
     reader = _Reader(wanted)
     for number, raw in enumerate(_lines(binary), 1):
@@ -99,7 +99,7 @@ def _read_dump(binary: IO[bytes], wanted: Collection[str]) -> dict[str, Tables]:
     return reader.found
 
 
-def _lines(binary: IO[bytes]) -> Iterator[bytes]:
+def _lines(binary: BinaryIO) -> Iterator[bytes]:
     """Of one that is too long only the beginning, and a bit more than there may be."""
     while line := binary.readline(MOST_OF_LINE + 1):
         yield line
