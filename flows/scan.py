@@ -6,9 +6,12 @@ A node may have tens of thousands of flows, so a lookup may take milliseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from flows.ir import Conjunction, Flow
 from flows.simulate import Fields, Step, Tables, step_of, together
+
+_AT_ONCE: Final = 1000
 
 
 def _nothing() -> None:
@@ -23,8 +26,11 @@ class ScannedSwitch(Tables):
     def __init__(self, flows: Iterable[Flow], turn: Callable[[], None] = _nothing) -> None:
         self._turn = turn
         self._flows: dict[int, list[Flow]] = {}
-        for flow in flows:
+        # as they are now: while others have a turn they may become others
+        for index, flow in enumerate(list(flows), 1):
             self._flows.setdefault(flow.table, []).append(flow)
+            if index % _AT_ONCE == 0:
+                turn()
         self._sorted: set[int] = set()
 
     def find(self, table: int, fields: Fields) -> Step:

@@ -71,7 +71,7 @@ class Explainer:
         else:
             assert start.physical_network is not None
             follower.send_from(start.physical_network, start.packet)
-        leg = Leg(self.names, follower, request.target.port, request.target.what)
+        leg = Leg(self.names, follower, request.target.port, request.target.what, self.turn)
         trace = leg.trace(start.packet, start.way)
         answered = None
         if reply and trace.verdict in (Verdict.DELIVERED, Verdict.LEFT):
@@ -132,7 +132,7 @@ class Explainer:
             if heard is None or answer is None:
                 return None
             back.send_from(heard.physical_network, answer)
-        return Leg(self.names, back, sender, What.PORT if sender is not None else What.OUTSIDE).trace(
+        return Leg(self.names, back, sender, What.PORT if sender is not None else What.OUTSIDE, self.turn).trace(
             answer, Way.DIRECT, alias
         )
 

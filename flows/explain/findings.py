@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from flows.explain.conditions import Conditions
-from flows.explain.following import Follower
+from flows.explain.following import MOST_STEPS, Follower
 from flows.explain.naming import Names, port_range
 from flows.explain.request import Request, Start, Way, external_of, protocol_of
 from flows.explain.target import Target, What, in_subnet, subnets_of
@@ -271,6 +271,10 @@ class Scene:
             yield from self._of_node(node, keys)
         if follower.circles:
             yield _error("the packet goes in circles")
+        for passed in follower.passed:
+            if len(passed.result.steps) > MOST_STEPS:
+                many = len(passed.result.steps) - MOST_STEPS
+                yield _note(f"{many} more lookups on {self.names.node(passed.node)}, of one port after the other")
         if follower.more:
             yield _note(f"{follower.more} more nodes have ports of the network and hear it, too")
 

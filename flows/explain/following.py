@@ -38,6 +38,12 @@ from flows.view import mac_to_int, vlan_match
 MOST_HOPS: Final = 32
 MOST_HEARERS: Final = 4
 """Nodes that are asked about a broadcast."""
+MOST_STEPS: Final = 200
+"""Lookups of one node that are told of: what goes to many ports is looked up for each."""
+
+
+def nothing() -> None:
+    """Nobody else wants a turn."""
 
 
 @dataclass(frozen=True, slots=True)

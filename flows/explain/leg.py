@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from flows.explain.following import Follower, Heard, Passed
+from flows.explain.following import Follower, Heard, Passed, nothing
 from flows.explain.naming import Names
 from flows.explain.request import Way, in_words, one_line
 from flows.explain.target import Address, What
@@ -40,11 +41,12 @@ class Leg:
     follower: Follower
     expected: Port | None
     what: What
+    turn: Callable[[], None] = nothing
 
     def trace(self, packet: Packet, way: Way, alias: Address | None = None) -> Trace:
         """`alias`: as what the asker knows the sender, of whom it may not know more."""
         verdict = self._verdict(way)
-        wording = Wording(self.names, self.follower)
+        wording = Wording(self.names, self.follower, self.turn)
         hops = tuple(wording.hop(passed) for passed in self.follower.passed)
         if alias is not None:
             packet = packet.but(**{"ip_src" if alias.version == 4 else "ipv6_src": int(alias)})
@@ -53,7 +55,7 @@ class Leg:
 
     def near(self) -> tuple[str, ...]:
         decisive = self._decisive()
-        return () if decisive is None else Wording(self.names, self.follower).drop(decisive)[1]
+        return () if decisive is None else Wording(self.names, self.follower, self.turn).drop(decisive)[1]
 
     def received(self) -> Received | None:
         """Who got it, the expected one first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from flows.explain.following import Follower, Passed
+from flows.explain.following import MOST_STEPS, Follower, Passed, nothing
 from flows.explain.naming import Names
 from flows.explain.policy_words import deciding, refused
 from flows.explain.request import ECHOES, ends_of, turned_ports
@@ -88,6 +88,7 @@ class Wording:
 
     names: Names
     follower: Follower
+    turn: Callable[[], None] = nothing
 
     def hop(self, passed: Passed) -> Hop:
         return Hop(
@@ -114,8 +115,10 @@ class Wording:
         return End(Kind.PORT, name if thing is None else thing.name, None if thing is None else thing.id)
 
     def _out(self, passed: Passed) -> Iterator[End]:
+        uplinks = self.follower.uplinks(passed.node)
         for port, _ in passed.outputs:
-            physical_network = self.follower.uplinks(passed.node).get(port)
+            self.turn()
+            physical_network = uplinks.get(port)
             if physical_network is not None:
                 yield End(Kind.PHYSICAL_NETWORK, self.names.wire(physical_network))
             else:
@@ -126,15 +129,21 @@ class Wording:
     def _steps(self, passed: Passed) -> Iterator[Step]:
         node = self.names.node(passed.node)
         answers = False
-        for looked in passed.result.steps:
+        dropped = dropped_by(passed)
+        steps = passed.result.steps
+        left_out = range(MOST_STEPS // 2, len(steps) - MOST_STEPS // 2)
+        for index, looked in enumerate(steps):
             if looked.flow is None or looked.rule is None:
                 continue
             answers = answers or looked.rule in _ANSWERS
+            if index in left_out:
+                continue
+            self.turn()
             thing, name = self.names.thing(looked.rule.about, looked.key)
             if looked.rule in _ASKED:
                 thing, name = self._rule(looked.key, passed, answers)
             text = sentence(looked.rule, looked.flow, name, node, known=thing is not None)
-            if looked is dropped_by(passed):
+            if looked is dropped:
                 text, _ = self._why(passed, looked)
             elif _skipped(passed, looked):
                 text = f"not back to {name}, where it comes from"

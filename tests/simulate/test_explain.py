@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.compile import compile_node
+from flows.explain import findings, wording
 from flows.explain.explain import Explainer
 from flows.explain.naming import Names
 from flows.explain.request import Request
@@ -101,6 +102,23 @@ def test_the_answer_is_followed_too() -> None:
     assert trace.reply.verdict is Verdict.DROPPED
     assert "but an answer does not get back" in trace.summary and "do not let out tcp port 40000" in trace.summary
     assert Explainer(snapshot, Names(snapshot)).explain(wanted, reply=False).reply is None
+
+
+def test_of_a_packet_for_many_not_all_is_told_and_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = cloud()
+    target = aim(snapshot, snapshot.networks["net-blue"], IPv4Address("255.255.255.255"))
+    wanted = Request(snapshot.ports["port-20"], target, protocol=17, destination_port=9)
+    whole = Explainer(snapshot, Names(snapshot)).explain(wanted)
+    most = 4
+    assert max(len(hop.steps) for hop in whole.hops) > most and "more lookups" not in str(whole.findings)
+    for module in (wording, findings):
+        monkeypatch.setattr(module, "MOST_STEPS", most)
+    turns: list[int] = []
+    told = Explainer(snapshot, Names(snapshot), turn=lambda: turns.append(0)).explain(wanted)
+    assert all(len(hop.steps) <= most for hop in told.hops) and "more lookups" in str(told.findings)
+    assert told.summary == whole.summary
+    assert [(hop.steps[0], hop.steps[-1]) for hop in told.hops] == [(hop.steps[0], hop.steps[-1]) for hop in whole.hops]
+    assert len(turns) > sum(len(hop.steps) for hop in whole.hops) + sum(len(hop.steps) for hop in told.hops)
 
 
 def test_the_rule_that_decides_is_named_and_not_the_first_with_its_remote() -> None:
