@@ -29,6 +29,10 @@ MOST_OF_NODE: Final = 4
 MOST_ENDED: Final = 256
 """Captures that go on, on one controller and of one node, and those that are over and can be asked for."""
 
+MOST_OF_PROJECT: Final = 8
+MOST_OF_PROJECT_ON_NODE: Final = 2
+"""Of one project, so that another finds a place, too."""
+
 SILENCE: Final = 5.0
 """Seconds without a word of the agent, which says something every second."""
 
@@ -60,8 +64,16 @@ class Summary:
 class Capture:
     """One that goes on. `put` and `end` are for the agent, `take` is for the client."""
 
-    def __init__(self, port_id: str, node: str, clock: Callable[[], float], pace: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        port_id: str,
+        node: str,
+        clock: Callable[[], float],
+        pace: Callable[[int], float],
+        project: str | None = None,
+    ) -> None:
         """`pace`: the seconds until so many bytes have their turn."""
+        self.project = project
         self._pace = pace
         self.id = secrets.token_hex(16)
         self.port_id = port_id
@@ -150,13 +162,16 @@ class Captures:
         self._ended: OrderedDict[str, tuple[str, Summary]] = OrderedDict()
         self._busy_until = 0.0
 
-    def open(self, port_id: str, node: str) -> Capture:
-        """Raises Busy. Close it."""
+    def open(self, port_id: str, node: str, project: str | None = None) -> Capture:
+        """`project`: whose capture it is, None for an operator's. Raises Busy. Close it."""
         if len(self._open) >= MOST:
             raise Busy(f"{MOST} captures go on already")
         if sum(one.node == node for one in self._open.values()) >= MOST_OF_NODE:
             raise Busy(f"{MOST_OF_NODE} captures go on already on node {node}")
-        capture = Capture(port_id, node, self._clock, self._pace)
+        own = [one for one in self._open.values() if project is not None and one.project == project]
+        if len(own) >= MOST_OF_PROJECT or sum(one.node == node for one in own) >= MOST_OF_PROJECT_ON_NODE:
+            raise Busy(f"the project has as many captures as it may: {MOST_OF_PROJECT_ON_NODE} on a node")
+        capture = Capture(port_id, node, self._clock, self._pace, project)
         self._open[capture.id] = capture
         return capture
 

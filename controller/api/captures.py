@@ -89,7 +89,7 @@ def create_capture(services: Services, request: Request) -> Stream:
         raise ApiError(409, "not_bound", "the port is on no node")
     node = port.binding.node
     try:
-        capture = services.captures.open(port.id, node)
+        capture = services.captures.open(port.id, node, request.caller.project)
     except captures.Busy as error:
         raise ApiError(409, "too_many_captures", str(error)) from None
     try:

@@ -139,3 +139,19 @@ def test_nothing_comes_after_the_end() -> None:
     capture.end(END)
     assert capture.put(b"y") == (False, False)
     assert (capture.take(0.0), capture.take(0.0), capture.over) == (b"x", None, True)
+
+
+def test_one_project_leaves_places_to_others() -> None:
+    held = Captures()
+    first = [held.open("p", "n1", "a") for _ in range(captures.MOST_OF_PROJECT_ON_NODE)]
+    with pytest.raises(Busy, match="the project"):
+        held.open("p", "n1", "a")
+    held.open("q", "n1", "b")
+    held.open("q", "n1")  # an operator's
+    nodes = [f"m{number}" for number in range(captures.MOST_OF_PROJECT - len(first))]
+    for node in nodes:
+        held.open("p", node, "a")
+    with pytest.raises(Busy, match="the project"):
+        held.open("p", "n9", "a")
+    held.close(first[0])
+    held.open("p", "n9", "a")
