@@ -12,6 +12,10 @@ TIMEOUT: Final = 6.0
 """Seconds; the agent gives Open vSwitch four."""
 
 
+MOST: Final = 128 << 10
+"""Characters. An agent takes no more of Open vSwitch."""
+
+
 class LiveTracing:
     def __init__(self, errands: Errands) -> None:
         self._errands = errands
@@ -26,4 +30,6 @@ class LiveTracing:
         output = result.get("output")
         if not isinstance(output, str):
             raise NoAnswer(f"the agent of node {node} says nothing")
+        if len(output) > MOST:
+            raise NoAnswer(f"the agent of node {node} says more than an agent does")
         return output

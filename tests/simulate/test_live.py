@@ -153,3 +153,12 @@ def test_a_trace_does_not_know_how_a_connection_began() -> None:
 def test_what_is_measured_goes_both_ways() -> None:
     assert reading(*FOUND[:3], *FOUND[5:], measured=3).agrees is True
     assert reading(*FOUND[:3], FOUND[5], measured=3).agrees is False
+
+
+@pytest.mark.parametrize(
+    "line", ["9" * 5000 + ". No match", "0. x, cookie 0x" + "f" * 5000, "0. " + ", cookie 0x" * 5000, " " * 50_000]
+)
+def test_what_a_hostile_node_says_is_read_all_the_same(line: str) -> None:
+    found = lookups(f'bridge("br-int")\n{line}\n 7. No match\n')
+    assert found[-1] == (7, None) and len(found) <= 2
+    assert all(rule_name(cookie) in (OTHER, MISS) for _, cookie in found)
