@@ -128,8 +128,13 @@ def _request(connection: socket.socket, files: list[int]) -> dict[str, Any]:
         raise AttachError(Failure.HERE, "only root may ask")
     text = bytearray()
     while True:
-        chunk, came, _, _ = socket.recv_fds(connection, 65536, 1)
+        try:
+            chunk, came, _, _ = socket.recv_fds(connection, 65536, 1)
+        except TimeoutError:
+            raise AttachError(Failure.DECODING, "the request did not come in time") from None
         files += came
+        if len(files) > 1:
+            raise AttachError(Failure.DECODING, "a request comes with one file at most")
         if not chunk:
             break
         text += chunk

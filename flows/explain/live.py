@@ -14,7 +14,7 @@ from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, decode_cookie
 
 _BRIDGE: Final = re.compile(r'^bridge\("(.*)"\)$')
 # a flow whose cookie is 0 is shown without one
-_LOOKUP: Final = re.compile(r"^ *(?P<table>[0-9]{1,3})\. (?:(?P<miss>No match)|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)")
+_LOOKUP: Final = re.compile(r"^ *(?P<table>\d{1,3})\. (?:(?P<miss>No match)|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)")
 _ACTIONS: Final = re.compile(r"^Datapath actions: (.*)$", re.MULTILINE)
 
 LEARNED: Final = "learned"

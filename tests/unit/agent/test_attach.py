@@ -187,6 +187,25 @@ def test_what_is_no_request(path: str, text: bytes) -> None:
     assert answer["error"]["code"] == Failure.DECODING
 
 
+def test_who_draws_it_out_or_sends_many_files_is_refused(
+    path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.socket(socket.AF_UNIX) as connection, open("/dev/null") as file:
+        connection.connect(path)
+        for _ in range(2):
+            socket.send_fds(connection, [b" "], [file.fileno()])
+        answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert "one file at most" in answer["error"]["msg"]
+    monkeypatch.setattr("agent.attach.server._REQUEST_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(b"{")
+        answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert answer["error"]["code"] == Failure.DECODING and "in time" in answer["error"]["msg"]
+    assert "Traceback" not in caplog.text and len(os.listdir("/proc/self/fd")) <= before + 1
+
+
 def test_many_at_once(path: str) -> None:
     answers: list[dict[str, object]] = []
     threads = [
