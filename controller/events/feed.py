@@ -151,7 +151,7 @@ class Feed:
         was, now = None if old is None else old.port_id, new.port_id
         if was == now:
             return
-        here, there = _port_of(before, was), _port_of(after, now)
+        here, there = _port_of(before, was, new.project_id), _port_of(after, now, new.project_id)
         if was is None:
             text = f"{new.address} leads to {there}"
         elif now is None:
@@ -194,6 +194,8 @@ def _named(port: Port) -> str:
     return port.called or f"port {port.id}"
 
 
-def _port_of(snapshot: Snapshot, port_id: str | None) -> str:
+def _port_of(snapshot: Snapshot, port_id: str | None, reader: str | None) -> str:
+    """`reader`: the project that is told, None for operators alone: names of others are not its business."""
     port = snapshot.ports.get(port_id or "")
-    return f"port {port_id}" if port is None else _named(port)
+    known = port is not None and reader in (None, port.project_id)
+    return _named(port) if port is not None and known else f"port {port_id}"

@@ -123,6 +123,20 @@ def test_a_floating_ip_moves(world: World, port: Port) -> None:
     ]
 
 
+def test_a_project_is_not_told_the_names_of_others(world: World, port: Port) -> None:
+    """An administrator may lead a project's floating IP to the port of another one."""
+    mine = replace(world.snapshot.ports["port-11"], name="mine", project_id="a")
+    world.follow(PortChange(port.id, replace(port, name="secret", project_id="b")), PortChange(mine.id, mine))
+    world.said()
+    it = FloatingIp("f1", 1, port.network_id, IPv4Address("192.0.2.9"), project_id="a")
+    world.follow(FloatingIpChange("f1", replace(it, port_id=port.id, fixed_ip=port.fixed_ips[0].address)))
+    world.follow(FloatingIpChange("f1", replace(it, port_id=mine.id, fixed_ip=mine.fixed_ips[0].address)))
+    assert world.said() == [
+        f"floating_ip: 192.0.2.9 leads to port {port.id}",
+        f"floating_ip: 192.0.2.9 has moved from port {port.id} to mine",
+    ]
+
+
 def test_nodes_and_gateway_nodes(world: World, port: Port) -> None:
     node = world.snapshot.nodes["n1"]
     world.follow(NodeChange("n9", replace(node, name="n9", key=99, datapath_id=99)), NodeChange("n1", node))
