@@ -203,6 +203,7 @@ def test_threat_35_dhcp_goes_on_while_the_database_is_locked(lab: Lab, vms: dict
 
 PURE = {
     "__future__",
+    "abc",
     "collections",
     "collections.abc",
     "dataclasses",
@@ -212,6 +213,7 @@ PURE = {
     "ipaddress",
     "itertools",
     "operator",
+    "re",
     "struct",
     "types",
     "typing",

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from controller import logs
 from controller.api.http import MAX_BODY, MAX_PARTS, MAX_SMALL_BODY, MAX_SMALL_PARTS, Request
 from controller.store import failures
 from tests.unit.api.world import World
@@ -208,9 +210,11 @@ def test_head_is_get_without_a_body(shared_world: World) -> None:
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
 
-def test_threat_32_a_bug_is_answered_without_a_traceback(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("logging_restored")
+def test_threat_32_a_bug_is_answered_without_a_traceback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    logs.configure("console", "INFO", stream)
+
     def broken(network_id: str) -> None:
         raise RuntimeError("secret detail")
 
@@ -220,7 +224,7 @@ def test_threat_32_a_bug_is_answered_without_a_traceback(
     assert b"secret" not in reply.data and b"Traceback" not in reply.data
     request_id = reply.headers["X-Request-Id"]
     assert reply.error["details"] == {"request_id": request_id}
-    logged = capsys.readouterr().out
+    logged = stream.getvalue()
     assert request_id in logged and "secret detail" in logged
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -12,14 +11,7 @@ from controller import logs
 from controller.store.specs import Unavailable
 from tests.unit.api.world import World
 
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, configured = root.handlers, root.level, structlog.get_config()
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.configure(**configured)
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def test_json_is_one_object_per_line() -> None:
