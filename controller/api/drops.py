@@ -79,7 +79,7 @@ def _view(one: Dropped, snapshot: Snapshot) -> Json:
         "rule": one.rule.name.lower(),
         "text": one.rule.doc,
         "port_id": None if port is None else port.id,
-        "port_name": None if port is None else name_of(snapshot, "port", port.id),
+        "port_name": None if port is None else port.called,
         "network_id": network_id,
         "network_name": None if network_id is None else name_of(snapshot, "network", network_id),
         "node": one.node,

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import PlainValidator, TypeAdapter, WithJsonSchema
 
 from controller.api import declared, operator_answers
-from controller.api.auth import Identity, Resource, Verb
+from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
@@ -27,7 +27,7 @@ def list_events(services: Services, request: Request) -> Answer:
     caller = request.caller
 
     def wanted(event: Event) -> bool:
-        return _sees(caller, event) and all(value == _FIELDS[name](event) for name, value in filters.items())
+        return caller.owns(event.project_id) and all(value == _FIELDS[name](event) for name, value in filters.items())
 
     if after is None:
         page = services.events.latest(limit, wanted)
@@ -37,10 +37,6 @@ def list_events(services: Services, request: Request) -> Answer:
         except TooManyWaiting as error:
             raise ApiError(429, "too_many_waiting", str(error), headers=(("Retry-After", "1"),)) from None
     return Answer.json({"events": [_view(event) for event in page.events], "last": page.last, "missed": page.missed})
-
-
-def _sees(caller: Identity, event: Event) -> bool:
-    return caller.project is None or event.project_id == caller.project
 
 
 _FIELDS = {

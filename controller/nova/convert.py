@@ -34,8 +34,9 @@ class _Conversion:
         self._notes: list[str] = []
         self._networks = live(tables, "networks")
         self._fixed_ips = live(tables, "fixed_ips")
+        self._fixed_ips_of = _by(self._fixed_ips, "network_id")
         self._floating_ips = live(tables, "floating_ips")
-        self._rules = live(tables, "security_group_rules")
+        self._rules_of = _by(live(tables, "security_group_rules"), "parent_group_id")
         self._groups = live(tables, "security_groups")
         self._instances = {_text(row, "uuid"): row for row in live(tables, "instances")}
         known = {row["id"] for row in self._networks}
@@ -105,10 +106,9 @@ class _Conversion:
         special = {cidr.network_address, cidr.broadcast_address}
         kept = {
             address
-            for fixed_ip in self._fixed_ips
-            if fixed_ip["network_id"] == row["id"]
+            for fixed_ip in self._fixed_ips_of.get(row["id"], ())
             # reserved by the operator, or taken by a host of nova-network
-            and (fixed_ip.get("reserved") or (fixed_ip.get("host") and not fixed_ip.get("instance_uuid")))
+            if (fixed_ip.get("reserved") or (fixed_ip.get("host") and not fixed_ip.get("instance_uuid")))
             and (address := IPv4Address(_text(fixed_ip, "address"))) in cidr
             and address not in special
             and str(address) != gateway
@@ -151,7 +151,7 @@ class _Conversion:
     def _group(self, row: Row) -> Group:
         number, name, project = _number(row, "id"), _text(row, "name"), _text(row, "project_id")
         body = {"name": name, "project_id": project, "description": _text(row, "description")}
-        rules = (self._rule(rule, name) for rule in self._rules if rule["parent_group_id"] == row["id"])
+        rules = (self._rule(rule, name) for rule in self._rules_of.get(row["id"], ()))
         return Group(number, name, project, body, tuple(rule for rule in rules if rule is not None))
 
     def _rule(self, row: Row, group: str) -> Object | None:
@@ -251,6 +251,14 @@ def _spans(addresses: Iterable[IPv4Address]) -> Iterator[tuple[IPv4Address, IPv4
         first = last = address
     if first is not None and last is not None:
         yield first, last
+
+
+def _by(rows: Iterable[Row], column: str) -> dict[object, list[Row]]:
+    """Grouped: clouds have many networks, and many addresses in each."""
+    found: dict[object, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row[column]].append(row)
+    return found
 
 
 def _text(row: Row, column: str) -> str:

@@ -27,17 +27,20 @@ class Names:
 
     # what may be known
 
+    def owns(self, project_id: str | None) -> bool:
+        return self.operator or project_id == self.project
+
     def sees_port(self, port: Port) -> bool:
-        return self.operator or port.project_id == self.project
+        return self.owns(port.project_id)
 
     def sees_network(self, network: Network) -> bool:
-        return self.operator or network.shared or network.external or network.project_id == self.project
+        return network.shared or network.external or self.owns(network.project_id)
 
     def sees_group(self, group: SecurityGroup) -> bool:
-        return self.operator or group.project_id == self.project
+        return self.owns(group.project_id)
 
     def sees_floating_ip(self, floating_ip: FloatingIp) -> bool:
-        return self.operator or floating_ip.project_id == self.project
+        return self.owns(floating_ip.project_id)
 
     # names
 
