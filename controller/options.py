@@ -55,7 +55,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "connections_per_address",
             default=128,
             min=1,
-            help="Connections that one address may have at once, of 1024 in all. More for a proxy that all users "
+            help="Connections that one address may have at once, of 2048 in all. More for a proxy that all users "
             "come through.",
         ),
         _plain_tcp("HTTP"),
