@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,12 @@ def vms(lab: Lab) -> dict[str, Vm]:
     network = make_network(lab, "net", "10.1.0.0/24", segment=101)
     nodes = {"a": "n1", "b": "n2", "c": "n1"}
     return make_vms(lab, *(want(name, lab.node(node), network) for name, node in nodes.items()))
+
+
+def tried(lab: Lab, vm: Vm, file: Path) -> subprocess.CompletedProcess[str]:
+    """A capture that is to be refused: its status, and what it says."""
+    command = [str(lab.directory / "trunkline"), "capture", vm.port["id"], "-w", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_it_sees_the_packets_of_the_port_and_of_no_other(lab: Lab, vms: dict[str, Vm]) -> None:
@@ -85,12 +92,7 @@ def test_a_killed_agent_leaves_nothing_and_costs_no_packet(lab: Lab, vms: dict[s
             wait_quiet(lab, "n1", before)
             status, said = running.end()
         assert status == 1 and "node_silent" in said, said
-        refused = subprocess.run(
-            [str(lab.directory / "trunkline"), "capture", a.port["id"], "-w", str(running.file)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        refused = tried(lab, a, running.file)
         assert refused.returncode == 1 and "node_not_asking" in refused.stderr, refused.stderr
         assert n1.ovs.vsctl("--bare", "--columns=_uuid", "list", "Mirror") == ""
         n1.start_agent(lab.control)
@@ -129,11 +131,6 @@ def test_an_interface_that_goes_ends_it(lab: Lab, vms: dict[str, Vm]) -> None:
         c.unplug()
         status, said = running.end()
     assert status == 1 and "interface_gone" in said, said
-    refused = subprocess.run(
-        [str(lab.directory / "trunkline"), "capture", c.port["id"], "-w", str(running.file)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = tried(lab, c, running.file)
     assert refused.returncode == 1, refused
     assert "not_bound" in refused.stderr or "not in Open vSwitch" in refused.stderr, refused.stderr
