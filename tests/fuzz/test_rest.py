@@ -129,7 +129,7 @@ class Laboratory:
     def explore(self, phases: dict[str, Any], **only: str) -> list[str]:
         """What schemathesis finds."""
         config = schemathesis.Config.from_dict({**CONFIG, **phases})
-        schema = schemathesis.openapi.from_dict(conformity().document, config=config)
+        schema = schemathesis.openapi.from_dict(deepcopy(conformity().document), config=config)  # it writes into it
         if only:
             schema = schema.include(**only)
         schema.app = self._application

@@ -295,7 +295,7 @@ def _apply_meters(installed: dict[int, MeterConfig], delta: Delta) -> None:
         installed[meter.id] = meter
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(scripts)
 def test_incremental_is_full(script: list[list[Change]]) -> None:
     snapshot = _base()
