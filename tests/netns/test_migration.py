@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -249,19 +249,43 @@ def outside(lost: list[Lost], began: float, ended: float) -> list[Lost]:
     return [one for one in lost if not began - IN_FLIGHT <= one.sent <= ended + IN_FLIGHT]
 
 
+@contextmanager
+def connection(traveller: Traveller) -> Iterator[Callable[[str], None]]:
+    """From outside to the VM's floating IP; what is given is sent both ways, and must arrive."""
+    with tcp(traveller.vm.namespace, port=7000) as listener, tcp(traveller.lab.fabric.far) as client:
+        listener.listen()
+        client.connect((traveller.floating_ip["address"], 7000))
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(10)
+
+            def say(text: str) -> None:
+                for sender, receiver in ((client, server), (server, client)):
+                    sender.sendall(text.encode())
+                    assert receiver.recv(64) == text.encode()
+
+            yield say
+
+
 def test_a_move_costs_what_the_pause_costs(lab: Lab, traveller: Traveller) -> None:
+    """And a connection goes on, whose beginning the new node's conntrack has not seen."""
     n1, n3 = lab.nodes[0], lab.nodes[2]
-    with streams(traveller.vm.namespace, *traveller.peers()) as traffic:
+    with streams(traveller.vm.namespace, *traveller.peers()) as traffic, connection(traveller) as say:
+        say("before")
         traffic.run(1)
         traveller.prepare(n3)
+        say("prepared")
         traffic.run(1)
         began, ended = traveller.move(traffic, n3)
+        say("moved")
         traveller.wait_served(n3)
         assert ("n1", "moved", True) in traveller.bindings()
+        say("served")
         traffic.run(2)
         assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, n3)]
         traveller.unplug(n1, "eth0")
         traveller.wait_over(n3)
+        say("over")
         traffic.run(1)
     lost = traffic.lost()
     print("pause", round(ended - began, 3), "lost", len(lost), "doubled", traffic.doubled(), traffic.counts())
@@ -357,29 +381,3 @@ def test_a_lease_is_renewed_in_the_middle_of_a_move(lab: Lab, leased: Leased) ->
 
 def _shown(node: Node, traveller: Traveller) -> bool:
     return traveller.vm.device in node.execute("ovs-vsctl", "list-ports", "br-int")
-
-
-def test_a_connection_through_a_floating_ip_goes_on(lab: Lab, traveller: Traveller) -> None:
-    """The new node's conntrack has not seen its beginning."""
-    n3, address = lab.nodes[2], traveller.floating_ip["address"]
-    with (
-        streams(traveller.vm.namespace) as traffic,
-        tcp(traveller.vm.namespace, port=7000) as listener,
-        tcp(lab.fabric.far) as client,
-    ):
-        listener.listen()
-        client.connect((address, 7000))
-        server, _ = listener.accept()
-        with server:
-            server.settimeout(10)
-            for step in ("before", "prepared", "moved", "later"):
-                if step == "prepared":
-                    traveller.prepare(n3)
-                elif step == "moved":
-                    traveller.move(traffic, n3)
-                elif step == "later":
-                    traveller.wait_served(n3)
-                    traveller.wait_over(n3)
-                for sender, receiver in ((client, server), (server, client)):
-                    sender.sendall(step.encode())
-                    assert receiver.recv(64) == step.encode()
