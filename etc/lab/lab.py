@@ -13,8 +13,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from agent import namespaces
-from controller.client import LONGEST_POLL, Object
-from controller.store import upgrade
+from controller.client import LONGEST_POLL, ApiError, Object
+from controller.store import failures, upgrade
 from etc.lab import netns
 from etc.lab.capture import Capture
 from etc.lab.control import ADMIN_TOKEN, DATABASE_ADDRESS, PROGRAM, Control, LabClient
@@ -142,11 +142,16 @@ class Lab:
     # what to do with it
 
     def wait_connected(self, deadline: float = CONVERGENCE_DEADLINE) -> None:
-        """Wait until the controller programs every node and knows its uplinks."""
+        """Wait until the controller programs every node and knows its uplinks, and has its database."""
         client = self.client
 
         def missing() -> list[str]:
-            known = {node["name"]: node for node in client.list_nodes()}
+            try:
+                known = {node["name"]: node for node in client.list_nodes()}
+            except ApiError as error:
+                if error.code != failures.AWAY:
+                    raise
+                return [error.code]
             return [node.name for node in self.nodes if not _is_live(known.get(node.name, {}), node)]
 
         wait_until(lambda: not missing(), deadline, lambda: f"not connected: {missing()}", interval=0.05)
