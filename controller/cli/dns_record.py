@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import names, options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import InProject, Output, ProjectFilter, Timeout, Wait, ZoneArgument
@@ -89,7 +89,7 @@ def list_(
         floating_ip_id=session.floating_ip_id(floating_ip) if floating_ip else None,
         project_id=project,
     )
-    render.show_list(found, COLUMNS, output)
+    names.show_list(session, found, COLUMNS, output, names.FLOATING_IP)
 
 
 @app.command()

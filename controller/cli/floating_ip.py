@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import names, options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import (
@@ -84,7 +84,7 @@ def list_(
     session = Session.of(context)
     port_id = session.port_id(port) if port else None
     found = session.client.list_floating_ips(pool=pool, port_id=port_id, address=address, node=node, project_id=project)
-    render.show_list(found, COLUMNS, output)
+    names.show_list(session, found, COLUMNS, output, names.PORT)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import render
+from controller.cli import names, render
 from controller.cli.group import Commands
 from controller.cli.options import Output, PoolArgument, PoolArguments, Timeout, Wait
 from controller.cli.render import Column, Format
@@ -17,7 +17,7 @@ app = typer.Typer(cls=Commands, help="Pools of floating IPs.", rich_markup_mode=
 COLUMNS = (
     Column("id", "id"),
     Column("name", "name"),
-    Column("network", lambda pool: pool.get("network_name") or pool.get("network_id")),
+    Column("network", "network_id"),
     Column("ranges", "ranges"),
     Column("used", "used"),
 )
@@ -51,10 +51,7 @@ def list_(
     """List pools."""
     session = Session.of(context)
     pools = session.client.list_floating_ip_pools(network_id=session.network_id(network) if network else None)
-    if output is Format.TABLE and pools:
-        names = {found["id"]: found.get("name") for found in session.client.list_networks()}
-        pools = [{**pool, "network_name": names.get(pool.get("network_id"))} for pool in pools]
-    render.show_list(pools, COLUMNS, output)
+    names.show_list(session, pools, COLUMNS, output, names.NETWORK)
 
 
 @app.command()

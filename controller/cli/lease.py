@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import render
+from controller.cli import names
 from controller.cli.group import Commands
 from controller.cli.options import Output, ProjectFilter
 from controller.cli.render import Column, Format
@@ -53,4 +53,4 @@ def list_(
         state=state,
         project_id=project,
     )
-    render.show_list(found, COLUMNS, output)
+    names.show_list(session, found, COLUMNS, output, names.PORT)

@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import names, options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import Output, PortArgument, PortArguments, ProjectFilter, Timeout, Wait
@@ -23,7 +23,7 @@ app = typer.Typer(cls=Commands, help="Ports: the addresses of virtual machines."
 COLUMNS = (
     Column("id", "id"),
     Column("name", "name"),
-    Column("network", lambda port: port.get("network_name") or port.get("network_id")),
+    Column("network", "network_id"),
     Column("mac", "mac"),
     Column("fixed ips", lambda port: addresses(port)),
     Column("node", lambda port: node_of(port)),
@@ -174,7 +174,7 @@ def create(
         raise CliError("--mac, --id, --interface-name, --fixed-ip and --address-pair need --network", ExitCode.USAGE)
     fields.pop("address_pairs", None)  # of --no-port-security
     made, revision = session.client.create_device_ports({"device_id": name} | fields)
-    render.show_list(made, COLUMNS, output)
+    names.show_list(session, made, COLUMNS, output, names.NETWORK)
     session.wait([Written(None, revision)], wait, timeout)
 
 
@@ -199,10 +199,7 @@ def list_(
     session = Session.of(context)
     network_id = session.network_id(network) if network else None
     ports = session.client.list_ports(name=name, network_id=network_id, node=node, project_id=project, address=address)
-    if output is Format.TABLE and ports:
-        names = {found["id"]: found.get("name") for found in session.client.list_networks()}
-        ports = [{**port, "network_name": names.get(port.get("network_id"))} for port in ports]
-    render.show_list(ports, COLUMNS, output)
+    names.show_list(session, ports, COLUMNS, output, names.NETWORK)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import names, options, render
 from controller.cli.group import Commands
 from controller.cli.options import FixedIp, FloatingIpArgument, Output, Timeout, Wait
 from controller.cli.render import Column, Format
@@ -60,7 +60,8 @@ def create(
 def list_(context: typer.Context, floating_ip: FloatingIpArgument, output: Output = Format.TABLE) -> None:
     """List the forwardings of a floating IP."""
     session = Session.of(context)
-    render.show_list(session.client.list_port_forwardings(session.floating_ip_id(floating_ip)), COLUMNS, output)
+    found = session.client.list_port_forwardings(session.floating_ip_id(floating_ip))
+    names.show_list(session, found, COLUMNS, output, names.PORT)
 
 
 @app.command()

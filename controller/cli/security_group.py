@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import names, options, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import (
@@ -84,7 +85,7 @@ def create(
     """Create a security group. It begins with the default rules."""
     session = Session.of(context)
     fields = options.given(name=name, project_id=project) | changeable.fields()
-    session.finish(session.client.create_security_group(fields), output, wait, timeout, _show)
+    session.finish(session.client.create_security_group(fields), output, wait, timeout, partial(_show, session))
 
 
 @app.command("list")
@@ -104,7 +105,8 @@ def show(
     context: typer.Context, group: SecurityGroupArgument, project: InProject = None, output: Output = Format.TABLE
 ) -> None:
     """Show one security group with its rules."""
-    _show(Session.of(context).security_group(group, project), output)
+    session = Session.of(context)
+    _show(session, session.security_group(group, project), output)
 
 
 @app.command("set")
@@ -125,7 +127,7 @@ def set_(
     if not changes:
         raise CliError("nothing to change", ExitCode.USAGE)
     written = session.client.update_security_group(session.security_group_id(group, project), changes)
-    session.finish(written, output, wait, timeout, _show)
+    session.finish(written, output, wait, timeout, partial(_show, session))
 
 
 @app.command()
@@ -149,14 +151,14 @@ def delete(
     )
 
 
-def _show(group: render.Object, output: Format) -> None:
+def _show(session: Session, group: render.Object, output: Format) -> None:
     """As a table its rules are one of their own."""
     if output is not Format.TABLE or "rules" not in group:
         render.show_object(group, output)
         return
     render.show_object({name: value for name, value in group.items() if name != "rules"}, output)
     render.show_text("\nrules:")
-    render.show_list(group["rules"], RULE_COLUMNS, output)
+    names.show_list(session, group["rules"], RULE_COLUMNS, output, names.REMOTE_GROUP)
 
 
 @rule.command("create")
@@ -201,7 +203,7 @@ def list_rules(
     """List the rules of a group."""
     session = Session.of(context)
     found = session.client.list_security_group_rules(security_group_id=session.security_group_id(group, project))
-    render.show_list(found, RULE_COLUMNS, output)
+    names.show_list(session, found, RULE_COLUMNS, output, names.REMOTE_GROUP)
 
 
 @rule.command("delete")

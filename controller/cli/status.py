@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import typer
 
 from controller.cli import render
+from controller.cli.names import NETWORK, if_allowed, instead
 from controller.cli.node import COLUMNS as NODE_COLUMNS
 from controller.cli.options import Output
 from controller.cli.port import COLUMNS as PORT_COLUMNS
 from controller.cli.port import node_of
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
-from controller.client import ApiError, Object
 
 UNBOUND = "unbound"
 QUARANTINE = (
@@ -31,7 +30,7 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     client = Session.of(context).client
     networks, ports = client.list_networks(), client.list_ports()
     on_node = Counter(node_of(port) for port in ports if port.get("status") != UNBOUND)
-    known, quarantine = _if_allowed(client.list_nodes), _if_allowed(client.list_quarantine)
+    known, quarantine = if_allowed(client.list_nodes), if_allowed(client.list_quarantine)
     nodes = [{**node, "ports": on_node[node["name"]]} for node in known or ()]
     names = {network["id"]: network.get("name") for network in networks}
     unbound = [
@@ -56,17 +55,7 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     render.show_text(f"{summary}; {shown}" if known is None else f"{shown}, {summary}")
     if unbound:
         render.show_text("\nunbound ports:")
-        render.show_list(unbound, PORT_COLUMNS, output)
+        render.show_list(instead(unbound, NETWORK, networks), PORT_COLUMNS, output)
     if quarantine:
         render.show_text("\nquarantine, which the controller does without:")
         render.show_list(quarantine, QUARANTINE, output)
-
-
-def _if_allowed(list_: Callable[[], list[Object]]) -> list[Object] | None:
-    """None for a project's member, who may not see them."""
-    try:
-        return list_()
-    except ApiError as error:
-        if error.code == "forbidden":
-            return None
-        raise

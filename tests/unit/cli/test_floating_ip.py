@@ -94,8 +94,8 @@ def test_create_many(known: Stub, run: Run) -> None:
 
 def test_list_asks_for_what_is_wanted(known: Stub, run: Run) -> None:
     options = ("--pool", "public", "--port", "vm1", "--node", "n1", "--project", "p1", "--address", "203.0.113.200")
-    assert "203.0.113.200   public   p1        10.0.1.5" in run("floating-ip", "list", *options).stdout
-    query = known.last("GET").query
+    assert "203.0.113.200   public   p1        10.0.1.5   vm1" in run("floating-ip", "list", *options).stdout
+    query = next(one.query for one in known.requests if one.path == "/v1/floating-ips")
     assert {name: query[name] for name in query if name != "limit"} == {
         "pool": "public",
         "port_id": PORT_ID,
