@@ -82,7 +82,9 @@ CAPTURE_END = TypeAdapter(CaptureEnd)
 
 
 def create_capture(services: Services, request: Request) -> Stream:
-    """What passes a port from now on, as a pcap file that grows."""
+    """What passes a port from now on, as a pcap file that grows. Nothing of it is answered before it is in the audit
+    trail.
+    """
     port = owned(services, request.caller, request.params["id"]).port
     wanted = request.parse(CAPTURE_CREATE)
     if port.binding is None:
@@ -92,9 +94,12 @@ def create_capture(services: Services, request: Request) -> Stream:
         capture = services.captures.open(port.id, node, request.caller.project)
     except captures.Busy as error:
         raise ApiError(409, "too_many_captures", str(error)) from None
+    bounds = _arguments(wanted)
     try:
-        arguments = {"capture": capture.id, "iface_id": port.id, "bytes": MOST_BYTES, **_arguments(wanted)}
+        arguments = {"capture": capture.id, "iface_id": port.id, "bytes": MOST_BYTES, **bounds}
         services.errands.ask(node, Kind.CAPTURE, arguments, _START_TIME)
+        told = {"capture": capture.id, "node": node, **bounds}
+        services.store.note_capture(port.id, told, request.caller.actor)
     except BaseException as error:
         services.captures.forget(capture)
         if isinstance(error, ErrandError):
@@ -110,7 +115,7 @@ def create_capture(services: Services, request: Request) -> Stream:
         address=origin.address,
         request_id=request.request_id,
     )
-    log.info("capture_begins", **_arguments(wanted))
+    log.info("capture_begins", **bounds)
     body = _Body(services.captures, capture, peer_of(request.environ), log)
     return Stream(200, PCAP, ((CAPTURE_ID, capture.id),), body)
 

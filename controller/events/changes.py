@@ -108,7 +108,7 @@ class Changes:
             Kind.CHANGE,
             f"{entry.actor} {_VERBS.get(entry.action, entry.action)} {_words(entry.kind)} {known.name}{what}",
             project_id=known.project_id if entry.kind in _PUBLIC and not private else None,
-            port_id=entry.object_id if entry.kind == "port" else None,
+            port_id=entry.object_id if entry.kind in ("port", "capture") else None,
             network_id=entry.object_id if entry.kind == "network" else known.network_id,
             node=entry.object_id if entry.kind == "node" else None,
         )
@@ -131,7 +131,7 @@ def _known(entry: JournalEntry, snapshot: Snapshot) -> _Known | None:
         case "network" if id_ in snapshot.networks:
             network = snapshot.networks[id_]
             return _Known(network.name or id_, network.project_id)
-        case "port" if id_ in snapshot.ports:
+        case "port" | "capture" if id_ in snapshot.ports:
             port = snapshot.ports[id_]
             return _Known(port.called or id_, port.project_id, port.network_id)
         case "floating_ip" if id_ in snapshot.floating_ips:

@@ -30,6 +30,7 @@ SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE = "security_group", "provider_rule", "dn
 # the model does not know these
 FLOATING_IP_POOL, QUOTA, DEFAULT_RULE = "floating_ip_pool", "quota", "default_rule"
 API_TOKEN = "api_token"
+CAPTURE = "capture"  # of a port, whose id it has: nothing is changed by it
 HELD_ADDRESSES = "held_addresses"  # of a network, whose id it has
 MODELLED = (NETWORK, PORT, NODE, FLOATING_IP, SECURITY_GROUP, PROVIDER_RULE, DNS_ZONE)
 CREATE, UPDATE, DELETE = "create", "update", "delete"

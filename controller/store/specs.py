@@ -352,7 +352,8 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """`kind` is network, port, node, floating_ip, security_group, provider_rule or what the model does not know:
-    floating_ip_pool, default_rule, quota, api_token. `object_id` is the name of a node, the project of a quota.
+    floating_ip_pool, default_rule, quota, api_token, capture. `object_id` is the name of a node, the project of a
+    quota, the port of a capture.
     `action` is create, update or delete. A floating IP's payload has `events`: which of allocate, associate,
     disassociate and release the change was. `old`: what was there before of the payload's fields, and all of an object
     that is deleted, as far as it is known; None: nothing. `token`, `address` and `request_id`: see `actors.Origin`.

@@ -17,6 +17,7 @@ from controller.api import captures as api
 from controller.api import certificates
 from controller.api.gate import make_app
 from controller.errands import Errands, Kind
+from controller.store.specs import Unavailable
 from tests.unit.api.world import World
 
 SOUND = {"seconds": 10, "packets": 5, "snaplen": 64, "filter": {"protocol": 6, "address": "10.0.0.7", "port": 80}}
@@ -100,6 +101,21 @@ def test_a_capture_streams_what_the_agent_sends(asked: World) -> None:
         5,
     )
     assert (ends["actor"], ends["reason"], ends["packets"]) == ("member:a", "packets", 2)
+    (noted,) = asked.ok("GET", f"/v1/audit?kind=capture&object={port['id']}")["audit"]
+    assert noted["new"] == SOUND | {"capture": arguments["capture"], "node": "n1"}
+    assert (noted["actor"], noted["address"], noted["action"]) == ("member:a", "192.0.2.7", "create")
+
+
+def test_what_cannot_be_put_into_the_audit_trail_is_not_captured(asked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise Unavailable("database_full", "no room")
+
+    port = bound_port(asked)
+    agent = Agent(asked, b"head", b"packet")
+    monkeypatch.setattr(asked.store, "note_capture", full)
+    reply = asked.call("POST", f"/v1/ports/{port['id']}/captures", SOUND, "member-a")
+    assert reply.refusal == (503, "database_full", None) and b"packet" not in reply.data
+    assert agent.errand["kind"] == Kind.CAPTURE and asked.services.captures._open == {}
 
 
 def test_a_refusal_of_the_agent_is_the_answer(asked: World) -> None:

@@ -86,6 +86,16 @@ def test_what_is_written(world: World) -> None:
     assert told(world, "member-a") == of_a
 
 
+def test_a_capture_is_told_to_operators(world: World) -> None:
+    port = world.port(world.network(project_id="a")["id"], "member-a", name="web1")
+    changes = Changes(world.services.events, world.store, world.services.snapshot)
+    world.store.note_capture(port["id"], {"node": "n1"}, "admin")
+    changes.followed(world.store.revision())
+    changes.tell()
+    assert told(world)[-1:] == ["admin created capture web1"]
+    assert "admin created capture web1" not in told(world, "member-a")
+
+
 def test_what_only_operators_see_of_a_network(world: World) -> None:
     network = world.network(project_id=None, name="pool", assignable=False)
     changes = Changes(world.services.events, world.store, world.services.snapshot)
