@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote_to_bytes
@@ -29,7 +29,7 @@ from controller.store.specs import Unavailable
 from flows.ir import Flow
 from flows.spelling import meter_text
 
-MOST: Final = 32
+MOST: Final = 1000
 """Requests that are planned in one go."""
 
 LONGEST: Final = 2.0
@@ -76,10 +76,14 @@ class PlannedRequest(RequestModel):
 
 
 class PlanCreate(RequestModel):
-    """`limit`: how many flows of each kind to tell of each node, beside how many there are."""
+    """`limit`: how many flows of each kind to tell of each node, beside how many there are. `go_on`: also after a
+    request that is refused. In a body, `@N` as the value of a field that ends in `_id` is the id of what the Nth
+    request, counted from 0, has made.
+    """
 
     requests: list[PlannedRequest] = Field(min_length=1, max_length=MOST)
     limit: int = Field(default=100, ge=0, le=1000)
+    go_on: bool = False
 
 
 PLAN = TypeAdapter(PlanCreate)
@@ -94,7 +98,7 @@ class _Inner:
     method: str
     path: str
     query: str
-    body: bytes
+    body: dict[str, Any] | None
 
 
 def routes(others: Iterable[Route]) -> tuple[Route, ...]:
@@ -102,9 +106,9 @@ def routes(others: Iterable[Route]) -> tuple[Route, ...]:
     router = Router(others)
 
     def create_plan(services: Services, request: Request) -> Answer:
-        """Does the requests one after the other, up to the first that is refused, and undoes all of it: `answers` is
-        what they were answered, `nodes` which flows these nodes would get and lose. Identifiers and MACs that are
-        chosen by chance are others when it is done.
+        """Does the requests one after the other, up to the first that is refused or all, and undoes all of it:
+        `answers` is what they were answered, `nodes` which flows these nodes would get and lose. Identifiers and MACs
+        that are chosen by chance are others when it is done.
         """
         body = request.parse(PLAN)
         inner = [_understood(router, one, index) for index, one in enumerate(body.requests)]
@@ -112,7 +116,7 @@ def routes(others: Iterable[Route]) -> tuple[Route, ...]:
             raise ApiError(503, "not_planned", "this controller plans nothing")
         # what clients have been told of their leases decides how long addresses are kept
         services.settle_leases()
-        plan = services.planner.plan(lambda store: _rehearse(services, request, inner, store))
+        plan = services.planner.plan(lambda store: _rehearse(services, request, inner, store, body.go_on))
         return Answer.json(_view(plan, body.limit))
 
     return (
@@ -150,36 +154,52 @@ def _understood(router: Router, one: PlannedRequest, index: int) -> _Inner:
         raise ApiError(404, "path_unknown", f"{where}: there is nothing at this path", where)
     if found[0].resource not in PLANNED:
         raise ApiError(400, "not_planned", f"{where}: what changes there is no flow of a node", where)
-    body = b"" if one.body is None else json.dumps(one.body).encode()
-    return _Inner(*found, one.method, path, query, body)
+    return _Inner(*found, one.method, path, query, one.body)
 
 
-def _rehearse(services: Services, outer: Request, requests: Sequence[_Inner], store: Store) -> list[Json]:
-    """The answers, up to the first refusal. Everything that others do not see either is by the store alone."""
+def _rehearse(services: Services, outer: Request, requests: Sequence[_Inner], store: Store, go_on: bool) -> list[Json]:
+    """The answers, up to the first refusal or all. Everything that others do not see either is by the store alone."""
     rehearsing = replace(services, store=store, settle_leases=lambda: None)
     began = time.monotonic()
     answers: list[Json] = []
-    for one in requests:
+    made: dict[str, str] = {}
+    for index, one in enumerate(requests):
         if answers and time.monotonic() - began > LONGEST:
             raise ApiError(503, "plan_too_long", "these are too many changes to be planned in one go")
         try:
-            answer = _done(rehearsing, outer, one)
+            answer = _done(rehearsing, outer, replace(one, body=_filled(one.body, made)))
         except Exception as error:
             refusal = from_exception(error)
             if refusal is None or refusal.status == 503 or isinstance(error, Unavailable):
                 raise
             answers.append({"status": refusal.status, "body": refusal.envelope()})
-            break
-        told = json.loads(answer.body) if answer.content_type == JSON else None
-        answers.append({"status": answer.status, "body": told})
+            if not go_on:
+                break
+        else:
+            told = json.loads(answer.body) if answer.content_type == JSON else None
+            answers.append({"status": answer.status, "body": told})
+            made |= {f"@{index}": it["id"] for it in (told or {}).values() if isinstance(it, dict) and "id" in it}
         eventlet.sleep(0)  # others get their turn, but for writing
     return answers
+
+
+def _filled(value: Any, made: Mapping[str, str], field: str = "") -> Any:
+    """With ids for what refers to objects that were made before; what refers to nothing stays, and is refused."""
+    match value:
+        case dict():
+            return {name: _filled(item, made, name) for name, item in value.items()}
+        case list():
+            return [_filled(item, made) for item in value]
+        case str() if field.endswith("_id"):
+            return made.get(value, value)
+    return value
 
 
 def _done(services: Services, outer: Request, one: _Inner) -> Answer:
     endpoint = endpoint_of(one.place, one.method)
     permit(one.place, endpoint, outer.identity)
-    check_size(one.body, many=endpoint.many)
+    body = b"" if one.body is None else json.dumps(one.body).encode()
+    check_size(body, many=endpoint.many)
     request = replace(
         outer,
         resource=one.place.resource,
@@ -188,7 +208,7 @@ def _done(services: Services, outer: Request, one: _Inner) -> Answer:
         params=one.params,
         query=read_query(endpoint.query, parse_query(one.query)),
         bodies=endpoint.bodies,
-        body=one.body,
+        body=body,
     )
     answer = endpoint.handler(services, request)
     assert isinstance(answer, Answer), "what is planned is answered whole"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from controller.cli import render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.group import Commands
 from controller.cli.options import Output
-from controller.cli.plan import Planning
+from controller.cli.plan import collecting
 from controller.cli.render import Column, Format
 from controller.cli.session import Session
 from controller.client import Object
@@ -59,7 +60,7 @@ def nova(
         bool,
         typer.Option(
             "--check",
-            help="Make nothing: say what is in the file and here already, and which networks would be refused.",
+            help="Make nothing: say what is in the file and here already, and what would be refused.",
         ),
     ] = False,
     output: Output = Format.TABLE,
@@ -71,6 +72,7 @@ def nova(
     """
     from controller.nova import dump, model
     from controller.nova.apply import Import
+    from controller.nova.check import check as check_import
     from controller.nova.convert import convert
 
     try:
@@ -87,8 +89,10 @@ def nova(
     session = Session.of(context)
     external = None if external_network is None else session.network_id(external_network)
     nodes = {node["name"] for node in session.client.list_nodes()}
-    taking = Import(session.client, external, nodes, _tell)
-    outcome = taking.check(cloud, lambda: Planning(session.given).client) if check else taking.run(cloud)
+    if check:
+        outcome = check_import(cloud, partial(collecting, session), external, nodes, _tell)
+    else:
+        outcome = Import(session.client, external, nodes, _tell).run(cloud)
     found = {
         "network": len(cloud.networks),
         "security_group": len(cloud.groups),

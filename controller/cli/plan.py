@@ -15,7 +15,7 @@ from controller.cli.errors import CliError, ExitCode
 from controller.cli.options import Output
 from controller.cli.render import Format, Object
 from controller.cli.session import Session, load_settings
-from controller.planning_client import PlanningClient
+from controller.planning_client import CollectingClient, PlanningClient
 
 PLANNED = frozenset(
     {
@@ -51,6 +51,12 @@ class Planning(Session):
     def client(self) -> PlanningClient:
         settings = load_settings(self._given, os.environ)
         return PlanningClient(settings.url, settings.token, tls=settings.tls)
+
+
+def collecting(session: Session) -> CollectingClient:
+    """One whose writes are planned together, in one go."""
+    settings = load_settings(session.given, os.environ)
+    return CollectingClient(settings.url, settings.token, tls=settings.tls)
 
 
 def plan(

@@ -42,7 +42,7 @@ class Import:
 
     def run(self, cloud: Cloud) -> Outcome:
         """Raises ClientError when the server does not answer."""
-        networks = dict(self._networks(cloud, self._client.create_network))
+        networks = dict(self._networks(cloud))
         groups = dict(self._groups([group for group in cloud.groups if group.name != DEFAULT_GROUP]))
         self._ports(cloud, networks)
         # a project has its group `default` once it has a port
@@ -53,23 +53,12 @@ class Import:
             self._floating_ips(cloud)
         return self._outcome
 
-    def check(self, cloud: Cloud, planning: Callable[[], Client]) -> Outcome:
-        """What is there already, and which networks would be refused. `planning` makes a client that only plans: one
-        for each network, since a plan has room for a few.
-        """
-        for _ in self._networks(cloud, lambda body: planning().create_network(body)):
-            pass
-        self._outcome.made.clear()
-        there = {port["id"] for port in self._client.list_ports()}
-        self._outcome.there["port"] = sum(port.body["id"] in there for port in cloud.ports)
-        return self._outcome
-
-    def _networks(self, cloud: Cloud, create: Callable[[Object], Written]) -> Iterator[tuple[int, str]]:
+    def _networks(self, cloud: Cloud) -> Iterator[tuple[int, str]]:
         there = {(network["name"], network["project_id"]): network["id"] for network in self._client.list_networks()}
         for network in cloud.networks:
             id_ = there.get((network.body["name"], network.body["project_id"]))
             if id_ is None:
-                id_ = self._make("network", network.body["name"], lambda: create(network.body))  # noqa: B023
+                id_ = self._make("network", network.body["name"], lambda: self._client.create_network(network.body))  # noqa: B023
             else:
                 self._outcome.there["network"] += 1
             if id_ is not None:
@@ -106,17 +95,18 @@ class Import:
                 place = {"node": port.host} if port.host in self._nodes else {}
                 bodies.append({**port.body, "network_id": networks[port.network], **place})
         for start in range(0, len(bodies), _AT_ONCE):
-            some = bodies[start : start + _AT_ONCE]
-            try:
-                self._client.create_ports(some)
-            except ApiError:
-                # one of them is to blame: which?
-                for body in some:
-                    what = f"{body['name']} ({body['fixed_ips'][0]['address']})"
-                    self._make("port", what, lambda: self._client.create_port(body))  # noqa: B023
-            else:
-                self._outcome.made["port"] += len(some)
+            self._make_ports(bodies[start : start + _AT_ONCE])
             self._tell(f"{min(start + _AT_ONCE, len(bodies))} of {len(bodies)} ports")
+
+    def _make_ports(self, bodies: Sequence[Object]) -> None:
+        try:
+            self._client.create_ports(bodies)
+        except ApiError:
+            # one of them is to blame: which?
+            for body in bodies:
+                self._make("port", words_of_port(body), lambda: self._client.create_port(body))  # noqa: B023
+        else:
+            self._outcome.made["port"] += len(bodies)
 
     def _rules(self, groups: Sequence[Group], ids: dict[int, str]) -> None:
         for group in groups:
@@ -157,10 +147,17 @@ class Import:
         try:
             written = make()
         except ApiError as error:
-            if kind == "rule" and error.status == HTTPStatus.CONFLICT:
-                self._outcome.there[kind] += 1
-            else:
-                self._outcome.failed.append((f"{kind} {what}", error.message))
+            self._refused(kind, what, error)
             return None
         self._outcome.made[kind] += 1
         return None if written.object is None else str(written.object["id"])
+
+    def _refused(self, kind: str, what: str, error: ApiError) -> None:
+        if kind == "rule" and error.status == HTTPStatus.CONFLICT:
+            self._outcome.there[kind] += 1
+        else:
+            self._outcome.failed.append((f"{kind} {what}", error.message))
+
+
+def words_of_port(body: Object) -> str:
+    return f"{body['name']} ({body['fixed_ips'][0]['address']})"

@@ -20,7 +20,7 @@ from flows.ir import Flow
 from flows.snapshot import Snapshot
 from flows.spelling import flow_text, meter_text
 from tests.unit.api.test_auth import MATRIX, furnish
-from tests.unit.api.world import World, WSGIApplication
+from tests.unit.api.world import World, WSGIApplication, network_body
 
 
 def dump(world: World) -> str:
@@ -169,6 +169,22 @@ def test_what_is_refused_ends_it(world: World, cloud: dict[str, Any]) -> None:
     ):
         (told,) = planned(world, one)["answers"]
         assert (told["status"], told["body"]["error"]["code"]) == (status, code)
+
+
+def test_it_goes_on_and_refers_to_what_it_has_made(world: World, cloud: dict[str, Any]) -> None:
+    requests = [
+        request("POST", "/v1/networks", network_body(name="x", project_id="a", subnets=[{"cidr": "10.9.0.0/24"}])),
+        request("POST", "/v1/ports", {"network_id": cloud["network"]["id"], "fixed_ips": [{"address": "192.0.2.1"}]}),
+        request("POST", "/v1/ports", {"ports": [{"network_id": "@0", "name": "@0"}]}),
+        request("POST", "/v1/ports", {"network_id": "@1"}),
+        request("POST", "/v1/ports", {"network_id": "@0", "name": "last"}),
+    ]
+    answers = world.ok("POST", "/v1/plan", {"requests": requests, "go_on": True})["answers"]
+    assert [one["status"] for one in answers] == [201, 400, 201, 400, 201]
+    made = answers[0]["body"]["network"]["id"]
+    (port,) = answers[2]["body"]["ports"]
+    assert (port["network_id"], port["name"], answers[4]["body"]["port"]["network_id"]) == (made, "@0", made)
+    assert [one["status"] for one in planned(world, *requests)["answers"]] == [201, 400]
 
 
 def test_what_is_no_plan(world: World) -> None:

@@ -19,19 +19,18 @@ def cloud(stub: Stub) -> Stub:
     stub.on(
         "GET /v1/networks", lambda request: (200, {"networks": [OUTSIDE] if request.query.get("name") != "ext" else []})
     )
-    for kind, field in (("nodes", "nodes"), ("ports", "ports")):
-        stub.on(f"GET /v1/{kind}", (200, {field: []}))
+    for kind in ("nodes", "ports", "security-groups"):
+        stub.on(f"GET /v1/{kind}", (200, {kind.replace("-", "_"): []}))
     stub.on("POST /v1/plan", planned)
     return stub
 
 
 def planned(request: Request) -> tuple[int, Any]:
     """One of Nova's VLANs is somebody else's here."""
-    assert len(request.body["requests"]) == 1, "a plan has room for few"
-    body = request.body["requests"][0]["body"]
-    taken = (409, refusal("vlan_in_use", "VLAN 101 is in use on physnet1"))
-    status, answer = taken if body.get("segment") == 101 else (201, {"network": {**body, "id": NETWORK_ID}})
-    return 200, {"answers": [{"status": status, "body": answer}], "nodes": [], "revision": 7}
+    taken = {"status": 409, "body": refusal("vlan_in_use", "VLAN 101 is in use on physnet1")}
+    answers = [taken if one["body"].get("segment") == 101 else {"status": 201, "body": {}}
+               for one in request.body["requests"]]  # fmt: skip
+    return 200, {"answers": answers, "nodes": [], "revision": 7}
 
 
 def test_what_would_be_refused_is_said(cloud: Stub, run: Any) -> None:
