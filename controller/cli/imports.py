@@ -56,6 +56,10 @@ def nova(
     database: Annotated[
         str | None, typer.Option("--database", metavar="NAME", help="Which one, of a dump of several.")
     ] = None,
+    max_memory: Annotated[
+        int | None,
+        typer.Option("--max-memory", min=1, metavar="MIB", help="For the rows of the file; default: 2048."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -76,7 +80,8 @@ def nova(
     from controller.nova.convert import convert
 
     try:
-        tables = dump.read(file, model.TABLES, database)
+        room = dump.ROOM if max_memory is None else max_memory << 20
+        tables = dump.read(file, model.TABLES, database, keep=model.is_live, room=room)
         cloud = convert(tables, model.Choices(_physical_networks(physical_network), domain))
     except dump.DumpError as error:
         raise CliError(f"{file}: {error}", ExitCode.REFUSED) from error

@@ -9,8 +9,9 @@ from __future__ import annotations
 import gzip
 import re
 import sqlite3
+import sys
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,23 +43,35 @@ _ESCAPED: Final[Mapping[str, str]] = {"0": "\0", "b": "\b", "n": "\n", "r": "\r"
 MOST_OF_LINE: Final = 64 << 20
 """Bytes: mysqldump begins a new INSERT after 16 MiB at most (net_buffer_length)."""
 
+ROOM: Final = 2 << 30
+"""Bytes of memory for all rows that are kept: some two million addresses take it."""
+
 
 class DumpError(Exception):
     """The file is not what it should be; the text says how, for people."""
 
 
-def read(path: Path, wanted: Collection[str], database: str | None = None) -> Tables:
+def read(
+    path: Path,
+    wanted: Collection[str],
+    database: str | None = None,
+    *,
+    keep: Callable[[Row], bool] = lambda row: True,
+    room: int = ROOM,
+) -> Tables:
     """The rows of each wanted table; none of those that the file does not have. `database`: of a dump of several.
+    `keep` says which rows are wanted, which may take `room` bytes of memory: a small file can unpack to any number.
 
     Raises DumpError and OSError.
     """
+    kept = _Kept(keep, room)
     with path.open("rb") as file:
         head = file.read(len(_SQLITE))
     if head == _SQLITE:
-        return _read_sqlite(path, wanted)
+        return _read_sqlite(path, wanted, kept)
     with gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb") as binary:
         try:
-            found = _read_dump(cast("BinaryIO", binary), wanted)
+            found = _read_dump(cast("BinaryIO", binary), wanted, kept)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DumpError(f"the file is damaged: {error}") from error
     if not found:
@@ -70,23 +83,41 @@ def read(path: Path, wanted: Collection[str], database: str | None = None) -> Ta
     return found[database] if database in found else next(iter(found.values()))
 
 
-def _read_sqlite(path: Path, wanted: Collection[str]) -> Tables:
+class _Kept:
+    """Which rows are kept, and how much room is left for more."""
+
+    def __init__(self, keep: Callable[[Row], bool], room: int) -> None:
+        self._keep = keep
+        self._room = room
+        self._left = room
+
+    def add(self, rows: list[Row], row: Row) -> None:
+        """Raises DumpError."""
+        if not self._keep(row):
+            return
+        self._left -= sys.getsizeof(row) + sum(map(sys.getsizeof, row.values()))
+        if self._left < 0:
+            raise DumpError(f"its rows take more than {self._room >> 20} MiB of memory; --max-memory allows more")
+        rows.append(row)
+
+
+def _read_sqlite(path: Path, wanted: Collection[str], kept: _Kept) -> Tables:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            return {
-                table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
-                for table in wanted
-                if table in there
-            }
+            found: Tables = {table: [] for table in wanted if table in there}
+            for table, rows in found.items():
+                for row in connection.execute(f'SELECT * FROM "{table}"'):
+                    kept.add(rows, dict(row))
+            return found
     except sqlite3.DatabaseError as error:
         raise DumpError(f"the SQLite database cannot be read: {error}") from error
 
 
-def _read_dump(binary: BinaryIO, wanted: Collection[str]) -> dict[str, Tables]:
+def _read_dump(binary: BinaryIO, wanted: Collection[str], kept: _Kept) -> dict[str, Tables]:
     """By database; those without any of the tables are left out."""
-    reader = _Reader(wanted)
+    reader = _Reader(wanted, kept)
     for number, raw in enumerate(_lines(binary), 1):
         try:
             if len(raw) > MOST_OF_LINE:  # a few bytes of gzip can be one of any length
@@ -114,7 +145,8 @@ class _Into:
 class _Reader:
     """Where we are in a dump. `into`: the INSERT whose rows go on; its columns are empty for one that nobody wants."""
 
-    def __init__(self, wanted: Collection[str]) -> None:
+    def __init__(self, wanted: Collection[str], kept: _Kept) -> None:
+        self._kept = kept
         self.found: dict[str, Tables] = {}
         self.into: _Into | None = None
         self._wanted = wanted
@@ -177,7 +209,7 @@ class _Reader:
                 at, end = value.end(), value["end"]
             if len(values) != len(into.columns):
                 raise DumpError(f"a row of {len(values)} values for {len(into.columns)} columns")
-            into.rows.append(dict(zip(into.columns, values, strict=True)))
+            self._kept.add(into.rows, dict(zip(into.columns, values, strict=True)))
             at += line.startswith(",", at)
         if line[at:] not in ("", ";"):
             raise DumpError(f"cannot be read at {line[at : at + 30]!r}")

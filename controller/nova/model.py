@@ -88,6 +88,10 @@ class Choices:
     domain: str = ""
 
 
-def live(tables: Tables, table: str) -> list[Row]:
+def is_live(row: Row) -> bool:
     """Nova does not delete rows: it writes true, or the row's own number, into `deleted`."""
-    return [row for row in tables.get(table, ()) if not row.get("deleted") or row["deleted"] == "0"]
+    return not row.get("deleted") or row["deleted"] == "0"
+
+
+def live(tables: Tables, table: str) -> list[Row]:
+    return [row for row in tables.get(table, ()) if is_live(row)]

@@ -46,3 +46,12 @@ def test_an_external_network_that_there_is_not(cloud: Stub, run: Any) -> None:
     options = ("--physical-network", "physnet1", "--external-network", "ext", "--check")
     done = run("import", "nova", str(DUMP), *options)
     assert done.exit_code == ExitCode.REFUSED and "no network is called 'ext'" in done.stderr
+
+
+def test_a_file_that_takes_more_memory_than_it_may(cloud: Stub, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "nova.sql"
+    path.write_text(f"INSERT INTO `networks` (`label`) VALUES ('{'x' * (1 << 20)}');\n")
+    options = (str(path), "--physical-network", "physnet1", "--check")
+    done = run("import", "nova", *options, "--max-memory", "1")
+    assert done.exit_code == ExitCode.REFUSED and "more than 1 MiB of memory; --max-memory" in done.stderr
+    assert "no table fixed_ips" in run("import", "nova", *options).stderr

@@ -6,6 +6,7 @@ import gzip
 import re
 import sqlite3
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -130,6 +131,45 @@ def test_a_damaged_block_within_what_is_compressed(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(DumpError, match="damaged"):
         read(path, TABLES)
+
+
+def bomb(path: Path, rows: int) -> Path:
+    """Valid rows, of which gzip makes nearly nothing."""
+    with gzip.open(path, "wb") as file:
+        file.write(b"INSERT INTO `networks` (`id`, `label`) VALUES\n")
+        for _ in range(rows // 1000):
+            file.write(b"(1,'" + b"x" * 1000 + b"'),\n" * 1 + b"(1,NULL),\n" * 999)
+        file.write(b"(1,NULL);\n")
+    return path
+
+
+def test_rows_that_nothing_has_room_for_are_refused(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "nova.sql.gz", 40_000)
+    assert path.stat().st_size < 40_000
+    with pytest.raises(DumpError, match=r"line \d+: its rows take more than 4 MiB of memory; --max-memory"):
+        read(path, TABLES, room=4 << 20)
+    assert len(read(path, TABLES, room=64 << 20)["networks"]) == 40_001
+
+
+def test_what_memory_is_counted_is_about_what_is_taken(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "nova.sql.gz", 40_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DumpError, match="memory"):
+            read(path, TABLES, room=4 << 20)
+        assert 2 << 20 < tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_that_nobody_wants_take_no_room(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "nova.sql.gz", 40_000)
+    assert read(path, TABLES, keep=lambda row: False, room=1) == {"networks": []}
+    with closing(sqlite3.connect(tmp_path / "nova.sqlite")) as database, database:
+        database.execute("CREATE TABLE networks (id, large AS (zeroblob(1000000)))")
+        database.executemany("INSERT INTO networks VALUES (?)", [(number,) for number in range(10)])
+    with pytest.raises(DumpError, match="its rows take more than 4 MiB"):
+        read(tmp_path / "nova.sqlite", TABLES, room=4 << 20)
 
 
 def test_no_line_is_longer_than_mysqldump_writes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
