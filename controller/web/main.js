@@ -4,7 +4,7 @@ import { html, render, useCallback, useEffect, useMemo, useRef, useState } from 
 import { call, get, repeat, token } from "./api.js";
 import { EventsPanel, follow } from "./events.js";
 import { Model } from "./model.js";
-import { FloatingIpPanel, HealthPanel, NetworkPanel, NodePanel } from "./objects.js";
+import { AllPanel, FloatingIpPanel, HealthPanel, NetworkPanel, NodePanel } from "./objects.js";
 import { Problem, State, usePolled, way } from "./parts.js";
 import { Picture } from "./picture.js";
 import { PortPanel } from "./port.js";
@@ -137,10 +137,14 @@ function Cloud({ features, leave }) {
   const [path, setPath] = useState(null);
   const [sought, setSought] = useState("");
   const chosen = useChosen();
+  const content = useRef(null);
   const panel = Object.hasOwn(PANELS, chosen.kind ?? "") && chosen.id ? PANELS[chosen.kind] : null;
   useEffect(() => (features.events ? follow(setEvents) : undefined), []);
   useEffect(() => {
-    if (panel) setTab("object");
+    if (!panel) return;
+    setTab("object");
+    // from where it was chosen, which may be gone: who has no mouse goes on with what is said of it
+    content.current?.focus({ preventScroll: true });
   }, [chosen.kind, chosen.id]);
   const openTrace = (from) => {
     setStart({ ...from });
@@ -150,7 +154,7 @@ function Cloud({ features, leave }) {
   const linked = (event) => event.target.closest?.('a[href^="#/"]') && setTab("object");
   const shown = tab === "object" && !panel ? "health" : tab;
   if (!model) return html`<main class="login">${problem ? html`<${Problem} error=${problem} />` : html`<p class="note">asking for the topology …</p>`}</main>`;
-  const tabs = [["health", "Health"], ["events", "Events"], ["trace", "Trace"], ...(panel ? [["object", chosen.kind === "floating-ip" ? "Floating IP" : chosen.kind[0].toUpperCase() + chosen.kind.slice(1)]] : [])];
+  const tabs = [["health", "Health"], ["all", "All"], ["events", "Events"], ["trace", "Trace"], ...(panel ? [["object", chosen.kind === "floating-ip" ? "Floating IP" : chosen.kind[0].toUpperCase() + chosen.kind.slice(1)]] : [])];
   const common = { model, features, events, openTrace };
   return html`
     <header class="top">
@@ -163,9 +167,10 @@ function Cloud({ features, leave }) {
     <main class="cloud" onClick=${linked}>
       <${Drawn} model=${model} chosen=${chosen} path=${path} sought=${sought} show=${() => setTab("object")} />
       <aside class="panel">
-        <nav class="tabs" role="tablist">${tabs.map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${shown === name} onClick=${() => setTab(name)}>${text}</button>`)}</nav>
-        <div class="content">
+        <div class="tabs" role="tablist" aria-label="what is shown">${tabs.map(([name, text]) => html`<button key=${name} role="tab" aria-controls="content" aria-selected=${shown === name} onClick=${() => setTab(name)}>${text}</button>`)}</div>
+        <div class="content" id="content" role="tabpanel" aria-label=${tabs.find(([name]) => name === shown)[1]} tabindex="-1" ref=${content}>
           ${shown === "health" && html`<${HealthPanel} health=${health} ...${common} />`}
+          ${shown === "all" && html`<${AllPanel} ...${common} />`}
           ${shown === "events" && html`<${EventsPanel} ...${common} />`}
           <div hidden=${shown !== "trace"}><${TracePanel} start=${start} show=${setPath} result=${path} ...${common} /></div>
           ${shown === "object" && panel && html`<${panel} key=${`${chosen.kind} ${chosen.id}`} id=${chosen.id} ...${common} />`}
@@ -218,11 +223,11 @@ function Search({ model, sought, setSought }) {
     }
   };
   return html`<div class="search">
-    <input ref=${place} name="search" type="search" role="combobox" aria-label="search" aria-expanded=${open && sought !== ""} autocomplete="off" spellcheck=${false}
+    <input ref=${place} name="search" type="search" role="combobox" aria-label="search" aria-expanded=${open && sought !== ""} aria-controls="found" aria-activedescendant=${open && found[at] ? `found-${at}` : null} autocomplete="off" spellcheck=${false}
       placeholder="name, id, address, MAC, hostname" value=${sought} onKeyDown=${key}
       onInput=${(event) => { setSought(event.target.value); setAt(0); setOpen(true); }} onFocus=${() => setOpen(true)} onBlur=${() => setOpen(false)} />
-    ${open && sought && html`<ul class="found" role="listbox">
-      ${found.map((it, index) => html`<li key=${`${it.kind} ${it.id}`} role="option" aria-selected=${index === at} onMouseDown=${(event) => { event.preventDefault(); take(it); }}>
+    ${open && sought && html`<ul class="found" id="found" role="listbox" aria-label="what has that">
+      ${found.map((it, index) => html`<li key=${`${it.kind} ${it.id}`} id=${`found-${index}`} role="option" aria-selected=${index === at} onMouseDown=${(event) => { event.preventDefault(); take(it); }}>
         <span class="kind">${KINDS[it.kind]}</span><b>${it.title}</b> <code>${it.detail}</code></li>`)}
       ${total === 0 && html`<li class="none">nothing has that</li>`}
       ${total > found.length && html`<li class="none">${total - found.length} more</li>`}
@@ -256,7 +261,7 @@ function Drawn({ model, chosen, path, sought, show }) {
   useEffect(() => picture.current?.trace(path), [ready, path]);
   useEffect(() => picture.current?.look(sought.trim() ? model.search(sought, 0).ports : null), [ready, model, sought]);
   return html`<div class="picture">
-    <div class="canvas" ref=${place} aria-label="topology"></div>
+    <div class="canvas" ref=${place} role="img" aria-label="nodes, networks and ports as a picture; as links they are under All"></div>
     ${failed && html`<p class="problem">the picture cannot be drawn: ${failed.message}</p>`}
     ${model.networks.length + model.nodes.length === 0 && html`<p class="empty">no networks and no nodes yet</p>`}
     <div class="legend"><span><i class="active" />active</span><span><i />not confirmed yet</span><span><i class="unbound" />not plugged in</span><span><i class="floating" />floating IP</span></div>

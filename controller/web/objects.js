@@ -5,11 +5,12 @@ import { below, get } from "./api.js";
 import { Facts, Mono, Note, PortWay, Problem, Section, State, usePolled, Way } from "./parts.js";
 import { byName, title } from "./model.js";
 
-const MOST_PORTS = 200;
+/** Of one kind in a list. */
+const MOST_LISTED = 200;
 
 const Ports = ({ ports, model }) => html`<${Section} name="Ports" aside=${ports.length}>
-  <ul class="ports">${ports.slice(0, MOST_PORTS).map((port) => html`<li key=${port.id}><${State} state=${port.status} /><${PortWay} model=${model} id=${port.id} /> <code>${port.addresses[0]}</code></li>`)}</ul>
-  ${ports.length > MOST_PORTS && html`<${Note}>and ${ports.length - MOST_PORTS} more: look for them above<//>`}
+  <ul class="ports">${ports.slice(0, MOST_LISTED).map((port) => html`<li key=${port.id}><${State} state=${port.status} /><${PortWay} model=${model} id=${port.id} /> <code>${port.addresses[0]}</code></li>`)}</ul>
+  ${ports.length > MOST_LISTED && html`<${Note}>and ${ports.length - MOST_LISTED} more: look for them above<//>`}
 <//>`;
 
 export function NodePanel({ id, model, features }) {
@@ -75,6 +76,18 @@ export function FloatingIpPanel({ id, model }) {
       ["id", html`<${Mono}>${one.id}<//>`],
     ]} />`;
 }
+
+const Links = ({ name, kind, all, says }) => html`<${Section} name=${name} aside=${all.length}>
+  <ul class="ports">${all.slice(0, MOST_LISTED).map((it) => html`<li key=${it.id ?? it.name}><${Way} kind=${kind} id=${it.id ?? it.name}>${says(it)}<//> <code>${it.subnets?.[0] ?? it.fixed_ip}</code></li>`)}</ul>
+  ${all.length > MOST_LISTED && html`<${Note}>and ${all.length - MOST_LISTED} more: look for them above<//>`}
+<//>`;
+
+/** What the picture shows, for whom a picture is nothing: each link does what a click in the picture does. */
+export const AllPanel = ({ model }) => html`
+  <${Links} name="Nodes" kind="node" all=${model.nodes} says=${(it) => it.name} />
+  <${Links} name="Networks" kind="network" all=${model.networks} says=${(it) => it.name || it.id} />
+  <${Links} name="Floating IPs" kind="floating-ip" all=${model.floatingIps} says=${(it) => it.address} />
+  <${Ports} ports=${model.ports} model=${model} />`;
 
 /** Who lives and who does not. */
 export function HealthPanel({ health, model, features }) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -14,6 +15,9 @@ from tests.browser.chromium import PHONE, Web
 from tests.browser.served import ADMIN, MEMBER, READER, Served
 
 ATTACK = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+MOST_TABS = 60
+"""Presses of a key until something is reached."""
+
 Open = Callable[..., Web]
 
 
@@ -83,6 +87,49 @@ def test_a_port_is_found_by_all_that_it_is_known_by(open_page: Open, cloud: dict
     expect(web.panel).to_contain_text("web-server")
     web.panel.get_by_role("link", name="n1").click()
     expect(web.panel).to_contain_text("disconnected")
+
+
+def test_all_is_done_by_the_keyboard(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(READER)
+    keyboard, page = web.page.keyboard, web.page
+    reach(web, "tab", "All")
+    keyboard.press("Enter")
+    for name, hash_ in (("n2", "#/node/n2"), ("blue", f"#/network/{cloud['blue']['id']}")):
+        reach(web, "link", name)
+        keyboard.press("Enter")
+        expect(web.panel.locator("h2")).to_have_text(name)
+        assert page.evaluate("location.hash") == hash_
+        expect(web.panel).to_be_focused()  # and from there on
+        reach(web, "tab", "All", "Shift+Tab")
+        keyboard.press("Enter")
+    reach(web, "link", "203.0.113.20")
+    keyboard.press("Enter")
+    reach(web, "link", "web-server")  # of its panel
+    keyboard.press("Enter")
+    expect(web.panel.locator("h2")).to_have_text("web-server")
+    expect(web.panel).to_be_focused()
+    keyboard.press("/")
+    keyboard.type("10.2")
+    expect(page.get_by_role("combobox")).to_have_attribute("aria-activedescendant", "found-0")
+    keyboard.press("ArrowDown")
+    option = page.locator(".found #found-1[aria-selected=true]")
+    expect(page.get_by_role("combobox")).to_have_attribute("aria-activedescendant", "found-1")
+    title = option.locator("b").inner_text()
+    keyboard.press("Enter")
+    expect(web.panel.locator("h2")).to_have_text(title)
+    expect(web.panel).to_be_focused()
+
+
+def reach(web: Web, role: Any, name: str, key: str = "Tab") -> None:
+    """By this key alone, and what has the focus can be seen."""
+    wanted = web.page.get_by_role(role, name=name).first
+    for _ in range(MOST_TABS):
+        web.page.keyboard.press(key)
+        if wanted.evaluate("it => it === document.activeElement"):
+            break
+    expect(wanted).to_be_focused()
+    assert wanted.evaluate("it => it.matches(':focus-visible') && getComputedStyle(it).outlineStyle") == "solid"
 
 
 def served_page(web: Web) -> str:
