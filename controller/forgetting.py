@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
+from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from flows import wire
@@ -178,10 +179,10 @@ def _sources(snapshot: Snapshot, port: Port) -> set[int]:
 
 def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[str, Forget]]:
     """What left by an address that is not the network's any more, and what came over a route that is gone."""
-    leaves_elsewhere = _way_out(before, old) != _way_out(before, new)
-    gone = {route.next_hop for route in set(old.routes) - set(new.routes)}
-    if not leaves_elsewhere and not gone:
+    if not network_leaves(before, old, new):
         return
+    leaves_elsewhere = _way_out(before, old) != _way_out(before, new)
+    gone = _gone(old, new)
     for port in (before.ports[port_id] for port_id in before.ports_by_network.get(old.id, ())):
         carrier = carrier_address(port.key)
         # where the port itself has a carrier address, its own connections cannot be told from those over the route
@@ -192,6 +193,15 @@ def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[
                 yield old.gateway_node or binding.node, Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
             if over_route:
                 yield binding.node, Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
+
+
+def network_leaves(before: Snapshot, old: Network, new: Network) -> bool:
+    """Whether a change of a network leaves anything behind, if it has ports: most changes of most fields do not."""
+    return bool(_way_out(before, old) != _way_out(before, new) or _gone(old, new))
+
+
+def _gone(old: Network, new: Network) -> set[IPv4Address]:
+    return {route.next_hop for route in set(old.routes) - set(new.routes)}
 
 
 def _way_out(snapshot: Snapshot, network: Network) -> tuple[str | None, bool, str | None]:

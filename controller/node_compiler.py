@@ -13,6 +13,7 @@ from flows.compile import Program, Shared, compile_node, recompile
 from flows.diff import Delta, diff
 from flows.model import Change
 from flows.snapshot import Snapshot
+from flows.turns import no_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,15 @@ class NodeCompiler:
         for name in after.nodes:
             now = known(name)
             if now is None:
-                computed[name] = self._first(after, name, shared)
+                computed[name] = self._first(after, name, shared, turns)
             else:
-                computed[name] = self._recompile(name, now, before, after, changes, shared)
+                computed[name] = self._recompile(name, now, before, after, changes, shared, turns)
             turns()
         return computed
 
-    def _first(self, snapshot: Snapshot, name: str, shared: Shared) -> Next:
+    def _first(self, snapshot: Snapshot, name: str, shared: Shared, turn: Callable[[], None] = no_turn) -> Next:
         try:
-            program = compile_node(snapshot, name, shared)
+            program = compile_node(snapshot, name, shared, turn)
         except Exception:
             self._failed(name)
             return Next(Program(), Delta((), (), 0), broken=True)
@@ -71,13 +72,20 @@ class NodeCompiler:
         return Next(program, Delta(tuple(program.flows()), (), program.digest, tuple(program.meters())))
 
     def _recompile(
-        self, name: str, known: Known, before: Snapshot, after: Snapshot, changes: Collection[Change], shared: Shared
+        self,
+        name: str,
+        known: Known,
+        before: Snapshot,
+        after: Snapshot,
+        changes: Collection[Change],
+        shared: Shared,
+        turn: Callable[[], None],
     ) -> Next:
         """A fault of the compiler leaves this node as it is, and no other."""
         old = known.program
         try:
             if known.broken:
-                program = compile_node(after, name, shared)
+                program = compile_node(after, name, shared, turn)
                 delta = diff(
                     old.flows(),
                     program.flows(),
@@ -86,7 +94,7 @@ class NodeCompiler:
                     meters_desired=program.meters(),
                 )
             else:
-                program, delta = recompile(old, before, after, changes, name, shared)
+                program, delta = recompile(old, before, after, changes, name, shared, turn)
         except Exception:
             self._failed(name)
             return Next(old, Delta((), (), old.digest), broken=True)

@@ -82,8 +82,8 @@ class Planner:
                     continue
                 program = program or Program()
                 if rehearsed.before:
-                    program, _ = recompile(program, known, before, rehearsed.before, name, shared[0])
-                new, delta = recompile(program, before, after, rehearsed.after, name, shared[1])
+                    program, _ = recompile(program, known, before, rehearsed.before, name, shared[0], turns)
+                new, delta = recompile(program, before, after, rehearsed.after, name, shared[1], turns)
                 if of_node := _plan(name, program, new, delta):
                     found.append(of_node)
                 turns()

@@ -52,6 +52,7 @@ from flows.model import (
 )
 from flows.segments import OF_NETWORK, Kind, SegmentKey, floating_ips_of, flood_part_of, member_parts, touched
 from flows.snapshot import Snapshot
+from flows.turns import no_turn
 from flows.view import Role, View
 
 _STATIC = (
@@ -319,8 +320,12 @@ def _made(view: View, key: SegmentKey) -> Segment:
     return Segment(flows, digest(flows, meters), meters)
 
 
-def compile_node(snapshot: Snapshot, node: str, shared: Shared | None = None) -> Program:
-    """The whole program of a node. Raises KeyError when the snapshot does not know it."""
+def compile_node(
+    snapshot: Snapshot, node: str, shared: Shared | None = None, turn: Callable[[], None] = no_turn
+) -> Program:
+    """The whole program of a node. `turn` is called after each segment: who has others to serve serves them then.
+    Raises KeyError when the snapshot does not know the node.
+    """
     view = View(snapshot, snapshot.nodes[node])
     keys: list[SegmentKey] = [(Kind.STATIC, ""), (Kind.PROVIDER_RULES, "")]
     for network_id in snapshot.networks:
@@ -332,7 +337,7 @@ def compile_node(snapshot: Snapshot, node: str, shared: Shared | None = None) ->
     for group_id in sorted(_groups_here(snapshot, node)):
         keys.append((Kind.SECURITY_GROUP, group_id))
         keys += [(Kind.GROUP_MEMBERS, part) for part in member_parts(snapshot, group_id)]
-    return _rebuild(Program(), view, keys, shared)[0]
+    return _rebuild(Program(), view, keys, shared, turn)[0]
 
 
 def recompile(
@@ -342,8 +347,9 @@ def recompile(
     changes: Iterable[Change],
     node: str,
     shared: Shared | None = None,
+    turn: Callable[[], None] = no_turn,
 ) -> tuple[Program, Delta]:
-    """A node's program after some changes, and what to send for it.
+    """A node's program after some changes, and what to send for it. `turn` as of `compile_node`.
 
     `program` is that of `before`, and `after` is `before` with the changes. For a node that is new, `program` is empty
     and everything is made; for one that is gone, everything is deleted.
@@ -351,17 +357,17 @@ def recompile(
     if node not in after.nodes:
         return Program(), Delta((), tuple(program.flows()), 0, (), tuple(meter.id for meter in program.meters()))
     if node not in before.nodes or not program.segments:
-        whole = compile_node(after, node, shared)
+        whole = compile_node(after, node, shared, turn)
         return whole, Delta(tuple(whole.flows()), (), whole.digest, tuple(whole.meters()))
     changed = touched(before, after, changes, node)
     if not changed:
         return program, Delta((), (), program.digest)
-    new, replaced, made = _rebuild(program, View(after, after.nodes[node]), changed, shared)
+    new, replaced, made = _rebuild(program, View(after, after.nodes[node]), changed, shared, turn)
     return new, _delta(replaced, made, new.digest)
 
 
 def _rebuild(
-    program: Program, view: View, keys: Iterable[SegmentKey], shared: Shared | None
+    program: Program, view: View, keys: Iterable[SegmentKey], shared: Shared | None, turn: Callable[[], None]
 ) -> tuple[Program, list[Segment], list[Segment]]:
     """The next program, and which segments it has no more, and which it has instead."""
     if shared is None:
@@ -373,6 +379,7 @@ def _rebuild(
     replaced: list[Segment] = []
     made: list[Segment] = []
     for key in keys:
+        turn()
         old = segments.get(key)
         failures.pop(key, None)
         try:

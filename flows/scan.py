@@ -10,12 +10,9 @@ from typing import Final
 
 from flows.ir import Conjunction, Flow
 from flows.simulate import Fields, Step, Tables, step_of, together
+from flows.turns import no_turn
 
 _AT_ONCE: Final = 1000
-
-
-def _nothing() -> None:
-    """Nobody else wants a turn."""
 
 
 class ScannedSwitch(Tables):
@@ -23,7 +20,7 @@ class ScannedSwitch(Tables):
     checks them).
     """
 
-    def __init__(self, flows: Iterable[Flow], turn: Callable[[], None] = _nothing) -> None:
+    def __init__(self, flows: Iterable[Flow], turn: Callable[[], None] = no_turn) -> None:
         self._turn = turn
         self._flows: dict[int, list[Flow]] = {}
         # as they are now: while others have a turn they may become others

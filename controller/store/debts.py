@@ -5,21 +5,29 @@ What was before is what others still see: one write is in progress at a time, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select
 
-from controller.forgetting import Debt, End, Forget, left_behind
+from controller.forgetting import Debt, End, Forget, left_behind, network_leaves
 from controller.store import loader, model
 from controller.store.engine import chunks
 from controller.store.journal import FLOATING_IP, NETWORK, PORT, Transaction
 from controller.store.quarantine import UNREADABLE, Quarantine
 from controller.store.schema import networks, nodes, owed, ports
+from flows.model import Change, NetworkChange
 from flows.snapshot import Snapshot
 
-Read = Callable[[Callable[[Connection], Snapshot]], Snapshot]
+T = TypeVar("T")
+
+
+class Read(Protocol):
+    """What shows the database as it was before."""
+
+    def __call__(self, work: Callable[[Connection], T]) -> T: ...
+
 
 _EXTERNAL = select(networks.c.id).where(networks.c.external)
 _SINCE = select(owed).where(owed.c.revision > bindparam("after"))
@@ -34,6 +42,10 @@ _ZONE_DONE = delete(owed).where(*_OF_ZONE, _UNTIL)
 def incur(tx: Transaction, revision: int, read: Read) -> None:
     """Write down what a finished transaction leaves behind. `read` shows the database as it was before."""
     changed = tx.changed((NETWORK, PORT, FLOATING_IP))
+    if changed[NETWORK]:
+        networks_now = model.as_they_are(tx.connection, {NETWORK: changed[NETWORK]})
+        # of those that leave nothing, nobody has to know the ports: there may be thousands
+        changed[NETWORK] = read(lambda connection: _leaving(connection, networks_now))
     if not any(changed.values()):
         return
     before = read(lambda connection: _before(connection, changed))
@@ -74,6 +86,17 @@ def settle(connection: Connection, paid: Sequence[Debt]) -> int:
     return len(paid)
 
 
+def _leaving(connection: Connection, now: Iterable[Change]) -> list[str]:
+    changes = [one for one in now if isinstance(one, NetworkChange) and one.new is not None]
+    ids = {one.id for one in changes} | set(
+        connection.execute(_EXTERNAL).scalars()
+    )  # the ways out of those that change
+    found = loader.load_networks(connection, sorted(ids), Quarantine())
+    before = Snapshot.build(0, map(loader.network_of, found), (), (), ())
+    known = before.networks
+    return [one.id for one in changes if one.id in known and one.new and network_leaves(before, known[one.id], one.new)]
+
+
 def _before(connection: Connection, changed: Mapping[str, Sequence[str]]) -> Snapshot:
     """What `left_behind` looks at, as far as it is on nodes."""
     unusable = Quarantine()  # nothing of these is on any node
@@ -83,7 +106,7 @@ def _before(connection: Connection, changed: Mapping[str, Sequence[str]]) -> Sna
     for part in chunks(changed[NETWORK]):
         seated = or_(ports.c.bound_node.is_not(None), ports.c.other_node.is_not(None))
         port_ids |= set(connection.execute(select(ports.c.id).where(ports.c.network_id.in_(part), seated)).scalars())
-        network_ids |= set(connection.execute(_EXTERNAL).scalars())  # the ways out of those that change
+        network_ids |= set(connection.execute(_EXTERNAL).scalars())
     seated_ports = [one.port for one in loader.load_ports(connection, sorted(port_ids), unusable) if one.port.bindings]
     if not seated_ports:
         return Snapshot(0)

@@ -35,14 +35,11 @@ from flows.pipeline import node_mac
 from flows.protocols import PROTOCOL_NAMES
 from flows.scan import ScannedSwitch
 from flows.snapshot import Snapshot
+from flows.turns import no_turn
 
 # how a connection began, as conntrack remembers it
 _BEGINNING: Final = frozenset(name for name in CT_FIELDS if name.startswith(("ct_nw_", "ct_ipv6_", "ct_tp_")))
 _ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
-
-
-def _nothing() -> None:
-    """Nobody else wants a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Explainer:
     names: Names
     conditions: Conditions = FINE
     flows_of: Callable[[str], Iterable[Flow]] | None = None
-    turn: Callable[[], None] = _nothing
+    turn: Callable[[], None] = no_turn
 
     def explain(self, request: Request, *, reply: bool = True) -> Trace:
         """Follows the packet, and the answer of who gets it."""

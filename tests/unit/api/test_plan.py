@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller import planning
 from controller.api import plan
 from controller.api.auth import Resource, Verb
 from controller.api.gate import routes
@@ -130,6 +131,15 @@ def test_several_that_build_on_each_other(world: World, cloud: dict[str, Any]) -
     assert any(line.startswith("- meter=") for line in meters)
     added = answer["nodes"][0]["add"]
     assert any(" of provider rule everything 198.51.100.0/24 both ways: " in line for line in added), added
+
+
+def test_others_get_their_turn_within_a_node(
+    world: World, cloud: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(planning, "Turns", lambda: lambda: turns.append(None))
+    node = planned(world, request("PATCH", f"/v1/networks/{cloud['network']['id']}", {"mtu": 1400}))["nodes"][0]
+    assert node["node"] == "n1" and len(turns) > len(world.services.snapshot().nodes) + len(cloud["ports"])
 
 
 def test_a_networks_own_rule_is_named_by_the_network(world: World, cloud: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from controller.snapshots import SnapshotKeeper
 from controller.store.specs import Gap
 from flows.compile import compile_node
 from flows.ir import Flow, FlowKey
-from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, PortChange
+from flows.model import Change, FloatingIp, FloatingIpChange, NetworkChange, NodeChange, PortChange
 from flows.pipeline import CtZone, nat_zone
 from flows.snapshot import Snapshot
 from tests import world as cloud_of
@@ -295,10 +295,10 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
     world.confirm_all()
     real: Any = node_compiler.recompile  # type: ignore[attr-defined]
 
-    def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str, shared: Any) -> Any:
+    def broken(program: Any, before: Snapshot, after: Snapshot, changes: Any, node: str, *more: Any) -> Any:
         if node == "n1":
             raise ValueError("no such field")
-        return real(program, before, after, changes, node, shared)
+        return real(program, before, after, changes, node, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(node_compiler, "recompile", broken)
@@ -315,13 +315,23 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
 
 
 def test_a_node_that_never_compiled_keeps_what_its_switch_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(snapshot: Snapshot, node: str, shared: Any) -> Any:
+    def broken(snapshot: Snapshot, node: str, *more: Any) -> Any:
         raise ValueError(node)
 
     monkeypatch.setattr(node_compiler, "compile_node", broken)
     keeper = SnapshotKeeper(FakeStore(cloud_of.cloud()), Counters())
     with pytest.raises(KeyError):
         keeper.wanted("n1")
+
+
+def test_others_get_their_turn_within_a_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.confirm_all()
+    turns: list[None] = []
+    monkeypatch.setattr(node_compiler, "Turns", lambda: lambda: turns.append(None))
+    network = world.keeper.current.networks["net-blue"]
+    world.follow(NetworkChange(network.id, replace(network, mtu=1400)))
+    assert len(turns) > len(world.keeper.current.nodes) + len(world.keeper.current.ports_by_network[network.id])
+    world.check()
 
 
 @pytest.mark.parametrize("seed", range(20))

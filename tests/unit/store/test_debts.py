@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller.forgetting import Debt, End, Forget, left_behind
+from controller.store import debts
 from controller.store.floating_ip_specs import FloatingIpPoolSpec, FloatingIpSpec
 from controller.store.specs import AddressRange, Invalid, PortSpec
 from flows.model import StaticRoute
@@ -116,6 +117,18 @@ def test_a_network_that_leaves_elsewhere_or_loses_a_route(cloud: Cloud) -> None:
         Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier),
         Forget(nat_zone(zone_of(first)), End.REPLY_DESTINATION, carrier),
     }
+
+
+def test_of_a_network_that_leaves_nothing_the_ports_are_not_looked_at(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("there may be thousands")
+
+    monkeypatch.setattr(debts.loader, "load_ports", asked)
+    cloud.world.store.update_network(cloud.network.id, {"mtu": 1400}, "tester")
+    with pytest.raises(AssertionError, match="thousands"):
+        cloud.world.store.update_network(cloud.network.id, {"own_snat_address": True}, "tester")
 
 
 def test_what_is_refused_leaves_no_debt(cloud: Cloud) -> None:
