@@ -74,6 +74,17 @@ def test_threat_23_a_node_cannot_register_anothers_datapath_id(world: World) -> 
     assert stolen.refusal == (409, "datapath_id_in_use", "datapath_id")
 
 
+def test_threat_23_a_datapath_id_that_was_taken_before_its_node_came(world: World) -> None:
+    """Who did it is named, and keeps it no longer than an operator wants."""
+    assert by_certificate(world, "n2", "PUT", "/v1/nodes/n2", node_spec(1)).status == 200
+    refused = by_certificate(world, "n1", "PUT", "/v1/nodes/n1", node_spec(1))
+    assert refused.refusal == (409, "datapath_id_in_use", "datapath_id")
+    assert refused.json["error"]["message"].startswith("node n2 has datapath id")
+    world.ok("DELETE", "/v1/nodes/n2")
+    assert by_certificate(world, "n1", "PUT", "/v1/nodes/n1", node_spec(1)).status == 200
+    assert by_certificate(world, "n2", "PUT", "/v1/nodes/n2", node_spec(1)).status == 409
+
+
 def test_threat_25_a_port_is_taken_only_where_it_is_scheduled(world: World) -> None:
     """A thief that sets the iface-id of another's port, or reports it, gets nothing: neither before nor after."""
     for number, node in enumerate(("n1", "n2"), 1):
