@@ -35,8 +35,8 @@ def delay_after(failures: int, most: float) -> float:
 
 
 class ClientError(Exception):
-    """A request did not get through; `status` is the HTTP status, 0 when there was no answer. `slow`: it was taken, and
-    the time for the answer is over.
+    """A request did not get through; `status` is the HTTP status, 0 when there was no answer, and `code` what the API
+    says for programs. `slow`: it was taken, and the time for the answer is over.
     """
 
     @property
@@ -44,9 +44,10 @@ class ClientError(Exception):
         """That one request is to blame, and not the controller."""
         return self.slow or self.status != 0
 
-    def __init__(self, text: str, status: int = 0, *, slow: bool = False) -> None:
+    def __init__(self, text: str, status: int = 0, *, slow: bool = False, code: str = "") -> None:
         super().__init__(text)
         self.status = status
+        self.code = code
         self.slow = slow
 
 
@@ -95,7 +96,8 @@ class Client:
         except ValueError:
             content = None
         if not 200 <= answer.status < 300 or not isinstance(content, dict):
-            raise ClientError(f"{self.url}{path}: {answer.status} {_reason(content)}", answer.status)
+            code, reason = _refusal(content)
+            raise ClientError(f"{self.url}{path}: {answer.status} {reason}", answer.status, code=code)
         return content
 
     async def ask(
@@ -228,9 +230,12 @@ def _answer(response: h11.Response, body: bytes) -> Answer:
     return Answer(response.status_code, said.get(b"content-type", b"").decode("latin-1"), body, retry_after)
 
 
-def _reason(content: object) -> str:
+def _refusal(content: object) -> tuple[str, str]:
+    """For programs, and for people."""
     error = content.get("error") if isinstance(content, dict) else None
-    return str(error.get("message", error)) if isinstance(error, dict) else "without a reason"
+    if not isinstance(error, dict):
+        return "", "without a reason"
+    return str(error.get("code", "")), str(error.get("message", error))
 
 
 async def in_thread(call: Callable[[], _T], name: str, drop: Callable[[_T], None] | None = None) -> _T:

@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 _MAX_DELAY_S = 5.0
 # The controller has forgotten this node, or has seen a higher serial of it: both are put right by registering again.
 _REGISTER_AGAIN = frozenset({404, 409})
+_UNKNOWN_FIELD = "unknown_field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,9 @@ class Reporter:
         """Seconds to wait. The same complaint is logged once."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            LOG.warning("report failed: %s", error, exc_info=not isinstance(error, ClientError))
+            older = isinstance(error, ClientError) and error.code == _UNKNOWN_FIELD
+            hint = "; the controller is older than this agent: upgrade controllers first" if older else ""
+            LOG.warning("report failed: %s%s", error, hint, exc_info=not isinstance(error, ClientError))
         # A connection that had been kept alive may just have been closed by a controller that restarted.
         delay = delay_after(self._failures, _MAX_DELAY_S)
         self._failures += 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
 import pytest
 
+from agent.client import Answer, ClientError
 from agent.config import AgentConfig
 from agent.report import InterfacesReport, NodeReport
 from agent.reporter import Reporter, _Truth
@@ -50,3 +52,22 @@ def test_a_problem_is_logged_once_and_its_end(caplog: pytest.LogCaptureFixture) 
     client.problems = None  # an older controller
     asyncio.run(reporter._send(TRUTH))
     assert reporter._problems == frozenset()
+
+
+@pytest.mark.parametrize(("code", "hinted"), [("unknown_field", True), ("invalid_field", False)])
+def test_a_controller_that_is_older_than_the_agent_is_told(
+    caplog: pytest.LogCaptureFixture, code: str, hinted: bool
+) -> None:
+    async def ask(*_: object) -> Answer:
+        refusal = {"error": {"code": code, "message": "colour: no such field"}}
+        return Answer(400, "application/json", json.dumps(refusal).encode())
+
+    reporter = Reporter(CONFIG)
+    reporter._client.ask = ask  # type: ignore[method-assign, assignment]
+    with pytest.raises(ClientError) as refused:
+        asyncio.run(reporter._send(TRUTH))
+    for _ in range(2):
+        reporter._failed(refused.value)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "400 colour: no such field" in line
+    assert ("the controller is older than this agent: upgrade controllers first" in line) == hinted
