@@ -63,6 +63,7 @@ from controller.dns.transfer import TransferServer
 from controller.drops import Drops
 from controller.errands import Errands
 from controller.events.changes import Changes
+from controller.events.drop_watch import DropWatch
 from controller.events.feed import Feed
 from controller.events.ring import Events
 from controller.gateway_watch import GatewayWatch
@@ -189,7 +190,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             elsewhere=self._connected_elsewhere,
         )
         self._holds = HoldKeeper(self.store, leads=self._leads)
-        self._audit = audit.FlowAudit(self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters)
+        drop_watch = DropWatch(self._feed.dropping, self._feed.dropping_more)
+        self._audit = audit.FlowAudit(
+            self.sessions.live, self.keeper.settled, self.sessions.ask, self.counters, drop_watch
+        )
         self._release_delay = settings.gateway_release_delay
         self._history_days = settings.history_days
         self._audit_days = settings.audit_days

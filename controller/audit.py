@@ -14,13 +14,14 @@ from typing import Final, Protocol
 import eventlet
 import structlog
 
+from controller.events.drop_watch import WATCHED, Dropping, DropWatch
 from controller.session_counters import Counters
 from controller.session_questions import NoAnswer
 from flows import statistics
 from flows.compile import Program
 from flows.ir import Flow
 from flows.pipeline import Table
-from flows.rules import decode_cookie
+from flows.rules import decode_cookie, dropping
 
 AUDIT_PERIOD: Final = 60.0
 ANSWER_TIMEOUT: Final = 10.0
@@ -29,6 +30,8 @@ NAMED: Final = 20
 
 Place = tuple[int, int, int]
 """Table, priority and cookie: what says of a flow which one it is without decoding its match."""
+
+_WATCHED_TABLES: Final = frozenset(rule.table for rule in WATCHED)
 
 Ask = Callable[[str, Callable[[int], bytes], float], list[bytes]]
 
@@ -50,7 +53,9 @@ class Session(Protocol):
 
 
 class FlowAudit:
-    """`settled` is what a node has confirmed to hold, or None while something is on its way. `ask` raises NoAnswer."""
+    """`settled` is what a node has confirmed to hold, or None while something is on its way. `ask` raises NoAnswer.
+    `drops` hears what rules that are watched have dropped.
+    """
 
     def __init__(
         self,
@@ -58,7 +63,9 @@ class FlowAudit:
         settled: Callable[[str], Program | None],
         ask: Ask,
         counters: Counters,
+        drops: DropWatch,
     ) -> None:
+        self._drops = drops
         self._live = live
         self._settled = settled
         self._ask = ask
@@ -97,12 +104,18 @@ class FlowAudit:
 
     def _held(self, node: str) -> Counter[Place]:
         found: Counter[Place] = Counter()
+        dropped: Counter[Dropping] = Counter()
         for part in self._ask(node, statistics.ours_request, ANSWER_TIMEOUT):
             try:
-                found.update(it for it in statistics.parse_places(part) if it[0] != Table.STAMP)
+                held = statistics.parse_places(part)
             except ValueError as error:
                 raise NoAnswer(str(error)) from error
+            found.update(it for it, _ in held if it[0] != Table.STAMP)
+            for (table, _, cookie), packets in held:
+                if packets and table in _WATCHED_TABLES and (of := dropping(cookie)) and of[0] in WATCHED:
+                    dropped[of] += packets
             eventlet.sleep(0)  # others get their turn
+        self._drops.counted(node, dropped)
         return found
 
 

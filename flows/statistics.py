@@ -83,14 +83,16 @@ def _by_cookie(cookie: int, mask: int, xid: int) -> bytes:
     return multipart_request(wire.FLOW_STATS, body + encode_match(()), xid)
 
 
-def parse_places(message: bytes) -> list[tuple[int, int, int]]:
-    """(table, priority, cookie) of each flow, from one part of a reply. Raises ValueError as parse_ports does."""
+def parse_places(message: bytes) -> list[tuple[tuple[int, int, int], int]]:
+    """(table, priority, cookie) of each flow, and how many packets have met it, from one part of a reply. Raises
+    ValueError as parse_ports does.
+    """
     found = []
     for offset in entries(message, wire.FLOW_STATS, _FLOW.size):
-        _length, table, _seconds, _nanoseconds, priority, *_, cookie, _packets, _bytes = _FLOW.unpack_from(
+        _length, table, _seconds, _nanoseconds, priority, *_, cookie, packets, _bytes = _FLOW.unpack_from(
             message, offset
         )
-        found.append((table, priority, cookie))
+        found.append(((table, priority, cookie), packets))
     return found
 
 

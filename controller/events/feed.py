@@ -21,6 +21,7 @@ from flows.model import (
     Port,
     PortChange,
 )
+from flows.rules import Rule
 from flows.snapshot import Snapshot
 
 QUIET: Final = 10.0
@@ -79,6 +80,19 @@ class Feed:
         if port is not None:
             text = f"{_named(port)} floods: it is not heard for {mute.seconds} s ({mute.rule.doc})"
             self._of_port(Kind.MUTE, port, text, node)
+
+    # what the switches have counted
+
+    def dropping(self, node: str, rule: Rule, port_key: int, packets: int) -> None:
+        """A port has begun to send what a rule about ports drops."""
+        snapshot = self._snapshot()
+        port = snapshot.ports.get(snapshot.ports_by_key.get(port_key, ""))
+        if port is not None:
+            text = f"{_named(port)} sends what is dropped, {packets} packets so far ({rule.doc})"
+            self._of_port(Kind.DROP, port, text, node)
+
+    def dropping_more(self, node: str, ports: int) -> None:
+        self._events.note(Kind.DROP, f"so do {ports} more ports on {node}", node=node)
 
     # sessions and controllers
 

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     CHANGE = "change"
     QUARANTINE = "quarantine"
     MUTE = "mute"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)

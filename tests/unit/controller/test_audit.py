@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from controller.audit import FlowAudit, place
+from controller.events.drop_watch import Dropping, DropWatch
 from controller.session import State
 from controller.session_counters import Counters
 from controller.session_questions import NoAnswer
 from flows import statistics, wire
 from flows.compile import Program
-from flows.ir import Flow
+from flows.ir import Flow, drop
+from flows.rules import Rule
 from flows.wire import multipart_request
 from tests.unit.controller.fake_switch import FakeSwitch
 from tests.unit.controller.test_session import World, key_of, output, program, until, world
@@ -41,12 +43,17 @@ class Suspect:
         self.distrusted += 1
 
 
+def nobody() -> DropWatch:
+    return DropWatch(lambda *_: None, lambda *_: None)
+
+
 ONE, TWO, THREE = output(1), output(2), output(3)
 
 
 def look(held: tuple[Flow, ...], wanted: Program | None, session: Suspect) -> int:
     counters = Counters()
-    audit = FlowAudit(lambda: [session], lambda node: wanted, lambda node, request, timeout: [reply(*held)], counters)
+    ask = lambda node, request, timeout: [reply(*held)]  # noqa: E731
+    audit = FlowAudit(lambda: [session], lambda node: wanted, ask, counters, nobody())
     audit.run()
     return counters.node("n1").flows_differing
 
@@ -70,14 +77,28 @@ def test_b25_what_the_switch_refuses_is_no_difference() -> None:
 
 def test_b25_a_change_meanwhile_and_a_silent_switch_are_no_difference() -> None:
     session, wanted = Suspect(), [program(ONE), program(ONE, TWO)]
-    audit = FlowAudit(lambda: [session], lambda node: wanted.pop(), lambda *_: [reply()], Counters())
+    audit = FlowAudit(lambda: [session], lambda node: wanted.pop(), lambda *_: [reply()], Counters(), nobody())
     audit.run()
 
     def silent(node: str, request: Callable[[int], bytes], timeout: float) -> Any:
         raise NoAnswer("silent")
 
-    FlowAudit(lambda: [session], lambda node: program(ONE), silent, Counters()).run()
+    FlowAudit(lambda: [session], lambda node: program(ONE), silent, Counters(), nobody()).run()
     assert not session.distrusted
+
+
+def test_it_tells_what_watched_rules_have_dropped() -> None:
+    heard: list[tuple[str, Mapping[Dropping, int]]] = []
+
+    class Watch(DropWatch):
+        def counted(self, node: str, packets: Mapping[Dropping, int]) -> None:
+            heard.append((node, packets))
+
+    spoofed = [drop(Rule.DROP_SPOOFED, priority, key=9) for priority in (0, 1)]
+    held = (ONE, *spoofed, drop(Rule.DROP_IPV6, 0, key=9))
+    ask = lambda *_: [reply(*held)]  # noqa: E731
+    FlowAudit(lambda: [Suspect()], lambda node: program(ONE), ask, Counters(), Watch(print, print)).run()
+    assert heard == [("n1", {(Rule.DROP_SPOOFED, 9): 6})]
 
 
 def test_b25_a_switch_that_is_not_trusted_gets_everything_anew(world: World) -> None:

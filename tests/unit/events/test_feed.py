@@ -156,6 +156,18 @@ def test_nodes_and_gateway_nodes(world: World, port: Port) -> None:
     ]
 
 
+def test_a_port_sends_what_is_not_its_own(world: World, port: Port) -> None:
+    world.follow(PortChange(port.id, port))
+    world.said()
+    world.feed.dropping("n1", Rule.DROP_SPOOFED, port.key, 12)
+    world.feed.dropping("n1", Rule.DROP_SPOOFED, 999999, 12)
+    world.feed.dropping_more("n1", 3)
+    assert world.said() == [
+        "drop: web1 sends what is dropped, 12 packets so far (source MAC, IP or ARP address not the port's own)",
+        "drop: so do 3 more ports on n1",
+    ]
+
+
 def test_a_port_is_muted(world: World, port: Port) -> None:
     world.follow(PortChange(port.id, port))
     world.said()
