@@ -13,7 +13,6 @@ from controller.cli import (
     address,
     audit,
     capture,
-    coercion,
     controller,
     dns_record,
     dns_zone,
@@ -165,7 +164,6 @@ def narrow(program: typer.Typer, words: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point of the `trunkline` program; does not return."""
-    coercion.install()
     if _COMPLETION not in os.environ:
         narrow(app, sys.argv[1:])
     app(prog_name=PROGRAM)
