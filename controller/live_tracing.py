@@ -1,35 +1,51 @@
-"""What the switch of a node itself would do with a packet: asked by its agent."""
+"""What the switches of nodes themselves would do with packets: asked by their agents, all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import eventlet
 
 from controller.errands import ErrandError, Errands, Kind
 from controller.session_questions import NoAnswer
+from flows.explain.probe import Probe
 
 TIMEOUT: Final = 6.0
-"""Seconds; the agent gives Open vSwitch four."""
+"""Seconds for all of them; an agent gives Open vSwitch four."""
 
+MOST: Final = 256 << 10
+"""Characters of one node. An agent takes no more of Open vSwitch."""
 
-MOST: Final = 128 << 10
-"""Characters. An agent takes no more of Open vSwitch."""
+MOST_PACKETS: Final = 64
+"""Of one node. An agent takes no more."""
+
+Answer = Sequence[str] | NoAnswer
+"""What Open vSwitch says, to each probe that it was asked; or why nothing is known."""
 
 
 class LiveTracing:
     def __init__(self, errands: Errands) -> None:
         self._errands = errands
 
-    def __call__(self, node: str, in_port: int, fields: Mapping[str, int]) -> str:
-        """What `ofproto/trace` says. Raises NoAnswer."""
+    def __call__(self, asked: Mapping[str, Sequence[Probe]]) -> dict[str, Answer]:
+        """By the names of nodes. Of a node are asked `MOST_PACKETS` at most, those that come first."""
+        return dict(zip(asked, eventlet.GreenPool().imap(self._ask, asked.items()), strict=True))
+
+    def _ask(self, asked: tuple[str, Sequence[Probe]]) -> Answer:
+        node, probes = asked
+        packets = [_packet(probe) for probe in probes[:MOST_PACKETS]]
         try:
-            arguments = {"in_port": in_port, "fields": dict(fields)}
-            result = self._errands.ask(node, Kind.OFPROTO_TRACE, arguments, TIMEOUT)
+            result = self._errands.ask(node, Kind.OFPROTO_TRACE, {"packets": packets}, TIMEOUT)
         except ErrandError as error:
-            raise NoAnswer(str(error)) from error
-        output = result.get("output")
-        if not isinstance(output, str):
-            raise NoAnswer(f"the agent of node {node} says nothing")
-        if len(output) > MOST:
-            raise NoAnswer(f"the agent of node {node} says more than an agent does")
-        return output
+            return NoAnswer(str(error))
+        outputs = result.get("outputs")
+        if not isinstance(outputs, list) or not all(isinstance(output, str) for output in outputs):
+            return NoAnswer(f"the agent of node {node} says nothing")
+        if len(outputs) != len(packets) or sum(map(len, outputs)) > MOST:
+            return NoAnswer(f"the agent of node {node} says something else than an agent does")
+        return outputs
+
+
+def _packet(probe: Probe) -> dict[str, Any]:
+    return {"in_port": probe.in_port, "table": probe.table, "fields": dict(probe.fields)}

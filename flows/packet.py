@@ -18,7 +18,9 @@ from flows.protocols import (
     PROTO_UDP,
 )
 
-_PIPELINE_FIELDS = frozenset({"in_port", "metadata", *CT_FIELDS, "conj_id", *(f"reg{index}" for index in range(16))})
+PIPELINE_FIELDS = frozenset({"in_port", "metadata", *CT_FIELDS, "conj_id", *(f"reg{index}" for index in range(16))})
+"""Fields of flows that are of no packet: what a switch knows of it while it goes through its tables."""
+
 # the ports of a fragment, or its ICMP type and code, as conntrack sees them when it has all parts
 _OF_FRAGMENTS = {"part_src": 16, "part_dst": 16}
 # what no flow can match but conntrack looks at, or a test wants to recognise a packet by
@@ -61,7 +63,7 @@ def prerequisite(name: str, fields: Mapping[str, int]) -> tuple[str, int] | None
     return PREREQUISITES.get(name)
 
 
-_BITS = {name: field.bits for name, field in FIELDS.items() if name not in _PIPELINE_FIELDS} | _UNMATCHED
+_BITS = {name: field.bits for name, field in FIELDS.items() if name not in PIPELINE_FIELDS} | _UNMATCHED
 _DEFAULTS = {"nw_ttl": 64}
 
 

@@ -109,6 +109,20 @@ class Drop(NamedTuple):
     reason: Reason
 
 
+class Stretch(NamedTuple):
+    """A packet's way from where it came in, or came back from conntrack, to where that has it again, or it ends.
+
+    `first`: which of the lookups is the first one, in `table`; `before` and `after`: all fields then and in the end;
+    `tried`: the ports that it is sent to, those that are skipped, too.
+    """
+
+    first: int
+    table: int
+    before: Mapping[str, int]
+    tried: tuple[int, ...]
+    after: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a switch remembers from packet to packet."""
@@ -119,7 +133,9 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`drop` is set exactly when there are neither outputs nor punts. `state` is for the next packet."""
+    """`drop` is set exactly when there are neither outputs nor punts. `state` is for the next packet. `stretches` are
+    of `steps`.
+    """
 
     in_port: int
     outputs: tuple[Sent, ...]
@@ -127,6 +143,7 @@ class Result:
     steps: tuple[Step, ...]
     drop: Drop | None
     state: State
+    stretches: tuple[Stretch, ...]
 
     @property
     def answers(self) -> tuple[Packet, ...]:
@@ -308,11 +325,13 @@ class _Run:
         self.outputs: list[Sent] = []
         self.punts: list[Punt] = []
         self.steps: list[Step] = []
+        self.stretches: list[Stretch] = []
+        self.tried: list[int] = []
         self.drop: Drop | None = None
         self.recirculating: list[tuple[Fields, Packet | None, Ct, Step]] = []
 
     def result(self) -> Result:
-        self.walk(Table.CLASSIFY)
+        self.stretch(Table.CLASSIFY)
         while self.recirculating:
             self.recirculate(*self.recirculating.pop(0))
         drop = None
@@ -320,7 +339,14 @@ class _Run:
             last = self.steps[-1]
             drop = self.drop or Drop(last.rule, last.key, Reason.NOTHING)
         state = State(self.conntrack, self.learned)
-        return Result(self.came_in, tuple(self.outputs), tuple(self.punts), tuple(self.steps), drop, state)
+        steps, stretches = tuple(self.steps), tuple(self.stretches)
+        return Result(self.came_in, tuple(self.outputs), tuple(self.punts), steps, drop, state, stretches)
+
+    def stretch(self, table: int) -> None:
+        first, before = len(self.steps), dict(self.fields)
+        self.tried = []
+        self.walk(table)
+        self.stretches.append(Stretch(first, table, before, tuple(self.tried), self.fields))
 
     def walk(self, table: int | None, *, miss_drops: bool = True) -> None:
         while table is not None:
@@ -372,7 +398,8 @@ class _Run:
         self.inner = verdict.inner
         tracked = {"ct_state": verdict.state, "ct_zone": zone, "ct_mark": verdict.mark}
         self.fields = fields | _UNTRACKED | {**verdict.changes, **verdict.began, **tracked}
-        self.walk(action.table)
+        assert action.table is not None
+        self.stretch(action.table)
 
     def set_field(self, action: SetField, step: Step) -> None:
         self.fields[action.field] = action.value
@@ -385,6 +412,7 @@ class _Run:
         fields[action.first], fields[action.second] = fields[action.second], fields[action.first]
 
     def output(self, action: Output, step: Step) -> None:
+        self.tried.append(action.port)
         if action.port == self.in_port:
             self.drop = Drop(step.rule, step.key, Reason.SENDER)
         else:

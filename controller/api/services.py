@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,12 +15,14 @@ from controller.dns.tcp import Questions
 from controller.drops import Drops
 from controller.errands import Errands
 from controller.events.ring import Events
+from controller.live_tracing import Answer
 from controller.metadata.service import MetadataService
 from controller.planning import Planner
 from controller.port_counters import PortCounts
 from controller.session_questions import NoAnswer
 from controller.store import Store
 from flows.compile import Program
+from flows.explain.probe import Probe
 from flows.model import FloatingIp, Port
 from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
@@ -82,9 +84,8 @@ class Services:
     `not_compiled`: node, segment, and why that could not be made.
     `controllers` describes those that are alive, in JSON values. `ready`: what /readyz says (controller.readiness).
     `events`: what has just happened. `drops` asks switches what they have dropped.
-    `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switch of a
-    node itself would do with a packet that comes in by an OpenFlow port, its fields by the names of `flows.fields`:
-    what `ofproto/trace` says. It raises NoAnswer. None: nobody can be asked.
+    `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switches of
+    nodes themselves say to probes, by the names of nodes (controller.live_tracing). None: nobody can be asked.
     `errands` are what agents are asked to do, `captures` what of that passes through here.
     """
 
@@ -110,7 +111,7 @@ class Services:
     drops: Drops = field(default_factory=lambda: Drops(_no_switch))
     events: Events = field(default_factory=Events)
     programs: Callable[[], tuple[Snapshot, Mapping[str, Program]]] | None = None
-    live_trace: Callable[[str, int, Mapping[str, int]], str] | None = None
+    live_trace: Callable[[Mapping[str, Sequence[Probe]]], Mapping[str, Answer]] | None = None
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)
     errands: Errands = field(default_factory=Errands)
     captures: Captures = field(default_factory=Captures)

@@ -7,26 +7,23 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
-from controller.api import declared
+from controller.api import declared, live_trace
 from controller.api.auth import Resource, Verb
 from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.fields import AnyUnicastAddress, Mac, Name, RequestModel
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.policy_fields import Protocol
 from controller.api.services import Services
-from controller.api.trace_answers import LiveTrace, TraceFinding, TraceHop, TraceReply, Verdict, shown, shown_step
+from controller.api.trace_answers import LiveHop, TraceFinding, TraceHop, TraceReply, Verdict, shown
 from controller.api.trace_answers import Packet as PacketInWords
 from controller.green import Turns
-from controller.session_questions import NoAnswer
 from controller.store.engine import UNAVAILABLE
 from controller.store.specs import NotFound
 from controller.tracing import LONGEST_TURN, Ambiguous, Known, Unaddressed, Unknown, find_port, find_target, flows_of
 from flows.explain import request as making
 from flows.explain.explain import Explainer
-from flows.explain.live import read
 from flows.explain.naming import Names
 from flows.explain.target import Target
-from flows.explain.trace import Finding, Severity, Trace
 from flows.model import Port
 from flows.protocols import PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
@@ -43,6 +40,7 @@ class TraceIn(RequestModel):
 
     `to`: an address, a port (id or name), or a name that the VM of the port would be told. Without `protocol` it is an
     echo request. `size`: bytes of the frame. `reply`: whether an answer would get back.
+    `live`: also what the switches on the way say themselves.
     """
 
     port: Name | None = None
@@ -72,12 +70,14 @@ def trace(services: Services, request: Request) -> Answer:
     names = Names(snapshot, request.caller.project)
     wanted = _wanted(names, body)
     known = _known(services, names)
-    explainer = Explainer(snapshot, names, known, flows_of(snapshot, programs), Turns(LONGEST_TURN))
+    turn = Turns(LONGEST_TURN)
+    explainer = Explainer(snapshot, names, known, flows_of(snapshot, programs), turn)
     found = explainer.explain(wanted, reply=body.reply)
     if not body.live:
         return Answer.json(shown(found))
-    live, finding = _live(services, names, found)
-    return Answer.json(shown(found if finding is None else replace(found, findings=(*found.findings, finding)), live))
+    live = live_trace.ask(services, names, found, turn)
+    found = replace(found, findings=(*found.findings, *live.findings))
+    return Answer.json(shown(found, live.hops, live.reply))
 
 
 def _check(body: TraceIn) -> None:
@@ -170,32 +170,6 @@ def _known(services: Services, names: Names) -> Known:
     )
 
 
-def _live(services: Services, names: Names, found: Trace) -> tuple[LiveTrace | None, Finding | None]:
-    launch = found.launch
-    if launch is None:
-        return None, Finding(Severity.NOTE, "no switch was asked: the packet comes to none")
-    if services.live_trace is None:
-        return None, Finding(Severity.NOTE, "no switch was asked: this controller cannot ask the agents of nodes")
-    try:
-        output = services.live_trace(launch.node, launch.in_port, launch.fields)
-    except NoAnswer as error:
-        return None, Finding(Severity.WARNING, f"the switch of {launch.node} was asked in vain: {error}")
-    reading = read(output, found, launch, names)
-    told: LiveTrace = {
-        "node": launch.node,
-        "agrees": reading.agrees,
-        "steps": [shown_step(step) for step in reading.steps],
-        "actions": list(reading.actions),
-        "output": output,
-    }
-    if reading.blind:
-        text = f"{reading.blind} Open vSwitch's trace says nothing: it does not know how the connection has begun"
-        return told, Finding(Severity.NOTE, text)
-    if reading.agrees:
-        return told, None
-    return told, Finding(Severity.WARNING, f"the switch of {launch.node} decides otherwise: {reading.difference}")
-
-
 _ANSWER = declared.shown(
     verdict=Verdict,
     summary=str,
@@ -203,7 +177,7 @@ _ANSWER = declared.shown(
     findings=list[TraceFinding],
     hops=list[TraceHop],
     reply=TraceReply | None,
-    live=LiveTrace | None,
+    live=list[LiveHop] | None,
 )
 _TRACE = Endpoint(Verb.SHOW, trace, _ANSWER, bodies=(TRACE,), refusals=(404, 409))
 ROUTES = (Route("/v1/trace", Resource.TRACE, {"POST": _TRACE}),)

@@ -57,6 +57,22 @@ Packet = Annotated[
 ]
 
 
+class LiveHop(TypedDict):
+    """What Open vSwitch says on a node (`ofproto/trace`), for the hop of the same place. `agrees`: it does as computed,
+    and so says `text`; null: nothing is known, and `text` says why. `steps` and `actions` of `outputs`, which are as
+    they are, one from where the packet comes in and one for each time that it comes back from conntrack. `alike`: how
+    many steps are as computed.
+    """
+
+    node: str
+    agrees: bool | None
+    text: str
+    steps: list[TraceStep]
+    alike: int
+    actions: list[str]
+    outputs: list[str]
+
+
 class TraceReply(TypedDict):
     verdict: Verdict
     summary: str
@@ -64,23 +80,12 @@ class TraceReply(TypedDict):
     findings: list[TraceFinding]
     hops: list[TraceHop]
     reply: None
-    live: None
+    live: list[LiveHop] | None
 
 
-class LiveTrace(TypedDict):
-    """What Open vSwitch says on the first node (`ofproto/trace`): `output` as it is, and `steps` and `actions` of it,
-    those of each time that the packet comes through the datapath. `agrees`: it decides as by the flows that the node
-    should have; null: as far as it tells, which does not know how a connection has begun.
-    """
-
-    node: str
-    agrees: bool | None
-    steps: list[TraceStep]
-    actions: list[str]
-    output: str
-
-
-def shown(trace: told.Trace, live: LiveTrace | None = None) -> dict[str, Any]:
+def shown(
+    trace: told.Trace, live: list[LiveHop] | None = None, reply_live: list[LiveHop] | None = None
+) -> dict[str, Any]:
     """In JSON values."""
     return {
         "verdict": trace.verdict.value,
@@ -88,7 +93,7 @@ def shown(trace: told.Trace, live: LiveTrace | None = None) -> dict[str, Any]:
         "packet": dict(trace.packet),
         "findings": [{"severity": one.severity.value, "text": one.text} for one in trace.findings],
         "hops": [_hop(hop) for hop in trace.hops],
-        "reply": None if trace.reply is None else shown(trace.reply),
+        "reply": None if trace.reply is None else shown(trace.reply, reply_live),
         "live": live,
     }
 

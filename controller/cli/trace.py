@@ -41,7 +41,7 @@ def trace(
     ttl: Annotated[int | None, typer.Option("--ttl", metavar="N", help="TTL, or hop limit [64].")] = None,
     reply: Annotated[bool, typer.Option("--reply/--no-reply", help="Follow the answer, too.")] = True,
     live: Annotated[
-        bool, typer.Option("--live", help="Also what the first node's own switch says (ofproto/trace).")
+        bool, typer.Option("--live", help="Also what the switches on the way say themselves (ofproto/trace).")
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -49,7 +49,7 @@ def trace(
 
     \b
     Exit status 0: it arrives (delivered, answered, left the cloud, or handed to the controller), so does the answer to
-    it, and nothing is found to be wrong; 1: else, also when with --live the switch decides otherwise.
+    it, and nothing is found to be wrong; 1: else, also when with --live a switch decides otherwise.
     """
     if (port is None) == (from_outside is None):
         raise typer.BadParameter("give PORT, or --from-outside in place of it", param_hint="PORT")
@@ -91,8 +91,9 @@ def arrives(answer: Object) -> bool:
     """Whether a packet, and the answer to it, get where they are to, as far as the cloud knows."""
     reply = answer.get("reply")
     wrong = any(one["severity"] == "error" for one in answer["findings"])
-    otherwise = answer["live"] is not None and answer["live"]["agrees"] is False
-    return not (wrong or otherwise) and answer["verdict"] in ARRIVED and (reply is None or reply["verdict"] in ARRIVED)
+    ways = [answer] if reply is None else [answer, reply]
+    otherwise = any(hop["agrees"] is False for way in ways for hop in way["live"] or ())
+    return not (wrong or otherwise) and all(way["verdict"] in ARRIVED for way in ways)
 
 
 def _lines(answer: Object) -> Iterator[str]:
@@ -106,33 +107,35 @@ def _lines(answer: Object) -> Iterator[str]:
         yield "\nthe answer"
         yield clean(answer["reply"]["summary"])
         yield from _hops(answer["reply"])
-    if answer["live"] is not None:
-        yield from _live(answer["live"])
-
-
-_AGREES = {True: "decides the same", False: "decides otherwise", None: "decides the same, as far as it tells"}
-
-
-def _live(live: Object) -> Iterator[str]:
-    yield f"\nOpen vSwitch on {clean(live['node'])} {_AGREES[live['agrees']]}"
-    width = max((len(step["table_name"]) for step in live["steps"]), default=0)
-    for step in live["steps"]:
-        yield f"  {step['table']:>3}  {step['table_name']:{width}}  {clean(step['text'])}"
-    for actions in live["actions"]:
-        yield f"  ->  {clean(actions)}"
 
 
 def _hops(answer: Object) -> Iterator[str]:
+    live = answer["live"] or [None] * len(answer["hops"])
     steps = [step for hop in answer["hops"] for step in hop["steps"]]
+    steps += [step for said in live if said is not None for step in said["steps"]]
     width = max((len(step["table_name"]) for step in steps), default=0)
-    for hop in answer["hops"]:
+    for hop, said in zip(answer["hops"], live, strict=True):
         yield f"\n{clean(hop['node'])}, from {_end(hop['in'])}"
-        for step in hop["steps"]:
-            yield f"  {step['table']:>3}  {step['table_name']:{width}}  {clean(step['text'])}"
+        yield from _steps(hop["steps"], width)
         if hop["drop"] is not None:
             yield f"   x  dropped: {clean(hop['drop']['rule'])}"
         for end in hop["out"]:
             yield f"  ->  {_end(end)}"
+        if said is not None:
+            yield from _live(said, width)
+
+
+def _live(said: Object, width: int) -> Iterator[str]:
+    """Its own steps from where they are others."""
+    yield f"  Open vSwitch {clean(said['text'])}"
+    if said["agrees"] is False:
+        yield from _steps(said["steps"][said["alike"] :], width)
+        yield from (f"  ->  {clean(actions)}" for actions in said["actions"][-1:])
+
+
+def _steps(steps: list[Object], width: int) -> Iterator[str]:
+    for step in steps:
+        yield f"  {step['table']:>3}  {step['table_name']:{width}}  {clean(step['text'])}"
 
 
 def _end(end: Any) -> str:

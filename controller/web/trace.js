@@ -42,7 +42,7 @@ export function TracePanel({ model, start, features, show, result }) {
       <${Offer} id="trace-to" model=${model} text=${fields.to} />
       <label>protocol <select name="protocol" value=${fields.protocol} onChange=${set("protocol")}>${PROTOCOLS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
       <label>port <input name="dport" inputmode="numeric" pattern="[0-9]{1,5}" disabled=${!ported} required=${ported} value=${ported ? fields.port : ""} onInput=${set("port")} /></label>
-      ${features.nodes && html`<label class="wide check"><input name="live" type="checkbox" checked=${fields.live} onChange=${setLive} /> ask the first node's switch, too</label>`}
+      ${features.nodes && html`<label class="wide check"><input name="live" type="checkbox" checked=${fields.live} onChange=${setLive} /> ask the nodes' switches, too</label>`}
       <button type="submit" disabled=${busy}>${busy ? "…" : "trace"}</button>
     </form>
     <${Problem} error=${error} />
@@ -81,25 +81,24 @@ function Told({ result, clear }) {
     <div class=${`verdict ${GOOD.has(result.verdict) ? "good" : "bad"}`} role="status">
       <b>${result.verdict}</b> ${result.summary} <button class="link" onClick=${clear}>clear</button></div>
     ${result.findings?.map((it, index) => html`<p key=${index} class=${FINDINGS.get(it.severity) ?? "note"}>${it.text}</p>`)}
-    <${Hops} hops=${result.hops ?? []} />
+    <${Hops} hops=${result.hops ?? []} live=${result.live} />
     ${result.reply && html`<${Section} name="The answer's way">
       <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
-      <${Hops} hops=${result.reply.hops ?? []} /><//>`}
-    ${result.live && html`<${Live} live=${result.live} />`}`;
+      <${Hops} hops=${result.reply.hops ?? []} live=${result.reply.live} /><//>`}`;
 }
 
-const AGREES = new Map([[true, "decides the same"], [false, "decides otherwise"], [null, "decides the same, as far as it tells"]]);
-
-/** What Open vSwitch says itself. */
-const Live = ({ live }) => html`<${Section} name=${`Open vSwitch on ${live.node}`} aside=${AGREES.get(live.agrees)}>
-  <${Steps} steps=${live.steps} rest=${live.actions.map((actions, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><code>${actions}</code></li>`)} />
-<//>`;
-
-const Hops = ({ hops }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
+const Hops = ({ hops, live }) => hops.map((hop, index) => html`<${Section} key=${index} name=${`on ${hop.node}`} aside=${hop.in ? `from ${hop.in.name ?? hop.in.kind}` : ""}>
   <${Steps} steps=${hop.steps ?? []} rest=${html`
     ${hop.drop && html`<li class="dropped"><span class="table">dropped</span><span><code>${hop.drop.rule}</code> <${Said} it=${hop.drop} /></span></li>`}
     ${(hop.out ?? []).map((out, number) => html`<li key=${`out ${number}`} class="out"><span class="table">out</span><span>${out.kind === "controller" ? "to the controller" : out.name}</span></li>`)}`} />
+  ${live?.[index] && html`<${Live} it=${live[index]} />`}
 <//>`);
+
+const AGREES = new Map([[true, "note"], [false, "problem"], [null, "problem doubt"]]);
+
+/** What Open vSwitch says itself: its steps from where they are others. */
+const Live = ({ it }) => html`<p class=${AGREES.get(it.agrees)}>Open vSwitch ${it.text}</p>
+  ${it.agrees === false && html`<${Steps} steps=${it.steps.slice(it.alike)} rest=${it.actions.slice(-1).map((actions) => html`<li key="out" class="out"><span class="table">out</span><code>${actions}</code></li>`)} />`}`;
 
 const Steps = ({ steps, rest }) => html`<ol class="steps">
   ${steps.map((step, number) => html`<li key=${number}><span class="table">${step.table} ${step.table_name}</span>

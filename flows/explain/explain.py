@@ -26,10 +26,9 @@ from flows.explain.request import (
     replied,
 )
 from flows.explain.target import Address, What
-from flows.explain.trace import Finding, Launch, Severity, Trace, Verdict
+from flows.explain.trace import Finding, Severity, Trace, Verdict
 from flows.features.mute import MUTABLE, muted
-from flows.fields import CT_FIELDS, FIELDS
-from flows.ir import CheckLarger, Flow
+from flows.ir import Flow
 from flows.model import Port
 from flows.pipeline import node_mac
 from flows.protocols import PROTOCOL_NAMES
@@ -37,8 +36,6 @@ from flows.scan import ScannedSwitch
 from flows.snapshot import Snapshot
 from flows.turns import no_turn
 
-# how a connection began, as conntrack remembers it
-_BEGINNING: Final = frozenset(name for name in CT_FIELDS if name.startswith(("ct_nw_", "ct_ipv6_", "ct_tp_")))
 _ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
 
 
@@ -75,13 +72,7 @@ class Explainer:
             answered = self._reply(follower, sender, leg, request.target.address)
         near = (Finding(Severity.WARNING, text) for text in leg.near())
         findings = worst_first((*near, *scene.findings(start, follower)))
-        return replace(
-            trace,
-            summary=_summed_up(trace, answered, findings),
-            findings=findings,
-            reply=answered,
-            launch=_launched(follower),
-        )
+        return replace(trace, summary=_summed_up(trace, answered, findings), findings=findings, reply=answered)
 
     def _never_sent(self, request: Request, scene: Scene) -> Trace:
         target = request.target.address
@@ -159,26 +150,6 @@ class _Switches:
             flow = muted(rule, port.key) if rule.name.lower() in names else None
             if flow is not None:
                 yield flow
-
-
-def _launched(follower: Follower) -> Launch | None:
-    if not follower.passed:
-        return None
-    first = follower.passed[0]
-    fields = {name: value for name, value in first.packet.items() if name in FIELDS}
-    flows = [(step.table, step.flow) for step in first.result.steps]
-    measured = (
-        index
-        for index, (_, flow) in enumerate(flows, 1)
-        if flow is not None and any(isinstance(action, CheckLarger) for action in flow.actions)
-    )
-    lookups = tuple((table, None if flow is None else flow.cookie) for table, flow in flows)
-    of_connection = frozenset(
-        index
-        for index, (_, flow) in enumerate(flows)
-        if flow is not None and any(name in _BEGINNING for name, _, _ in flow.match)
-    )
-    return Launch(first.node, first.in_port, fields, lookups, next(measured, 0), of_connection)
 
 
 def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...]) -> str:

@@ -51,7 +51,8 @@ class Leg:
         if alias is not None:
             packet = packet.but(**{"ip_src" if alias.version == 4 else "ipv6_src": int(alias)})
         words = {name: said for name, said in in_words(packet).items() if alias is None or name not in _MACS}
-        return Trace(verdict, f"{one_line(packet)}: {self._said(verdict, way, wording)}", words, hops=hops)
+        said = f"{one_line(packet)}: {self._said(verdict, way, wording)}"
+        return Trace(verdict, said, words, hops=hops, passed=tuple(self.follower.passed))
 
     def near(self) -> tuple[str, ...]:
         decisive = self._decisive()

@@ -1,87 +1,78 @@
-"""What Open vSwitch itself says of a packet (`ofproto/trace`, ovs-vswitchd(8)), read and held against the simulator."""
+"""What the switches on a packet's way say of it themselves, held against what was computed.
+
+Each is asked of the packet as it was computed to come there, and not as the switch before it says that it has sent it.
+So all are asked at once; where a switch does as it should, both are the same packet; and of a hop behind one that does
+otherwise it is said what would become of the packet there.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from flows.explain.naming import Names
-from flows.explain.trace import Launch, Step, Trace
+from flows.explain.ofproto_trace import Told, parse
+from flows.explain.probe import Lookup, Probe
+from flows.explain.trace import End, Hop, Step
 from flows.explain.words import table_name
-from flows.rules import COOKIE_LEARNED, COOKIE_OURS_MASK, decode_cookie
-
-_BRIDGE: Final = re.compile(r'^bridge\("(.*)"\)$')
-# a flow whose cookie is 0 is shown without one
-_LOOKUP: Final = re.compile(r"^ *(?P<table>\d{1,3})\. (?:(?P<miss>No match)|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)")
-_ACTIONS: Final = re.compile(r"^Datapath actions: (.*)$", re.MULTILINE)
+from flows.protocols import VLAN_PRESENT
+from flows.rules import decode_cookie
+from flows.view import mac_text
 
 LEARNED: Final = "learned"
 MISS: Final = "no_match"
 OTHER: Final = "not_ours"
 
-Lookup = tuple[int, int | None]
-"""A table, and the cookie of the flow that was found there; None for none."""
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`actions`: what the datapath is to do, a line for each time that the packet comes through it. `difference`: from
-    where on the switch decides otherwise than its flows should; "" where it does not. `blind`: from where on it cannot
-    be told, since a trace does not know how a connection has begun.
+    """`steps`: of them, so many are `alike`. `actions`: what the datapath is to do, a line for each stretch.
+    `difference`: what the switch does otherwise; "" where it does as computed.
     """
 
     steps: tuple[Step, ...]
+    alike: int
     actions: tuple[str, ...]
-    difference: str = ""
-    blind: str = ""
-
-    @property
-    def agrees(self) -> bool | None:
-        """None: as far as can be told."""
-        return None if self.blind else not self.difference
+    difference: str
 
 
-def read(output: str, trace: Trace, launch: Launch, names: Names) -> Reading:
-    """`output` is of the switch of `launch`, from where `trace` has followed the packet."""
-    found = lookups(output)
-    told = trace.hops[0].steps if trace.hops else ()
-    steps = tuple(_step(one, names, told, one in launch.lookups) for one in found)
-    actions = tuple(_ACTIONS.findall(output))
-    at = _differs_at(found, launch)
-    if at is None:
-        return Reading(steps, actions)
-    if at in launch.of_connection:
-        table = launch.lookups[at][0]
-        return Reading(steps[:at], actions, blind=f"from table {table} ({table_name(table)}) on")
-    there, here = _said(found, at), _said(launch.lookups, at)
-    return Reading(steps, actions, f"there {there}, by the flows that it should have {here}")
+def read(outputs: Sequence[str], probes: Sequence[Probe], hop: Hop, names: Names) -> Reading:
+    """`outputs`: one for each of `probes`, which are those of `hop`. Behind a difference no more is read."""
+    steps: list[Step] = []
+    actions: list[str] = []
+    alike = 0
+    difference = ""
+    for output, probe in zip(outputs, probes, strict=True):
+        told = parse(output)
+        at = _differs_at(told.lookups, probe)
+        lookups = told.lookups if at is not None or not probe.measured else _as_large(told.lookups, probe)
+        expected = {(one.table, one.cookie) for one in probe.lookups}
+        steps += (_step(one, names, hop.steps, (one.table, one.cookie) in expected) for one in lookups)
+        actions += told.actions
+        alike += len(lookups) if at is None else at
+        difference = _effects(told, probe) if at is None else _otherwise(told, probe, at, names)
+        if difference:
+            break
+    return Reading(tuple(steps), alike, tuple(actions), difference)
 
 
-def lookups(output: str) -> tuple[Lookup, ...]:
-    """Those in the bridge where the packet has come in: it may go through others, whose flows are not ours."""
-    found: list[Lookup] = []
-    first = bridge = ""
-    for line in output.splitlines():
-        header = _BRIDGE.match(line)
-        if header is not None:
-            bridge = header[1]
-            first = first or bridge
-            continue
-        lookup = _LOOKUP.match(line)
-        if lookup is None:
-            continue
-        cookie = None if lookup["miss"] else int(lookup["cookie"] or "0", 16)
-        if bridge == first or (cookie is not None and decode_cookie(cookie) is not None):
-            found.append((int(lookup["table"]), cookie))
-    return tuple(found)
+def computed(hop: Hop) -> str:
+    """What should become of a packet on a node."""
+    if hop.drop is not None:
+        return f"dropped ({hop.drop.rule})"
+    return ", ".join(map(_end, hop.out))
+
+
+def _end(end: End) -> str:
+    return f"out by {end.name}"
 
 
 def _step(lookup: Lookup, names: Names, told: Sequence[Step], expected: bool) -> Step:
     """As the trace tells it, if it does: of several security groups that are asked, by the one whose rule it is."""
-    table, cookie = lookup
-    name = rule_name(cookie)
+    table, cookie, _ = lookup
+    name = rule_name(lookup)
     decoded = None if cookie is None else decode_cookie(cookie)
     if decoded is None:
         return Step(table, table_name(table), name, None, _TEXTS[name])
@@ -102,38 +93,119 @@ _TEXTS: Final = {
 }
 
 
-def rule_name(cookie: int | None) -> str:
-    if cookie is None:
+def rule_name(lookup: Lookup) -> str:
+    if lookup.cookie is None:
         return MISS
-    if _is_learned(cookie):
+    if lookup.learned:
         return LEARNED
-    decoded = decode_cookie(cookie)
+    decoded = decode_cookie(lookup.cookie)
     return OTHER if decoded is None else decoded[0].name.lower()
 
 
-def _is_learned(cookie: int) -> bool:
-    return cookie & COOKIE_OURS_MASK == COOKIE_LEARNED
+def _plain(lookups: Sequence[Lookup], learned: bool) -> list[Lookup]:
+    """What a switch has learned from traffic is nothing that it should have, or should not; with it a packet for all
+    nodes is one for a single one, which may meet another flow of the same name.
+    """
+    plain = [Lookup(one.table, None) if one.learned else one for one in lookups]
+    return [one._replace(priority=0) for one in plain] if learned else plain
 
 
-def _alike(lookups: Sequence[Lookup]) -> list[Lookup]:
-    """What a switch has learned from traffic is nothing that it should have, or should not."""
-    return [(table, None if cookie is not None and _is_learned(cookie) else cookie) for table, cookie in lookups]
-
-
-def _differs_at(said: Sequence[Lookup], launch: Launch) -> int | None:
-    """Where a packet is measured a trace goes both ways, first as if it were larger."""
-    found, expected, measured = _alike(said), _alike(launch.lookups), launch.measured
-    rest = expected[measured:]
-    if found == expected:
-        return None
-    if measured and found[:measured] == expected[:measured] and found[len(found) - len(rest) :] == rest:
+def _differs_at(said: Sequence[Lookup], probe: Probe) -> int | None:
+    learned = any(one.learned for one in (*said, *probe.lookups))
+    found, expected = _plain(said, learned), _plain(probe.lookups, learned)
+    if found == expected or (probe.measured and _plain(_as_large(said, probe), learned) == expected):
         return None
     shorter = min(len(found), len(expected))
     return next((index for index in range(shorter) if found[index] != expected[index]), shorter)
 
 
-def _said(lookups: Sequence[Lookup], at: int) -> str:
-    if at >= len(lookups):
-        return "it comes no further"
-    table, cookie = lookups[at]
-    return f"it comes to {rule_name(cookie)} in table {table} ({table_name(table)})"
+def _as_large(said: Sequence[Lookup], probe: Probe) -> tuple[Lookup, ...]:
+    """Where a packet is measured a trace goes both ways, first as if it were larger. These are without that."""
+    rest = len(probe.lookups) - probe.measured
+    return (*said[: probe.measured], *said[max(len(said) - rest, probe.measured) :])
+
+
+def _otherwise(told: Told, probe: Probe, at: int, names: Names) -> str:
+    there, here = _at(told.lookups, at), _at(probe.lookups, at)
+    if there is not None and here is not None and there.table == here.table:
+        met, meant = _called(there, names), _called(here, names)
+        if met == meant:
+            met, meant = f"{met} of priority {there.priority}", f"that of priority {here.priority}"
+        text = f"in {_place(here)} it meets {met}, and should meet {meant}: {_reason(there, here)}"
+    else:
+        text = f"it comes {_further(there, names)}, and should come {_further(here, names)}"
+    last = told.lookups[-1] if told.lookups else None
+    decoded = None if last is None or last.cookie is None else decode_cookie(last.cookie)
+    if last is not None and last is not there and decoded is not None and decoded[0].drop:
+        text += f"; in the end {_called(last, names)} drops it"
+    return text
+
+
+def _reason(there: Lookup, here: Lookup) -> str:
+    """Why a table has another answer than it should."""
+    if here.cookie is not None and (there.cookie is None or there.priority < here.priority):
+        return f"{rule_name(here)} is missing there"
+    if there.cookie is not None and decode_cookie(there.cookie) is None:
+        return "somebody else has put it there"
+    return "its flows are of another generation"
+
+
+def _at(lookups: Sequence[Lookup], index: int) -> Lookup | None:
+    return lookups[index] if index < len(lookups) else None
+
+
+def _further(lookup: Lookup | None, names: Names) -> str:
+    return "no further" if lookup is None else f"to {_called(lookup, names)} in {_place(lookup)}"
+
+
+def _place(lookup: Lookup) -> str:
+    return f"table {lookup.table} ({table_name(lookup.table)})"
+
+
+def _called(lookup: Lookup, names: Names) -> str:
+    if lookup.cookie is None:
+        return "no flow"
+    decoded = decode_cookie(lookup.cookie)
+    called = "" if decoded is None else names.thing(decoded[0].about, decoded[1])[1]
+    return rule_name(lookup) + (f" ({called})" if called else "")
+
+
+def _effects(told: Told, probe: Probe) -> str:
+    """What flows do that have the right names."""
+    translated = told.translations - probe.translations
+    if told.outputs != probe.outputs and not probe.measured:
+        found, expected = _numbers(told.outputs), _numbers(probe.outputs)
+        return f"{_GENERATION}: they send it to {found}, and should send it to {expected}"
+    if translated:
+        found, expected = _numbers(told.translations), _numbers(probe.translations)
+        return f"{_GENERATION}: they translate to {found}, and should translate to {expected}"
+    # what is learned from traffic changes MACs
+    if told.after is None or probe.measured or any(one.learned for one in (*told.lookups, *probe.lookups)):
+        return ""
+    for name, value in probe.after.items():
+        if told.after[name] != value:
+            found, expected = _spelled(name, told.after[name]), _spelled(name, value)
+            return f"{_GENERATION}: they make {name} {found}, and should make it {expected}"
+    return ""
+
+
+_GENERATION: Final = "its flows have the right names, but are of another generation"
+
+
+def _numbers(values: frozenset[int] | frozenset[IPv4Address | IPv6Address]) -> str:
+    return ", ".join(map(str, sorted(values, key=str))) or "none"
+
+
+def _spelled(name: str, value: int) -> str:
+    match name:
+        case "eth_src" | "eth_dst":
+            return mac_text(value)
+        case "ip_src" | "ip_dst":
+            return str(IPv4Address(value))
+        case "ipv6_src" | "ipv6_dst":
+            return str(IPv6Address(value))
+        case "vlan_vid":
+            return str(value & ~VLAN_PRESENT) if value else "none"
+        case "nw_ttl":
+            return str(value)
+    return f"{value:#x}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from flows.explain.following import Passed
 
 
 class Verdict(StrEnum):
@@ -89,24 +91,9 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """Where the packet came into the first node, and its fields as flows have them (flows.fields). `lookups`: the
-    tables that it came to there, and the cookies of the flows; `measured`: how many there are until it is measured, if
-    it is; `of_connection`: which of them are by how its connection has begun.
-    """
-
-    node: str
-    in_port: int
-    fields: Mapping[str, int]
-    lookups: tuple[tuple[int, int | None], ...] = ()
-    measured: int = 0
-    of_connection: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Trace:
-    """`packet` in words; `reply` is what became of the answer, where there is somebody to answer. `launch` is None
-    where the packet came to no node.
+    """`packet` in words; `reply` is what became of the answer, where there is somebody to answer. `passed`:
+    what each of `hops` is made of.
     """
 
     verdict: Verdict
@@ -115,4 +102,4 @@ class Trace:
     findings: tuple[Finding, ...] = ()
     hops: tuple[Hop, ...] = ()
     reply: Trace | None = None
-    launch: Launch | None = None
+    passed: tuple[Passed, ...] = field(default=(), repr=False)

@@ -1,23 +1,35 @@
-"""What Open vSwitch itself says of a packet: the same as the flows that it should have, unless it has others."""
+"""What the switches on a packet's way say of it: as the flows that they should have, unless they have others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from controller.client import Object
 from etc.lab.lab import Lab
+from etc.lab.node import Node
 from etc.lab.processes import run, wait_until
 from etc.lab.vm import Vm
+from flows.rules import Rule, decode_cookie
 from tests.netns.cloud import make_network, make_outside, make_vms, wait_outside, wait_reached, want
+from tests.netns.floating import give, make_pool
 
 pytestmark = pytest.mark.root
+
+OPEN, SHUT = 5000, 5001
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab(nodes=2)
 
 
 @pytest.fixture(scope="module")
 def vms(lab: Lab) -> dict[str, Vm]:
-    make_outside(lab)
+    make_pool(lab, make_outside(lab))
     blue = make_network(lab, "blue", "10.1.0.0/24", segment=101)
     green = make_network(lab, "green", "10.2.0.0/24", segment=102)
     places = {"a": ("n1", blue), "b": ("n2", blue), "c": ("n1", blue), "d": ("n2", green)}
@@ -26,72 +38,144 @@ def vms(lab: Lab) -> dict[str, Vm]:
     return made
 
 
-def live(lab: Lab, **question: Any) -> tuple[Object, Object]:
+def live(lab: Lab, **question: Any) -> tuple[Object, list[Object]]:
     answer = lab.client.trace({"live": True, "reply": False, **question})
     assert answer["live"] is not None, answer["findings"]
+    assert [hop["node"] for hop in answer["live"]] == [hop["node"] for hop in answer["hops"]]
     return answer, answer["live"]
 
 
+def differing(answer: Object) -> list[str]:
+    return [one["text"] for one in answer["findings"] if "decides otherwise" in one["text"]]
+
+
 @pytest.mark.parametrize(
-    ("target", "question", "verdict"),
+    ("target", "question", "verdict", "nodes"),
     [
-        ("b", {}, "delivered"),
-        ("c", {}, "delivered"),  # what it may receive is by how the connection has begun
-        ("d", {"protocol": "tcp", "destination_port": 80}, "delivered"),
-        ("gateway", {}, "answered"),
-        ("far", {}, "left"),
-        ("far", {"protocol": "udp", "destination_port": 5000, "source_port": 4000}, "left"),
-        ("b", {"from_address": "10.1.0.99"}, "dropped"),
-        ("b", {"from_mac": "02:00:00:00:00:99"}, "dropped"),
+        ("b", {}, "delivered", "n1 n2 n2 n1"),
+        ("c", {}, "delivered", "n1 n1"),
+        ("d", {"protocol": "tcp", "destination_port": 80}, "delivered", "n1 n2 n2 n1"),
+        ("gateway", {}, "answered", "n1"),
+        ("far", {}, "left", "n1 n1"),
+        ("far", {"protocol": "udp", "destination_port": 5000, "source_port": 4000}, "left", "n1 n1"),
+        ("floating", {}, "delivered", "n1 n2 n2 n1"),
+        ("floating", {"port": None, "from_address": "far", "protocol": "tcp"}, "delivered", "n2 n2"),
+        ("b", {"from_address": "10.1.0.99"}, "dropped", "n1"),
+        ("b", {"from_mac": "02:00:00:00:00:99"}, "dropped", "n1"),
     ],
 )
-def test_it_decides_as_it_should(
-    lab: Lab, vms: dict[str, Vm], target: str, question: dict[str, Any], verdict: str
+def test_each_node_decides_as_it_should(
+    lab: Lab,
+    vms: dict[str, Vm],
+    floating: str,
+    target: str,
+    question: dict[str, Any],
+    verdict: str,
+    nodes: str,
 ) -> None:
     a = vms["a"]
     configured = a.configured()
     assert configured is not None and configured.router is not None
-    places = {"gateway": configured.router, "far": lab.fabric.far_host}
+    places = {"gateway": configured.router, "far": lab.fabric.far_host, "floating": floating}
     to = str(places[target] if target in places else vms[target].address)
     wait_reached(a, to)  # what is learned on the way has been
-    answer, found = live(lab, port="a", to=to, **question)
-    agrees = None if target == "c" else True
-    assert (answer["verdict"], found["agrees"]) == (verdict, agrees), (answer["findings"], found["output"])
-    assert found["node"] == "n1" and found["steps"][0]["rule"] == "classify_port"
-    assert found["steps"][0]["text"] == "it comes from port a"
-    assert found["actions"] and all(step["rule"] != "not_ours" for step in found["steps"]), found
+    asked = {
+        name: str(places.get(value, value)) if name == "from_address" else value for name, value in question.items()
+    }
+    answer, found = live(lab, **{"port": "a", "to": to, "reply": True, **asked})
+    back = answer["reply"]["live"] if answer["reply"] else []
+    assert answer["verdict"] == verdict, answer["findings"]
+    assert [(hop["node"], hop["agrees"], hop["text"].split(":")[0]) for hop in (*found, *back)] == [
+        (node, True, "decides the same") for node in nodes.split()
+    ], answer
+    for hop, computed in zip((*found, *back), (*answer["hops"], *(answer["reply"] or {}).get("hops", ())), strict=True):
+        assert hop["actions"] and hop["alike"] == len(hop["steps"])
+        rules = [step["rule"] for step in hop["steps"] if step["rule"] not in ("no_match", "learned")]
+        assert [step["rule"] for step in computed["steps"] if step["rule"] in rules] == rules
     if verdict == "dropped":
-        assert found["actions"] == ["drop"] and found["steps"][-1]["rule"] == "drop_spoofed"
+        assert found[0]["actions"] == ["drop"] and found[0]["text"] == "decides the same: dropped (drop_spoofed)"
+
+
+@pytest.fixture(scope="module")
+def floating(lab: Lab, vms: dict[str, Vm]) -> str:
+    return str(give(lab, vms["b"])["address"])
+
+
+@contextmanager
+def without(node: Node, rule: Rule, text: str) -> Iterator[None]:
+    """A switch from which somebody has deleted a flow."""
+    for line in node.ovs.ofctl("dump-flows", "br-int", "--no-stats").splitlines():
+        cookie = line.strip().partition(",")[0].partition("=")[2]
+        decoded = decode_cookie(int(cookie, 16)) if cookie else None
+        if decoded is not None and decoded[0] is rule and text in line:
+            break
+    else:
+        raise AssertionError(f"{node.name} has no such flow")
+    node.ovs.ofctl("del-flows", "br-int", f"cookie={cookie}/-1")
+    try:
+        yield
+    finally:
+        node.ovs.ofctl("add-flow", "br-int", line.strip())
+
+
+def test_a_flow_that_the_second_node_has_lost(lab: Lab, vms: dict[str, Vm]) -> None:
+    a, b = vms["a"], vms["b"]
+    wait_reached(a, b.address)
+    with without(lab.node("n2"), Rule.L2_LOCAL, f"dl_dst={b.port['mac']}"):
+        answer, (first, second) = live(lab, port="a", to="b")
+        assert answer["verdict"] == "delivered" and first["agrees"] is True and second["agrees"] is False
+        text = "in table 44 (l2_forward) it meets drop_unknown_unicast, and should meet l2_local (port b)"
+        text += ": l2_local is missing there"
+        assert second["text"] == f"decides otherwise: {text}"
+        assert differing(answer) == [f"the switch of n2 decides otherwise: {text}"]
+        said = run([str(lab.directory / "trunkline"), "trace", "a", "--to", "b", "--live"], check=False)
+        before, _, behind = said.partition("\nn2, from physnet1")
+        assert "Open vSwitch decides the same: out by physnet1" in before, said
+        assert f"Open vSwitch decides otherwise: {text}" in behind, said
+    wait_until(lambda: live(lab, port="a", to="b")[1][1]["agrees"], 20, "it decides as it should")
+
+
+def test_a_rule_that_the_second_node_has_lost(lab: Lab, vms: dict[str, Vm]) -> None:
+    """It is about how the connection has begun, which Open vSwitch's own trace does not know by itself."""
+    wait_reached(vms["a"], vms["d"].address)
+    with without(lab.node("n2"), Rule.INGRESS_RULE, "ip,reg10="):
+        answer, (first, second) = live(lab, port="a", to="d", protocol="tcp", destination_port=80)
+        assert answer["verdict"] == "delivered" and first["agrees"] is True and second["agrees"] is False
+        assert "in table 58 (rules) it meets no flow, and should meet ingress_rule" in second["text"], second
+        assert second["text"].endswith("ingress_rule is missing there; in the end drop_ingress (port d) drops it"), (
+            second
+        )
+        assert second["actions"][-1] == "drop" and second["steps"][-1]["rule"] == "drop_ingress"
+    assert live(lab, port="a", to="d")[1][1]["agrees"] is True
 
 
 def test_a_flow_of_somebody_else_is_seen(lab: Lab, vms: dict[str, Vm]) -> None:
     a, b, n1 = vms["a"], vms["b"], lab.node("n1")
-    wait_reached(a, b.address)
     match = f"table=4,priority=60000,icmp,nw_src={a.address},nw_dst={b.address}"
     n1.ovs.ofctl("add-flow", "br-int", f"cookie=0x77,{match},actions=drop")
     try:
-        answer, found = live(lab, port="a", to="b")
-        assert answer["verdict"] == "delivered" and not found["agrees"]
-        assert found["steps"][-1]["rule"] == "not_ours" and found["actions"] == ["drop"]
-        (finding,) = [one["text"] for one in answer["findings"] if "decides otherwise" in one["text"]]
-        assert "table 4 (port_security)" in finding and "not_ours" in finding and "allow_ip" in finding
-        command = [str(lab.directory / "trunkline"), "trace", "a", "--to", "b", "--live"]
-        said = run(command, check=False)
-        assert "Open vSwitch on n1 decides otherwise" in said and "a flow that is none of ours" in said, said
+        answer, (first, second) = live(lab, port="a", to="b")
+        assert answer["verdict"] == "delivered" and first["agrees"] is False
+        assert first["steps"][-1]["rule"] == "not_ours" and first["actions"] == ["drop"] and first["alike"] == 1
+        (finding,) = differing(answer)
+        assert "in table 4 (port_security) it meets not_ours, and should meet allow_ip" in finding, finding
+        assert second["agrees"] is True, "of a packet that would come there"
     finally:
         n1.ovs.ofctl("del-flows", "br-int", "cookie=0x77/-1")
-    wait_until(lambda: live(lab, port="a", to="b")[1]["agrees"], 20, "it decides as it should")
+    wait_until(lambda: live(lab, port="a", to="b")[1][0]["agrees"], 20, "it decides as it should")
 
 
 def test_a_node_without_an_agent_is_asked_in_vain(lab: Lab, vms: dict[str, Vm]) -> None:
-    n1 = lab.node("n1")
-    assert n1.agent
-    n1.agent.kill()
+    n2 = lab.node("n2")
+    assert n2.agent
+    n2.agent.kill()
     try:
-        answer = lab.client.trace({"port": "a", "to": "b", "live": True})
-        assert answer["verdict"] == "delivered" and answer["live"] is None
-        assert any("asked in vain" in one["text"] for one in answer["findings"])
+        answer, hops = live(lab, port="a", to="b", reply=True)
+        assert answer["verdict"] == "delivered"
+        assert [hop["agrees"] for hop in (*hops, *answer["reply"]["live"])] == [True, None, None, True], answer
+        assert hops[1]["text"].startswith("was asked in vain: ") and not hops[1]["steps"]
+        assert sum("the switch of n2 was asked in vain" in one["text"] for one in answer["findings"]) == 1
     finally:
-        n1.start_agent(lab.control)
+        n2.start_agent(lab.control)
         lab.wait_connected()
-    wait_until(lambda: lab.client.trace({"port": "a", "to": "b", "live": True})["live"], 20, "the agent is asked")
+    wait_until(lambda: live(lab, port="a", to="b")[1][1]["agrees"], 20, "the agent is asked")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from etc.lab.processes import stop_all, wait_until
-from flows.protocols import ETH_IP, PROTO_UDP
+from flows.protocols import CT_ESTABLISHED, CT_NEW, CT_TRACKED, ETH_IP, PROTO_UDP
 from tests.ovs.agent_node import Node, bare_node
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -26,6 +26,10 @@ PACKET = {
 }
 
 
+def packets(ofport: object, **fields: int) -> dict[str, object]:
+    return {"packets": [{"in_port": ofport, "table": 0, "fields": PACKET | fields}]}
+
+
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
     with bare_node() as node:
@@ -39,17 +43,18 @@ def test_open_vswitch_is_asked_what_it_would_do(node: Node) -> None:
     ofport = int(node.ovs.vsctl("get", "Interface", name, "ofport"))
     flow = f"cookie=0x5400001234567890,priority=9,in_port={ofport},udp,nw_dst=10.0.0.8,tp_dst=53,actions=drop"
     node.ovs.ofctl("add-flow", "br-int", flow)
-    answer = node.api.ask("ofproto_trace", {"in_port": ofport, "fields": PACKET})
-    output = answer["result"]["output"]
+    (output,) = node.api.ask("ofproto_trace", packets(ofport))["result"]["outputs"]
     assert "cookie 0x5400001234567890" in output and "Datapath actions: drop" in output, output
-    other = node.api.ask("ofproto_trace", {"in_port": ofport, "fields": PACKET | {"udp_dst": 54}})["result"]["output"]
+    (other,) = node.api.ask("ofproto_trace", packets(ofport, udp_dst=54))["result"]["outputs"]
     assert "cookie 0x5400001234567890" not in other, other
-    node.ovs.ofctl("add-flow", "br-int", f"priority=10,in_port={ofport},udp,ct_state=-trk,actions=ct(table=1)")
-    node.ovs.ofctl("add-flow", "br-int", "table=1,ct_state=+est+trk,udp,cookie=0x77,actions=drop")
-    node.ovs.ofctl("add-flow", "br-int", "table=1,ct_state=+new+trk,udp,cookie=0x78,actions=drop")
-    for state, cookie in (("est", "0x77"), ("new", "0x78")):
-        judged = {"in_port": ofport, "fields": PACKET, "ct_next": [["trk", state]]}
-        assert f"cookie {cookie}" in node.api.ask("ofproto_trace", judged)["result"]["output"]
+    node.ovs.ofctl("add-flow", "br-int", "table=1,ct_state=+est+trk,udp,reg3=7,cookie=0x77,actions=drop")
+    node.ovs.ofctl("add-flow", "br-int", "table=1,ct_state=+new+trk,udp,reg3=7,cookie=0x78,actions=drop")
+    states = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_NEW)
+    asked = [{"in_port": ofport, "table": 1, "fields": PACKET | {"reg3": 7, "ct_state": state}} for state in states]
+    outputs = node.api.ask("ofproto_trace", {"packets": asked})["result"]["outputs"]
+    assert [f"cookie {cookie}" in output for output, cookie in zip(outputs, ("0x77", "0x78"), strict=True)] == [
+        True
+    ] * 2
     node.ovs.ofctl("del-flows", "br-int", f"in_port={ofport}")
     node.remove_interface(name)
 
@@ -58,8 +63,8 @@ def test_open_vswitch_is_asked_what_it_would_do(node: Node) -> None:
     ("kind", "arguments", "said"),
     [
         ("shell", {"command": "reboot"}, "no such thing"),
-        ("ofproto_trace", {"in_port": "1 -generate", "fields": PACKET}, "in_port"),
-        ("ofproto_trace", {"in_port": 1, "fields": PACKET, "bridge": "br-physnet1"}, "bridge"),
+        ("ofproto_trace", packets("1 -generate"), "in_port"),
+        ("ofproto_trace", packets(1) | {"bridge": "br-physnet1"}, "bridge"),
         ("capture", {"capture": "../..", "iface_id": "x"}, "capture"),
         (
             "capture",
@@ -86,7 +91,7 @@ def test_heartbeats_wait_for_no_errand(node: Node) -> None:
         began = time.monotonic()
         node.api.forget()
         for _ in range(3):  # more than are done at once
-            node.api.errands.put({"id": "00", "kind": "ofproto_trace", "arguments": {"in_port": 1, "fields": PACKET}})
+            node.api.errands.put({"id": "00", "kind": "ofproto_trace", "arguments": packets(1)})
         wait_until(lambda: len(node.api.reports()) >= 8, 20, "heartbeats")
         assert time.monotonic() - began < 10
         said = [node.api.answers.get(timeout=20)[1] for _ in range(3)]
@@ -95,9 +100,7 @@ def test_heartbeats_wait_for_no_errand(node: Node) -> None:
         assert time.monotonic() - began < 15
     finally:
         node.ovs.switch.signal(signal.SIGCONT)
-    wait_until(
-        lambda: "result" in node.api.ask("ofproto_trace", {"in_port": 1, "fields": PACKET}), 20, "traces", interval=0.2
-    )
+    wait_until(lambda: "result" in node.api.ask("ofproto_trace", packets(1)), 20, "traces", interval=0.2)
 
 
 def test_the_agent_ends_at_once_while_it_waits(node: Node) -> None:

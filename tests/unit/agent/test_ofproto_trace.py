@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.ofproto_trace import BadPacket, flow_text, judgements, trace
+from agent import ofproto_trace
+from agent.ofproto_trace import MOST, MOST_PACKETS, TIMEOUT_S, BadPacket, command_of, flow_text, trace
 from agent.vswitchd import CommandFailed
 from flows.protocols import ETH_ARP, ETH_IP, ETH_IPV6, PROTO_TCP
 
@@ -57,15 +58,74 @@ def test_what_is_no_packet_is_refused(in_port: Any, fields: Any) -> None:
         flow_text(in_port, fields)
 
 
-def test_what_conntrack_is_to_say() -> None:
-    assert judgements([["trk", "est"], ["trk", "new"]]) == ["--ct-next", "trk,est", "--ct-next", "trk,new"]
-    for wrong in (None, "trk", [[]], ["trk"], [["trk", "-generate"]], [[1]], [["trk"]] * 9):
-        with pytest.raises(BadPacket):
-            judgements(wrong)
+KNOWN = {"reg7": 0xFFFFFFFE, "metadata": 2, "ct_tp_dst": 80, "ct_nw_src": 0x0A000007, "ct_state": 33, "ct_mark": 4}
+
+
+def test_a_packet_goes_on_in_a_table_with_what_is_known_of_it() -> None:
+    method, bridge, text, actions = command_of("br-int", {"in_port": 7, "table": 54, "fields": TCP | KNOWN})
+    assert (method, bridge, actions) == ("ofproto/trace-packet-out", "br-int", "resubmit(,54)")
+    assert text == flow_text(7, TCP) + (
+        ",metadata=2,reg7=4294967294,ct_state=33,ct_mark=4,ct_nw_src=10.0.0.7,ct_tp_dst=80"
+    ), "what needs the state of conntrack comes behind it"
+    assert "in_port=0," in command_of("br-int", {"in_port": 0, "table": 40, "fields": TCP})[2]
+    assert "ct_ipv6_src=::7" in command_of("b", {"in_port": 1, "table": 9, "fields": {**TCP, "ct_ipv6_src": 7}})[2]
+    assert command_of("br-int", {"in_port": 7, "table": 0, "fields": TCP}) == (
+        "ofproto/trace",
+        "br-int",
+        flow_text(7, TCP),
+    )
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        None,
+        [],
+        {},
+        {"in_port": 7, "fields": TCP},
+        {"in_port": 7, "table": 54, "fields": TCP, "bridge": "br-ex"},
+        {"in_port": 7, "table": 255, "fields": TCP},
+        {"in_port": 7, "table": -1, "fields": TCP},
+        {"in_port": 7, "table": True, "fields": TCP},
+        {"in_port": 7, "table": "54", "fields": TCP},
+        {"in_port": 7, "table": 0, "fields": TCP | KNOWN},
+        {"in_port": 0, "table": 0, "fields": TCP},
+        {"in_port": -1, "table": 54, "fields": TCP},
+        {"in_port": 7, "table": 54, "fields": TCP | {"reg7": 1 << 32}},
+        {"in_port": 7, "table": 54, "fields": TCP | {"ct_nw_src": -1}},
+        {"in_port": 7, "table": 54, "fields": TCP | {"reg7": "1,actions=drop"}},
+        {"in_port": 7, "table": 54, "fields": TCP | {"in_port": 1}},
+        {"in_port": 7, "table": 54, "fields": TCP | {"conj_id": 1}},
+        {"in_port": 7, "table": 54, "fields": {"reg7": 1, "tcp_dst": 80}},
+    ],
+)
+def test_what_is_no_packet_in_a_table_is_refused(packet: Any) -> None:
+    with pytest.raises(BadPacket):
+        command_of("br-int", packet)
 
 
 def test_nothing_else_is_taken(tmp_path: Path) -> None:
+    packet = {"in_port": 7, "table": 0, "fields": TCP}
     with pytest.raises(BadPacket, match="bridge"):
-        trace([tmp_path], "br-int", {"in_port": 7, "fields": TCP, "bridge": "br-ex"})
+        trace([tmp_path], "br-int", {"packets": [packet], "bridge": "br-ex"})
+    for wrong in (None, packet, [], [packet] * (MOST_PACKETS + 1), [packet, None]):
+        with pytest.raises(BadPacket):
+            trace([tmp_path], "br-int", {"packets": wrong})
     with pytest.raises(CommandFailed, match="no control socket"):
-        trace([tmp_path], "br-int", {"in_port": 7, "fields": TCP})
+        trace([tmp_path], "br-int", {"packets": [packet]})
+
+
+def test_all_of_an_errand_have_one_limit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[float, int]] = []
+
+    def command(*_words: object, timeout: float, most: int) -> str:
+        limits.append((timeout, most))
+        return "x" * 100
+
+    monkeypatch.setattr(ofproto_trace, "command", command)
+    monkeypatch.setattr(ofproto_trace, "control_socket", lambda places: places[0])
+    packet = {"in_port": 7, "table": 0, "fields": TCP}
+    assert trace([tmp_path], "br-int", {"packets": [packet] * 3}) == {"outputs": ["x" * 100] * 3}
+    assert [most for _, most in limits] == [MOST, MOST - 100, MOST - 200]
+    times = [timeout for timeout, _ in limits]
+    assert times == sorted(times, reverse=True) and len(set(times)) == 3 and times[0] <= TIMEOUT_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
 from controller.green import Turns
+from controller.live_tracing import Answer
 from controller.session_questions import NoAnswer
 from controller.store.specs import LeaseRecord, Unavailable
 from flows.compile import Program, compile_node
+from flows.explain.probe import Probe
 from flows.segments import Kind
 from tests.unit.api.world import World
 
@@ -138,29 +140,73 @@ def test_how_nodes_and_ports_are_is_said(cloud: World) -> None:
 
 
 def test_live(cloud: World) -> None:
-    asked: list[tuple[str, int, Mapping[str, int]]] = []
+    asked: list[Mapping[str, Sequence[Probe]]] = []
 
-    def live(answer: str | None) -> None:
-        def ask(node: str, in_port: int, fields: Mapping[str, int]) -> str:
-            asked.append((node, in_port, fields))
-            if answer is None:
-                raise NoAnswer("busy")
-            return answer
+    def live(answer: Callable[[str, Sequence[Probe]], Answer]) -> None:
+        def ask(probes: Mapping[str, Sequence[Probe]]) -> dict[str, Answer]:
+            asked.append(probes)
+            return {node: answer(node, of_node) for node, of_node in probes.items()}
 
         cloud.services = replace(cloud.services, live_trace=ask, registry=CollectorRegistry())
         cloud.app = make_app(cloud.services)
 
+    def of(answer: dict[str, Any]) -> list[tuple[str, bool | None]]:
+        ways = (answer, answer["reply"] or {"live": []})
+        return [(hop["node"], hop["agrees"]) for way in ways for hop in way["live"]]
+
     answer = trace(cloud, "reader", port="web1", to="web2", live=True)
     assert answer["live"] is None and "cannot ask the agents" in answer["findings"][-1]["text"]
-    live("Flow: icmp")
+    live(lambda node, probes: [_as_computed(probe) for probe in probes])
     answer = trace(cloud, port="web1", to="web2", live=True)
-    nothing = {"node": "n1", "agrees": False, "steps": [], "actions": [], "output": "Flow: icmp"}
-    assert answer["live"] == nothing and "decides otherwise" in answer["findings"][-1]["text"]
-    node, in_port, fields = asked[-1]
-    assert (node, in_port, fields["ip_proto"]) == ("n1", 100, 1) and "size" not in fields
-    live(None)
+    assert of(answer) == [("n1", True), ("n2", True), ("n2", True), ("n1", True)]
+    said = [hop["text"] for way in (answer, answer["reply"]) for hop in way["live"]]
+    out = ["out by physnet1", "out by web2", "out by physnet1", "out by web1"]
+    assert said == [f"decides the same: {text}" for text in out]
+    (both,) = asked
+    assert [(probe.in_port, probe.table) for probe in both["n2"] if probe.table == 0] == [(65001, 0), (101, 0)]
+    assert both["n1"][0].in_port == 100 and both["n1"][0].fields["ip_proto"] == 1 and "size" not in both["n1"][0].fields
+    assert [len(hop["outputs"]) for hop in answer["live"]] == [3, 2] and answer["live"][0]["actions"] == ["drop"] * 3
+    first, second = (hop["steps"] for hop in answer["live"])
+    assert first[0]["text"] == "it comes from port web1" and second[0]["rule"] == "classify_uplink"
+    assert of(trace(cloud, port="web1", to="web2", live=True, reply=False)) == [("n1", True), ("n2", True)]
+    live(lambda node, probes: ["Flow: icmp"] * len(probes) if node == "n2" else [_as_computed(it) for it in probes])
     answer = trace(cloud, port="web1", to="web2", live=True)
-    assert answer["live"] is None and answer["findings"][-1]["text"].endswith("asked in vain: busy")
+    assert of(answer) == [("n1", True), ("n2", False), ("n2", False), ("n1", True)]
+    wrong = [one["text"] for one in answer["findings"] if "decides otherwise" in one["text"]]
+    no_further = "it comes no further, and should come to classify_uplink (network blue) in table 0 (classify)"
+    assert wrong[0] == f"the switch of n2 decides otherwise: {no_further}"
+    assert wrong[1].startswith("the answer: the switch of n2 decides otherwise: ") and len(wrong) == 2
+    assert answer["live"][1]["text"] == f"decides otherwise: {no_further}"
+    live(lambda node, probes: NoAnswer("busy") if node == "n2" else [_as_computed(it) for it in probes])
+    answer = trace(cloud, port="web1", to="web2", live=True)
+    assert of(answer) == [("n1", True), ("n2", None), ("n2", None), ("n1", True)]
+    assert [one["text"] for one in answer["findings"]][-1] == "the switch of n2 was asked in vain: busy"
+    assert sum("asked in vain" in one["text"] for one in answer["findings"]) == 1
+    nothing = {"agrees": None, "text": "was asked in vain: busy", "steps": [], "alike": 0, "actions": [], "outputs": []}
+    assert answer["live"][1] == {"node": "n2", **nothing}
+    live(lambda node, probes: [_as_computed(it) for it in probes[:3]])
+    answer = trace(cloud, port="web1", to="web2", live=True)
+    assert of(answer) == [("n1", True), ("n2", True), ("n2", None), ("n1", None)]
+    assert answer["reply"]["live"][0]["text"] == "was not asked: too much of this comes to one node"
+    answer = trace(cloud, port="nowhere", to="web1", live=True)
+    assert answer["live"] is None and answer["findings"][-1]["text"] == "no switch was asked: the packet comes to none"
+
+
+def test_live_says_how_far_it_was_asked(cloud: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.explain.probe.MOST_STRETCHES", 1)
+    ask = lambda asked: {node: [_as_computed(it) for it in probes] for node, probes in asked.items()}  # noqa: E731
+    cloud.app = make_app(replace(cloud.services, live_trace=ask, registry=CollectorRegistry()))
+    answer = trace(cloud, port="web1", to="web2", live=True)
+    assert answer["live"][0]["text"].endswith("(as far as it was asked: 2 more times it comes back from conntrack)")
+
+
+def _as_computed(probe: Probe) -> str:
+    """What Open vSwitch would say."""
+    lines = ['bridge("br-int")']
+    for table, cookie, priority in probe.lookups:
+        lines.append(f"{table:2}. " + ("No match." if cookie is None else f"priority {priority}, cookie {cookie:#x}"))
+    lines += [f"    output:{port}" for port in probe.outputs]
+    return "\n".join([*lines, "Datapath actions: drop"])
 
 
 def test_others_get_their_turn() -> None:

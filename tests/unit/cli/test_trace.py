@@ -28,7 +28,26 @@ def answer(verdict: str, **more: Any) -> dict[str, Any]:
 
 
 STEP = {"table": 4, "table_name": "port_security", "rule": "allow_ip", "object": None, "text": "it may"}
-LIVE = {"node": "n1", "agrees": False, "steps": [STEP], "actions": ["drop"], "output": "Flow: x"}
+OTHER = {"table": 44, "table_name": "l2_forward", "rule": "not_ours", "object": None, "text": "none of ours\x1b[2J"}
+LIVE = {
+    "node": "n1",
+    "agrees": False,
+    "text": "decides otherwise: so\x1b[2J",
+    "steps": [STEP, OTHER],
+    "alike": 1,
+    "actions": ["ct", "drop"],
+    "outputs": ["Flow: x", "Flow: y"],
+}
+SAME = {**LIVE, "agrees": True, "text": "decides the same", "steps": [STEP], "alike": 1}
+VAIN = {
+    **LIVE,
+    "agrees": None,
+    "text": "was asked in vain: busy",
+    "steps": [],
+    "alike": 0,
+    "actions": [],
+    "outputs": [],
+}
 
 
 def dropped() -> dict[str, Any]:
@@ -82,9 +101,9 @@ def test_what_is_no_question(stub: Stub, run: Any, wrong: tuple[str, ...]) -> No
 
 def test_the_text(stub: Stub, run: Any) -> None:
     findings = [{"severity": "error", "text": "port db1 is on no node"}, {"severity": "note", "text": "by the way"}]
-    whole = answer("dropped", findings=findings, live=LIVE)
+    whole = answer("dropped", findings=findings, live=[LIVE, VAIN])
     whole["hops"].append(dropped())
-    whole["reply"] = answer("delivered")
+    whole["reply"] = answer("delivered", live=[SAME])
     stub.on("POST /v1/trace", (200, whole))
     result = run("trace", "web1", "--to", "db1")
     assert result.exit_code == 1
@@ -97,10 +116,14 @@ def test_the_text(stub: Stub, run: Any) -> None:
         "n1, from port web1\\x1b[2J",
         "    4  port_security  it may",
         "  ->  physnet1",
+        "  Open vSwitch decides otherwise: so\\x1b[2J",
+        "   44  l2_forward     none of ours\\x1b[2J",
+        "  ->  drop",
         "",
         "n2, from port web1\\x1b[2J",
         "    4  port_security  it may",
         "   x  dropped: drop_ingress",
+        "  Open vSwitch was asked in vain: busy",
         "",
         "the answer",
         "delivered it is",
@@ -108,10 +131,7 @@ def test_the_text(stub: Stub, run: Any) -> None:
         "n1, from port web1\\x1b[2J",
         "    4  port_security  it may",
         "  ->  physnet1",
-        "",
-        "Open vSwitch on n1 decides otherwise",
-        "    4  port_security  it may",
-        "  ->  drop",
+        "  Open vSwitch decides the same",
     ]
 
 
@@ -131,11 +151,14 @@ def test_the_forms_of_the_answer(stub: Stub, run: Any) -> None:
         (answer("lost"), 1),
         (answer("left", findings=[{"severity": "error", "text": "not there"}]), 1),
         (answer("delivered", findings=[{"severity": "warning", "text": "so so"}]), 0),
-        (answer("delivered", live=LIVE), 1),
-        (answer("delivered", live={**LIVE, "agrees": True}), 0),
-        (answer("delivered", live={**LIVE, "agrees": None}), 0),
+        (answer("delivered", live=[LIVE]), 1),
+        (answer("delivered", live=[SAME]), 0),
+        (answer("delivered", live=[VAIN]), 0),
+        (answer("delivered", live=[]) | {"hops": []}, 0),
+        (answer("delivered", live=[SAME], reply=answer("delivered", live=[LIVE])), 1),
+        (answer("delivered", live=[SAME], reply=answer("delivered", live=[SAME])), 0),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_the_exit_status(stub: Stub, run: Any, it: dict[str, Any], code: int) -> None:
     stub.on("POST /v1/trace", (200, it))
