@@ -17,6 +17,7 @@ from flows.explain.ofproto_trace import Told, parse
 from flows.explain.probe import Lookup, Probe
 from flows.explain.trace import End, Hop, Step
 from flows.explain.words import table_name
+from flows.pipeline import Table
 from flows.protocols import VLAN_PRESENT
 from flows.rules import decode_cookie
 from flows.view import mac_text
@@ -102,21 +103,33 @@ def rule_name(lookup: Lookup) -> str:
     return OTHER if decoded is None else decoded[0].name.lower()
 
 
-def _plain(lookups: Sequence[Lookup], learned: bool) -> list[Lookup]:
-    """What a switch has learned from traffic is nothing that it should have, or should not; with it a packet for all
-    nodes is one for a single one, which may meet another flow of the same name.
-    """
-    plain = [Lookup(one.table, None) if one.learned else one for one in lookups]
-    return [one._replace(priority=0) for one in plain] if learned else plain
-
-
 def _differs_at(said: Sequence[Lookup], probe: Probe) -> int | None:
-    learned = any(one.learned for one in (*said, *probe.lookups))
-    found, expected = _plain(said, learned), _plain(probe.lookups, learned)
-    if found == expected or (probe.measured and _plain(_as_large(said, probe), learned) == expected):
-        return None
-    shorter = min(len(found), len(expected))
-    return next((index for index in range(shorter) if found[index] != expected[index]), shorter)
+    at = _parts_at(said, probe.lookups)
+    return None if probe.measured and _parts_at(_as_large(said, probe), probe.lookups) is None else at
+
+
+def _parts_at(found: Sequence[Lookup], expected: Sequence[Lookup]) -> int | None:
+    """What a switch has learned from traffic is nothing that it should have, or should not. It says behind which node,
+    and on which segment, an address is: so from there on flows are alike that have the same name.
+    """
+    learned = min(map(_first_learned, (found, expected)))
+    for index in range(max(len(found), len(expected))):
+        there, here = _at(found, index), _at(expected, index)
+        if there is None or here is None or there.table != here.table:
+            return index
+        if there != here and (index < learned or _static_name(there) != _static_name(here)):
+            return index
+        if here.table == Table.AWAKE and there.learned != here.learned:
+            return None  # whether a VM is here already: only its switch knows
+    return None
+
+
+def _first_learned(lookups: Sequence[Lookup]) -> int:
+    return next((index for index, one in enumerate(lookups) if one.learned), len(lookups))
+
+
+def _static_name(lookup: Lookup) -> str:
+    return MISS if lookup.learned else rule_name(lookup)
 
 
 def _as_large(said: Sequence[Lookup], probe: Probe) -> tuple[Lookup, ...]:
@@ -172,19 +185,19 @@ def _called(lookup: Lookup, names: Names) -> str:
 
 def _effects(told: Told, probe: Probe) -> str:
     """What flows do that have the right names."""
-    translated = told.translations - probe.translations
-    if told.outputs != probe.outputs and not probe.measured:
-        found, expected = _numbers(told.outputs), _numbers(probe.outputs)
-        return f"{_GENERATION}: they send it to {found}, and should send it to {expected}"
-    if translated:
-        found, expected = _numbers(told.translations), _numbers(probe.translations)
+    if told.translations - probe.translations:
+        found, expected = _listed(told.translations), _listed(probe.translations)
         return f"{_GENERATION}: they translate to {found}, and should translate to {expected}"
-    # what is learned from traffic changes MACs
-    if told.after is None or probe.measured or any(one.learned for one in (*told.lookups, *probe.lookups)):
+    # what is learned from traffic leads elsewhere; and where a packet is measured, this is of both ways
+    if probe.measured or any(one.learned for one in (*told.lookups, *probe.lookups)):
         return ""
+    if told.outputs != probe.outputs:
+        found, expected = _listed(told.outputs), _listed(probe.outputs)
+        return f"{_GENERATION}: they send it to {found}, and should send it to {expected}"
+    after = told.after or probe.after
     for name, value in probe.after.items():
-        if told.after[name] != value:
-            found, expected = _spelled(name, told.after[name]), _spelled(name, value)
+        if after[name] != value:
+            found, expected = _spelled(name, after[name]), _spelled(name, value)
             return f"{_GENERATION}: they make {name} {found}, and should make it {expected}"
     return ""
 
@@ -192,7 +205,7 @@ def _effects(told: Told, probe: Probe) -> str:
 _GENERATION: Final = "its flows have the right names, but are of another generation"
 
 
-def _numbers(values: frozenset[int] | frozenset[IPv4Address | IPv6Address]) -> str:
+def _listed(values: frozenset[int] | frozenset[IPv4Address | IPv6Address]) -> str:
     return ", ".join(map(str, sorted(values, key=str))) or "none"
 
 

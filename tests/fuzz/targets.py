@@ -38,7 +38,7 @@ from agent import config as agent_config
 from agent.capture import BadCapture, Wanted
 from agent.errands import Errand
 from agent.frame_filter import LOOKED_AT, FrameFilter
-from agent.ofproto_trace import BadPacket, flow_text, judgements
+from agent.ofproto_trace import BadPacket, command_of
 from agent.relay import dns as relay_dns
 from agent.relay import http as relay_http
 from controller import config as controller_config
@@ -67,6 +67,7 @@ from controller.packet_in import dns as packet_in_dns
 from controller.receive import BadMessage
 from controller.store import dns_names
 from flows import wire
+from flows.explain import ofproto_trace
 from flows.model import RecordType
 from flows.pipeline import GATEWAY_MAC
 from tests.fuzz import test_packet_in as punted
@@ -259,8 +260,12 @@ def errands(data: bytes) -> None:
         with suppress(BadCapture):
             Wanted.parse(found)
         with suppress(BadPacket):
-            flow_text(found.get("in_port"), found.get("fields"))
-            judgements(found.get("ct_next"))
+            command_of("br-int", found)
+
+
+def switch_traces(data: bytes) -> None:
+    """What an agent that has been taken over says of a packet that its switch was asked about."""
+    ofproto_trace.parse(data.decode(errors="replace"))
 
 
 def options(data: bytes) -> None:
@@ -484,9 +489,21 @@ def _datagrams() -> Iterator[bytes]:
 
 ERRANDS = (
     {"id": "00", "kind": "ofproto_trace", "arguments": {}},
-    {"in_port": 1, "fields": {"eth_type": 2048, "ip_proto": 6, "tcp_dst": 80}, "ct_next": [["trk", "new"]]},
+    {"in_port": 1, "table": 54, "fields": {"eth_type": 2048, "ip_proto": 6, "tcp_dst": 80, "ct_state": 33}},
     {"capture": "0" * 32, "iface_id": "a-1", "seconds": 1, "packets": 1, "snaplen": 64, "bytes": 9, "filter": {}},
 )
+SWITCH_TRACE = b"""Flow: ip,in_port=2,vlan_tci=0x0000,dl_src=fa:16:3e:f7:7b:1c,nw_src=10.1.0.3,reg7=0x2
+
+bridge("br-int")
+ 0. in_port=2, priority 100, cookie 0x5400000100000001
+    ct(commit,nat(src=203.0.113.11:1024-65535))
+    output:65001
+            bridge("br-physnet1")
+                 0. priority 0
+ 4. No match.
+Final flow: unchanged
+Datapath actions: drop
+recirc(0x6) - resume"""
 TARGETS: dict[str, Target] = {
     "openflow_splitter": Target(split, OPENFLOW),
     "openflow_connection": Target(connection, OPENFLOW),
@@ -496,6 +513,7 @@ TARGETS: dict[str, Target] = {
     "frame": Target(parsed_frames, punted.SEEDS),
     "captured_frame": Target(captured_frames, punted.SEEDS),
     "errand": Target(errands, tuple(json.dumps(one).encode() for one in ERRANDS)),
+    "switch_trace": Target(switch_traces, (SWITCH_TRACE, SWITCH_TRACE.replace(b"unchanged", b"dl_vlan=7,nw_ttl=9"))),
     "dhcp_options": Target(options, (b"\x35\x01\x01\x37\x03\x01\x03\x06\xff", b"\x34\x01\x03\x35\x01\x03")),
     "fragments": Target(fragmented, tuple(_datagrams())),
     "dns_question": Target(dns_question, QUESTIONS),

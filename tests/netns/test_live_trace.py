@@ -49,6 +49,15 @@ def differing(answer: Object) -> list[str]:
     return [one["text"] for one in answer["findings"] if "decides otherwise" in one["text"]]
 
 
+def test_nodes_that_have_learned_nothing_yet_decide_as_they_should(lab: Lab, vms: dict[str, Vm]) -> None:
+    """An answer goes to all nodes, which a trace takes for one that goes where the question has come from."""
+    answer, hops = live(lab, port="a", to="d", reply=True)
+    assert [hop["agrees"] for hop in (*hops, *answer["reply"]["live"])] == [True] * 4, differing(answer)
+    (sent,) = [step for step in answer["reply"]["hops"][0]["steps"] if step["rule"] == "learned_next_hop"]
+    (met,) = [step for step in answer["reply"]["live"][0]["steps"] if step["table"] == sent["table"]]
+    assert met["rule"] == "no_match"
+
+
 @pytest.mark.parametrize(
     ("target", "question", "verdict", "nodes"),
     [

@@ -158,14 +158,41 @@ def test_each_group_that_is_asked_has_its_own_name() -> None:
     assert stray.steps[1].text != f"told of {first.id}", "one that should not be there is not called by another's name"
 
 
+UNLEARNED = OUTPUT.replace(f"30. ip,reg5=0x2, priority 80, cookie {COOKIE_LEARNED:#x}", "30. No match.")
+
+
 def test_what_the_switch_has_learned_is_its_own() -> None:
-    assert not reading(*FOUND[:5], Lookup(30, None), FOUND[6]).difference
-    assert not reading(*FOUND[:5], Lookup(30, None), FOUND[6], after={"eth_dst": 7}).difference
-    group = (*FOUND[:3], Lookup(18, GROUPS, 200), *FOUND[4:])
-    assert not reading(*group).difference, "the other one is for the group of all nodes"
-    unlearned = OUTPUT.replace(f"30. ip,reg5=0x2, priority 80, cookie {COOKIE_LEARNED:#x}", "30. No match.")
-    plain = (*group[:5], Lookup(30, None), group[6])
-    assert "of priority 100, and should meet that of priority 200" in reading(*plain, output=unlearned).difference
+    """Behind that is a single node, maybe on another segment, in place of all nodes."""
+    switched, elsewhere = Lookup(44, cookie(Rule.L2_UPLINK, 2), 10), Lookup(44, cookie(Rule.L2_UPLINK, 3), 200)
+    said = f"44. priority 200, cookie {elsewhere.cookie:#x}\n            output:5\n    58. priority 7"
+    learned, unlearned = (text.replace("58. priority 7", said) for text in (OUTPUT, UNLEARNED))
+    to_one = (*FOUND[:6], elsewhere, FOUND[6])
+    to_all = (*FOUND[:5], Lookup(30, None), switched, FOUND[6])
+    for output, expected in ((learned, to_all), (unlearned, (*to_one[:6], switched, FOUND[6]))):
+        assert not reading(*expected, output=output, after={"eth_dst": 7}).difference
+    assert reading(*to_all, output=unlearned).difference == (
+        "in table 44 (l2_forward) it meets l2_uplink (network blue2), and should meet l2_uplink (network blue): "
+        "its flows are of another generation"
+    )
+    dropped = Lookup(44, cookie(Rule.DROP_UNKNOWN_UNICAST, 0), 5)
+    missing = reading(*to_all[:6], dropped, FOUND[6], output=learned).difference
+    assert "it meets l2_uplink" in missing and "and should meet drop_unknown_unicast" in missing
+    assert reading(*(one for one in to_all if one is not switched), output=learned).difference
+    before = Lookup(0, CLASSIFY, 99)
+    assert (
+        "of priority 100, and should meet that of priority 99"
+        in reading(before, *to_all[1:], output=learned).difference
+    )
+
+
+def test_whether_a_vm_is_here_already_its_own_switch_knows() -> None:
+    output = f"""\
+bridge("br-int")
+50. priority 80, cookie {COOKIE_LEARNED:#x}
+52. priority 1, cookie {NETWORK:#x}
+"""
+    assert not reading(Lookup(Table.AWAKE, None), Lookup(7, REFUSED, 3), output=output, outputs=frozenset()).difference
+    assert reading(Lookup(30, None), Lookup(7, REFUSED, 3), output=output.replace("50.", "30.")).difference
 
 
 @pytest.mark.parametrize(
