@@ -50,8 +50,7 @@ def ask(services: Services, names: Names, trace: Trace, turn: Callable[[], None]
     for way, prefix in zip(ways, ("", "the answer: "), strict=False):
         told.append([])
         for asked in way:
-            turn()
-            told[-1].append(_told(asked, answers[asked.node], names, prefix, live.findings))
+            told[-1].append(_told(asked, answers[asked.node], names, prefix, live.findings, turn))
     live.hops = told[0]
     live.reply = told[1] if len(told) > 1 else None
     live.findings = list(dict.fromkeys(live.findings))
@@ -67,7 +66,10 @@ def _asked(way: Trace, questions: dict[str, list[Probe]], turn: Callable[[], Non
         of_node += of_hop
 
 
-def _told(asked: _Asked, answer: Answer, names: Names, prefix: str, findings: list[Finding]) -> LiveHop:
+def _told(
+    asked: _Asked, answer: Answer, names: Names, prefix: str, findings: list[Finding], turn: Callable[[], None]
+) -> LiveHop:
+    turn()
     node = asked.hop.node
     if isinstance(answer, NoAnswer):
         findings.append(Finding(Severity.WARNING, f"the switch of {node} was asked in vain: {answer}"))
@@ -75,7 +77,7 @@ def _told(asked: _Asked, answer: Answer, names: Names, prefix: str, findings: li
     outputs = answer[asked.first : asked.first + len(asked.probes)]
     if len(outputs) < len(asked.probes):
         return _unknown(node, "was not asked: too much of this comes to one node")
-    reading = read(outputs, asked.probes, asked.hop, names)
+    reading = read(outputs, asked.probes, asked.hop, names, turn)
     if reading.difference:
         text = f"{prefix}the switch of {node} decides otherwise: {reading.difference}"
         findings.append(Finding(Severity.WARNING, text))

@@ -7,11 +7,12 @@ otherwise it is said what would become of the packet there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from flows.explain.following import MOST_STEPS, nothing
 from flows.explain.naming import Names
 from flows.explain.ofproto_trace import Told, parse
 from flows.explain.probe import Lookup, Probe
@@ -39,8 +40,12 @@ class Reading:
     difference: str
 
 
-def read(outputs: Sequence[str], probes: Sequence[Probe], hop: Hop, names: Names) -> Reading:
-    """`outputs`: one for each of `probes`, which are those of `hop`. Behind a difference no more is read."""
+def read(
+    outputs: Sequence[str], probes: Sequence[Probe], hop: Hop, names: Names, turn: Callable[[], None] = nothing
+) -> Reading:
+    """`outputs`: one for each of `probes`, which are those of `hop`. Behind a difference no more is read. `turn` as of
+    `flows.explain.explain.Explainer`.
+    """
     steps: list[Step] = []
     actions: list[str] = []
     alike = 0
@@ -50,7 +55,9 @@ def read(outputs: Sequence[str], probes: Sequence[Probe], hop: Hop, names: Names
         at = _differs_at(told.lookups, probe)
         lookups = told.lookups if at is not None or not probe.measured else _as_large(told.lookups, probe)
         expected = {(one.table, one.cookie) for one in probe.lookups}
-        steps += (_step(one, names, hop.steps, (one.table, one.cookie) in expected) for one in lookups)
+        for one in lookups[: len(probe.lookups) + MOST_STEPS]:
+            turn()
+            steps.append(_step(one, names, hop.steps, (one.table, one.cookie) in expected))
         actions += told.actions
         alike += len(lookups) if at is None else at
         difference = _effects(told, probe) if at is None else _otherwise(told, probe, at, names)

@@ -30,7 +30,6 @@ WATCHED: Final = (
 )
 """The fields that flows set, and that a trace shows in the end."""
 
-
 _KNOWN: Final = PIPELINE_FIELDS - {"in_port"}
 
 

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from flows.explain.explain import Explainer
+from flows.explain.following import MOST_STEPS
 from flows.explain.live import LEARNED, MISS, OTHER, Reading, computed, read, rule_name
 from flows.explain.naming import Names
 from flows.explain.ofproto_trace import parse
@@ -295,6 +296,14 @@ def test_what_a_hostile_node_says_is_read_all_the_same(line: str) -> None:
     found = parse(f'bridge("br-int")\n{line}\n 7. No match\n').lookups
     assert found[-1] == (7, None, 0) and len(found) <= 2
     assert all(rule_name(lookup) in (OTHER, MISS) for lookup in found)
+
+
+def test_of_much_that_a_node_says_not_all_is_told_and_others_have_their_turn() -> None:
+    turns: list[int] = []
+    probe = replace(PROBE, lookups=FOUND[:1])
+    said = 'bridge("br-int")\n' + " 7. No match.\n" * 10_000
+    told = read((said,), (probe,), HOP, Names(world()), lambda: turns.append(0))
+    assert told.difference and len(told.steps) == len(turns) == MOST_STEPS + 1
 
 
 ENDS = (
