@@ -14,14 +14,20 @@ import pytest
 
 from etc.lab.openvswitch import datapath_type
 from etc.lab.processes import wait_until
-from tests.docs_text import ROOT, commands, section
+from tests.docs_text import ROOT, Part, commands
 from tests.packaging.conftest import OLD_VERSION
 from tests.packaging.machine import CHECKOUT, Machine, Refused
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
-README = ROOT / "README.md"
-INSTALL = ROOT / "docs" / "install.md"
+RUNS = (
+    Part("README.md", "Install"),
+    Part("install.md", "On one machine"),
+    Part("install.md", "Upgrading"),
+    Part("install.md", "Removing"),
+    Part("install.md", "Installing", "etc/build-deb"),
+)
+README, ONE_MACHINE, UPGRADING, REMOVING = (commands(part.text) for part in RUNS[:4])
 UNITS = ("trunkline-controller.service", "trunkline-agent.service")
 OLD_SCHEMA = "0016"
 SECRETS = (
@@ -59,7 +65,7 @@ def is_active(machine: Machine, unit: str) -> bool:
 
 def test_a_machine_has_an_address_by_the_commands_of_the_readme(machine: Machine, old_packages: list[Path]) -> None:
     """But for the first, whose work is done already, with another version."""
-    build, *others = commands(section(README, "Install"))
+    build, *others = README
     assert build == "etc/build-deb"
     put(machine, old_packages)
     machine.run("apt-get update", online=True)
@@ -69,10 +75,8 @@ def test_a_machine_has_an_address_by_the_commands_of_the_readme(machine: Machine
 
 def test_one_machine(machine: Machine) -> None:
     """What docs/install.md says beyond that."""
-    done = commands(section(README, "Install"))
-    page = commands(section(INSTALL, "On one machine"))
-    assert [line for line in page if line in done] == done[1:]
-    answers = follow(machine, [line for line in page[:-2] if line not in done])
+    assert [line for line in ONE_MACHINE if line in README] == README[1:]
+    answers = follow(machine, [line for line in ONE_MACHINE[:-2] if line not in README])
     assert re.search(r"^node1 +live ", answers["trunkline status"], re.M), answers
     for vm in VMS:
         assert re.search(r"inet 10\.40\.0\.\d+/24", machine.run(f"ip -4 -n {vm} address show eth0"))
@@ -139,7 +143,8 @@ def test_upgrade_loses_no_packet(machine: Machine, packages: list[Path], tmp_pat
     wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > 20, 30, "no answer")
 
     put(machine, packages)
-    said = machine.run(f"cd {CHECKOUT} && {commands(section(INSTALL, 'Upgrading'))[0]}", online=True)
+    install, by_hand = UPGRADING
+    said = machine.run(f"cd {CHECKOUT} && {install}", online=True)
 
     for unit in UNITS:
         assert is_active(machine, unit), said
@@ -156,6 +161,7 @@ def test_upgrade_loses_no_packet(machine: Machine, packages: list[Path], tmp_pat
     print(f"{len(answered)} pings during the upgrade, all answered")
 
     assert f"schema revision {OLD_SCHEMA} -> " in said, said
+    follow(machine, [by_hand])
     backups = machine.run(f"ls /var/lib/trunkline/before-*-of-{OLD_SCHEMA}-*.backup").splitlines()
     assert len(backups) == 1
     assert OLD_VERSION not in machine.run("trunkline-controller --version")
@@ -176,17 +182,16 @@ def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
 
 
 def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(machine: Machine) -> None:
-    follow(machine, commands(section(INSTALL, "On one machine"))[-2:])
-    removing = commands(section(INSTALL, "Removing"))
-    follow(machine, removing[:1])
+    follow(machine, ONE_MACHINE[-2:])
+    follow(machine, REMOVING[:1])
     for unit in UNITS:
         assert not is_active(machine, unit)
     assert machine.run(f"ls {DATABASE}") and flow_table(machine)
-    follow(machine, [commands(section(INSTALL, "Upgrading"))[0]])
+    follow(machine, UPGRADING[:1])
     wait_until(lambda: "live" in machine.run("trunkline status", check=False), 60, "not live again", interval=0.5)
     assert "green" in machine.run("trunkline network list")
 
-    follow(machine, removing[1:])
+    follow(machine, REMOVING[1:])
     left = machine.run(
         "find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/log -o -path /var/cache \\) -prune -o "
         "-iname '*trunkline*' -print"

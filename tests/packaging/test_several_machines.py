@@ -11,13 +11,16 @@ import pytest
 
 from etc.lab.openvswitch import datapath_type
 from etc.lab.processes import wait_until
-from tests.docs_text import ROOT, section
+from tests.docs_text import Part
 from tests.packaging.machine import FURNISHED, Machine
 from tests.packaging.walk import Hosts, walk
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
-INSTALL = ROOT / "docs" / "install.md"
+RUNS = (
+    Part("install.md", "On three", ("apt-get", "chgrp", "cp", "scp -r", "systemctl", "trunkline")),
+    Part("install.md", "More nodes, more controllers"),
+)
 ADDRESSES = {"ctl1": 10, "ctl2": 11, "n1": 21, "n2": 22}
 NODES = ("n1", "n2")
 MEANT = {"n1": NODES, "each node": NODES, "ctl1": ("ctl1",), "ctl2": ("ctl2",), "the machine that has it": ("ctl1",)}
@@ -54,7 +57,7 @@ def wait_live(machine: Machine) -> None:
 
 
 def test_three_machines(hosts: Hosts) -> None:
-    text = section(INSTALL, "On three").partition("On n1 and n2;")  # before it copies what is there
+    text = RUNS[0].text.partition("On n1 and n2;")  # before it copies what is there
     walk(text[1] + text[2], hosts, MEANT)
     control = hosts["ctl1"]
     wait_live(control)
@@ -78,7 +81,7 @@ def ping(hosts: Hosts) -> str:
 
 def test_a_second_controller(hosts: Hosts) -> None:
     hosts["ctl2"].run("apt-get install -y ./trunkline-common_*.deb ./trunkline-controller_*.deb")
-    walk(section(INSTALL, "More nodes, more controllers"), hosts, MEANT)
+    walk(RUNS[1].text, hosts, MEANT)
     for name in ("ctl1", "ctl2"):
         wait_live(hosts[name])
 

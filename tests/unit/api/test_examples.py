@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from pathlib import Path
 
 from controller.api import auth
+from tests.docs_text import Part, commands
 from tests.unit.api.world import World
 
-TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
-LINES = re.findall(r'^    \$curl "\$auth" (.*)$', TEXT, re.MULTILINE)
+RUNS = (Part("api.md", starting='$curl "$auth"'),)
+TEXT = RUNS[0].text
+LINES = [line for line in commands(TEXT) if line.startswith(RUNS[0].starting)]
 # what an object that is made is called in the lines after it
 NAMES = {
     "network": "NETWORK",
