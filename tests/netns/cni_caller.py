@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from etc.lab.control import PROJECT_ROOT
+from tests.programs import write_program
 
 Object = dict[str, Any]
 
@@ -112,12 +111,7 @@ class Runtime:
         self.results: dict[tuple[str, str], Object] = {}
         directory.mkdir(parents=True, exist_ok=True)
         self.plugin = directory / "trunkline-cni"
-        # as pip makes it, for this checkout
-        self.plugin.write_text(
-            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(PROJECT_ROOT)!r})\n"
-            "from agent.plugins.cni import main\nsys.exit(main())\n"
-        )
-        self.plugin.chmod(0o755)
+        write_program(self.plugin)
 
     def version(self) -> list[str]:
         said = self._run("VERSION", {}, {"cniVersion": self.conf["cniVersion"]})

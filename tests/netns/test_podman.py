@@ -1,10 +1,9 @@
-"""The plugin for podman: as its own contract has it, and by the netavark of Debian, as podman calls it."""
+"""The plugin for podman: as its own contract has it, and by Debian's podman, as docs/plugging.md has it typed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,37 +12,40 @@ import pytest
 
 from controller.client import Object
 from etc.lab import netns
-from etc.lab.control import PROJECT_ROOT, member_token
+from etc.lab.capture import Capture
+from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.probes import into, ping
-from tests.netns.cloud import make_network
+from tests.docs_text import ROOT, commands, files, section
+from tests.enclosure import enclosed
+from tests.netns.cloud import make_network, make_vms, request, saw, want
+from tests.programs import write_program
+from tests.rootfs import make_rootfs
 
 pytestmark = pytest.mark.root
 
-NETAVARK = "/usr/lib/podman/netavark"
+PLUGGING = ROOT / "docs" / "plugging.md"
+# podman's own are there, for all that runs on this machine
+LOCKS = "mount -t tmpfs tmpfs /dev/shm"
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab], tmp_path_factory: pytest.TempPathFactory) -> Lab:
     token = tmp_path_factory.mktemp("podman") / "plug.token"
     token.write_text(member_token("blue"))
-    return make_lab(nodes=1, projects=("blue",), agent_options={"plug_token_file": token})
+    return make_lab(nodes=2, projects=("blue",), agent_options={"plug_token_file": token})
 
 
 @pytest.fixture(scope="module")
 def network(lab: Lab) -> Object:
-    return make_network(lab, "containers", "10.40.0.0/24", segment=140, dns_domain="blue.example")
+    return make_network(lab, "blue", "10.40.0.0/24", segment=140, dns_domain="blue.example")
 
 
 @pytest.fixture(scope="module")
 def plugin(lab: Lab) -> Path:
     path = lab.directory / "plugins" / "trunkline-netavark"
     path.parent.mkdir()
-    path.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(PROJECT_ROOT)!r})\n"
-        "from agent.plugins.netavark import main\nsys.exit(main())\n"
-    )
-    path.chmod(0o755)
+    write_program(path)
     return path
 
 
@@ -108,29 +110,34 @@ def test_by_the_contract(lab: Lab, network: Object, plugin: Path, containers: tu
     assert status == 1 and "none-such" in said["error"]
 
 
-def test_by_netavark(lab: Lab, network: Object, plugin: Path, containers: tuple[str, str]) -> None:
-    """Two containers, each by a call of what podman calls."""
-    # in the node's network: it sets forwarding, and whatever else it thinks is needed
-    enter = ["nsenter", f"--net=/run/netns/{lab.nodes[0].namespace}"]
-    netavark = [*enter, NETAVARK, "--firewall-driver", "none", "--config", str(lab.directory / "netavark")]
-    command = [*netavark, "--plugin-directory", str(plugin.parent)]
-    (lab.directory / "netavark").mkdir()
-    answers = []
-    for number, name in enumerate(containers):
-        asked = {
-            "container_id": f"{number}" * 64,
-            "container_name": f"box-{number}",
-            "networks": {"podnet": {"interface_name": "eth0"}},
-            "network_info": {"podnet": config(lab, network)},
-        }
-        status, said = run([*command, "setup", f"/run/netns/{name}"], asked)
-        assert status == 0, said
-        answers.append((asked, said["podnet"]["interfaces"]["eth0"]))
-    first, second = (answer["subnets"][0]["ipnet"].partition("/")[0] for _, answer in answers)
-    assert first != second and ping(into(containers[0]), second, count=3).lost == 0
-    assert {port["status"] for port in lab.client.list_ports(network_id=network["id"])} == {"active"}
-    for (asked, _), name in zip(answers, containers, strict=True):
-        status, said = run([*command, "teardown", f"/run/netns/{name}"], asked)
-        assert status == 0, said
-    assert not lab.client.list_ports(network_id=network["id"])
-    assert {link["ifname"] for link in netns.query(containers[0], "link", "show")} == {"lo"}
+def test_by_podman(lab: Lab, network: Object) -> None:
+    """Two containers; the other one asks for what it is called by."""
+    text = section(PLUGGING, "podman")
+    link, create, start = commands(text)
+    assert start.endswith(" ...")
+    far = make_vms(lab, want("vm", lab.nodes[1], network))["vm"]
+    with enclosed(lab, lab.nodes[0], LOCKS) as node:
+        for path, content in files(text).items():
+            node.run(f"cat >{path}", text=content)
+        node.run(f"{link}\n{create}")
+        for name, more in (("web", ""), ("db", "--ip 10.40.0.99 --mac-address 02:00:00:00:00:99")):
+            make_rootfs(lab.nodes[0].directory / name, "ip", "ping", "sleep")
+            words = f"--name {name} --detach --cgroups=disabled --cap-add net_raw {more}"
+            node.run(start.replace("...", f"{words} --rootfs /run/trunkline/{name} sleep infinity"))
+        ports = {port["hostname"]: port for port in lab.client.list_ports(network_id=network["id"]) if port["hostname"]}
+        assert {ports["web"]["status"], ports["db"]["status"]} == {"active"} and ports["web"]["project_id"] == "blue"
+        (address,) = (each["address"] for each in ports["web"]["fixed_ips"])
+        assert f"inet {address}/24" in node.run("podman exec web ip address show eth0")
+        assert ports["db"]["mac"] == "02:00:00:00:00:99" and ports["db"]["fixed_ips"][0]["address"] == "10.40.0.99"
+        with Capture(lab.fabric.rack, lab.nodes[0].cable("physnet1"), "", lab.directory / "rack") as rack:
+            for target in (far.address, "10.40.0.99"):
+                assert " 0% packet loss" in node.run(f"podman exec web ping -c 2 {target}")
+            asked = saw(rack, lambda frame: request(frame) and str(frame.src) == address, 2)
+        assert {(str(frame.dst), frame.vlan) for frame in asked} == {(str(far.address), 140)}
+        node.run("podman rm --force --time 0 web db")
+    assert not [port for port in lab.client.list_ports(network_id=network["id"]) if port["name"] != "vm"]
+    assert not [name for name in lab.nodes[0].ovs.vsctl("list-ports", "br-int").split() if lab_device(name)]
+
+
+def lab_device(name: str) -> bool:
+    return name.startswith("tl") and name != "tl-service"
