@@ -294,14 +294,14 @@ def interface_xml(port: Object, network: Object, bridge: str) -> str:
     """The libvirt element (libvirt.org/formatdomain.html, "Network interfaces"); libvirt sets iface-id from it."""
     return "\n".join(
         (
-            "<interface type='bridge'>",
+            '<interface type="bridge">',
             f"  <mac address={quoteattr(port['mac'])}/>",
             f"  <source bridge={quoteattr(bridge)}/>",
-            "  <virtualport type='openvswitch'>",
+            '  <virtualport type="openvswitch">',
             f"    <parameters interfaceid={quoteattr(port['id'])}/>",
             "  </virtualport>",
             f"  <target dev={quoteattr(tap_name(port['id']))}/>",
-            "  <model type='virtio'/>",
+            '  <model type="virtio"/>',
             f"  <mtu size={quoteattr(str(network['mtu']))}/>",
             "</interface>",
         )

@@ -20,7 +20,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 
 @pytest.fixture(scope="module")
 def network(lab: Lab) -> Object:
-    return make_network(lab, "net", "10.40.0.0/24", segment=140, mtu=1400)
+    return make_network(lab, "blue", "10.40.0.0/24", segment=140, mtu=1400)
 
 
 @pytest.fixture(scope="module")

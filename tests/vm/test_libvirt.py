@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,24 +10,18 @@ from pathlib import Path
 import pytest
 
 from controller.client import Object
-from etc.lab import netns
 from etc.lab.lab import Lab
-from etc.lab.processes import CommandFailed, Process, run, start, wait_until
+from etc.lab.processes import CommandFailed, wait_until
+from tests.docs_text import ROOT, blocks, commands, section, spans
+from tests.enclosure import Enclosure, enclosed
 from tests.vm.guest import BOOT, kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
-# In a mount namespace: nothing of this machine's libvirt is seen, nor is anything left of what this one writes. It
-# finds the node's Open vSwitch where ovs-vsctl looks for it.
-_START = """
-set -e
-mount --make-rprivate /
-mount --bind "$1" /mnt
-for place in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt; do
-    mount -t tmpfs tmpfs $place
-done
-mkdir /run/openvswitch
-mount --move /mnt /run/openvswitch
+PLUGGING = ROOT / "docs" / "plugging.md"
+
+_SETUP = """
+mkdir -p /var/lib/libvirt /var/log/libvirt /var/cache/libvirt
 cat >/etc/libvirt/qemu.conf <<END
 user = "root"
 group = "root"
@@ -36,11 +31,10 @@ namespaces = []
 remember_owner = 0
 stdio_handler = "file"
 END
-exec libvirtd
 """
 _DOMAIN = """
 <domain type='qemu'>
-  <name>vm2</name>
+  <name>web1</name>
   <memory unit='MiB'>192</memory>
   <vcpu>1</vcpu>
   <os>
@@ -52,56 +46,50 @@ _DOMAIN = """
   <on_reboot>destroy</on_reboot>
   <devices>
     <serial type='file'><source path='{console}'/></serial>
-    {interface}
     <memballoon model='none'/>
   </devices>
 </domain>
 """
 
 
-class Libvirt:
-    """The daemon of a node; `virsh` runs where it does."""
-
-    def __init__(self, daemon: Process) -> None:
-        self._daemon = daemon
-
-    def virsh(self, *words: str) -> str:
-        enter = ["nsenter", f"--target={self._daemon.pid}", "--mount", "--net"]
-        return run([*enter, "virsh", "--connect", "qemu:///system", *words], deadline=60)
-
-    def answers(self) -> bool:
-        with suppress(CommandFailed):
-            return "QEMU" in self.virsh("version")
-        return False
-
-
 @pytest.fixture
-def libvirt(lab: Lab) -> Iterator[Libvirt]:
-    node = lab.nodes[0]
-    command = ["unshare", "--mount", "bash", "-c", _START, "libvirtd", str(node.ovs.directory)]
-    daemon = start("libvirtd", netns.joined(node.namespace, command), lab.directory / "libvirtd.log")
-    libvirt = Libvirt(daemon)
-    try:
-        daemon.wait_for(libvirt.answers, 60, "no answer")
-        yield libvirt
-    finally:
-        with suppress(CommandFailed):
-            libvirt.virsh("destroy", "vm2")
-        daemon.stop()
+def machine(lab: Lab) -> Iterator[Enclosure]:
+    """The node, as one that has Debian's libvirt."""
+    with enclosed(lab, lab.nodes[0], _SETUP, "libvirtd") as machine:
+        machine.process.wait_for(lambda: answers(machine), 60, "no answer")
+        yield machine
 
 
-def test_a_machine_by_virsh(lab: Lab, network: Object, initrd: Path, libvirt: Libvirt, tmp_path: Path) -> None:
-    node = lab.nodes[0]
-    port = lab.client.create_port({"network_id": network["id"], "name": "vm2"}).object
-    assert port
-    interface = node.execute(str(node.directory / "on"), "trunkline", "port", "xml", "vm2")
+def answers(machine: Enclosure) -> bool:
+    with suppress(CommandFailed):
+        return "QEMU" in machine.run("virsh version")
+    return False
+
+
+def as_written(element: list[str], port: Object, network: Object) -> list[str]:
+    """The element of docs/plugging.md, as it is for another port."""
+    text = "\n".join(element)
+    for of, own in (("mac address", port["mac"]), ("interfaceid", port["id"]), ("target dev", f"tap{port['id'][:11]}")):
+        text = re.sub(f'{of}="[^"]+"', f'{of}="{own}"', text)
+    return re.sub('mtu size="[^"]+"', f'mtu size="{network["mtu"]}"', text).splitlines()
+
+
+def test_a_machine_by_virsh(lab: Lab, network: Object, initrd: Path, machine: Enclosure, tmp_path: Path) -> None:
+    """With what docs/plugging.md has typed, and nothing else of ours."""
+    node, text = lab.nodes[0], section(PLUGGING, "libvirt")
+    (create, show), element = blocks(text)
+    (attach,) = [span for span in spans(text) if "virsh" in span]
+    (wait,) = [line for line in commands(section(PLUGGING, "When it is ready")) if line.startswith("ovs-vsctl")]
     console, domain = tmp_path / "console", tmp_path / "domain.xml"
-    domain.write_text(_DOMAIN.format(kernel=kernel(), initrd=initrd, console=console, interface=interface))
-    libvirt.virsh("define", str(domain))
-    libvirt.virsh("start", "vm2")
+    domain.write_text(_DOMAIN.format(kernel=kernel(), initrd=initrd, console=console))
+    machine.run(f"virsh define {domain}\n{create}")
+    (port,) = lab.client.list_ports(name="web1")
     tap = f"tap{port['id'][:11]}"
-    node.ovs.vsctl("--timeout=20", "wait-until", "Interface", tap, "external_ids:trunkline-installed=true")
-    assert tap in libvirt.virsh("domiflist", "vm2")
+    assert machine.run(show).splitlines() == as_written(element, port, network)
+    machine.run(f"cd {tmp_path}\n{attach}")
+    machine.run("virsh start web1")
+    machine.run(re.sub(r"Interface \S+", f"Interface {tap}", wait))
+    assert tap in machine.run("virsh domiflist web1")
 
     def said() -> str:
         return console.read_text(errors="replace") if console.exists() else ""
@@ -109,6 +97,6 @@ def test_a_machine_by_virsh(lab: Lab, network: Object, initrd: Path, libvirt: Li
     for words in (f"GUEST has {port['fixed_ips'][0]['address']}/24", "GUEST mtu 1400", "GUEST reaches 10.40.0."):
         wait_until(lambda words=words: words in said(), BOOT, lambda words=words: f"no '{words}':\n{said()[-2000:]}")
     assert lab.client.get_port(port["id"])["status"] == "active"
-    libvirt.virsh("destroy", "vm2")
+    machine.run("virsh destroy web1")
     wait_until(lambda: lab.client.get_port(port["id"])["status"] == "unbound", 20, "the port is still bound")
     assert tap not in node.ovs.vsctl("list-ports", "br-int")
