@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import statistics
 import subprocess
 import time
@@ -15,12 +18,14 @@ from etc.lab import netns
 from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.probes import into, ping
-from etc.lab.processes import wait_until
-from tests.netns.cloud import make_network, make_outside
-from tests.netns.cni_caller import CniError, Runtime
+from etc.lab.processes import run, wait_until
+from tests.docs_text import ROOT, blocks, section
+from tests.netns.cloud import make_network, make_outside, make_vms, want
+from tests.netns.cni_caller import CniError, Result, Runtime
 
 pytestmark = pytest.mark.root
 
+PLUGGING = ROOT / "docs" / "plugging.md"
 TRY_LATER, UNAVAILABLE, MISMATCH = 11, 50, 100
 
 
@@ -118,6 +123,42 @@ def test_from_add_to_del(lab: Lab, network: Object, runtime: Runtime, containers
     runtime.delete("web-2", None, known=False)
     assert devices(two) == {"lo"} and not plugged(lab)
     assert not lab.client.list_ports(network_id=network["id"])
+
+
+def test_by_hand(lab: Lab, tmp_path: Path) -> None:
+    """As docs/plugging.md has it typed, from the token on. Only places and the namespace are others."""
+    text = section(PLUGGING, "CNI")
+    (create, install, link), conflist, by_hand = blocks(text)
+    pod, token = f"{lab.prefix}-pod1", tmp_path / "plug.token"
+    ours = {
+        "/run/trunkline-lab/qs/": f"{lab.directory}/",
+        "qs-pod1": pod,
+        "/etc/trunkline/plug.token": str(token),
+        "/opt/cni/bin": str(tmp_path / "bin"),
+    }
+
+    def written(line: str) -> str:
+        return re.sub("|".join(ours), lambda found: ours[found[0]], line)
+
+    blue = make_network(lab, "blue", "10.20.0.0/24", segment=120)
+    lab.client.create_security_group({"name": "web", "project_id": "blue"})
+    make_vms(lab, want("vm", lab.nodes[1], blue, fixed_ips=[{"address": "10.20.0.2"}]))
+    secret = json.loads(run([str(lab.directory / "trunkline"), *shlex.split(create)[1:], "-o", "json"]))["secret"]
+    run(["bash", "-ec", written(install)], text=f"{secret}\n")
+    run(["bash", "-ec", written(link)])
+    whole = json.loads(written("\n".join(conflist)))
+    (plugin,) = whole.pop("plugins")
+    added = re.search(r'`("socket": "[^"]+")`', text)
+    assert added
+    (tmp_path / "blue.conf").write_text(json.dumps(whole | plugin | json.loads(written(f"{{{added[1]}}}"))))
+    try:
+        said = run(["bash", "-ec", "\n".join(("cd " + str(tmp_path), *map(written, by_hand)))], deadline=60)
+        assert said.startswith("{"), "STATUS is silent"
+        result, end = json.JSONDecoder().raw_decode(said)
+        assert Result.model_validate(result).ips[0].address.startswith("10.20.0.") and " 0% packet loss" in said[end:]
+        assert devices(pod) == {"lo"} and [p["name"] for p in lab.client.list_ports(network_id=blue["id"])] == ["vm"]
+    finally:
+        netns.delete(pod)
 
 
 def test_two_interfaces_and_an_older_version(
