@@ -31,17 +31,6 @@ NOT_RUN = (
     NotRun(Part("api.md", "For who changes it", "TRUNKLINE_FUZZ_EXAMPLES"), _TOO_LONG),
     NotRun(Part("security.md", "Fuzzing", "tests/run fuzz"), _TOO_LONG),
     NotRun(Part("web.md", "What it is made of", "bash -c '. etc/bootstrap"), "tests/run does it, before any test"),
-    NotRun(
-        Part("plugging.md", "Plain QEMU", "qemu-system-x86_64"),
-        "tests/vm/test_qemu.py starts a guest with these options",
-    ),
-    NotRun(Part("plugging.md", "Incus", "incus"), "Incus is not on the machines that tests run on"),
-    NotRun(Part("plugging.md", "Proxmox VE", "qm"), "Proxmox VE is no package of Debian's"),
-    NotRun(
-        Part("plugging.md", "CNI", ("install", "mkdir", "ip netns", "export", "CNI_COMMAND")),
-        "tests/netns/test_cni.py calls the plugin as a runtime does",
-    ),
-    NotRun(Part("plugging.md", "podman"), "tests/netns/test_netavark.py has netavark call the plugin, as podman does"),
 )
 """Each has to be there, and to be run by nothing."""
 

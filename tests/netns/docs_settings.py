@@ -231,7 +231,7 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Step, ...]]] = {
     },
     "plugging.md": {
         "ovs-vsctl --timeout=30": (BLUE, vms(web0="n1 blue"), its_interface),
-        "trunkline port create vm100 --network blue --interface-name tap100i0 --mac": ("port delete vm100",),
+        "trunkline plug web1 --namespace": ("port create web1 --network blue",),
     },
     "troubleshooting.md": {
         "trunkline trace web1 --to db1 --proto": (

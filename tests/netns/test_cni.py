@@ -19,13 +19,13 @@ from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.probes import into, ping
 from etc.lab.processes import run, wait_until
-from tests.docs_text import ROOT, blocks, section
+from tests.docs_text import Part, blocks
 from tests.netns.cloud import make_network, make_outside, make_vms, want
 from tests.netns.cni_caller import CniError, Result, Runtime
 
 pytestmark = pytest.mark.root
 
-PLUGGING = ROOT / "docs" / "plugging.md"
+RUNS = (Part("plugging.md", "CNI"),)
 TRY_LATER, UNAVAILABLE, MISMATCH = 11, 50, 100
 
 
@@ -127,7 +127,7 @@ def test_from_add_to_del(lab: Lab, network: Object, runtime: Runtime, containers
 
 def test_by_hand(lab: Lab, tmp_path: Path) -> None:
     """As docs/plugging.md has it typed, from the token on. Only places and the namespace are others."""
-    text = section(PLUGGING, "CNI")
+    text = RUNS[0].text
     (create, install, link), conflist, by_hand = blocks(text)
     pod, token = f"{lab.prefix}-pod1", tmp_path / "plug.token"
     ours = {

@@ -16,14 +16,15 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
-from tests.docs_text import ROOT, blocks, commands, section
+from tests.docs_text import Part, blocks, commands
 from tests.enclosure import enclosed
 from tests.netns.cloud import make_network, make_vms, want
 from tests.rootfs import make_rootfs
 
 pytestmark = pytest.mark.root
 
-PLUGGING = ROOT / "docs" / "plugging.md"
+RUNS = (Part("plugging.md", "Incus"), Part("plugging.md", "Proxmox VE"))
+INCUS, PROXMOX = (part.text for part in RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_a_name_is_nothing_to_other_interfaces(
 
 
 # Before the daemon starts; no rules of AppArmor are loaded here.
-INCUS = """
+SETUP = """
 mkdir -p /var/lib/incus /var/lib/lxc /var/log/incus /var/cache/incus
 export INCUS_SECURITY_APPARMOR=false
 """
@@ -127,7 +128,7 @@ ip route add default via $router
 
 def test_a_container_of_incus(lab: Lab, network: Object, tmp_path: Path) -> None:
     """As docs/plugging.md has it, by Debian's Incus."""
-    create, attach = commands(section(PLUGGING, "Incus"))
+    create, attach = commands(INCUS)
     image = tmp_path / "image"
     make_rootfs(image / "rootfs", "init", "ip", "ping", "sh", "sleep", "udhcpc")
     (image / "metadata.yaml").write_text(json.dumps(IMAGE))
@@ -135,7 +136,7 @@ def test_a_container_of_incus(lab: Lab, network: Object, tmp_path: Path) -> None
     (image / "rootfs" / "lease").write_text(LEASE)
     (image / "rootfs" / "lease").chmod(0o755)
     node = lab.nodes[0]
-    with enclosed(lab, node, INCUS, "/usr/libexec/incus/incusd") as machine:
+    with enclosed(lab, node, SETUP, "/usr/libexec/incus/incusd") as machine:
         machine.run("incus admin waitready --timeout 30")
         machine.run(f"tar -C {image} -czf {image}.tar.gz . && incus image import --quiet {image}.tar.gz --alias box")
         machine.run("incus storage create --quiet here dir")
@@ -166,9 +167,8 @@ esac
 
 def test_the_hook_for_proxmox_makes_the_port(lab: Lab, network: Object, tmp_path: Path) -> None:
     """As docs/plugging.md has it, with a `qm` that only keeps what it is told."""
-    text = section(PLUGGING, "Proxmox VE")
-    (create, set_card), script = blocks(text)
-    (set_hook,) = re.findall(r"`(qm set [^`]+)`", text)
+    (create, set_card), script = blocks(PROXMOX)
+    (set_hook,) = re.findall(r"`(qm set [^`]+)`", PROXMOX)
     hook, qm = tmp_path / "hook", tmp_path / "qm"
     hook.write_text("\n".join(script) + "\n")
     qm.write_text(QM)

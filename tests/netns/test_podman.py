@@ -16,7 +16,7 @@ from etc.lab.capture import Capture
 from etc.lab.control import member_token
 from etc.lab.lab import Lab
 from etc.lab.probes import into, ping
-from tests.docs_text import ROOT, commands, files, section
+from tests.docs_text import Part, commands, files
 from tests.enclosure import enclosed
 from tests.netns.cloud import make_network, make_vms, request, saw, want
 from tests.programs import write_program
@@ -24,7 +24,7 @@ from tests.rootfs import make_rootfs
 
 pytestmark = pytest.mark.root
 
-PLUGGING = ROOT / "docs" / "plugging.md"
+RUNS = (Part("plugging.md", "podman"),)
 # podman's own are there, for all that runs on this machine
 LOCKS = "mount -t tmpfs tmpfs /dev/shm"
 
@@ -112,7 +112,7 @@ def test_by_the_contract(lab: Lab, network: Object, plugin: Path, containers: tu
 
 def test_by_podman(lab: Lab, network: Object) -> None:
     """Two containers; the other one asks for what it is called by."""
-    text = section(PLUGGING, "podman")
+    text = RUNS[0].text
     link, create, start = commands(text)
     assert start.endswith(" ...")
     far = make_vms(lab, want("vm", lab.nodes[1], network))["vm"]

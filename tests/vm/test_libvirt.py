@@ -12,13 +12,14 @@ import pytest
 from controller.client import Object
 from etc.lab.lab import Lab
 from etc.lab.processes import CommandFailed, wait_until
-from tests.docs_text import ROOT, blocks, commands, section, spans
+from tests.docs_text import Part, blocks, commands, spans
 from tests.enclosure import Enclosure, enclosed
 from tests.vm.guest import BOOT, kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
-PLUGGING = ROOT / "docs" / "plugging.md"
+RUNS = (Part("plugging.md", "libvirt"),)
+READY = Part("plugging.md", "When it is ready", "ovs-vsctl")
 
 _SETUP = """
 mkdir -p /var/lib/libvirt /var/log/libvirt /var/cache/libvirt
@@ -76,10 +77,10 @@ def as_written(element: list[str], port: Object, network: Object) -> list[str]:
 
 def test_a_machine_by_virsh(lab: Lab, network: Object, initrd: Path, machine: Enclosure, tmp_path: Path) -> None:
     """With what docs/plugging.md has typed, and nothing else of ours."""
-    node, text = lab.nodes[0], section(PLUGGING, "libvirt")
+    node, text = lab.nodes[0], RUNS[0].text
     (create, show), element = blocks(text)
     (attach,) = [span for span in spans(text) if "virsh" in span]
-    (wait,) = [line for line in commands(section(PLUGGING, "When it is ready")) if line.startswith("ovs-vsctl")]
+    (wait,) = [line for line in commands(READY.text) if line.startswith(READY.starting)]
     console, domain = tmp_path / "console", tmp_path / "domain.xml"
     domain.write_text(_DOMAIN.format(kernel=kernel(), initrd=initrd, console=console))
     machine.run(f"virsh define {domain}\n{create}")

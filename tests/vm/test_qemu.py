@@ -12,13 +12,13 @@ from controller.client import Object
 from etc.lab import netns
 from etc.lab.lab import Lab
 from etc.lab.processes import start
-from tests.docs_text import ROOT, blocks, section
+from tests.docs_text import Part, commands
 from tests.vm.guest import BOOT, kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
-PLUGGING = ROOT / "docs" / "plugging.md"
+RUNS = (Part("plugging.md", "Plain QEMU"),)
 # in place of the dots; Debian has the card's ROM in a package of its own
 OPTIONS = (
     "-machine q35,accel=tcg -m 192 -nographic -nodefaults -serial stdio -no-reboot -global virtio-net-pci.romfile= "
@@ -29,8 +29,7 @@ OPTIONS = (
 def test_a_machine_gets_its_address_by_dhcp(lab: Lab, network: Object, initrd: Path) -> None:
     """As docs/plugging.md has it typed."""
     node = lab.nodes[0]
-    (block,) = blocks(section(PLUGGING, "Plain QEMU"))
-    create, plug, qemu, unplug = re.sub(r" \\\n\s*", " ", "\n".join(block)).split("\n")
+    create, plug, qemu, unplug = commands(RUNS[0].text)
 
     def run(line: str) -> str:
         return node.execute(str(node.directory / "on"), "bash", "-ec", line)
