@@ -178,6 +178,18 @@ def program(node: Node) -> list[str]:
     return [line for line in node.ovs.flows() if not any(f", table={table}," in line for table in LEARNED)]
 
 
+def delete_flow(node: Node, rule: Rule, text: str) -> str:
+    """As somebody may by hand: the first flow of that rule whose line has the text. Returns the line."""
+    (line, *_) = [line for line in program(node) if text in line and _rule_of(line) is rule]
+    node.ovs.ofctl("del-flows", "br-int", f"{line.partition(',')[0]}/-1")
+    return line
+
+
+def _rule_of(line: str) -> Rule | None:
+    decoded = decode_cookie(int(line.partition(",")[0].partition("=")[2], 16))
+    return None if decoded is None else decoded[0]
+
+
 def drops(node: Node) -> Counter[tuple[Rule, int]]:
     """Packets dropped so far, by rule and key of the object."""
     counts: Counter[tuple[Rule, int]] = Counter()

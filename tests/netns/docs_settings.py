@@ -11,8 +11,9 @@ from etc.lab import netns
 from etc.lab.control import member_token
 from etc.lab.fabric import FAR_HOST
 from etc.lab.processes import wait_until
+from flows.rules import Rule
 from tests.docs_text import ROOT, blocks
-from tests.netns.cloud import make_vms, tcp, wait_outside, want
+from tests.netns.cloud import delete_flow, make_vms, tcp, wait_outside, want
 from tests.netns.docs_world import Step, World
 from tests.netns.policy import zone_of
 
@@ -129,6 +130,15 @@ def it_speaks_ipv6(world: World) -> None:
 
 def outside_speaks_ipv6(world: World) -> None:
     world.lab.fabric.speak_ipv6()
+
+
+def without(node: str, rule: Rule, text: str) -> Step:
+    """Somebody has deleted that flow of a node's switch."""
+
+    def lose(world: World) -> None:
+        delete_flow(world.lab.node(node), rule, text)
+
+    return lose
 
 
 def only_from(group: str, cidr: str) -> Step:
@@ -250,6 +260,10 @@ SETTINGS: Mapping[str, Mapping[str, tuple[Step, ...]]] = {
             the_world_is_reached,
         ),
         "trunkline trace web1 --to db1.back.example": (only_from("db", "10.20.1.0/24"),),
+        "trunkline trace web1 --to db1 --proto tcp --dport 5432 --live": (
+            only_from("db", "10.20.0.0/16"),
+            without("n2", Rule.INGRESS_RULE, "conj_id="),
+        ),
     },
 }
 """By page and command."""

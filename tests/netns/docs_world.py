@@ -46,7 +46,7 @@ _COMMENT = re.compile(r"\s#\s.*")
 _PLAIN = re.compile(r"trunkline (?!plug |unplug )[^~|<>&;$*`\\]*$")
 """To that a shell does nothing but find the words."""
 
-_UNDELIVERED = re.compile(r": (?:dropped|nobody answers)\b")
+_UNDELIVERED = re.compile(r": (?:dropped|nobody answers)\b|^warning .* decides otherwise\b")
 """Where a page shows this of a trace, its exit status is 1."""
 
 _SCRIPTS = {
@@ -175,7 +175,7 @@ class World:
                 timeout=DEADLINE_S,
             )  # fmt: skip
             status, printed, errors = done.returncode, done.stdout, done.stderr
-        if status != int(bool(command.shown and _UNDELIVERED.search(command.shown[0]))):
+        if status != int(bool(command.shown and any(map(_UNDELIVERED.search, command.shown)))):
             return f"exit status {status}: {errors or printed}"
         wrong = None if command.shown is None else mismatch(command.shown, printed.splitlines())
         return wrong and f"{wrong}, in:\n{printed}"

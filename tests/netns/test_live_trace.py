@@ -12,8 +12,17 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import run, wait_until
 from etc.lab.vm import Vm
-from flows.rules import Rule, decode_cookie
-from tests.netns.cloud import make_network, make_outside, make_vms, wait_outside, wait_reached, want
+from flows.rules import Rule
+from tests.netns.cloud import (
+    delete_flow,
+    make_network,
+    make_outside,
+    make_vms,
+    program,
+    wait_outside,
+    wait_reached,
+    want,
+)
 from tests.netns.floating import give, make_pool
 
 pytestmark = pytest.mark.root
@@ -111,27 +120,15 @@ def floating(lab: Lab, vms: dict[str, Vm]) -> str:
 
 def without(node: Node, rule: Rule, text: str, look: Callable[[], Seen]) -> Seen:
     """What is seen while somebody has deleted a flow of a switch; again if it has been put right meanwhile."""
-    line = next(line for line in _flows(node) if _rule_of(line) is rule and text in line)
-    cookie = line.partition(",")[0]
     for _ in range(3):
-        node.ovs.ofctl("del-flows", "br-int", f"{cookie}/-1")
+        line = delete_flow(node, rule, text)
         try:
             seen = look()
-            if line not in _flows(node):
+            if line not in program(node):
                 return seen
         finally:
             node.ovs.ofctl("add-flow", "br-int", line)
     raise AssertionError("it has been put right each time")
-
-
-def _flows(node: Node) -> list[str]:
-    lines = node.ovs.ofctl("dump-flows", "br-int", "--no-stats").splitlines()
-    return [line.strip() for line in lines if "cookie=0x54" in line]
-
-
-def _rule_of(line: str) -> Rule | None:
-    decoded = decode_cookie(int(line.partition(",")[0].partition("=")[2], 16))
-    return None if decoded is None else decoded[0]
 
 
 def test_a_flow_that_the_second_node_has_lost(lab: Lab, vms: dict[str, Vm]) -> None:
