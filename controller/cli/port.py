@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
-from xml.sax.saxutils import quoteattr
 
 import typer
 
@@ -292,6 +291,8 @@ def xml(
 
 def interface_xml(port: Object, network: Object, bridge: str) -> str:
     """The libvirt element (libvirt.org/formatdomain.html, "Network interfaces"); libvirt sets iface-id from it."""
+    from xml.sax.saxutils import quoteattr  # late: urllib.request comes with it, which no command needs
+
     return "\n".join(
         (
             '<interface type="bridge">',
