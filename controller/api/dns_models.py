@@ -1,4 +1,4 @@
-"""Request bodies about DNS zones and their records, as `models` has those of the rest."""
+"""Request bodies about DNS zones and their records."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationInfo, field_validator
 
-from controller.api.fields import ObjectId, ProjectId, RequestModel
-from controller.api.models import UpdateModel
+from controller.api.fields import ObjectId, ProjectId, RequestModel, UpdateModel
 from controller.store import dns_names
 from controller.store.dns_specs import DnsRecordSpec, DnsZoneSpec
 from flows.model import RecordType, ZoneScope

@@ -1,10 +1,13 @@
-"""The field types of requests: what a name, an address, a MAC may look like. Values are checked, not repaired."""
+"""What request bodies are made of: the types of their fields (what a name, an address, a MAC may look like), and what
+is the same for all of them. Values are checked, not repaired.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -65,6 +68,20 @@ class RequestModel(BaseModel):
     """No unknown fields, no conversions ("1" is not 1, 1 is not true)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class UpdateModel(RequestModel):
+    """What of an object can be changed. A field that was left out is not one that was sent with its default."""
+
+    conversions: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    """How a field becomes what the store takes; the others go through as they are."""
+
+    def changes(self) -> dict[str, Any]:
+        """What was sent, typed as in the store's spec."""
+        sent = {name: value for name, value in self if name in self.model_fields_set}
+        return {
+            name: self.conversions[name](value) if name in self.conversions else value for name, value in sent.items()
+        }
 
 
 def printable(text: str) -> str:

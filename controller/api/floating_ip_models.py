@@ -1,4 +1,4 @@
-"""Request bodies about floating IPs, as `models` has those of the rest."""
+"""Request bodies about floating IPs."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from controller.api import answers, declared, views
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import NETWORK_CARVE, NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate, place_in
+from controller.api.network_models import NETWORK_CARVE, NETWORK_CREATE, NETWORK_UPDATE, NetworkCreate, NetworkUpdate
 from controller.api.services import Services
+from controller.api.subnet_models import place_in
 from controller.store import routers
 from controller.store.network_specs import Carving
 from controller.store.specs import NetworkRecord, NetworkSpec, NotFound, StoreError, Written

@@ -9,7 +9,7 @@ from controller.api.auth import Resource, Verb
 from controller.api.errors import forbidden, from_validation, invalid
 from controller.api.fields import NodeName
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import INTERFACES_PUT, NODE_PUT
+from controller.api.node_models import INTERFACES_PUT, NODE_PUT
 from controller.api.revisions import WAIT
 from controller.api.services import Services
 from controller.store.specs import Conflict, NodeRecord, NotFound, Written

@@ -8,7 +8,7 @@ from controller.api import answers, declared, networks, views
 from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
-from controller.api.models import (
+from controller.api.port_models import (
     DEVICE_PORTS_CREATE,
     PORT_BULK,
     PORT_CREATE,

@@ -1,4 +1,4 @@
-"""Request bodies about security groups and their kin, as `models` has those of the rest."""
+"""Request bodies about security groups and their kin."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from controller.api.fields import Name, ObjectId, ProjectId, RequestModel, Text
-from controller.api.models import UpdateModel
+from controller.api.fields import Name, ObjectId, ProjectId, RequestModel, Text, UpdateModel
 from controller.api.policy_fields import AnyRange, FamilyName, Range, ServiceIn
 from controller.store.policy_specs import (
     AppliesTo,

@@ -12,7 +12,7 @@ from controller.nova.model import NEEDED, Choices, Cloud, FloatingIp, Group, Net
 
 _ANY_PORTS: Final = ((-1, -1), (1, 65535), (0, 65535))
 _MOST_RANGES: Final = 256
-"""Of what is reserved in a subnet (controller.api.models)."""
+"""Of what is reserved in a subnet (controller.api.subnet_models)."""
 
 
 def convert(tables: Tables, choices: Choices) -> Cloud:

@@ -43,7 +43,16 @@ from agent.relay import dns as relay_dns
 from agent.relay import http as relay_http
 from controller import config as controller_config
 from controller import receive
-from controller.api import address_models, bindings, dns_models, floating_ip_models, models, port_metadata
+from controller.api import (
+    address_models,
+    bindings,
+    dns_models,
+    floating_ip_models,
+    network_models,
+    node_models,
+    port_metadata,
+    port_models,
+)
 from controller.api import http as api_http
 from controller.api import security_group_models as group_models
 from controller.api.auth import Resource, Verb
@@ -413,7 +422,17 @@ def metadata(data: bytes) -> None:
 
 ADAPTERS: tuple[TypeAdapter[Any], ...] = tuple(
     value
-    for module in (models, address_models, bindings, dns_models, floating_ip_models, group_models, port_metadata)
+    for module in (
+        address_models,
+        bindings,
+        dns_models,
+        floating_ip_models,
+        group_models,
+        network_models,
+        node_models,
+        port_metadata,
+        port_models,
+    )
     for value in vars(module).values()
     if isinstance(value, TypeAdapter)
 )

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.api import models, security_group_models
+from controller.api import network_models, node_models, port_models, security_group_models
 from tests.unit.api.world import World, network_body
 
 FIELDS = sorted(
     {
         name
         for model in (
-            models.NetworkCreate,
-            models.PortCreate,
-            models.NodePut,
-            models.InterfacesPut,
+            network_models.NetworkCreate,
+            port_models.PortCreate,
+            node_models.NodePut,
+            node_models.InterfacesPut,
             security_group_models.SecurityGroupCreate,
             security_group_models.RuleCreate,
             security_group_models.DefaultRuleCreate,

@@ -13,8 +13,10 @@ from controller.api import (
     address_models,
     dns_models,
     floating_ip_models,
-    models,
+    network_models,
+    node_models,
     port_metadata,
+    port_models,
     quotas,
     security_group_models,
     tokens,
@@ -144,13 +146,13 @@ NEW_NETWORK = NETWORK | {
 }
 # (method, path) -> the model, and a body with every field
 SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
-    ("POST", "networks"): (models.NetworkCreate, NEW_NETWORK),
-    ("POST", "networks?many"): (models.NetworkCarve, NEW_NETWORK | {"count": 1, "network_size": 256}),
-    ("PATCH", "networks/OTHER"): (models.NetworkUpdate, NETWORK | {"expected_revision": None}),
-    ("POST", "ports"): (models.PortCreate, NEW_PORT),
-    ("POST", "ports?many"): (models.PortBulk, {"ports": [NEW_PORT]}),
-    ("POST", "ports?device"): (models.DevicePortsCreate, DEVICE),
-    ("PATCH", "ports/PORT"): (models.PortUpdate, PORT),
+    ("POST", "networks"): (network_models.NetworkCreate, NEW_NETWORK),
+    ("POST", "networks?many"): (network_models.NetworkCarve, NEW_NETWORK | {"count": 1, "network_size": 256}),
+    ("PATCH", "networks/OTHER"): (network_models.NetworkUpdate, NETWORK | {"expected_revision": None}),
+    ("POST", "ports"): (port_models.PortCreate, NEW_PORT),
+    ("POST", "ports?many"): (port_models.PortBulk, {"ports": [NEW_PORT]}),
+    ("POST", "ports?device"): (port_models.DevicePortsCreate, DEVICE),
+    ("PATCH", "ports/PORT"): (port_models.PortUpdate, PORT),
     ("PATCH", "ports/PORT/metadata"): (
         port_metadata.MetadataUpdate,
         {
@@ -295,7 +297,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
     ),
     ("POST", "tokens/TOKEN/rotate"): (tokens.TokenRotate, {"grace": 60}),
     ("PUT", "nodes/n2"): (
-        models.NodePut,
+        node_models.NodePut,
         {
             "datapath_id": "0000000000000002",
             "physical_networks": ["physnet1", "physnet-ext"],
@@ -305,7 +307,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
         },
     ),
     ("PUT", "nodes/n1/interfaces"): (
-        models.InterfacesPut,
+        node_models.InterfacesPut,
         {
             "serial": 1,
             "uplinks": {"physnet1": 65001},
