@@ -99,6 +99,7 @@ class Errands:
         self._asked: dict[str, _Asked] = {}
         self._queued: dict[str, list[Errand]] = {}
         self._polls: dict[str, list[_Poll]] = {}
+        # of those who have asked within GRACE, in the order in which they did
         self._last_poll: dict[str, float] = {}
 
     # for who wants something done
@@ -141,7 +142,7 @@ class Errands:
         if queued:
             found = queued.pop(0)
             self._forget_queue(node)
-            self._last_poll[node] = self._clock()
+            self._polled(node)
             return [found]
         poll = _Poll(is_gone)
         polls = self._polls.setdefault(node, [])
@@ -152,7 +153,7 @@ class Errands:
             poll.woken.wait(max(0.0, min(wait, self._longest_poll)))
         finally:
             self._drop(node, poll)
-            self._last_poll[node] = self._clock()
+            self._polled(node)
         return [] if poll.errand is None else [poll.errand]
 
     def answer(self, node: str, errand_id: str, result: Mapping[str, Any] | None, refusal: str | None) -> None:
@@ -162,6 +163,14 @@ class Errands:
             raise Unknown(errand_id)
         asked.result, asked.refusal = (result or {}, None) if refusal is None else (None, refusal)
         asked.answered.send()
+
+    def _polled(self, node: str) -> None:
+        now = self._clock()
+        self._last_poll.pop(node, None)
+        self._last_poll[node] = now
+        # the oldest first: what is older than that says nothing, and nodes go
+        while now - next(iter(self._last_poll.values())) >= GRACE:
+            del self._last_poll[next(iter(self._last_poll))]
 
     def _poll_of(self, node: str) -> _Poll | None:
         """The newest: of an agent that was killed a poll may be left whose end nobody has told."""

@@ -149,3 +149,13 @@ def test_polls_of_a_node_are_bounded(held: Errands) -> None:
     for thread in polls:
         thread.kill()
     assert held._polls == {}
+
+
+def test_who_has_gone_is_forgotten() -> None:
+    now = 100.0
+    held = Errands(clock=lambda: now)
+    for number in range(20):
+        held.fetch(f"gone-{number}", 0.0)
+    now += errands.GRACE
+    held.fetch("n1", 0.0)
+    assert list(held._last_poll) == ["n1"]
