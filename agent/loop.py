@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from importlib import metadata
 
 from agent import nics
 from agent.config import AgentConfig
@@ -33,6 +32,7 @@ from agent.reporter import Reporter
 from agent.service_manager import ServiceManager
 from agent.service_port import ServicePort
 from agent.state import OvsState, marked
+from agent.version import version
 from agent.waker import Waker
 
 LOG = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Agent:
         self._host_flows = HostFlows(config, self._host_addresses.choices)
         self._reassembly = Reassembly(config)
         self._service_port = service_port
-        self._version = _version()
+        self._version = version()
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
         self._nics_up = False
@@ -216,10 +216,3 @@ class Agent:
         for problem in sorted(problems - self._problems):
             LOG.warning("%s", problem)
         self._problems = problems
-
-
-def _version() -> str:
-    try:
-        return metadata.version("trunkline")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "unknown"

@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +21,7 @@ from ryu import cfg as ryu_cfg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from agent.version import version
 from controller import tls_settings
 from controller.api.credentials import Credential, parse_credentials
 from controller.api.limits import RequestLimits
@@ -128,17 +128,10 @@ def _arguments(argv: Sequence[str]) -> list[str]:
     parser.add_argument(
         "--config-dir", action="append", default=[], metavar="DIR", help="also all *.conf in there, by name"
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
     given = parser.parse_args(argv)
     files = [word for file in given.config_file for word in ("--config-file", file)]
     return files + [word for directory in given.config_dir for word in ("--config-dir", directory)]
-
-
-def _version() -> str:
-    try:
-        return version("trunkline")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "of a checkout"
 
 
 def load(argv: Sequence[str], conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:

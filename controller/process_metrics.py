@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, Info, PlatformCollector, ProcessCollector
+
+from agent.version import version
 
 _PACKET_IN_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 1.0)
 _CONFIRM_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
@@ -12,7 +12,7 @@ _CONFIRM_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 
 def register(registry: CollectorRegistry) -> None:
     """Version, memory, time, file descriptors, garbage."""
-    Info("trunkline_build", "The program.", registry=registry).info({"version": version("trunkline")})
+    Info("trunkline_build", "The program.", registry=registry).info({"version": version()})
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

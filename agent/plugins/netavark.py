@@ -11,7 +11,6 @@ import sys
 from agent.plugins.asking import SOCKET, Unanswered, ask
 
 API_VERSION = "1.0.0"
-VERSION = "0.1.0"
 OPTIONS = ("network", "token_file", "security_groups", "socket")
 
 
@@ -34,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _answer(arguments: list[str]) -> object:
     match arguments:
         case [] | ["info"]:
-            return {"version": VERSION, "api_version": API_VERSION}
+            from agent.version import version  # late: looking for packages takes longer than all the rest
+
+            return {"version": version(), "api_version": API_VERSION}
         case ["create"]:
             return _created(_document())
         case [("setup" | "teardown") as command, namespace]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.version import version
 from controller.client import Object
 from etc.lab import netns
 from etc.lab.capture import Capture
@@ -82,7 +83,7 @@ def run(command: list[str], given: object = None) -> tuple[int, Any]:
 
 
 def test_by_the_contract(lab: Lab, network: Object, plugin: Path, containers: tuple[str, str]) -> None:
-    assert run([str(plugin), "info"]) == (0, {"version": "0.1.0", "api_version": "1.0.0"})
+    assert run([str(plugin), "info"]) == (0, {"version": version(), "api_version": "1.0.0"})
     made = config(lab, network)
     assert run([str(plugin), "create"], made) == (0, made)
     asked = {
