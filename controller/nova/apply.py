@@ -5,14 +5,17 @@ goes on where the first has ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from controller.client import ApiError, Client, Written
 from controller.nova.convert import spans
-from controller.nova.model import Cloud, Group, Object
+from controller.nova.model import Cloud, Group, Network, Object
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 DEFAULT_GROUP: Final = "default"
 _AT_ONCE: Final = 100
@@ -42,8 +45,8 @@ class Import:
 
     def run(self, cloud: Cloud) -> Outcome:
         """Raises ClientError when the server does not answer."""
-        networks = dict(self._networks(cloud))
-        groups = dict(self._groups([group for group in cloud.groups if group.name != DEFAULT_GROUP]))
+        networks = self._networks(cloud)
+        groups = self._groups([group for group in cloud.groups if group.name != DEFAULT_GROUP])
         self._ports(cloud, networks)
         # a project has its group `default` once it has a port
         groups |= self._defaults([group for group in cloud.groups if group.name == DEFAULT_GROUP])
@@ -53,32 +56,38 @@ class Import:
             self._floating_ips(cloud)
         return self._outcome
 
-    def _networks(self, cloud: Cloud) -> Iterator[tuple[int, str]]:
-        there = {(network["name"], network["project_id"]): network["id"] for network in self._client.list_networks()}
-        for network in cloud.networks:
-            id_ = there.get((network.body["name"], network.body["project_id"]))
-            if id_ is None:
-                id_ = self._make("network", network.body["name"], lambda: self._client.create_network(network.body))  # noqa: B023
+    def _missing(self, kind: str, wanted: Iterable[T], key: Callable[[T], K], there: Container[K]) -> Iterator[T]:
+        """What of it is to be made; the rest is counted."""
+        for one in wanted:
+            if key(one) in there:
+                self._outcome.there[kind] += 1
             else:
-                self._outcome.there["network"] += 1
-            if id_ is not None:
-                yield network.id, id_
+                yield one
 
-    def _groups(self, groups: Sequence[Group]) -> Iterator[tuple[int, str]]:
-        there = self._known_groups()
-        for group in groups:
-            id_ = there.get((group.project_id, group.name))
-            if id_ is None:
-                what = f"{group.name} of {group.project_id}"
-                id_ = self._make("security_group", what, lambda: self._client.create_security_group(group.body))  # noqa: B023
-            else:
-                self._outcome.there["security_group"] += 1
+    def _networks(self, cloud: Cloud) -> dict[int, str]:
+        def key(network: Network) -> tuple[str, str | None]:
+            return network.body["name"], network.body["project_id"]
+
+        there = {(network["name"], network["project_id"]): network["id"] for network in self._client.list_networks()}
+        ids = {network.id: there[key(network)] for network in cloud.networks if key(network) in there}
+        for network in self._missing("network", cloud.networks, key, there):
+            id_ = self._make("network", network.body["name"], lambda: self._client.create_network(network.body))  # noqa: B023
             if id_ is not None:
-                yield group.id, id_
+                ids[network.id] = id_
+        return ids
+
+    def _groups(self, groups: Sequence[Group]) -> dict[int, str]:
+        there = self._known_groups()
+        ids = _known(groups, there)
+        for group in self._missing("security_group", groups, _group_key, there):
+            what = f"{group.name} of {group.project_id}"
+            id_ = self._make("security_group", what, lambda: self._client.create_security_group(group.body))  # noqa: B023
+            if id_ is not None:
+                ids[group.id] = id_
+        return ids
 
     def _defaults(self, groups: Sequence[Group]) -> dict[int, str]:
-        there = self._known_groups()
-        return {group.id: there[key] for group in groups if (key := (group.project_id, group.name)) in there}
+        return _known(groups, self._known_groups())
 
     def _known_groups(self) -> dict[tuple[str, str], str]:
         return {(group["project_id"], group["name"]): group["id"] for group in self._client.list_security_groups()}
@@ -86,10 +95,8 @@ class Import:
     def _ports(self, cloud: Cloud, networks: dict[int, str]) -> None:
         there = {port["id"] for port in self._client.list_ports()}
         bodies = []
-        for port in cloud.ports:
-            if port.body["id"] in there:
-                self._outcome.there["port"] += 1
-            elif port.network not in networks:
+        for port in self._missing("port", cloud.ports, lambda port: port.body["id"], there):
+            if port.network not in networks:
                 self._outcome.failed.append((f"port {port.body['id']}", "its network could not be made"))
             else:
                 place = {"node": port.host} if port.host in self._nodes else {}
@@ -122,19 +129,13 @@ class Import:
 
     def _pools(self, cloud: Cloud) -> None:
         there = {pool["name"] for pool in self._client.list_floating_ip_pools()}
-        for pool in cloud.pools:
-            if pool.name in there:
-                self._outcome.there["floating_ip_pool"] += 1
-                continue
+        for pool in self._missing("floating_ip_pool", cloud.pools, lambda pool: pool.name, there):
             body = {"name": pool.name, "network_id": self._external_network_id, "ranges": spans(pool.addresses)}
             self._make("floating_ip_pool", pool.name, lambda: self._client.create_floating_ip_pool(body))  # noqa: B023
 
     def _floating_ips(self, cloud: Cloud) -> None:
         there = {floating_ip["address"] for floating_ip in self._client.list_floating_ips()}
-        for floating_ip in cloud.floating_ips:
-            if str(floating_ip.address) in there:
-                self._outcome.there["floating_ip"] += 1
-                continue
+        for floating_ip in self._missing("floating_ip", cloud.floating_ips, lambda one: str(one.address), there):
             body: Object = {"pool": floating_ip.pool, "address": str(floating_ip.address)}
             if floating_ip.project_id is not None:
                 body["project_id"] = floating_ip.project_id
@@ -161,3 +162,11 @@ class Import:
 
 def words_of_port(body: Object) -> str:
     return f"{body['name']} ({body['fixed_ips'][0]['address']})"
+
+
+def _group_key(group: Group) -> tuple[str, str]:
+    return group.project_id, group.name
+
+
+def _known(groups: Iterable[Group], there: Mapping[tuple[str, str], str]) -> dict[int, str]:
+    return {group.id: there[_group_key(group)] for group in groups if _group_key(group) in there}
