@@ -12,9 +12,9 @@ from controller.api.ports import owned
 from controller.api.services import Services
 from controller.api.views import Json
 from controller.drops import Dropped
-from controller.object_names import name_of
 from controller.session_questions import NoAnswer
-from flows.model import Port
+from flows.explain.naming import Names
+from flows.model import Network, Port
 from flows.snapshot import Snapshot
 
 
@@ -33,7 +33,8 @@ def list_drops(services: Services, request: Request) -> Answer:
     else:
         asked = [name for name in _nodes_of(caller, snapshot) if node in (None, name)]
         found, silent = services.drops.of_nodes(asked)
-    views = [_view(one, services.snapshot()) for one in found if _sees(caller, one, services.snapshot())]
+    names = Names(services.snapshot(), caller.project)
+    views = [_view(one, names) for one in found if _sees(one, names)]
     views.sort(key=lambda view: (-view["packets"], view["node"], view["rule"]))
     return Answer.json({"drops": views, "silent": silent})
 
@@ -59,29 +60,26 @@ def _nodes_of(caller: Identity, snapshot: Snapshot) -> list[str]:
     return sorted({seat.node for port in own for seat in port.seats} & snapshot.nodes.keys())
 
 
-def _sees(caller: Identity, one: Dropped, snapshot: Snapshot) -> bool:
-    if caller.project is None:
+def _sees(one: Dropped, names: Names) -> bool:
+    if names.operator:
         return True
-    port = _port(one, snapshot)
-    return port is not None and caller.owns(port.project_id)
+    port = names.find(one.rule.about, one.key)
+    return isinstance(port, Port) and names.sees_port(port)
 
 
-def _port(one: Dropped, snapshot: Snapshot) -> Port | None:
-    return snapshot.ports.get(snapshot.ports_by_key.get(one.key, "")) if one.rule.about == "port" else None
-
-
-def _view(one: Dropped, snapshot: Snapshot) -> Json:
-    port = _port(one, snapshot)
-    network_id = snapshot.networks_by_key.get(one.key) if one.rule.about == "network" else None
+def _view(one: Dropped, names: Names) -> Json:
+    found = names.find(one.rule.about, one.key)
+    port = found if isinstance(found, Port) else None
+    network = found if isinstance(found, Network) else None
     if port is not None:
-        network_id = port.network_id
+        network = names.snapshot.networks.get(port.network_id)
     return {
         "rule": one.rule.name.lower(),
         "text": one.rule.doc,
         "port_id": None if port is None else port.id,
         "port_name": None if port is None else port.called,
-        "network_id": network_id,
-        "network_name": None if network_id is None else name_of(snapshot, "network", network_id),
+        "network_id": None if network is None else network.id,
+        "network_name": None if network is None else network.name,
         "node": one.node,
         "packets": one.packets,
         "bytes": one.bytes,
