@@ -25,6 +25,7 @@ from controller.api.auth import Identity, Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.services import Services
 from controller.api.views import Json, port_status
+from flows.explain.naming import Names
 from flows.model import FloatingIp, Network, Node, Port
 from flows.snapshot import Snapshot
 
@@ -101,9 +102,6 @@ class View:
     def of(caller: Identity) -> View:
         return View(caller.project, frozenset(part for part in PARTS if caller.may(part, Verb.LIST)))
 
-    def owns(self, project_id: str | None) -> bool:
-        return self.project is None or project_id == self.project
-
 
 @dataclass(slots=True)
 class _Kept:
@@ -137,15 +135,16 @@ class Topologies:
 
     def _make(self, services: Services, view: View) -> Answer:
         snapshot = services.snapshot()
+        names = Names(snapshot, view.project)
         parts: list[bytes] = [b'{"revision":%d' % snapshot.revision]
-        for name, rows in (
-            ("nodes", _nodes(services, snapshot, view)),
-            ("networks", _networks(snapshot, view)),
-            ("ports", _ports(services, snapshot, view)),
-            ("floating_ips", _floating_ips(snapshot, view)),
+        for name, resource, rows in (
+            ("nodes", Resource.NODE, _nodes(services, snapshot)),
+            ("networks", Resource.NETWORK, _networks(names)),
+            ("ports", Resource.PORT, _ports(services, names)),
+            ("floating_ips", Resource.FLOATING_IP, _floating_ips(names)),
         ):
             parts.append(f',"{name}":['.encode())
-            parts += self._written(rows)
+            parts += self._written(rows if resource in view.parts else ())
             parts.append(b"]")
         parts.append(b"}")
         digest = hashlib.sha256()
@@ -172,10 +171,9 @@ def _inner(rows: list[Json]) -> bytes:
     return json.dumps(rows, separators=(",", ":")).encode()[1:-1]
 
 
-def _nodes(services: Services, snapshot: Snapshot, view: View) -> Iterator[Json]:
-    if Resource.NODE in view.parts:
-        for node in snapshot.nodes.values():
-            yield _node(node, services.node_state(node.name))
+def _nodes(services: Services, snapshot: Snapshot) -> Iterator[Json]:
+    for node in snapshot.nodes.values():
+        yield _node(node, services.node_state(node.name))
 
 
 def _node(node: Node, state: Json) -> Json:
@@ -191,11 +189,10 @@ def _node(node: Node, state: Json) -> Json:
     }
 
 
-def _networks(snapshot: Snapshot, view: View) -> Iterator[Json]:
-    if Resource.NETWORK in view.parts:
-        for network in snapshot.networks.values():
-            if network.shared or network.external or view.owns(network.project_id):
-                yield _network(network, whole=view.project is None)
+def _networks(names: Names) -> Iterator[Json]:
+    for network in names.snapshot.networks.values():
+        if names.sees_network(network):
+            yield _network(network, whole=names.operator)
 
 
 def _network(network: Network, *, whole: bool) -> Json:
@@ -213,11 +210,10 @@ def _network(network: Network, *, whole: bool) -> Json:
     }
 
 
-def _ports(services: Services, snapshot: Snapshot, view: View) -> Iterator[Json]:
-    if Resource.PORT in view.parts:
-        for port in snapshot.ports.values():
-            if view.owns(port.project_id):
-                yield _port(port, services.port_active(port))
+def _ports(services: Services, names: Names) -> Iterator[Json]:
+    for port in names.snapshot.ports.values():
+        if names.sees_port(port):
+            yield _port(port, services.port_active(port))
 
 
 def _port(port: Port, active: bool) -> Json:
@@ -235,29 +231,28 @@ def _port(port: Port, active: bool) -> Json:
     }
 
 
-def _floating_ips(snapshot: Snapshot, view: View) -> Iterator[Json]:
-    if Resource.FLOATING_IP in view.parts:
-        for floating_ip in snapshot.floating_ips.values():
-            if view.owns(floating_ip.project_id):
-                yield _floating_ip(floating_ip, snapshot.floating_ip_node(floating_ip), view, snapshot)
+def _floating_ips(names: Names) -> Iterator[Json]:
+    for floating_ip in names.snapshot.floating_ips.values():
+        if names.sees_floating_ip(floating_ip):
+            yield _floating_ip(floating_ip, names.snapshot.floating_ip_node(floating_ip), names)
 
 
-def _floating_ip(floating_ip: FloatingIp, node: str | None, view: View, snapshot: Snapshot) -> Json:
+def _floating_ip(floating_ip: FloatingIp, node: str | None, names: Names) -> Json:
     return {
         "id": floating_ip.id,
         "address": str(floating_ip.address),
         "network_id": floating_ip.network_id,
         "project_id": floating_ip.project_id,
-        "port_ids": _seen(floating_ip.port_ids, view, snapshot),
+        "port_ids": _seen(floating_ip.port_ids, names),
         "fixed_ip": None if floating_ip.fixed_ip is None else str(floating_ip.fixed_ip),
         "node": node,
     }
 
 
-def _seen(port_ids: Collection[str], view: View, snapshot: Snapshot) -> list[str]:
+def _seen(port_ids: Collection[str], names: Names) -> list[str]:
     """Those of the ports that the caller may know of."""
-    known = (snapshot.ports.get(id_) for id_ in sorted(port_ids))
-    return [port.id for port in known if port is not None and view.owns(port.project_id)]
+    known = (names.snapshot.ports.get(id_) for id_ in sorted(port_ids))
+    return [port.id for port in known if port is not None and names.sees_port(port)]
 
 
 def routes() -> tuple[Route, ...]:
