@@ -39,15 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from controller import config, logs
 
     settings = config.load(arguments)
-    logs.configure(settings.log_format, settings.log_level)
-    log = structlog.get_logger()
     _raise_file_limit()
     events = _Events()
     manager = AppManager.get_instance()
+    log = structlog.get_logger()
     try:
         manager.load_apps([APPLICATION])
         services = manager.instantiate_apps(**manager.create_contexts())
     except Exception as error:
+        if not structlog.is_configured():  # by the application
+            logs.configure(settings.log_format, settings.log_level)
         log.error("cannot_start", error=f"{type(error).__name__}: {error}", exc_info=settings.log_level == "DEBUG")
         return 1
     # else the garbage collector goes through all modules again and again, and everything stops for 60 ms (gc.freeze)

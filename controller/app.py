@@ -106,7 +106,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         settings = config.read()
         config.apply_to_ryu(settings)
-        logs.configure(settings.log_format, settings.log_level)
+        self._known: Callable[[], Snapshot] = lambda: Snapshot(0)
+        logs.configure(settings.log_format, settings.log_level, name_of=self._object_name)
         self.counters = Counters()
         registry = CollectorRegistry()
         process_metrics.register(registry)
@@ -120,7 +121,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             holds=settings.holds,
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
-        logs.configure(settings.log_format, settings.log_level, name_of=self._object_name)
+        self._known = self.keeper.snapshot
         self.keeper.time_by(process_metrics.confirm_seconds(registry).observe)
         events = Events()
         self._feed = Feed(events, self.keeper.snapshot, self.keeper.port_active)
@@ -264,7 +265,8 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
 
     def _object_name(self, kind: str, id_: str) -> str:
-        return object_names.name_of(self.keeper.current, kind, id_)
+        """For the log, which begins before any object is known."""
+        return object_names.name_of(self._known(), kind, id_)
 
     def _written(self) -> None:
         """What has been written goes to the switches before its writer goes on: an answer may take a while to make."""
