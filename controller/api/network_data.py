@@ -13,7 +13,7 @@ from controller.api.auth import Resource, Verb
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.ports import owned
 from controller.api.services import Services
-from controller.store.loader import network_of
+from controller.store.network_loader import network_of
 from controller.store.quarantine import UNREADABLE_OBJECT
 from controller.store.specs import Conflict
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from controller.store import ipam, loader, macs, ports, reservations
+from controller.store import ipam, macs, ports, reservations
 from controller.store.address_specs import (
     HoldPolicy,
     PlanAction,
@@ -24,6 +24,7 @@ from controller.store.engine import AnyRow, chunks
 from controller.store.ipv6_schema import ipv6_addresses
 from controller.store.ipv6_specs import Ipv6Range
 from controller.store.journal import Transaction
+from controller.store.network_loader import load_networks
 from controller.store.quota_specs import Limits
 from controller.store.schema import addresses, networks
 from controller.store.schema import ports as port_rows
@@ -106,7 +107,7 @@ class _Plan:
             for id_, name in self._tx.connection.execute(columns.where(where)):
                 found.setdefault(name, set()).add(id_)
                 found[id_] = {id_}
-        records = {record.id: record for record in loader.load_networks(self._tx.connection, sorted(_all(found)))}
+        records = {record.id: record for record in load_networks(self._tx.connection, sorted(_all(found)))}
         for index, entry in enumerate(self._entries):
             ids = found.get(entry.network, set())
             if not ids:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from sqlalchemy import Connection
 
-from controller.store import address_history, address_list, address_plan, journal, lease_holds, loader, reservations
+from controller.store import address_history, address_list, address_plan, journal, lease_holds, reservations
 from controller.store.address_specs import (
     AddressRecord,
     HistoryRecord,
@@ -17,6 +17,7 @@ from controller.store.address_specs import (
     PlanOutcome,
 )
 from controller.store.journal import Transaction
+from controller.store.network_loader import load_networks
 from controller.store.quota_store import QuotaStore
 from controller.store.specs import AddressRange, NetworkRecord, Written
 from controller.store.writer import SYSTEM
@@ -57,7 +58,7 @@ class AddressStore(QuotaStore):
     ) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
             change(tx, network_id, [AddressRange(address, address)])
-            (record,) = loader.load_networks(tx.connection, [network_id])
+            (record,) = load_networks(tx.connection, [network_id])
             return record
 
         return self._write(actor, work)

@@ -12,9 +12,12 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select
 
 from controller.forgetting import Debt, End, Forget, left_behind, network_leaves
-from controller.store import loader, model
+from controller.store import model
 from controller.store.engine import chunks
+from controller.store.floating_ip_loader import load_floating_ips
 from controller.store.journal import FLOATING_IP, NETWORK, PORT, Transaction
+from controller.store.network_loader import load_networks, network_of
+from controller.store.port_loader import load_ports
 from controller.store.quarantine import UNREADABLE, Quarantine
 from controller.store.schema import networks, nodes, owed, ports
 from flows.model import Change, NetworkChange
@@ -91,8 +94,8 @@ def _leaving(connection: Connection, now: Iterable[Change]) -> list[str]:
     ids = {one.id for one in changes} | set(
         connection.execute(_EXTERNAL).scalars()
     )  # the ways out of those that change
-    found = loader.load_networks(connection, sorted(ids), Quarantine())
-    before = Snapshot.build(0, map(loader.network_of, found), (), (), ())
+    found = load_networks(connection, sorted(ids), Quarantine())
+    before = Snapshot.build(0, map(network_of, found), (), (), ())
     known = before.networks
     return [one.id for one in changes if one.id in known and one.new and network_leaves(before, known[one.id], one.new)]
 
@@ -100,21 +103,21 @@ def _leaving(connection: Connection, now: Iterable[Change]) -> list[str]:
 def _before(connection: Connection, changed: Mapping[str, Sequence[str]]) -> Snapshot:
     """What `left_behind` looks at, as far as it is on nodes."""
     unusable = Quarantine()  # nothing of these is on any node
-    floating_ips = [one.floating_ip for one in loader.load_floating_ips(connection, changed[FLOATING_IP], unusable)]
+    floating_ips = [one.floating_ip for one in load_floating_ips(connection, changed[FLOATING_IP], unusable)]
     port_ids = {*changed[PORT], *(port_id for one in floating_ips for port_id in one.port_ids)}
     network_ids: set[str] = set()
     for part in chunks(changed[NETWORK]):
         seated = or_(ports.c.bound_node.is_not(None), ports.c.other_node.is_not(None))
         port_ids |= set(connection.execute(select(ports.c.id).where(ports.c.network_id.in_(part), seated)).scalars())
         network_ids |= set(connection.execute(_EXTERNAL).scalars())
-    seated_ports = [one.port for one in loader.load_ports(connection, sorted(port_ids), unusable) if one.port.bindings]
+    seated_ports = [one.port for one in load_ports(connection, sorted(port_ids), unusable) if one.port.bindings]
     if not seated_ports:
         return Snapshot(0)
     network_ids |= {port.network_id for port in seated_ports}
-    found = loader.load_networks(connection, sorted(network_ids), unusable)
+    found = load_networks(connection, sorted(network_ids), unusable)
     known = {one.id for one in found}
     usable = (port for port in seated_ports if port.network_id in known)
-    return Snapshot.build(0, map(loader.network_of, found), usable, (), floating_ips)
+    return Snapshot.build(0, map(network_of, found), usable, (), floating_ips)
 
 
 def _row(debt: Debt) -> dict[str, Any]:

@@ -1,60 +1,58 @@
-"""From rows to values for DNS zones and their records, as `loader` does for the rest."""
+"""From rows to values for DNS zones and their records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import Connection, func, select
 
 from controller.store import journal
 from controller.store.dns_specs import DnsRecordRecord, DnsZoneRecord, DnsZoneSpec
-from controller.store.engine import AnyRow, chunks
+from controller.store.engine import AnyRow
 from controller.store.quarantine import Quarantine, Reading
+from controller.store.rows import IDS, Rows, grouped
 from controller.store.schema import dns_records, dns_zone_networks, dns_zones
 from flows.model import DnsRecord, DnsZone, RecordType, ZoneScope
 
 _RECORD: Final = "dns_record"
 
-_ZONES = select(dns_zones).order_by(dns_zones.c.key)
-_NETWORKS = select(dns_zone_networks).order_by(dns_zone_networks.c.network_id)
-_COUNTS: Select[Any] = select(dns_records.c.zone_id, func.count()).group_by(dns_records.c.zone_id)
-_RECORDS = (
+_ZONES = Rows(select(dns_zones).order_by(dns_zones.c.key), dns_zones.c.id.in_(IDS))
+_NETWORKS = Rows(
+    select(dns_zone_networks).order_by(dns_zone_networks.c.network_id), dns_zone_networks.c.zone_id.in_(IDS)
+)
+_COUNTS = Rows(
+    select(dns_records.c.zone_id, func.count()).group_by(dns_records.c.zone_id), dns_records.c.zone_id.in_(IDS)
+)
+_ALL_RECORDS = (
     select(dns_records, dns_zones.c.name.label("zone"), dns_zones.c.project_id, dns_zones.c.ttl.label("zone_ttl"))
     .join(dns_zones, dns_zones.c.id == dns_records.c.zone_id)
     .order_by(dns_records.c.key)
 )
-
-
-def _rows(
-    connection: Connection, query: Select[Any], column: ColumnElement[str], ids: Sequence[str] | None
-) -> Iterable[AnyRow]:
-    """The rows of these objects, or (None) of all."""
-    if ids is None:
-        return connection.execute(query).all()
-    return [row for part in chunks(ids) for row in connection.execute(query.where(column.in_(part)))]
+_RECORDS = Rows(_ALL_RECORDS, dns_records.c.id.in_(IDS))
+_RECORDS_OF_ZONES = Rows(_ALL_RECORDS, dns_records.c.zone_id.in_(IDS))
 
 
 def _networks(connection: Connection, ids: Sequence[str] | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for zone_id, network_id in _rows(connection, _NETWORKS, dns_zone_networks.c.zone_id, ids):
+    for zone_id, network_id in _NETWORKS.of(connection, ids):
         found.setdefault(zone_id, []).append(network_id)
     return found
 
 
 def load_zones(connection: Connection, ids: Sequence[str] | None = None) -> list[DnsZoneRecord]:
     linked = _networks(connection, ids)
-    counts = {row[0]: int(row[1]) for row in _rows(connection, _COUNTS, dns_records.c.zone_id, ids)}
+    counts = {row[0]: int(row[1]) for row in _COUNTS.of(connection, ids)}
 
     def build(row: AnyRow) -> DnsZoneRecord:
         spec = DnsZoneSpec(row.name, ZoneScope(row.scope), row.project_id, row.ttl, tuple(linked.get(row.id, ())))
         return DnsZoneRecord(row.id, row.key, spec, counts.get(row.id, 0), row.created_at, row.revision)
 
-    return list(Reading(journal.DNS_ZONE, ids, None).objects(_rows(connection, _ZONES, dns_zones.c.id, ids), build))
+    return list(Reading(journal.DNS_ZONE, ids, None).objects(_ZONES.of(connection, ids), build))
 
 
 def load_records(connection: Connection, ids: Sequence[str]) -> list[DnsRecordRecord]:
-    rows = _rows(connection, _RECORDS, dns_records.c.id, ids)
+    rows = _RECORDS.of(connection, ids)
     return list(Reading(_RECORD, ids, None).objects(rows, _record))
 
 
@@ -78,9 +76,7 @@ def load_model(
 ) -> list[DnsZone]:
     """The read model's zones, with all that they hold."""
     linked = _networks(connection, ids)
-    rows: dict[str, list[AnyRow]] = {}
-    for row in _rows(connection, _RECORDS, dns_records.c.zone_id, ids):
-        rows.setdefault(row.zone_id, []).append(row)
+    rows = grouped(_RECORDS_OF_ZONES.of(connection, ids), "zone_id")
     reading = Reading(journal.DNS_ZONE, ids, quarantine)
 
     def build(row: AnyRow) -> DnsZone:
@@ -95,7 +91,7 @@ def load_model(
             records=_by_name(row.name, reading.parts(rows.get(row.id, ()), _held, _RECORD, row.id, ("id",))),
         )
 
-    return list(reading.objects(_rows(connection, _ZONES, dns_zones.c.id, ids), build))
+    return list(reading.objects(_ZONES.of(connection, ids), build))
 
 
 def _held(row: AnyRow) -> DnsRecord:

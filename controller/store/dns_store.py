@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from controller.store import dns_loader, dns_records, dns_zones, loader, schema
+from controller.store import dns_loader, dns_records, dns_zones, schema
 from controller.store.dns_specs import DnsRecordRecord, DnsRecordSpec, DnsZoneRecord, DnsZoneSpec
 from controller.store.journal import Transaction
+from controller.store.pages import page
 from controller.store.quota_store import QuotaStore
 from controller.store.specs import Written
 from controller.store.writer import equal
@@ -56,7 +57,7 @@ class DnsStore(QuotaStore):
             conditions.append(or_(table.project_id == visible_to, table.scope == ZoneScope.PUBLIC.value))
 
         def work(connection: Connection) -> list[DnsZoneRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_zones)
+            return page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_zones)
 
         return self._database.read(work)
 
@@ -113,7 +114,7 @@ class DnsStore(QuotaStore):
             conditions.append(table.zone_id.in_(select(zones.id).where(*of_zones)))
 
         def work(connection: Connection) -> list[DnsRecordRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_records)
+            return page(connection, table.id, table.key, conditions, limit, marker, dns_loader.load_records)
 
         return self._database.read(work)
 

@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
-from controller.store import floating_ip_pools, floating_ips, loader, port_forwardings, schema
+from controller.store import floating_ip_pools, floating_ips, port_forwardings, schema
+from controller.store.floating_ip_loader import load_floating_ips
 from controller.store.floating_ip_specs import (
     FloatingIpPoolRecord,
     FloatingIpPoolSpec,
@@ -16,6 +17,7 @@ from controller.store.floating_ip_specs import (
     PortForwardingSpec,
 )
 from controller.store.journal import Transaction
+from controller.store.pages import page
 from controller.store.quota_store import QuotaStore
 from controller.store.specs import Written
 from controller.store.writer import equal
@@ -56,7 +58,7 @@ class FloatingIpStore(QuotaStore):
     def allocate_floating_ips(self, spec: FloatingIpSpec, actor: str) -> Written[list[FloatingIpRecord]]:
         def work(tx: Transaction) -> list[FloatingIpRecord]:
             ids = floating_ips.allocate(tx, spec, self._limits)
-            return loader.load_floating_ips(tx.connection, ids)
+            return load_floating_ips(tx.connection, ids)
 
         return self._write(actor, work)
 
@@ -86,7 +88,7 @@ class FloatingIpStore(QuotaStore):
 
     def release_floating_ips(self, ids: Sequence[str], actor: str) -> Written[list[FloatingIpRecord]]:
         def work(tx: Transaction) -> list[FloatingIpRecord]:
-            last = loader.load_floating_ips(tx.connection, ids)
+            last = load_floating_ips(tx.connection, ids)
             floating_ips.release(tx, ids)
             return last
 
@@ -118,8 +120,7 @@ class FloatingIpStore(QuotaStore):
 
         def work(connection: Connection) -> list[FloatingIpRecord]:
             found = [] if pool is None else [table.pool_id == floating_ip_pools.find(connection, pool, "pool").id]
-            load = loader.load_floating_ips
-            return loader.page(connection, table.id, table.key, [*conditions, *found], limit, marker, load)
+            return page(connection, table.id, table.key, [*conditions, *found], limit, marker, load_floating_ips)
 
         return self._database.read(work)
 
@@ -158,5 +159,5 @@ def _pool(connection: Connection, reference: str) -> FloatingIpPoolRecord:
 
 def _floating_ip(connection: Connection, floating_ip_id: str) -> FloatingIpRecord:
     floating_ips.find(connection, floating_ip_id)
-    (record,) = loader.load_floating_ips(connection, [floating_ip_id])
+    (record,) = load_floating_ips(connection, [floating_ip_id])
     return record

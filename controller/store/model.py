@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from controller.store import dns_loader, journal, loader, policy_loader
+from controller.store import dns_loader, journal, policy_loader
 from controller.store.engine import chunks
+from controller.store.floating_ip_loader import load_floating_ips
 from controller.store.journal import (
     DNS_ZONE,
     FLOATING_IP,
@@ -20,6 +21,9 @@ from controller.store.journal import (
     PROVIDER_RULE,
     SECURITY_GROUP,
 )
+from controller.store.network_loader import load_networks, network_of
+from controller.store.node_loader import load_nodes
+from controller.store.port_loader import load_ports
 from controller.store.quarantine import Fault, ObjectName, Quarantine
 from controller.store.schema import networks
 from flows.model import (
@@ -52,11 +56,11 @@ class _Kind:
 
 # in the order in which they need each other
 _KINDS: Final[Mapping[str, _Kind]] = {
-    NETWORK: _Kind(NetworkChange, lambda *what: map(loader.network_of, loader.load_networks(*what))),
-    PORT: _Kind(PortChange, lambda *what: (one.port for one in loader.load_ports(*what)), on_network=True),
-    NODE: _Kind(NodeChange, lambda *what: (one.node for one in loader.load_nodes(*what)), lambda node: str(node.name)),
+    NETWORK: _Kind(NetworkChange, lambda *what: map(network_of, load_networks(*what))),
+    PORT: _Kind(PortChange, lambda *what: (one.port for one in load_ports(*what)), on_network=True),
+    NODE: _Kind(NodeChange, lambda *what: (one.node for one in load_nodes(*what)), lambda node: str(node.name)),
     FLOATING_IP: _Kind(
-        FloatingIpChange, lambda *what: (one.floating_ip for one in loader.load_floating_ips(*what)), on_network=True
+        FloatingIpChange, lambda *what: (one.floating_ip for one in load_floating_ips(*what)), on_network=True
     ),
     SECURITY_GROUP: _Kind(SecurityGroupChange, lambda *what: (one.group for one in policy_loader.load_groups(*what))),
     PROVIDER_RULE: _Kind(

@@ -17,7 +17,6 @@ from controller.store import (
     gateway_nodes,
     ipv6_ports,
     ipv6_subnets,
-    loader,
     network_options,
     network_subnets,
     node_addresses,
@@ -29,6 +28,7 @@ from controller.store.audit import before, subnets_before
 from controller.store.ipv6_schema import ipv6_neighbours
 from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.journal import CREATE, DELETE, NETWORK, PORT, UPDATE, Transaction, count_rows
+from controller.store.network_loader import load_networks
 from controller.store.network_options import Frame
 from controller.store.network_specs import Carving
 from controller.store.ranges import place
@@ -259,14 +259,14 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
         _require_external(tx.connection, changes["external_network_id"])
     values = {name: COLUMN_CHANGES[name](value) for name, value in changes.items() if name not in _APART}
     values = {name: value for name, value in values.items() if row._mapping[name] != value}
-    (record,) = loader.load_networks(tx.connection, [network_id])
+    (record,) = load_networks(tx.connection, [network_id])
     changed: dict[str, Any] = {}
     old = before(row, values)
     if "subnets" in changes:
         changed |= _update_subnets(tx, network_id, record.spec, row.carrier_nat, changes["subnets"])
         if "subnets" in changed:
             old["subnets"] = subnets_before(record.spec.subnets, changed["subnets"])
-        (record,) = loader.load_networks(tx.connection, [network_id])
+        (record,) = load_networks(tx.connection, [network_id])
     if "ipv6_subnets" in changes:
         changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"])
         if "ipv6_subnets" in changed:

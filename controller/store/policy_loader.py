@@ -1,4 +1,4 @@
-"""From rows to values for security groups and their kin, as `loader` does for the rest."""
+"""From rows to values for security groups and their kin."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import Connection, select
 
 from controller.store import journal, service_rows
-from controller.store.engine import AnyRow, chunks
+from controller.store.engine import AnyRow
 from controller.store.policy_specs import (
     AppliesTo,
     DefaultRuleRecord,
@@ -20,6 +20,7 @@ from controller.store.policy_specs import (
     SecurityGroupRecord,
 )
 from controller.store.quarantine import Quarantine, Reading
+from controller.store.rows import IDS, Rows, grouped
 from controller.store.schema import (
     default_rules,
     port_security_groups,
@@ -29,28 +30,22 @@ from controller.store.schema import (
 )
 from flows.model import AddressPair, Bandwidth, Direction, Family, ProviderRule, Qos, SecurityGroup, SecurityRule
 
-_GROUPS = select(security_groups).order_by(security_groups.c.key)
-_RULES = (
+_GROUPS = Rows(select(security_groups).order_by(security_groups.c.key), security_groups.c.id.in_(IDS))
+_ALL_RULES = (
     select(security_group_rules, security_groups.c.project_id)
     .join(security_groups, security_groups.c.id == security_group_rules.c.group_id)
     .order_by(security_group_rules.c.key)
 )
-_MEMBERSHIPS = (
+_RULES = Rows(_ALL_RULES, security_group_rules.c.id.in_(IDS))
+_RULES_OF_GROUPS = Rows(_ALL_RULES, security_group_rules.c.group_id.in_(IDS))
+_MEMBERSHIPS = Rows(
     select(port_security_groups.c.port_id, *security_groups.c["id", "name"])
     .join(security_groups, security_groups.c.id == port_security_groups.c.group_id)
-    .order_by(security_groups.c.key)
+    .order_by(security_groups.c.key),
+    port_security_groups.c.port_id.in_(IDS),
 )
-_PROVIDER_RULES = select(provider_rules).order_by(provider_rules.c.key)
-_DEFAULT_RULES = select(default_rules)
-
-
-def _rows(
-    connection: Connection, query: Select[Any], column: ColumnElement[str], ids: Sequence[str] | None
-) -> Iterable[AnyRow]:
-    """The rows of these objects, or (None) of all."""
-    if ids is None:
-        return connection.execute(query).all()
-    return [row for part in chunks(ids) for row in connection.execute(query.where(column.in_(part)))]
+_PROVIDER_RULES = Rows(select(provider_rules).order_by(provider_rules.c.key), provider_rules.c.id.in_(IDS))
+_DEFAULT_RULES = Rows(select(default_rules), default_rules.c.id.in_(IDS))
 
 
 def load_groups(
@@ -60,16 +55,13 @@ def load_groups(
     *,
     with_rules: bool = True,
 ) -> list[SecurityGroupRecord]:
-    rules: dict[str, list[AnyRow]] = {}
-    if with_rules:
-        for row in _rows(connection, _RULES, security_group_rules.c.group_id, ids):
-            rules.setdefault(row.group_id, []).append(row)
+    rules = grouped(_RULES_OF_GROUPS.of(connection, ids), "group_id") if with_rules else {}
     reading = Reading(journal.SECURITY_GROUP, ids, quarantine)
 
     def build(row: AnyRow) -> SecurityGroupRecord:  # without a rule less is allowed
         return _group(row, reading.parts(rules.get(row.id, ()), _rule, "security_group_rule", row.id, ("id",)))
 
-    return list(reading.objects(_rows(connection, _GROUPS, security_groups.c.id, ids), build))
+    return list(reading.objects(_GROUPS.of(connection, ids), build))
 
 
 def _group(row: AnyRow, records: tuple[RuleRecord, ...]) -> SecurityGroupRecord:
@@ -87,7 +79,7 @@ def _group(row: AnyRow, records: tuple[RuleRecord, ...]) -> SecurityGroupRecord:
 
 
 def load_rules(connection: Connection, ids: Sequence[str]) -> list[RuleRecord]:
-    rows = _rows(connection, _RULES, security_group_rules.c.id, ids)
+    rows = _RULES.of(connection, ids)
     return list(Reading("security_group_rule", ids, None).objects(rows, _rule))
 
 
@@ -108,7 +100,7 @@ def _rule(row: AnyRow) -> RuleRecord:
 def load_memberships(connection: Connection, ids: Sequence[str] | None) -> dict[str, list[GroupName]]:
     """The groups of ports, by key."""
     found: dict[str, list[GroupName]] = {}
-    for port_id, id_, name in _rows(connection, _MEMBERSHIPS, port_security_groups.c.port_id, ids):
+    for port_id, id_, name in _MEMBERSHIPS.of(connection, ids):
         found.setdefault(port_id, []).append(GroupName(id_, name))
     return found
 
@@ -116,7 +108,7 @@ def load_memberships(connection: Connection, ids: Sequence[str] | None) -> dict[
 def load_provider_rules(
     connection: Connection, ids: Sequence[str] | None = None, quarantine: Quarantine | None = None
 ) -> list[ProviderRuleRecord]:
-    rows = _rows(connection, _PROVIDER_RULES, provider_rules.c.id, ids)
+    rows = _PROVIDER_RULES.of(connection, ids)
     return list(Reading(journal.PROVIDER_RULE, ids, quarantine).objects(rows, _provider_rule))
 
 
@@ -133,7 +125,7 @@ def _provider_rule(row: AnyRow) -> ProviderRuleRecord:
 
 def load_default_rules(connection: Connection, ids: Sequence[str]) -> list[DefaultRuleRecord]:
     """In the order of `ids`."""
-    rows = _rows(connection, _DEFAULT_RULES, default_rules.c.id, ids)
+    rows = _DEFAULT_RULES.of(connection, ids)
     found = {record.id: record for record in Reading(journal.DEFAULT_RULE, ids, None).objects(rows, _default_rule)}
     return [found[id_] for id_ in ids if id_ in found]
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from controller.store import gateway_nodes, loader, project_networks
+from controller.store import gateway_nodes, project_networks
 from controller.store.journal import Transaction
+from controller.store.network_loader import load_networks
 from controller.store.network_specs import Scrubbed
 from controller.store.quota_store import QuotaStore
 from controller.store.specs import NetworkRecord, NotFound, Written
@@ -39,14 +40,14 @@ class ProjectNetworkStore(QuotaStore):
 
 def network(connection: Connection, network_id: str) -> NetworkRecord:
     """Raises NotFound `network_unknown`."""
-    for record in load_networks(connection, [network_id]):
+    for record in networks_with_problems(connection, [network_id]):
         return record
     raise NotFound("network_unknown", f"there is no network {network_id}")
 
 
-def load_networks(connection: Connection, ids: Sequence[str]) -> list[NetworkRecord]:
+def networks_with_problems(connection: Connection, ids: Sequence[str]) -> list[NetworkRecord]:
     """With what is wrong with their gateway nodes."""
-    records = loader.load_networks(connection, ids)
+    records = load_networks(connection, ids)
     single = [record.id for record in records if record.spec.gateway_mode is GatewayMode.SINGLE]
     found = gateway_nodes.problems(connection, single) if single else {}
     return [replace(record, problems=(found[record.id],)) if record.id in found else record for record in records]

@@ -8,9 +8,10 @@ from ipaddress import IPv4Address
 
 from netaddr import IPSet
 
-from controller.store import ipam, loader, networks
+from controller.store import ipam, networks
 from controller.store.address_specs import MOST_RESERVED
 from controller.store.journal import Transaction
+from controller.store.network_loader import load_networks
 from controller.store.specs import AddressRange, Invalid, NetworkRecord, NotFound, SubnetSpec
 
 
@@ -42,7 +43,7 @@ def subnet_with(record: NetworkRecord, span: AddressRange) -> SubnetSpec:
 
 
 def _change(tx: Transaction, network_id: str, spans: Sequence[AddressRange], *, reserved: bool) -> None:
-    record = next(iter(loader.load_networks(tx.connection, [network_id])), None)
+    record = next(iter(load_networks(tx.connection, [network_id])), None)
     if record is None:
         raise NotFound("network_unknown", f"there is no network {network_id}")
     subnets = {subnet.id: subnet for subnet in record.spec.subnets}

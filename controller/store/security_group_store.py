@@ -8,16 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from controller.store import (
-    default_rules,
-    loader,
-    policy_loader,
-    provider_rules,
-    schema,
-    security_groups,
-    security_rules,
-)
+from controller.store import default_rules, policy_loader, provider_rules, schema, security_groups, security_rules
 from controller.store.journal import Transaction
+from controller.store.pages import page
 from controller.store.policy_specs import (
     DefaultRuleRecord,
     DefaultRuleSpec,
@@ -74,7 +67,7 @@ class SecurityGroupStore(QuotaStore):
 
         def work(connection: Connection) -> list[SecurityGroupRecord]:
             load = partial(policy_loader.load_groups, with_rules=False)
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, load)
+            return page(connection, table.id, table.key, conditions, limit, marker, load)
 
         return self._database.read(work)
 
@@ -117,7 +110,7 @@ class SecurityGroupStore(QuotaStore):
             conditions.append(table.group_id.in_(of_project.with_only_columns(groups.id)))
 
         def work(connection: Connection) -> list[RuleRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, policy_loader.load_rules)
+            return page(connection, table.id, table.key, conditions, limit, marker, policy_loader.load_rules)
 
         return self._database.read(work)
 
@@ -163,7 +156,7 @@ class SecurityGroupStore(QuotaStore):
         table = schema.provider_rules.c
 
         def work(connection: Connection) -> list[ProviderRuleRecord]:
-            return loader.page(connection, table.id, table.key, (), limit, marker, policy_loader.load_provider_rules)
+            return page(connection, table.id, table.key, (), limit, marker, policy_loader.load_provider_rules)
 
         return self._database.read(work)
 

@@ -23,7 +23,6 @@ from controller.store import (
     interface_names,
     journal,
     leases,
-    loader,
     model,
     moves,
     networks,
@@ -39,12 +38,16 @@ from controller.store.address_store import AddressStore
 from controller.store.audit_store import AuditStore
 from controller.store.dns_store import DnsStore
 from controller.store.engine import Database, Rehearsal
+from controller.store.floating_ip_loader import floating_ips_of_ports
 from controller.store.floating_ip_store import FloatingIpStore
 from controller.store.journal import Transaction
 from controller.store.metadata_store import MetadataStore
 from controller.store.migrations import check_schema, prepare
 from controller.store.network_specs import Carving
-from controller.store.project_network_store import ProjectNetworkStore, load_networks, network
+from controller.store.node_loader import load_nodes
+from controller.store.pages import page
+from controller.store.port_loader import load_ports
+from controller.store.project_network_store import ProjectNetworkStore, network, networks_with_problems
 from controller.store.quarantine import Fault, ObjectName, Quarantine
 from controller.store.quota_specs import Limits
 from controller.store.security_group_store import SecurityGroupStore
@@ -128,7 +131,7 @@ class Store(
 
     def create_networks(self, spec: NetworkSpec, carving: Carving, actor: str) -> Written[list[NetworkRecord]]:
         def work(tx: Transaction) -> list[NetworkRecord]:
-            return load_networks(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
+            return networks_with_problems(tx.connection, networks.create_many(tx, spec, carving, self._vlan_range))
 
         return self._write(actor, work)
 
@@ -172,7 +175,7 @@ class Store(
             conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
 
         def work(connection: Connection) -> list[NetworkRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, load_networks)
+            return page(connection, table.id, table.key, conditions, limit, marker, networks_with_problems)
 
         return self._database.read(work)
 
@@ -261,7 +264,7 @@ class Store(
             conditions.append(address_search.ports_with(address))
 
         def work(connection: Connection) -> list[PortRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, _ports)
+            return page(connection, table.id, table.key, conditions, limit, marker, _ports)
 
         return self._database.read(work)
 
@@ -291,7 +294,7 @@ class Store(
     def list_nodes(self, *, limit: int | None = None, marker: str | None = None) -> list[NodeRecord]:
         def work(connection: Connection) -> list[NodeRecord]:
             table = schema.nodes.c
-            return loader.page(connection, table.name, table.key, (), limit, marker, _nodes)
+            return page(connection, table.name, table.key, (), limit, marker, _nodes)
 
         return self._database.read(work)
 
@@ -423,8 +426,8 @@ def _port(connection: Connection, port_id: str) -> PortRecord:
 
 def _ports(connection: Connection, ids: Sequence[str]) -> list[PortRecord]:
     """In this order, which is that of their keys unless these have just gone round."""
-    floating = loader.floating_ips_of_ports(connection, ids)
-    found = {record.port.id: record for record in loader.load_ports(connection, ids)}
+    floating = floating_ips_of_ports(connection, ids)
+    found = {record.port.id: record for record in load_ports(connection, ids)}
     return [replace(found[id_], floating_ips=tuple(floating.get(id_, ()))) for id_ in ids if id_ in found]
 
 
@@ -437,6 +440,5 @@ def _node(connection: Connection, name: str) -> NodeRecord:
 def _nodes(connection: Connection, names: Sequence[str]) -> list[NodeRecord]:
     problems = node_addresses.problems(connection, names)
     return [
-        replace(record, problems=tuple(problems.get(record.node.name, ())))
-        for record in loader.load_nodes(connection, names)
+        replace(record, problems=tuple(problems.get(record.node.name, ()))) for record in load_nodes(connection, names)
     ]

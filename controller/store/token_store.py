@@ -18,8 +18,9 @@ from typing import TypeAlias
 import structlog
 from sqlalchemy import Connection
 
-from controller.store import loader, tokens
+from controller.store import tokens
 from controller.store.journal import Transaction
+from controller.store.pages import page
 from controller.store.quarantine import Quarantine
 from controller.store.specs import Written
 from controller.store.token_schema import api_tokens
@@ -58,7 +59,7 @@ class TokenStore(Writer):
         conditions = equal({table.name: name, table.role: role})
 
         def work(connection: Connection) -> list[TokenRecord]:
-            return loader.page(connection, table.id, table.key, conditions, limit, marker, tokens.load)
+            return page(connection, table.id, table.key, conditions, limit, marker, tokens.load)
 
         return self._database.read(work)
 

@@ -125,7 +125,7 @@ def test_of_a_network_that_leaves_nothing_the_ports_are_not_looked_at(
     def asked(*_: object) -> None:
         raise AssertionError("there may be thousands")
 
-    monkeypatch.setattr(debts.loader, "load_ports", asked)
+    monkeypatch.setattr(debts, "load_ports", asked)
     cloud.world.store.update_network(cloud.network.id, {"mtu": 1400}, "tester")
     with pytest.raises(AssertionError, match="thousands"):
         cloud.world.store.update_network(cloud.network.id, {"own_snat_address": True}, "tester")
