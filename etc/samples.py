@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from oslo_config import cfg
 
-from agent import config as agent_config
+from agent import options as agent_options
 from controller import options as controller_options
 
 WIDTH = 118
@@ -26,7 +26,7 @@ HEADS: Mapping[str, tuple[str, Groups]] = {
     "agent": (
         "Configuration of trunkline-agent. Every option is shown with its default, or with examples.\n"
         'In values "$" must be written "$$". What *.conf of the directory beside this file say comes afterwards.',
-        agent_config.OPTIONS,
+        agent_options.GROUPS,
     ),
 }
 
