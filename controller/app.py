@@ -74,10 +74,11 @@ from controller.live_tracing import LiveTracing
 from controller.metadata.service import MetadataService
 from controller.mutes import Mutes
 from controller.packet_in.dhcp import DhcpServer
-from controller.packet_in.dispatch import Dispatcher, Limit, limits
-from controller.packet_in.dispatch import Services as PacketInServices
+from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.floods import Mute
 from controller.packet_in.leases import LeaseLog
+from controller.packet_in.services import Limit, limits
+from controller.packet_in.services import Services as PacketInServices
 from controller.packet_in.unresolved import Unresolved
 from controller.planning import Planner
 from controller.port_counters import PortCollector, PortCounters

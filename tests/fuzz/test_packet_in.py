@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.packet_in import icmp, icmpv6, nd, neighbours, outcomes
-from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
+from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.leases import LeaseLog
+from controller.packet_in.services import DEFAULT_LIMITS, Limit, Services
 from flows.pipeline import GATEWAY_MAC
 from flows.rules import Rule, cookie
 from tests.unit.dns.scene import Bench, question

@@ -10,12 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.packet_in import frames, outcomes
-from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
+from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.floods import Mute
 from controller.packet_in.holding import Claim, Place
 from controller.packet_in.leases import LeaseEvent, LeaseLog, LeaseState
 from controller.packet_in.limits import TokenBuckets
 from controller.packet_in.outputs import Output
+from controller.packet_in.services import DEFAULT_LIMITS, Limit, Services
 from controller.packet_in.unresolved import Unresolved
 from flows.model import AddressPair, Binding, GatewayMode, Neighbour, OwnAddress, StaticRoute
 from flows.rules import Rule, cookie

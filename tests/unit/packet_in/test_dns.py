@@ -10,9 +10,10 @@ import pytest
 from dnslib import DNSRecord
 
 from controller.packet_in import dns, frames, outcomes
-from controller.packet_in.dispatch import DEFAULT_LIMITS, Dispatcher, Limit, Services
+from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.leases import LeaseLog
 from controller.packet_in.outputs import Output
+from controller.packet_in.services import DEFAULT_LIMITS, Limit, Services
 from flows.model import Binding, PortChange
 from flows.pipeline import GATEWAY_MAC
 from flows.rules import Rule, cookie
