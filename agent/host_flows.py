@@ -22,8 +22,8 @@ from pathlib import Path
 from agent import nics
 from agent.config import AgentConfig
 from agent.host_address import HostChoice
-from agent.plan import peer_port
 from agent.state import NOTHING, OvsState
+from agent.wanted import peer_port
 from flows.pipeline import HOST_SNAT_PORTS
 from flows.rules import Rule, cookie
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.plan import MarkInstalled
 from agent.readiness import Seat, seats
 from agent.report import InterfacesReport
 from agent.state import INSTALLED_KEY, OvsState, lookup
+from agent.steps import MarkInstalled
 
 
 class InstalledMarks:

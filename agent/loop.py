@@ -13,18 +13,7 @@ from agent.host_flows import HostFlows
 from agent.installed import InstalledMarks
 from agent.naming import Names
 from agent.ovsdb import Ovsdb, OvsdbError
-from agent.plan import (
-    SERVICE_DEVICE,
-    AddPort,
-    Confirm,
-    DeletePort,
-    Step,
-    WantedBridge,
-    plan,
-    wanted,
-    wanted_limits,
-    wanted_ssl,
-)
+from agent.plan import plan
 from agent.readiness import Readiness
 from agent.reassembly import Reassembly
 from agent.report import InterfacesReport, interfaces_report, node_report
@@ -32,8 +21,10 @@ from agent.reporter import Reporter
 from agent.service_manager import ServiceManager
 from agent.service_port import ServicePort
 from agent.state import OvsState, marked
+from agent.steps import AddPort, Confirm, DeletePort, Step
 from agent.version import version
 from agent.waker import Waker
+from agent.wanted import SERVICE_DEVICE, WantedBridge, wanted, wanted_limits, wanted_ssl
 
 LOG = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from agent.plan import NameInterface
 from agent.report import InterfacesReport
 from agent.state import NOTHING, OvsState, lookup
+from agent.steps import NameInterface
 
 
 class Names:

@@ -19,7 +19,7 @@ from ovsdbapp.backend.ovs_idl.command import BaseCommand
 from ovsdbapp.exceptions import OvsdbAppException
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
-from agent import plan
+from agent import steps
 from agent.state import (
     INSTALLED_AT_KEY,
     INSTALLED_KEY,
@@ -151,11 +151,11 @@ class Ovsdb:
             for row_id in known.keys() - rows.keys():
                 del known[row_id]
 
-    def apply(self, steps: Sequence[plan.Step]) -> None:
-        """All of `steps` in one transaction, or none. Raises OvsdbError."""
+    def apply(self, asked: Sequence[steps.Step]) -> None:
+        """All of `asked` in one transaction, or none. Raises OvsdbError."""
         try:
             with self._api.transaction(check_error=True, log_errors=False) as transaction:
-                transaction.add(_Apply(self._api, steps))
+                transaction.add(_Apply(self._api, asked))
         except (OvsdbAppException, RuntimeError, KeyError) as error:
             raise OvsdbError(f"transaction failed: {error}") from error
 
@@ -229,27 +229,27 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
 class _Apply(BaseCommand):  # type: ignore[misc]
     """Steps as changes of rows. A row that has gone meanwhile raises RowNotFound and ends the transaction."""
 
-    def __init__(self, api: _Api, steps: Sequence[plan.Step]) -> None:
+    def __init__(self, api: _Api, asked: Sequence[steps.Step]) -> None:
         super().__init__(api)
-        self._steps = steps
+        self._asked = asked
 
     def run_idl(self, txn: IdlTransaction) -> None:
-        for step in self._steps:
+        for step in self._asked:
             _ACTIONS[type(step)](self.api, txn, step)
 
 
-def _add_bridge(api: _Api, txn: IdlTransaction, step: plan.AddBridge) -> None:
-    row = _insert(api, txn, "Bridge", (plan.Setting("name", step.name), *step.settings))
+def _add_bridge(api: _Api, txn: IdlTransaction, step: steps.AddBridge) -> None:
+    row = _insert(api, txn, "Bridge", (steps.Setting("name", step.name), *step.settings))
     row.flow_tables = {}
     api._ovs.addvalue("bridges", row)
-    _insert_port(api, txn, row, step.name, (plan.Setting("type", "internal"),))
+    _insert_port(api, txn, row, step.name, (steps.Setting("type", "internal"),))
 
 
-def _set_bridge(api: _Api, txn: IdlTransaction, step: plan.SetBridge) -> None:
+def _set_bridge(api: _Api, txn: IdlTransaction, step: steps.SetBridge) -> None:
     _set(api.lookup("Bridge", step.name), step.settings)
 
 
-def _delete_port(api: _Api, txn: IdlTransaction, step: plan.DeletePort) -> None:
+def _delete_port(api: _Api, txn: IdlTransaction, step: steps.DeletePort) -> None:
     port = api.lookup("Port", step.name)
     api.lookup("Bridge", step.bridge).delvalue("ports", port)
     for interface in port.interfaces:
@@ -257,30 +257,30 @@ def _delete_port(api: _Api, txn: IdlTransaction, step: plan.DeletePort) -> None:
     port.delete()
 
 
-def _add_port(api: _Api, txn: IdlTransaction, step: plan.AddPort) -> None:
+def _add_port(api: _Api, txn: IdlTransaction, step: steps.AddPort) -> None:
     _insert_port(api, txn, api.lookup("Bridge", step.bridge), step.name, step.settings)
 
 
-def _set_interface(api: _Api, txn: IdlTransaction, step: plan.SetInterface) -> None:
+def _set_interface(api: _Api, txn: IdlTransaction, step: steps.SetInterface) -> None:
     _set(api.lookup("Interface", step.name), step.settings)
 
 
-def _add_controller(api: _Api, txn: IdlTransaction, step: plan.AddController) -> None:
-    row = _insert(api, txn, "Controller", (plan.Setting("target", step.target), *step.settings, plan.MARK))
+def _add_controller(api: _Api, txn: IdlTransaction, step: steps.AddController) -> None:
+    row = _insert(api, txn, "Controller", (steps.Setting("target", step.target), *step.settings, steps.MARK))
     api.lookup("Bridge", step.bridge).addvalue("controller", row)
 
 
-def _set_controller(api: _Api, txn: IdlTransaction, step: plan.SetController) -> None:
+def _set_controller(api: _Api, txn: IdlTransaction, step: steps.SetController) -> None:
     _set(api.lookup("Controller", UUID(step.id)), step.settings)
 
 
-def _delete_controller(api: _Api, txn: IdlTransaction, step: plan.DeleteController) -> None:
+def _delete_controller(api: _Api, txn: IdlTransaction, step: steps.DeleteController) -> None:
     controller = api.lookup("Controller", UUID(step.id))
     api.lookup("Bridge", step.bridge).delvalue("controller", controller)
     controller.delete()
 
 
-def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
+def _set_limits(api: _Api, txn: IdlTransaction, step: steps.SetLimits) -> None:
     """Of what may be there already only the limits are set: a zone's timeout policy is somebody else's."""
     root = api._ovs
     datapath = root.datapaths.get(step.datapath)
@@ -297,7 +297,7 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: plan.SetLimits) -> None:
         row.limit = limit
 
 
-def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> None:
+def _set_prefixes(api: _Api, txn: IdlTransaction, step: steps.SetPrefixes) -> None:
     """What else a table is told stays."""
     bridge = api.lookup("Bridge", step.bridge)
     rows = dict(bridge.flow_tables)
@@ -308,15 +308,15 @@ def _set_prefixes(api: _Api, txn: IdlTransaction, step: plan.SetPrefixes) -> Non
     bridge.flow_tables = rows
 
 
-def _set_ssl(api: _Api, txn: IdlTransaction, step: plan.SetSsl) -> None:
+def _set_ssl(api: _Api, txn: IdlTransaction, step: steps.SetSsl) -> None:
     root = api._ovs
     if root.ssl:
         _set(root.ssl[0], step.settings)
     else:
-        root.ssl = [_insert(api, txn, "SSL", (*step.settings, plan.MARK))]
+        root.ssl = [_insert(api, txn, "SSL", (*step.settings, steps.MARK))]
 
 
-def _mark_installed(api: _Api, txn: IdlTransaction, step: plan.MarkInstalled) -> None:
+def _mark_installed(api: _Api, txn: IdlTransaction, step: steps.MarkInstalled) -> None:
     row = next((row for row in api.tables["Interface"].rows.values() if row.name == step.name), None)
     if row is None or row.external_ids.get("iface-id") != step.iface_id:
         return
@@ -329,7 +329,7 @@ def _mark_installed(api: _Api, txn: IdlTransaction, step: plan.MarkInstalled) ->
         row.setkey("external_ids", INSTALLED_AT_KEY, str(step.at_ms))
 
 
-def _name_interface(api: _Api, txn: IdlTransaction, step: plan.NameInterface) -> None:
+def _name_interface(api: _Api, txn: IdlTransaction, step: steps.NameInterface) -> None:
     row = next((row for row in api.tables["Interface"].rows.values() if row.name == step.name), None)
     if row is None or row.external_ids.get("iface-id") != row.external_ids.get(NAMED_KEY):
         return
@@ -341,38 +341,38 @@ def _name_interface(api: _Api, txn: IdlTransaction, step: plan.NameInterface) ->
             row.setkey("external_ids", key, step.iface_id)
 
 
-def _confirm(api: _Api, txn: IdlTransaction, step: plan.Confirm) -> None:
+def _confirm(api: _Api, txn: IdlTransaction, step: steps.Confirm) -> None:
     api._ovs.increment("next_cfg")
 
 
 _ACTIONS: Mapping[type, Callable[[_Api, IdlTransaction, Any], None]] = MappingProxyType(
     {
-        plan.AddBridge: _add_bridge,
-        plan.SetBridge: _set_bridge,
-        plan.DeletePort: _delete_port,
-        plan.AddPort: _add_port,
-        plan.SetInterface: _set_interface,
-        plan.AddController: _add_controller,
-        plan.SetController: _set_controller,
-        plan.DeleteController: _delete_controller,
-        plan.SetLimits: _set_limits,
-        plan.SetPrefixes: _set_prefixes,
-        plan.SetSsl: _set_ssl,
-        plan.MarkInstalled: _mark_installed,
-        plan.NameInterface: _name_interface,
-        plan.Confirm: _confirm,
+        steps.AddBridge: _add_bridge,
+        steps.SetBridge: _set_bridge,
+        steps.DeletePort: _delete_port,
+        steps.AddPort: _add_port,
+        steps.SetInterface: _set_interface,
+        steps.AddController: _add_controller,
+        steps.SetController: _set_controller,
+        steps.DeleteController: _delete_controller,
+        steps.SetLimits: _set_limits,
+        steps.SetPrefixes: _set_prefixes,
+        steps.SetSsl: _set_ssl,
+        steps.MarkInstalled: _mark_installed,
+        steps.NameInterface: _name_interface,
+        steps.Confirm: _confirm,
     }
 )
 
 
-def _insert_port(api: _Api, txn: IdlTransaction, bridge: Row, name: str, settings: plan.Settings) -> None:
-    interface = _insert(api, txn, "Interface", (plan.Setting("name", name), *settings))
-    port = _insert(api, txn, "Port", (plan.Setting("name", name), plan.MARK))
+def _insert_port(api: _Api, txn: IdlTransaction, bridge: Row, name: str, settings: steps.Settings) -> None:
+    interface = _insert(api, txn, "Interface", (steps.Setting("name", name), *settings))
+    port = _insert(api, txn, "Port", (steps.Setting("name", name), steps.MARK))
     port.interfaces = [interface]
     bridge.addvalue("ports", port)
 
 
-def _insert(api: _Api, txn: IdlTransaction, table: str, settings: plan.Settings) -> Row:
+def _insert(api: _Api, txn: IdlTransaction, table: str, settings: steps.Settings) -> Row:
     columns: dict[str, Any] = {}
     for setting in settings:
         if setting.key is None:
@@ -385,7 +385,7 @@ def _insert(api: _Api, txn: IdlTransaction, table: str, settings: plan.Settings)
     return row
 
 
-def _set(row: Row, settings: plan.Settings) -> None:
+def _set(row: Row, settings: steps.Settings) -> None:
     """Only what is named is touched: other keys of a map stay whoever wrote them."""
     for setting in settings:
         if setting.key is None:

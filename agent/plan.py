@@ -1,4 +1,4 @@
-"""Which bridges, ports and controllers a node should have, and the steps from what it has. Pure.
+"""The steps from what a node has to what it should have. Pure.
 
 Laws kept here:
 
@@ -15,195 +15,25 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from agent.config import AgentConfig, PhysicalNetwork
-from agent.state import (
-    MARK_AGENT,
-    MARK_KEY,
-    NODE_KEY,
-    NOTHING,
-    BridgeState,
-    DatapathState,
-    OvsState,
-    Value,
-    lookup,
-    marked,
+from agent.state import NOTHING, BridgeState, DatapathState, OvsState, lookup, marked
+from agent.steps import (
+    MARK,
+    AddBridge,
+    AddController,
+    AddPort,
+    DeleteController,
+    DeletePort,
+    SetBridge,
+    SetController,
+    SetInterface,
+    SetLimits,
+    SetPrefixes,
+    SetSsl,
+    Setting,
+    Settings,
+    Step,
 )
-from flows.pipeline import SERVICE_OFPORT, CtZone, Table
-
-# OpenFlow port numbers of the uplinks, in the order of configuration: above those that Open vSwitch gives out by
-# itself (1..32767) and below the reserved ones (65280 and up).
-FIRST_UPLINK_OFPORT = SERVICE_OFPORT + 1
-# towards the relay (agent/service_port.py)
-SERVICE_DEVICE = "tl-service"
-MAX_BACKOFF_MS = 1000
-# What rules match of addresses. Without these each address becomes a flow of the datapath's own, where a rule names
-# some (ovs-vswitchd.conf.db(5), Flow_Table: prefixes; older ones take three).
-_PREFIXES = frozenset({"ct_nw_src", "ct_nw_dst", "nw_src"})
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A column, or with `key` one entry of a map column, and the value it should have."""
-
-    column: str
-    value: Value
-    key: str | None = None
-
-
-Settings = tuple[Setting, ...]
-MARK = Setting("external_ids", MARK_AGENT, MARK_KEY)
-
-
-@dataclass(frozen=True, slots=True)
-class WantedPort:
-    """`settings` are of its interface, which has the port's name."""
-
-    name: str
-    settings: Settings = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WantedController:
-    target: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class WantedBridge:
-    name: str
-    settings: Settings
-    ports: tuple[WantedPort, ...] = ()
-    controllers: tuple[WantedController, ...] = ()
-    prefixes: tuple[tuple[int, frozenset[str]], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AddBridge:
-    """Also adds the bridge's internal port."""
-
-    name: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class SetBridge:
-    name: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePort:
-    bridge: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddPort:
-    """Adds a port with our mark and its one interface, which gets `settings`."""
-
-    bridge: str
-    name: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class SetInterface:
-    name: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class AddController:
-    """Adds a controller with our mark."""
-
-    bridge: str
-    target: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class SetController:
-    """`id` is the row's UUID. Among `settings` may be its target."""
-
-    bridge: str
-    id: str
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteController:
-    bridge: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetLimits:
-    """How many connections a datapath tracks in a zone: `default`, and (zone, limit) where it is another; 0: any.
-
-    Limits of other zones stay as they are.
-    """
-
-    datapath: str
-    default: int
-    zones: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SetPrefixes:
-    """By table: of which fields Open vSwitch looks no further than at the prefixes that flows match."""
-
-    bridge: str
-    tables: tuple[tuple[int, frozenset[str]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetSsl:
-    """With what Open vSwitch speaks TLS to ssl: controllers. Adds the row with our mark when there is none."""
-
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class MarkInstalled:
-    """Says on an interface that its port is ready since `at_ms` (milliseconds since the epoch), or with None no more.
-
-    Nothing happens where the interface has gone meanwhile, or has another iface-id: it is a VM's, and comes and goes.
-    """
-
-    name: str
-    iface_id: str | None
-    at_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NameInterface:
-    """Gives an interface that has no iface-id one, or with None takes it away again. Somebody else's stays."""
-
-    name: str
-    iface_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """ovs-vswitchd is to say when it has done all that was asked up to here: `OvsState.confirmed`."""
-
-
-Step = (
-    AddBridge
-    | SetBridge
-    | DeletePort
-    | AddPort
-    | SetInterface
-    | AddController
-    | SetController
-    | DeleteController
-    | SetLimits
-    | SetPrefixes
-    | SetSsl
-    | MarkInstalled
-    | NameInterface
-    | Confirm
-)
+from agent.wanted import WantedBridge, WantedPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,82 +42,6 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
-
-
-def uplink_port(network: PhysicalNetwork) -> str:
-    """Name of the patch port on the integration bridge. No network device: it may be longer than 15 characters."""
-    return f"uplink-{network.name}"
-
-
-def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
-    """What the configuration asks for; the integration bridge comes first."""
-    integration = WantedBridge(
-        name=config.integration_bridge,
-        settings=(
-            Setting("datapath_type", config.datapath_type),
-            Setting("fail_mode", "secure"),
-            Setting("protocols", frozenset({"OpenFlow14"})),
-            Setting("other_config", config.datapath_id, "datapath-id"),
-            Setting("other_config", "true", "disable-in-band"),
-            Setting("external_ids", config.node, NODE_KEY),
-        ),
-        ports=(
-            WantedPort(SERVICE_DEVICE, (Setting("ofport_request", SERVICE_OFPORT),)),
-            *(
-                WantedPort(
-                    uplink_port(network),
-                    (*_patch(peer_port(network)), Setting("ofport_request", FIRST_UPLINK_OFPORT + index)),
-                )
-                for index, network in enumerate(config.physical_networks)
-            ),
-        ),
-        controllers=tuple(
-            WantedController(
-                target,
-                (
-                    Setting("max_backoff", MAX_BACKOFF_MS),
-                    Setting("inactivity_probe", config.inactivity_probe),
-                    Setting("connection_mode", "out-of-band"),
-                ),
-            )
-            for target in config.controllers
-        ),
-        prefixes=tuple((table, _PREFIXES) for table in (Table.EGRESS_POLICY, Table.INGRESS_POLICY, Table.RULES)),
-    )
-    return (integration, *(_physical_bridge(network, config) for network in config.physical_networks))
-
-
-def wanted_limits(config: AgentConfig) -> SetLimits:
-    """One VM must not use up what conntrack has room for. In the database, so Open vSwitch sets them when it starts."""
-    return SetLimits(config.datapath_type, config.conntrack_limit, ((CtZone.SNAT.value, config.snat_conntrack_limit),))
-
-
-def wanted_ssl(config: AgentConfig) -> SetSsl | None:
-    """Open vSwitch reads the files again when they are others."""
-    if config.tls is None:
-        return None
-    tls = config.tls
-    return SetSsl(
-        (Setting("private_key", tls.key), Setting("certificate", tls.certificate), Setting("ca_cert", tls.ca))
-    )
-
-
-def _physical_bridge(network: PhysicalNetwork, config: AgentConfig) -> WantedBridge:
-    nic = (WantedPort(network.nic),) if network.nic else ()
-    return WantedBridge(
-        name=network.bridge,
-        settings=(Setting("datapath_type", config.datapath_type), Setting("fail_mode", "standalone")),
-        ports=(*nic, WantedPort(peer_port(network), _patch(uplink_port(network)))),
-    )
-
-
-def peer_port(network: PhysicalNetwork) -> str:
-    """The other end of the uplink, on the physical network's bridge."""
-    return f"int-{network.name}"
-
-
-def _patch(peer: str) -> Settings:
-    return (Setting("type", "patch"), Setting("options", peer, "peer"))
 
 
 def plan(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from agent.config import AgentConfig
-from agent.plan import SERVICE_DEVICE, uplink_port
 from agent.state import NAMED_KEY, NOTHING, Columns, OvsState, lookup, marked
+from agent.wanted import SERVICE_DEVICE, uplink_port
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")  # what a port can be known by
 

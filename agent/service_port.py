@@ -22,9 +22,9 @@ from pathlib import Path
 
 from agent import links, namespaces
 from agent.config import AgentConfig
-from agent.plan import SERVICE_DEVICE
 from agent.relay.server import BACKLOG, Relay, Service
 from agent.state import NOTHING, OvsState
+from agent.wanted import SERVICE_DEVICE
 from flows.ipv6 import LINK_LOCAL
 from flows.pipeline import (
     CARRIER_BASE,

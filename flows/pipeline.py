@@ -197,7 +197,7 @@ LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
-# OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/plan.py)
+# OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/wanted.py)
 SERVICE_OFPORT = 65000
 METADATA_ADDRESS = 0xA9FEA9FE  # 169.254.169.254, as EC2 has it
 METADATA_LINK_LOCAL = 0xFE80_0000_0000_0000_0000_0000_A9FE_A9FE  # the same over IPv6, as OpenStack has it

@@ -11,10 +11,10 @@ import pytest
 
 from agent.client import ClientError
 from agent.installed import InstalledMarks
-from agent.plan import MarkInstalled
 from agent.readiness import Readiness, Seat
 from agent.report import InterfaceReport, InterfacesReport
 from agent.state import INSTALLED_KEY, OvsState
+from agent.steps import MarkInstalled
 from tests.unit.agent.test_reporter import CONFIG
 
 ONE = Seat("port-1", "tap1", 4)

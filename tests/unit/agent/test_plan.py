@@ -10,9 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import plan as p
 from agent.config import AgentConfig, PhysicalNetwork, Tls
+from agent.plan import Plan, plan
 from agent.state import BridgeState, ControllerState, DatapathState, OvsState, PortState, Value, lookup, marked
+from agent.steps import (
+    AddBridge,
+    AddController,
+    AddPort,
+    DeleteController,
+    DeletePort,
+    SetBridge,
+    SetController,
+    SetInterface,
+    SetLimits,
+    SetPrefixes,
+    SetSsl,
+    Setting,
+    Step,
+)
+from agent.wanted import wanted, wanted_limits, wanted_ssl
 from flows.pipeline import Table
 
 OURS: dict[str, Value] = {"external_ids": {"trunkline": "agent"}}
@@ -29,7 +45,7 @@ CONFIG = AgentConfig(
 _ids = count(1)
 
 
-def merged(columns: Mapping[str, Value], settings: Iterable[p.Setting]) -> dict[str, Value]:
+def merged(columns: Mapping[str, Value], settings: Iterable[Setting]) -> dict[str, Value]:
     result = dict(columns)
     for setting in settings:
         if setting.key is None:
@@ -41,11 +57,11 @@ def merged(columns: Mapping[str, Value], settings: Iterable[p.Setting]) -> dict[
     return result
 
 
-def after(state: OvsState, step: p.Step) -> OvsState:
+def after(state: OvsState, step: Step) -> OvsState:
     """What OVSDB would hold after the step; refuses what OVSDB would refuse."""
     bridges, ports, interfaces = dict(state.bridges), dict(state.ports), dict(state.interfaces)
 
-    def add_port(bridge: str, name: str, settings: Iterable[p.Setting]) -> None:
+    def add_port(bridge: str, name: str, settings: Iterable[Setting]) -> None:
         assert name not in ports and name not in interfaces, f"{name} exists"
         ports[name] = PortState(name, bridge, (name,), OURS)
         interfaces[name] = merged({}, settings)
@@ -55,25 +71,25 @@ def after(state: OvsState, step: p.Step) -> OvsState:
         bridges[bridge] = replace(bridges[bridge], controllers=tuple(controllers))
 
     match step:
-        case p.AddBridge(name, settings):
+        case AddBridge(name, settings):
             assert name not in bridges
             bridges[name] = BridgeState(name, (), (), merged({}, settings))
-            add_port(name, name, (p.Setting("type", "internal"),))
-        case p.SetBridge(name, settings):
+            add_port(name, name, (Setting("type", "internal"),))
+        case SetBridge(name, settings):
             bridges[name] = replace(bridges[name], columns=merged(bridges[name].columns, settings))
-        case p.DeletePort(bridge, name):
+        case DeletePort(bridge, name):
             assert marked(ports[name].columns), "deletes what is not ours"
             for interface in ports.pop(name).interfaces:
                 del interfaces[interface]
             bridges[bridge] = replace(bridges[bridge], ports=tuple(x for x in bridges[bridge].ports if x != name))
-        case p.AddPort(bridge, name, settings):
+        case AddPort(bridge, name, settings):
             add_port(bridge, name, settings)
-        case p.SetInterface(name, settings):
+        case SetInterface(name, settings):
             interfaces[name] = merged(interfaces[name], settings)
-        case p.AddController(bridge, target, settings):
+        case AddController(bridge, target, settings):
             row = ControllerState(f"new-{next(_ids)}", merged({**OURS, "target": target}, settings))
             set_controllers(bridge, (*bridges[bridge].controllers, row))
-        case p.SetController(bridge, row_id, settings):
+        case SetController(bridge, row_id, settings):
             set_controllers(
                 bridge,
                 (
@@ -81,30 +97,30 @@ def after(state: OvsState, step: p.Step) -> OvsState:
                     for c in bridges[bridge].controllers
                 ),
             )
-        case p.DeleteController(bridge, row_id):
+        case DeleteController(bridge, row_id):
             gone = [c for c in bridges[bridge].controllers if c.id == row_id]
             assert gone and marked(gone[0].columns), "deletes what is not ours"
             set_controllers(bridge, (c for c in bridges[bridge].controllers if c.id != row_id))
-        case p.SetSsl(settings):
+        case SetSsl(settings):
             assert state.ssl is None or marked(state.ssl), "not ours"
             return replace(state, ssl=merged(OURS if state.ssl is None else state.ssl, settings))
-        case p.SetLimits(name, default, zones):
+        case SetLimits(name, default, zones):
             held = (state.datapaths or {}).get(name, DatapathState())
             limited = DatapathState(default, {**held.zone_limits, **dict(zones)})
             return replace(state, datapaths={**(state.datapaths or {}), name: limited})
-        case p.SetPrefixes(bridge, tables):
+        case SetPrefixes(bridge, tables):
             bridges[bridge] = replace(bridges[bridge], prefixes={**bridges[bridge].prefixes, **dict(tables)})
     return replace(state, bridges=bridges, ports=ports, interfaces=interfaces)
 
 
-def applied(state: OvsState, steps: Iterable[p.Step]) -> OvsState:
+def applied(state: OvsState, steps: Iterable[Step]) -> OvsState:
     for step in steps:
         state = after(state, step)
     return state
 
 
 def settled(config: AgentConfig = CONFIG) -> OvsState:
-    return applied(OvsState(), p.plan(p.wanted(config), OvsState()).steps)
+    return applied(OvsState(), plan(wanted(config), OvsState()).steps)
 
 
 def targets(state: OvsState, bridge: str = "br-int") -> list[str]:
@@ -132,7 +148,7 @@ def test_a_bare_node_gets_everything() -> None:
 
 
 def test_a_second_plan_is_empty() -> None:
-    assert p.plan(p.wanted(CONFIG), settled()) == p.Plan()
+    assert plan(wanted(CONFIG), settled()) == Plan()
 
 
 def test_foreign_entries_of_a_map_stay() -> None:
@@ -140,7 +156,7 @@ def test_foreign_entries_of_a_map_stay() -> None:
     bridge = state.bridges["br-int"]
     columns = {**bridge.columns, "other_config": {"datapath-id": "x", "mac-table-size": "9000"}}
     state = replace(state, bridges={**state.bridges, "br-int": replace(bridge, columns=columns)})
-    state = applied(state, p.plan(p.wanted(CONFIG), state).steps)
+    state = applied(state, plan(wanted(CONFIG), state).steps)
     assert lookup(state.bridges["br-int"].columns, "other_config", "mac-table-size") == "9000"
     assert lookup(state.bridges["br-int"].columns, "other_config", "datapath-id") == CONFIG.datapath_id
 
@@ -149,8 +165,8 @@ def test_one_controller_for_another_is_changed_in_its_row() -> None:
     state = settled()
     (row,) = state.bridges["br-int"].controllers
     config = replace(CONFIG, controllers=("tcp:192.0.2.9:6653",))
-    (step,) = p.plan(p.wanted(config), state).steps
-    assert isinstance(step, p.SetController) and step.id == row.id
+    (step,) = plan(wanted(config), state).steps
+    assert isinstance(step, SetController) and step.id == row.id
     assert targets(after(state, step)) == ["tcp:192.0.2.9:6653"]
 
 
@@ -161,56 +177,56 @@ def test_a_controller_of_somebody_else_stays_and_is_named() -> None:
     state = replace(
         state, bridges={**state.bridges, "br-int": replace(bridge, controllers=(*bridge.controllers, foreign))}
     )
-    plan = p.plan(p.wanted(CONFIG), state)
-    assert plan.steps == () and "ptcp:6700" in plan.problems[0]
+    made = plan(wanted(CONFIG), state)
+    assert made.steps == () and "ptcp:6700" in made.problems[0]
 
 
 def test_a_nic_with_addresses_is_left_alone() -> None:
-    plan = p.plan(p.wanted(CONFIG), OvsState(), addressed=frozenset({"eth1"}))
-    assert not any(isinstance(step, p.AddPort) and step.name == "eth1" for step in plan.steps)
-    assert "eth1 holds addresses" in plan.problems[0]
+    made = plan(wanted(CONFIG), OvsState(), addressed=frozenset({"eth1"}))
+    assert not any(isinstance(step, AddPort) and step.name == "eth1" for step in made.steps)
+    assert "eth1 holds addresses" in made.problems[0]
 
 
 def test_a_nic_in_a_bond_counts_as_there() -> None:
     state = settled()
     bond = PortState("bond0", "br-physnet1", ("eth1", "eth9"))
     ports = {name: port for name, port in state.ports.items() if name != "eth1"} | {"bond0": bond}
-    assert p.plan(p.wanted(CONFIG), replace(state, ports=ports)) == p.Plan()
+    assert plan(wanted(CONFIG), replace(state, ports=ports)) == Plan()
 
 
 def test_a_nic_in_a_foreign_bridge_is_named_and_left() -> None:
     bridge = BridgeState("br0", ("br0", "eth1"))
     state = OvsState({"br0": bridge}, {n: PortState(n, "br0", (n,)) for n in bridge.ports}, {"br0": {}, "eth1": {}})
-    plan = p.plan(p.wanted(CONFIG), state)
-    assert any("eth1 belongs into br-physnet1, but is in br0" in problem for problem in plan.problems)
-    assert not any(isinstance(step, p.DeletePort) for step in plan.steps)
+    made = plan(wanted(CONFIG), state)
+    assert any("eth1 belongs into br-physnet1, but is in br0" in problem for problem in made.problems)
+    assert not any(isinstance(step, DeletePort) for step in made.steps)
 
 
 def test_our_nic_moves_when_its_physical_network_is_renamed() -> None:
     config = replace(CONFIG, physical_networks=(PhysicalNetwork("renamed", "eth1"),))
     state = settled()
-    state = applied(state, p.plan(p.wanted(config), state).steps)
+    state = applied(state, plan(wanted(config), state).steps)
     assert state.ports["eth1"].bridge == "br-renamed"
     assert {"uplink-physnet1", "int-physnet1", "uplink-physnet2"}.isdisjoint(state.ports)
     assert "br-physnet1" in state.bridges  # it may hold the host's address
-    assert p.plan(p.wanted(config), state) == p.Plan()
+    assert plan(wanted(config), state) == Plan()
 
 
 def test_a_bridge_whose_name_is_a_port_is_named() -> None:
     state = OvsState(
         {"br0": BridgeState("br0", ("br-int",))}, {"br-int": PortState("br-int", "br0", ("br-int",))}, {"br-int": {}}
     )
-    plan = p.plan(p.wanted(CONFIG), state)
-    assert "br-int cannot be made" in plan.problems[0]
-    assert not any(getattr(step, "bridge", getattr(step, "name", "")) == "br-int" for step in plan.steps)
+    made = plan(wanted(CONFIG), state)
+    assert "br-int cannot be made" in made.problems[0]
+    assert not any(getattr(step, "bridge", getattr(step, "name", "")) == "br-int" for step in made.steps)
 
 
 def test_a_patch_port_of_somebody_else_is_not_changed() -> None:
     state = settled()
     ports = {**state.ports, "uplink-physnet1": replace(state.ports["uplink-physnet1"], columns={})}
     interfaces = {**state.interfaces, "uplink-physnet1": {"type": "internal"}}
-    plan = p.plan(p.wanted(CONFIG), replace(state, ports=ports, interfaces=interfaces))
-    assert plan.steps == () and "uplink-physnet1" in plan.problems[0]
+    made = plan(wanted(CONFIG), replace(state, ports=ports, interfaces=interfaces))
+    assert made.steps == () and "uplink-physnet1" in made.problems[0]
 
 
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -250,19 +266,19 @@ def test_any_change_of_configuration_and_any_damage_is_put_right(data: st.DataOb
         else:  # or has changed its interface
             state = replace(state, interfaces={**state.interfaces, name: {"type": "", "options": {"peer": "x"}}})
     config = data.draw(_CONFIGS)
-    bridges = p.wanted(config)
-    plan = p.plan(bridges, state)
+    bridges = wanted(config)
+    made = plan(bridges, state)
     had_controllers = bool(state.bridges["br-int"].controllers)
-    for step in plan.steps:
+    for step in made.steps:
         state = after(state, step)
         if "br-int" in state.bridges and had_controllers:
             assert state.bridges["br-int"].controllers, "br-int lost its last controller"
     assert targets(state) == sorted(config.controllers)
-    assert p.plan(bridges, state).steps == ()
-    for wanted in bridges:
-        assert {port.name for port in wanted.ports} <= set(state.bridges[wanted.name].ports)
-        columns = [(state.bridges[wanted.name].columns, wanted.settings)]
-        columns += [(state.interfaces[port.name], port.settings) for port in wanted.ports]
+    assert plan(bridges, state).steps == ()
+    for bridge in bridges:
+        assert {port.name for port in bridge.ports} <= set(state.bridges[bridge.name].ports)
+        columns = [(state.bridges[bridge.name].columns, bridge.settings)]
+        columns += [(state.interfaces[port.name], port.settings) for port in bridge.ports]
         for present, settings in columns:
             assert all(lookup(present, s.column, s.key) == s.value for s in settings)
 
@@ -272,23 +288,23 @@ def test_any_change_of_configuration_and_any_damage_is_put_right(data: st.DataOb
 def test_no_number_of_controllers_passes_through_none(first: int, second: int) -> None:
     state = settled(replace(CONFIG, controllers=tuple(f"tcp:192.0.2.{i}:6653" for i in range(first))))
     config = replace(CONFIG, controllers=tuple(f"tcp:192.0.2.{i}:6653" for i in range(100, 100 + second)))
-    for step in p.plan(p.wanted(config), state).steps:
+    for step in plan(wanted(config), state).steps:
         state = after(state, step)
         assert state.bridges["br-int"].controllers
     assert targets(state) == sorted(config.controllers)
 
 
-def limited(state: OvsState, config: AgentConfig = CONFIG) -> p.Plan:
-    return p.plan(p.wanted(config), state, limits=p.wanted_limits(config))
+def limited(state: OvsState, config: AgentConfig = CONFIG) -> Plan:
+    return plan(wanted(config), state, limits=wanted_limits(config))
 
 
 def test_connections_are_limited_once_and_what_others_limit_stays() -> None:
     theirs = {7: 3, 65001: 9}
     state = replace(settled(), datapaths={"netdev": DatapathState(5, theirs), "system": DatapathState()})
-    plan = limited(state)
-    assert plan.steps == (p.SetLimits("netdev", CONFIG.conntrack_limit, ((65001, CONFIG.snat_conntrack_limit),)),)
-    after = applied(state, plan.steps)
-    assert limited(after) == p.Plan()
+    made = limited(state)
+    assert made.steps == (SetLimits("netdev", CONFIG.conntrack_limit, ((65001, CONFIG.snat_conntrack_limit),)),)
+    after = applied(state, made.steps)
+    assert limited(after) == Plan()
     assert after.datapaths == {
         "netdev": DatapathState(CONFIG.conntrack_limit, {7: 3, 65001: CONFIG.snat_conntrack_limit}),
         "system": DatapathState(),
@@ -297,14 +313,11 @@ def test_connections_are_limited_once_and_what_others_limit_stays() -> None:
 
 def test_tables_with_many_addresses_are_told_so_and_others_left_alone() -> None:
     state = settled()
-    wanted = state.bridges["br-int"].prefixes
-    assert {"ct_nw_src", "ct_nw_dst"} <= wanted[Table.RULES]
+    ours = state.bridges["br-int"].prefixes
+    assert {"ct_nw_src", "ct_nw_dst"} <= ours[Table.RULES]
     theirs = {7: frozenset({"tun_id"}), Table.RULES: frozenset({"ip_src"})}
     changed = replace(state, bridges={**state.bridges, "br-int": replace(state.bridges["br-int"], prefixes=theirs)})
-    assert applied(changed, p.plan(p.wanted(CONFIG), changed).steps).bridges["br-int"].prefixes == {
-        **wanted,
-        7: theirs[7],
-    }
+    assert applied(changed, plan(wanted(CONFIG), changed).steps).bridges["br-int"].prefixes == {**ours, 7: theirs[7]}
 
 
 @pytest.mark.parametrize("held", [DatapathState(5), DatapathState(65536), DatapathState(65536, {65001: 65536})])
@@ -315,7 +328,7 @@ def test_each_limit_is_put_right(held: DatapathState) -> None:
 def test_no_limit_wanted() -> None:
     """0 is any number of connections, and so is nothing; an earlier limit goes."""
     config = replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)
-    assert limited(settled(config), config) == p.Plan()
+    assert limited(settled(config), config) == Plan()
     before = applied(settled(), limited(settled()).steps)
     after = applied(before, limited(before, config).steps)
     assert after.datapaths == {"netdev": DatapathState(0, {65001: 0})}
@@ -324,50 +337,50 @@ def test_no_limit_wanted() -> None:
 def test_an_open_vswitch_without_limits_is_told_of() -> None:
     old = replace(settled(), datapaths=None)
     assert limited(old).steps == () and len(limited(old).problems) == 1
-    assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == p.Plan()
+    assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == Plan()
 
 
 FILES = Tls("/t/certificate.pem", "/t/key.pem", "/t/ca.pem", "/t/api-ca.pem")
 SSL: dict[str, Value] = {"certificate": FILES.certificate, "private_key": FILES.key, "ca_cert": FILES.ca}
 
 
-def ssl_steps(state: OvsState, config: AgentConfig) -> p.Plan:
-    made = p.plan((), state, ssl=p.wanted_ssl(config))
+def ssl_steps(state: OvsState, config: AgentConfig) -> Plan:
+    made = plan((), state, ssl=wanted_ssl(config))
     for step in made.steps:
         state = after(state, step)
-    assert p.plan((), state, ssl=p.wanted_ssl(config)).steps == ()
+    assert plan((), state, ssl=wanted_ssl(config)).steps == ()
     return made
 
 
 def test_open_vswitch_gets_the_files_of_tls() -> None:
     config = replace(CONFIG, tls=FILES)
     (added,) = ssl_steps(OvsState(), config).steps
-    assert isinstance(added, p.SetSsl) and len(added.settings) == 3
+    assert isinstance(added, SetSsl) and len(added.settings) == 3
     other = {**OURS, **SSL, "ca_cert": "/old/ca.pem"}
-    assert ssl_steps(OvsState(ssl=other), config).steps == (p.SetSsl((p.Setting("ca_cert", FILES.ca),)),)
+    assert ssl_steps(OvsState(ssl=other), config).steps == (SetSsl((Setting("ca_cert", FILES.ca),)),)
     assert ssl_steps(OvsState(ssl=other), CONFIG).steps == (), "nothing is taken away"
 
 
 def test_what_another_has_set_for_tls_stays() -> None:
     config = replace(CONFIG, tls=FILES)
-    assert ssl_steps(OvsState(ssl=dict(SSL)), config) == p.Plan()
-    plan = ssl_steps(OvsState(ssl={**SSL, "private_key": "/theirs"}), config)
-    assert plan.steps == () and "private_key should be /t/key.pem" in plan.problems[0]
+    assert ssl_steps(OvsState(ssl=dict(SSL)), config) == Plan()
+    made = ssl_steps(OvsState(ssl={**SSL, "private_key": "/theirs"}), config)
+    assert made.steps == () and "private_key should be /t/key.pem" in made.problems[0]
 
 
 def test_tls_is_there_before_the_controllers_that_need_it() -> None:
     config = replace(CONFIG, tls=FILES, controllers=("ssl:192.0.2.1:6653",))
-    steps = p.plan(p.wanted(config), OvsState(), ssl=p.wanted_ssl(config)).steps
+    steps = plan(wanted(config), OvsState(), ssl=wanted_ssl(config)).steps
     kinds = [type(step) for step in steps]
-    assert kinds.index(p.SetSsl) < kinds.index(p.AddController)
+    assert kinds.index(SetSsl) < kinds.index(AddController)
 
 
 def test_threat_26_a_hosts_own_traffic_never_depends_on_a_controller() -> None:
     """Only what a controller programs drops all that it has no flow for, and no NIC is ever in there."""
-    secure = [b for b in p.wanted(CONFIG) if p.Setting("fail_mode", "secure") in b.settings]
-    assert [bridge.name for bridge in secure] == ["br-int"] == [b.name for b in p.wanted(CONFIG) if b.controllers]
+    secure = [b for b in wanted(CONFIG) if Setting("fail_mode", "secure") in b.settings]
+    assert [bridge.name for bridge in secure] == ["br-int"] == [b.name for b in wanted(CONFIG) if b.controllers]
     nics = {network.nic for network in CONFIG.physical_networks}
     assert not nics & {port.name for port in secure[0].ports}
     # and one that holds the address by which the host is managed is left alone
-    steps = p.plan(p.wanted(CONFIG), OvsState(), addressed={"eth1"}).steps
-    assert not any(isinstance(step, p.AddPort) and step.name == "eth1" for step in steps)
+    steps = plan(wanted(CONFIG), OvsState(), addressed={"eth1"}).steps
+    assert not any(isinstance(step, AddPort) and step.name == "eth1" for step in steps)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from agent.config import AgentConfig, PhysicalNetwork
 from agent.naming import Names
-from agent.plan import NameInterface
 from agent.report import InterfaceReport, InterfacesReport, interfaces_report, node_report
 from agent.state import NAMED_KEY, BridgeState, OvsState, PortState, Value
+from agent.steps import NameInterface
 
 CONFIG = AgentConfig(
     node="n1",
