@@ -123,11 +123,12 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         self.keeper = SnapshotKeeper(self.store, self.counters)
         self._known = self.keeper.snapshot
-        self.keeper.time_by(process_metrics.confirm_seconds(registry).observe)
+        confirmations = self.keeper.confirmations
+        confirmations.time_by(process_metrics.confirm_seconds(registry).observe)
         events = Events()
-        self._feed = Feed(events, self.keeper.snapshot, self.keeper.port_active)
+        self._feed = Feed(events, self.keeper.snapshot, confirmations.port_active)
         self._changes = Changes(events, self.store, self.keeper.snapshot)
-        self.keeper.tell_progress(self._feed.progressed)
+        confirmations.tell_progress(self._feed.progressed)
         self._journal_watch = JournalWatch(
             self.store, lambda: self.keeper.current.revision, self.keeper.wake, lambda: os._exit(os.EX_TEMPFAIL)
         )
@@ -179,9 +180,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             self.keeper.snapshot, self.sessions.live, self.sessions.send, dhcp.leads_out, self.counters
         )
         self.keeper.tell(self._followed)
-        self._arrivals = Arrivals(self.store, self.keeper.snapshot, self.keeper.port_active, self.sessions.send)
+        self._arrivals = Arrivals(self.store, self.keeper.snapshot, confirmations.port_active, self.sessions.send)
         self._holders = Holders(
-            self.store, self.keeper.snapshot, self.sessions.live, self.keeper.port_active, self.sessions.send
+            self.store, self.keeper.snapshot, self.sessions.live, confirmations.port_active, self.sessions.send
         )
         self._gateway_watch = GatewayWatch(
             self.store,
@@ -200,7 +201,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         self._history_days = settings.history_days
         self._audit_days = settings.audit_days
         registry.register(
-            SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, self.keeper.unconfirmed)
+            SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, confirmations.unconfirmed)
         )
         drops = Drops(self.sessions.ask)
         port_counters = PortCounters(self.sessions.ask, drops)
@@ -220,9 +221,9 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         services = Services(
             store=self.store,
             snapshot=self.keeper.snapshot,
-            confirmations=self.keeper,
-            port_active=self.keeper.port_active,
-            floating_ip_active=self.keeper.floating_ip_active,
+            confirmations=confirmations,
+            port_active=confirmations.port_active,
+            floating_ip_active=confirmations.floating_ip_active,
             node_state=self._node_state,
             config=settings,
             metadata=MetadataService(self.store, self.keeper.snapshot, settings.metadata, registry),

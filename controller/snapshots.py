@@ -1,4 +1,4 @@
-"""The current snapshot, the program of every node, and which revisions the nodes have confirmed."""
+"""The current snapshot, and the program of every node."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import eventlet
 import structlog
 
 from controller.claims import Claim, Claims
+from controller.confirmations import Confirmations
 from controller.forgetting import Debt, Forget, Owed
 from controller.green import Signal
 from controller.node_compiler import Known, Next, NodeCompiler
@@ -19,7 +20,7 @@ from controller.session_mailbox import Work
 from controller.store.specs import Gap, Unavailable
 from flows.compile import Program
 from flows.diff import Delta
-from flows.model import Change, FloatingIp, FloatingIpChange, NodeChange, Port, PortChange
+from flows.model import Change, NodeChange
 from flows.segments import SegmentKey
 from flows.snapshot import Snapshot
 
@@ -65,16 +66,10 @@ class Sessions(Protocol):
 
 @dataclass(slots=True)
 class _NodeState:
-    """`oldest` to `newest` are the revisions that the switch has not confirmed; none when `oldest` is None.
-
-    `broken`: the program is that of an older snapshot, because compiling failed. `since`: when `oldest` came to wait.
-    """
+    """`broken`: the program is that of an older snapshot, because compiling failed."""
 
     program: Program = field(default_factory=Program)
-    oldest: int | None = None
-    newest: int = 0
     broken: bool = False
-    since: float = 0.0
 
 
 class SnapshotKeeper:
@@ -86,15 +81,13 @@ class SnapshotKeeper:
         self._compiler = NodeCompiler(counters)
         self._nodes: dict[str, _NodeState] = {}
         self._by_datapath_id: dict[int, str] = {}
-        self._last_change: dict[tuple[type, str], int] = {}
         self._owed = Owed()
         self._claims = Claims()
+        self.confirmations = Confirmations(self.snapshot, self.holds)
         self._alarm_set = False
         self._sessions: Sessions | None = None
         self._claimed: Callable[[str, Sequence[Claim]], None] = lambda node, claims: None
         self._followed: Callable[[Snapshot, Snapshot, Sequence[Change]], None] = lambda before, after, changes: None
-        self._took: Callable[[float], None] = lambda seconds: None
-        self._progressed: Callable[[str], None] = lambda node: None
         self._confirmed_here: Callable[[str, int, int | None], None] = lambda node, revision, unclaimed: None
         self._elsewhere: Mapping[str, tuple[int, int | None]] = {}
         self._last_elsewhere: dict[str, int] = {}
@@ -103,13 +96,14 @@ class SnapshotKeeper:
         self._asked = False
         self._looks = 0
         self._looked = 0
-        self._changed = Signal()
+        self._looked_again = Signal()
         self._log = structlog.get_logger()
         self.current = store.load_snapshot()
         self._owe(store.owed_since(0))
         self._index_nodes()
         for name, first in self._compiler.first_programs(self.current):
-            self._nodes[name] = _NodeState(first.program, 1, self.current.revision, first.broken)
+            self._nodes[name] = _NodeState(first.program, first.broken)
+            self.confirmations.begin(name, self.current.revision)
             self._claims.begin(name, first.program.flows())
 
     def attach(self, sessions: Sessions) -> None:
@@ -123,17 +117,9 @@ class SnapshotKeeper:
         """Who hears, without waiting, what has changed from one snapshot to the next, which is in force."""
         self._followed = followed
 
-    def time_by(self, took: Callable[[float], None]) -> None:
-        """Who hears, without waiting, how many seconds a change has waited for one node to confirm it."""
-        self._took = took
-
     def tell_others(self, confirmed: Callable[[str, int, int | None], None]) -> None:
         """Who hears, without waiting, which revision a node has confirmed to this controller."""
         self._confirmed_here = confirmed
-
-    def tell_progress(self, progressed: Callable[[str], None]) -> None:
-        """Who hears, without waiting, that a node has confirmed something, to whichever controller."""
-        self._progressed = progressed
 
     def snapshot(self) -> Snapshot:
         return self.current
@@ -159,7 +145,7 @@ class SnapshotKeeper:
             try:
                 self.follow()
                 self._looked = self._looks
-                self._changed.send()
+                self._looked_again.send()
             except Unavailable:  # the store has said so
                 self._counters.count("follow_failures")
                 self._asked = True
@@ -190,7 +176,7 @@ class SnapshotKeeper:
         self._deliver(work)
         self._confirm_elsewhere()
         self._followed(before, after, changes)
-        self._changed.send()
+        self.confirmations.in_force()
         self._log.debug(
             "followed",
             revision=revision,
@@ -221,28 +207,27 @@ class SnapshotKeeper:
             self._index_nodes()
         for name in before.nodes.keys() - after.nodes.keys():
             self._nodes.pop(name, None)
+            self.confirmations.drop(name)
             self._claims.drop(name)
             self._owed.drop(name)
             self._mastered.pop(name, None)  # generations of a node begin anew when it is made again
             self._last_elsewhere.pop(name, None)
-        for change in changes:
-            self._last_change[type(change), change.id] = revision
-            if change.new is None:
-                del self._last_change[type(change), change.id]
+        self.confirmations.followed(changes, revision)
         indebted = {debt.node for debt in owed}
         for name, new in computed.items():
             state = self._nodes.get(name)
             if state is None:
-                state = self._nodes[name] = _NodeState(oldest=1, newest=revision)
+                state = self._nodes[name] = _NodeState()
+                self.confirmations.begin(name, revision)
             state.program, state.broken = new.program, new.broken
             if new.delta or new.broken or name in indebted:
-                self._pending(state, first, revision)
+                self.confirmations.pending(name, first, revision)
         self._owe(debt for debt in owed if debt.node in computed)
         deltas = {name: new.delta for name, new in computed.items() if new.delta}
         sent = self._claims.change(deltas, self._serves, first, revision, time.monotonic(), self._elsewhere)
         work = {}
         for name, new in computed.items():
-            if self._nodes[name].oldest is not None:
+            if self.confirmations.oldest(name) is not None:
                 # work without a change confirms what waits, once what is before it is done
                 delta = sent.get(name) or Delta((), (), self._claims.digest(name, new.delta.digest))
                 work[name] = Work(delta, revision, self._claims.unclaimed(name))
@@ -300,7 +285,8 @@ class SnapshotKeeper:
     def settled(self, node: str) -> Program | None:
         """What a node has confirmed to hold; None while something is on its way to it."""
         state = self._nodes.get(node)
-        return None if state is None or state.broken or state.oldest is not None else state.program
+        waits = self.confirmations.oldest(node) is not None
+        return None if state is None or state.broken or waits else state.program
 
     def catch_up(self, node: str, generation: int) -> bool:
         if self._mastered.get(node) == generation:
@@ -327,7 +313,7 @@ class SnapshotKeeper:
         while self._looked < wanted:
             self.wake()
             left = deadline - time.monotonic()
-            if left <= 0 or not self._changed.wait(left):
+            if left <= 0 or not self._looked_again.wait(left):
                 return False
         return True
 
@@ -357,16 +343,8 @@ class SnapshotKeeper:
     def _progress(self, node: str, revision: int, unclaimed: int | None) -> None:
         self._hand_over()
         state = self._nodes.get(node)
-        if unclaimed is not None:
-            revision = min(revision, unclaimed - 1)
-        if state is None or state.oldest is None or state.broken:
-            return
-        state.oldest = None if revision >= state.newest else max(state.oldest, revision + 1)
-        if state.oldest is None and state.since:
-            self._took(time.monotonic() - state.since)
-            state.since = 0.0
-        self._progressed(node)
-        self._changed.send()
+        if state is not None and not state.broken:
+            self.confirmations.progress(node, revision if unclaimed is None else min(revision, unclaimed - 1))
 
     def to_forget(self, node: str, revision: int) -> list[Forget]:
         return self._owed.due(node, revision)
@@ -385,62 +363,7 @@ class SnapshotKeeper:
             self._store.settle(paid)
             self._owed.settled(paid)
 
-    @staticmethod
-    def _pending(state: _NodeState, oldest: int, newest: int) -> None:
-        if state.oldest is None:
-            state.oldest, state.since = oldest, time.monotonic()
-        state.newest = newest
-
-    # what the API asks (controller.api.services.Confirmations)
-
-    def missing(self, revision: int) -> list[str]:
-        """The nodes that have an unconfirmed change of this revision or an older one; all, if we are not there yet."""
-        if revision > self.current.revision:
-            return sorted(self.current.nodes)
-        return sorted(
-            name for name, state in self._nodes.items() if state.oldest is not None and state.oldest <= revision
-        )
-
-    def wait(self, revision: int, timeout_s: float) -> list[str]:
-        """`missing`, as soon as it is empty or after `timeout_s` seconds."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            missing = self.missing(revision)
-            left = deadline - time.monotonic()
-            if left <= 0 or (not missing and revision <= self.current.revision):
-                return missing
-            self._changed.wait(left)
-
-    def wait_node(self, node: str, revision: int, timeout_s: float) -> bool:
-        """Whether one node has confirmed a revision: as soon as it has, or after `timeout_s` seconds."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            state = self._nodes.get(node)
-            followed = state is not None and revision <= self.current.revision
-            if state is not None and followed and (state.oldest is None or state.oldest > revision):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._changed.wait(left)
-
-    def port_active(self, port: Port) -> bool:
-        """True when the port's node has confirmed the last change of the port."""
-        state = self._nodes.get(port.binding.node) if port.binding is not None else None
-        if state is None:
-            return False
-        return state.oldest is None or state.oldest > self._last_change.get((PortChange, port.id), 1)
-
-    def floating_ip_active(self, floating_ip: FloatingIp) -> bool:
-        """True when its node has confirmed the last change of the floating IP, and that it answers for it."""
-        node = self.current.floating_ip_node(floating_ip)
-        state = self._nodes.get(node) if node is not None else None
-        network = self.current.networks.get(floating_ip.network_id)
-        if node is None or state is None or network is None:
-            return False
-        last = self._last_change.get((FloatingIpChange, floating_ip.id), 1)
-        confirmed = state.oldest is None or state.oldest > last
-        return confirmed and self.holds(node, Claim(network.key, int(floating_ip.address)))
+    # what people are told
 
     def holds(self, node: str, claim: Claim) -> bool:
         """The node's switch answers for an address on the wire, as far as it is known."""
@@ -452,14 +375,14 @@ class SnapshotKeeper:
         if state is None:
             return {}
         failures = [f"{kind.name.lower()} {id_}: {why}" for (kind, id_), why in state.program.failures.items()]
-        return {"flows": len(state.program), "unconfirmed_since": state.oldest, "not_compiled": failures[:_DESCRIBED]}
+        return {
+            "flows": len(state.program),
+            "unconfirmed_since": self.confirmations.oldest(node),
+            "not_compiled": failures[:_DESCRIBED],
+        }
 
     def not_compiled(self) -> Iterator[tuple[str, SegmentKey, str]]:
         """Node, segment, and why that could not be made."""
         for name, state in sorted(self._nodes.items()):
             for key, why in state.program.failures.items():
                 yield name, key, why
-
-    def unconfirmed(self) -> Mapping[str, int]:
-        """Node -> first revision that it has not confirmed."""
-        return {name: state.oldest for name, state in self._nodes.items() if state.oldest is not None}

@@ -89,7 +89,7 @@ class Cloud:
         return [name for name, switch in self.switches.items() if key in switch.flows]
 
     def settle(self) -> None:
-        until(lambda: not self.keeper.missing(self.keeper.current.revision))
+        until(lambda: not self.keeper.confirmations.missing(self.keeper.current.revision))
 
     def check(self) -> None:
         for name, switch in self.switches.items():
@@ -122,7 +122,7 @@ def test_the_new_owner_begins_when_the_old_one_has_ended(cloud: Cloud) -> None:
     commits = new.commits
     revision = cloud.lead(f0="n2")
     until(lambda: new.commits == commits + 1)
-    assert cloud.holders(0) == ["n1"] and cloud.keeper.missing(revision) == ["n1", "n2"]
+    assert cloud.holders(0) == ["n1"] and cloud.keeper.confirmations.missing(revision) == ["n1", "n2"]
     old.let_go()
     cloud.settle()
     assert cloud.holders(0) == ["n2"] and cloud.announced[-1] == ("n2", Claim(9, int(ADDRESSES[0])))
@@ -136,7 +136,7 @@ def test_a_silent_owner_is_waited_for_no_longer_than_that(cloud: Cloud, monkeypa
     cloud.switches["n1"].held = True
     began = time.monotonic()
     revision = cloud.lead(f0="n2")
-    until(lambda: cloud.keeper.missing(revision) == ["n1"])
+    until(lambda: cloud.keeper.confirmations.missing(revision) == ["n1"])
     assert time.monotonic() - began >= 0.1 and cloud.holders(0) == ["n1", "n2"]
     cloud.switches["n1"].let_go()
     cloud.settle()

@@ -102,7 +102,7 @@ class World:
             self.exchange()
             revision = self.store.revision
             mine = {"n1", "n2"}
-            return not any(mine & set(one.keeper.missing(revision)) for one in (self.x, self.y))
+            return not any(mine & set(one.keeper.confirmations.missing(revision)) for one in (self.x, self.y))
 
         until(settled)
 
@@ -136,10 +136,12 @@ def test_the_new_owner_waits_for_another_controllers_node(world: World, first: s
             assert world.holders(0) == ["n1"], "the old owner has not heard of it"
     until(lambda: world.x.news["n1"][0] == revision)
     if first == "y":
-        assert world.holders(0) == [] and world.y.keeper.missing(revision)[:2] == ["n1", "n2"]
+        assert world.holders(0) == [] and world.y.keeper.confirmations.missing(revision)[:2] == ["n1", "n2"]
     world.settle()
     assert world.holders(0) == ["n2"]
-    assert not {"n1", "n2"} & set(world.x.keeper.missing(revision)), "it can be waited for at either controller"
+    assert not {"n1", "n2"} & set(world.x.keeper.confirmations.missing(revision)), (
+        "it can be waited for at either controller"
+    )
 
 
 def test_never_two_owners(world: World) -> None:

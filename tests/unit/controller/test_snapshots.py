@@ -104,6 +104,7 @@ class World:
         self.store = FakeStore(cloud_of.cloud())
         self.counters = Counters()
         self.keeper = SnapshotKeeper(self.store, self.counters)
+        self.confirmations = self.keeper.confirmations
         self.sessions = FakeSessions(self.store.start)
         self.keeper.attach(self.sessions)
 
@@ -137,18 +138,18 @@ def nodes_of(work: Iterable[tuple[str, Work]]) -> set[str]:
 
 
 def test_nobody_has_confirmed_anything_at_the_start(world: World) -> None:
-    assert world.keeper.missing(1) == ["n1", "n2", "n3"]
+    assert world.confirmations.missing(1) == ["n1", "n2", "n3"]
     world.keeper.confirmed("n2", 1)
-    assert world.keeper.missing(1) == ["n1", "n3"]
+    assert world.confirmations.missing(1) == ["n1", "n3"]
 
 
 def test_only_affected_nodes_get_work_and_are_missing(world: World) -> None:
     world.confirm_all()
     revision = world.follow(unbound(world, "port-10"))
-    assert nodes_of(world.sessions.work) == {"n1"} == set(world.keeper.missing(revision))
-    assert world.keeper.missing(revision - 1) == []
+    assert nodes_of(world.sessions.work) == {"n1"} == set(world.confirmations.missing(revision))
+    assert world.confirmations.missing(revision - 1) == []
     world.keeper.confirmed("n1", revision)
-    assert world.keeper.missing(revision) == []
+    assert world.confirmations.missing(revision) == []
     world.check()
 
 
@@ -190,12 +191,12 @@ def test_what_the_journal_has_forgotten_is_found_by_reading_everything(world: Wo
     gone = world.store.commit(PortChange("port-11", None))
     world.store.forget()
     assert world.keeper.follow() == gone
-    assert nodes_of(world.sessions.work) == {"n1", "n2"} == set(world.keeper.missing(gone))
+    assert nodes_of(world.sessions.work) == {"n1", "n2"} == set(world.confirmations.missing(gone))
     assert all(len(work.delta.upserts) + len(work.delta.deletes) < 100 for _, work in world.sessions.work)
     assert Forget(10) in world.keeper.to_forget("n1", gone)
     world.check()
     last = world.follow(unbound(world, "port-20"))
-    assert world.keeper.missing(last) == ["n1", "n2"]
+    assert world.confirmations.missing(last) == ["n1", "n2"]
     world.check()
 
 
@@ -203,7 +204,7 @@ def test_revisions_taken_in_together_are_all_unconfirmed(world: World) -> None:
     world.confirm_all()
     world.store.commit(unbound(world, "port-10"))
     last = world.follow(unbound(world, "port-20"))
-    assert world.keeper.missing(last - 1) == ["n1"] == world.keeper.missing(last)
+    assert world.confirmations.missing(last - 1) == ["n1"] == world.confirmations.missing(last)
 
 
 def test_an_older_confirmation_does_not_confirm_newer_work(world: World) -> None:
@@ -211,44 +212,44 @@ def test_an_older_confirmation_does_not_confirm_newer_work(world: World) -> None
     first = world.follow(unbound(world, "port-10"))
     second = world.follow(unbound(world, "port-20"))
     world.keeper.confirmed("n1", first)
-    assert world.keeper.missing(first) == [] and world.keeper.missing(second) == ["n1"]
+    assert world.confirmations.missing(first) == [] and world.confirmations.missing(second) == ["n1"]
 
 
 def test_a_revision_that_is_not_here_yet_is_confirmed_by_nobody(world: World) -> None:
     world.confirm_all()
-    assert world.keeper.missing(99) == ["n1", "n2", "n3"]
+    assert world.confirmations.missing(99) == ["n1", "n2", "n3"]
 
 
 def test_a_new_node_is_compiled_and_missing(world: World) -> None:
     world.confirm_all()
     node = replace(cloud_of.node("n3"), name="n4", key=4, datapath_id=4)
     revision = world.follow(NodeChange("n4", node))
-    assert world.keeper.node_of(4) == "n4" and "n4" in world.keeper.missing(revision)
+    assert world.keeper.node_of(4) == "n4" and "n4" in world.confirmations.missing(revision)
     assert world.sessions.node_changes == 1
     world.check()
     world.follow(NodeChange("n4", None))
-    assert world.keeper.node_of(4) is None and "n4" not in world.keeper.missing(revision)
+    assert world.keeper.node_of(4) is None and "n4" not in world.confirmations.missing(revision)
     with pytest.raises(KeyError):
         world.keeper.wanted("n4")
 
 
 def test_port_active_means_its_own_change_is_confirmed(world: World) -> None:
     port = world.keeper.current.ports["port-10"]
-    assert not world.keeper.port_active(port)
+    assert not world.confirmations.port_active(port)
     world.confirm_all()
-    assert world.keeper.port_active(port)
+    assert world.confirmations.port_active(port)
     world.follow(unbound(world, "port-20"))
-    assert world.keeper.port_active(port)  # what happens to another port is not its business
+    assert world.confirmations.port_active(port)  # what happens to another port is not its business
     revision = world.follow(PortChange(port.id, replace(port, mac="fa:16:3e:99:99:99")))
-    assert not world.keeper.port_active(world.keeper.current.ports[port.id])
+    assert not world.confirmations.port_active(world.keeper.current.ports[port.id])
     world.keeper.confirmed("n1", revision)
-    assert world.keeper.port_active(world.keeper.current.ports[port.id])
+    assert world.confirmations.port_active(world.keeper.current.ports[port.id])
 
 
 def test_wait_returns_at_the_confirmation(world: World) -> None:
     world.confirm_all()
     revision = world.store.commit(unbound(world, "port-10"))
-    waiter = eventlet.spawn(world.keeper.wait, revision, 30)
+    waiter = eventlet.spawn(world.confirmations.wait, revision, 30)
     eventlet.sleep(0)
     world.keeper.follow()
     eventlet.sleep(0)
@@ -261,19 +262,19 @@ def test_wait_returns_at_the_confirmation(world: World) -> None:
 def test_wait_gives_up_with_the_names(world: World) -> None:
     world.confirm_all()
     revision = world.follow(unbound(world, "port-10"))
-    assert world.keeper.wait(revision, 0.02) == ["n1"]
+    assert world.confirmations.wait(revision, 0.02) == ["n1"]
 
 
 def test_a_node_is_waited_for_alone(world: World) -> None:
     world.confirm_all()
     revision = world.store.commit(unbound(world, "port-10"))
-    waiter = eventlet.spawn(world.keeper.wait_node, "n1", revision, 30)
+    waiter = eventlet.spawn(world.confirmations.wait_node, "n1", revision, 30)
     eventlet.sleep(0)
     world.keeper.follow()
     eventlet.sleep(0)
     assert not waiter.dead
-    assert world.keeper.wait_node("n2", revision, 0) and not world.keeper.wait_node("n1", revision, 0.02)
-    assert not world.keeper.wait_node("nobody", revision, 0)
+    assert world.confirmations.wait_node("n2", revision, 0) and not world.confirmations.wait_node("n1", revision, 0.02)
+    assert not world.confirmations.wait_node("nobody", revision, 0)
     world.keeper.confirmed("n1", revision)
     assert waiter.wait() is True
 
@@ -305,12 +306,12 @@ def test_a_compiler_fault_stays_with_its_node(world: World, monkeypatch: pytest.
         first = world.follow(unbound(world, "port-10"), unbound(world, "port-11"))
     world.keeper.confirmed("n2", first)
     world.keeper.confirmed("n1", first)
-    assert world.keeper.missing(first) == ["n1"]  # its switch cannot have confirmed what was never compiled
+    assert world.confirmations.missing(first) == ["n1"]  # its switch cannot have confirmed what was never compiled
     assert world.counters.events["compile_failures"] == 1
     second = world.follow(unbound(world, "port-21"))
     world.keeper.confirmed("n1", second)
     world.keeper.confirmed("n2", second)
-    assert world.keeper.missing(second) == []
+    assert world.confirmations.missing(second) == []
     world.check()
 
 
@@ -361,7 +362,7 @@ def led_to(world: World, port_id: str) -> FloatingIpChange:
 
 
 def active(world: World) -> bool:
-    return world.keeper.floating_ip_active(world.keeper.current.floating_ips["fip"])
+    return world.confirmations.floating_ip_active(world.keeper.current.floating_ips["fip"])
 
 
 def claimants(world: World) -> set[str]:
@@ -388,11 +389,11 @@ def test_a_floating_ip_changes_its_node_when_the_old_one_has_confirmed(floating:
     unclaimed = {name: work.unclaimed for name, work in floating.sessions.work}
     assert unclaimed == {"n1": None, "n2": revision}
     floating.keeper.confirmed("n2", revision, revision)
-    assert floating.keeper.missing(revision) == ["n1", "n2"]
+    assert floating.confirmations.missing(revision) == ["n1", "n2"]
     floating.keeper.confirmed("n1", revision)
-    assert claimants(floating) == {"n2"} and floating.keeper.missing(revision) == ["n2"] and told == []
+    assert claimants(floating) == {"n2"} and floating.confirmations.missing(revision) == ["n2"] and told == []
     floating.keeper.confirmed("n2", revision)
-    assert floating.keeper.missing(revision) == [] and active(floating) and told == [("n2", CLAIM)]
+    assert floating.confirmations.missing(revision) == [] and active(floating) and told == [("n2", CLAIM)]
     floating.check()
     assert floating.sessions.work[-1][1].delta.digest == floating.keeper.wanted("n2")[0].digest
 
@@ -408,7 +409,7 @@ def test_a_floating_ip_changes_its_node_though_the_old_one_is_silent(
         while claimants(floating) != {"n2"}:
             eventlet.sleep(0.001)
     floating.keeper.confirmed("n2", revision)
-    assert floating.keeper.missing(revision) == ["n1"] and active(floating)
+    assert floating.confirmations.missing(revision) == ["n1"] and active(floating)
 
 
 def test_a_floating_ip_waits_for_nobody_who_is_away(floating: World) -> None:
@@ -422,7 +423,7 @@ def test_a_session_that_begins_meanwhile_gets_everything(floating: World) -> Non
     program, wanted = floating.keeper.wanted("n2")
     assert any(claims.claim_of(each) for each in program.flows()) and wanted == revision
     floating.keeper.confirmed("n2", revision, whole=True)
-    assert active(floating) and floating.keeper.missing(revision) == ["n1"]
+    assert active(floating) and floating.confirmations.missing(revision) == ["n1"]
     floating.sessions.work.clear()
     floating.keeper.confirmed("n1", revision)
     assert floating.sessions.work == []  # nothing waits any more
@@ -445,9 +446,9 @@ def test_what_leads_nowhere_is_not_active(floating: World) -> None:
     assert not active(floating)
     restarted = SnapshotKeeper(FakeStore(cloud_of.cloud().apply(2, [led_to(floating, "port-10")])), Counters())
     again = restarted.current.floating_ips["fip"]
-    assert not restarted.floating_ip_active(again)
+    assert not restarted.confirmations.floating_ip_active(again)
     restarted.confirmed("n1", 2)
-    assert restarted.floating_ip_active(again)
+    assert restarted.confirmations.floating_ip_active(again)
 
 
 @pytest.mark.parametrize("at", ["owed_since", "recompile", "apply"])
