@@ -102,21 +102,37 @@ def load(arguments: Sequence[str]) -> AgentConfig:
 
     Raises ConfigError for an unknown option or a bad value; SystemExit for a bad command line (argparse).
     """
-    conf = cfg.ConfigOpts()
-    for group, options in GROUPS.items():
-        conf.register_opts(options, group=group)
     try:
-        conf(
-            list(arguments),
-            project="trunkline",
-            prog="trunkline-agent",
-            default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [],
-        )
+        conf = _parsed(arguments)
         for path in (*(conf.config_file or ()), *_in_directories(conf.config_dir or ())):
             _refuse_unknown(path)
         return _checked(conf)
     except (cfg.Error, cfg.ParseError, ValueError, OSError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def sources(arguments: Sequence[str]) -> tuple[Path, ...]:
+    """Files and directories that `load` reads. None of a configuration that cannot be used."""
+    try:
+        conf = _parsed(arguments)
+    except (cfg.Error, cfg.ParseError, ValueError, OSError):
+        return ()
+    files, directories = conf.config_file or (), conf.config_dir or ()
+    return tuple(map(Path, (*files, *directories, *_in_directories(directories))))
+
+
+def _parsed(arguments: Sequence[str]) -> cfg.ConfigOpts:
+    """Not checked. Raises what oslo.config raises."""
+    conf = cfg.ConfigOpts()
+    for group, options in GROUPS.items():
+        conf.register_opts(options, group=group)
+    conf(
+        list(arguments),
+        project="trunkline",
+        prog="trunkline-agent",
+        default_config_files=[DEFAULT_FILE] if Path(DEFAULT_FILE).exists() else [],
+    )
+    return conf
 
 
 def _in_directories(directories: Iterable[str]) -> Iterable[str]:

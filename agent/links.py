@@ -9,6 +9,8 @@ import json
 import subprocess
 from typing import Any
 
+from agent import namespaces
+
 Link = dict[str, Any]
 """As `ip -json -details link show` has it."""
 
@@ -61,8 +63,7 @@ def checksums_in_software(name: str, namespace: str) -> None:
     """For the userspace datapath, which passes frames on as they are: a checksum left to the hardware is never filled
     in. Raises CommandError.
     """
-    enter = ["nsenter", f"--net={namespace}"] if is_path(namespace) else ["ip", "netns", "exec", namespace]
-    run(*enter, "ethtool", "-K", name, "tx", "off")
+    run(*_enter(namespace), "ethtool", "-K", name, "tx", "off")
 
 
 def query(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
@@ -98,12 +99,10 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def is_path(namespace: str) -> bool:
-    return "/" in namespace
-
-
 def _ip(namespace: str | None) -> list[str]:
-    if namespace is None:
-        return ["ip"]
-    # `ip -netns` takes names only, and puts files of /etc/netns over ours
-    return ["nsenter", f"--net={namespace}", "ip"] if is_path(namespace) else ["ip", "-netns", namespace]
+    return ["ip"] if namespace is None else [*_enter(namespace), "ip"]
+
+
+def _enter(namespace: str) -> list[str]:
+    """Not by `ip -netns`, which takes names only, and mounts: the agent's user may not."""
+    return ["nsenter", f"--net={namespaces.DIRECTORY / namespace}"]

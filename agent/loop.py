@@ -8,6 +8,7 @@ import time
 from agent import nics
 from agent.config import AgentConfig
 from agent.errands import Errands
+from agent.grants import Grants
 from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.installed import InstalledMarks
@@ -70,6 +71,7 @@ class Agent:
         self._reassembly = Reassembly(config)
         self._service_port = service_port
         self._version = version()
+        self._grants = Grants(config)
         self._ovsdb: Ovsdb | None = None
         self._interfaces = InterfacesReport()
         self._nics_up = False
@@ -100,13 +102,15 @@ class Agent:
     def _wait(self, seconds: float) -> None:
         shares = bool(self._host_addresses.choices)
         limit = self._manager.watchdog_s
-        pause = _RESTART_PAUSE_S if shares else seconds
+        pause = _RESTART_PAUSE_S if shares else min(seconds, self._grants.look_again or seconds)
         if limit is not None:
             pause = min(pause, limit / 3)
         end = time.monotonic() + (min(seconds, _ADDRESS_PAUSE_S) if shares else seconds)
         while True:
             left = end - time.monotonic()
-            if self._waker.wait(min(left, pause)) or left <= 0 or (shares and self._host_flows.restarted()):
+            if self._waker.wait(min(left, pause)) or left <= 0 or self._grants.lacking():
+                return
+            if shares and self._host_flows.restarted():
                 return
             self._manager.alive()
 
@@ -116,6 +120,7 @@ class Agent:
 
     def step(self) -> float:
         """One round; returns the seconds to wait at most. Raises OvsdbError when OVSDB does not take it."""
+        self._grants.keep()
         if self._ovsdb is None:
             self._ovsdb = Ovsdb(self._config.ovsdb, self._waker.wake)
             LOG.info("connected to %s", self._config.ovsdb)

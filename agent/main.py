@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from agent import grants
 from agent.config import AgentConfig, ConfigError, load
 from agent.waker import Waker
 
@@ -43,6 +44,9 @@ def _set_up_logging(config: AgentConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs until SIGTERM or SIGINT. SIGHUP: starts anew with the configuration as it is then, if that is valid."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    why = grants.ask()
+    if why is not None:
+        print(f"trunkline-agent: {why}", file=sys.stderr)
     try:
         config = load(arguments)
     except ConfigError as error:
@@ -113,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_valid(arguments: Sequence[str]) -> bool:
+    grants.ask()
     try:
         load(arguments)
     except ConfigError as error:

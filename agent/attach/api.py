@@ -97,9 +97,9 @@ class _Refused(AttachError):
 
 
 @contextmanager
-def connected(config: AgentConfig, token_file: str) -> Iterator[Api]:
-    """With the token in that file; it is closed at the end. Raises AttachError."""
-    client = Client(config.api_urls, _token(token_file), tls=config.tls)
+def connected(config: AgentConfig, request: Mapping[str, Any]) -> Iterator[Api]:
+    """With the token of the request, or that of this machine; it is closed at the end. Raises AttachError."""
+    client = Client(config.api_urls, _token(request.get("token"), config.plug_token_file), tls=config.tls)
     with asyncio.Runner() as runner:
         try:
             yield Api(config, client, runner)
@@ -108,16 +108,23 @@ def connected(config: AgentConfig, token_file: str) -> Iterator[Api]:
             runner.run(asyncio.sleep(0))  # what was closed now ends
 
 
-def _token(path: str) -> str:
+def _token(given: object, path: str) -> str:
+    if given is None:
+        where, text = f"token file {path}", _read(path)
+    else:
+        where, text = "tokenFile", str(given).strip()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise AttachError(Failure.CONFIGURATION, f"{where} does not hold one token")
+    return text
+
+
+def _read(path: str) -> str:
     if not path:
         raise AttachError(Failure.CONFIGURATION, "no token: neither tokenFile here nor plug_token_file of the agent")
     try:
-        text = Path(path).read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         raise AttachError(Failure.CONFIGURATION, f"token file {path}: {error}") from None
-    if not text or not text.isprintable() or " " in text:
-        raise AttachError(Failure.CONFIGURATION, f"token file {path} does not hold one token")
-    return text
 
 
 def _object(value: object) -> Object:

@@ -34,11 +34,10 @@ class Cni:
             raise AttachError(Failure.CONFIGURATION, "the network configuration has no name")
         network = str(conf.get("network") or conf["name"])
         owner = Owner(ENGINE, conf["name"], self._config.node)
-        token_file = str(conf.get("tokenFile") or self._config.plug_token_file)
         if command == "STATUS":
-            _status(self._config, token_file, network)
+            _status(self._config, request, network)
             return None
-        with connected(self._config, token_file) as api:
+        with connected(self._config, request) as api:
             if command == "GC":
                 self._attachments.collect(api, owner, network, _valid(owner, conf))
             else:
@@ -70,10 +69,10 @@ class Cni:
         return _result(attached, attachment.ifname, str(request.get("netns")), conf)
 
 
-def _status(config: AgentConfig, token_file: str, network: str) -> None:
+def _status(config: AgentConfig, request: Mapping[str, Any], network: str) -> None:
     """Whether ADD can be done: with the token, at the controller, on the network."""
     try:
-        with connected(config, token_file) as api:
+        with connected(config, request) as api:
             api.network(network)
     except AttachError as error:
         raise AttachError(Failure.UNAVAILABLE, str(error)) from error

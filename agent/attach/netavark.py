@@ -34,7 +34,7 @@ class Netavark:
             options: Mapping[str, str] = network.get("options") or {}
         except (KeyError, TypeError, AttributeError) as error:
             raise AttachError(Failure.CONFIGURATION, f"what netavark says has no {error}") from None
-        with connected(self._config, options.get("token_file") or self._config.plug_token_file) as api:
+        with connected(self._config, request) as api:
             if request.get("command") == "teardown":
                 self._attachments.detach(api, attachment)
                 return None

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,18 @@ _MOST_BYTES = 1 << 20
 _AT_ONCE = 16
 _BACKLOG = 128
 _REQUEST_S = 10.0
+_ROOT = 0
 _CREDENTIALS = struct.Struct("iII")  # struct ucred (unix(7))
 
 
 class PlugServer:
-    """`handlers` by what a request calls its plugin. Without a path it does nothing."""
+    """`handlers` by what a request calls its plugin; `users` may ask, by their numbers. Without a path it does
+    nothing.
+    """
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: str, handlers: Mapping[str, Handler], users: Collection[int] = (_ROOT,)) -> None:
         self._path = path
+        self._users = users
         self._handlers = handlers
         self._room = threading.BoundedSemaphore(_AT_ONCE)
         self._listening: socket.socket | None = None
@@ -84,7 +88,7 @@ class PlugServer:
 
     def _answer(self, connection: socket.socket, files: list[int]) -> dict[str, Any]:
         try:
-            request = _request(connection, files)
+            request = _request(connection, files, self._users)
             handler = self._handlers.get(str(request.get("plugin")))
             if handler is None:
                 raise AttachError(Failure.DECODING, "the request is of no known plugin")
@@ -120,11 +124,11 @@ def _listen(path: str) -> socket.socket:
     return listening
 
 
-def _request(connection: socket.socket, files: list[int]) -> dict[str, Any]:
+def _request(connection: socket.socket, files: list[int], users: Collection[int]) -> dict[str, Any]:
     """All that is sent; received files are appended to `files`. Raises AttachError, OSError."""
     given = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(given)
-    if user not in (0, os.geteuid()):
+    if user not in users:
         raise AttachError(Failure.HERE, "only root may ask")
     text = bytearray()
     while True:

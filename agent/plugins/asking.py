@@ -14,6 +14,21 @@ class Unanswered(Exception):
     """The agent is not there, or has gone while it was asked."""
 
 
+class NoToken(Exception):
+    """A token file cannot be read; the text names it."""
+
+
+def token(path: object) -> dict[str, object]:
+    """What it adds to a request. It is the plugin's to read, which runs as root: the agent does not. Raises NoToken."""
+    if not path:
+        return {}
+    try:
+        with open(str(path), encoding="ascii") as file:
+            return {"token": file.read()}
+    except (OSError, UnicodeError) as error:
+        raise NoToken(f"token file {path}: {error}") from None
+
+
 def ask(path: str, request: dict[str, object], namespace: str = "") -> dict[str, object]:
     """The answer, with `result` or `error`. `namespace`: path of one whose file goes with it, "" for none.
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from agent.plugins.asking import SOCKET, Unanswered, ask
+from agent.plugins.asking import SOCKET, NoToken, Unanswered, ask, token
 
 VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
 _LATEST = "1.1.0"
@@ -25,7 +25,7 @@ _NEEDED = {
 # which are younger than others
 _SINCE = {"GC": "1.1.0", "STATUS": "1.1.0"}
 
-_INCOMPATIBLE, _ENVIRONMENT, _DECODING, _TRY_LATER, _UNAVAILABLE = 1, 4, 6, 11, 50
+_INCOMPATIBLE, _ENVIRONMENT, _DECODING, _CONFIGURATION, _TRY_LATER, _UNAVAILABLE = 1, 4, 6, 7, 11, 50
 
 
 class _Failed(Exception):
@@ -105,7 +105,10 @@ def _asked(command: str, conf: dict[str, object]) -> object:
         "config": conf,
     }
     try:
+        request |= token(conf.get("tokenFile"))
         answer = ask(str(conf.get("socket") or SOCKET), request, namespace)
+    except NoToken as error:
+        raise _Failed(_UNAVAILABLE if command == "STATUS" else _CONFIGURATION, str(error)) from None
     except Unanswered as error:
         raise _Failed(_UNAVAILABLE if command == "STATUS" else _TRY_LATER, str(error)) from None
     except OSError as error:

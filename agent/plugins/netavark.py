@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from agent.plugins.asking import SOCKET, Unanswered, ask
+from agent.plugins.asking import SOCKET, NoToken, Unanswered, ask, token
 
 API_VERSION = "1.0.0"
 OPTIONS = ("network", "token_file", "security_groups", "socket")
@@ -73,8 +73,9 @@ def _asked(command: str, namespace: str, asked: dict[str, object]) -> object:
     options = _options(network) if isinstance(network, dict) else {}
     request: dict[str, object] = {"plugin": "netavark", "command": command, "config": asked}
     try:
+        request |= token(options.get("token_file"))
         answer = ask(str(options.get("socket") or SOCKET), request, namespace if command == "setup" else "")
-    except Unanswered as error:
+    except (NoToken, Unanswered) as error:
         raise _Failed(str(error)) from None
     except OSError as error:
         raise _Failed(f"network namespace {namespace}: {error.strerror}") from None

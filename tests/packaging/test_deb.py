@@ -36,6 +36,34 @@ SECRETS = (
     "trunkline-agent.conf.d/first-token.conf",
 )
 VMS = ("web1", "web2")
+AGENT_USER = "trunkline-agent"
+CAPABILITIES = sum(1 << number for number in (10, 12, 13, 21))
+"""CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN (linux/capability.h)."""
+PROBES = {
+    "nsenter --net=/run/netns/web1 ip link": True,
+    "ovs-vsctl list-br": True,
+    "ovs-ofctl -O OpenFlow14 dump-flows unix:/run/openvswitch/br-int.mgmt": True,
+    "cat /etc/trunkline/trunkline-agent.conf.d/first-token.conf": True,
+    "mount -t tmpfs none /mnt && umount /mnt": False,
+    "unshare --mount true": False,
+    "nsenter --mount=/proc/self/ns/mnt true": False,
+    "nsenter --net=/proc/1/ns/net true": False,
+    "exec 3<>/dev/net/tun": False,
+    "cat /etc/shadow": False,
+    "cat /etc/trunkline/cli.yaml": False,
+    "cat /etc/trunkline/trunkline-controller.conf.d/first-tokens.conf": False,
+}
+"""Whether the agent's user can do it in the agent's unit. Root can do all of it."""
+AS_ROOT = """[Service]
+User=root
+Group=root
+AmbientCapabilities=
+CapabilityBoundingSet=~
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER
+RestrictNamespaces=no
+SystemCallFilter=
+"""
+"""As the agent ran before it had a user."""
 PYTHON = "/usr/lib/trunkline/bin/python -W ignore"
 DATABASE = "/var/lib/trunkline/trunkline.db"
 
@@ -109,6 +137,54 @@ def test_the_controller_has_no_rights(machine: Machine) -> None:
             machine.run(f"runuser -u nobody -- cat /etc/trunkline/{secret}")
 
 
+def test_the_agent_has_the_rights_it_needs_and_no_more(machine: Machine) -> None:
+    process = machine.property(UNITS[1], "MainPID")
+    assert user_of_agent(machine) == AGENT_USER
+    status = dict(re.findall(r"(\w+):\s+(\S+)", machine.run(f"cat /proc/{process}/status")))
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[capabilities], 16) == CAPABILITIES, capabilities
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    level = machine.run(f"systemd-analyze security --no-pager {UNITS[1]} | tail -n 1")
+    assert float(re.findall(r"\d+\.\d", level)[0]) < 4.5, level
+
+
+def test_who_takes_over_the_agent_is_not_root(machine: Machine) -> None:
+    """Somebody else's commands in the agent's own unit."""
+    unit = machine.run(f"cat /usr/lib/systemd/system/{UNITS[1]}")
+    kept = re.sub(r"(?m)^(Type|Exec\w+|Restart\w*|WatchdogSec|RuntimeDirectory|Requires)=.*\n", "", unit)
+    run = "Type=oneshot\nExecStart=/bin/bash /run/probe.sh\nStandardOutput=truncate:/run/probe.out\n"
+    machine.write("/run/systemd/system/probe.service", kept.replace("[Service]\n", f"[Service]\n{run}"))
+    lines = [f"(set -e; {probe}) >/dev/null 2>&1 && echo true || echo false\n" for probe in PROBES]
+    machine.write("/run/probe.sh", "".join(lines))
+    machine.run("chmod 644 /run/probe.sh && systemctl daemon-reload && systemctl start probe")
+    said = machine.run("cat /run/probe.out").split()
+    assert dict(zip(PROBES, said, strict=True)) == {probe: str(can).lower() for probe, can in PROBES.items()}
+    assert set(machine.run("bash /run/probe.sh").split()) == {"true"}
+
+
+def test_what_the_agent_does_for_others(machine: Machine) -> None:
+    """A container, metadata, a capture, and what Open vSwitch itself would do: each by rights that it has left."""
+    other = address_of(machine, "web2")
+    token = "trunkline token create cni --role member --project green --scope ports:write --scope networks:read"
+    machine.run(f"umask 077 && {token} | sed -n 's/^secret *//p' >/root/plug.token")
+    conf = '{"cniVersion": "1.1.0", "name": "pods", "network": "green", "tokenFile": "/root/plug.token"}'
+    machine.write("/root/pods.conf", conf)
+    cni = "CNI_CONTAINERID=pod CNI_NETNS=/run/netns/pod CNI_IFNAME=eth0 CNI_COMMAND={} trunkline-cni </root/pods.conf"
+    machine.run(f"ip netns add pod && {cni.format('ADD')}")
+    assert ", 0% packet loss" in machine.run(f"ip netns exec pod ping -c 2 -i 0.1 {other}")
+    machine.run(f"{cni.format('DEL')} && ip netns delete pod && rm /root/plug.token")
+    assert machine.run("stat -c '%U %a' /run/trunkline/agent.sock") == f"{AGENT_USER} 600"
+    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/trunkline/agent.sock'); print(s.recv(999))"
+    for user, refusal in ((AGENT_USER, "only root may ask"), ("nobody", "Permission denied")):
+        assert refusal in machine.run(f'runuser -u {user} -- python3 -c "{ask}"', check=False)
+    fetch = "import urllib.request; urllib.request.urlopen('http://169.254.169.254/latest/meta-data/', timeout=20)"
+    machine.run(f'ip netns exec web1 python3 -c "{fetch}"')
+    pings = f"ip netns exec web1 ping -i 0.05 {other} >/dev/null & pings=$!"
+    seen = machine.run(f"{pings}; trunkline capture web1 --packets 2 | wc -c; kill $pings").splitlines()[-1]
+    assert int(seen) > 24, seen  # the head of the file
+    assert "decides the same" in machine.run(f"trunkline trace web1 --to {other} --proto icmp --live")
+
+
 def test_every_file_of_the_programs_is_there(machine: Machine) -> None:
     """Also those that Python does not look for."""
     place = machine.run("echo /usr/lib/trunkline/lib/python3*/site-packages")
@@ -132,14 +208,13 @@ def test_the_command_its_completion_and_its_manual(machine: Machine) -> None:
 
 
 def test_upgrade_loses_no_packet(machine: Machine, packages: list[Path], tmp_path: Path) -> None:
-    """With an older schema in the database, while two machines talk."""
+    """With an older schema in the database, from an agent that ran as root, while two machines talk."""
     machine.run("systemctl stop trunkline-controller")
     machine.copy(Path(__file__).with_name("older_schema.py"), "/root")
     machine.run(f"{PYTHON} older_schema.py {DATABASE} {OLD_SCHEMA} && chown -R trunkline: /var/lib/trunkline")
     flows = flow_table(machine)
-    address = re.search(r"inet ([\d.]+)", machine.run("ip -4 -n web2 address show eth0"))
-    assert address
-    pings = machine.start(f"ip netns exec web1 ping -i 0.01 {address[1]}", tmp_path / "pings")
+    run_as_root(machine)
+    pings = machine.start(f"ip netns exec web1 ping -i 0.01 {address_of(machine, 'web2')}", tmp_path / "pings")
     wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > 20, 30, "no answer")
 
     put(machine, packages)
@@ -148,6 +223,7 @@ def test_upgrade_loses_no_packet(machine: Machine, packages: list[Path], tmp_pat
 
     for unit in UNITS:
         assert is_active(machine, unit), said
+    assert user_of_agent(machine) == AGENT_USER
     wait_until(lambda: "live" in machine.run("trunkline status", check=False), 60, "the node is not live", interval=0.5)
     before = (tmp_path / "pings").read_text().count("icmp_seq")
     wait_until(lambda: (tmp_path / "pings").read_text().count("icmp_seq") > before + 100, 30, "no answer afterwards")
@@ -197,9 +273,30 @@ def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(machin
         "-iname '*trunkline*' -print"
     )
     assert left == ""
-    assert machine.run("getent passwd trunkline; getent group trunkline", check=False) == ""
+    for user in ("trunkline", AGENT_USER):
+        assert machine.run(f"getent passwd {user}; getent group {user}", check=False) == ""
+    assert not re.search(r"(?m)^user:[^:]", machine.run("getfacl --recursive --skip-base /run/openvswitch"))
     assert machine.run("dpkg -l | grep trunkline", check=False) == ""
     assert machine.run("ip netns list; ovs-vsctl list-br", check=False) == ""
+
+
+def address_of(machine: Machine, vm: str) -> str:
+    found = re.search(r"inet ([\d.]+)", machine.run(f"ip -4 -n {vm} address show eth0"))
+    assert found
+    return found[1]
+
+
+def user_of_agent(machine: Machine) -> str:
+    return machine.run(f"ps -o user:32= -p {machine.property('trunkline-agent', 'MainPID')}")
+
+
+def run_as_root(machine: Machine) -> None:
+    """The agent, with nothing that was granted to its user. The next one to start is its user's again."""
+    drop_in = "/run/systemd/system/trunkline-agent.service.d"
+    machine.write(f"{drop_in}/root.conf", AS_ROOT)
+    machine.run("systemctl daemon-reload && systemctl restart trunkline-agent")
+    assert user_of_agent(machine) == "root"
+    machine.run(f"setfacl --recursive --remove-all /etc/trunkline /run/openvswitch && rm -r {drop_in}")
 
 
 def flow_table(machine: Machine) -> list[str]:

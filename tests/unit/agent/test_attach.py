@@ -123,6 +123,9 @@ def test_what_podman_is_told() -> None:
 
 # the socket
 
+USERS = (os.geteuid(),)
+"""For tests that need not be root's."""
+
 
 @pytest.fixture
 def asked() -> list[tuple[Mapping[str, Any], str | None]]:
@@ -140,7 +143,7 @@ def path(tmp_path: Path, asked: list[tuple[Mapping[str, Any], str | None]]) -> I
         return {"said": request["command"]}
 
     path = str(tmp_path / "run" / "agent.sock")
-    server = PlugServer(path, {"cni": handle})
+    server = PlugServer(path, {"cni": handle}, USERS)
     server.start()
     yield path
     server.stop()
@@ -215,7 +218,7 @@ def test_many_at_once(path: str) -> None:
 
 
 def test_an_agent_that_is_alive_keeps_its_socket(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    second = PlugServer(path, {})
+    second = PlugServer(path, {}, USERS)
     second.start()
     assert "another agent listens there" in caplog.text
     second.stop()
@@ -226,9 +229,22 @@ def test_a_socket_that_was_left_is_taken_over(tmp_path: Path) -> None:
     path = str(tmp_path / "agent.sock")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(path)
-    server = PlugServer(path, {"cni": lambda request, namespace: None})
+    server = PlugServer(path, {"cni": lambda request, namespace: None}, USERS)
     server.start()
     assert asking.ask(path, {"plugin": "cni"}) == {"result": None}
+    server.stop()
+
+
+def test_who_is_not_root_is_refused(tmp_path: Path) -> None:
+    """Whoever may open the socket; the agent's own user is one of those."""
+    path = str(tmp_path / "agent.sock")
+    server = PlugServer(path, {"cni": lambda request, namespace: None}, (os.geteuid() + 1,))
+    server.start()
+    with socket.socket(socket.AF_UNIX) as connection:  # it is refused before it has said anything
+        connection.settimeout(20)
+        connection.connect(path)
+        answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert answer["error"] == {"code": Failure.HERE, "msg": "only root may ask"}
     server.stop()
 
 
