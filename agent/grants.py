@@ -72,8 +72,8 @@ class Grants:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self._due = 0.0
-        self.look_again = _LOOK_S if os.geteuid() != 0 and SOCKET.exists() else None
-        """Seconds between two looks; None for whoever needs nobody's grants."""
+        self.look_again = _LOOK_S if os.geteuid() != 0 else None
+        """Seconds between two looks; None for root, who needs nobody's grants."""
 
     def lacking(self) -> bool:
         """Whether `keep` would ask. Costs some tens of microseconds."""

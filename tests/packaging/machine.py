@@ -1,12 +1,14 @@
 """A fresh Debian machine with a systemd of its own, in namespaces of this one: gone without a trace in the end.
 
-Its root is an overlay in memory on a directory that mmdebstrap makes once (`root_directory`). Its network is its own;
-commands that fetch packages are run in that of the host. systemd wants the second version of control groups, which need
-not be the one that the host uses.
+Its root is an overlay in memory on a directory that is made once (`root_directory`), with packages that wait in apt's
+cache: all there is of Debian is fetched then, and no test asks the network for it. Its network is its own; commands
+that install packages are run in that of the host. systemd wants the second version of control groups, which need not
+be the one that the host uses.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -23,8 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "build"
 SUITE = "trixie"
 FRESH = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iputils-ping")
-FURNISHED = (*FRESH, "openvswitch-switch", "udhcpc", "python3", "adduser", "iproute2", "ethtool", "postgresql")
-"""What the packages depend on is there already: for tests of what comes after the installation."""
+DEPENDENCIES = ("openvswitch-switch", "udhcpc", "python3", "adduser", "acl", "iproute2", "ethtool")
+"""Of our packages, and what README.md has one install beside them: in the cache of a fresh machine."""
+FURNITURE = (*DEPENDENCIES, "postgresql")
+"""In the cache, too, and installed on a furnished machine: for tests of what comes after the installation."""
 CHECKOUT = "/root/trunkline"
 BOOT_DEADLINE = 60.0
 MAKE_DEADLINE = 600.0
@@ -62,25 +66,62 @@ rmdir /host
 exec env -i container=trunkline PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --system --unit=multi-user.target
 """
 
+# As apt-get will ask for them: with what they recommend, or without.
+_FETCH = f"""
+set -e
+fetch() {{ chroot "$root" apt-get -q -y --download-only "$@"; }}
+root=$1
+fetch -o APT::Install-Recommends=true install {" ".join(DEPENDENCIES)}
+fetch install {" ".join(FURNITURE)}
+"""
+# From the cache. No service is started.
+_FURNISH = f"""
+set -e
+mount -t proc proc {{root}}/proc
+mount --rbind /dev {{root}}/dev
+printf '#!/bin/sh\\nexit 101\\n' >{{root}}/usr/sbin/policy-rc.d
+chmod 755 {{root}}/usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+chroot {{root}} apt-get -q -y --no-download --no-install-recommends install {" ".join(FURNITURE)}
+rm {{root}}/usr/sbin/policy-rc.d
+"""
+
 
 class Refused(Exception):
     """A command in the machine has failed; the text is what it was and what it has said."""
 
 
-def root_directory(packages: tuple[str, ...]) -> Path:
-    """The files of a Debian with these packages. Made once."""
-    base = BASE / f"machine-{hashlib.sha256(repr((SUITE, packages)).encode()).hexdigest()[:8]}"
-    if not base.exists():
-        BASE.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=BASE) as place:
-            options = ["--quiet", "--variant=apt", "--skip=cleanup/apt", f"--include={','.join(packages)}"]
-            command = ["mmdebstrap", *options, SUITE, f"{place}/root", *_sources()]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_DEADLINE)
-            if done.returncode:
-                raise Refused(done.stderr)
-            with suppress(FileExistsError):  # another one was faster
-                Path(f"{place}/root").rename(base)
-    return base
+def root_directory(*, furnished: bool) -> Path:
+    """The files of a Debian. Made once, by whoever comes first; others wait for it."""
+    name = hashlib.sha256(repr((SUITE, FRESH, FURNITURE, _FETCH, _FURNISH)).encode()).hexdigest()[:8]
+    made = BASE / f"machine-{name}-{'furnished' if furnished else 'fresh'}"
+    fresh = root_directory(furnished=False) if furnished else None
+    BASE.mkdir(exist_ok=True)
+    with (BASE / f"{made.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            with tempfile.TemporaryDirectory(dir=BASE) as place:
+                root = Path(place) / "root"
+                if fresh is None:
+                    _bootstrap(root)
+                else:
+                    _make("cp", "--archive", "--reflink=auto", str(fresh), str(root))
+                    _make("unshare", "--mount", "bash", "-c", _FURNISH.format(root=root))
+                root.rename(made)
+    return made
+
+
+def _bootstrap(root: Path) -> None:
+    options = ["--quiet", "--variant=apt", "--skip=cleanup/apt", f"--include={','.join(FRESH)}"]
+    # what is described in other languages is not asked for
+    options += ["--aptopt=Acquire::Languages { none; }", f"--customize-hook={_FETCH}"]
+    _make("mmdebstrap", *options, SUITE, str(root), *_sources())
+
+
+def _make(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_DEADLINE)
+    if done.returncode:
+        raise Refused(done.stderr or done.stdout)
 
 
 def _sources() -> list[str]:
@@ -92,18 +133,18 @@ def _sources() -> list[str]:
 
 
 class Machine:
-    """Running from `with` on. `name` is its host name, `packages` what is installed to begin with."""
+    """Running from `with` on. `name` is its host name."""
 
-    def __init__(self, name: str, packages: tuple[str, ...] = FRESH) -> None:
+    def __init__(self, name: str, *, furnished: bool = False) -> None:
         self.name = name
-        self._packages = packages
+        self._furnished = furnished
         self._place = Path()
         self._group = Path()
         self._starter: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def __enter__(self) -> Machine:
-        base = root_directory(self._packages)
+        base = root_directory(furnished=self._furnished)
         self._place = Path(tempfile.mkdtemp(prefix="trunkline-machine-"))
         script = self._place / "boot"
         script.write_text(_BOOT.format(place=self._place / "root", base=base, name=self.name))

@@ -151,7 +151,7 @@ def test_the_agent_has_the_rights_it_needs_and_no_more(machine: Machine) -> None
 def test_who_takes_over_the_agent_is_not_root(machine: Machine) -> None:
     """Somebody else's commands in the agent's own unit."""
     unit = machine.run(f"cat /usr/lib/systemd/system/{UNITS[1]}")
-    kept = re.sub(r"(?m)^(Type|Exec\w+|Restart\w*|WatchdogSec|RuntimeDirectory|Requires)=.*\n", "", unit)
+    kept = re.sub(r"(?m)^(Type|Exec\w+|Restart\w*|WatchdogSec|RuntimeDirectory)=.*\n", "", unit)
     run = "Type=oneshot\nExecStart=/bin/bash /run/probe.sh\nStandardOutput=truncate:/run/probe.out\n"
     machine.write("/run/systemd/system/probe.service", kept.replace("[Service]\n", f"[Service]\n{run}"))
     lines = [f"(set -e; {probe}) >/dev/null 2>&1 && echo true || echo false\n" for probe in PROBES]

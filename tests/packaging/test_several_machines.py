@@ -12,7 +12,7 @@ import pytest
 from etc.lab.openvswitch import datapath_type
 from etc.lab.processes import wait_until
 from tests.docs_text import Part
-from tests.packaging.machine import FURNISHED, Machine
+from tests.packaging.machine import Machine
 from tests.packaging.walk import Hosts, walk
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -31,7 +31,7 @@ NETWORK = "network create blue --project blue --vlan 120 --cidr 10.20.0.0/24 --p
 def hosts(packages: list[Path]) -> Iterator[Hosts]:
     """On one network, with the packages in root's home; the nodes have a wire between them, too."""
     with ExitStack() as stack:
-        made = {name: stack.enter_context(Machine(name, FURNISHED)) for name in ADDRESSES}
+        made = {name: stack.enter_context(Machine(name, furnished=True)) for name in ADDRESSES}
         hub = made["ctl1"]
         hub.run("ip link add mgmt type bridge && ip link set mgmt up && ip address add 192.0.2.5/24 dev mgmt")
         for name, machine in made.items():
