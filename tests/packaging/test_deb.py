@@ -58,8 +58,8 @@ AS_ROOT = """[Service]
 User=root
 Group=root
 AmbientCapabilities=
-CapabilityBoundingSet=~
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER
+CapabilityBoundingSet=
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE
 RestrictNamespaces=no
 SystemCallFilter=
 """
