@@ -32,6 +32,7 @@ FURNITURE = (*DEPENDENCIES, "postgresql")
 CHECKOUT = "/root/trunkline"
 BOOT_DEADLINE = 60.0
 MAKE_DEADLINE = 600.0
+RUN_DEADLINE = 300.0  # apt-get has much to unpack, and maybe not much of two cores
 
 # In the new mount namespace: the root of the machine, with what a container is given (systemd's CONTAINER_INTERFACE).
 _BOOT = """
@@ -181,7 +182,7 @@ class Machine:
         shutil.rmtree(self._place)
         self._starter = None
 
-    def run(self, line: str, *, check: bool = True, online: bool = False, deadline: float = 120.0) -> str:
+    def run(self, line: str, *, check: bool = True, online: bool = False, deadline: float = RUN_DEADLINE) -> str:
         """A line for bash, as root, and all that it has said. `online`: in the host's network. Raises Refused."""
         done = subprocess.run(
             [*self._enter(online), "bash", "-c", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
