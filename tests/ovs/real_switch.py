@@ -26,6 +26,7 @@ from tests.ovs.frames import decode, encode
 
 _FRAME_DEADLINE = 5.0
 _PCAP_HEADER = 24
+_PCAP_RECORD = 16
 # a lookup in the output of ofproto/trace; a cookie of 0 is not shown
 _STEP = re.compile(r"^ *(?P<table>\d+)\. (?:No match|.*?(?:, cookie (?P<cookie>0x[0-9a-f]+))?$)", re.MULTILINE)
 
@@ -187,11 +188,13 @@ class RealSwitch:
         with (self.directory / f"p{ofport}.pcap").open("rb") as capture:
             capture.seek(self._seen[ofport])
             data = capture.read()
-        self._seen[ofport] += len(data)
-        while data:
-            length = struct.unpack_from("=8xI", data)[0]
-            yield data[16 : 16 + length]
-            data = data[16 + length :]
+        while len(data) >= _PCAP_RECORD:
+            end = _PCAP_RECORD + struct.unpack_from("=8xI", data)[0]
+            if len(data) < end:  # it is being written
+                return
+            self._seen[ofport] += end
+            yield data[_PCAP_RECORD:end]
+            data = data[end:]
 
     def steps(self, made: Packet, in_port: int) -> list[tuple[int, int | None]]:
         """(table, cookie of the flow or None for a miss) of each lookup, as ofproto/trace tells."""
