@@ -11,7 +11,7 @@ from tests.faults.soak import run
 
 pytestmark = pytest.mark.root
 
-SECONDS = 6.0
+SECONDS = 4.0
 
 
 def test_edits_and_faults_by_chance(root: None) -> None:

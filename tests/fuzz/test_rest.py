@@ -29,7 +29,7 @@ from tests.fuzz.rest_world import KINDS, Known, furnish, restock
 from tests.unit.api.world import TOKENS, World, conformity
 
 THOROUGH = "TRUNKLINE_FUZZ_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("TRUNKLINE_FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("TRUNKLINE_FUZZ_EXAMPLES", "3"))
 REFUSED = ["400", "401", "403", "404", "405", "409", "411", "413", "429"]
 CONFIG = {
     "generation": {

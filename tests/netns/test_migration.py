@@ -233,14 +233,14 @@ def traveller(lab: Lab, cloud: Cloud) -> Iterator[Traveller]:
     end(made)
 
 
-@pytest.fixture(params=["shared", "per_host"])
-def leased(lab: Lab, cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Leased]:
-    """On a network whose gateway, and so whose DHCP server, is the same on each node, or each node's own."""
-    network = {"shared": cloud.network, "per_host": cloud.other}[request.param]
-    made = make_traveller(Leased, lab, cloud, network)
+@pytest.fixture
+def leased(lab: Lab, cloud: Cloud) -> Iterator[list[Leased]]:
+    """On a network whose gateway, and so whose DHCP server, is the same on each node, and on one where it is not."""
     with ExitStack() as stack:
-        stack.callback(end, made)
-        made.begin(stack)
+        made = [make_traveller(Leased, lab, cloud, network) for network in (cloud.network, cloud.other)]
+        for one in made:
+            stack.callback(end, one)
+            one.begin(stack)
         yield made
 
 
@@ -356,27 +356,33 @@ def test_there_and_back(lab: Lab, traveller: Traveller) -> None:
     assert lost == []
 
 
-def test_a_lease_is_renewed_in_the_middle_of_a_move(lab: Lab, leased: Leased) -> None:
+def test_a_lease_is_renewed_in_the_middle_of_a_move(lab: Lab, leased: list[Leased]) -> None:
     """By whatever node the VM is on, whichever of them serves it, and nothing is lost by it."""
-    n3, address = lab.nodes[2], leased.vm.address
-    with streams(leased.vm.namespace, *leased.peers()) as traffic:
-        traffic.run(0.5)
-        answers = [leased.renew(), leased.rebind(0x100)]
-        leased.prepare(n3)
-        answers += [leased.renew(), leased.rebind(0x200)]
-        began = leased.pause(traffic)
-        leased.configure(leased.other_device())
-        answers.append(leased.rebind(0x300))  # the first that it says there: the other node still serves it
-        ended = leased.resume(traffic, n3)
-        answers.append(leased.renew())
-        leased.wait_served(n3)
-        answers += [leased.renew(), leased.rebind(0x400)]
-        leased.wait_over(n3)
-        answers += [leased.renew(), leased.rebind(0x500)]
-        traffic.run(0.5)
-    assert {(answer.type, answer.yiaddr) for answer in answers} == {(ACK, address)}
-    lost = outside(traffic.lost(), began, ended)
-    assert lost == [] and min(traffic.counts().values()) > 1000
+    n3 = lab.nodes[2]
+    moves = []
+    with ExitStack() as stack:
+        for number, one in enumerate(leased):
+            traffic = stack.enter_context(streams(one.vm.namespace, *one.peers()[number::2]))
+            traffic.run(0.5)
+            answers = [one.renew(), one.rebind(0x100)]
+            one.prepare(n3)
+            answers += [one.renew(), one.rebind(0x200)]
+            began = one.pause(traffic)
+            one.configure(one.other_device())
+            answers.append(one.rebind(0x300))  # the first that it says there: the other node still serves it
+            ended = one.resume(traffic, n3)
+            answers.append(one.renew())
+            one.wait_served(n3)
+            answers += [one.renew(), one.rebind(0x400)]
+            moves.append((one, traffic, began, ended, answers))
+        for one, traffic, _, _, answers in moves:
+            one.wait_over(n3)
+            answers += [one.renew(), one.rebind(0x500)]
+            traffic.run(0.5)
+    for one, traffic, began, ended, answers in moves:
+        assert {(answer.type, answer.yiaddr) for answer in answers} == {(ACK, one.vm.address)}
+        assert outside(traffic.lost(), began, ended) == []
+        assert min(traffic.counts().values()) > 1000
 
 
 def _shown(node: Node, traveller: Traveller) -> bool:
