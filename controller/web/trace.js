@@ -42,8 +42,8 @@ export function TracePanel({ model, start, features, show, result }) {
       <${Offer} id="trace-to" model=${model} text=${fields.to} />
       <label>protocol <select name="protocol" value=${fields.protocol} onChange=${set("protocol")}>${PROTOCOLS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
       <label>port <input name="dport" inputmode="numeric" pattern="[0-9]{1,5}" disabled=${!ported} required=${ported} value=${ported ? fields.port : ""} onInput=${set("port")} /></label>
-      ${features.nodes && html`<label class="wide check"><input name="live" type="checkbox" checked=${fields.live} onChange=${setLive} /> ask the nodes' switches, too</label>`}
       <button type="submit" disabled=${busy}>${busy ? "…" : "trace"}</button>
+      ${features.nodes && html`<label class="wide check"><input name="live" type="checkbox" checked=${fields.live} onChange=${setLive} /> ask the nodes' switches, too</label>`}
     </form>
     <${Problem} error=${error} />
     ${result && html`<${Told} result=${result} clear=${() => show(null)} />`}`;

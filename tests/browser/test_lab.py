@@ -105,6 +105,8 @@ def test_a_packets_way_is_told_and_drawn(scene: Scene) -> None:
     expect(web.panel).to_contain_text("on n1")
     expect(web.panel).to_contain_text("on n2")
     assert _drawn(web) == ["first", "n1 physnet1", "n2 physnet1", "second"]
+    box = web.page.locator("input[name=live]").bounding_box()
+    assert box and box["width"] < 30, "it is as wide as a field for text"
     web.page.check("input[name=live]")
     web.page.click(".trace button[type=submit]")
     for hop, out in (("on n1", "out by physnet1"), ("on n2", "out by second")):
