@@ -148,7 +148,7 @@ def test_the_agent_has_the_rights_it_needs_and_no_more(machine: Machine) -> None
     assert float(re.findall(r"\d+\.\d", level)[0]) < 4.5, level
 
 
-def test_who_takes_over_the_agent_is_not_root(machine: Machine) -> None:
+def test_who_takes_over_the_agent_does_not_run_as_root(machine: Machine) -> None:
     """Somebody else's commands in the agent's own unit."""
     unit = machine.run(f"cat /usr/lib/systemd/system/{UNITS[1]}")
     kept = re.sub(r"(?m)^(Type|Exec\w+|Restart\w*|WatchdogSec|RuntimeDirectory)=.*\n", "", unit)
