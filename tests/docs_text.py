@@ -34,7 +34,7 @@ PROGRAMS = (
 )
 """With what a line begins that is for a shell; beside programs of this repository, and of laboratories."""
 
-_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",]+)+"""
+_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",]++)++"""
 _COMMAND = re.compile(
     rf"(?:\w+={_VALUE}\s+)*(?:{'|'.join(map(re.escape, PROGRAMS))}|(?:etc|tests|/run/trunkline-lab)/\S+)(?=\s|$)"
 )

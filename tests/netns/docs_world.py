@@ -64,11 +64,17 @@ _SCRIPTS = {
 """Where programs lead."""
 
 _HARMLESS = frozenset(_SCRIPTS) | {"grep", "gzip", "jq", "tcpdump"}
+_HARMLESS_ENTERED = frozenset({"exec:ip", "exec:ping", "exec:udhcpc"})
+_REMOVED = re.compile(r"rm -r /etc/netns/[\w-]+")
 _HARMLESS_ELSEWHERE = frozenset({"curl", "ip", "ovs-vsctl", "rm"})
 """In a network namespace of the laboratory."""
 
+_LITERAL = re.compile(r"'[^']*'")
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
-_ONTO_THE_MACHINE = re.compile(r">\s*/")
+_ANOTHER_COMMAND = re.compile(r"\$\(|`|[<>]\(")
+_BACKGROUND = re.compile(r"(?<![&>])&(?!&)")
+_ENTERED = re.compile(r"\bip netns exec \S+ +(\S+)")
+_ONTO_THE_MACHINE = re.compile(r"(?:>|\s-o|--output)[\s=]*(?:[/~]|\S*\.\./)")
 _MEANT = {
     r"(--namespace|netns exec) (web\d+)\b": r"\1 {prefix}-\2",
     r"netns (exec|delete) tl-service\b": r"netns \1 {service}",
@@ -257,8 +263,17 @@ class World:
 
 
 def is_harmless(line: str, *, elsewhere: bool = False) -> bool:
-    """Whether root may run it where others work, too; `elsewhere`: in a network namespace of the laboratory."""
-    bare = _QUOTED.sub("", _COMMENT.sub("", line))
-    programs = [part.split()[0] for part in re.split(r"\|\|?|&&|;", bare.replace("ip netns exec", "exec"))]
-    known = _HARMLESS_ELSEWHERE if elsewhere else _HARMLESS | {"exec"}
-    return set(programs) <= known and not _ONTO_THE_MACHINE.search(bare)
+    """Whether root may run it where others work, too; `elsewhere`: in a network namespace of the laboratory, which has
+    the machine's files.
+    """
+    text = _COMMENT.sub("", line)
+    bare = _QUOTED.sub("", text)
+    if _ANOTHER_COMMAND.search(_LITERAL.sub("", text)) or _BACKGROUND.search(bare):
+        return False
+    if _ONTO_THE_MACHINE.search(re.sub("[\"']", "", text)):
+        return False
+    parts = [part.strip() for part in re.split(r"\|\|?|&&|;", _ENTERED.sub(r"exec:\1", bare))]
+    if any(part.startswith("rm ") and not _REMOVED.fullmatch(part) for part in parts):
+        return False
+    known = _HARMLESS_ELSEWHERE if elsewhere else _HARMLESS
+    return {part.split()[0] for part in parts} <= known | _HARMLESS_ENTERED

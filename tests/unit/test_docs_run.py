@@ -52,7 +52,15 @@ def test_what_stands_before_a_command_stands_before_one_that_is_run() -> None:
         ("trunkline token list >/etc/trunkline/tokens", False),
         ("ip link delete eth0", False),
         ("trunkline status; rm -r /", False),
+        ("trunkline status & rm -r /x", False),
+        ("trunkline status $(rm -r /x)", False),
+        ('trunkline status "`rm -r /x`"', False),
+        ("ip netns exec web1 rm -r /etc/x", False),
+        ("curl -o /etc/x http://192.0.2.1", False),
+        ("trunkline status > ../../../etc/x", False),
+        ('trunkline status > "/etc/x"', False),
         ("apt-get update", True),
+        ("rm -r /etc", True),
     ],
 )
 def test_what_would_change_the_machine_is_not_run(line: str, elsewhere: bool) -> None:
