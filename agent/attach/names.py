@@ -8,12 +8,13 @@ from typing import Any
 
 from agent.attach.specs import AttachError, Failure
 
+_SEPARATORS = str.maketrans("_.", "--")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def label(text: str) -> str:
-    """As a host name, "" when it is none: a container may have a name that no host can have."""
-    name = text.lower()
+    """As a host name, "" when it cannot be one: of a container's name "_" and "." become "-"."""
+    name = text.lower().translate(_SEPARATORS)
     return name if _LABEL.fullmatch(name) else ""
 
 

@@ -60,6 +60,10 @@ def _created(network: dict[str, object]) -> dict[str, object]:
             raise _Failed(f"option {name}: there are {', '.join(OPTIONS)}")
     if network.get("internal"):
         raise _Failed("internal: whether it leads outside is decided at the controller")
+    ipam = network.get("ipam_options")
+    driver = ipam.get("driver") if isinstance(ipam, dict) else None
+    if driver not in (None, "none"):
+        raise _Failed(f"IPAM driver {driver}: addresses are the controller's; create it with --ipam-driver none")
     return network
 
 
@@ -71,6 +75,8 @@ def _options(network: dict[str, object]) -> dict[str, object]:
 def _asked(command: str, namespace: str, asked: dict[str, object]) -> object:
     network = asked.get("network")
     options = _options(network) if isinstance(network, dict) else {}
+    if command == "setup" and asked.get("port_mappings"):
+        raise _Failed("ports are published by floating IPs and port forwardings, not with -p")
     request: dict[str, object] = {"plugin": "netavark", "command": command, "config": asked}
     try:
         request |= token(options.get("token_file"))

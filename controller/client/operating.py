@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from controller.client.errors import ApiError, Unconfirmed
 from controller.client.resources import Resources, Written, part_of, path_of
-from controller.client.transport import READ_TIMEOUT, Object
+from controller.client.transport import Object
 
 LONGEST_POLL = 60
 """Seconds that the server holds one GET /v1/revisions/N at most."""
@@ -69,7 +69,9 @@ class Operating(Resources):
             poll = round(min(LONGEST_POLL, max(0.0, deadline - clock())), 3)
             try:
                 self._call(
-                    "GET", f"{path_of('revisions', str(revision))}?wait={poll:g}", read_timeout=poll + READ_TIMEOUT
+                    "GET",
+                    f"{path_of('revisions', str(revision))}?wait={poll:g}",
+                    read_timeout=poll + self._read_timeout,
                 )
                 return
             except ApiError as error:

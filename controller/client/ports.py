@@ -9,7 +9,7 @@ import urllib3
 
 from controller.client.errors import Unreachable
 from controller.client.resources import Resources, Written, part_of, path_of
-from controller.client.transport import READ_TIMEOUT, Object, reason_of
+from controller.client.transport import Object, reason_of
 
 
 class Capture:
@@ -50,7 +50,7 @@ class Ports(Resources):
         filter. Leaving the `with` ends it.
         """
         path = f"{path_of('ports', port_id)}/captures"
-        read_timeout = float(fields.get("seconds", 0)) + READ_TIMEOUT
+        read_timeout = float(fields.get("seconds", 0)) + self._read_timeout
         answer = self._anywhere("POST", lambda url: self._open(url, path, fields, read_timeout))
         try:
             yield Capture(answer.headers.get("X-Capture-Id", ""), self.url, answer)

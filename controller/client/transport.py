@@ -120,7 +120,7 @@ class Transport:
             if answer.status != 429 or not wait.isdigit() or time.monotonic() + int(wait) > deadline:
                 return answer
             answer.close()
-            time.sleep(int(wait))
+            time.sleep(max(1, int(wait)))
 
 
 def _refused(answer: urllib3.BaseHTTPResponse, data: bytes) -> ApiError:

@@ -94,6 +94,12 @@ def test_by_the_contract(lab: Lab, network: Object, plugin: Path, containers: tu
         "network_options": {"interface_name": "eth3", "static_ips": ["10.40.0.99"], "static_mac": "02:00:00:00:00:99"},
     }
     path = f"/run/netns/{containers[0]}"
+    for command, given, why in (
+        (["create"], {**made, "ipam_options": {"driver": "host-local"}}, "--ipam-driver none"),
+        (["setup", path], {**asked, "port_mappings": [{"container_port": 80, "host_port": 80}]}, "not with -p"),
+    ):
+        status, said = run([str(plugin), *command], given)
+        assert status == 1 and why in said["error"]
     status, said = run([str(plugin), "setup", path], asked)
     assert status == 0, said
     assert said["interfaces"]["eth3"]["mac_address"] == "02:00:00:00:00:99"

@@ -48,7 +48,8 @@ def test_names_are_of_one_attachment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"), [("web-1", "web-1"), ("Web", "web"), ("a_b", ""), ("-a", ""), ("a.b", ""), ("", "")]
+    ("name", "wanted"),
+    [("web-1", "web-1"), ("Web", "web"), ("gallant_wozniak", "gallant-wozniak"), ("-a", ""), ("a.b", "a-b"), ("", "")],
 )
 def test_only_what_a_host_can_be_called(name: str, wanted: str) -> None:
     assert label(name) == wanted
