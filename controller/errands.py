@@ -18,6 +18,9 @@ from eventlet.event import Event
 GRACE: Final = 5.0
 """Seconds between two polls of an agent that is well: it may be about to ask from the beginning after an answer."""
 
+SILENCE: Final = 15.0
+"""Seconds after which an agent that asks no more is said to be missing: a restart is shorter."""
+
 LONGEST_POLL: Final = 25.0
 """Seconds. So long a token that has been revoked may still wait for errands."""
 
@@ -101,6 +104,7 @@ class Errands:
         self._polls: dict[str, list[_Poll]] = {}
         # of those who have asked within GRACE, in the order in which they did
         self._last_poll: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
 
     # for who wants something done
 
@@ -132,6 +136,15 @@ class Errands:
         """Whether an agent of the node waits for errands now."""
         return self._poll_of(node) is not None
 
+    def silent(self, node: str) -> bool:
+        """Whether an agent of the node has asked before, and none for SILENCE seconds."""
+        heard = self._heard.get(node)
+        return heard is not None and not self.asking(node) and self._clock() - heard >= SILENCE
+
+    def forget(self, node: str) -> None:
+        """The node has been deleted."""
+        self._heard.pop(node, None)
+
     # for agents
 
     def fetch(self, node: str, wait: float, is_gone: Callable[[], bool] = _stays) -> list[Errand]:
@@ -153,7 +166,8 @@ class Errands:
             poll.woken.wait(max(0.0, min(wait, self._longest_poll)))
         finally:
             self._drop(node, poll)
-            self._polled(node)
+            if not is_gone():
+                self._polled(node)
         return [] if poll.errand is None else [poll.errand]
 
     def answer(self, node: str, errand_id: str, result: Mapping[str, Any] | None, refusal: str | None) -> None:
@@ -166,6 +180,7 @@ class Errands:
 
     def _polled(self, node: str) -> None:
         now = self._clock()
+        self._heard[node] = now
         self._last_poll.pop(node, None)
         self._last_poll[node] = now
         # the oldest first: what is older than that says nothing, and nodes go

@@ -17,6 +17,8 @@ from controller.store.specs import Conflict, NodeRecord, NotFound, Written
 _NAME: TypeAdapter[str] = TypeAdapter(NodeName)
 _WRITTEN = declared.written(node=answers.Node)
 
+AGENT_SILENT = "its agent does not ask for anything to do any more: no metadata, and nothing is plugged in or captured"
+
 
 def list_nodes(services: Services, request: Request) -> Answer:
     filters = request.page()
@@ -48,7 +50,9 @@ def delete_node(services: Services, request: Request) -> Answer:
     ports = services.snapshot().ports_by_node.get(name, ())
     if ports and services.node_state(name).get("state") != "disconnected":
         raise Conflict("node_in_use", f"node {name} is connected and has bound ports: {len(ports)}", ports=len(ports))
-    return _written(services, services.store.delete_node(name, request.caller.actor))
+    answer = _written(services, services.store.delete_node(name, request.caller.actor))
+    services.errands.forget(name)
+    return answer
 
 
 def put_node(services: Services, request: Request) -> Answer:
@@ -96,7 +100,9 @@ def _reporting(request: Request) -> str:
 
 
 def _view(services: Services, record: NodeRecord) -> views.Json:
-    return views.node(record, services.node_state(record.node.name))
+    name = record.node.name
+    silent = [AGENT_SILENT] if services.errands.silent(name) else []
+    return views.node(record, services.node_state(name), silent)
 
 
 def _written(services: Services, written: Written[NodeRecord]) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -175,8 +175,8 @@ def port_status(it: Port, active: bool) -> str:
     return "active" if active else "bound"
 
 
-def node(record: NodeRecord, state: Json) -> Json:
-    """`state` is what the session says of the node; it cannot hide a stored field."""
+def node(record: NodeRecord, state: Json, problems: Sequence[str] = ()) -> Json:
+    """`state` is what the session says of the node; it cannot hide a stored field. `problems` come besides."""
     it, spec = record.node, record.spec
     return {
         **state,
@@ -190,7 +190,7 @@ def node(record: NodeRecord, state: Json) -> Json:
         "uplinks": {uplink.physical_network: uplink.ofport for uplink in it.uplinks},
         "gateways": [_held(held) for held in it.gateways],
         "external_addresses": [_snat_address(held) for held in it.snat_addresses],
-        "problems": list(record.problems),
+        "problems": [*record.problems, *problems],
         "serial": record.serial,
         "created_at": time_of(record.created_at),
         "revision": record.revision,

@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from controller import captures
+from controller import captures, errands
 from controller.api import captures as api
 from controller.api import certificates
 from controller.api.gate import make_app
+from controller.api.nodes import AGENT_SILENT
 from controller.errands import Errands, Kind
 from controller.store.specs import Unavailable
 from tests.unit.api.world import World
@@ -226,3 +227,19 @@ def test_a_part_is_bounded(asked: World) -> None:
     assert json.loads(asked.call("POST", path, None, "agent", commas).data) == {"wanted": True, "taken": True}
     asked.services.captures.close(capture)
     assert asked.call("POST", path, None, "agent", b"x").refusal == (404, "capture_unknown", None)
+
+
+def test_a_node_whose_agent_is_missing_says_so(world: World) -> None:
+    now = 100.0
+    world.services = replace(
+        world.services, errands=Errands(longest_poll=0.01, clock=lambda: now), registry=CollectorRegistry()
+    )
+    world.app = make_app(world.services)
+    world.node("n1", 1)
+    world.ok("GET", "/v1/nodes/n1/errands?wait=1", token="agent-n1")
+    assert world.ok("GET", "/v1/nodes/n1")["node"]["problems"] == []
+    now += errands.SILENCE
+    assert world.ok("GET", "/v1/nodes/n1")["node"]["problems"] == [AGENT_SILENT]
+    assert world.ok("GET", "/v1/nodes")["nodes"][0]["problems"] == [AGENT_SILENT]
+    world.ok("GET", "/v1/nodes/n1/errands?wait=1", token="agent-n1")
+    assert world.ok("GET", "/v1/nodes/n1")["node"]["problems"] == []

@@ -159,3 +159,21 @@ def test_who_has_gone_is_forgotten() -> None:
     now += errands.GRACE
     held.fetch("n1", 0.0)
     assert list(held._last_poll) == ["n1"]
+
+
+def test_who_asks_no_more_is_said_to_be_missing() -> None:
+    now, gone = 100.0, False
+    held = Errands(longest_poll=0.01, clock=lambda: now)
+    assert not held.silent("n1"), "nobody has ever asked"
+    held.fetch("n1", 1.0)
+    now += errands.SILENCE - 1
+    assert not held.silent("n1")
+    gone = True
+    held.fetch("n1", 1.0, lambda: gone)  # a poll that nobody waits for any more
+    now += 1
+    assert held.silent("n1")
+    held.fetch("n1", 1.0)
+    assert not held.silent("n1")
+    now += errands.SILENCE
+    held.forget("n1")
+    assert not held.silent("n1")
