@@ -151,6 +151,7 @@ class Errands:
         """What is to be done: one errand, or none when there is none within `wait` seconds. `is_gone`: whether the
         agent that asks has gone.
         """
+        self._heard[node] = self._clock()
         queued = self._queued.get(node)
         if queued:
             found = queued.pop(0)

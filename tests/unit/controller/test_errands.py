@@ -162,14 +162,14 @@ def test_who_has_gone_is_forgotten() -> None:
 
 
 def test_who_asks_no_more_is_said_to_be_missing() -> None:
-    now, gone = 100.0, False
+    now = 100.0
     held = Errands(longest_poll=0.01, clock=lambda: now)
     assert not held.silent("n1"), "nobody has ever asked"
-    held.fetch("n1", 1.0)
+    polling = eventlet.spawn(held.fetch, "n1", 1.0, lambda: True)  # it is killed while it waits, for the first time
+    eventlet.sleep(0)
     now += errands.SILENCE - 1
     assert not held.silent("n1")
-    gone = True
-    held.fetch("n1", 1.0, lambda: gone)  # a poll that nobody waits for any more
+    polling.wait()
     now += 1
     assert held.silent("n1")
     held.fetch("n1", 1.0)
