@@ -15,8 +15,9 @@ from controller.nova.model import Cloud, Group, Object
 from controller.planning_client import CollectingClient, planned_request
 
 _TOO_MUCH: Final = ("plan_too_long", "body_too_large")
-_OF_NETWORKS: Final = ("network", "port", "floating_ip")
-"""What is in one part only, where a cloud is checked in parts."""
+_OF_PORTS: Final = ("port", "floating_ip")
+_OF_NETWORKS: Final = ("network", *_OF_PORTS)
+"""What is in one part only, where a cloud is checked in parts: of its ports, or of its networks."""
 
 _LATER: Final = "@default"
 """In place of the id of a group `default` that comes with the first port of its project, and is not known before."""
@@ -43,30 +44,42 @@ def _in_parts(cloud: Cloud, whole: Callable[[Cloud], Outcome], tell: Tell) -> Ou
     try:
         return whole(cloud)
     except ApiError as error:
-        if not (error.code in _TOO_MUCH or error.field == "requests") or len(cloud.networks) < 2:
+        if not _is_too_much(error):
             raise
+        if max(len(cloud.networks), len(cloud.ports)) < 2:
+            message = "groups, rules, pools and unused floating IPs are checked in one plan; they are too many for it"
+            raise ApiError(error.status, error.code, message, error.field, error.details, error.request_id) from error
+    kinds = _OF_NETWORKS if len(cloud.networks) > 1 else _OF_PORTS
     tell("note: too much for one plan: halves are checked apart, and what of both does not go together is not seen")
     outcome = Outcome()
     for half in _halves(cloud):
         found = _in_parts(half, whole, _silent)
         for kind, count in found.there.items():
-            outcome.there[kind] = outcome.there[kind] + count if kind in _OF_NETWORKS else count
+            outcome.there[kind] = outcome.there[kind] + count if kind in kinds else count
         outcome.failed += [one for one in found.failed if one not in outcome.failed]
     return outcome
 
 
 def _halves(cloud: Cloud) -> Iterator[Cloud]:
-    """Each with half of the networks and what is on them, and with all groups and pools, which are for both."""
+    """Each with half of the networks and what is on them, or of the only one's ports, and with all groups and pools,
+    which are for both.
+    """
     middle = len(cloud.networks) // 2
-    for networks in (cloud.networks[:middle], cloud.networks[middle:]):
-        numbers = {network.id for network in networks}
-        ports = tuple(port for port in cloud.ports if port.network in numbers)
-        ids = {port.body["id"] for port in ports}
-        first = networks == cloud.networks[:middle]
-        floating_ips = tuple(
-            one for one in cloud.floating_ips if (first if one.port_id is None else one.port_id in ids)
+    numbers = {network.id for network in cloud.networks[:middle]}
+    some = {port.body["id"] for port in cloud.ports if port.network in numbers}
+    networks = (cloud.networks[:middle], cloud.networks[middle:])
+    if middle == 0:
+        some = {port.body["id"] for port in cloud.ports[: len(cloud.ports) // 2]}
+        networks = (cloud.networks, cloud.networks)
+    for first, of_half in zip((True, False), networks, strict=True):
+        yield replace(
+            cloud,
+            networks=of_half,
+            ports=tuple(port for port in cloud.ports if (port.body["id"] in some) is first),
+            floating_ips=tuple(
+                one for one in cloud.floating_ips if (one.port_id is None or one.port_id in some) is first
+            ),
         )
-        yield replace(cloud, networks=networks, ports=ports, floating_ips=floating_ips)
 
 
 class _Check(Import):
@@ -90,8 +103,20 @@ class _Check(Import):
     def outcome(self, cloud: Cloud) -> Outcome:
         self.run(cloud)
         answers = self._collected.plan()
-        if self._take_apart(answers):
-            answers = self._collected.plan()
+        refused = self._refused_together(answers)
+        while refused:
+            before = self._collected.requests, self._asked
+            self._take_apart(refused)
+            try:
+                answers = self._collected.plan()
+            except ApiError as error:
+                if not _is_too_much(error):
+                    raise
+                self._collected.requests, self._asked = before
+                refused = refused[: len(refused) // 2]
+            else:
+                # one that was taken before may be what those are refused for that were made first now
+                refused = self._refused_together(answers)
         self._judge(answers)
         return self._outcome
 
@@ -112,22 +137,29 @@ class _Check(Import):
         later = {group.id: _LATER for group in groups if group.project_id in self._projects}
         return later | super()._defaults(groups)
 
-    def _take_apart(self, answers: Sequence[Object]) -> bool:
+    def _refused_together(self, answers: Sequence[Object]) -> list[int]:
+        """The places of many ports that were refused."""
+        asked = zip(self._asked, answers, strict=True)
+        return [
+            index
+            for index, ((_, what), answer) in enumerate(asked)
+            if not isinstance(what, str) and _is_refusal(answer)
+        ]
+
+    def _take_apart(self, refused: Collection[int]) -> None:
         """Ports that were refused together are asked for one by one: which is to blame? Nothing refers to ports by
         their place, and what is referred to comes before them.
         """
         requests = []
         asked: list[tuple[str, str | Sequence[Object]]] = []
-        for request, (kind, what), answer in zip(self._collected.requests, self._asked, answers, strict=True):
-            if isinstance(what, str) or not _is_refusal(answer):
-                requests.append(request)
-                asked.append((kind, what))
-            else:
+        for index, (request, (kind, what)) in enumerate(zip(self._collected.requests, self._asked, strict=True)):
+            if index in refused and not isinstance(what, str):
                 requests += [planned_request("POST", "ports", body) for body in what]
                 asked += [(kind, words_of_port(body)) for body in what]
-        changed = len(requests) > len(self._collected.requests)
+            else:
+                requests.append(request)
+                asked.append((kind, what))
         self._collected.requests, self._asked = requests, asked
-        return changed
 
     def _judge(self, answers: Sequence[Object]) -> None:
         refused: set[str] = set()
@@ -137,11 +169,16 @@ class _Check(Import):
             if not _is_refusal(answer):
                 continue
             refused.add(f"@{index}")
-            assert isinstance(what, str), "many ports that are refused were taken apart"
+            if not isinstance(what, str):
+                what = f"{words_of_port(what[0])} or one of {len(what) - 1} after it"
             if refused.intersection(map(str, request["body"].values())):
                 self._outcome.failed.append((f"{kind} {what}", "what it belongs to could not be made"))
             else:
                 self._refused(kind, what, refusal_of(answer["status"], answer["body"]))
+
+
+def _is_too_much(error: ApiError) -> bool:
+    return error.code in _TOO_MUCH or error.field == "requests"
 
 
 def _is_refusal(answer: Object) -> bool:
