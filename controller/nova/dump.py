@@ -30,18 +30,26 @@ _INSERT = re.compile(r"(?:INSERT|REPLACE) (?:IGNORE )?INTO [`\"](\w+)[`\"] (?:\(
 _VALUE = re.compile(
     r"""\s*(?:
         (?P<null>NULL)
-      | (?:_binary\s+)? '(?P<text>[^'\\]*(?:(?:\\.|'')[^'\\]*)*)'
+      | (?:_binary\s+)? (?P<quote>')
       | 0x(?P<hex>[0-9A-Fa-f]+)
       | (?P<number>-?[0-9]++(?P<fraction>(?:[.eE][0-9.eE+-]*+)?))
-    )\s*(?P<end>[,)])""",
-    re.VERBOSE | re.DOTALL,
+    )""",
+    re.VERBOSE,
 )
+_IN_TEXT = re.compile(r"\\.|''?", re.DOTALL)
+_END = re.compile(r"\s*([,)])")
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
 _ESCAPED: Final[Mapping[str, str]] = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 """MySQL's string literals; any other character stands for itself."""
 
 MOST_OF_LINE: Final = 64 << 20
 """Bytes: mysqldump begins a new INSERT after 16 MiB at most (net_buffer_length)."""
+
+MOST_OF_VALUE: Final = 1 << 20
+"""Characters as they are written: Nova's longest, user_data, has 65,535."""
+
+MOST_COLUMNS: Final = 128
+"""Nova's widest table, instances, has some sixty."""
 
 ROOM: Final = 2 << 30
 """Bytes of memory for all rows that are kept: some two million addresses take it."""
@@ -104,6 +112,9 @@ class _Kept:
 def _read_sqlite(path: Path, wanted: Collection[str], kept: _Kept) -> Tables:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            # generated columns can make a row of any size of nothing
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_OF_VALUE)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MOST_COLUMNS)
             connection.row_factory = sqlite3.Row
             there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             found: Tables = {table: [] for table in wanted if table in there}
@@ -111,6 +122,10 @@ def _read_sqlite(path: Path, wanted: Collection[str], kept: _Kept) -> Tables:
                 for row in connection.execute(f'SELECT * FROM "{table}"'):
                     kept.add(rows, dict(row))
             return found
+    except sqlite3.DataError as error:
+        raise DumpError(
+            f"a value or a row is longer than {MOST_OF_VALUE >> 20} MiB, and Nova has none that is"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise DumpError(f"the SQLite database cannot be read: {error}") from error
 
@@ -159,7 +174,9 @@ class _Reader:
         if self.into is not None:
             self._values(line, 0)
         elif self._table is not None and (column := _COLUMN.match(line)):
-            self._columns[self._database, self._table].append(column[1])
+            columns = self._columns[self._database, self._table]
+            columns.append(column[1])
+            _check_width(columns)
         elif used := _USE.match(line):
             self._database = used[1]
         elif created := _CREATE.match(line):
@@ -180,10 +197,11 @@ class _Reader:
         if table not in self._wanted:
             self.into = _Into((), [])
             return
-        names = [name.strip(' `"') for name in columns.split(",")] if columns else None
+        names = [name.strip(' `"') for name in columns.split(",", MOST_COLUMNS)] if columns else None
         names = names or self._columns.get((self._database, table))
         if not names:
             raise DumpError(f"rows of {table}, whose columns are not known before")
+        _check_width(names)
         self.into = _Into(names, self._rows(table))
 
     def _rows(self, table: str) -> list[Row]:
@@ -201,29 +219,58 @@ class _Reader:
             at += 1
             values: list[Value] = []
             end = ","
-            while end == ",":
-                value = _VALUE.match(line, at)
-                if value is None:
-                    raise DumpError(f"cannot be read at {line[at : at + 30]!r}")
-                values.append(_value(value))
-                at, end = value.end(), value["end"]
+            while end == "," and len(values) <= len(into.columns):
+                value, after = _value(line, at)
+                found = _END.match(line, after)
+                if found is None:
+                    raise _unreadable(line, at)
+                values.append(value)
+                at, end = found.end(), found[1]
             if len(values) != len(into.columns):
-                raise DumpError(f"a row of {len(values)} values for {len(into.columns)} columns")
+                more = " or more" if end == "," else ""
+                raise DumpError(f"a row of {len(values)}{more} values for {len(into.columns)} columns")
             self._kept.add(into.rows, dict(zip(into.columns, values, strict=True)))
             at += line.startswith(",", at)
         if line[at:] not in ("", ";"):
-            raise DumpError(f"cannot be read at {line[at : at + 30]!r}")
+            raise _unreadable(line, at)
 
 
-def _value(found: re.Match[str]) -> Value:
-    """Raises DumpError."""
+def _check_width(columns: Sequence[str]) -> None:
+    if len(columns) > MOST_COLUMNS:
+        raise DumpError(f"a table of more than {MOST_COLUMNS} columns, and Nova has none that is so wide")
+
+
+def _unreadable(line: str, at: int) -> DumpError:
+    return DumpError(f"cannot be read at {line[at : at + 30]!r}")
+
+
+def _value(line: str, at: int) -> tuple[Value, int]:
+    """What is at `at`, and where it ends. Raises DumpError."""
+    found = _VALUE.match(line, at)
+    if found is None:
+        raise _unreadable(line, at)
+    if found["quote"]:
+        end = _end_of_text(line, found.end())
+        return _ESCAPE.sub(_unescaped, line[found.end() : end]), end + 1
     if found["null"]:
-        return None
-    if (text := found["text"]) is not None:
-        return _ESCAPE.sub(lambda escape: "'" if escape[1] is None else _ESCAPED.get(escape[1], escape[1]), text)
+        return None, found.end()
     try:
         if found["hex"]:
-            return bytes.fromhex(found["hex"]).decode("utf-8", "replace")
-        return float(found["number"]) if found["fraction"] else int(found["number"])
+            return bytes.fromhex(found["hex"]).decode("utf-8", "replace"), found.end()
+        return float(found["number"]) if found["fraction"] else int(found["number"]), found.end()
     except ValueError:  # an odd number of digits, or too many for a number
         raise DumpError(f"no value: {found[0].strip()[:30]!r}") from None
+
+
+def _end_of_text(line: str, at: int) -> int:
+    """Where the quote is that ends it. A regex for all of it would keep a state for each escape. Raises DumpError."""
+    for found in _IN_TEXT.finditer(line, at):
+        if found.start() - at > MOST_OF_VALUE:
+            raise DumpError(f"a value is longer than {MOST_OF_VALUE >> 20} MiB, and Nova has none that is")
+        if found[0] == "'":
+            return found.start()
+    raise _unreadable(line, at - 1)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return "'" if escape[1] is None else _ESCAPED.get(escape[1], escape[1])

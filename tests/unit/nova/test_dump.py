@@ -104,6 +104,11 @@ def test_one_of_several_databases(tables: Tables, tmp_path: Path) -> None:
         ("\x7fELF and so on", "no CREATE TABLE"),
         ("INSERT INTO `networks` VALUES (1);\n", "line 1: rows of networks, whose columns"),
         ("INSERT INTO `networks` (`id`) VALUES (1,2);\n", "line 1: a row of 2 values for 1 columns"),
+        ("INSERT INTO `networks` (`id`) VALUES (1,2,3);\n", "line 1: a row of 2 or more values for 1 columns"),
+        ("INSERT INTO `networks` (`id`) VALUES ('a'b');\n", "line 1: cannot be read at \"'a'b"),
+        ("INSERT INTO `networks` (`id`) VALUES ('a''b\\');\n", "line 1: cannot be read at"),
+        (f"INSERT INTO `networks` ({',' * 128}) VALUES (1);\n", "line 1: a table of more than 128 columns"),
+        ("CREATE TABLE `networks` (\n" + "  `a` int,\n" * 129, "line 130: a table of more than 128 columns"),
         ("INSERT INTO `networks` (`id`) VALUES (now());\n", r"line 1: cannot be read at 'now\(\)\);'"),
         ("INSERT INTO `networks` (`id`) VALUES (1)", "cut off"),
         ("INSERT INTO `networks` (`id`) VALUES ('a\n", "line 1: cannot be read"),
@@ -179,4 +184,37 @@ def test_no_line_is_longer_than_mysqldump_writes_one(tmp_path: Path, monkeypatch
         for _ in range(8):
             file.write(b"-" * (1 << 20))
     with pytest.raises(DumpError, match="line 1: it is longer than 1 MiB"):
+        read(path, TABLES)
+
+
+def test_a_value_takes_no_more_memory_than_its_length(tmp_path: Path) -> None:
+    """As a regex would that keeps a state for each escape."""
+    path = tmp_path / "nova.sql.gz"
+    three = r"""''\n\'"""
+    for times, complaint in ((50_000, None), (200_000, "line 1: a value is longer than 1 MiB")):
+        text = f"INSERT INTO `networks` (`label`) VALUES ('{three * times}');\n"
+        path.write_bytes(gzip.compress(text.encode()))
+        tracemalloc.start()
+        try:
+            if complaint is None:
+                assert len(str(read(path, TABLES)["networks"][0]["label"])) == 3 * times
+            else:
+                with pytest.raises(DumpError, match=complaint):
+                    read(path, TABLES)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [("large AS (zeroblob(2000000))", "a value or a row is longer than 1 MiB"),
+     (", ".join(f"c{number} AS (zeroblob(1000000))" for number in range(200)), "too many columns on networks")],
+)  # fmt: skip
+def test_generated_columns_are_not_longer_than_what_is_stored(tmp_path: Path, columns: str, complaint: str) -> None:
+    path = tmp_path / "nova.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"CREATE TABLE networks (id, {columns})")
+        database.execute("INSERT INTO networks VALUES (1)")
+    with pytest.raises(DumpError, match=complaint):
         read(path, TABLES)
