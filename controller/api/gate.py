@@ -128,9 +128,11 @@ class Gate:
 
         with bound_contextvars(request_id=trace.request_id):  # also in what others log meanwhile, the store say
             try:
-                _, endpoint, _ = environ[_PENDING] = self._admit(environ, trace)
+                services, endpoint, admitted = self._admit(environ, trace)
                 trace.waits = endpoint.waits
-                with nullcontext() if endpoint.waits else self._limiter.turn(trace.credential):
+                turn = nullcontext(nullcontext) if endpoint.waits else self._limiter.turn(trace.credential)
+                with turn as aside:
+                    environ[_PENDING] = services, endpoint, replace(admitted, aside=aside)
                     body: Iterable[bytes] = self._inner(environ, respond)
             except Exception as error:
                 body = self._refusal(error, trace)(environ, respond)

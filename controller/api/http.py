@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from controller.api.auth import Identity, Resource, Verb
 from controller.api.declared import MAX_PAGE, Answers, Media, Query
 from controller.api.errors import ApiError, from_validation
+from controller.api.limits import Aside
 from controller.api.services import Services
 from controller.store.sqlite import Unreadable
 
@@ -107,6 +109,7 @@ class Stream:
 class Request:
     """A request that passed the gate. `params` are the variable parts of its path, `query` the fields that were sent,
     as its endpoint declares them, and `bodies` what it declares its body to be. What is public has no `identity`.
+    `aside`: for a handler that waits for long, but not all the time; others of its token are worked on meanwhile.
     """
 
     resource: Resource
@@ -119,6 +122,7 @@ class Request:
     identity: Identity | None
     request_id: str
     environ: Mapping[str, Any] = field(repr=False)
+    aside: Aside = field(default=nullcontext, repr=False)
 
     @property
     def caller(self) -> Identity:

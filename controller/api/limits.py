@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from threading import Semaphore
@@ -38,10 +38,22 @@ class RequestLimits:
     failures: int = 30
 
 
+Aside = Callable[[], AbstractContextManager[None]]
+"""Within it a request has no place among those that are worked on: it waits for something else, for long."""
+
+
 @dataclass(slots=True)
 class _Turn:
     places: Semaphore = field(default_factory=lambda: Semaphore(AT_ONCE))
     users: int = 0
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self.places.release()
+        try:
+            yield
+        finally:
+            self.places.acquire()
 
 
 class Limiter:
@@ -74,16 +86,16 @@ class Limiter:
         self._failures.allow(_place(address), self._clock())
 
     @contextmanager
-    def turn(self, credential: Credential | None) -> Iterator[None]:
-        """Waits until few enough requests of its token are worked on."""
+    def turn(self, credential: Credential | None) -> Iterator[Aside]:
+        """Waits until few enough requests of its token are worked on, also again after `Aside`."""
         if credential is None or credential.identity.role is Role.AGENT:
-            yield
+            yield nullcontext
             return
         turn = self._turns.setdefault(credential.key, _Turn())
         turn.users += 1
         try:
             with turn.places:
-                yield
+                yield turn.aside
         finally:
             turn.users -= 1
             if not turn.users:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from controller.api.limits import Aside
 from controller.api.services import Services
 from controller.api.trace_answers import LiveHop, shown_step
 from controller.live_tracing import Answer
@@ -35,8 +36,8 @@ class _Asked:
     left_out: int
 
 
-def ask(services: Services, names: Names, trace: Trace, turn: Callable[[], None]) -> Live:
-    """Each node once, all at the same time. `turn` as of `flows.explain.explain.Explainer`."""
+def ask(services: Services, names: Names, trace: Trace, turn: Callable[[], None], aside: Aside) -> Live:
+    """Each node once, all at the same time. `turn` as of `flows.explain.explain.Explainer`, `aside` of the request."""
     if not trace.passed:
         return Live(findings=[Finding(Severity.NOTE, "no switch was asked: the packet comes to none")])
     if services.live_trace is None:
@@ -44,7 +45,8 @@ def ask(services: Services, names: Names, trace: Trace, turn: Callable[[], None]
         return Live(findings=[Finding(Severity.NOTE, text)])
     questions: dict[str, list[Probe]] = {}
     ways = [list(_asked(way, questions, turn)) for way in (trace, trace.reply) if way is not None]
-    answers = services.live_trace(questions)
+    with aside():
+        answers = services.live_trace(questions)
     live = Live()
     told: list[list[LiveHop]] = []
     for way, prefix in zip(ways, ("", "the answer: "), strict=False):

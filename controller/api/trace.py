@@ -75,7 +75,7 @@ def trace(services: Services, request: Request) -> Answer:
     found = explainer.explain(wanted, reply=body.reply)
     if not body.live:
         return Answer.json(shown(found))
-    live = live_trace.ask(services, names, found, turn)
+    live = live_trace.ask(services, names, found, turn, request.aside)
     found = replace(found, findings=(*found.findings, *live.findings))
     return Answer.json(shown(found, live.hops, live.reply))
 

@@ -108,6 +108,24 @@ def test_what_is_remembered_has_an_end() -> None:
     assert not limiter._turns
 
 
+def test_who_waits_aside_has_no_place_until_it_goes_on() -> None:
+    limiter = Limiter(LIMITS, lambda: 0.0)
+
+    def free() -> int:
+        places: int = limiter._turns[credential().key].places._value
+        return places
+
+    with limiter.turn(credential()) as aside:
+        assert free() == AT_ONCE - 1
+        with pytest.raises(KeyError), aside():
+            assert free() == AT_ONCE
+            raise KeyError
+        assert free() == AT_ONCE - 1
+    assert not limiter._turns
+    with limiter.turn(credential(Role.AGENT)) as aside, aside():
+        assert not limiter._turns
+
+
 def test_one_tokens_requests_are_worked_on_a_few_at_once() -> None:
     limiter = Limiter(LIMITS, lambda: 0.0)
     go = threading.Event()

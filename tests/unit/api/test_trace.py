@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
+from controller.api.limits import AT_ONCE
 from controller.green import Turns
 from controller.live_tracing import Answer
 from controller.session_questions import NoAnswer
@@ -198,6 +201,26 @@ def test_live_says_how_far_it_was_asked(cloud: World, monkeypatch: pytest.Monkey
     cloud.app = make_app(replace(cloud.services, live_trace=ask, registry=CollectorRegistry()))
     answer = trace(cloud, port="web1", to="web2", live=True)
     assert answer["live"][0]["text"].endswith("(as far as it was asked: 2 more times it comes back from conntrack)")
+
+
+def test_others_of_its_token_are_worked_on_while_it_waits_for_nodes(cloud: World) -> None:
+    all_wait, answered = threading.Barrier(AT_ONCE + 1), threading.Event()
+
+    def ask(asked: Mapping[str, Sequence[Probe]]) -> dict[str, Answer]:
+        all_wait.wait(30)
+        assert answered.wait(30)
+        return dict.fromkeys(asked, NoAnswer("silent"))
+
+    cloud.app = make_app(replace(cloud.services, live_trace=ask, registry=CollectorRegistry()))
+    with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+        traces = [pool.submit(trace, cloud, port="web1", to="web2", live=True) for _ in range(AT_ONCE)]
+        all_wait.wait(30)
+        other = pool.submit(cloud.ok, "GET", "/v1/networks")
+        try:
+            assert other.result(10)["networks"]
+        finally:
+            answered.set()
+        assert {one.result(30)["live"][0]["text"] for one in traces} == {"was asked in vain: silent"}
 
 
 def _as_computed(probe: Probe) -> str:
