@@ -51,7 +51,7 @@ def read(
     alike = 0
     difference = ""
     for output, probe in zip(outputs, probes, strict=True):
-        told = parse(output)
+        told = parse(output, turn)
         at = _differs_at(told.lookups, probe)
         lookups = told.lookups if at is not None or not probe.measured else _as_large(told.lookups, probe)
         expected = {(one.table, one.cookie) for one in probe.lookups}

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from itertools import takewhile
 from typing import Final
 
+from flows.explain.following import nothing
 from flows.explain.probe import WATCHED, Lookup
 from flows.explain.target import Address
 from flows.fields import FIELDS
@@ -32,6 +33,7 @@ _FLOW: Final = "Flow: "
 _FINAL: Final = "Final flow: "
 _UNCHANGED: Final = "unchanged"
 _ACTIONS: Final = "Datapath actions: "
+_TURN: Final = 128  # lines, much less than a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +49,36 @@ class Told:
     actions: tuple[str, ...]
 
 
-def parse(output: str) -> Told:
-    """Until conntrack has it: a trace goes on from there as it thinks fit."""
-    lines = list(takewhile(lambda line: not line.startswith(_RECIRCULATED), output.splitlines()))
-    own = list(_of_first_bridge(lines))
+def parse(output: str, turn: Callable[[], None] = nothing) -> Told:
+    """Until conntrack has it: a trace goes on from there as it thinks fit. `turn` as of
+    `flows.explain.explain.Explainer`.
+    """
+    lines = list(takewhile(lambda line: not line.startswith(_RECIRCULATED), output.split("\n")))
+    lookups: list[Lookup] = []
+    outputs: set[int] = set()
+    translations: set[Address] = set()
+    for line in _of_first_bridge(lines, turn):
+        if (lookup := _lookup(line)) is not None:
+            lookups.append(lookup)
+        elif (found := _OUTPUT.match(line)) is not None:
+            outputs.add(int(found[1]))
+        translations.update(_translations(line))
     return Told(
-        tuple(filter(None, map(_lookup, own))),
-        frozenset(int(found[1]) for found in map(_OUTPUT.match, own) if found is not None),
-        frozenset(_translations(own)),
+        tuple(lookups),
+        frozenset(outputs),
+        frozenset(translations),
         _after(lines),
         tuple(line.removeprefix(_ACTIONS) for line in lines if line.startswith(_ACTIONS)),
     )
 
 
-def _of_first_bridge(lines: list[str]) -> Iterator[str]:
+def _of_first_bridge(lines: list[str], turn: Callable[[], None]) -> Iterator[str]:
     """What other bridges do with the packet stands among it, further to the right; or at the left, and then last."""
     first: str | None = None
     elsewhere: int | None = None  # as far to the right
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number % _TURN == 0:
+            turn()
         header = _BRIDGE.match(line)
         indent = len(line) - len(line.lstrip(" "))
         if header is not None:
@@ -89,13 +103,12 @@ def _lookup(line: str) -> Lookup | None:
     return Lookup(int(found["table"]), int(found["cookie"] or "0", 16), int(found["priority"] or 0))
 
 
-def _translations(lines: list[str]) -> Iterator[Address]:
-    for line in lines:
-        for found in _TRANSLATION.finditer(line):
-            try:
-                yield ip_address(found[1] or found[2])
-            except ValueError:
-                continue
+def _translations(line: str) -> Iterator[Address]:
+    for found in _TRANSLATION.finditer(line):
+        try:
+            yield ip_address(found[1] or found[2])
+        except ValueError:
+            continue
 
 
 def _after(lines: list[str]) -> dict[str, int] | None:

@@ -11,7 +11,7 @@ import pytest
 
 from controller import live_tracing
 from controller.errands import Errands, Kind
-from controller.live_tracing import MOST, MOST_PACKETS, LiveTracing
+from controller.live_tracing import MOST, MOST_LINES, MOST_PACKETS, LiveTracing
 from controller.session_questions import NoAnswer
 from flows.explain.probe import Probe
 
@@ -46,6 +46,9 @@ def test_no_more_is_asked_than_an_agent_does() -> None:
 
 def test_no_more_is_taken_than_an_agent_takes() -> None:
     assert LiveTracing(Agents({"outputs": ["x" * MOST]}))({"n1": [PROBE]}) == {"n1": ["x" * MOST]}
+    lines = "\n" * (MOST_LINES // 2)
+    assert LiveTracing(Agents({"outputs": [lines, lines]}))({"n1": [PROBE] * 2}) == {"n1": [lines, lines]}
+    assert isinstance(LiveTracing(Agents({"outputs": [lines, lines + "\n"]}))({"n1": [PROBE] * 2})["n1"], NoAnswer)
     wrong = ({}, {"outputs": None}, {"outputs": [None]}, {"outputs": "x"}, {"outputs": []}, {"outputs": ["x", "y"]})
     for result in (*wrong, {"outputs": ["x" * (MOST + 1)]}):
         assert isinstance(LiveTracing(Agents(result))({"n1": [PROBE]})["n1"], NoAnswer)
