@@ -38,7 +38,7 @@ PREREQUISITES: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("nd_target", "nd_sll", "nd_reserved", "nd_options_type"), ("icmpv6_type", ND_SOLICITATION)),
     "nd_tll": ("icmpv6_type", ND_ADVERTISEMENT),
 }
-# what another kind of packet has, too: what it must have there
+# what another kind of packet has, too, or must have beside: what it must have there
 _ALSO: dict[tuple[str, int], dict[str, tuple[str, int]]] = {
     ("eth_type", ETH_RARP): dict.fromkeys(
         ("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"), ("eth_type", ETH_RARP)
@@ -48,8 +48,12 @@ _ALSO: dict[tuple[str, int], dict[str, tuple[str, int]]] = {
         **dict.fromkeys(("ct_nw_proto", "ct_tp_src", "ct_tp_dst"), ("eth_type", ETH_IPV6)),
         "icmp_id": ("ip_proto", PROTO_ICMPV6),
     },
+    # with another code it is no neighbour discovery
+    ("icmpv6_type", ND_SOLICITATION): dict.fromkeys(
+        ("nd_target", "nd_sll", "nd_reserved", "nd_options_type"), ("icmpv6_code", 0)
+    ),
     ("icmpv6_type", ND_ADVERTISEMENT): dict.fromkeys(
-        ("nd_target", "nd_reserved", "nd_options_type"), ("icmpv6_type", ND_ADVERTISEMENT)
+        ("nd_target", "nd_tll", "nd_reserved", "nd_options_type"), ("icmpv6_code", 0)
     ),
 }
 

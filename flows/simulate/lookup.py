@@ -139,7 +139,8 @@ def _check_prerequisites(flow: Flow) -> None:
                 names.append("ip_proto")
     for name in names:
         needs = prerequisite(name, matched)
-        if needs is not None and matched.get(needs[0]) != needs[1]:
+        # to a switch what is not matched is 0 here, as the code of neighbour discovery must be
+        if needs is not None and matched.get(needs[0], 0) != needs[1]:
             raise ValueError(f"{flow}: {name} needs {needs[0]}={needs[1]:#x} in the match")
     if any(name in _TUPLE for name in names) and not _is_valid(flow.match):
         raise ValueError(f"{flow}: matches how a connection began, but not that conntrack knows one")

@@ -65,7 +65,7 @@ def _layer4(made: Packet, ends: bytes) -> bytes:
     if protocol == PROTO_ICMPV6:
         kind = made["icmpv6_type"]
         data = bytes((kind, made["icmpv6_code"], 0, 0))
-        if kind in _ND:
+        if "nd_target" in made:
             data += struct.pack("!I", made["nd_reserved"]) + made["nd_target"].to_bytes(16)
             address = made["nd_sll" if kind == ND_SOLICITATION else "nd_tll"]
             if address:
@@ -107,7 +107,8 @@ def decode(body: bytes, fields: dict[str, int], *, quoted: bool = False) -> Pack
 def _decode_icmp(data: bytes, fields: dict[str, int], *, quoted: bool) -> Packet:
     kind = data[0]
     fields |= {"icmpv6_type": kind, "icmpv6_code": data[1]}
-    if kind in _ND:
+    discovery = kind in _ND and not data[1]
+    if discovery:
         fields |= {"nd_reserved": int.from_bytes(data[4:8]), "nd_target": int.from_bytes(data[8:24])}
         if len(data) >= 32:
             fields["nd_options_type"] = data[24]
@@ -116,7 +117,7 @@ def _decode_icmp(data: bytes, fields: dict[str, int], *, quoted: bool) -> Packet
         return packet(decode(data[8:], {}, quoted=True) if len(data) > 8 else None, **fields)
     elif kind in _ECHO:
         fields["icmp_id"] = int.from_bytes(data[4:6])
-    if not quoted and kind not in _ND:
+    if not quoted and not discovery:
         fields["payload"] = int.from_bytes(data[-8:])
     return packet(**fields)
 

@@ -13,12 +13,14 @@ from flows.packet import Packet
 from flows.pipeline import GATEWAY_MAC
 from flows.protocols import (
     ICMPV6_ECHO_REPLY,
+    ND_ADVERTISEMENT,
     ND_HOP_LIMIT,
     ND_IS_ROUTER,
     ND_OVERRIDE,
     ND_REDIRECT,
     ND_ROUTER_ADVERTISEMENT,
     ND_ROUTER_SOLICITATION,
+    ND_SOLICITATION,
     ND_SOLICITED,
     PROTO_IPV6_FRAGMENT,
 )
@@ -112,7 +114,11 @@ SPOOFED: dict[str, tuple[Packet, Rule]] = {
     "advertises the gateway": (BLUE_1.advertises(GATEWAY), Rule.DROP_ND_SPOOFED),
     "advertises another's MAC": (BLUE_1.advertises(BLUE_1.ip, nd_tll=BLUE_2.mac), Rule.DROP_ND_SPOOFED),
     "advertises what was routed": (BLUE_1.advertises(BLUE_1.ip, nw_ttl=64), Rule.DROP_ND_SPOOFED),
-    "advertises with a code": (BLUE_1.advertises(BLUE_1.ip, icmpv6_code=1), Rule.DROP_ND_SPOOFED),
+    "advertises with a code": (
+        BLUE_1.icmp(ND_ADVERTISEMENT, ALL_NODES, group_mac(ALL_NODES), nw_ttl=255, icmpv6_code=1),
+        Rule.DROP_ND_SPOOFED,
+    ),
+    "asks with a code": (BLUE_1.icmp(ND_SOLICITATION, BLUE_2.ip, nw_ttl=255, icmpv6_code=1), Rule.DROP_ND_SPOOFED),
     "asks with another's MAC": (BLUE_1.solicits(BLUE_2.ip, nd_sll=BLUE_2.mac), Rule.DROP_ND_SPOOFED),
     "asks from another's address": (BLUE_1.solicits(GATEWAY, ipv6_src=BLUE_2.ip), Rule.DROP_SPOOFED),
     "asks, twice with a MAC": (BLUE_1.solicits(0, nd_sll=0), Rule.DROP_ND_MALFORMED),

@@ -44,7 +44,7 @@ def frame(dice: random.Random, sender: Host) -> Packet:
         fields["ip_frag"] = dice.choice([1, 3])
     elif fields["ip_proto"] == PROTO_ICMPV6:
         fields |= {"icmpv6_type": dice.choice(_KINDS), "icmpv6_code": dice.choice([0, 0, 0, 1])}
-        if fields["icmpv6_type"] in (ND_SOLICITATION, ND_ADVERTISEMENT):
+        if fields["icmpv6_type"] in (ND_SOLICITATION, ND_ADVERTISEMENT) and not fields["icmpv6_code"]:
             fields["nd_target"] = dice.choice(_ADDRESSES)
             address = dice.choice([sender.mac, 0, *_MACS])
             fields["nd_sll" if fields["icmpv6_type"] == ND_SOLICITATION else "nd_tll"] = address
@@ -63,6 +63,8 @@ def lies(sender: Host, sent: Packet) -> bool:
         return True
     kind = sent.get("icmpv6_type")
     if kind in (ND_ROUTER_ADVERTISEMENT, ND_REDIRECT) or sent.get("udp_dst") == 546:
+        return True
+    if kind in (ND_SOLICITATION, ND_ADVERTISEMENT) and sent["icmpv6_code"]:
         return True
     if kind == ND_ADVERTISEMENT:
         return sent["nd_target"] not in _OWN[sender.key] or sent["nd_tll"] not in (sender.mac, 0)
