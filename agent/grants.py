@@ -8,14 +8,16 @@ made anew. An agent that runs as root has no use for either.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import pwd
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from agent import links, namespaces
@@ -27,15 +29,25 @@ LOG = logging.getLogger(__name__)
 USER = "trunkline-agent"
 SOCKET = Path("/run/trunkline-agent-grants.sock")
 """Of trunkline-agent-grants.socket: a connection is the whole question, and its end the answer."""
+RECORD = Path("/var/lib/trunkline-agent-grants")
+"""Root's: what has an entry and is still there, a path a line. Purging takes them back (etc/deb/agent/postrm)."""
 
 _READ = os.R_OK
 _USE = os.R_OK | os.W_OK
 _SEARCH = os.X_OK
+_ALL = _USE | _SEARCH
 _OVS_SOCKETS = ("ovs-vswitchd.*.ctl", "*.mgmt")
-_LETTERS = ((os.R_OK, "r"), (os.W_OK, "w"), (os.X_OK, "x"))
 _ANSWER_S = 15.0
 _PAUSE_S = 1.0
 _LOOK_S = 0.5  # nobody tells of a socket that is another one
+
+_LIST = "system.posix_acl_access"
+_HEADER = struct.Struct("<I")
+_ENTRY = struct.Struct("<HHI")  # tag, rights, number of the user or group: linux/posix_acl_xattr.h
+_MASK = 0x10
+_MASKED = {0x02: "user:{}", 0x04: "group:", 0x08: "group:{}"}
+"""Tags of linux/posix_acl.h whose entries are worth what the mask leaves of them, as setfacl(1) names them."""
+_NO_LIST = (errno.ENODATA, errno.ENOTSUP)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -119,20 +131,62 @@ def ask() -> str | None:
     return None
 
 
-def grant(grants: Iterable[Grant], user: str) -> list[str]:
-    """By access control lists (acl(5)), where not everybody has the right: whose a file is stays as it is. What could
-    not be granted, a line each.
+def grant(grants: Iterable[Grant], user: int) -> list[str]:
+    """By access control lists (acl(5)), where not everybody has the right: whose a file is stays as it is, and so does
+    what others may. What could not be granted, a line each.
     """
-    problems = []
     needed = sorted({each for each in grants if _is_needed(each)})
-    for rights, same in groupby(needed, lambda each: each.rights):
-        letters = "".join(letter for bit, letter in _LETTERS if rights & bit)
-        paths = [str(each.path) for each in same]
+    problems = []
+    try:
+        record(each.path for each in needed)
+    except OSError as error:
+        problems.append(f"what is granted could not be recorded: {error}")
+    for each in needed:
         try:
-            links.run("setfacl", "--modify", f"user:{user}:{letters}", "--", *paths)
-        except links.CommandError as error:
+            _grant(each, f"user:{user}")
+        except (OSError, links.CommandError) as error:
             problems.append(str(error))
     return problems
+
+
+def _grant(grant: Grant, user: str) -> None:
+    """setfacl makes the mask anew, as wide as all entries together: what it kept from others is taken out of theirs."""
+    rights = effective(grant.path)
+    held = rights.get(user, 0)
+    if held & grant.rights == grant.rights:
+        return
+    rights[user] = held | grant.rights
+    entries = ",".join(f"{who}:{what}" for who, what in rights.items())
+    links.run("setfacl", "--modify", entries, "--", str(grant.path))
+
+
+def effective(path: Path) -> dict[str, int]:
+    """What the mask of a file's list leaves to the group and to all that are named; nothing where there is no list.
+    Raises OSError.
+    """
+    try:
+        found = os.getxattr(path, _LIST)
+    except OSError as error:
+        if error.errno in _NO_LIST:
+            return {}
+        raise
+    entries = list(_ENTRY.iter_unpack(found[_HEADER.size :]))
+    mask = next((rights for tag, rights, _ in entries if tag == _MASK), _ALL)
+    return {_MASKED[tag].format(number): rights & mask for tag, rights, number in entries if tag in _MASKED}
+
+
+def record(paths: Iterable[Path]) -> None:
+    """Adds them to what is recorded, before they get anything, and forgets what has gone. Raises OSError."""
+    try:
+        known = RECORD.read_text(errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        known = []
+    kept = sorted({*filter(os.path.exists, known), *(str(path.resolve()) for path in paths)})
+    if kept == known:
+        return
+    fresh = RECORD.with_name(f"{RECORD.name}.{os.getpid()}")  # several may be at it
+    fresh.write_text("".join(f"{path}\n" for path in kept), errors="surrogateescape")
+    fresh.replace(RECORD)
 
 
 def _is_needed(grant: Grant) -> bool:
@@ -143,10 +197,10 @@ def _is_needed(grant: Grant) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Root's half. What is wrong with the configuration the agent says itself."""
+    """Root's half. What is wrong with the configuration the agent says itself. Raises KeyError without the user."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    read = [Grant(_READ | _SEARCH if path.is_dir() else _READ, path) for path in sources(arguments)]
-    problems = grant(read, USER)
+    wanted = [Grant(_READ | _SEARCH if path.is_dir() else _READ, path) for path in sources(arguments)]
+    problems = []
     try:
         config = load(arguments)
     except ConfigError:
@@ -156,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             namespaces.make(config.service_namespace)
         except namespaces.NamespaceError as error:
             problems.append(str(error))
-        problems += grant(of_configuration(config), USER)
+        wanted += of_configuration(config)
+    problems += grant(wanted, pwd.getpwnam(USER).pw_uid)
     for problem in problems:
         print(f"trunkline-agent-grants: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -259,6 +259,12 @@ def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
 
 def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(machine: Machine) -> None:
     follow(machine, ONE_MACHINE[-2:])
+    machine.run("install -m 640 /dev/null /srv/token && chmod 700 /srv")
+    machine.write("/etc/trunkline/trunkline-agent.conf.d/plug.conf", "[agent]\nplug_token_file = /srv/token\n")
+    machine.run("systemctl reload trunkline-agent")
+    await_grant(machine, "/srv/token", "group::r--")
+    machine.run("chmod 600 /srv/token")
+    await_grant(machine, "/srv/token", "group::---")
     follow(machine, REMOVING[:1])
     for unit in UNITS:
         assert not is_active(machine, unit)
@@ -275,7 +281,7 @@ def test_what_is_removed_can_be_installed_again_and_purged_leaves_nothing(machin
     assert left == ""
     for user in ("trunkline", AGENT_USER):
         assert machine.run(f"getent passwd {user}; getent group {user}", check=False) == ""
-    assert not re.search(r"(?m)^user:[^:]", machine.run("getfacl --recursive --skip-base /run/openvswitch"))
+    assert not re.search(r"(?m)^user:[^:]", machine.run("getfacl --recursive --skip-base /run/openvswitch /srv"))
     assert machine.run("dpkg -l | grep trunkline", check=False) == ""
     assert machine.run("ip netns list; ovs-vsctl list-br", check=False) == ""
 
@@ -297,6 +303,16 @@ def run_as_root(machine: Machine) -> None:
     machine.run("systemctl daemon-reload && systemctl restart trunkline-agent")
     assert user_of_agent(machine) == "root"
     machine.run(f"setfacl --recursive --remove-all /etc/trunkline /run/openvswitch && rm -r {drop_in}")
+
+
+def await_grant(machine: Machine, path: str, group: str) -> None:
+    """That the agent's user may read it, and what its list has of the group."""
+
+    def is_granted() -> bool:
+        said = machine.run(f"getfacl --absolute-names --omit-header {path}").splitlines()
+        return {f"user:{AGENT_USER}:r--", group, "mask::r--"} <= set(said)
+
+    wait_until(is_granted, 30, f"{path} is not granted", interval=0.2)
 
 
 def flow_table(machine: Machine) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import grants
+from agent import grants, links
 from agent.config import Tls, sources
 from agent.grants import Grant, Grants
 from tests.unit.agent.test_loop import CONFIG
@@ -54,19 +56,101 @@ def test_files_of_the_configuration(tmp_path: Path) -> None:
     assert sources(arguments) == ()
 
 
-def test_only_where_not_everybody_has_the_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[tuple[str, ...]] = []
-    monkeypatch.setattr("agent.links.run", lambda *command: said.append(command))
+NOBODY, SOMEBODY, OTHER = 65534, 70001, 70002
+WITH_MASK = struct.pack(
+    "<I" + 6 * "HHI",
+    2,
+    *(0x01, 6, 0xFFFFFFFF),
+    *(0x02, 4, SOMEBODY),
+    *(0x02, 7, OTHER),
+    *(0x04, 6, 0xFFFFFFFF),
+    *(0x08, 2, NOBODY),
+    *(0x10, 1, 0xFFFFFFFF),
+)
+"""As Linux has the list of a file: its owner, two users, its group, another group, and a mask that leaves `x` alone."""
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "record"
+    monkeypatch.setattr("agent.grants.RECORD", path)
+    return path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands, which are not carried out; no file has a list."""
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr("agent.links.run", lambda *command: commands.append(command))
+    monkeypatch.setattr("agent.grants.effective", lambda path: {})
+    return commands
+
+
+def test_only_where_not_everybody_has_the_right(tmp_path: Path, said: list[tuple[str, ...]], recorded: Path) -> None:
     key, ca, gone = tmp_path / "key.pem", tmp_path / "ca.pem", tmp_path / "gone"
     key.touch(0o600)
     ca.touch(0o644)
     tmp_path.chmod(0o700)
     wanted = [Grant(os.R_OK, path) for path in (key, ca, gone, key)] + [Grant(os.X_OK, tmp_path)]
-    assert grants.grant(wanted, "somebody") == []
+    assert grants.grant(wanted, SOMEBODY) == []
     assert said == [
-        ("setfacl", "--modify", "user:somebody:x", "--", str(tmp_path)),
-        ("setfacl", "--modify", "user:somebody:r", "--", str(key)),
+        ("setfacl", "--modify", f"user:{SOMEBODY}:1", "--", str(tmp_path)),
+        ("setfacl", "--modify", f"user:{SOMEBODY}:4", "--", str(key)),
     ]
+
+
+def test_what_has_been_granted_is_recorded(tmp_path: Path, said: list[tuple[str, ...]], recorded: Path) -> None:
+    """Under the name that it keeps, as long as it is there, and before anything is granted."""
+    old, new, link = tmp_path / "old.pem", tmp_path / "new.pem", tmp_path / "key.pem"
+    for path in (old, new):
+        path.touch(0o600)
+    for target in (old, new):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        grants.grant([Grant(os.R_OK, link)], SOMEBODY)
+    assert recorded.read_text() == f"{new}\n{old}\n"
+    old.unlink()
+    grants.grant([], SOMEBODY)
+    assert recorded.read_text() == f"{new}\n"
+    recorded.unlink()
+    recorded.mkdir()
+    del said[:]
+    (problem,) = grants.grant([Grant(os.R_OK, new)], SOMEBODY)
+    assert "could not be recorded" in problem and len(said) == 1  # the agent needs it
+    assert set(tmp_path.iterdir()) == {new, link, recorded}
+
+
+def test_what_the_mask_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Path) -> None:
+    commands: list[str] = []
+    monkeypatch.setattr("agent.links.run", lambda *command: commands.append(command[2]))
+    monkeypatch.setattr("os.getxattr", lambda path, name: WITH_MASK)
+    tmp_path.chmod(0o700)
+    grants.grant([Grant(os.R_OK, tmp_path)], SOMEBODY)
+    grants.grant([Grant(os.R_OK, tmp_path)], OTHER)  # keeps what it has
+    grants.grant([Grant(os.X_OK, tmp_path)], OTHER)  # has it
+    others = f"group::0,group:{NOBODY}:0"
+    assert commands == [
+        f"user:{SOMEBODY}:4,user:{OTHER}:1,{others}",
+        f"user:{SOMEBODY}:0,user:{OTHER}:5,{others}",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs the package acl")
+def test_what_chmod_has_taken_from_others_stays_taken(tmp_path: Path, recorded: Path) -> None:
+    """By setfacl and the file system themselves."""
+    key = tmp_path / "key.pem"
+    key.touch()
+    key.chmod(0o640)
+    try:
+        links.run("setfacl", "--modify", f"user:{OTHER}:rw", "--", str(key))
+    except links.CommandError as error:
+        pytest.skip(str(error))
+    mine = {f"user:{SOMEBODY}": 4}
+    assert grants.grant([Grant(os.R_OK, key)], SOMEBODY) == []
+    assert grants.effective(key) == mine | {f"user:{OTHER}": 6, "group:": 4}
+    key.chmod(0o600)
+    assert grants.grant([Grant(os.R_OK, key)], SOMEBODY) == []
+    assert grants.effective(key) == mine | {f"user:{OTHER}": 0, "group:": 0}
 
 
 class Root:
