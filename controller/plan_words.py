@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from flows.explain.naming import Names
 from flows.ir import Flow
+from flows.model import SecurityRule
 from flows.rules import decode_cookie
 from flows.snapshot import Snapshot
 from flows.spelling import flow_text
+
+_MOST = 5
 
 
 class Words:
@@ -29,7 +32,31 @@ class Words:
         known = self._known.get((about, key))
         if known is None:
             names = next((one for one in self._names if one.find(about, key) is not None), self._names[0])
-            _, name = names.thing(about, key)
+            name = self._one_of(key) if about == "security_rule" else None
+            if name is None:
+                _, name = names.thing(about, key)
             # a name is its owner's choice, and this is a line
             known = self._known[about, key] = "".join(char for char in name if char.isprintable())
         return known
+
+    def _one_of(self, key: int) -> str | None:
+        """Rules of a group that are about the same others share a key; None where there is one rule."""
+        shared: dict[str, str] = {}
+        group = ""
+        for names in self._names:
+            named = names.find("security_rule", key)
+            if isinstance(named, SecurityRule):
+                its = names.snapshot.security_groups[names.snapshot.groups_by_rule[key]]
+                group = group or names.group(its)
+                for rule in its.rules:
+                    if _others(rule) == _others(named):
+                        shared.setdefault(rule.id, names.rule_name(rule))
+        told = list(shared.values())
+        if len(told) < 2:
+            return None
+        more = f"; {len(told) - _MOST} more" if len(told) > _MOST else ""
+        return f"one of the rules of {group} ({'; '.join(told[:_MOST])}{more})"
+
+
+def _others(rule: SecurityRule) -> tuple[object, ...]:
+    return rule.direction, rule.family, rule.remote_cidr, rule.remote_group_id

@@ -135,7 +135,7 @@ def test_what_the_mask_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
     ]
 
 
-@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs the package acl")
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs the package acl, which all tests together bring")
 def test_what_chmod_has_taken_from_others_stays_taken(tmp_path: Path, recorded: Path) -> None:
     """By setfacl and the file system themselves."""
     key = tmp_path / "key.pem"

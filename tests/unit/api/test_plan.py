@@ -114,6 +114,16 @@ def test_a_ports_groups(world: World, cloud: dict[str, Any]) -> None:
     assert any(" of rule of group web (lets in tcp 80 from anybody): " in line for line in lines), lines
 
 
+def test_a_rule_beside_another_about_the_same_others(world: World, cloud: dict[str, Any]) -> None:
+    """They share a key, and what is told of it is not only about the other."""
+    world.ok("PATCH", f"/v1/ports/{cloud['ports'][0]['id']}", {"security_groups": ["web"]})
+    rule = {"security_group_id": cloud["group"]["id"], "direction": "ingress", "protocol": "tcp", "ports": "443"}
+    (node,) = apply_as_planned(world, request("POST", "/v1/security-group-rules", rule))["nodes"]
+    (line,) = [line for line in node["add"] if "ct_tp_dst=443" in line]
+    both = "one of the rules of group web (lets in tcp 80 from anybody; lets in tcp 443 from anybody)"
+    assert f" of {both}: " in line
+
+
 def test_several_that_build_on_each_other(world: World, cloud: dict[str, Any]) -> None:
     first, second, other = cloud["ports"]
     answer = apply_as_planned(
