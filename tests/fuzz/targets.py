@@ -548,7 +548,7 @@ TARGETS: dict[str, Target] = {
     ),
     "json_body": Target(json_body, tuple(json.dumps(body).encode() for body in BODIES), limit_s=0.2),
     "http_head": Target(http_heads, (b"limit=5&marker=x", b"chunked", b"12")),
-    "address_plan": Target(plan, (CSV, YAML), limit_s=1.0),
+    "address_plan": Target(plan, (CSV, YAML), limit_s=2.0),
     "tokens": Target(tokens, (b"admin:secret-token\nmember:other-token:blue",)),
     "configuration": Target(
         configuration, tuple(path.read_bytes()[:2000] for path in sorted(SAMPLES.glob("*.sample"))), limit_s=1.0
