@@ -178,11 +178,18 @@ class Leased(Traveller):
 
     def renew(self) -> Reply:
         """By unicast, to the server that it has its lease from."""
-        before = len(self.tap.asked())
+        before, obtained = len(self.tap.asked()), self._obtained()
         self.client.signal(signal.SIGUSR1)
         (asked, *_) = wait_until(lambda: self.tap.asked()[before:], 5, "it does not ask")
         assert (asked.type, asked.unicast, asked.ciaddr) == (REQUEST, True, self.vm.address)
-        return wait_until(lambda: self.tap.dhcp(asked.xid)[-1:], 5, "no answer to a renewal")[0]
+        answer = wait_until(lambda: self.tap.dhcp(asked.xid)[-1:], 5, "no answer to a renewal")[0]
+        # one that is told to renew while it does so begins anew
+        wait_until(lambda: self._obtained() > obtained, 5, "the client has not taken it")
+        return answer
+
+    def _obtained(self) -> int:
+        """How often the client says that it was given a lease."""
+        return self.client.log.read_text().count(" obtained from ")
 
     def rebind(self, xid: int) -> Reply:
         """By broadcast, as when the server that it has its lease from does not answer any more."""
