@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import eventlet
 
+from agent.ofproto_trace import MOST, MOST_PACKETS
 from controller.errands import ErrandError, Errands, Kind
 from controller.session_questions import NoAnswer
 from flows.explain.probe import Probe
@@ -14,14 +15,8 @@ from flows.explain.probe import Probe
 TIMEOUT: Final = 6.0
 """Seconds for all of them; an agent gives Open vSwitch four."""
 
-MOST: Final = 256 << 10
-"""Characters of one node. An agent takes no more of Open vSwitch."""
-
 MOST_LINES: Final = 8 << 10
 """Of one node. Open vSwitch's have 36 characters on average or more, so an agent comes to fewer."""
-
-MOST_PACKETS: Final = 64
-"""Of one node. An agent takes no more."""
 
 Answer = Sequence[str] | NoAnswer
 """What Open vSwitch says, to each probe that it was asked; or why nothing is known."""

@@ -9,9 +9,10 @@ from typing import Any
 import eventlet
 import pytest
 
+from agent.ofproto_trace import MOST, MOST_PACKETS
 from controller import live_tracing
 from controller.errands import Errands, Kind
-from controller.live_tracing import MOST, MOST_LINES, MOST_PACKETS, LiveTracing
+from controller.live_tracing import MOST_LINES, LiveTracing
 from controller.session_questions import NoAnswer
 from flows.explain.probe import Probe
 
