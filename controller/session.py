@@ -135,6 +135,7 @@ class DatapathSession:
         self._log = structlog.get_logger().bind(datapath_id=f"{self.datapath_id:016x}")
         self._thread: Any = None
         self._distrusted = False
+        self._stamped: frozenset[int] = frozenset()  # what the switch's stamp says that it lacks
 
     # life
 
@@ -263,12 +264,14 @@ class DatapathSession:
         program, revision = self._wanted()
         self.mailbox.clear()  # the program already is what that led to
         self.quarantine.clear()
-        whole = stamp != program.digest or self._distrusted
+        self._stamped = frozenset() if stamp is None else stamp.lacking
+        whole = self._distrusted or stamp is None or not self.quarantine.recall(stamp, program)
         self._distrusted = False
         if not whole:
-            self._meters.assume(meter.id for meter in program.meters())
+            self._meters.assume(meter.id for meter in program.meters() if not self.quarantine.has_meter(meter.id))
             self._log.info("session_in_sync", flows=len(program), revision=revision)
         else:
+            self.quarantine.clear()
             self._counters.resyncs += 1
             meters = tuple(program.meters())
             stale = tuple(sorted(self._meters.ask() - {meter.id for meter in meters}))
@@ -334,8 +337,10 @@ class DatapathSession:
         self, deletes: tuple[Flow, ...], adds: tuple[Flow, ...], digest: int, *, wipe: bool = False
     ) -> None:
         while True:
-            refusal = self._talk.apply(Bundle(deletes, adds, self.quarantine.stamp(digest), wipe))
+            stamp = self.quarantine.stamp(digest)
+            refusal = self._talk.apply(Bundle(deletes, adds, stamp, wipe, stamp.lacking != self._stamped))
             if refusal is None:
+                self._stamped = stamp.lacking
                 return
             culprits = refusal if refusal.named else self._isolate(adds, refusal)
             if not culprits.named:

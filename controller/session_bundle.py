@@ -20,7 +20,7 @@ from controller.session_counters import NodeCounters
 from controller.session_outbox import SEND_SIZE
 from controller.session_questions import QUESTION_XIDS
 from flows import roles, wire
-from flows.ir import Flow, stamp_flow
+from flows.ir import Flow, Stamp, stamp_flows
 from flows.roles import Role
 
 ANSWER_TIMEOUT: Final = 30.0
@@ -37,12 +37,15 @@ class Demoted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`wipe`: everything that is ours goes first. Then the deletes, the adds, the stamp."""
+    """`wipe`: everything that is ours goes first. Then the deletes, the adds, the stamp, which with `restamp` is to name
+    other refused flows than the one before.
+    """
 
     deletes: tuple[Flow, ...]
     adds: tuple[Flow, ...]
-    stamp: int | None
+    stamp: Stamp | None
     wipe: bool = False
+    restamp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,8 @@ class Conversation:
         except ValueError as error:
             raise SessionEnd(f"role: {error}") from error
 
-    def stamp(self) -> int | None:
-        """The digest of what the switch holds, or None. Raises SessionEnd."""
+    def stamp(self) -> Stamp | None:
+        """Return what the switch says that it holds, or None. Raises SessionEnd."""
         xid = self._next_xids(1)
         kind, message = self._ask(_Exchange(xid), [wire.stamp_request(xid)])
         if kind != receive.MULTIPART_REPLY:
@@ -163,7 +166,9 @@ class Conversation:
             self._throw_away()
         flows: Sequence[Flow] = (*bundle.deletes, *bundle.adds)
         wipes = [wire.delete_ours(), wire.delete_stamp()] if bundle.wipe else []
-        stamps = [] if bundle.stamp is None else [wire.encode_add(stamp_flow(bundle.stamp))]
+        stamps = [wire.delete_stamp()] if bundle.restamp and not bundle.wipe else []
+        if bundle.stamp is not None:
+            stamps += map(wire.encode_add, stamp_flows(bundle.stamp))
         messages = len(wipes) + len(flows) + len(stamps)
         start = self._next_xids(messages + 3)
         exchange = _Exchange(start + messages + 1, start, start + messages)

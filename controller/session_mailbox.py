@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import xor
 
 from controller.green import Signal
+from flows.compile import Program
 from flows.diff import Delta
 from flows.digest import flow_digest, meter_digest
-from flows.ir import Flow, FlowKey, MeterConfig, meters_used
+from flows.ir import MOST_LACKING, Flow, FlowKey, MeterConfig, Stamp, meters_used
 from flows.rules import decode_cookie
 
 
@@ -80,6 +83,10 @@ class Quarantine:
     def add_meters(self, meters: Iterable[MeterConfig]) -> None:
         self._meters.update((meter.id, meter) for meter in meters)
 
+    def has_meter(self, id_: int) -> bool:
+        """True if the switch has refused a meter."""
+        return id_ in self._meters
+
     def retry(self, delta: Delta) -> Delta:
         """The delta with those flows that it gives a reason to try again; they are forgotten here."""
         for id_ in (*delta.gone_meters, *(meter.id for meter in delta.meters)):
@@ -96,13 +103,22 @@ class Quarantine:
         meters = tuple(self._meters.pop(id_) for id_ in dict.fromkeys(used) if id_ in self._meters)
         return replace(delta, upserts=delta.upserts + again, meters=delta.meters + meters)
 
-    def stamp(self, digest: int) -> int:
-        """The digest of what is really installed when `digest` is wanted: a restart then sees that something lacks."""
-        for flow in self._flows.values():
-            digest ^= flow_digest(flow)
-        for meter in self._meters.values():
-            digest ^= meter_digest(meter)
-        return digest
+    def stamp(self, digest: int) -> Stamp:
+        """Return what is really installed when `digest` is wanted."""
+        lacking = {flow_digest(flow) for flow in self._flows.values()} | {
+            meter_digest(meter) for meter in self._meters.values()
+        }
+        installed = reduce(xor, lacking, digest)
+        return Stamp(installed, frozenset(lacking) if len(lacking) <= MOST_LACKING else frozenset())
+
+    def recall(self, stamp: Stamp, program: Program) -> bool:
+        """True if the switch holds a program but for what it has refused, which is in quarantine from now on."""
+        if stamp.wanted != program.digest:
+            return False
+        if stamp.lacking:
+            self.add(flow for flow in program.flows() if flow_digest(flow) in stamp.lacking)
+            self.add_meters(meter for meter in program.meters() if meter_digest(meter) in stamp.lacking)
+        return len(self._flows) + len(self._meters) == len(stamp.lacking)
 
     def by_rule(self) -> dict[str, int]:
         return dict(Counter(str(flow_name(flow)["rule"]) for flow in self._flows.values()))

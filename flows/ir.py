@@ -7,6 +7,8 @@ against pipeline.py when it is made: a mistake is a ValueError in the compiler, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import xor
 
 from flows.fields import FIELDS
 from flows.pipeline import Priority, Table
@@ -296,6 +298,25 @@ def drop(rule: Rule, priority: int, match: Match = (), *, key: int = 0) -> Flow:
     return flow(rule, priority, match, key=key)
 
 
-def stamp_flow(digest: int) -> Flow:
-    """The flow that says what is installed. Its cookie is the digest itself: its table tells it is ours."""
-    return Flow(Table.STAMP, Priority.MISS, (), (), digest)
+MOST_LACKING = 256
+"""Refused flows and meters that a stamp names; of a switch that refuses more, a restart sends everything anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a switch holds: the digest of it, and the digests of what it should hold as well and has refused."""
+
+    digest: int
+    lacking: frozenset[int] = frozenset()
+
+    @property
+    def wanted(self) -> int:
+        """The digest of what the switch should hold."""
+        return reduce(xor, self.lacking, self.digest)
+
+
+def stamp_flows(stamp: Stamp) -> tuple[Flow, ...]:
+    """Return the flows that carry a stamp. Their cookies are digests: their table says that they are ours."""
+    lacking = enumerate(sorted(stamp.lacking), Priority.MISS + 1)
+    named = (Flow(Table.STAMP, priority, (), (), digest) for priority, digest in lacking)
+    return (Flow(Table.STAMP, Priority.MISS, (), (), stamp.digest), *named)

@@ -9,22 +9,26 @@ from dataclasses import dataclass
 from ryu.ofproto import ofproto_v1_4 as ofp
 
 from flows.fields import FIELDS
-from flows.pipeline import Table
+from flows.ir import Stamp
+from flows.pipeline import Priority, Table
 
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 
 
-def parse_stamp_reply(message: bytes) -> int | None:
-    """The digest in a reply to stamp_request; None when there is no stamp, or more than one.
+def parse_stamp_reply(message: bytes) -> Stamp | None:
+    """Return the stamp in a reply to stamp_request; None when there is no stamp.
 
     Raises ValueError for a message that is cut or of another kind.
     """
-    digests = []
+    digest = None
+    lacking = set()
     for offset in entries(message, ofp.OFPMP_FLOW, _FLOW_STATS.size):
-        _, table, _, _, _, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
-        if table == Table.STAMP:
-            digests.append(cookie)
-    return digests[0] if len(digests) == 1 else None
+        _, table, _, _, priority, _, _, _, cookie, _, _ = _FLOW_STATS.unpack_from(message, offset)
+        if table == Table.STAMP and priority == Priority.MISS:
+            digest = cookie
+        elif table == Table.STAMP:
+            lacking.add(cookie)
+    return None if digest is None else Stamp(digest, frozenset(lacking))
 
 
 _METER_CONFIG = struct.Struct("!HHI")

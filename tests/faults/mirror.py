@@ -14,7 +14,7 @@ from etc.lab.node import Node
 from etc.lab.openvswitch import OpenVSwitch
 from etc.lab.processes import wait_until
 from flows.compile import compile_node
-from flows.ir import stamp_flow
+from flows.ir import Stamp, stamp_flows
 from tests.netns.cloud import program
 from tests.ovs.real_switch import RealSwitch
 
@@ -46,7 +46,7 @@ class Mirror:
         assert not compiled.failures and not len(unusable)
         self._shown.ofctl("del-flows", "br-int")
         self._shown.ofctl("del-meters", "br-int")
-        self._switch.load([*compiled.flows(), stamp_flow(compiled.digest)])
+        self._switch.load([*compiled.flows(), *stamp_flows(Stamp(compiled.digest))])
         return self._shown.flows()
 
     def differences(self) -> dict[str, set[str]]:

@@ -23,7 +23,7 @@ from etc.lab.openvswitch import OpenVSwitch
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
 from flows.compile import compile_node
-from flows.ir import stamp_flow
+from flows.ir import Stamp, stamp_flows
 from flows.pipeline import PORT_ZONES, Table
 from tests.netns.cloud import (
     make_network,
@@ -299,7 +299,7 @@ def compiled(lab: Lab, node: Node) -> list[str]:
         wanted = compile_node(load_snapshot(connection, unusable), node.name)
     engine.dispose()
     assert not wanted.failures and not len(unusable)
-    with RealSwitch.running((), [*wanted.flows(), stamp_flow(wanted.digest)]) as switch:
+    with RealSwitch.running((), [*wanted.flows(), *stamp_flows(Stamp(wanted.digest))]) as switch:
         return OpenVSwitch("", switch.directory, "dummy").flows()
 
 

@@ -210,6 +210,23 @@ def test_threat_24_one_bad_flow_among_many_is_quarantined_alone(setup: Setup) ->
     assert setup.serve().live()["state"] == "live"
 
 
+def test_a_switch_that_refuses_a_flow_is_sent_nothing_by_a_controller_that_restarts(setup: Setup) -> None:
+    server = setup.serve()
+    before = server.flows(1, 2, 3, bad=(2,), meters=[(0xFFFF0001, 1, 1, 3)])  # no such number
+    assert setup.installed() == {1} and before["quarantined_flows"] == 2
+    setup.reconnect()
+    wait_until(lambda: server.ask()["connections"] == 2, 20, "second connection")
+    after = server.live()
+    assert (after["flow_mods"], after["meter_mods"]) == (before["flow_mods"], before["meter_mods"])
+    assert after["quarantined"] == before["quarantined"] and after["resyncs"] == 1
+    # what is good by now is forgotten as refused, on the switch as well
+    good = server.flows(1, 2, 3)
+    assert setup.installed() == {1, 2, 3} and good["quarantined_flows"] == 0
+    setup.reconnect()
+    wait_until(lambda: server.ask()["connections"] == 3, 20, "third connection")
+    assert server.live()["flow_mods"] == good["flow_mods"]
+
+
 def test_ten_thousand_flows_in_one_bundle(setup: Setup) -> None:
     server = setup.serve()
     state = server.flows(*range(1, 10_001))

@@ -8,7 +8,7 @@ import pytest
 
 from flows import wire
 from flows.compile import compile_node
-from flows.ir import Controller, Ct, Flow, MeterConfig, Output, Resubmit, SetField, Swap, matching, stamp_flow
+from flows.ir import Controller, Ct, Flow, MeterConfig, Output, Resubmit, SetField, Stamp, Swap, matching, stamp_flows
 from flows.pipeline import Table
 from flows.protocols import NO_FRAGMENT
 from tests.ipv6_world import ipv6_cloud
@@ -16,7 +16,7 @@ from tests.ipv6_world import ipv6_cloud
 
 def test_open_vswitch_understands_every_flow() -> None:
     """A refused flow would be found by the first bundle, but here it is found by name."""
-    for flow in [*compile_node(ipv6_cloud(), "n1").flows(), stamp_flow(0x1122334455667788)]:
+    for flow in [*compile_node(ipv6_cloud(), "n1").flows(), *stamp_flows(Stamp(0x1122334455667788))]:
         for message in (wire.encode_add(flow), wire.encode_delete(flow)):
             printed = subprocess.run(
                 ["ovs-ofctl", "ofp-print", message.hex()], capture_output=True, text=True, check=True, timeout=10
