@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.datapaths import left_out
+from tests.durations import summary
+
 # pytest-xdist calls its workers gw0, gw1, ...
 PREFIX = os.environ.get("TRUNKLINE_TEST_PREFIX", "tt") + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "w")
 """Start of the names of all namespaces that tests make: another one for each of several runs, or workers, at once."""
@@ -33,6 +36,22 @@ _GC_THRESHOLDS = (50_000, 20, 100)  # a tenth of the time of all unit tests went
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """True if what a file is about does not depend on the datapath that is asked for."""
+    return left_out(collection_path) or None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where the time went, when more than one file has run."""
+    reports = [each for reports in terminalreporter.stats.values() for each in reports]
+    parts = [(each.nodeid, each.duration) for each in reports if isinstance(each, pytest.TestReport)]
+    files = [(nodeid.partition("::")[0].removeprefix("tests/"), seconds) for nodeid, seconds in parts]
+    if len({file for file, _ in files}) > 1:
+        terminalreporter.section("seconds of all workers")
+        for line in summary(files):
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -155,6 +155,8 @@ class Lab:
             return [node.name for node in self.nodes if not _is_live(known.get(node.name, {}), node)]
 
         wait_until(lambda: not missing(), deadline, lambda: f"not connected: {missing()}", interval=0.05)
+        for node in self.nodes:
+            node.ovs.require_datapath()
 
     def confirm(self, revision: int | None, deadline: float = CONFIRM_DEADLINE) -> None:
         """Wait until the nodes have confirmed a revision. Raises controller.client.Unconfirmed with their names."""

@@ -6,18 +6,38 @@ import os
 from pathlib import Path
 
 from etc.lab import netns
-from etc.lab.processes import Process, run, start, stop_all, wait_until
+from etc.lab.processes import CommandFailed, Process, run, start, stop_all, wait_until
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 OPENFLOW = "OpenFlow14"
 START_DEADLINE = 20.0
 
 
+DATAPATH_VARIABLE = "TRUNKLINE_DATAPATH"
+"""Environment variable: `kernel` or `userspace`. Where it is not set, the machine decides."""
+
+_TYPES = {"kernel": "system", "userspace": "netdev"}
+
+
+def asked_datapath() -> str | None:
+    """Return `kernel`, `userspace`, or None where TRUNKLINE_DATAPATH leaves it to the machine."""
+    return os.environ.get(DATAPATH_VARIABLE)
+
+
 def datapath_type() -> str:
-    """`system` where the kernel has, or can load, its openvswitch module; else `netdev`, the userspace datapath."""
+    """Return `system` for the kernel's datapath or `netdev` for the one in userspace.
+
+    TRUNKLINE_DATAPATH says which; else it is the kernel's where that has, or can load, its module openvswitch. Raises
+    CommandFailed when the kernel's is asked for and the module is missing, KeyError for another word.
+    """
+    asked = asked_datapath()
+    if asked is not None and _TYPES[asked] == "netdev":
+        return "netdev"
     module = Path("/sys/module/openvswitch")
     if not module.exists():
         run(["modprobe", "--quiet", "openvswitch"], check=False)
+    if asked is not None and not module.exists():
+        raise CommandFailed("the kernel's datapath is asked for, and this kernel has no module openvswitch")
     return "system" if module.exists() else "netdev"
 
 
@@ -87,6 +107,12 @@ class OpenVSwitch:
     def appctl(self, *args: str) -> str:
         """ovs-appctl to the switch, which it finds by its pidfile."""
         return run(["ovs-appctl", *args], env=self._full_env())
+
+    def require_datapath(self) -> None:
+        """Raise CommandFailed unless all bridges are on the datapath that this Open vSwitch was made for."""
+        found = self.appctl("dpctl/dump-dps").split()
+        if {name.partition("@")[0] for name in found} != {self.datapath}:
+            raise CommandFailed(f"Open vSwitch of {self.namespace} has the datapaths {found}, and not {self.datapath}")
 
     def flows(self, bridge: str = "br-int") -> list[str]:
         """The installed flows, one a line, without statistics, sorted."""

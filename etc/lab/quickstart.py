@@ -27,7 +27,7 @@ from flows.pipeline import RESOLVER_ADDRESS
 
 DATAPATHS = {
     "system": "the kernel datapath (module openvswitch)",
-    "netdev": "the userspace datapath with userspace-tso (this kernel has no module openvswitch)",
+    "netdev": "the userspace datapath with userspace-tso",
 }
 RESOLVER = IPv4Address(RESOLVER_ADDRESS)
 PLAIN_WIDTH = 130
