@@ -37,8 +37,8 @@ class Demoted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`wipe`: everything that is ours goes first. Then the deletes, the adds, the stamp, which with `restamp` is to name
-    other refused flows than the one before.
+    """`wipe`: everything that is ours goes first. Then the deletes, the adds, the stamp. `restamp`: the stamp before it
+    named other refused flows.
     """
 
     deletes: tuple[Flow, ...]
