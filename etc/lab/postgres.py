@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from etc.lab import netns
-from etc.lab.processes import CommandFailed, Process, run, start, wait_until
+from etc.lab.processes import CommandFailed, Process, interruptible, run, start, wait_until
 
 BINARIES = Path("/usr/lib/postgresql")
 """Debian keeps each major version's programs in a directory of its own below this one."""
@@ -98,7 +98,7 @@ class Postgres:
         command = _as_its_user([str(self._programs / "postgres"), "-D", str(self.data), *options])
         if self._namespace is not None:
             command = netns.command(self._namespace, command)
-        self.process = start("postgres", command, self.directory / "postgres.log", cwd=self.directory)
+        self.process = start("postgres", interruptible(command), self.directory / "postgres.log", cwd=self.directory)
         self.process.wait_for(self.answers, START_DEADLINE, "PostgreSQL does not answer")
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etc.lab import netns
-from etc.lab.processes import CommandFailed, Process, run, start
+from etc.lab.processes import CommandFailed, Process, interruptible, run, start
 
 _PING_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _PING_TIMES = re.compile(r"= [\d.]+/([\d.]+)/[\d.]+/[\d.]+ ms")
@@ -72,7 +72,7 @@ class PingStream:
         line = ["ping", "-n", "-i", f"{1 / rate:g}", "-W", "1", str(address)]
         self._in_flight = rate * _LONGEST_WAY
         log.unlink(missing_ok=True)
-        self._process: Process = start(f"ping {address}", [*enter, *line], log)
+        self._process: Process = start(f"ping {address}", interruptible([*enter, *line]), log)
 
     def stop(self) -> Pinged:
         """End the stream and count. What is still on its way then is left out."""

@@ -149,6 +149,14 @@ class Process:
         wait_until(ready_or_dead, deadline, lambda: f"{what} ({self.name}, log {self.log}):\n{self.tail()}")
 
 
+def interruptible(args: Sequence[str]) -> list[str]:
+    """The command line of a child that SIGINT ends also when this process ignores it, and its children with it.
+
+    A shell that is not interactive starts what runs in its background with SIGINT ignored.
+    """
+    return ["env", "--default-signal=INT", *args]
+
+
 def start(
     name: str, args: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Process:

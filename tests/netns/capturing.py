@@ -11,7 +11,7 @@ from pathlib import Path
 from etc.lab import netns
 from etc.lab.capture import Seen, parse_pcap
 from etc.lab.lab import Lab
-from etc.lab.processes import wait_until
+from etc.lab.processes import interruptible, wait_until
 from etc.lab.vm import Vm
 
 DEADLINE = 20.0
@@ -49,7 +49,7 @@ def capturing(lab: Lab, vm: Vm, *options: str, begun: bool = True) -> Iterator[R
     file = lab.directory / f"captured-{vm.name}.pcap"
     file.unlink(missing_ok=True)
     command = [str(lab.directory / "trunkline"), "capture", vm.port["id"], "-w", str(file), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(interruptible(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     running = Running(process, file)
     try:
         if begun:

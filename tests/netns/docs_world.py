@@ -27,7 +27,7 @@ from controller.cli.main import app
 from etc.lab import netns
 from etc.lab.control import ADMIN_TOKEN, PROJECT_ROOT
 from etc.lab.lab import Lab
-from etc.lab.processes import DeadlineMissed, wait_until
+from etc.lab.processes import DeadlineMissed, interruptible, wait_until
 from tests.docs_output import mismatch
 from tests.docs_text import Command, is_kept
 from tests.unit.nova.test_dump import DUMP
@@ -205,8 +205,8 @@ class World:
         printed = self.directory / "printed"
         with printed.open("w") as out:
             process = subprocess.Popen(
-                self._shell(script), cwd=self.directory, env=self._environment(), stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                interruptible(self._shell(script)), cwd=self.directory, env=self._environment(), stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
         def lacks() -> str | None:

@@ -12,6 +12,7 @@ import pytest
 
 from etc.lab import netns
 from etc.lab.lab import Lab
+from etc.lab.processes import interruptible
 from etc.lab.scenario import PROJECTS, give_floating_ip, populate
 from tests.docs_text import Part, commands
 
@@ -56,8 +57,8 @@ def test_every_command_does_what_it_says(lab: Lab, vm_namespace: str, tmp_path: 
         if endless:
             command = f"timeout --signal INT 5 {command}"
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True,
-            text=True, timeout=120,
+            interruptible(["bash", "-c", command]), cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)},
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == (INTERRUPTED if endless and "|" not in line else 0), f"{line}: {done.stderr}"
         answers[line.split("#")[0].strip()] = done.stdout

@@ -17,16 +17,16 @@ from etc.lab import machine, netns, probes
 from etc.lab.capture import ICMP, parse_frame
 from etc.lab.dhcp_clients import CLIENTS
 from etc.lab.lab import Lab, free_prefix, sweep
-from etc.lab.processes import start, wait_until
+from etc.lab.processes import interruptible, start, wait_until
 from etc.lab.vm import Vm
+from tests.conftest import PREFIX
 
 NETWORK = "10.99.0"
 
 # A laboratory that says when it is built, then waits for whatever ends it, at the latest for the end of who started it.
 WAITING = """
-import signal, sys
+import sys
 from etc.lab.lab import Lab
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 with Lab(sys.argv[1], nodes=1, controller=False):
     print("built", flush=True)
     sys.stdin.read()
@@ -146,19 +146,16 @@ def dhcp_server(lab: Lab, vm: Vm) -> Any:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_however_it_ends(root: None, number: signal.Signals) -> None:
-    prefix = free_prefix("te")
+    prefix = free_prefix(f"{PREFIX}e")
     buffers = Path("/proc/sys/net/core/rmem_default").read_text()
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin and process.stdout and process.stdout.readline() == "built\n"
-    started = netns.pids(netns.names(f"{prefix}-"))
-    assert len(started) == 2  # ovsdb-server and ovs-vswitchd
-    named.make(f"{prefix}-vm")  # as `trunkline plug` does, when it is told that name
-    process.send_signal(number)
-    process.wait(20)
-    process.stdin.close()
-    process.stdout.close()
+    command = interruptible([sys.executable, "-c", WAITING, prefix])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "built\n"
+        started = netns.pids(netns.names(f"{prefix}-"))
+        assert len(started) == 2  # ovsdb-server and ovs-vswitchd
+        named.make(f"{prefix}-vm")  # as `trunkline plug` does, when it is told that name
+        process.send_signal(number)
+        process.wait(20)
     if number == signal.SIGKILL:
         assert netns.names(f"{prefix}-")
         sweep(prefix)
