@@ -269,6 +269,7 @@ class Priority(IntEnum):
     EXEMPT = 320
     TOO_LARGE = 330
     FROM_OWN = 330
+    MARTIAN = 340
     MUTED = 400
     ROUTE = 100
     # of security rules: clauses about members and CIDRs, then what needs no clauses. The latter plus a prefix length.

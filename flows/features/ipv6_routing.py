@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Network
 
 from flows.features.allowance import punt
 from flows.features.routing import senders, teaching
@@ -13,20 +14,24 @@ from flows.protocols import ETH_IPV6
 from flows.rules import Rule
 from flows.view import View, mac_to_int, range_match
 
-# (address, mask), prefix length: never routed (RFC 4291, 2.5.2, 2.5.3, 2.5.6, 2.7)
-_LINK_LOCAL = (0xFE80 << 112, 0xFFC0 << 112)
-_ONE = (1 << 128) - 1
-_MARTIANS = (((0, _ONE), 128), ((1, _ONE), 128), (_LINK_LOCAL, 10), ((0xFF << 120, 0xFF << 120), 8))
+# No router forwards to or from these (RFC 4291, 2.5.2, 2.5.3, 2.5.5, 2.5.6, 2.7). ::/8 has all that stands for IPv4,
+# of which nothing here is translated.
+_MARTIANS = tuple(map(IPv6Network, ("::/8", "fe80::/10")))
+_MULTICAST = IPv6Network("ff00::/8")
 
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.ROUTE, Priority.NORMAL, matching(eth_dst=GATEWAY_MAC, eth_type=ETH_IPV6), Goto(Table.ROUTING))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.FLOATING, matching(eth_type=ETH_IPV6, nw_ttl=0))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.FLOATING, matching(eth_type=ETH_IPV6, nw_ttl=1, reg0=FROM_UPLINK))
-    # nobody behind a router could answer (RFC 4291, 2.5.6)
-    yield drop(Rule.DROP_NO_ROUTE, Priority.FLOATING, matching(eth_type=ETH_IPV6, ipv6_src=_LINK_LOCAL))
-    for block, prefix in _MARTIANS:
-        yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + prefix, matching(eth_type=ETH_IPV6, ipv6_dst=block))
+    for block in _MARTIANS:
+        to_block = matching(eth_type=ETH_IPV6, ipv6_dst=range_match(block))
+        yield drop(Rule.DROP_MARTIAN, Priority.ROUTE + block.prefixlen, to_block)
+    to_group = matching(eth_type=ETH_IPV6, ipv6_dst=range_match(_MULTICAST))
+    yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + _MULTICAST.prefixlen, to_group)
+    for block in (*_MARTIANS, _MULTICAST):
+        from_block = matching(eth_type=ETH_IPV6, ipv6_src=range_match(block))
+        yield drop(Rule.DROP_MARTIAN_SOURCE, Priority.MARTIAN, from_block)
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:

@@ -30,7 +30,8 @@ from flows.view import View, mac_to_int, range_match
 _BROADCAST_MAC = 0xFFFFFFFFFFFF
 _BROADCAST_IP = 0xFFFFFFFF
 _COPIED_BYTES = 64  # all of ARP, under a VLAN tag
-_BRIDGE_GROUP = (0x0180C2000000, 0xFFFFFFFFFFF0)  # value and mask: no bridge forwards these (IEEE 802.1Q-2018, 8.6.3)
+# value and mask: the last byte is 0x or 2x, groups of bridges and of their applications (IEEE 802.1Q-2018, 8.6.3, 10.5)
+_BRIDGE_GROUPS = (0x0180C2000000, 0xFFFFFFFFFFD0)
 
 
 def static() -> Iterator[Flow]:
@@ -39,7 +40,7 @@ def static() -> Iterator[Flow]:
         Rule.DROP_DHCP_SERVER, Priority.GUARD, matching(eth_type=ETH_IP, ip_proto=PROTO_UDP, udp_dst=DHCP_CLIENT_PORT)
     )
     # whatever it says it is: who listens there looks at the address first
-    yield drop(Rule.DROP_BRIDGE_GROUP, Priority.GUARD, matching(eth_dst=_BRIDGE_GROUP))
+    yield drop(Rule.DROP_BRIDGE_GROUP, Priority.GUARD, matching(eth_dst=_BRIDGE_GROUPS))
     # Open vSwitch shows port 0 in every fragment, so a DHCP answer could hide in one. A client without an address takes
     # what is for everybody's IP address, whatever MAC address it was sent to.
     for everybody in ({"eth_dst": _BROADCAST_MAC}, {"ip_dst": _BROADCAST_IP}):

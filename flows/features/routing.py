@@ -9,6 +9,7 @@ the address is even if nobody ever answers.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
 from flows.features import policy
 from flows.features.allowance import punt
@@ -36,13 +37,10 @@ from flows.view import Role, View, cidr_match, mac_to_int, range_match
 
 LIFT: tuple[Action, ...] = (SetField(Reg.FLAGS, FLAG_LIFTED), Goto(Table.ROUTING))
 
-# (address, mask), prefix length: never routed (RFC 1122 §3.2.1.3, RFC 3927, RFC 5771)
-_MARTIANS = (
-    ((0x00000000, 0xFF000000), 8),
-    ((0x7F000000, 0xFF000000), 8),
-    ((0xA9FE0000, 0xFFFF0000), 16),
-    ((0xE0000000, 0xE0000000), 3),
-)
+# No router forwards to or from these (RFC 1122, 3.2.1.3; RFC 1812, 5.3.7; RFC 3927, 2.7; RFC 1112, 4). No subnet and no
+# static route may be in them (controller/store/network_options.py).
+_MARTIANS = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4")))
+_MULTICAST = IPv4Network("224.0.0.0/4")
 
 
 def static() -> Iterator[Flow]:
@@ -50,8 +48,14 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.SWITCH, Priority.MISS, (), Goto(Table.L2_FORWARD))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=0))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=1, reg0=FROM_UPLINK))
-    for block, prefix in _MARTIANS:
-        yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + prefix, matching(eth_type=ETH_IP, ip_dst=block))
+    for block in _MARTIANS:
+        to_block = matching(eth_type=ETH_IP, ip_dst=range_match(block))
+        yield drop(Rule.DROP_MARTIAN, Priority.ROUTE + block.prefixlen, to_block)
+    to_group = matching(eth_type=ETH_IP, ip_dst=range_match(_MULTICAST))
+    yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + _MULTICAST.prefixlen, to_group)
+    for block in (*_MARTIANS, _MULTICAST):
+        from_block = matching(eth_type=ETH_IP, ip_src=range_match(block))
+        yield drop(Rule.DROP_MARTIAN_SOURCE, Priority.MARTIAN, from_block)
     yield drop(Rule.DROP_NO_ROUTE, Priority.MISS)
     yield drop(Rule.DROP_ROUTED_UNKNOWN, Priority.LOW, matching(reg0=FROM_UPLINK))
     yield drop(Rule.DROP_TAUGHT, Priority.GUARD, matching(eth_src=(TEACHER_MAC_PREFIX, NODE_MAC_MASK)))

@@ -174,6 +174,26 @@ def packet(vm: Vm, target: IPv4Address | str, protocol: int, payload: bytes, **f
     return raw(vm, IPV4, frames.ipv4(vm.address.packed, IPv4Address(target).packed, protocol, payload), **fields)
 
 
+def echo(vm: Vm, target: IPv4Address | str, payload: bytes, **fields: bytes) -> bytes:
+    """An echo request of a VM; `fields` are those of `raw`."""
+    message = bytes((8, 0, 0, 0)) + payload
+    summed = message[:2] + frames.checksum(message).to_bytes(2) + message[4:]
+    return packet(vm, target, frames.PROTOCOL_ICMP, summed, **fields)
+
+
+def snap(frame: bytes, oui: bytes = bytes(3)) -> bytes:
+    """An Ethernet frame as one of IEEE 802.3, with SNAP (RFC 1042)."""
+    payload = b"\xaa\xaa\x03" + oui + frame[12:]
+    return frame[:12] + len(payload).to_bytes(2) + payload
+
+
+def summed(frame: bytes) -> bytes:
+    """A frame of IPv4 with the right checksum in a header that has been changed, options included."""
+    end = 14 + (frame[14] & 15) * 4
+    header = frame[14:24] + b"\0\0" + frame[26:end]
+    return frame[:24] + frames.checksum(header).to_bytes(2) + frame[26:]
+
+
 def fragment(frame: bytes, offset: int, *, more: bool, payload: bytes | None = None) -> bytes:
     """The datagram of a frame as a fragment at `offset` bytes, with another payload if one is given."""
     field = (offset // 8 | (0x2000 if more else 0)).to_bytes(2, "big")

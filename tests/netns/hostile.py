@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
-from controller.packet_in import frames as product
 from etc.lab import netns
 from etc.lab.fabric import FAR_HOST, QUIET
 from etc.lab.lab import Lab
@@ -134,10 +133,7 @@ class Scene:
         everybody = frames.udp(self.attacker, "255.255.255.255", payload=mark)
         routed = [frames.udp(self.attacker, to, payload=mark, eth_dst=GATEWAY) for to in (self.public, FAR_HOST.ip)]
         # what answers carries the mark, too
-        echo = bytes((8, 0, 0, 0)) + mark
-        echo = echo[:2] + product.checksum(echo).to_bytes(2) + echo[4:]
-        packet = product.ipv4(self.attacker.address.packed, self.stranger.address.packed, product.PROTOCOL_ICMP, echo)
-        return [everybody, product.ethernet(GATEWAY, mac_of(self.attacker), frames.IPV4, packet), *routed]
+        return [everybody, frames.echo(self.attacker, self.stranger.address, mark, eth_dst=GATEWAY), *routed]
 
     def refused(self, rule: Rule, *attack: bytes, key: int | None = None, tap: Tap | None = None) -> None:
         """Sends an attack; asserts that nobody heard of it and that the drop of this name counted each frame."""
@@ -155,6 +151,16 @@ class Scene:
         wait_until(
             lambda: counted() >= len(attack), COUNTED, lambda: f"{rule.name} counted {counted()} of {len(attack)}"
         )
+
+    def echoed(
+        self, target: IPv4Address, eth_dst: bytes, change: Callable[[bytes], bytes] = lambda frame: frame
+    ) -> bool:
+        """Sends an echo request that `change` has made another frame of; whether an answer comes back."""
+        mark = os.urandom(12)
+        self.clear()
+        self.tap.send(change(frames.echo(self.attacker, target, mark, eth_dst=eth_dst)))
+        self.leaked()
+        return any(mark in frame for frame in self.tap.frames())
 
     @property
     def gateway(self) -> IPv4Address:

@@ -5,12 +5,14 @@ The numbers are those of the project's list of threats. What the VM may say in t
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
 
 from controller.packet_in import frames as product
 from controller.packet_in import outcomes as outcome
+from etc.lab.fabric import OUTSIDE_ROUTER
 from flows.rules import Rule
 from tests.netns import frames
 from tests.netns.frames import (
@@ -278,12 +280,22 @@ def test_threat_06_land(scene: Scene) -> None:
     scene.reaches("neighbour", sent=udp(attacker, victim.address, eth_dst=mac_of(victim), payload=b"not land"))
 
 
-@pytest.mark.parametrize("target", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.169.254", "224.0.0.5", "239.1.1.1",
-                                    "255.255.255.255"])  # fmt: skip
+NOT_FORWARDED = {
+    **dict.fromkeys(("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.1", "169.254.1.1"), Rule.DROP_MARTIAN),
+    **dict.fromkeys(("240.0.0.1", "255.255.255.254", "255.255.255.255"), Rule.DROP_MARTIAN),
+    "169.254.169.254": Rule.DROP_METADATA,
+    "224.0.0.5": Rule.DROP_NO_ROUTE,
+    "239.1.1.1": Rule.DROP_NO_ROUTE,
+}
+
+
+@pytest.mark.parametrize("target", NOT_FORWARDED)
 def test_threat_06_where_no_router_forwards_to(scene: Scene, target: str) -> None:
-    """By the gateway: neither to the node itself nor, translated, to the outside."""
-    rule = Rule.DROP_METADATA if target == "169.254.169.254" else Rule.DROP_NO_ROUTE
+    """By the gateway: neither to the node itself nor, translated, to the outside; nor from a floating IP."""
+    rule = NOT_FORWARDED[target]
     scene.refused(rule, udp(scene.attacker, target, (9999, 80), eth_dst=GATEWAY), key=0)
+    with_floating_ip = udp(scene.foreigner, target, (9999, 80), eth_dst=GATEWAY)
+    scene.refused(rule, with_floating_ip, key=0, tap=scene.taps["foreigner"])
     scene.reaches(
         "outside",
         sent=udp(scene.attacker, scene.lab.fabric.far_host, (9999, 80), eth_dst=GATEWAY, payload=b"routed"),
@@ -294,9 +306,7 @@ def test_threat_06_where_no_router_forwards_to(scene: Scene, target: str) -> Non
 def with_options(frame: bytes, options: bytes) -> bytes:
     """The datagram of a frame with IP options, of a multiple of 4 bytes, and the right lengths and checksum."""
     header = bytes((0x40 | 5 + len(options) // 4,)) + frame[15:16] + (len(frame) - 14 + len(options)).to_bytes(2)
-    header += frame[18:24] + b"\0\0" + frame[26:34] + options
-    summed = header[:10] + product.checksum(header).to_bytes(2) + header[12:]
-    return frame[:14] + summed + frame[34:]
+    return frames.summed(frame[:14] + header + frame[18:34] + options + frame[34:])
 
 
 def route(kind: int, *hops: IPv4Address) -> bytes:
@@ -315,5 +325,24 @@ def test_threat_06_source_routes_and_other_options(scene: Scene, kind: int) -> N
     scene.refused(Rule.DROP_SPOOFED, with_options(spoofed, options))
     scene.refused(Rule.DROP_DHCP_SERVER, with_options(rogue, options), key=0)
     scene.refused(Rule.DROP_GATEWAY, with_options(to_gateway, options), key=scene.network_key)
-    honest = udp(attacker, victim.address, eth_dst=mac_of(victim), payload=b"with options")
-    scene.reaches("neighbour", sent=with_options(honest, options))
+    # no flow sees an option: it is passed on as data, and no node acts on it
+    end = PAYLOAD.start - 8 + len(options)
+    for who, to, eth_dst in (
+        ("neighbour", victim.address, mac_of(victim)),
+        ("stranger", scene.stranger.address, GATEWAY),
+        ("outside", scene.lab.fabric.far_host, GATEWAY),
+    ):
+        honest = with_options(udp(attacker, to, eth_dst=eth_dst, payload=b"with options"), options)
+        data = honest[end + 8 :]
+        scene.reaches(who, sent=honest, part=slice(end + 8, None))
+        (came,) = [frame for frame in scene.taps[who].frames() if data in frame]
+        assert (came[30:34], came[34:end]) == (to.packed, options)
+
+
+def test_threat_06_no_kernel_follows_a_source_route(scene: Scene) -> None:
+    """Linux drops what has one (accept_source_route is 0): guests, and the outside router."""
+    victim = scene.neighbour
+    for target, eth_dst in ((victim.address, mac_of(victim)), (OUTSIDE_ROUTER.ip, GATEWAY)):
+        for kind, followed in ((0x07, True), (0x83, False), (0x89, False)):
+            options = route(kind, scene.stranger.address, scene.public)
+            assert scene.echoed(target, eth_dst, partial(with_options, options=options)) is followed, (target, kind)

@@ -212,7 +212,17 @@ def test_threat_15_no_ip_version_hides_the_source(scene: Scene, version: int) ->
     attacker, victim = scene.attacker, scene.neighbour
     honest = udp(attacker, victim.address, eth_dst=mac_of(victim), payload=b"version")
     forged = udp(attacker, victim.address, eth_dst=mac_of(victim), source=scene.stranger.address)
-    scene.refused(Rule.DROP_SPOOFED, forged[:14] + bytes((version << 4 | 5,)) + forged[15:])
+    rogue, nowhere = rogue_offer(scene), udp(attacker, "127.0.0.1", eth_dst=GATEWAY)
+
+    def changed(frame: bytes) -> bytes:
+        return frames.summed(frame[:14] + bytes((version << 4 | 5,)) + frame[15:])
+
+    scene.refused(Rule.DROP_SPOOFED, forged[:14] + bytes((version << 4 | 5,)) + forged[15:], changed(forged))
+    scene.refused(Rule.DROP_DHCP_SERVER, changed(rogue), key=0)
+    scene.refused(Rule.DROP_MARTIAN, changed(nowhere), key=0)
+    for target, eth_dst in ((victim.address, mac_of(victim)), (scene.stranger.address, GATEWAY)):
+        assert scene.echoed(target, eth_dst)
+        assert not scene.echoed(target, eth_dst, changed)
     scene.reaches("neighbour", sent=honest)
 
 

@@ -26,6 +26,7 @@ from tests.netns.frames import (
     mac_of,
     rarp,
     raw,
+    snap,
     sound,
     udp,
 )
@@ -134,12 +135,9 @@ def test_threat_14_rarp_only_shows_where_a_vm_is(scene: Scene) -> None:
 
 
 def test_threat_14_ieee_802_3_frames(scene: Scene) -> None:
-    """With a length for an ethertype. Open vSwitch reads what SNAP says, so it is checked like any other."""
-
-    def snap(frame: bytes, oui: bytes = bytes(3)) -> bytes:
-        payload = b"\xaa\xaa\x03" + oui + frame[12:]
-        return frame[:12] + len(payload).to_bytes(2) + payload
-
+    """With a length for an ethertype. Open vSwitch shows flows what SNAP says, so it is checked like any other, and
+    goes where its addresses say; no Linux guest takes it.
+    """
     attacker = scene.attacker
     scene.refused(
         Rule.DROP_SPOOFED,
@@ -151,6 +149,11 @@ def test_threat_14_ieee_802_3_frames(scene: Scene) -> None:
         raw(attacker, 1500, b"\xff\xff" + bytes(1498)),
     )
     scene.refused(Rule.DROP_DHCP_SERVER, snap(rogue_offer(scene)), key=0)
+    scene.refused(Rule.DROP_MARTIAN, snap(udp(attacker, "127.0.0.1", eth_dst=GATEWAY)), key=0)
+    scene.refused(Rule.DROP_GATEWAY, snap(udp(attacker, scene.gateway, eth_dst=GATEWAY)), key=scene.network_key)
+    for target, eth_dst in ((scene.neighbour.address, mac_of(scene.neighbour)), (scene.stranger.address, GATEWAY)):
+        assert scene.echoed(target, eth_dst)
+        assert not scene.echoed(target, eth_dst, snap)
     scene.reaches(*SEGMENT, sent=udp(attacker, "255.255.255.255", payload=b"as Ethernet"))
 
 
@@ -244,6 +247,7 @@ BRIDGE_PROTOCOLS = {
     "eapol": ("01:80:c2:00:00:03", 0x888E), "lldp": ("01:80:c2:00:00:0e", 0x88CC), "cfm": ("01:80:c2:00:00:30", 0x8902),
     "cdp": ("01:00:0c:cc:cc:cc", 0x0020), "pvst": ("01:00:0c:cc:cc:cd", 0x0020), "pppoe": ("ff:ff:ff:ff:ff:ff", 0x8863),
     "loopback": ("ff:ff:ff:ff:ff:ff", 0x9000), "profinet": ("01:0e:cf:00:00:00", 0x8892),
+    "gvrp": ("01:80:c2:00:00:21", 0x0026), "mmrp": ("01:80:c2:00:00:20", 0x88F6),
     "wake on lan": ("ff:ff:ff:ff:ff:ff", 0x0842), "mpls": ("ff:ff:ff:ff:ff:ff", 0x8847),
     "ryu's lldp": ("01:80:c2:00:00:0e", 0x88CC), "rarp": ("01:00:5e:00:00:01", RARP),
 }  # fmt: skip
@@ -257,7 +261,7 @@ def test_threat_17_protocols_of_bridges(scene: Scene, protocol: str) -> None:
         raw(scene.attacker, ethertype, payload, eth_dst=target)
         for target in (mac(destination), mac_of(scene.neighbour), mac_of(scene.remote))
     )
-    if destination.startswith("01:80:c2:00:00:0"):
+    if destination.startswith(("01:80:c2:00:00:0", "01:80:c2:00:00:2")):
         scene.refused(Rule.DROP_BRIDGE_GROUP, to_group, key=0)
     else:
         scene.refused(Rule.DROP_SPOOFED, to_group)
@@ -267,7 +271,7 @@ def test_threat_17_protocols_of_bridges(scene: Scene, protocol: str) -> None:
 
 def test_threat_17_groups_of_bridges(scene: Scene) -> None:
     """Whatever is sent to them: who listens there looks at the address first."""
-    groups = [mac("01:80:c2:00:00:00")[:5] + bytes((last,)) for last in range(16)]
+    groups = [mac("01:80:c2:00:00:00")[:5] + bytes((last,)) for last in (*range(0x10), *range(0x20, 0x30))]
     ip, ask = (
         udp(scene.attacker, "239.0.0.1", payload=b"to a group"),
         arp(scene.attacker, 1, scene.attacker.address, scene.neighbour.address),

@@ -266,3 +266,11 @@ def test_an_icmp_error_that_another_node_has_asked_about_is_not_asked_on() -> No
     (hop,) = (one for one in forwarded().send_from_outside(EXTERNAL_PHYSNET, error).hops if one.node == "n1")
     assert any(step.rule is Rule.FORWARDING_ERROR for step in hop.result.steps)
     assert hop.result.outputs == ()
+
+
+@pytest.mark.parametrize("source", ["0.0.0.1", "127.0.0.1", "169.254.169.254", "224.0.0.9", "255.255.255.255"])
+def test_from_where_no_router_forwards_from(source: str) -> None:
+    """A VM that answered would send it to its own loopback, to the metadata service, or to all."""
+    journey = enters(cloud(), from_outside(FLOATING[BLUE_1], ip_src=ip(source)), "n1")
+    named = [hop.result.drop.rule for hop in journey.hops if hop.node == "n1" and hop.result.drop is not None]
+    assert (journey.delivered, named) == ((), [Rule.DROP_MARTIAN_SOURCE])

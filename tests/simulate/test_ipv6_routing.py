@@ -89,14 +89,42 @@ def test_another_project_is_reached_by_way_of_the_outside_alone() -> None:
     assert [frame.packet["eth_dst"] for frame in journey.heard] == [ROUTER]
 
 
-@pytest.mark.parametrize("to", ["fe80::9", "ff02::1", "ff0e::9", "::", "::1"])
-def test_what_is_not_routed(to: str) -> None:
-    assert drop_of(send6(BLUE_1, BLUE_1.udp(ip6(to)))) == (Rule.DROP_NO_ROUTE, Reason.RULE)
+MARTIANS = ("::", "::1", "::10.20.0.10", "::ffff:10.20.0.10", "64:ff9b::c633:6407", "ff:ffff::1", "fe80::9", "febf::1")
+
+
+def refused(sent: Packet) -> Rule | None:
+    journey = send6(BLUE_1, sent)
+    assert (journey.delivered, journey.wire, journey.heard, journey.punts) == ((), (), (), ())
+    rule, reason = drop_of(journey) or (None, None)
+    assert reason is Reason.RULE
+    return rule
+
+
+@pytest.mark.parametrize("to", MARTIANS)
+def test_where_no_router_forwards_to(to: str) -> None:
+    assert refused(BLUE_1.udp(ip6(to))) is Rule.DROP_MARTIAN
+
+
+@pytest.mark.parametrize("to", ["ff02::1", "ff0e::9"])
+def test_groups_are_not_routed(to: str) -> None:
+    assert refused(BLUE_1.udp(ip6(to))) is Rule.DROP_NO_ROUTE
+
+
+@pytest.mark.parametrize("to", ["100::1", "2001:db8:f::1", "fe7f::1", "fec0::1"])
+def test_what_is_beside_is_routed(to: str) -> None:
+    assert len(send6(BLUE_1, BLUE_1.udp(ip6(to))).heard) == 1
+
+
+@pytest.mark.parametrize("source", [*MARTIANS, "ff0e::9"])
+def test_from_where_no_router_forwards_from(source: str) -> None:
+    from_it = OUTSIDE.udp(BLUE_1.ip, node_mac(1), ipv6_src=ip6(source))
+    came = fabric6().send("n1", EXTERNAL_UPLINK, from_it)
+    assert came.delivered == () and drop_of(came) == (Rule.DROP_MARTIAN_SOURCE, Reason.RULE)
+    assert from_outside(OUTSIDE.udp(BLUE_1.ip, node_mac(1))).delivered
 
 
 def test_a_link_local_source_is_not_routed() -> None:
-    sent = BLUE_1.udp(BLUE2_1.ip, ipv6_src=BLUE_1.local)
-    assert drop_of(send6(BLUE_1, sent)) == (Rule.DROP_NO_ROUTE, Reason.RULE)
+    assert refused(BLUE_1.udp(BLUE2_1.ip, ipv6_src=BLUE_1.local)) is Rule.DROP_MARTIAN_SOURCE
 
 
 def test_a_hop_limit_that_is_used_up() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flows.fabric import Fabric
@@ -108,10 +110,43 @@ def test_an_address_that_nobody_has_ends_by_name_on_every_node() -> None:
     }
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1", "169.254.0.1", "224.0.0.1", "255.255.255.255", "0.0.0.1"])
-def test_what_is_never_routed(target: str) -> None:
-    drop = send(BLUE_1, BLUE_1.udp(ip(target))).hops[0].result.drop
-    assert drop == Drop(Rule.DROP_NO_ROUTE, 0, Reason.RULE)
+MARTIANS = ("0.0.0.0", "0.0.0.1", "0.255.1.2", "127.0.0.1", "127.255.255.255", "169.254.0.1", "169.254.169.253",
+            "240.0.0.1", "247.1.2.3", "255.255.255.255")  # fmt: skip
+
+
+def _refused(sender: Vm, target: str) -> tuple[Rule | None, int]:
+    journey = send(sender, sender.udp(ip(target)))
+    assert (journey.delivered, journey.wire, journey.heard, journey.punts) == ((), (), (), ())
+    drop = journey.hops[0].result.drop
+    assert drop is not None
+    return drop.rule, drop.key
+
+
+@pytest.mark.parametrize("target", MARTIANS)
+def test_where_no_router_forwards_to(target: str) -> None:
+    assert _refused(BLUE_1, target) == (Rule.DROP_MARTIAN, 0)
+
+
+@pytest.mark.parametrize("target", ["224.0.0.1", "232.1.2.3", "239.255.255.255"])
+def test_groups_are_not_routed(target: str) -> None:
+    assert _refused(BLUE_1, target) == (Rule.DROP_NO_ROUTE, 0)
+
+
+@pytest.mark.parametrize("target", ["1.0.0.0", "126.255.255.255", "128.0.0.1", "169.253.255.255", "169.255.0.0",
+                                    "223.255.255.255"])  # fmt: skip
+def test_what_is_beside_is_routed(target: str) -> None:
+    assert len(send(BLUE_1, BLUE_1.udp(ip(target))).heard) == 1
+
+
+@pytest.mark.parametrize("source", [*MARTIANS, "224.0.0.1"])
+def test_from_where_no_router_forwards_from(source: str) -> None:
+    """Of a port without port security, which may say anything."""
+    careless = replace(world().ports["port-20"], port_security=False)
+    through = Fabric.of(world().apply(2, [PortChange("port-20", careless)]))
+    for target in (BLUE2_1.ip, BLUE2_2.ip, ip("198.51.100.7")):
+        journey = send(BLUE_1, BLUE_1.udp(target, ip_src=ip(source)), through)
+        assert (journey.delivered, journey.wire, journey.heard) == ((), (), ())
+        assert journey.hops[0].result.drop == Drop(Rule.DROP_MARTIAN_SOURCE, 0, Reason.RULE)
 
 
 def test_a_vm_cannot_pose_as_a_node_that_routes() -> None:

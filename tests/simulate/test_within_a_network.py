@@ -176,12 +176,13 @@ def test_what_is_not_ipv4_or_arp_is_dropped_by_name() -> None:
         assert send(BLUE_1, sent).hops[0].result.drop == Drop(rule, BLUE_1.key, Reason.RULE)
 
 
-@pytest.mark.parametrize("last", [0x0, 0x2, 0xE, 0xF])
+@pytest.mark.parametrize("last", [0x0, 0x2, 0xE, 0xF, 0x20, 0x21, 0x2F])
 def test_nothing_goes_to_the_groups_of_bridges_even_if_it_is_ipv4(last: int) -> None:
     group = 0x0180C2000000
     for sent in (BLUE_1.udp(BLUE_2.ip, group | last), packet(eth_src=BLUE_1.mac, eth_dst=group | last, eth_type=38)):
         assert send(BLUE_1, sent).hops[0].result.drop == Drop(Rule.DROP_BRIDGE_GROUP, 0, Reason.RULE)
-    assert send(BLUE_1, BLUE_1.udp(BLUE_2.ip, group | 0x10)).delivered  # the next one is a group as any other
+    for other in (0x10, 0x1F, 0x30):  # groups as any other
+        assert send(BLUE_1, BLUE_1.udp(BLUE_2.ip, group | other)).delivered
 
 
 def test_unknown_unicast_from_the_wire_does_not_go_back() -> None:
