@@ -66,6 +66,14 @@ def checksums_in_software(name: str, namespace: str) -> None:
     run(*_enter(namespace), "ethtool", "-K", name, "tx", "off")
 
 
+def traffic_control(namespace: str, *arguments: str, text: str | None = None, check: bool = True) -> str:
+    """Return what `tc ARGUMENTS` prints. Raises CommandError, unless `check` is false, when it fails."""
+    done = execute([*_enter(namespace), "tc", *arguments], text)
+    if done.returncode and check:
+        raise CommandError(f"tc {' '.join(arguments)}: {last_line(done.stderr) or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
 def query(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
     """What `ip -json ARGUMENTS` shows. Raises CommandError."""
     done = execute([*_ip(namespace), "-json", *arguments])

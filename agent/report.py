@@ -23,6 +23,7 @@ class NodeReport:
     snat_addresses: tuple[tuple[str, str], ...]
     agent_version: str
     ovs_version: str
+    datapath_type: str
 
     def body(self) -> dict[str, object]:
         return {
@@ -31,6 +32,7 @@ class NodeReport:
             "snat_addresses": dict(self.snat_addresses),
             "tunnel_address": None,
             "versions": {"agent": self.agent_version, "ovs": self.ovs_version},
+            "datapath_type": self.datapath_type,
         }
 
 
@@ -78,6 +80,7 @@ def node_report(
         snat_addresses=tuple((name, host_addresses.get(name, choice)) for name, choice in config.snat_addresses),
         agent_version=agent_version,
         ovs_version=state.ovs_version,
+        datapath_type=config.datapath_type,
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from agent import links, namespaces
+from agent import links, namespaces, nd_tc
 from agent.config import AgentConfig
 from agent.relay.server import BACKLOG, Relay, Service
 from agent.state import NOTHING, OvsState
@@ -154,6 +154,8 @@ class ServicePort:
         links.configure(self._namespace, "link set dev lo up", *quiet, set_up)
         if self._in_software:
             links.checksums_in_software(DEVICE, self._namespace)
+        elif both:
+            nd_tc.keep(DEVICE, self._namespace)
         with namespaces.inside(self._namespace):  # /proc/sys/net shows the namespace of the thread that opens it
             for name, value in (_SETTINGS | _IPV6_SETTINGS if both else _SETTINGS).items():
                 (_SYSCTL / name).write_text(f"{value}\n")

@@ -32,6 +32,7 @@ from flows.features import (
     l2,
     migration,
     nat,
+    nd_tc,
     policy,
     port_forwarding,
     port_security,
@@ -78,6 +79,7 @@ _STATIC = (
     migration.static,
     allowance.static,
 )
+_NODE = (ipv6_gateway.node,)
 _NETWORK = (
     classify.network,
     external.network,
@@ -94,6 +96,7 @@ _NETWORK = (
     routing.network,
     ipv6_routing.network,
     ipv6_outside.network,
+    nd_tc.network,
     static_routes.network,
     l2.network,
     gateway_node.network,
@@ -107,6 +110,7 @@ _PORT = (
     port_security.port,
     ipv6_security.port,
     ipv6_gateway.port,
+    nd_tc.port,
     gateway_node.port,
     static_routes.port,
     services.port,
@@ -180,6 +184,8 @@ class Program:
 def _static(view: View, _id: str) -> Iterator[Flow]:
     for generate in _STATIC:
         yield from generate()
+    for generate_for in _NODE:
+        yield from generate_for(view)
 
 
 def _of_network(*generators: Callable[[View, Network], Iterator[Flow]]) -> Callable[[View, str], Iterator[Flow]]:
@@ -268,10 +274,6 @@ _METERS: dict[Kind, Callable[[View, str], Iterator[MeterConfig]]] = {
 }
 
 
-def _static_here(_view: View, _id: str) -> Hashable:
-    return ()
-
-
 def _gateways_here(view: View, network_id: str) -> Hashable:
     network = view.snapshot.networks.get(network_id)
     if network is None:
@@ -294,8 +296,8 @@ def _group_here(view: View, id_: str) -> Hashable:
 
 # Of what nodes have in common: all that a segment's generators look at of the node itself.
 _HERE: dict[Kind, Callable[[View, str], Hashable]] = {
-    Kind.STATIC: _static_here,
-    Kind.PROVIDER_RULES: _static_here,
+    Kind.STATIC: lambda view, _id: view.node.datapath_type,
+    Kind.PROVIDER_RULES: lambda _view, _id: (),
     Kind.GATEWAYS: _gateways_here,
     Kind.SECURITY_GROUP: _group_here,
     Kind.GROUP_MEMBERS: _group_here,

@@ -289,6 +289,9 @@ NODE_MAC_PREFIX = 0x02544C010000
 NODE_MAC_MASK = 0xFFFFFFFF0000
 TEACHER_MAC_PREFIX = 0x02544C020000
 GATEWAY_NODE_MAC_PREFIX = 0x02544C030000
+# what is to be written by tc on its way round the service port: below these the key of where it goes then
+ND_NETWORK_MAC_PREFIX = 0x02544C040000
+ND_PORT_MAC_PREFIX = 0x02544C400000
 COPY_MAC_PREFIX = 0x02544C800000
 COPY_MAC_MASK = 0xFFFFFF800000
 _REPLY_COPY = 0x400000
@@ -322,6 +325,21 @@ def gateway_node_mac(node_key: int) -> int:
     `single` know it.
     """
     return GATEWAY_NODE_MAC_PREFIX | node_key
+
+
+def nd_port_mac(port_key: int) -> int:
+    """Return the source of an advertisement for a port that tc is to write. Port keys have 22 bits."""
+    return ND_PORT_MAC_PREFIX | port_key
+
+
+def nd_network_mac(network_key: int) -> int:
+    """Return the source of an advertisement for an external network that tc is to write. Network keys have 16 bits."""
+    return ND_NETWORK_MAC_PREFIX | network_key
+
+
+def nd_code(flags: int) -> int:
+    """Return the ICMPv6 code that asks tc for the flags of an advertisement: their octet (RFC 4861 §4.4)."""
+    return flags >> 24
 
 
 def copy_mac(port_key: int, *, reply: bool = False) -> int:

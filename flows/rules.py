@@ -62,6 +62,9 @@ class Rule(Enum):
     DROP_EXPIRED_FORWARDING = _RuleInfo(26, Table.EXTERNAL_IN, True, "floating_ip", "TTL used up, not to be handed on")
     FORWARDING_ERROR = _RuleInfo(19, Table.EXTERNAL_IN, False, "floating_ip", "ICMP error about a forwarded port")
     FORWARDING_FRAGMENT = _RuleInfo(178, Table.EXTERNAL_IN, False, "floating_ip", "fragment to a forwarded port")
+    FORWARDING_WHOLE = _RuleInfo(
+        454, Table.EXTERNAL_ESTABLISHED, False, "floating_ip", "put together by the kernel: to which port?"
+    )
     PUNT_RELAYED_DHCP = _RuleInfo(
         27, Table.EXTERNAL_IN, False, "network", "DHCP that a relay hands on: to the controller"
     )
@@ -284,6 +287,11 @@ class Rule(Enum):
     ND_SWITCHED = _RuleInfo(337, Table.ND_RESPONDER, False, "", "any other")
     ND_ANSWER = _RuleInfo(338, Table.ND_ANSWER, False, "", "the anycast MAC address")
     ND_ANSWER_OUTSIDE = _RuleInfo(339, Table.ND_ANSWER, False, "network", "the node's own, to an external network")
+    ND_TO_TC = _RuleInfo(450, Table.ND_ANSWER, False, "port", "on the kernel's datapath: tc writes the rest of it")
+    ND_TO_TC_OUTSIDE = _RuleInfo(451, Table.ND_ANSWER, False, "network", "the same, to an external network")
+    DROP_ND_UNANSWERED = _RuleInfo(455, Table.ND_ANSWER, True, "", "an advertisement for no port and no network here")
+    ND_FROM_TC = _RuleInfo(452, Table.SERVICE_IN, False, "port", "an advertisement that tc has written")
+    ND_FROM_TC_OUTSIDE = _RuleInfo(453, Table.SERVICE_IN, False, "network", "the same, to an external network")
     PUNT_DHCPV6 = _RuleInfo(340, Table.SERVICES, False, "port", "DHCPv6 request, to the controller")
     GATEWAY_ECHO_IPV6 = _RuleInfo(341, Table.SERVICES, False, "network", "echo request to the gateway: answered")
     DROP_GATEWAY_IPV6 = _RuleInfo(342, Table.SERVICES, True, "network", "the gateway offers nothing else over IPv6")

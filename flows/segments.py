@@ -213,6 +213,11 @@ def _touched_by_node(
     if old is None or new is None:  # then the whole program is made, or goes
         return
     touch(Kind.NETWORK, sorted({known.network_id for known in set(old.neighbours) ^ set(new.neighbours)}))
+    if old.datapath_type is not new.datapath_type:
+        touch(Kind.STATIC, ("",))
+        touch(Kind.NETWORK, after.networks)
+        touch(Kind.PORT, after.ports_by_node.get(node, frozenset()))
+        touch(Kind.FLOATING_IP, sorted(floating_ips_of(after, after.ports_by_node.get(node, frozenset()))))
     if (old.key, old.uplinks, old.snat_addresses) != (new.key, new.uplinks, new.snat_addresses):
         touch(Kind.NETWORK, after.networks)
     if (old.key, old.uplinks) != (new.key, new.uplinks):

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from controller.api.dhcp_options import OptionType
 from controller.store.address_specs import AddressState, PlanAction
-from flows.model import GatewayMode, Ipv6Mode, MigrationPhase, NetworkKind
+from flows.model import DatapathType, GatewayMode, Ipv6Mode, MigrationPhase, NetworkKind
 
 Ipv4 = Annotated[str, WithJsonSchema({"type": "string", "format": "ipv4"})]
 Ip = Annotated[str, WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})]
@@ -246,6 +246,7 @@ class Node(TypedDict):
     snat_addresses: dict[str, str]
     tunnel_address: Ipv4 | None
     versions: dict[str, str]
+    datapath_type: DatapathType
     uplinks: dict[str, int]
     gateways: list[Gateway]
     external_addresses: list[SnatAddress]

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from controller.api.declared import MAX_REVISION
 from controller.api.fields import Name, PhysicalNetwork, RequestModel, SnatAddress, Text, UnicastAddress
 from controller.store.specs import InterfaceReport, NodeSpec, ReportedInterface
+from flows.model import DatapathType
 
 MAX_INTERFACES = 4096
 MAX_OFPORT = 0xFFFFFEFF  # OpenFlow 1.4: OFPP_MAX is 0xffffff00, which no port has
@@ -20,6 +21,7 @@ class NodePut(RequestModel):
     snat_addresses: Annotated[dict[PhysicalNetwork, SnatAddress], Field(max_length=64)] = {}
     tunnel_address: UnicastAddress | None = None
     versions: Annotated[dict[Name, Text], Field(max_length=16)] = {}
+    datapath_type: DatapathType = DatapathType.SYSTEM
 
     def spec(self, name: str) -> NodeSpec:
         return NodeSpec(
@@ -29,6 +31,7 @@ class NodePut(RequestModel):
             snat_addresses=self.snat_addresses,
             tunnel_address=self.tunnel_address,
             versions=self.versions,
+            datapath_type=self.datapath_type,
         )
 
 

@@ -187,6 +187,7 @@ def node(record: NodeRecord, state: Json, problems: Sequence[str] = ()) -> Json:
         "snat_addresses": {name: str(choice) for name, choice in spec.snat_addresses.items()},
         "tunnel_address": None if spec.tunnel_address is None else str(spec.tunnel_address),
         "versions": dict(spec.versions),
+        "datapath_type": spec.datapath_type,
         "uplinks": {uplink.physical_network: uplink.ofport for uplink in it.uplinks},
         "gateways": [_held(held) for held in it.gateways],
         "external_addresses": [_snat_address(held) for held in it.snat_addresses],

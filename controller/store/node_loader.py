@@ -14,7 +14,7 @@ from controller.store.quarantine import Quarantine, Reading
 from controller.store.rows import IDS, Rows, grouped
 from controller.store.schema import addresses, neighbours, node_uplinks, nodes, subnets
 from controller.store.specs import HostAddress, NodeRecord, NodeSpec
-from flows.model import Neighbour, NetworkAddress, Node, SnatAddress, Uplink
+from flows.model import DatapathType, Neighbour, NetworkAddress, Node, SnatAddress, Uplink
 
 _NODES = Rows(select(nodes).order_by(nodes.c.key), nodes.c.name.in_(IDS))
 _UPLINKS = Rows(select(node_uplinks).order_by(node_uplinks.c.position), node_uplinks.c.node.in_(IDS))
@@ -71,6 +71,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
         ),
         snat_addresses=tuple(_snat_address(one, of_host) for one in by_owner.get(ipam.SNAT_OWNER, ())),
         neighbours=known,
+        datapath_type=DatapathType(row.datapath_type),
     )
     spec = NodeSpec(
         name=row.name,
@@ -79,6 +80,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
         snat_addresses=choices,
         tunnel_address=None if row.tunnel_address is None else IPv4Address(row.tunnel_address),
         versions=row.versions,
+        datapath_type=node.datapath_type,
     )
     return NodeRecord(node, spec, row.serial, row.created_at, row.revision)
 

@@ -41,6 +41,7 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
         "snat_addresses": snat_addresses,
         "tunnel_address": None if spec.tunnel_address is None else int(spec.tunnel_address),
         "versions": dict(spec.versions),
+        "datapath_type": spec.datapath_type,
     }
     row = tx.connection.execute(select(nodes).where(nodes.c.name == spec.name)).one_or_none()
     if row is None:

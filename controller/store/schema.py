@@ -30,6 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from flows.model import DatapathType
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -166,6 +168,7 @@ nodes = Table(
     Column("snat_addresses", JSON, nullable=False),
     Column("tunnel_address", BigInteger),
     Column("versions", JSON, nullable=False),
+    Column("datapath_type", String(16), nullable=False, server_default=DatapathType.SYSTEM),
     Column("serial", BigInteger, nullable=False),
     Column("next_zone", Integer, nullable=False),
     Column("created_at", Double, nullable=False),

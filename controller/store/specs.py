@@ -88,7 +88,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from controller.store.ipv6_specs import Ipv6SubnetSpec
 from controller.store.policy_specs import AddressPairSpec, GroupName
-from flows.model import FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, Qos, StaticRoute
+from flows.model import DatapathType, FloatingIp, GatewayMode, HostRoute, NetworkKind, Node, Port, Qos, StaticRoute
 
 T = TypeVar("T")
 
@@ -281,6 +281,7 @@ class NodeSpec:
     snat_addresses: Mapping[str, SnatChoice] = field(default_factory=dict)
     tunnel_address: IPv4Address | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    datapath_type: DatapathType = DatapathType.SYSTEM
 
 
 @dataclass(frozen=True, slots=True)

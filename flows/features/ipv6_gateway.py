@@ -56,10 +56,12 @@ def askers(view: View, network: Network, address: int) -> dict[str, int] | None:
     return {"metadata": network.key} if view.present(network) else None
 
 
-def turned(mac: int, target: int) -> tuple[Action, ...]:
-    """A solicitation on its way back, where `answered` makes it whole."""
+def turned(view: View, mac: int, target: int) -> tuple[Action, ...]:
+    """Return the actions that send a solicitation back, where `answered` or `nd_tc` makes an advertisement of it."""
     return (
         *_back(mac, target),
+        # of the kernel's datapath the option's MAC can be set as long as it is a solicitation's
+        *((SetField("nd_sll", mac),) if view.node.on_kernel else ()),
         SetField("icmpv6_type", ND_ADVERTISEMENT),
         Goto(Table.ND_ANSWER),
     )
@@ -85,11 +87,17 @@ def _back(mac: int, address: int) -> tuple[Action, ...]:
 
 def static() -> Iterator[Flow]:
     yield flow(Rule.ND_SWITCHED, Priority.MISS, (), Goto(Table.L2_FORWARD))
-    gateway = answered(GATEWAY_MAC, ND_IS_ROUTER | ND_SOLICITED | ND_OVERRIDE)
-    yield flow(Rule.ND_ANSWER, Priority.NORMAL, ADVERTISEMENT, *gateway, OutputInPort())
+
+
+def node(view: View) -> Iterator[Flow]:
     # on each network: of ours, of a router of the operator's, isolated, and external
     asked = matching(**_SOLICITATION, nd_target=METADATA_LINK_LOCAL)
-    yield flow(Rule.ND_METADATA, Priority.HIGH, asked, *turned(GATEWAY_MAC, METADATA_LINK_LOCAL))
+    yield flow(Rule.ND_METADATA, Priority.HIGH, asked, *turned(view, GATEWAY_MAC, METADATA_LINK_LOCAL))
+    if view.node.on_kernel:  # it cannot write all of an advertisement: `nd_tc`
+        yield drop(Rule.DROP_ND_UNANSWERED, Priority.MISS)
+        return
+    gateway = answered(GATEWAY_MAC, ND_IS_ROUTER | ND_SOLICITED | ND_OVERRIDE)
+    yield flow(Rule.ND_ANSWER, Priority.NORMAL, ADVERTISEMENT, *gateway, OutputInPort())
     host = answered(GATEWAY_MAC, ND_SOLICITED | ND_OVERRIDE)
     from_it = matching(**_ICMPV6, icmpv6_type=ND_ADVERTISEMENT, ipv6_src=METADATA_LINK_LOCAL)
     yield flow(Rule.ND_ANSWER, Priority.LOCAL, from_it, *host, OutputInPort())
@@ -102,7 +110,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     for address in ipv6_gateways(network):
         if here:
             asked = solicitation(network, address)
-            yield flow(Rule.ND_GATEWAY, Priority.HIGH, asked, *turned(GATEWAY_MAC, address), key=key)
+            yield flow(Rule.ND_GATEWAY, Priority.HIGH, asked, *turned(view, GATEWAY_MAC, address), key=key)
         asker = askers(view, network, address)
         if asker is None:
             continue

@@ -13,12 +13,13 @@ from flows.features.allowance import punt
 from flows.features.external import UNKNOWN_MAC, remember_ipv6
 from flows.features.floating_ip import towards
 from flows.features.ipv6_gateway import answered, solicitation, turned
+from flows.features.nd_tc import to_tc
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back
 from flows.ipv6 import LINK_LOCAL, eui64
 from flows.ir import Action, DecTtl, Flow, Goto, Match, Resubmit, SetField, drop, flow, matching
 from flows.model import Ipv6Subnet, Network, Port
-from flows.pipeline import TOO_LARGE, Priority, Reg, Table
+from flows.pipeline import TOO_LARGE, Priority, Reg, Table, nd_network_mac
 from flows.protocols import (
     ETH_IPV6,
     ND_ADVERTISEMENT,
@@ -91,14 +92,18 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     for one in port.ipv6_addresses:
         address = int(one.address)
         yield flow(
-            Rule.PROXY_ND, Priority.HIGH, solicitation(external, address), *turned(view.mac, address), key=port.key
+            Rule.PROXY_ND,
+            Priority.HIGH,
+            solicitation(external, address),
+            *turned(view, view.mac, address),
+            key=port.key,
         )
 
 
 def _external(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
     own = int(eui64(LINK_LOCAL, mac_text(view.mac)))
-    yield flow(Rule.PROXY_ND_OWN, Priority.HIGH, solicitation(network, own), *turned(view.mac, own), key=key)
+    yield flow(Rule.PROXY_ND_OWN, Priority.HIGH, solicitation(network, own), *turned(view, view.mac, own), key=key)
     yield from _advertised(view, network)
     routers = [(subnet, _router(view, network, subnet)) for subnet in network.ipv6_subnets]
     for subnet, router in routers:
@@ -119,10 +124,8 @@ def _external(view: View, network: Network) -> Iterator[Flow]:
 
 def _advertised(view: View, network: Network) -> Iterator[Flow]:
     key = network.key
-    out = tagged_back(network)
     asked = matching(metadata=key, eth_type=ETH_IPV6, ip_proto=PROTO_ICMPV6, icmpv6_type=ND_ADVERTISEMENT)
-    said = answered(view.mac, ND_SOLICITED | ND_OVERRIDE)
-    yield flow(Rule.ND_ANSWER_OUTSIDE, Priority.HIGH, asked, *said, *out, key=key)
+    yield _advertisement(view, network, Priority.HIGH, asked, ND_SOLICITED | ND_OVERRIDE)
     # who probes for the address before it takes it has none yet to answer to (RFC 4861, 7.2.4)
     probed = matching(
         metadata=key,
@@ -132,7 +135,15 @@ def _advertised(view: View, network: Network) -> Iterator[Flow]:
         ipv6_dst=_UNSPECIFIED,
     )
     to_all = (SetField("ipv6_dst", _ALL_NODES), SetField("eth_dst", _ALL_NODES_MAC))
-    yield flow(Rule.ND_ANSWER_OUTSIDE, Priority.GUARD, probed, *to_all, *answered(view.mac, ND_OVERRIDE), *out, key=key)
+    yield _advertisement(view, network, Priority.GUARD, probed, ND_OVERRIDE, *to_all)
+
+
+def _advertisement(view: View, network: Network, priority: Priority, match: Match, flags: int, *first: Action) -> Flow:
+    if view.node.on_kernel:
+        written = to_tc(flags, nd_network_mac(network.key))
+        return flow(Rule.ND_TO_TC_OUTSIDE, priority, match, *first, *written, key=network.key)
+    written = (*answered(view.mac, flags), *tagged_back(network))
+    return flow(Rule.ND_ANSWER_OUTSIDE, priority, match, *first, *written, key=network.key)
 
 
 def _router(view: View, network: Network, subnet: Ipv6Subnet) -> int | None:

@@ -97,7 +97,8 @@ def _tell(network: Network, external: Network) -> Iterator[Flow]:
         matching(in_port=CONTROLLER_PORT, metadata=network.key, reg6=0, **told),
         CtClear(),
         SetField(Reg.NETWORK, external.key),
-        Ct(Table.EXTERNAL_OUT, CtZone.SNAT, translate=True),
+        # the kernel translates an error that goes the way of the connection only with a commit
+        Ct(Table.EXTERNAL_OUT, CtZone.SNAT, commit=True, translate=True),
         key=network.key,
     )
 

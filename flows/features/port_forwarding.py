@@ -15,10 +15,19 @@ from flows.features.external import hairpin
 from flows.features.routing import LIFT
 from flows.features.size import checks, own
 from flows.features.uplink_out import TO_UPLINK, tag_on, tagged_back, untagged
-from flows.ir import Action, Ct, DecTtl, Flow, Nat, Output, SetField, drop, flow, matching
+from flows.ir import Action, Ct, CtClear, DecTtl, Flow, Nat, Output, Restart, SetField, drop, flow, matching
 from flows.model import FloatingIp, GatewayMode, Network, Port, PortForwarding
 from flows.pipeline import NODE_MAC_MASK, TEACHER_MAC_PREFIX, Priority, Reg, Table, nat_zone, node_mac
-from flows.protocols import ANY_FRAGMENT, ETH_IP, ICMP_ERRORS, ICMP_REDIRECT, PROTO_ICMP, PROTO_TCP
+from flows.protocols import (
+    ANY_FRAGMENT,
+    CT_INVALID,
+    CT_TRACKED,
+    ETH_IP,
+    ICMP_ERRORS,
+    ICMP_REDIRECT,
+    PROTO_ICMP,
+    PROTO_TCP,
+)
 from flows.rules import Rule
 from flows.view import Role, View, port_matches, range_match
 
@@ -168,29 +177,58 @@ def _portless(
 
     What another node has asked is not asked on: two that both take themselves for the owner would never end.
     """
+    if not zones:
+        return
     copies: list[Action] = []
-    here: list[Action] = []
     for mac in macs:
         copies += [SetField("eth_src", view.teacher_mac), SetField("eth_dst", mac)]
         copies += [*tagged_back(external), *untagged(external)]
-    for port_id, zone in zones:
-        network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
-        here += [*floating.towards(network), Ct(Table.EXTERNAL_ESTABLISHED, zone, translate=True)]
-    if not here:
-        return
     asked = {"eth_src": (TEACHER_MAC_PREFIX, NODE_MAC_MASK)}
     of_external = {"metadata": external.key, "eth_dst": view.mac}
     to_address: _Match = {"eth_type": ETH_IP, "ip_dst": int(floating_ip.address)}
     errors: list[_Match] = [{"ip_proto": PROTO_ICMP, "icmp_type": icmp_type} for icmp_type in _ERRORS]
     parts = _parts(floating_ip)
-    kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error) for error in errors]
-    kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part) for part in parts]
-    for rule, priority, kind in kinds:
+    # the kernel translates an error that goes the way of the connection only with a commit
+    ask = tuple(_ask_all(view, zones, commit=True))
+    kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error, ask) for error in errors]
+    ask = tuple(_ask_all(view, zones))
+    if view.node.on_kernel:
+        # conntrack, of whatever port, puts it together; then it shows its ports
+        ask = (Ct(Table.EXTERNAL_ESTABLISHED, zones[0][1]),)
+        yield from _whole(external, floating_ip, parts)
+    kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part, ask) for part in parts]
+    for rule, priority, kind, here in kinds:
         match = {**of_external, **to_address, **kind}
         by_node = matching(**match, **(asked if copies else {}))
         yield flow(rule, priority, by_node, *here, key=floating_ip.key)
         if copies:
             yield flow(rule, Priority.FLOATING, matching(**match), *copies, *here, key=floating_ip.key)
+
+
+def _ask_all(view: View, zones: list[tuple[str, int]], *, commit: bool = False) -> Iterator[Action]:
+    for port_id, zone in zones:
+        network = view.snapshot.networks[view.snapshot.ports[port_id].network_id]
+        yield from floating.towards(network)
+        yield Ct(Table.EXTERNAL_ESTABLISHED, zone, commit=commit, translate=True)
+
+
+def _whole(external: Network, floating_ip: FloatingIp, parts: list[_Match]) -> Iterator[Flow]:
+    """A datagram that came in fragments, still untranslated: it is looked up by its port."""
+    for part in parts:
+        yield flow(
+            Rule.FORWARDING_WHOLE,
+            Priority.FORWARDING,
+            matching(
+                metadata=external.key,
+                eth_type=ETH_IP,
+                ip_dst=int(floating_ip.address),
+                ip_proto=part["ip_proto"],
+                ct_state=(CT_TRACKED, CT_TRACKED | CT_INVALID),
+            ),
+            CtClear(),
+            Restart(Table.EXTERNAL_IN),
+            key=floating_ip.key,
+        )
 
 
 def _parts(floating_ip: FloatingIp) -> list[_Match]:
@@ -268,7 +306,8 @@ def _errors_out(view: View, network: Network, port: Port) -> Iterator[Flow]:
                 Priority.FORWARDING,
                 matching(metadata=network.key, reg6=port.key, **error),
                 SetField(Reg.NETWORK, external.key),
-                Ct(Table.EXTERNAL_OUT, _zone(view, port), translate=True),
+                # as in `_portless`
+                Ct(Table.EXTERNAL_OUT, _zone(view, port), commit=True, translate=True),
                 key=port.key,
             )
 

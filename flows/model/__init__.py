@@ -31,7 +31,7 @@ from flows.model.networks import (
     StaticRoute,
     Subnet,
 )
-from flows.model.nodes import Neighbour, NetworkAddress, Node, SnatAddress, Uplink
+from flows.model.nodes import DatapathType, Neighbour, NetworkAddress, Node, SnatAddress, Uplink
 from flows.model.ports import Bandwidth, Binding, Migration, MigrationPhase, Port, Qos
 from flows.model.security_groups import Direction, ProviderRule, SecurityGroup, SecurityRule, Service
 
@@ -41,6 +41,7 @@ __all__ = [
     "Bandwidth",
     "Binding",
     "Change",
+    "DatapathType",
     "DhcpOption",
     "Direction",
     "DnsRecord",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 
@@ -45,8 +46,19 @@ class Uplink:
     ofport: int
 
 
+class DatapathType(StrEnum):
+    """Which datapath a node's Open vSwitch has (ovs-vswitchd.conf.db(5), Bridge:datapath_type)."""
+
+    SYSTEM = "system"
+    NETDEV = "netdev"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
+    """`datapath_type` decides what flows may ask for: the kernel's datapath (`system`) can write fewer fields, and its
+    conntrack hands on a datagram as a whole.
+    """
+
     name: str
     key: int
     datapath_id: int
@@ -54,6 +66,12 @@ class Node:
     gateways: tuple[NetworkAddress, ...] = ()
     snat_addresses: tuple[SnatAddress, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    datapath_type: DatapathType = DatapathType.NETDEV
+
+    @property
+    def on_kernel(self) -> bool:
+        """True if the node's datapath is the kernel's."""
+        return self.datapath_type is DatapathType.SYSTEM
 
     def uplink(self, physical_network: str) -> int | None:
         """The uplink's OpenFlow port number, or None when the node does not reach that physical network."""

@@ -123,7 +123,7 @@ class Run:
         made = {name: fields[name] for name in self.header}
         if made.get("icmpv6_type") == ND_ADVERTISEMENT and "nd_sll" in made:
             del made["nd_sll"]
-            made["nd_tll"] = fields["nd_tll"]
+            made["nd_tll"] = fields["nd_tll"] or fields["nd_sll"]  # the option is there still
         if not self.has_option:
             made.update((name, 0) for name in ("nd_tll", "nd_options_type") if name in made)
         return Packet(made, self.inner)

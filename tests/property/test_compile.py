@@ -21,6 +21,7 @@ from flows.model import (
     Bandwidth,
     Binding,
     Change,
+    DatapathType,
     Direction,
     FixedIp,
     FloatingIpChange,
@@ -254,9 +255,8 @@ def edits(draw: st.DrawFn) -> Change:
     own = SnatAddress(EXTERNAL, IPv4Address("203.0.113.78"), "net-blue")
     snat = draw(st.sampled_from([(), (held,), (held, own)]))
     uplinks = draw(st.sampled_from([made_node.uplinks, made_node.uplinks[:1], ()]))
-    return NodeChange(
-        name, replace(made_node, gateways=gateways, neighbours=neighbours, snat_addresses=snat, uplinks=uplinks)
-    )
+    edited_node = replace(made_node, gateways=gateways, neighbours=neighbours, snat_addresses=snat, uplinks=uplinks)
+    return NodeChange(name, replace(edited_node, datapath_type=draw(st.sampled_from(DatapathType))))
 
 
 scripts = st.lists(st.lists(edits(), min_size=1, max_size=3), min_size=1, max_size=8)
@@ -475,11 +475,14 @@ def worlds_of_every_rule() -> list[Snapshot]:
     lifted = replace(shared, gateway_mode=GatewayMode.EXTERNAL, **changes)  # type: ignore[arg-type]
     associated = FloatingIpChange(floating_ip(1).id, floating_ip(1, here))
     by_second = FloatingIpChange(floating_ip(1).id, replace(floating_ip(1, here), network_id=SECOND.id))
+    to_both = FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))
+    on_kernel = NodeChange("n1", replace(n1, datapath_type=DatapathType.SYSTEM))
     return [
+        base.apply(2, [on_kernel, to_both]),
         base.apply(2, [NetworkChange(shared.id, replace(shared, **changes))]),  # type: ignore[arg-type]
         base.apply(2, [NetworkChange(shared.id, lifted), associated]),
         base.apply(2, [NetworkChange(external.id, replace(external, mtu=1400)), NodeChange("n1", host)]),
-        base.apply(2, [FloatingIpChange("f", replace(floating_ip(2), id="f", port_forwardings=forwarded))]),
+        base.apply(2, [to_both]),
         base.apply(2, [NetworkChange(shared.id, replace(shared, mtu=1400))]),
         base.apply(2, [NetworkChange(SECOND.id, replace(SECOND, mtu=1400)), by_second]),
         base,

@@ -116,5 +116,6 @@ def test_the_node() -> None:
         "snat_addresses": {"physnet1": "203.0.113.11"},
         "tunnel_address": None,
         "versions": {"agent": "1.2", "ovs": "3.5.0"},
+        "datapath_type": "system",
     }
     assert node_report(replace(CONFIG, node="n2"), state({}), "1.2").body() == body

@@ -21,7 +21,7 @@ CONFIG = AgentConfig(
     api_urls=("http://192.0.2.1:8080",),
     api_token="t",
 )
-TRUTH = _Truth(NodeReport("0000020000000001", (), (), "1", "3.5.0"), InterfacesReport())
+TRUTH = _Truth(NodeReport("0000020000000001", (), (), "1", "3.5.0", "system"), InterfacesReport())
 
 
 class FakeClient:

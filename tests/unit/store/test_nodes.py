@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.store.specs import AddressRange, Conflict, FixedIpSpec, InterfaceReport, Invalid, NotFound
-from flows.model import Neighbour, NetworkAddress, NetworkKind, Node, SnatAddress, Uplink
+from flows.model import DatapathType, Neighbour, NetworkAddress, NetworkKind, Node, SnatAddress, Uplink
 
 HOP = IPv4Address("203.0.113.1")
 
@@ -224,6 +224,7 @@ def test_everything_a_node_holds_is_in_the_model(world: Any) -> None:
         uplinks=(Uplink("physnet-ext", 65001), Uplink("physnet1", 65002)),
         gateways=(NetworkAddress(network.id, IPv4Address("10.0.0.2")),),
         snat_addresses=(SnatAddress(external.id, IPv4Address("203.0.113.2")),),
+        datapath_type=DatapathType.SYSTEM,
     )
 
 
