@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 LISTEN = "0A"  # in /proc/net/tcp6 (proc_net(5)), where ports are hexadecimal
 ANY = "0" * 32
 OUTER, INNER = "tl-service", "service0"
+DEADLINE = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def no_agent_left(node: Node) -> Iterator[None]:
 
 def settle(node: Node) -> None:
     node.start_and_settle(heartbeat=0.5)
-    wait_until(lambda: listens(node), 10, "the relay listens")
+    wait_until(lambda: listens(node), DEADLINE, "the relay listens")
 
 
 def listens(node: Node) -> bool:
@@ -83,8 +84,9 @@ def test_over_ipv6_too_and_it_says_nothing_by_itself(node: Node) -> None:
 
 def test_an_agent_of_before_had_switched_ipv6_off(node: Node) -> None:
     settle(node)
-    netns.set_sysctl(node.service_namespace, {f"ipv6/conf/{INNER}/disable_ipv6": 1})
-    wait_until(lambda: ipv6_ways(node) >= IPV6_WAYS and read(node, f"ipv6/conf/{INNER}/disable_ipv6") == "0", 5, "IPv6")
+    off = f"ipv6/conf/{INNER}/disable_ipv6"
+    netns.set_sysctl(node.service_namespace, {off: 1})
+    wait_until(lambda: ipv6_ways(node) >= IPV6_WAYS and read(node, off) == "0", DEADLINE, "IPv6")
 
 
 def test_settings_that_somebody_changes_are_put_right(node: Node) -> None:
@@ -97,7 +99,7 @@ def test_settings_that_somebody_changes_are_put_right(node: Node) -> None:
         ways = {(route.get("type", "unicast"), route["dst"]) for route in routes}
         return {("local", "default"), ("unicast", "100.64.0.0/10")} <= ways and read(node, "ipv4/ip_forward") == "0"
 
-    wait_until(right, 5, "settings")
+    wait_until(right, DEADLINE, "settings")
 
 
 def test_what_is_not_ours_is_left_alone(node: Node) -> None:
@@ -106,20 +108,22 @@ def test_what_is_not_ours_is_left_alone(node: Node) -> None:
     netns.create(node.service_namespace)
     netns.configure(node.service_namespace, "link add theirs type bridge")
     agent = node.start_and_settle(heartbeat=0.5)
-    wait_until(lambda: b"has theirs, so it is not ours" in agent.log.read_bytes(), 5, "a problem")
+    wait_until(lambda: b"has theirs, so it is not ours" in agent.log.read_bytes(), DEADLINE, "a problem")
     assert not listens(node)
     assert [link["ifname"] for link in netns.query(node.service_namespace, "link", "show")] == ["lo", "theirs"]
     netns.configure(node.service_namespace, "link delete theirs")
-    wait_until(lambda: listens(node), 5, "the relay listens")
+    wait_until(lambda: listens(node), DEADLINE, "the relay listens")
 
     stop_all(node.agents)
     netns.configure(node.namespace, f"link delete {OUTER}", f"link add {OUTER} type bridge")
     agent = node.start_and_settle(heartbeat=0.5)
-    wait_until(lambda: b"device tl-service that is not ours" in agent.log.read_bytes(), 5, "a problem")
+    wait_until(lambda: b"device tl-service that is not ours" in agent.log.read_bytes(), DEADLINE, "a problem")
     kinds = netns.query(node.namespace, "-details", "link", "show", OUTER)
     assert kinds[0]["linkinfo"]["info_kind"] == "bridge"
     netns.configure(node.namespace, f"link delete {OUTER}")
-    wait_until(lambda: node.ovs.vsctl("get", "Interface", OUTER, "ofport") == str(SERVICE_OFPORT), 5, "a port")
+    # --if-exists: the record of the device that was refused goes before the new one comes
+    ofport = ("--if-exists", "get", "Interface", OUTER, "ofport")
+    wait_until(lambda: node.ovs.vsctl(*ofport) == str(SERVICE_OFPORT), DEADLINE, "a port")
 
 
 def test_half_of_a_pair_from_an_agent_that_was_killed_is_made_whole(node: Node) -> None:
@@ -127,11 +131,13 @@ def test_half_of_a_pair_from_an_agent_that_was_killed_is_made_whole(node: Node) 
     stop_all(node.agents)
     netns.configure(node.service_namespace, f"link set {INNER} down", f'link set {INNER} alias ""')
     settle(node)
-    wait_until(lambda: "UP" in netns.query(node.service_namespace, "link", "show", INNER)[0]["flags"], 5, "device up")
+    show = (node.service_namespace, "link", "show", INNER)
+    wait_until(lambda: "UP" in netns.query(*show)[0]["flags"], DEADLINE, "device up")
 
 
 def test_within_ip_netns_exec_it_says_what_is_wrong_and_does_the_rest(node: Node) -> None:
     netns.delete(node.service_namespace)
     agent = node.start_agent(inside_exec=True)
-    agent.wait_for(lambda: b"a namespace cannot be made for others to see" in agent.log.read_bytes(), 10, "a problem")
-    agent.wait_for(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, 20, "no report")
+    said = b"a namespace cannot be made for others to see"
+    agent.wait_for(lambda: said in agent.log.read_bytes(), DEADLINE, "a problem")
+    agent.wait_for(lambda: node.uplinks() == {"physnet1": 65001, "physnet2": 65002}, DEADLINE, "no report")
