@@ -55,7 +55,7 @@ from controller.background import HoldKeeper, LeaseWriter, NeighbourWatch
 from controller.cluster.keeper import Cluster
 from controller.cluster.metrics import ClusterCollector
 from controller.cluster.reach import Reach
-from controller.connection import ConnectionFactory
+from controller.connection_factory import ConnectionFactory
 from controller.dns.build import build as build_dns
 from controller.dns.metrics import DnsCollector
 from controller.dns.tcp import Questions
@@ -252,6 +252,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             lambda message: stats.deliver(services.stats_waiters, message),
             self.counters.events,
             None if settings.openflow_tls is None else ServerTls(settings.openflow_tls),
+            settings.handshakes_per_address,
         )
         compat.serve_connections(self._connections)
         gate = make_app(services)

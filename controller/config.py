@@ -68,6 +68,7 @@ class ControllerConfig:
     api_port: int
     request_limits: RequestLimits
     connections_per_address: int
+    handshakes_per_address: int
     openflow_listen: str
     openflow_port: int
     credentials: tuple[Credential, ...]
@@ -168,6 +169,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
             api_port=conf.api.port,
             request_limits=RequestLimits(conf.api.rate, conf.api.burst, conf.api.failures),
             connections_per_address=conf.api.connections_per_address,
+            handshakes_per_address=conf.openflow.handshakes_per_address,
             openflow_listen=conf.openflow.listen,
             openflow_port=conf.openflow.port,
             credentials=_credentials(conf.auth.token),

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
-from socket import SHUT_RDWR
+from socket import IPPROTO_TCP, SHUT_RDWR, TCP_NOTSENT_LOWAT
 from typing import Any, Protocol
 
 import structlog
@@ -25,16 +25,18 @@ from controller import receive
 from controller.pki.identity import Kind
 from controller.receive import BadMessage
 from controller.session_outbox import Outbox
-from controller.tls_context import ServerTls
 from controller.tls_stream import TlsStream
 
 SESSION_XIDS = 0x80000000
 """Transaction ids from here up are the session's, those below are Ryu's."""
 
-MAX_HANDSHAKING = 256
-"""Connections that may be before the end of their handshake; one more closes the oldest of them. The same number may
-be before the end of TLS's.
-"""
+MOST_UNREAD = 16384
+"""Bytes of answers that may wait for a peer that is not known to be a node's switch; with more it is hung up on."""
+
+MOST_ECHO = 1024
+"""Bytes of an echo request of such a peer: real ones are empty."""
+
+_UNTRUSTED_READ_SIZE = 4096
 
 _BATCH = 256
 """Messages handled before other green threads get a turn: a socket that always has data never yields by itself."""
@@ -65,22 +67,33 @@ class Connection(Datapath):  # type: ignore[misc]
         stats_waiters: Mapping[int, Mapping[int, Any]],
         deliver: Callable[[Any], object],
         counters: MutableMapping[str, int],
+        proven: Callable[[], object] = lambda: None,
     ) -> None:
+        """`proven` is called at the end of the handshake."""
         self.xid: int
         self.state: str | None
         self.outbox = Outbox()
         self.receiver: Receiver | None = None
         self.heard_at = time.monotonic()  # when the last bytes came
-        self.certified = _certified(socket)
+        self.certified = certified_node(socket)
+        self.trusted = False
         self._probes: dict[int, Event] = {}
         self._changes: deque[str] = deque()
         self._stats_waiters = stats_waiters
         self._deliver = deliver
         self._counters = counters
+        self._proven = proven
         self._log = structlog.get_logger().bind(peer=str(address))
         super().__init__(socket, address)
+        self.socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, MOST_UNREAD)  # what it does not read, the kernel keeps
 
     # its states
+
+    def trust(self) -> None:
+        """It is a node's switch: much may be on its way to it."""
+        self.trusted = True
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)
 
     def set_state(self, state: str) -> None:
         """Never waits, and what is dead stays dead.
@@ -91,6 +104,8 @@ class Connection(Datapath):  # type: ignore[misc]
         if state == self.state or self.state == DEAD_DISPATCHER:
             return
         self.state = state
+        if state == MAIN_DISPATCHER:
+            self._proven()
         self._changes.append(state)
         if len(self._changes) == 1:
             hub.spawn(self._tell)
@@ -150,7 +165,7 @@ class Connection(Datapath):  # type: ignore[misc]
         try:
             while self.state != DEAD_DISPATCHER:
                 try:
-                    data = self.socket.recv(receive.READ_SIZE)
+                    data = self.socket.recv(receive.READ_SIZE if self.trusted else _UNTRUSTED_READ_SIZE)
                 except TimeoutError:
                     continue
                 if not data:
@@ -160,12 +175,23 @@ class Connection(Datapath):  # type: ignore[misc]
                 if turn <= 0:
                     turn = _BATCH
                     hub.sleep(0)
-                self.outbox.wait_for_room()  # who does not read our answers is not read either
+                if self.trusted:
+                    self.outbox.wait_for_room()  # who does not read our answers is not read either
+                else:
+                    self._demand_reading()
         except BadMessage as error:
             self._count("openflow_bad_messages")
             self._log.warning("openflow_bad_message", error=str(error))
         except (OSError, EOFError):
             pass
+
+    def _demand_reading(self) -> None:
+        """Ends the connection to a peer that does not take its answers."""
+        hub.sleep(0)  # for the send loop
+        if self.outbox.size > MOST_UNREAD:
+            self._count("openflow_unread_answers")
+            self._log.warning("openflow_unread_answers")
+            self.close()
 
     def _handle_all(self, data: bytes) -> int:
         """Handles whole messages and sends what answers them in one piece. Returns how many there were."""
@@ -204,6 +230,8 @@ class Connection(Datapath):  # type: ignore[misc]
         if message[0] != receive.VERSION and kind != receive.ERROR:
             raise BadMessage(f"version {message[0]:#04x} after hello")
         if kind == receive.ECHO_REQUEST:
+            if not self.trusted and len(message) > MOST_ECHO:
+                raise BadMessage(f"echo request of {len(message)} bytes from an unknown switch")
             return receive.echo_reply(message)
         xid = int.from_bytes(message[4:8])
         if kind == receive.ECHO_REPLY:
@@ -300,92 +328,10 @@ def _settle(probe: Event, answered: bool) -> None:
         probe.send(answered)
 
 
-def _certified(socket: Any) -> str | None:
+def certified_node(socket: Any) -> str | None:
+    """The node that a TLS peer's certificate is for."""
     peer = socket.peer if isinstance(socket, TlsStream) else None
     return peer.name if peer is not None and peer.kind is Kind.NODE else None
 
 
 _BEFORE_HELLO = frozenset({receive.ERROR, receive.ECHO_REQUEST, receive.ECHO_REPLY})
-
-
-class ConnectionFactory:
-    """What the listener calls for every accepted socket; it returns when the connection is over. With `tls` only nodes
-    with a certificate get in.
-    """
-
-    def __init__(
-        self,
-        stats_waiters: Mapping[int, Mapping[int, Any]],
-        deliver: Callable[[Any], object],
-        counters: MutableMapping[str, int],
-        tls: ServerTls | None = None,
-    ) -> None:
-        self._stats_waiters = stats_waiters
-        self._deliver = deliver
-        self._counters = counters
-        self._tls = tls
-        self._open: dict[Connection, None] = {}
-        self._unproven: dict[Any, None] = {}
-
-    def __call__(self, socket: Any, address: Any) -> None:
-        if self._tls is not None:
-            try:
-                socket = self._proven(self._tls, socket)
-            except OSError as error:
-                self._count("openflow_tls_failures")
-                structlog.get_logger().warning("openflow_tls_failed", peer=str(address), error=str(error))
-                socket.close()
-                return
-        try:
-            connection = Connection(socket, address, self._stats_waiters, self._deliver, self._counters)
-        except OSError:
-            return  # hung up before we looked
-        self._make_room()
-        self._open[connection] = None
-        self._count("openflow_connections")
-        try:
-            connection.serve()
-        except Exception:
-            structlog.get_logger().exception("openflow_connection_failed", peer=str(address))
-        finally:
-            del self._open[connection]
-            connection.close()
-            socket.close()
-
-    def _proven(self, tls: ServerTls, socket: Any) -> TlsStream:
-        """The connection of a peer that has shown a node's certificate. Raises OSError for any other."""
-        if len(self._unproven) >= MAX_HANDSHAKING:
-            oldest = next(iter(self._unproven))
-            del self._unproven[oldest]
-            with contextlib.suppress(OSError):
-                oldest.shutdown(SHUT_RDWR)
-        self._unproven[socket] = None
-        try:
-            stream = tls.accept(socket)
-        finally:
-            self._unproven.pop(socket, None)
-        if _certified(stream) is None:
-            raise PermissionError(f"the certificate is not a node's: {stream.peer and stream.peer.uri}")
-        return stream
-
-    def _count(self, name: str) -> None:
-        self._counters[name] = self._counters.get(name, 0) + 1
-
-    def close_revoked(self) -> None:
-        """Hangs up on nodes whose certificates have been revoked meanwhile."""
-        if self._tls is None:
-            return
-        for connection in list(self._open):
-            if self._tls.is_revoked(connection.socket):
-                self._count("openflow_revoked")
-                structlog.get_logger().warning("openflow_revoked", node=connection.certified)
-                connection.close()
-
-    def close_all(self) -> None:
-        for connection in list(self._open):
-            connection.close()
-
-    def _make_room(self) -> None:
-        handshaking = [one for one in self._open if one.state != MAIN_DISPATCHER]
-        if len(handshaking) >= MAX_HANDSHAKING:
-            handshaking[0].close()

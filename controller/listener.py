@@ -13,6 +13,9 @@ from ryu.lib import hub
 _BACKLOG = 512
 """Switches that may wait to be accepted: all of them come at once when a controller starts."""
 
+_AT_ONCE = 16
+"""Connections that are accepted before other green threads get a turn: while some wait, accept never yields."""
+
 _PAUSE = 0.1
 """Seconds until the next try when accept fails, for want of file descriptors most likely."""
 
@@ -34,6 +37,7 @@ class Listener:
         self._handle = handle
 
     def serve_forever(self) -> None:
+        accepted = 0
         while True:
             try:
                 socket, address = self.server.accept()
@@ -42,3 +46,6 @@ class Listener:
                 hub.sleep(_PAUSE)
             else:
                 hub.spawn(self._handle, socket, address)
+                accepted += 1
+                if accepted % _AT_ONCE == 0:
+                    hub.sleep(0)

@@ -75,6 +75,13 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Where the switches connect to: by TLS, with the certificate of their node, where there is [tls].",
         ),
         cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
+        cfg.IntOpt(
+            "handshakes_per_address",
+            default=64,
+            min=1,
+            help="Connections that one address (of IPv6, one /64) may have at once before the end of their handshake, "
+            "of 256 in all; one more closes its oldest. More where many nodes come by one address.",
+        ),
         _plain_tcp("OpenFlow"),
     ],
     "tls": [

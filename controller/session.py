@@ -149,6 +149,7 @@ class DatapathSession:
         if self.node is None:
             self.node = self._programs.node_of(self.datapath_id)
             if self.node is not None:
+                self.connection.trust()
                 self._counters = self._talk.counters = self._all_counters.node(self.node)
                 self._counters.connections += 1
                 self._dispatcher = self._make_dispatcher(self.node)

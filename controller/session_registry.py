@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -9,6 +10,7 @@ import eventlet
 import structlog
 
 from controller.connection import Connection
+from controller.newcomers import client_of
 from controller.packet_in.dispatch import Dispatcher
 from controller.packet_in.outputs import Copies, Output, Resubmit
 from controller.session import DatapathSession, Mastership, Programs, State, Tell, tell_nobody
@@ -17,7 +19,7 @@ from controller.session_mailbox import Work
 from controller.session_questions import NoAnswer
 
 MAX_PARKED: Final = 64
-"""Connections of unknown switches that are kept; one more closes the oldest."""
+"""Connections of unknown switches that are kept; one more closes the oldest of the address that has most."""
 
 PROBE: Final = 1.0
 """Seconds in which a switch must answer an echo to keep its datapath_id from a newcomer."""
@@ -155,7 +157,8 @@ class SessionRegistry:
             )
         parked = [other for other in self._sessions.values() if other.node is None]
         if len(parked) > MAX_PARKED:
-            self._drop(parked[0])
+            clients = Counter(map(_client, parked))
+            self._drop(max(parked, key=lambda other: clients[_client(other)]))
 
     # the model changes
 
@@ -248,3 +251,7 @@ class SessionRegistry:
             if elsewhere is not None:
                 return elsewhere
         return {"state": "disconnected"} if session is None else session.describe()
+
+
+def _client(session: DatapathSession) -> str:
+    return client_of(str(session.connection.address[0]))

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
 from threading import Semaphore
 from typing import Final
 
 from controller.api.auth import Role
 from controller.api.credentials import Credential
 from controller.api.errors import ApiError
+from controller.newcomers import client_of
 from controller.packet_in.limits import TokenBuckets
 
 AT_ONCE: Final = 8
@@ -76,14 +76,14 @@ class Limiter:
 
     def may_fail(self, address: str) -> None:
         """Raises ApiError 429 when too many wrong tokens have come from an address."""
-        now, place = self._clock(), _place(address)
+        now, place = self._clock(), client_of(address)
         wait = self._failures.wait(place, now) if self._limits.failures else 0.0
         if wait:
             raise _too_many("too many wrong tokens from this address", wait)
 
     def failed(self, address: str) -> None:
         """A wrong token has come from an address."""
-        self._failures.allow(_place(address), self._clock())
+        self._failures.allow(client_of(address), self._clock())
 
     @contextmanager
     def turn(self, credential: Credential | None) -> Iterator[Aside]:
@@ -100,17 +100,6 @@ class Limiter:
             turn.users -= 1
             if not turn.users:
                 del self._turns[credential.key]
-
-
-def _place(address: str) -> str:
-    """What one client has: of IPv6, a whole /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    return address if parsed.ipv4_mapped else str(IPv6Address(int(parsed) >> 64 << 64))
 
 
 def _too_many(message: str, wait: float) -> ApiError:

@@ -20,6 +20,7 @@ from tests.bench import (
     metadata,
     nat,
     page,
+    peers,
     perfdhcp,
     plug,
     plugins,
@@ -52,6 +53,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "flood": flood.run,
     "metadata": metadata.run,
     "page": page.run,
+    "peers": peers.run,
 }
 
 

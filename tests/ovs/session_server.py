@@ -28,7 +28,7 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from controller import logs, session_registry
-from controller.connection import ConnectionFactory
+from controller.connection_factory import ConnectionFactory
 from controller.forgetting import End, Forget, Owed
 from controller.packet_in import outputs
 from controller.pki.directory import CA, CERTIFICATE, CRL, KEY

@@ -163,6 +163,7 @@ class World:
                 api_port=8080,
                 request_limits=request_limits,
                 connections_per_address=128,
+                handshakes_per_address=64,
                 openflow_listen="127.0.0.1",
                 openflow_port=6653,
                 credentials=parse_credentials(CREDENTIALS),

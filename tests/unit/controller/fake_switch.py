@@ -59,6 +59,7 @@ class FakeSwitch:
     role: Role = Role.EQUAL
     generation: int | None = None
     replaced_after: int | None = None
+    trusted: bool = False
     _bundle: list[bytes] | None = None
 
     @property
@@ -76,6 +77,9 @@ class FakeSwitch:
         return sum(kind in (FLOW_MOD, BUNDLE_ADD) for kind in self.kinds)
 
     # what the session sees of a Connection
+
+    def trust(self) -> None:
+        self.trusted = True
 
     def write(self, data: bytes) -> bool:
         return self.send(data)

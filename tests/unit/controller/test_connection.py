@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as plain_socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import eventlet
@@ -16,9 +17,9 @@ from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER
 from ryu.controller.ofp_handler import OFPHandler
 from ryu.ofproto import ofproto_protocol
 
-from controller import connection as connections
-from controller import receive
-from controller.connection import SESSION_XIDS, ConnectionFactory
+from controller import newcomers, receive
+from controller.connection import MOST_ECHO, MOST_UNREAD, SESSION_XIDS
+from controller.connection_factory import ConnectionFactory
 from controller.session_outbox import HIGH_WATER, SEND_SIZE, Outbox
 
 HELLO = struct.pack("!BBHIHHI", 5, 0, 16, 1, 1, 8, 1 << 5)
@@ -43,17 +44,18 @@ class Receiver:
 class Peer:
     """The switch's end of a connection."""
 
-    def __init__(self, factory: ConnectionFactory) -> None:
+    def __init__(self, factory: ConnectionFactory, address: str = "127.0.0.1") -> None:
+        """`address`: where the factory is told that it comes from."""
         theirs, self.socket = socket.socketpair()
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         self.socket = socket.create_connection(listener.getsockname())
-        accepted, address = listener.accept()
+        accepted, (_, port) = listener.accept()
         listener.close()
         theirs.close()
         self.socket.settimeout(5)
-        self.thread = eventlet.spawn(factory, accepted, address)
+        self.thread = eventlet.spawn(factory, accepted, (address, port))
         self._rest = b""
 
     def send(self, *messages: bytes) -> None:
@@ -77,8 +79,8 @@ class Peer:
                 return kind, xid, body
 
     def shake_hands(self, datapath_id: int = 7) -> None:
-        assert self.next()[0] == receive.HELLO
         self.send(HELLO)
+        assert self.next()[0] == receive.HELLO
         kind, xid, _ = self.next()
         assert kind == 5
         self.send(message(6, struct.pack("!QIBB2xII", datapath_id, 0, 254, 0, 0, 0), xid))
@@ -103,8 +105,8 @@ class World:
         self.delivered: list[Any] = []
         self.factory = ConnectionFactory(self.waiters, self.delivered.append, self.counters)
 
-    def peer(self) -> Peer:
-        return Peer(self.factory)
+    def peer(self, address: str = "127.0.0.1") -> Peer:
+        return Peer(self.factory, address)
 
     def connection(self) -> Any:
         (connection,) = self.factory._open
@@ -115,6 +117,7 @@ class World:
         peer.shake_hands()
         connection = self.connection()
         until(lambda: connection.state == MAIN_DISPATCHER)
+        connection.trust()
         connection.receiver = Receiver()
         return peer, connection, connection.receiver
 
@@ -293,14 +296,71 @@ def test_threat_22_its_end_waits_for_no_queue(world: World, monkeypatch: pytest.
 
 
 def test_the_oldest_handshake_makes_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_HANDSHAKING", 3)
+    monkeypatch.setattr(newcomers, "MAX_HANDSHAKING", 3)
     live, _, _ = world.live()
     peers = [world.peer() for _ in range(4)]
-    until(lambda: len(world.factory._open) == 4)
     with eventlet.Timeout(30):
         assert peers[0].closed()
     live.send(message(2, b"still here", xid=5))
     assert live.next() == (3, 5, b"still here")
+
+
+def test_the_oldest_of_an_address_makes_room(world: World) -> None:
+    """Its own share is full: it is not others that have to go."""
+    world.factory = ConnectionFactory(world.waiters, world.delivered.append, world.counters, share=3)
+    other = world.peer("198.51.100.7")
+    mine = [world.peer() for _ in range(5)]
+    with eventlet.Timeout(30):
+        assert mine[0].closed() and mine[1].closed()
+    other.shake_hands()
+    until(lambda: any(one.id == 7 for one in world.factory._open))
+    assert world.counters["openflow_handshakes_displaced"] == 2
+    mine[4].shake_hands(8)
+    until(lambda: any(one.state == MAIN_DISPATCHER and one.id == 8 for one in world.factory._open))
+    mine.append(world.peer())
+    until(lambda: len(world.factory._newcomers) == 3)  # a switch that has shaken hands is none of them
+    assert world.counters["openflow_handshakes_displaced"] == 2
+
+
+def test_handshakes_of_an_address_begin_at_a_bounded_rate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "BURST", 3)
+    monkeypatch.setattr(newcomers, "RATE", 0.001)
+    world.factory = ConnectionFactory(world.waiters, world.delivered.append, world.counters)
+    peers = [world.peer() for _ in range(4)]
+    for peer in peers:
+        peer.send(HELLO)
+    until(lambda: world.counters.get("openflow_handshakes_refused") == 1 and len(world.factory._open) == 3)
+    other = world.peer("2001:db8::1")
+    other.shake_hands()
+    until(lambda: any(one.id == 7 for one in world.factory._open))
+
+
+@pytest.mark.parametrize("until_known", ["in its handshake", "unknown"])
+def test_threat_22_an_unknown_peer_that_does_not_read_is_hung_up_on(world: World, until_known: str) -> None:
+    peer = world.peer()
+    peer.socket.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_RCVBUF, 4096)
+    if until_known == "unknown":
+        peer.shake_hands()
+    else:
+        peer.send(HELLO)
+    until(lambda: len(world.factory._open) == 1)
+    connection = world.connection()
+    most = 0
+    with eventlet.Timeout(30), suppress(OSError):
+        while True:
+            peer.send(message(2, bytes(MOST_ECHO - 8)) * 16)
+            most = max(most, connection.outbox.size)
+            eventlet.sleep(0)
+    until(lambda: not world.factory._open)
+    assert world.counters["openflow_unread_answers"] == 1 and most <= 2 * MOST_UNREAD
+
+
+def test_threat_22_a_large_echo_request_of_an_unknown_peer_is_not_answered(world: World) -> None:
+    peer = world.peer()
+    peer.send(HELLO, message(2, bytes(MOST_ECHO)))
+    with eventlet.Timeout(30):
+        assert peer.closed()
+    assert world.counters["openflow_bad_messages"] == 1
 
 
 def test_outbox_joins_and_bounds() -> None:

@@ -338,6 +338,12 @@ def test_the_oldest_parked_switch_makes_room(world: World) -> None:
     assert [switch.closed for switch in switches] == [True] + [False] * MAX_PARKED
 
 
+def test_the_oldest_parked_switch_of_the_address_that_has_most_makes_room(world: World) -> None:
+    first = world.connect(FakeSwitch(id=99, address=("198.51.100.7", 1)))
+    switches = [world.connect(FakeSwitch(id=100 + index)) for index in range(MAX_PARKED)]
+    assert not first.closed and switches[0].closed and not any(switch.closed for switch in switches[1:])
+
+
 def test_a_switch_whose_node_is_gone_is_hung_up_on(world: World) -> None:
     switch = world.live(FakeSwitch())
     world.programs.datapath_ids = {}

@@ -16,9 +16,8 @@ import pytest
 from eventlet.green import socket
 from ryu.controller.handler import MAIN_DISPATCHER
 
-from controller import connection as connections
-from controller import receive, tls_context
-from controller.connection import ConnectionFactory
+from controller import newcomers, receive, tls_context
+from controller.connection_factory import ConnectionFactory
 from controller.pki.directory import CA, CERTIFICATE, CRL, KEY
 from controller.pki.identity import CertificateName, Kind
 from controller.tls_context import ServerTls
@@ -89,6 +88,7 @@ def live(world: TlsWorld, peer: Peer, datapath_id: int) -> Any:
     found: list[Any] = []
     until(lambda: found.extend(one for one in world.factory._open if one.id == datapath_id) or found)
     until(lambda: found[0].state == MAIN_DISPATCHER)
+    found[0].trust()
     return found[0]
 
 
@@ -184,14 +184,14 @@ def test_threat_22_handshakes_are_bounded_in_time(world: TlsWorld, monkeypatch: 
                 slow.socket.sendall(bytes([byte]))
                 eventlet.sleep(0.01)
         assert silent.closed() and slow.closed()
-    assert world.counters["openflow_tls_failures"] == 2 and not world.factory._unproven
+    assert world.counters["openflow_tls_failures"] == 2 and not world.factory._newcomers
 
 
 def test_threat_22_handshakes_are_bounded_in_number(world: TlsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_HANDSHAKING", 3)
+    monkeypatch.setattr(newcomers, "MAX_HANDSHAKING", 3)
     place = world.pki.node("n1")
     silent = [Peer(world.factory) for _ in range(10)]
-    until(lambda: len(world.factory._unproven) == 3)
+    until(lambda: len(world.factory._newcomers) == 3)
     assert live(world, world.certified(place), 1).certified == "n1"
     with eventlet.Timeout(5):
         assert all(peer.closed() for peer in silent[:7])
