@@ -26,3 +26,20 @@ def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
     # test_floods.py has what comes of a flood that goes on
     with build(make_lab(nodes=2, control_options={"packet_in": {"mute": 0}})) as made:
         yield made
+
+
+@pytest.fixture(scope="module", params=["filtered", "stateless", "unfiltered"])
+def attackers_port(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
+    """What is known of the connections of the attacker's port."""
+    client, port_id = scene.lab.client, scene.attacker.port["id"]
+    groups = [group["id"] for group in client.get_port(port_id)["security_groups"]]
+    network_id = scene.attacker.port["network_id"]
+    if request.param == "stateless":
+        made = client.create_security_group({"name": "loose", "project_id": "p", "stateful": False}).object
+        assert made
+        scene.lab.confirm(client.update_port(port_id, {"security_groups": [made["id"]]}).revision)
+    if request.param == "unfiltered":
+        scene.lab.confirm(client.update_network(network_id, {"filtering": False}).revision)
+    yield request.param
+    scene.lab.confirm(client.update_port(port_id, {"security_groups": groups}).revision)
+    scene.lab.confirm(client.update_network(network_id, {"filtering": True}).revision)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
@@ -54,23 +54,6 @@ def test_threat_01_rogue_dhcp_server_in_fragments(scene: Scene, target: str) -> 
     ]
     scene.refused(Rule.DROP_BROADCAST_FRAGMENT, *pieces, key=0)
     scene.reaches("neighbour", sent=frame[:6] + rogue_offer(scene, ports=(67, 1068))[6:])
-
-
-@pytest.fixture(scope="module", params=["filtered", "stateless", "unfiltered"])
-def attackers_port(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
-    """What is known of the connections of the attacker's port."""
-    client, port_id = scene.lab.client, scene.attacker.port["id"]
-    groups = [group["id"] for group in client.get_port(port_id)["security_groups"]]
-    network_id = scene.attacker.port["network_id"]
-    if request.param == "stateless":
-        made = client.create_security_group({"name": "loose", "project_id": "p", "stateful": False}).object
-        assert made
-        scene.lab.confirm(client.update_port(port_id, {"security_groups": [made["id"]]}).revision)
-    if request.param == "unfiltered":
-        scene.lab.confirm(client.update_network(network_id, {"filtering": False}).revision)
-    yield request.param
-    scene.lab.confirm(client.update_port(port_id, {"security_groups": groups}).revision)
-    scene.lab.confirm(client.update_network(network_id, {"filtering": True}).revision)
 
 
 def in_two(frame: bytes) -> list[bytes]:
