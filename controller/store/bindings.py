@@ -6,9 +6,9 @@ report, a new port, a port moved to another node, a node deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from controller.store import address_holders, moves, node_addresses, own_snat, zones
 from controller.store.engine import AnyRow, chunks
@@ -50,6 +50,17 @@ _EXPLAIN = (
 _REACHED = select(node_uplinks.c.node, node_uplinks.c.physical_network).where(
     node_uplinks.c.node.in_(bindparam("names", expanding=True))
 )
+_ELSEWHERE = (
+    select(interfaces.c.node, ports.c.id, ports.c.bound_node)
+    .join(ports, ports.c.id == interfaces.c.iface_id)
+    .where(
+        interfaces.c.node.in_(bindparam("names", expanding=True)),
+        interfaces.c.ofport > 0,
+        ports.c.bound_node != interfaces.c.node,
+        or_(ports.c.other_node.is_(None), ports.c.other_node != interfaces.c.node),
+    )
+    .order_by(ports.c.key)
+)
 _SERIAL = select(nodes.c.serial).where(nodes.c.name == bindparam("holder"))
 _SET_SERIAL = update(nodes).where(nodes.c.name == bindparam("holder")).values(serial=bindparam("newest"))
 _ADD = insert(interfaces)
@@ -57,6 +68,7 @@ _UPLINKS = select(node_uplinks.c.physical_network, node_uplinks.c.ofport).where(
     node_uplinks.c.node == bindparam("holder")
 )
 _FORGET = delete(interfaces).where(interfaces.c.node == bindparam("holder"), interfaces.c.iface_id == bindparam("i"))
+_NAMED = 3  # ports of which a node's problems say each
 
 
 def bind_new(tx: Transaction, port_ids: Sequence[str]) -> None:
@@ -235,6 +247,18 @@ def _status(row: AnyRow | None, node: str) -> str:
     if row.bound_node is not None:
         return f"{REFUSED}the port is bound to {row.bound_node}"
     return REFUSED + (row.binding_error or "the interface has no OpenFlow port number")
+
+
+def problems(connection: Connection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (node, line) for interfaces of ports that are bound to another node."""
+    found: dict[str, list[str]] = {}
+    for part in chunks(names):
+        for node, port_id, bound in connection.execute(_ELSEWHERE, {"names": part}):
+            found.setdefault(node, []).append(f"the interface of port {port_id} is here, too: it is bound to {bound}")
+    for node, lines in found.items():
+        yield from ((node, line) for line in lines[:_NAMED])
+        if len(lines) > _NAMED:
+            yield node, f"so are interfaces of {len(lines) - _NAMED} more ports"
 
 
 def _store_interfaces(tx: Transaction, node: str, now: Mapping[str, ReportedInterface]) -> set[str]:

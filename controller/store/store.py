@@ -307,7 +307,7 @@ class Store(
         return self._database.read(lambda connection: interface_names.claims(connection, node, names))
 
     def node_problems(self, name: str) -> tuple[str, ...]:
-        problems = self._database.read(lambda connection: node_addresses.problems(connection, [name]))
+        problems = self._database.read(lambda connection: _node_problems(connection, [name]))
         return tuple(problems.get(name, ()))
 
     def learn_neighbour(
@@ -438,7 +438,14 @@ def _node(connection: Connection, name: str) -> NodeRecord:
 
 
 def _nodes(connection: Connection, names: Sequence[str]) -> list[NodeRecord]:
-    problems = node_addresses.problems(connection, names)
+    problems = _node_problems(connection, names)
     return [
         replace(record, problems=tuple(problems.get(record.node.name, ()))) for record in load_nodes(connection, names)
     ]
+
+
+def _node_problems(connection: Connection, names: Sequence[str]) -> dict[str, list[str]]:
+    found = node_addresses.problems(connection, names)
+    for node, line in bindings.problems(connection, names):
+        found.setdefault(node, []).append(line)
+    return found

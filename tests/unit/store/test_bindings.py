@@ -37,6 +37,23 @@ def test_threat_40_the_first_claim_binds_and_the_second_is_refused(world: Any) -
     assert world.again(port).port.binding == Binding("n2", 100, 1)
 
 
+def test_threat_40_a_node_that_shows_the_interfaces_of_ports_bound_elsewhere_has_problems(world: Any) -> None:
+    network = world.network()
+    world.node("n1"), world.node("n2")
+    held = [world.port(network) for _ in range(5)]
+    world.report("n1", *held)
+    assert world.store.node_problems("n1") == world.store.node_problems("n2") == ()
+    world.report("n2", held[0])
+    line = f"the interface of port {held[0].port.id} is here, too: it is bound to n1"
+    assert world.store.node_problems("n2") == world.store.get_node("n2").problems == (line,)
+    assert world.store.node_problems("n1") == ()
+    world.report("n2", *held)
+    assert len(world.store.node_problems("n2")) == 4
+    assert world.store.node_problems("n2")[-1] == "so are interfaces of 2 more ports"
+    world.report("n2")
+    assert world.store.node_problems("n2") == ()
+
+
 def test_a_scheduled_port_binds_on_its_node_only_and_moves_with_its_schedule(world: Any) -> None:
     world.node("n1"), world.node("n2"), world.node("n3")
     port = world.port(world.network(), node="n1")
