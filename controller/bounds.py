@@ -11,6 +11,9 @@ MOST_LEASE_TIME: Final = 0x7FFFFFFF
 LEAST_MTU: Final = 68
 MOST_MTU: Final = 9216
 
+# What IPv6 takes of every link (RFC 8200, 5).
+LEAST_IPV6_MTU: Final = 1280
+
 # 0 and 4095 have meanings of their own (IEEE 802.1Q, 9.6).
 FIRST_VLAN: Final = 1
 LAST_VLAN: Final = 4094

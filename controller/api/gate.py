@@ -1,8 +1,8 @@
 """The one place every request goes through: identify, find the route, permit, bound, call, answer, count, log.
 
 `make_app` mounts the resources in Ryu's WSGI and puts the gate before it. Order of refusals: 400 (a path that is no
-text), 401, 429, 404, 405, 403, 400 (the query), 408, 411, 413, and then what the handler says. Nothing is parsed before
-the caller is known."""
+text), 401, 429, 404, 405, 403, 400 (the query), 411, 413, 415, 408, and then what the handler says. Nothing is parsed
+before the caller is known."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ from controller.api.http import (
     Stream,
     body_length,
     check_size,
+    check_type,
     parse_query,
 )
 from controller.api.limits import Limiter
@@ -266,6 +267,7 @@ def _body(environ: Mapping[str, Any], endpoint: Endpoint) -> bytes:
     length = body_length(environ.get("HTTP_TRANSFER_ENCODING"), [given] if given else [])
     if not length:
         return b""
+    check_type(environ.get("CONTENT_TYPE"), endpoint.bodies)
     try:
         body: bytes = environ["wsgi.input"].read(length)
     except TimeoutError:

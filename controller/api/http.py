@@ -32,7 +32,8 @@ object.
 """
 MAX_QUERY_FIELDS = 16
 
-JSON = "application/json; charset=utf-8"
+JSON_TYPE = "application/json"
+JSON = f"{JSON_TYPE}; charset=utf-8"
 
 StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
@@ -203,6 +204,18 @@ def body_length(transfer_encoding: str | None, content_lengths: Collection[str])
     if len(text) > 12 or int(text) > MAX_BODY:
         raise ApiError(413, "body_too_large", f"a body may have {MAX_BODY} bytes")
     return int(text)
+
+
+def check_type(content_type: str | None, bodies: Bodies) -> None:
+    """Raises ApiError 415 for a body that is not said to be JSON where only JSON is taken.
+
+    A browser sends a form or plain text to any address without asking it first, but not this type.
+    """
+    if not bodies or isinstance(bodies, Media):
+        return
+    if (content_type or "").partition(";")[0].strip().lower() != JSON_TYPE:
+        message = f"a body must be {JSON_TYPE}, as its header Content-Type must say"
+        raise ApiError(415, "unsupported_media_type", message, headers=(("Accept", JSON_TYPE),))
 
 
 def check_size(body: bytes, *, many: bool) -> None:

@@ -59,6 +59,7 @@ _STATUS: Final[Mapping[int, str]] = {
     408: "The body did not come in time.",
     411: "The body has no Content-Length.",
     413: "The body is too large.",
+    415: "The body's Content-Type is not application/json.",
     429: "The caller asks more than it may.",
     501: "OpenFlow 1.4 does not have it.",
     503: "The database does not answer, or the switch.",
@@ -278,6 +279,8 @@ def refusals(route: Route, method: str, endpoint: Endpoint) -> list[int]:
         found.add(409)  # what is read may be one that cannot be used
     if endpoint.bodies:
         found.add(408)
+    if endpoint.bodies and not isinstance(endpoint.bodies, Media):
+        found.add(415)
     if isinstance(endpoint.answers, Media):
         found.update(endpoint.answers.also)
     return sorted(found)

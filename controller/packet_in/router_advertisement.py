@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from controller.bounds import LEAST_IPV6_MTU
 from controller.packet_in import dhcp_options, frames, nd
 from controller.packet_in.ipv6_hosts import GATEWAY, dns_servers, subnets_of
 from flows.model import GatewayMode, Ipv6Mode, Ipv6Subnet, Network, Port
@@ -29,7 +30,6 @@ _PREFIX_INFORMATION: Final = 3
 _MTU: Final = 5
 _DNS_SERVERS: Final = 25
 _SEARCH_LIST: Final = 31
-_LEAST_MTU: Final = 1280  # RFC 8200, 5
 _HEADER = struct.Struct(">BBHBBHII")
 _PREFIX = struct.Struct(">BBII4x16s")
 _LIFETIME_OPTION = struct.Struct(">2xI")  # of RDNSS, DNSSL and, for its value, MTU
@@ -73,7 +73,7 @@ def advertisement(network: Network, what: Told) -> bytes:
 
 def _options(network: Network, what: Told) -> Iterator[bytes]:
     yield nd.option(nd.SOURCE_LINK_LAYER, _GATEWAY_MAC)
-    if network.mtu >= _LEAST_MTU:
+    if network.mtu >= LEAST_IPV6_MTU:
         yield nd.option(_MTU, _LIFETIME_OPTION.pack(network.mtu))
     for subnets, lifetime in ((what.subnets, PREFIX_LIFETIME), (what.gone, 0)):
         for subnet in subnets:

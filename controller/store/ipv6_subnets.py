@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from controller.bounds import MOST_SUBNETS
+from controller.bounds import LEAST_IPV6_MTU, MOST_SUBNETS
 from controller.store import codec, ipv6_ipam
 from controller.store.engine import AnyRow
 from controller.store.ipv6_ipam import Ipv6SubnetRow
@@ -57,6 +57,13 @@ def require_apart(specs: Sequence[Ipv6SubnetSpec]) -> None:
             if subnet.cidr.overlaps(other.cidr):
                 message = f"{subnet.cidr} overlaps {other.cidr} of the same network"
                 raise Invalid("subnets_invalid", message, f"{place(index)}.cidr")
+
+
+def require_mtu(mtu: int, field: str) -> None:
+    """Raises Invalid `mtu_invalid` for a network with IPv6 subnets."""
+    if mtu < LEAST_IPV6_MTU:
+        message = f"a network with IPv6 needs an MTU of at least {LEAST_IPV6_MTU} (RFC 8200, section 5), not {mtu}"
+        raise Invalid("mtu_invalid", message, field)
 
 
 def check(subnet: Ipv6SubnetSpec, mode: GatewayMode, external: bool, index: int) -> None:

@@ -84,6 +84,8 @@ def create(tx: Transaction, spec: NetworkSpec, vlan_range: tuple[int, int], segm
     network_subnets.require_some(spec.subnets)
     given = tuple(network_subnets.checked(subnet, mode, index) for index, subnet in enumerate(spec.subnets))
     ipv6_subnets.require_apart(spec.ipv6_subnets)
+    if spec.ipv6_subnets:
+        ipv6_subnets.require_mtu(spec.mtu, "mtu")
     for index, ipv6_subnet in enumerate(spec.ipv6_subnets):
         ipv6_subnets.check(ipv6_subnet, mode, spec.external, index)
         ipv6_subnets.require_alone(tx.connection, ipv6_subnet, spec.project_id, index)
@@ -268,9 +270,11 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
             old["subnets"] = subnets_before(record.spec.subnets, changed["subnets"])
         (record,) = load_networks(tx.connection, [network_id])
     if "ipv6_subnets" in changes:
-        changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"])
+        changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"], values.get("mtu", row.mtu))
         if "ipv6_subnets" in changed:
             old["ipv6_subnets"] = subnets_before(record.spec.ipv6_subnets, changed["ipv6_subnets"])
+    if values.get("mtu", row.mtu) != row.mtu and changes.get("ipv6_subnets", record.spec.ipv6_subnets):
+        ipv6_subnets.require_mtu(values["mtu"], "mtu")
     frame = Frame.of(GatewayMode(row.gateway_mode), row.external, record.spec.subnets)
     network_options.check(frame, {"routes": record.spec.routes, **changes})
     if values.get("assignable"):
@@ -331,7 +335,7 @@ def _update_subnets(
 
 
 def _update_ipv6_subnets(
-    tx: Transaction, network_id: str, spec: NetworkSpec, wanted: Sequence[Ipv6SubnetSpec]
+    tx: Transaction, network_id: str, spec: NetworkSpec, wanted: Sequence[Ipv6SubnetSpec], mtu: int
 ) -> dict[str, Any]:
     """As `_update_subnets`. Ports get addresses in what comes, and lose those that follow from MACs in what goes."""
     ipv6_subnets.require_apart(wanted)
@@ -347,6 +351,7 @@ def _update_ipv6_subnets(
     for index, subnet in enumerate(wanted):
         row = known.get(subnet.cidr)
         if row is None:
+            ipv6_subnets.require_mtu(mtu, f"{ipv6_subnets.place(index)}.cidr")
             ipv6_subnets.check(subnet, spec.gateway_mode, spec.external, index)
             ipv6_subnets.require_alone(tx.connection, subnet, spec.project_id, index)
             added[index] = subnet

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from controller import logs
 from controller.api.http import MAX_BODY, MAX_PARTS, MAX_SMALL_BODY, MAX_SMALL_PARTS, Request
 from controller.store import failures
-from tests.unit.api.world import World
+from tests.unit.api.world import World, conformity
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,36 @@ def test_a_token_that_is_no_text(shared_world: World, token: str) -> None:
 @pytest.mark.parametrize("length", ["-1", "x", "1.5", "\u0661", "1_0"])
 def test_bad_length(shared_world: World, length: str) -> None:
     assert shared_world.call("POST", "/v1/networks", CONTENT_LENGTH=length).refusal == (400, "bad_length", None)
+
+
+@pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", ";"])
+def test_body_that_is_not_said_to_be_json(shared_world: World, given: str) -> None:
+    """Everywhere that takes JSON, before it is read."""
+    document = conformity().document["paths"]
+    taken = 0
+    for path, methods in document.items():
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" not in content:
+                assert "415" not in operation["responses"]
+                continue
+            taken += 1
+            assert "415" in operation["responses"], path
+            unread: dict[str, Any] = {"wsgi.input": None, "CONTENT_LENGTH": "2", "CONTENT_TYPE": given}
+            role = "agent" if operation["description"].endswith("For: agent.") else "admin"
+            place = re.sub(r"{\w+}", "1", path)
+            refusal = shared_world.call(method.upper(), place, token=role, **unread)
+            assert refusal.refusal == (415, "unsupported_media_type", None), place
+    assert taken > 30
+
+
+@pytest.mark.parametrize("given", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+def test_body_that_is_said_to_be_json(shared_world: World, given: str) -> None:
+    assert shared_world.call("POST", "/v1/networks", raw=b"{", CONTENT_TYPE=given).refusal == (400, "bad_json", None)
+
+
+def test_no_body_needs_no_type(shared_world: World) -> None:
+    assert shared_world.call("DELETE", "/v1/networks/1", CONTENT_TYPE="text/plain").status == 404
 
 
 def test_body_that_is_cut(shared_world: World) -> None:

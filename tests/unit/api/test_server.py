@@ -105,7 +105,7 @@ def exchange(port: int, request: bytes) -> bytes:
 
 def test_requests_share_a_connection(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"Authorization": "Bearer admin-token"}
+    headers = {"Authorization": "Bearer admin-token", "Content-Type": "application/json"}
     for number in range(5):
         body = {
             "name": f"n{number}",
@@ -257,7 +257,7 @@ def never_read(port: int) -> bytes:
 
 def test_who_draws_it_out_is_not_waited_for(port: int) -> None:
     """All at once, and others are answered meanwhile."""
-    body = b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + b"Content-Length: 100000\r\n\r\n"
+    body = b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
     with ThreadPoolExecutor() as pool:
         slow = [
             pool.submit(drip, port, b"", b""),
@@ -325,7 +325,8 @@ def opened(port: int, ca: Path, place: Path | None = None) -> http.client.HTTPSC
 
 
 def answer(connection: http.client.HTTPSConnection, method: str, path: str, body: object = None) -> int:
-    connection.request(method, path, None if body is None else json.dumps(body))
+    typed = {"Content-Type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body), typed)
     reply = connection.getresponse()
     reply.read()
     return reply.status
@@ -370,7 +371,7 @@ def test_an_answer_in_parts_has_time_for_each_and_ends_with_its_client(port: int
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
     def ask(method: str, path: str, body: object = None, token: str = "admin") -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {token}-token"}
+        headers = {"Authorization": f"Bearer {token}-token", "Content-Type": "application/json"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         return connection.getresponse()
 

@@ -246,6 +246,7 @@ class World:
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(data),
             "CONTENT_LENGTH": str(len(data)),
+            "CONTENT_TYPE": "application/json" if data else "",
         }
         if token is not None:
             known = f"Bearer {TOKENS[token]}" if token in TOKENS else token

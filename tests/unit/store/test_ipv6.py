@@ -460,3 +460,31 @@ def test_an_upgrade_opens_for_ipv6_what_was_open_for_ipv4(new_url: str) -> None:
     ]
     assert [record.spec.family for record in store.list_default_rules()] == [Family.IPV4, Family.IPV6]
     store.close()
+
+
+@pytest.mark.parametrize("mtu", [68, 1279])
+def test_a_network_with_ipv6_has_an_mtu_that_ipv6_takes(world: Any, mtu: int) -> None:
+    """RFC 8200, section 5: when it is made, when its MTU is set, and when it is given IPv6."""
+    assert refused(lambda: world.network(ipv6_subnets=(subnet(),), mtu=mtu)) == ("mtu_invalid", "mtu")
+    plain = world.network(mtu=mtu)
+    assert refused(lambda: change(world, plain, subnet())) == ("mtu_invalid", "ipv6_subnets.0.cidr")
+    changes = {"ipv6_subnets": (subnet(),), "mtu": 1280}
+    world.store.update_network(plain.id, changes, "tester")
+    assert refused(lambda: world.store.update_network(plain.id, {"mtu": mtu}, "tester")) == ("mtu_invalid", "mtu")
+    world.store.update_network(plain.id, {"mtu": mtu, "ipv6_subnets": ()}, "tester")
+    spec = world.store.get_network(plain.id).spec
+    assert (spec.mtu, spec.ipv6_subnets) == (mtu, ())
+
+
+def test_a_network_of_before_with_ipv6_and_a_small_mtu_goes_on(world: Any) -> None:
+    """It is served and may be changed; only more IPv6 is refused, and another MTU that is too small."""
+    network = world.network(ipv6_subnets=(subnet(),))
+    world.port(network)
+    raw.execute(world.url, "UPDATE networks SET mtu = 1000")
+    world.store.update_network(network.id, {"name": "other", "mtu": 1000}, "tester")
+    change(world, network, subnet(dns_servers=(IPv6Address("2001:db8::53"),)))
+    assert refused(lambda: change(world, network, subnet(), stateful())) == ("mtu_invalid", "ipv6_subnets.1.cidr")
+    assert refused(lambda: world.store.update_network(network.id, {"mtu": 1001}, "tester")) == ("mtu_invalid", "mtu")
+    assert world.store.load_snapshot().networks[network.id].mtu == 1000
+    world.store.update_network(network.id, {"mtu": 1280}, "tester")
+    change(world, network, subnet(), stateful())
