@@ -45,7 +45,8 @@ def create_zone(services: Services, request: Request) -> Answer:
             raise forbidden("public zones are made by administrators", "scope")
         project_id = caller.project
     _require_networks(services, caller, body)
-    return _written(caller, services.store.create_dns_zone(body.spec(project_id), caller.actor), 201)
+    made = services.store.create_dns_zone(body.spec(project_id), caller.actor, by_project=caller.project)
+    return _written(caller, made, 201)
 
 
 def update_zone(services: Services, request: Request) -> Answer:

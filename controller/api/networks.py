@@ -74,7 +74,11 @@ def update_network(services: Services, request: Request) -> Answer:
         changes["router"] = _router(services, request.caller, body.router)
     with _placed(body):
         changed = services.store.update_network(
-            record.id, changes, request.caller.actor, expected_revision=body.expected_revision
+            record.id,
+            changes,
+            request.caller.actor,
+            expected_revision=body.expected_revision,
+            by_project=request.caller.project,
         )
     return written(services, request, changed)
 

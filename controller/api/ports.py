@@ -55,7 +55,7 @@ def create_ports(services: Services, request: Request) -> Answer:
         bodies = request.parse(PORT_BULK).ports
         specs = _specs(services, request.caller, bodies, "ports.{}.")
         try:
-            written = services.store.create_ports(specs, request.caller.actor)
+            written = services.store.create_ports(specs, request.caller.actor, by_project=request.caller.project)
         except StoreError as error:
             if error.index is not None:
                 error.field = ".".join(["ports", str(error.index), *([error.field] if error.field else [])])
@@ -65,7 +65,7 @@ def create_ports(services: Services, request: Request) -> Answer:
     if "device_id" in document and "network_id" not in document:
         return _create_device_ports(services, request)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
-    written = services.store.create_ports(specs, request.caller.actor)
+    written = services.store.create_ports(specs, request.caller.actor, by_project=request.caller.project)
     return _written(services, Written(written.revision, written.value[0]), 201)
 
 
@@ -74,7 +74,8 @@ def _create_device_ports(services: Services, request: Request) -> Answer:
     project_id = _owner(request.caller, body, "")
     if project_id is None:
         raise ApiError(400, "missing_field", "project_id: is needed where no network is named", "project_id")
-    made = services.store.create_device_ports(project_id, body.template(), request.caller.actor)
+    caller = request.caller
+    made = services.store.create_device_ports(project_id, body.template(), caller.actor, by_project=caller.project)
     return Answer.json({"ports": [_view(services, record) for record in made.value], "revision": made.revision}, 201)
 
 
@@ -88,7 +89,9 @@ def update_port(services: Services, request: Request) -> Answer:
     _refuse_pairs(request.caller, network, body, "")
     if "fixed_ips" in body.model_fields_set and not services.config.holds.force:
         services.settle_leases()
-    return _written(services, services.store.update_port(record.port.id, body.changes(), request.caller.actor))
+    caller = request.caller
+    changed = services.store.update_port(record.port.id, body.changes(), caller.actor, by_project=caller.project)
+    return _written(services, changed)
 
 
 def delete_port(services: Services, request: Request) -> Answer:

@@ -69,6 +69,7 @@ def trace(services: Services, request: Request) -> Answer:
     snapshot, programs = (services.snapshot(), {}) if services.programs is None else services.programs()
     names = Names(snapshot, request.caller.project)
     wanted = _wanted(names, body)
+    names = names.towards(wanted.target.floating_ip, wanted.port)
     known = _known(services, names)
     turn = Turns(LONGEST_TURN)
     explainer = Explainer(snapshot, names, known, flows_of(snapshot, programs), turn)

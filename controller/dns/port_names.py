@@ -129,16 +129,18 @@ def _seen_from(asker: Asker) -> Iterator[Network]:
 
 
 def _called(network: Network, host: str | None, asker: Asker) -> list[Port]:
-    """The ports of a network by their host name, or by `ip-` and an address."""
+    """The ports of a network by `ip-` and an address, which no host name takes from the port that has it, or by their
+    host name.
+    """
     if host is None or host == _LOCALHOST:
         return []
-    ports = asker.snapshot.ports_called(network.id, host)
-    if ports:
-        own = [port for port in ports if port.project_id == asker.port.project_id]
-        return own or ([] if host in _OBEYED else ports)
     address = _spelled(host)
     port = None if address is None else _port_with(asker.snapshot, network, address)
-    return [] if port is None else [port]
+    if port is not None:
+        return [port]
+    ports = asker.snapshot.ports_called(network.id, host)
+    own = [port for port in ports if port.project_id == asker.port.project_id]
+    return own or ([] if host in _OBEYED else ports)
 
 
 def _spelled(host: str) -> IPv4Address | IPv6Address | None:

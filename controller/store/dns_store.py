@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from controller.store import dns_loader, dns_records, dns_zones, schema
+from controller.store import dns_loader, dns_ownership, dns_records, dns_zones, schema
 from controller.store.dns_specs import DnsRecordRecord, DnsRecordSpec, DnsZoneRecord, DnsZoneSpec
 from controller.store.journal import Transaction
 from controller.store.pages import page
@@ -20,8 +20,15 @@ from flows.model import ZoneScope
 class DnsStore(QuotaStore):
     # -- zones
 
-    def create_dns_zone(self, spec: DnsZoneSpec, actor: str) -> Written[DnsZoneRecord]:
-        return self._write(actor, lambda tx: _zone(tx.connection, dns_zones.create(tx, spec, self._limits)))
+    def create_dns_zone(
+        self, spec: DnsZoneSpec, actor: str, *, by_project: str | None = None
+    ) -> Written[DnsZoneRecord]:
+        def work(tx: Transaction) -> DnsZoneRecord:
+            if by_project is not None:
+                dns_ownership.require_zone(tx.connection, by_project, spec.name)
+            return _zone(tx.connection, dns_zones.create(tx, spec, self._limits))
+
+        return self._write(actor, work)
 
     def update_dns_zone(self, zone_id: str, changes: Mapping[str, Any], actor: str) -> Written[DnsZoneRecord]:
         def work(tx: Transaction) -> DnsZoneRecord:

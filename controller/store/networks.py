@@ -270,7 +270,9 @@ def update_network(tx: Transaction, network_id: str, changes: Mapping[str, Any])
             old["subnets"] = subnets_before(record.spec.subnets, changed["subnets"])
         (record,) = load_networks(tx.connection, [network_id])
     if "ipv6_subnets" in changes:
-        changed |= _update_ipv6_subnets(tx, network_id, record.spec, changes["ipv6_subnets"], values.get("mtu", row.mtu))
+        changed |= _update_ipv6_subnets(
+            tx, network_id, record.spec, changes["ipv6_subnets"], values.get("mtu", row.mtu)
+        )
         if "ipv6_subnets" in changed:
             old["ipv6_subnets"] = subnets_before(record.spec.ipv6_subnets, changed["ipv6_subnets"])
     if values.get("mtu", row.mtu) != row.mtu and changes.get("ipv6_subnets", record.spec.ipv6_subnets):

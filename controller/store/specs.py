@@ -12,8 +12,9 @@ The store is one object, `controller.store.Store`. Every write is one transactio
 
     create_network(spec: NetworkSpec, actor: str, *, by_project=False) -> Written[NetworkRecord]
         by_project: one more of those that a project may make itself (Exhausted `quota_exceeded`)
-    update_network(network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None)
-        -> Written[NetworkRecord]
+    update_network(network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None,
+        by_project: str | None = None) -> Written[NetworkRecord]
+        by_project, here and below: a project does it, which may not have the names of others (dns_ownership)
         changes: name, mtu, dhcp, dns_domain, arp_responder, external_network_id, lease_time, dhcp_options,
         ntp_servers, routes, snat_exempt, force_snat, own_snat_address, dhcp_relays, dns_upstreams, router,
         allow_same_net_traffic, filtering, assignable (typed as in NetworkSpec) and subnets: all that it is to have.
@@ -26,8 +27,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
         visible_to: the networks of this project and those that are shared or external.
 
-    create_ports(specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]      all or none
-    update_port(port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]
+    create_ports(specs: Sequence[PortSpec], actor: str, *, by_project=None) -> Written[list[PortRecord]]   all or none
+    update_port(port_id: str, changes: Mapping[str, Any], actor: str, *, by_project=None) -> Written[PortRecord]
         changes: name, hostname, device_id, node, interface_name, dhcp_options, fixed_ips, security_groups,
         port_security, address_pairs, qos (typed as in PortSpec).
     delete_port(port_id: str, actor: str) -> Written[PortRecord]

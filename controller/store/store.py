@@ -19,6 +19,7 @@ from controller.store import (
     address_search,
     bindings,
     debts,
+    dns_ownership,
     gateway_nodes,
     interface_names,
     journal,
@@ -125,6 +126,7 @@ class Store(
             if by_project:
                 assert spec.project_id is not None, "who makes a network of its own is a project"
                 quotas.require_network(tx.connection, spec.project_id, self._limits)
+                dns_ownership.require_domain(tx.connection, spec.project_id, spec.dns_domain)
             return network(tx.connection, networks.create(tx, spec, self._vlan_range))
 
         return self._write(actor, work)
@@ -136,10 +138,18 @@ class Store(
         return self._write(actor, work)
 
     def update_network(
-        self, network_id: str, changes: Mapping[str, Any], actor: str, *, expected_revision: int | None = None
+        self,
+        network_id: str,
+        changes: Mapping[str, Any],
+        actor: str,
+        *,
+        expected_revision: int | None = None,
+        by_project: str | None = None,
     ) -> Written[NetworkRecord]:
         def work(tx: Transaction) -> NetworkRecord:
             networks.require_revision(tx.connection, network_id, expected_revision)
+            if by_project is not None:
+                dns_ownership.require_new_domain(tx.connection, by_project, network_id, changes)
             networks.update_network(tx, network_id, changes)
             return network(tx.connection, network_id)
 
@@ -181,21 +191,33 @@ class Store(
 
     # -- ports
 
-    def create_ports(self, specs: Sequence[PortSpec], actor: str) -> Written[list[PortRecord]]:
+    def create_ports(
+        self, specs: Sequence[PortSpec], actor: str, *, by_project: str | None = None
+    ) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
+            if by_project is not None:
+                dns_ownership.require_host_names(tx.connection, by_project, specs)
             return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
 
         return self._write(actor, work)
 
-    def create_device_ports(self, project_id: str, template: PortSpec, actor: str) -> Written[list[PortRecord]]:
+    def create_device_ports(
+        self, project_id: str, template: PortSpec, actor: str, *, by_project: str | None = None
+    ) -> Written[list[PortRecord]]:
         def work(tx: Transaction) -> list[PortRecord]:
             specs = project_networks.device_ports(tx, project_id, template)
+            if by_project is not None:
+                dns_ownership.require_host_names(tx.connection, by_project, specs)
             return _ports(tx.connection, ports.create(tx, specs, self._rng, self._auto_assign_pool, self._limits))
 
         return self._write(actor, work)
 
-    def update_port(self, port_id: str, changes: Mapping[str, Any], actor: str) -> Written[PortRecord]:
+    def update_port(
+        self, port_id: str, changes: Mapping[str, Any], actor: str, *, by_project: str | None = None
+    ) -> Written[PortRecord]:
         def work(tx: Transaction) -> PortRecord:
+            if by_project is not None:
+                dns_ownership.require_new_host_name(tx.connection, by_project, port_id, changes)
             ports.update_port(tx, port_id, changes, self._limits, self._holds)
             return _port(tx.connection, port_id)
 

@@ -115,7 +115,10 @@ class Leg:
             case Verdict.DELIVERED:
                 received = self.received()
                 assert received is not None
-                return f"delivered to {names.port(received.port)} on {names.node(received.node)}"
+                hidden = names.nodes is not None and not names.sees_port(received.port)
+                return f"delivered to {names.port(received.port)}" + (
+                    "" if hidden else f" on {names.node(received.node)}"
+                )
             case Verdict.ANSWERED:
                 return f"answered by {names.node(self.follower.passed[0].node)} itself"
             case Verdict.LEFT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.explain.trace import Object
 from flows.model import FloatingIp, Network, Port, PortForwarding, ProviderRule, SecurityGroup, SecurityRule, Service
@@ -16,10 +16,13 @@ _RULE_WORDS = {"ingress": "lets in", "egress": "lets out"}
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """`project`: only what is of it, or for all, is named; None: everything, also what is the operator's."""
+    """`project`: only what is of it, or for all, is named; None: everything, also what is the operator's. `nodes`: no
+    others are named.
+    """
 
     snapshot: Snapshot
     project: str | None = None
+    nodes: frozenset[str] | None = None
 
     @property
     def operator(self) -> bool:
@@ -57,7 +60,15 @@ class Names:
     def group(self, group: SecurityGroup) -> str:
         return f"group {group.name or group.id}" if self.sees_group(group) else "a group of another project"
 
+    def towards(self, floating_ip: FloatingIp | None, sender: Port | None) -> Names:
+        """For a packet to a floating IP: on which node another project's is, is not told, whoever else is there."""
+        if floating_ip is None or self.sees_floating_ip(floating_ip):
+            return self
+        return replace(self, nodes=frozenset(() if sender is None else (seat.node for seat in sender.bindings)))
+
     def node(self, name: str) -> str:
+        if self.nodes is not None and name not in self.nodes:
+            return "another node"
         if self.operator or any(self.sees_port(port) for port in self.snapshot.local_ports(name)):
             return name
         return "another node"

@@ -257,7 +257,9 @@ def never_read(port: int) -> bytes:
 
 def test_who_draws_it_out_is_not_waited_for(port: int) -> None:
     """All at once, and others are answered meanwhile."""
-    body = b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    body = (
+        b"POST /v1/networks HTTP/1.1\r\n" + ADMIN + b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    )
     with ThreadPoolExecutor() as pool:
         slow = [
             pool.submit(drip, port, b"", b""),

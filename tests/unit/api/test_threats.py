@@ -113,6 +113,34 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+def test_threat_27_names_of_another_project_are_not_to_be_had(world: World) -> None:
+    """By a network's domain, a zone and a host name, made or changed; the administrator may give them."""
+    shared = world.network(name="shared", shared=True, subnets=[{"cidr": "10.70.0.0/24"}])
+    theirs = world.network(name="b-net", project_id="b", dns_domain="b.example", subnets=[{"cidr": "10.71.0.0/24"}])
+    world.port(shared["id"], project_id="b", hostname="web")
+    mine = {"name": "m", "subnets": [{"cidr": "10.72.0.0/24"}]}
+    domain, host = (409, "dns_domain_in_use", "dns_domain"), (409, "hostname_in_use", "hostname")
+    for taken in ("b.example", "x.b.example", "example"):
+        body = {**mine, "dns_domain": taken}
+        assert world.call("POST", "/v1/networks", body, "member-a").refusal == domain
+    network = world.ok("POST", "/v1/networks", {**mine, "dns_domain": "a.example"}, "member-a")["network"]
+    path = f"/v1/networks/{network['id']}"
+    assert world.call("PATCH", path, {"dns_domain": "b.example"}, "member-a").refusal == domain
+    refused = world.call("POST", "/v1/dns-zones", {"name": "b.example"}, "member-a")
+    assert refused.refusal == (409, "dns_domain_in_use", "name")
+    named = {"network_id": shared["id"], "hostname": "WEB"}
+    assert world.call("POST", "/v1/ports", named, "member-a").refusal == host
+    many = world.call("POST", "/v1/ports", {"ports": [{"network_id": shared["id"]}, named]}, "member-a")
+    assert many.refusal == (409, "hostname_in_use", "ports.1.hostname")
+    port = world.ok("POST", "/v1/ports", {**named, "hostname": "web2"}, "member-a")["port"]
+    assert world.call("PATCH", f"/v1/ports/{port['id']}", {"hostname": "web"}, "member-a").refusal == host
+    told = refused.data.decode()
+    assert theirs["id"] not in told and "b-net" not in told
+    world.ok("PATCH", path, {"dns_domain": "b.example"})
+    world.ok("PATCH", f"/v1/ports/{port['id']}", {"hostname": "web"})
+    world.ok("POST", "/v1/dns-zones", {"name": "b.example", "project_id": "a"})
+
+
 def test_threat_28_what_is_for_administrators_is_not_reset_by_its_default(world: World) -> None:
     network = world.network("member-a")
     port = world.port(network["id"], "member-a")

@@ -298,9 +298,6 @@ def test_what_is_behind_the_floating_ip_of_another_project_is_not_told(cloud: Wo
     assert found["verdict"] == found["reply"]["verdict"] == "delivered"
     assert found["reply"]["packet"]["from"] == theirs
     told = str(found)
-    import json
-
-    print(json.dumps(found, indent=1))
     assert secret["mac"] not in told and f"{secret['fixed_ips'][0]['address']}'" not in told
     assert "translated to an address of its owner's" in told
     known = trace(cloud, "member-b", from_address="192.0.2.7", to=theirs)
@@ -309,6 +306,35 @@ def test_what_is_behind_the_floating_ip_of_another_project_is_not_told(cloud: Wo
     assert refused.refusal == (403, "forbidden", "to")
     free = cloud.call("POST", "/v1/trace", {"from_address": "192.0.2.7", "to": "203.0.113.77"}, "member-a")
     assert free.refusal == refused.refusal and free.error["message"] == refused.error["message"]
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_on_which_node_the_floating_ip_of_another_project_is_not_told(cloud: World, node: str) -> None:
+    """Threat 27: also to a project that has a port on that node itself."""
+    pool = cloud.pool()
+    far = cloud.network(name="far", project_id="b", subnets=[{"cidr": "10.77.0.0/24"}])
+    hidden = cloud.port(far["id"], name="hidden", project_id="b")
+    group = {"security_group_id": hidden["security_groups"][0]["id"], "direction": "ingress", "protocol": "icmp"}
+    cloud.ok("POST", "/v1/security-group-rules", group, "member-b")
+    mine = cloud.ok("GET", "/v1/ports?name=web1")["ports"][0]
+    own = cloud.port(mine["network_id"], name="own-on-n2", project_id="a")
+    shown = {"n1": [mine["id"]], "n2": [own["id"]]}
+    shown[node].append(hidden["id"])
+    for name, ids in shown.items():
+        interfaces = [{"iface_id": id_, "ofport": 200 + index} for index, id_ in enumerate(ids)]
+        body = {"serial": 2, "uplinks": {"physnet1": 65001, "physnet-ext": 65002}, "interfaces": interfaces}
+        cloud.ok("PUT", f"/v1/nodes/{name}/interfaces", body, "agent")
+    cloud.floating_ip(pool["name"], "member-a", port_id=mine["id"])
+    theirs = cloud.floating_ip(pool["name"], "member-b", port_id=hidden["id"])["address"]
+
+    found = trace(cloud, "member-a", port="web1", to=theirs)
+    assert found["verdict"] == "delivered"
+    assert "delivered to a port of another project;" in found["summary"]
+    assert "n2" not in str(found).replace("own-on-n2", "")
+    assert {hop["node"] for hop in found["hops"]} <= {"n1", "another node"}
+    # the owner and the administrator are told
+    assert f"delivered to port hidden on {node}" in trace(cloud, to=theirs, port="web1")["summary"]
+    assert node in trace(cloud, "member-b", from_address="192.0.2.7", to=theirs)["summary"]
 
 
 def test_no_trace_says_which_addresses_others_have(cloud: World) -> None:

@@ -158,6 +158,17 @@ def test_a_name_of_several_projects_is_the_own_projects() -> None:
     assert data(bench.ask("web1", port=theirs)) == ["10.20.0.20"]
 
 
+def test_the_name_of_an_address_is_that_of_the_port_that_has_it() -> None:
+    """Whatever another one is called, also of the asker's project."""
+    called = replace(WEB, hostname="ip-10-20-0-7")
+    for port in (called, replace(scene.named(20, scene.BLUE, "ip-10-20-0-7", 20), project_id="green")):
+        bench = Bench(snapshot=CLOUD.apply(8, [PortChange(port.id, port)]))
+        for name in ("ip-10-20-0-7", "ip-10-20-0-7.cloud.example"):
+            assert data(bench.ask(name)) == ["10.20.0.7"]
+    free = replace(WEB, hostname="ip-10-20-0-77")
+    assert data(Bench(snapshot=CLOUD.apply(8, [PortChange(free.id, free)])).ask("ip-10-20-0-77")) == ["10.20.0.5"]
+
+
 @pytest.mark.parametrize(("name", "others", "own"), [("localhost", 0, 0), ("wpad", 0, 1), ("isatap", 0, 1)])
 def test_names_that_guests_obey_are_nobody_elses(name: str, others: int, own: int) -> None:
     """Whoever has a machine on a shared network could call it so, and have all others send their traffic by it."""
