@@ -303,6 +303,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "physical_networks": ["physnet1", "physnet-ext"],
             "snat_addresses": {"physnet-ext": "203.0.113.9"},
             "tunnel_address": "192.0.2.9",
+            "datapath_type": "netdev",
             "versions": {"agent": "1"},
         },
     ),
