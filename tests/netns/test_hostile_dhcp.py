@@ -12,8 +12,9 @@ import pytest
 
 from controller.packet_in import outcomes as outcome
 from etc.lab.processes import wait_until
+from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.frames import client_message, mac_of, sound
+from tests.netns.frames import GATEWAY, client_message, mac_of, sound
 from tests.netns.hostile import COUNTED, DHCP_LIMIT, Scene, discover_until_answered, leases, paced, rise
 from tests.unit.packet_in import wire
 
@@ -105,12 +106,8 @@ def test_threat_09_dhcp_malformed(scene: Scene, case: str) -> None:
 
 def test_threat_09_others_leases_stay(scene: Scene) -> None:
     """What a VM says of another's address changes nothing about it."""
-    victim, tap = scene.neighbour, scene.taps["neighbour"]
-    discover_until_answered(victim, tap)
-    ack = tap.ask(client_message(victim, wire.REQUEST, xid=77, options=((50, victim.address.packed),)))
-    assert ack.type == wire.ACK
-    held = (str(victim.port["id"]), int(victim.address))
-    wait_until(lambda: leases(scene).get(held) == "bound", 5, "the neighbour's lease in the database")
+    victim = scene.neighbour
+    held = bound(scene)
     before = frames.outcomes(scene.lab)[outcome.DHCP_FOREIGN_ADDRESS]
     stolen = victim.address
     for message in (
@@ -125,4 +122,59 @@ def test_threat_09_others_leases_stay(scene: Scene) -> None:
     assert scene.tap.ask(request).type == wire.ACK
     own = (str(scene.attacker.port["id"]), int(scene.attacker.address))
     wait_until(lambda: leases(scene).get(own) == "bound", 5, "the attacker's lease in the database")
+    assert leases(scene)[held] == "bound"
+
+
+def bound(scene: Scene) -> tuple[str, int]:
+    """The neighbour's lease in the database, which it has just been given."""
+    victim, tap = scene.neighbour, scene.taps["neighbour"]
+    discover_until_answered(victim, tap)
+    ack = tap.ask(client_message(victim, wire.REQUEST, xid=77, options=((50, victim.address.packed),)))
+    assert ack.type == wire.ACK
+    held = (str(victim.port["id"]), int(victim.address))
+    wait_until(lambda: leases(scene).get(held) == "bound", 5, "the neighbour's lease in the database")
+    return held
+
+
+RELAYS = ("attacker", "neighbour", "gateway")
+
+
+def test_threat_09_releases_in_anothers_name(scene: Scene) -> None:
+    """The very message that the victim would send, or with as much of it as the attacker's own MAC allows."""
+    held, victim, attacker = bound(scene), scene.neighbour, scene.attacker
+    server = (54, scene.gateway.packed), (61, b"\x01" + mac_of(victim))
+    release: dict[str, Any] = {"ciaddr": victim.address, "destination": scene.gateway, "options": server}
+    its_own = client_message(victim, wire.RELEASE, source=victim.address, **release)
+    to_gateway = [GATEWAY + sound(each.frame())[6:] for each in (its_own, its_own.change(source=wire.ZERO))]
+    scene.refused(
+        Rule.DROP_SPOOFED, *to_gateway, GATEWAY + sound(its_own.change(eth_source=mac_of(attacker)).frame())[6:]
+    )
+    before = frames.outcomes(scene.lab)
+    in_its_name = client_message(attacker, wire.RELEASE, chaddr=mac_of(victim), source=attacker.address, **release)
+    scene.tap.send(GATEWAY + sound(in_its_name.frame())[6:], sound(in_its_name.frame()))
+    rise(scene, outcome.DHCP_FOREIGN_CHADDR, before[outcome.DHCP_FOREIGN_CHADDR], 2)
+    assert leases(scene)[held] == "bound"
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+def test_threat_09_a_vm_is_no_relay(scene: Scene, relay: str) -> None:
+    """With the address of whoever might be one as giaddr, from a client's port and from a relay's (RFC 2131, 4.1)."""
+    held, victim, attacker = bound(scene), scene.neighbour, scene.attacker
+    giaddr = scene.gateway if relay == "gateway" else getattr(scene, relay).address
+    handed_on: dict[str, Any] = {"chaddr": mac_of(victim), "giaddr": giaddr, "source": attacker.address}
+    attack = [
+        client_message(attacker, kind, ciaddr=victim.address, destination=scene.gateway, **handed_on)
+        for kind in (wire.RELEASE, wire.DISCOVER)
+    ]
+    scene.refused(
+        Rule.DROP_GATEWAY,
+        *(GATEWAY + sound(each.change(ports=(67, 67)).frame())[6:] for each in attack),
+        key=scene.network_key,
+    )
+    before = frames.outcomes(scene.lab)
+    scene.clear()
+    scene.tap.send(*(GATEWAY + sound(each.frame())[6:] for each in attack))
+    refused = outcome.DHCP_RELAYED, outcome.DHCP_FOREIGN_CHADDR
+    wait_until(lambda: sum((frames.outcomes(scene.lab) - before)[each] for each in refused) >= 2, COUNTED, "refused")
+    assert scene.tap.dhcp() == [] and scene.leaked() == {}
     assert leases(scene)[held] == "bound"
