@@ -33,11 +33,14 @@ from flows.pipeline import (
 
 @dataclass(frozen=True, slots=True)
 class _RuleInfo:
+    """`normal`: it drops packets of a healthy cloud as well, by design."""
+
     number: int
     table: Table
     drop: bool
     about: str
     doc: str
+    normal: bool = False
 
 
 class Rule(Enum):
@@ -45,7 +48,9 @@ class Rule(Enum):
 
     CLASSIFY_PORT = _RuleInfo(1, Table.CLASSIFY, False, "port", "a VM's interface")
     CLASSIFY_UPLINK = _RuleInfo(2, Table.CLASSIFY, False, "network", "a network on an uplink")
-    DROP_UNCLASSIFIED = _RuleInfo(3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here")
+    DROP_UNCLASSIFIED = _RuleInfo(
+        3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here", normal=True
+    )
     CLASSIFY_EXTERNAL = _RuleInfo(4, Table.CLASSIFY, False, "network", "an external network on an uplink")
     LEARN_NEIGHBOUR = _RuleInfo(5, Table.EXTERNAL_SOURCE, False, "network", "a sender on the external network itself")
     FROM_ROUTER = _RuleInfo(6, Table.EXTERNAL_SOURCE, False, "network", "by the router: the sender is anywhere")
@@ -54,7 +59,7 @@ class Rule(Enum):
     PUNT_NEIGHBOUR = _RuleInfo(11, Table.EXTERNAL_IN, False, "network", "the next hop's MAC by ARP: to the controller")
     UNSNAT = _RuleInfo(12, Table.EXTERNAL_IN, False, "network", "packet to the node's SNAT address")
     EXTERNAL_TO_PORTS = _RuleInfo(13, Table.EXTERNAL_IN, False, "network", "an external network with VMs of its own")
-    DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node")
+    DROP_EXTERNAL = _RuleInfo(14, Table.EXTERNAL_IN, True, "", "not for an address of this node", normal=True)
     FLOATING_ARP = _RuleInfo(15, Table.EXTERNAL_IN, False, "floating_ip", "ARP for a floating IP: it is claimed here")
     FLOATING_IN = _RuleInfo(16, Table.EXTERNAL_IN, False, "floating_ip", "packet to a floating IP")
     FORWARDING_IN = _RuleInfo(17, Table.EXTERNAL_IN, False, "port_forwarding", "packet to a forwarded port")
@@ -87,7 +92,7 @@ class Rule(Enum):
     DROP_SPOOFED = _RuleInfo(34, Table.PORT_SECURITY, True, "port", "source MAC, IP or ARP address not the port's own")
     DROP_DHCP_SERVER = _RuleInfo(35, Table.PORT_SECURITY, True, "", "a VM that answers as a DHCP server")
     DROP_BROADCAST_FRAGMENT = _RuleInfo(36, Table.PORT_SECURITY, True, "", "broadcast fragment: hides its UDP ports")
-    DROP_IPV6 = _RuleInfo(38, Table.PORT_SECURITY, True, "port", "IPv6 of a port that has no such address")
+    DROP_IPV6 = _RuleInfo(38, Table.PORT_SECURITY, True, "port", "IPv6 of a port that has no such address", normal=True)
     DROP_NODE_MAC = _RuleInfo(37, Table.PORT_SECURITY, True, "network", "a VM sends to a MAC that only nodes use")
     DROP_BRIDGE_GROUP = _RuleInfo(180, Table.PORT_SECURITY, True, "", "to a group of bridges: STP, LLDP, LACP, GVRP")
     UPLINK_ROUTED = _RuleInfo(40, Table.UPLINK_IN, False, "network", "routed by another node to one of ours")
@@ -178,18 +183,18 @@ class Rule(Enum):
     DROP_ROUTED_UNKNOWN = _RuleInfo(101, Table.LOCAL_DELIVERY, True, "", "routed here by another node: no such port")
     DELIVER_ONWARD = _RuleInfo(278, Table.LOCAL_DELIVERY, False, "network", "from outside, to a port elsewhere")
     DELIVER_REMOTE = _RuleInfo(102, Table.LOCAL_DELIVERY, False, "", "routed packet for a port elsewhere")
-    DROP_TAUGHT = _RuleInfo(104, Table.TEACH, True, "", "a frame that was only to be learned from")
+    DROP_TAUGHT = _RuleInfo(104, Table.TEACH, True, "", "a frame that was only to be learned from", normal=True)
     TEACH = _RuleInfo(103, Table.TEACH, False, "network", "to the sender of a frame to the group")
     L2_LOCAL = _RuleInfo(110, Table.L2_FORWARD, False, "port", "local port by MAC")
     L2_SHARED_MAC = _RuleInfo(254, Table.L2_FORWARD, False, "network", "a MAC of address pairs: to all that may use it")
     L2_FLOOD = _RuleInfo(111, Table.L2_FORWARD, False, "network", "broadcast and multicast")
     L2_UPLINK = _RuleInfo(112, Table.L2_FORWARD, False, "network", "unknown unicast from a VM")
-    DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here")
+    DROP_UNKNOWN_UNICAST = _RuleInfo(113, Table.L2_FORWARD, True, "", "from the wire, for nobody here", normal=True)
     DROP_NO_UPLINK = _RuleInfo(114, Table.L2_FORWARD, True, "", "for elsewhere, but the network has no uplink here")
     DROP_GATEWAY_MAC = _RuleInfo(117, Table.L2_FORWARD, True, "", "to the gateway's MAC, but nothing the gateway takes")
     FLOOD_LOCAL = _RuleInfo(115, Table.FLOOD, False, "network", "to each part of the local ports")
     FLOOD_PART = _RuleInfo(118, Table.FLOOD_PART, False, "network", "to some of them")
-    DROP_NOBODY = _RuleInfo(116, Table.FLOOD, True, "", "broadcast with nobody to hear it")
+    DROP_NOBODY = _RuleInfo(116, Table.FLOOD, True, "", "broadcast with nobody to hear it", normal=True)
     OUTPUT_PORT = _RuleInfo(120, Table.OUTPUT, False, "port", "out to a VM")
     OUTPUT_UPLINK = _RuleInfo(121, Table.OUTPUT, False, "network", "out to the wire")
     OUTPUT_UPLINK_ROUTED = _RuleInfo(122, Table.OUTPUT, False, "network", "routed: out with the node's own MAC")
@@ -198,16 +203,22 @@ class Rule(Enum):
     ALLOW_RARP = _RuleInfo(141, Table.PORT_SECURITY, False, "port", "a VM that has moved shows switches where it is")
     COPY_IN = _RuleInfo(150, Table.UPLINK_IN, False, "port", "to a VM that moves, by the node that it comes from")
     EXTERNAL_COPY_IN = _RuleInfo(151, Table.EXTERNAL_SOURCE, False, "port", "the same, on an external network")
-    DROP_COPY = _RuleInfo(152, Table.UPLINK_IN, True, "", "to a VM that moves, but not to here")
-    DROP_EXTERNAL_COPY = _RuleInfo(153, Table.EXTERNAL_SOURCE, True, "", "to a VM that moves, but not to here")
-    DROP_GROUP_TWICE = _RuleInfo(154, Table.LOCAL_DELIVERY, True, "port", "the node that serves the VM hears the group")
+    DROP_COPY = _RuleInfo(152, Table.UPLINK_IN, True, "", "to a VM that moves, but not to here", normal=True)
+    DROP_EXTERNAL_COPY = _RuleInfo(
+        153, Table.EXTERNAL_SOURCE, True, "", "to a VM that moves, but not to here", normal=True
+    )
+    DROP_GROUP_TWICE = _RuleInfo(
+        154, Table.LOCAL_DELIVERY, True, "port", "the node that serves the VM hears the group", normal=True
+    )
     DELIVER_WAITING = _RuleInfo(163, Table.LOCAL_DELIVERY, False, "port", "to the group: if the VM is here already")
     L2_WAITING = _RuleInfo(155, Table.L2_FORWARD, False, "port", "a VM that is expected here")
     REDIRECT = _RuleInfo(156, Table.L2_FORWARD, False, "port", "a VM that has left: to its new node")
     LEARNED_AWAKE = _RuleInfo(157, Table.AWAKE, False, "", "a VM that is expected here has sent something")
     PUNT_ACTIVATE = _RuleInfo(158, Table.ACTIVATION, False, "port", "a VM that was expected is here: to be served")
     WAITING_AWAKE = _RuleInfo(159, Table.WAITING, False, "port", "it is here")
-    DROP_ASLEEP = _RuleInfo(160, Table.WAITING, True, "port", "it is not here yet, and has this where it is")
+    DROP_ASLEEP = _RuleInfo(
+        160, Table.WAITING, True, "port", "it is not here yet, and has this where it is", normal=True
+    )
     WAITING_ASLEEP = _RuleInfo(161, Table.WAITING, False, "port", "it is not here yet: to where it is")
     OUTPUT_COPY = _RuleInfo(162, Table.OUTPUT, False, "port", "out to a VM, and a copy to where it is expected")
     EGRESS_TRACKED = _RuleInfo(200, Table.EGRESS_CONNTRACK, False, "", "which connection is it of")
@@ -238,7 +249,9 @@ class Rule(Enum):
     INGRESS_OTHER = _RuleInfo(233, Table.INGRESS_CONNTRACK, False, "", "ARP")
     DROP_PROVIDER_INGRESS = _RuleInfo(234, Table.INGRESS_CONNTRACK, True, "provider_rule", "the operator's drop list")
     DROP_PROVIDER_INGRESS_PART = _RuleInfo(235, Table.INGRESS_POLICY, True, "provider_rule", "the same, by connection")
-    DROP_INGRESS_INVALID = _RuleInfo(236, Table.INGRESS_POLICY, True, "", "conntrack finds the packet invalid")
+    DROP_INGRESS_INVALID = _RuleInfo(
+        236, Table.INGRESS_POLICY, True, "", "conntrack finds the packet invalid", normal=True
+    )
     INGRESS_KNOWN = _RuleInfo(237, Table.INGRESS_POLICY, False, "", "answer to what the VM began where it was before")
     DROP_INGRESS_UNTRACKED = _RuleInfo(256, Table.INGRESS_POLICY, True, "", "conntrack lost it: a fragment out of time")
     INGRESS_GROUPS = _RuleInfo(239, Table.INGRESS_POLICY, False, "port", "each security group of the port")
@@ -349,6 +362,11 @@ class Rule(Enum):
         return self.value.drop
 
     @property
+    def normal(self) -> bool:
+        """True if it drops packets of a healthy cloud as well."""
+        return self.value.normal
+
+    @property
     def about(self) -> str:
         return self.value.about
 
@@ -396,6 +414,10 @@ def dropping(value: int) -> tuple[Rule, int] | None:
     return (rule, key) if rule.drop and rule is not Rule.STAMP else None
 
 
+def _drops(rule: Rule) -> str:
+    return ("normal" if rule.normal else "yes") if rule.drop else ""
+
+
 def _meters(meter_of: Callable[[int], int]) -> str:
     return f"{meter_of(PORT_ZONES[0])}-{meter_of(PORT_ZONES[-1])}"
 
@@ -422,13 +444,14 @@ def document() -> str:
         "## Rules",
         "",
         f"A flow's cookie is `{COOKIE_OURS >> 56:#04x}` (8 bits), the rule (24 bits), the key of the object (32 bits). "
-        "Every drop has a rule of its own.",
+        "Every drop has a rule of its own. Those that drop packets of a healthy cloud as well are *normal*: "
+        "`trunkline drops` shows them last.",
         "",
         "| rule | number | table | of | drops | why it is there |",
         "|---|---|---|---|---|---|",
         *(
             f"| `{rule.name.lower()}` | {rule.number} | {rule.table.name.lower()} | {rule.about or '-'} | "
-            f"{'yes' if rule.drop else ''} | {rule.doc} |"
+            f"{_drops(rule)} | {rule.doc} |"
             for rule in Rule
         ),
         "",

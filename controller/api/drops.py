@@ -19,9 +19,9 @@ from flows.snapshot import Snapshot
 
 
 def list_drops(services: Services, request: Request) -> Answer:
-    """Since the switches have started, what has dropped most first. Of a port what rules have dropped that are about
-    ports; without, a project is told of all its ports, and others also what is about no port. `silent`: nodes that did
-    not answer.
+    """Since the switches have started: what has dropped most first, and what is normal last. Of a port what rules have
+    dropped that are about ports; without, a project is told of all its ports, and others also what is about no port.
+    `silent`: nodes that did not answer.
     """
     port_id, node = request.query.get("port_id"), request.query.get("node")
     snapshot, caller = services.snapshot(), request.caller
@@ -35,7 +35,7 @@ def list_drops(services: Services, request: Request) -> Answer:
         found, silent = services.drops.of_nodes(asked)
     names = Names(services.snapshot(), caller.project)
     views = [_view(one, names) for one in found if _sees(one, names)]
-    views.sort(key=lambda view: (-view["packets"], view["node"], view["rule"]))
+    views.sort(key=lambda view: (view["normal"], -view["packets"], view["node"], view["rule"]))
     return Answer.json({"drops": views, "silent": silent})
 
 
@@ -76,6 +76,7 @@ def _view(one: Dropped, names: Names) -> Json:
     return {
         "rule": one.rule.name.lower(),
         "text": one.rule.doc,
+        "normal": one.rule.normal,
         "port_id": None if port is None else port.id,
         "port_name": None if port is None else port.called,
         "network_id": None if network is None else network.id,

@@ -65,10 +65,13 @@ class Event(TypedDict):
 
 
 class Drop(TypedDict):
-    """What a rule has dropped, and, where it is about one, of which object. `text`: why, for people."""
+    """What a rule has dropped, and, where it is about one, of which object. `text`: why, for people. `normal`: it drops
+    packets of a healthy cloud as well.
+    """
 
     rule: str
     text: str
+    normal: bool
     port_id: str | None
     port_name: str | None
     network_id: str | None

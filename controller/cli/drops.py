@@ -49,9 +49,10 @@ COLUMNS = (
     Column("rule", "rule"),
     Column("packets", "packets"),
     Column("bytes", "bytes"),
+    Column("normal", lambda drop: "yes" if drop.get("normal") else ""),
     Column("why", "text"),
 )
-GROWN = (*COLUMNS[:3], Column("more", "more"), Column("per second", "per_second"), *COLUMNS[3:4], COLUMNS[5])
+GROWN = (*COLUMNS[:3], Column("more", "more"), Column("per second", "per_second"), COLUMNS[3], *COLUMNS[5:])
 
 
 def drops(
@@ -69,7 +70,7 @@ def drops(
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what has been dropped since the switches have started, by rule; most first."""
+    """Show what has been dropped since the switches have started, by rule; most first, and what is normal last."""
     session = Session.of(context)
     port_id = session.port_id(port) if port else None
     found, silent = session.client.list_drops(port_id, node)
@@ -106,7 +107,7 @@ def _grown(before: Iterable[Object], after: Iterable[Object], seconds: float) ->
         more = packets - was if packets >= was else packets  # the switch has begun anew
         if more:
             found.append({**drop, "more": more, "per_second": round(more / seconds, 1)})
-    return sorted(found, key=lambda drop: -int(drop["more"]))
+    return sorted(found, key=lambda drop: (bool(drop.get("normal")), -int(drop["more"])))
 
 
 def _complain(silent: Iterable[str]) -> None:

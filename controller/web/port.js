@@ -90,7 +90,7 @@ function Rules({ id }) {
 function Traffic({ id, features }) {
   const [samples, setSamples] = useState([]);
   const [counters, setCounters] = useState(null);
-  const [texts, setTexts] = useState({});
+  const [rules, setRules] = useState({});
   const [error, setError] = useState(null);
   useEffect(() => {
     setSamples([]);
@@ -107,9 +107,9 @@ function Traffic({ id, features }) {
         // what a rule means does not change: asked for once
         if (features.drops && Object.keys(now.drops).some((rule) => now.drops[rule] > 0 && !(rule in known))) {
           const { drops } = await get(query("/v1/drops", { port_id: id }), { signal });
-          Object.assign(known, Object.fromEntries(Object.keys(now.drops).map((rule) => [rule, ""])),
-            Object.fromEntries(drops.map((drop) => [drop.rule, drop.text])));
-          setTexts({ ...known });
+          Object.assign(known, Object.fromEntries(Object.keys(now.drops).map((rule) => [rule, {}])),
+            Object.fromEntries(drops.map((drop) => [drop.rule, drop])));
+          setRules({ ...known });
         }
       } catch (problem) {
         if (problem.name === "AbortError") throw problem;
@@ -117,7 +117,8 @@ function Traffic({ id, features }) {
       }
     });
   }, [id]);
-  const drops = Object.entries(counters?.drops ?? {}).filter(([, packets]) => packets > 0).sort((a, b) => b[1] - a[1]);
+  const drops = Object.entries(counters?.drops ?? {}).filter(([, packets]) => packets > 0)
+    .sort((a, b) => Number(rules[a[0]]?.normal ?? false) - Number(rules[b[0]]?.normal ?? false) || b[1] - a[1]);
   const exceeded = Object.entries(counters?.exceeded ?? {}).filter(([, packets]) => packets > 0);
   const muted = Object.entries(counters?.muted ?? {});
   return html`
@@ -132,7 +133,7 @@ function Traffic({ id, features }) {
     <${Section} name="Drops">
       ${counters && drops.length + exceeded.length + muted.length === 0 && html`<${Note}>nothing of it has been dropped<//>`}
       ${drops.length + exceeded.length > 0 && html`<table class="rows numbers"><tbody>
-        ${drops.map(([rule, packets]) => html`<tr key=${rule}><td><code>${rule}</code><div class="quiet">${texts[rule] ?? ""}</div></td><td>${packets.toLocaleString("en")}</td></tr>`)}
+        ${drops.map(([rule, packets]) => html`<tr key=${rule}><td><code>${rule}</code><div class="quiet">${rules[rule]?.text}${rules[rule]?.normal && " (normal)"}</div></td><td>${packets.toLocaleString("en")}</td></tr>`)}
         ${exceeded.map(([limit, packets]) => html`<tr key=${limit}><td>beyond its limit: ${limit}</td><td>${packets.toLocaleString("en")}</td></tr>`)}
       </tbody></table>`}
       ${muted.map(([what, seconds]) => html`<p class="problem" key=${what}>floods with ${what}: not heard for ${seconds} s more</p>`)}

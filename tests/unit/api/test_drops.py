@@ -57,20 +57,23 @@ def told(world: World, query: str = "", token: str = "admin") -> list[tuple[str,
 
 
 EVERYTHING = [
-    ("drop_external", None, 6),
     ("drop_uplink_gateway", None, 5),
     ("drop_spoofed", "web-b", 4),
     ("drop_spoofed", "web-a", 3),
+    ("drop_external", None, 6),
 ]
+"""Most first, and what is normal last."""
 
 
 def test_everything(world: World, ports: dict[str, Any]) -> None:
     assert told(world) == told(world, "?node=n1") == told(world, token="reader") == EVERYTHING
     answer = world.ok("GET", "/v1/drops")
     assert answer["silent"] == ["n2"]
-    assert answer["drops"][1] == {
+    assert [drop["normal"] for drop in answer["drops"]] == [False, False, False, True]
+    assert answer["drops"][0] == {
         "rule": "drop_uplink_gateway",
         "text": Rule.DROP_UPLINK_GATEWAY.doc,
+        "normal": False,
         "port_id": None,
         "port_name": None,
         "network_id": ports["a"]["network_id"],

@@ -17,6 +17,7 @@ def drop(packets: int, **fields: Any) -> dict[str, Any]:
     return {
         "rule": "drop_spoofed",
         "text": "not its own",
+        "normal": False,
         "port_id": PORT_ID,
         "port_name": "web1",
         "network_id": None,
@@ -25,6 +26,14 @@ def drop(packets: int, **fields: Any) -> dict[str, Any]:
         "packets": packets,
         "bytes": 60 * packets,
     } | fields
+
+
+def test_what_is_normal_says_so(stub: Stub, run: Callable[..., Result]) -> None:
+    usual = drop(9, rule="drop_external", port_id=None, normal=True)
+    stub.on("GET /v1/drops", (200, {"drops": [drop(7), usual], "silent": []}))
+    title, _, first, second, *_ = run("drops").stdout.split("\n")
+    at = title.index("normal")
+    assert (first[at : at + 3].strip(), second[at : at + 3]) == ("", "yes")
 
 
 def test_table(stub: Stub, run: Callable[..., Result]) -> None:
@@ -60,10 +69,10 @@ def test_watch(stub: Stub, run: Callable[..., Result], monkeypatch: pytest.Monke
     monkeypatch.setattr(drops.time, "sleep", sleep)
     monkeypatch.setattr(drops.time, "monotonic", lambda: now[0])
     looks: list[tuple[int, Any]] = [
-        (200, {"drops": [drop(7), drop(1, rule="other")], "silent": []}),
-        (200, {"drops": [drop(9), drop(1, rule="other")], "silent": []}),
+        (200, {"drops": [drop(7), drop(1, rule="other"), drop(1, rule="usual", normal=True)], "silent": []}),
+        (200, {"drops": [drop(9), drop(1, rule="other"), drop(9, rule="usual", normal=True)], "silent": []}),
         (200, {"drops": [], "silent": ["n1"]}),
-        (200, {"drops": [drop(3), drop(5, rule="other")], "silent": []}),
+        (200, {"drops": [drop(3), drop(5, rule="other"), drop(9, rule="usual", normal=True)], "silent": []}),
         (500, refusal("x", "enough")),
     ]
 
@@ -80,7 +89,7 @@ def test_watch(stub: Stub, run: Callable[..., Result], monkeypatch: pytest.Monke
         text = text[end:].strip()
         shown.append([(one["rule"], one["more"], one["per_second"]) for one in value])
     assert shown == [
-        [("drop_spoofed", 2, 2 / seconds)],
+        [("drop_spoofed", 2, 2 / seconds), ("usual", 8, 8 / seconds)],  # more, and normal: last
         [],
         # one has gone on, the other's switch has begun anew
         [("other", 4, 4 / seconds), ("drop_spoofed", 3, round(3 / seconds, 1))],

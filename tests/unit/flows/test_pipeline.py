@@ -33,6 +33,10 @@ def test_the_document_is_fresh() -> None:
     assert written.read_text() == document(), "run: python -m flows.pipeline > docs/pipeline.md"
 
 
+def test_only_what_drops_drops_normally() -> None:
+    assert {rule for rule in Rule if rule.normal} <= {rule for rule in Rule if rule.drop}
+
+
 def test_a_cookie_names_its_rule_and_object() -> None:
     for rule in Rule:
         assert decode_cookie(cookie(rule, 12345)) == (rule, 12345)
