@@ -14,7 +14,7 @@ from controller.api.fields import AnyUnicastAddress, Mac, Name, RequestModel
 from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.policy_fields import Protocol
 from controller.api.services import Services
-from controller.api.trace_answers import LiveHop, TraceFinding, TraceHop, TraceReply, Verdict, shown
+from controller.api.trace_answers import Arrives, LiveHop, TraceFinding, TraceHop, TraceReply, Verdict, shown
 from controller.api.trace_answers import Packet as PacketInWords
 from controller.green import Turns
 from controller.store.engine import UNAVAILABLE
@@ -172,6 +172,7 @@ def _known(services: Services, names: Names) -> Known:
 
 
 _ANSWER = declared.shown(
+    arrives=Arrives,
     verdict=Verdict,
     summary=str,
     packet=PacketInWords,

@@ -73,7 +73,14 @@ class LiveHop(TypedDict):
     outputs: list[str]
 
 
+Arrives = Annotated[
+    bool,
+    Field(description="It gets there, and the answer to it; nothing is an error, and no switch decides otherwise"),
+]
+
+
 class TraceReply(TypedDict):
+    arrives: Arrives
     verdict: Verdict
     summary: str
     packet: Packet
@@ -87,13 +94,17 @@ def shown(
     trace: told.Trace, live: list[LiveHop] | None = None, reply_live: list[LiveHop] | None = None
 ) -> dict[str, Any]:
     """In JSON values."""
+    reply = None if trace.reply is None else shown(trace.reply, reply_live)
+    wrong = any(one.severity is told.Severity.ERROR for one in trace.findings)
+    otherwise = any(hop["agrees"] is False for hop in live or ())
     return {
+        "arrives": trace.verdict.arrived and not (wrong or otherwise) and (reply is None or reply["arrives"]),
         "verdict": trace.verdict.value,
         "summary": trace.summary,
         "packet": dict(trace.packet),
         "findings": [{"severity": one.severity.value, "text": one.text} for one in trace.findings],
         "hops": [_hop(hop) for hop in trace.hops],
-        "reply": None if trace.reply is None else shown(trace.reply, reply_live),
+        "reply": reply,
         "live": live,
     }
 

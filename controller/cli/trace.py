@@ -14,9 +14,6 @@ from controller.cli.render import Format, clean
 from controller.cli.session import Session
 from controller.client import Object
 
-ARRIVED = frozenset({"delivered", "answered", "left", "controller"})
-"""Verdicts of a packet that gets where it can be answered."""
-
 
 def trace(
     context: typer.Context,
@@ -78,22 +75,13 @@ def trace(
         render.show_text("\n".join(_lines(answer)))
     else:
         render.show_data(answer, output)
-    if not arrives(answer):
+    if not answer["arrives"]:
         raise typer.Exit(ExitCode.REFUSED)
 
 
 def number_or_name(text: str | None) -> int | str | None:
     """An IP protocol as the API takes it."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
-
-
-def arrives(answer: Object) -> bool:
-    """Whether a packet, and the answer to it, get where they are to, as far as the cloud knows."""
-    reply = answer.get("reply")
-    wrong = any(one["severity"] == "error" for one in answer["findings"])
-    ways = [answer] if reply is None else [answer, reply]
-    otherwise = any(hop["agrees"] is False for way in ways for hop in way["live"] or ())
-    return not (wrong or otherwise) and all(way["verdict"] in ARRIVED for way in ways)
 
 
 def _lines(answer: Object) -> Iterator[str]:

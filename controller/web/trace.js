@@ -74,16 +74,18 @@ const Offer = ({ id, model, text }) => html`<datalist id=${id}>
 </datalist>`;
 
 const FINDINGS = new Map([["error", "problem"], ["warning", "problem doubt"]]);
-const GOOD = new Set(["delivered", "answered", "left"]);
+
+/** The first box is as the exit status of `trunkline trace`: of all that is told below it, too. */
+const box = ({ arrives }) => `verdict ${arrives ? "good" : "bad"}`;
 
 function Told({ result, clear }) {
   return html`
-    <div class=${`verdict ${GOOD.has(result.verdict) ? "good" : "bad"}`} role="status">
+    <div class=${box(result)} role="status">
       <b>${result.verdict}</b> ${result.summary} <button class="link" onClick=${clear}>clear</button></div>
     ${result.findings?.map((it, index) => html`<p key=${index} class=${FINDINGS.get(it.severity) ?? "note"}>${it.text}</p>`)}
     <${Hops} hops=${result.hops ?? []} live=${result.live} />
     ${result.reply && html`<${Section} name="The answer's way">
-      <div class=${`verdict ${GOOD.has(result.reply.verdict) ? "good" : "bad"}`}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
+      <div class=${box(result.reply)}><b>${result.reply.verdict}</b> ${result.reply.summary}</div>
       <${Hops} hops=${result.reply.hops ?? []} live=${result.reply.live} /><//>`}`;
 }
 

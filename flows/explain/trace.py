@@ -19,6 +19,11 @@ class Verdict(StrEnum):
     DROPPED = "dropped"  # by a flow that says why
     LOST = "lost"  # nobody takes it, or it was never sent
 
+    @property
+    def arrived(self) -> bool:
+        """True if the packet gets where it can be answered."""
+        return self not in (Verdict.DROPPED, Verdict.LOST)
+
 
 class Severity(StrEnum):
     """`ERROR`: it cannot work like this. `WARNING`: it may be why. `NOTE`: good to know."""

@@ -14,12 +14,14 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.gate import make_app
 from controller.api.limits import AT_ONCE
+from controller.api.trace_answers import LiveHop, shown
 from controller.green import Turns
 from controller.live_tracing import Answer
 from controller.session_questions import NoAnswer
 from controller.store.specs import LeaseRecord, Unavailable
 from flows.compile import Program, compile_node
 from flows.explain.probe import Probe
+from flows.explain.trace import Finding, Severity, Trace, Verdict
 from flows.segments import Kind
 from tests.unit.api.world import World
 
@@ -85,6 +87,39 @@ def test_from_port_to_port(cloud: World) -> None:
     assert (first["out"][0]["name"], last["in"]) == ("the wire", {"kind": "uplink", "name": "the wire", "id": None})
     assert trace(cloud, port="web1", to="web2")["hops"][0]["out"][0]["name"] == "physnet1"
     assert trace(cloud, port="web1", to="web2", reply=False)["reply"] is None
+
+
+def told(verdict: Verdict, *severities: Severity, reply: Trace | None = None) -> Trace:
+    return Trace(verdict, "", {}, tuple(Finding(one, "") for one in severities), reply=reply)
+
+
+@pytest.mark.parametrize(
+    ("it", "arrives"),
+    [
+        (told(Verdict.DELIVERED), True),
+        (told(Verdict.ANSWERED), True),
+        (told(Verdict.CONTROLLER), True),
+        (told(Verdict.LEFT, reply=told(Verdict.DELIVERED)), True),
+        (told(Verdict.DELIVERED, reply=told(Verdict.DROPPED)), False),
+        (told(Verdict.LOST), False),
+        (told(Verdict.LEFT, Severity.NOTE, Severity.ERROR), False),
+        (told(Verdict.DELIVERED, Severity.WARNING), True),
+    ],
+)
+def test_whether_it_arrives(it: Trace, arrives: bool) -> None:
+    said = {None: True, True: True, False: False}
+    assert shown(it)["arrives"] is arrives
+    for agrees, well in said.items():
+        hops = [live_hop(True), live_hop(agrees)]
+        found = shown(it, hops, hops)
+        assert found["arrives"] is (arrives and well)
+        if it.reply is not None:
+            assert found["reply"]["arrives"] is (it.reply.verdict.arrived and well)
+            assert shown(it, None, hops)["arrives"] is (arrives and well)
+
+
+def live_hop(agrees: bool | None) -> LiveHop:
+    return {"node": "n1", "agrees": agrees, "text": "", "steps": [], "alike": 0, "actions": [], "outputs": []}
 
 
 def test_a_name_is_what_the_vm_would_be_told(cloud: World) -> None:
