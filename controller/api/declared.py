@@ -18,6 +18,7 @@ MAX_TEXT = 255
 """Characters of any field of a query."""
 
 Revision = Annotated[int, Field(ge=0, le=MAX_REVISION)]
+Warnings = Annotated[list[str], Field(description="What is no error, but what its writer should know, for people")]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT), Field(json_schema_extra={"format": "printable"})]
 
 

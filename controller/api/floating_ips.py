@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from controller.api import declared, policy_answers, ports
 from controller.api import floating_ip_views as views
 from controller.api.auth import Identity, Resource, Role, Verb
@@ -23,7 +25,7 @@ from controller.store.specs import NotFound, StoreError, Written
 from flows.model import PortForwarding
 
 _MANY = frozenset({"count", "addresses"})
-_WRITTEN = declared.written(floating_ip=policy_answers.FloatingIp)
+_WRITTEN = declared.written(floating_ip=policy_answers.FloatingIp, warnings=declared.Warnings)
 _MANY_WRITTEN = declared.written(floating_ips=list[policy_answers.FloatingIp])
 _FORWARDED = declared.written(port_forwarding=policy_answers.PortForwarding)
 
@@ -55,7 +57,8 @@ def create_floating_ips(services: Services, request: Request) -> Answer:
     body = request.parse(FLOATING_IP_CREATE)
     spec = body.spec(_owner(services, caller, body))
     written = services.store.allocate_floating_ips(spec, caller.actor)
-    return _written(services, Written(written.revision, written.value[0]), 201)
+    record = written.value[0]
+    return _written(services, Written(written.revision, record), 201, _of_port(services, record))
 
 
 def update_floating_ip(services: Services, request: Request) -> Answer:
@@ -67,7 +70,7 @@ def update_floating_ip(services: Services, request: Request) -> Answer:
         return _written(services, services.store.disassociate_floating_ip(id_, actor, expected_port_id=expected))
     ports.owned(services, request.caller, body.port_id, "port_id")
     written = services.store.associate_floating_ip(id_, body.port_id, body.fixed_ip, actor, expected_port_id=expected)
-    return _written(services, written)
+    return _written(services, written, warned=_of_port(services, written.value))
 
 
 def delete_floating_ip(services: Services, request: Request) -> Answer:
@@ -160,8 +163,21 @@ def _view(services: Services, record: FloatingIpRecord) -> Json:
     return views.floating_ip(record, node, active)
 
 
-def _written(services: Services, written: Written[FloatingIpRecord], status: int = 200) -> Answer:
-    return Answer.json({"floating_ip": _view(services, written.value), "revision": written.revision}, status)
+def _of_port(services: Services, record: FloatingIpRecord) -> list[str]:
+    """Whether any node answers for it, as far as that is up to its port."""
+    it, snapshot = record.floating_ip, services.snapshot()
+    if it.port_id is None or snapshot.floating_ip_node(it) is not None:
+        return []
+    port = snapshot.ports.get(it.port_id)
+    called = it.port_id if port is None else port.called or port.id
+    return [f"port {called} is on no node: none answers for {it.address} before it is plugged in"]
+
+
+def _written(
+    services: Services, written: Written[FloatingIpRecord], status: int = 200, warned: Sequence[str] = ()
+) -> Answer:
+    shown = _view(services, written.value)
+    return Answer.json({"floating_ip": shown, "warnings": list(warned), "revision": written.revision}, status)
 
 
 def _many(services: Services, written: Written[list[FloatingIpRecord]], status: int = 200) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from controller.api import answers, declared, views
+from controller.api import answers, declared, views, warnings
 from controller.api.auth import ADMIN_NETWORK_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, invalid, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -19,7 +19,7 @@ from flows.model import NetworkKind
 
 _IMMUTABLE = frozenset(NetworkCreate.model_fields) | {"id", "key", "router_key", "problems", "gateway_node_pinned"}
 _MANY = frozenset({"count", "network_size"})
-_WRITTEN = declared.written(network=answers.Network)
+WRITTEN = declared.written(network=answers.Network, warnings=declared.Warnings)
 
 
 def list_networks(services: Services, request: Request) -> Answer:
@@ -39,7 +39,8 @@ def create_networks(services: Services, request: Request) -> Answer:
         spec = _spec(services, caller, body)
         own = caller.role is not Role.ADMIN
         with _placed(body):
-            return written(services, request, services.store.create_network(spec, caller.actor, by_project=own), 201)
+            done = services.store.create_network(spec, caller.actor, by_project=own)
+        return _told(services, request, done, spec.name, 201)
     if caller.role is not Role.ADMIN:
         raise forbidden("many at once are for administrators", min(many))
     body = request.parse(NETWORK_CARVE)
@@ -80,7 +81,7 @@ def update_network(services: Services, request: Request) -> Answer:
             expected_revision=body.expected_revision,
             by_project=request.caller.project,
         )
-    return written(services, request, changed)
+    return _told(services, request, changed, changes.get("name"))
 
 
 @contextmanager
@@ -165,8 +166,25 @@ def _router(services: Services, caller: Identity, wanted: str) -> str:
     return record.id
 
 
-def written(services: Services, request: Request, done: Written[NetworkRecord], status: int = 200) -> Answer:
-    return Answer.json({"network": view(services, request, done.value), "revision": done.revision}, status)
+def written(services: Services, request: Request, done: Written[NetworkRecord]) -> Answer:
+    return _answer(view(services, request, done.value), [], done.revision)
+
+
+def _told(
+    services: Services, request: Request, done: Written[NetworkRecord], name: str | None, status: int = 200
+) -> Answer:
+    """With what its writer should know. `name`: the one that was just given, if any."""
+
+    def called(text: str) -> list[NetworkRecord]:
+        return services.store.list_networks(name=text, visible_to=request.caller.project, limit=2)
+
+    shown = view(services, request, done.value)
+    warned = [*shown.get("problems", ()), *warnings.of_name("network", name, called)]
+    return _answer(shown, warned, done.revision, status)
+
+
+def _answer(shown: views.Json, warned: list[str], revision: int, status: int = 200) -> Answer:
+    return Answer.json({"network": shown, "warnings": warned, "revision": revision}, status)
 
 
 def view(services: Services, request: Request, record: NetworkRecord) -> views.Json:
@@ -194,7 +212,7 @@ ROUTES = (
             "POST": Endpoint(
                 Verb.CREATE,
                 create_networks,
-                (_WRITTEN, declared.written(networks=list[answers.Network])),
+                (WRITTEN, declared.written(networks=list[answers.Network])),
                 status=201,
                 bodies=(NETWORK_CREATE, NETWORK_CARVE),
             ),
@@ -205,8 +223,8 @@ ROUTES = (
         Resource.NETWORK,
         {
             "GET": Endpoint(Verb.SHOW, show_network, declared.shown(network=answers.Network)),
-            "PATCH": Endpoint(Verb.UPDATE, update_network, _WRITTEN, bodies=(NETWORK_UPDATE,)),
-            "DELETE": Endpoint(Verb.DELETE, delete_network, _WRITTEN),
+            "PATCH": Endpoint(Verb.UPDATE, update_network, WRITTEN, bodies=(NETWORK_UPDATE,)),
+            "DELETE": Endpoint(Verb.DELETE, delete_network, WRITTEN),
         },
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controller.api import answers, declared, networks, views
+from controller.api import answers, declared, networks, views, warnings
 from controller.api.auth import ADMIN_PORT_FIELDS, Identity, Resource, Role, Verb
 from controller.api.errors import ApiError, forbidden, unknown_object
 from controller.api.http import Answer, Endpoint, Request, Route
@@ -30,7 +30,7 @@ _IMMUTABLE = frozenset(PortCreate.model_fields) | {
     "floating_ips",
     "held_addresses",
 }
-_WRITTEN = declared.written(port=answers.Port)
+_WRITTEN = declared.written(port=answers.Port, warnings=declared.Warnings)
 
 
 def list_ports(services: Services, request: Request) -> Answer:
@@ -66,7 +66,8 @@ def create_ports(services: Services, request: Request) -> Answer:
         return _create_device_ports(services, request)
     specs = _specs(services, request.caller, [request.parse(PORT_CREATE)], "")
     written = services.store.create_ports(specs, request.caller.actor, by_project=request.caller.project)
-    return _written(services, Written(written.revision, written.value[0]), 201)
+    warned = _of_name(services, request.caller, specs[0].name)
+    return _written(services, Written(written.revision, written.value[0]), 201, warned)
 
 
 def _create_device_ports(services: Services, request: Request) -> Answer:
@@ -89,9 +90,9 @@ def update_port(services: Services, request: Request) -> Answer:
     _refuse_pairs(request.caller, network, body, "")
     if "fixed_ips" in body.model_fields_set and not services.config.holds.force:
         services.settle_leases()
-    caller = request.caller
-    changed = services.store.update_port(record.port.id, body.changes(), caller.actor, by_project=caller.project)
-    return _written(services, changed)
+    caller, changes = request.caller, body.changes()
+    changed = services.store.update_port(record.port.id, changes, caller.actor, by_project=caller.project)
+    return _written(services, changed, warned=_of_name(services, caller, changes.get("name")))
 
 
 def delete_port(services: Services, request: Request) -> Answer:
@@ -187,8 +188,16 @@ def _view(services: Services, record: PortRecord) -> views.Json:
     return views.port(record, followed and services.port_active(it), muted)
 
 
-def _written(services: Services, written: Written[PortRecord], status: int = 200) -> Answer:
-    return Answer.json({"port": _view(services, written.value), "revision": written.revision}, status)
+def _of_name(services: Services, caller: Identity, name: str | None) -> list[str]:
+    def called(text: str) -> list[PortRecord]:
+        return services.store.list_ports(name=text, project_id=caller.project, limit=2)
+
+    return warnings.of_name("port", name, called)
+
+
+def _written(services: Services, written: Written[PortRecord], status: int = 200, warned: Sequence[str] = ()) -> Answer:
+    shown = _view(services, written.value)
+    return Answer.json({"port": shown, "warnings": list(warned), "revision": written.revision}, status)
 
 
 ROUTES = (

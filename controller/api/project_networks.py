@@ -25,7 +25,6 @@ class ProjectNetwork(RequestModel):
 NETWORK_PROJECT = TypeAdapter(NetworkProject)
 PROJECT_NETWORK = TypeAdapter(ProjectNetwork)
 _PROJECT: TypeAdapter[str] = TypeAdapter(ProjectId)
-_WRITTEN = declared.written(network=answers.Network)
 
 
 def associate_network(services: Services, request: Request) -> Answer:
@@ -67,14 +66,14 @@ ROUTES = (
         "/v1/networks/{id}/project",
         Resource.NETWORK_PROJECT,
         {
-            "PUT": Endpoint(Verb.UPDATE, associate_network, _WRITTEN, bodies=(NETWORK_PROJECT,)),
-            "DELETE": Endpoint(Verb.DELETE, disassociate_network, _WRITTEN),
+            "PUT": Endpoint(Verb.UPDATE, associate_network, networks.WRITTEN, bodies=(NETWORK_PROJECT,)),
+            "DELETE": Endpoint(Verb.DELETE, disassociate_network, networks.WRITTEN),
         },
     ),
     Route(
         "/v1/projects/{project}/networks",
         Resource.NETWORK_PROJECT,
-        {"POST": Endpoint(Verb.CREATE, add_network, _WRITTEN, bodies=(PROJECT_NETWORK,))},
+        {"POST": Endpoint(Verb.CREATE, add_network, networks.WRITTEN, bodies=(PROJECT_NETWORK,))},
     ),
     Route(
         "/v1/projects/{project}/scrub",

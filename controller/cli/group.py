@@ -49,5 +49,10 @@ def _usage(error: typer.TyperException) -> str:
     return f"{line} (see '{context.command_path} --help')" if context else line
 
 
+def warn(text: str) -> None:
+    """Say on stderr what is no error: what programs read is on stdout."""
+    _complain(f"warning: {clean(text)}")
+
+
 def _complain(line: str) -> None:
     typer.echo(f"{PROGRAM}: {line}", err=True)

@@ -14,6 +14,7 @@ import typer
 
 from controller.cli import render
 from controller.cli.errors import CliError, ExitCode
+from controller.cli.group import warn
 from controller.client import ApiError, Client, Object, Tls, Written
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -114,7 +115,7 @@ class Session:
     @cached_property
     def client(self) -> Client:
         settings = load_settings(self._given, os.environ)
-        return Client(settings.url, settings.token, tls=settings.tls)
+        return Client(settings.url, settings.token, tls=settings.tls, warn=warn)
 
     def network(self, reference: str) -> Object:
         """By id or name. Raises CliError when the name is unknown or ambiguous."""

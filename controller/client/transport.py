@@ -39,8 +39,16 @@ class Transport:
     """The servers of a `Client`, and how one of them is asked over HTTP."""
 
     def __init__(
-        self, url: str, token: str = "", *, read_timeout: float = READ_TIMEOUT, tls: Tls | None = None
+        self,
+        url: str,
+        token: str = "",
+        *,
+        read_timeout: float = READ_TIMEOUT,
+        tls: Tls | None = None,
+        warn: Callable[[str], object] = lambda text: None,
     ) -> None:
+        """`warn` is told what is no error, and should be known to who has written something."""
+        self._warn = warn
         self.urls = tuple(one.strip().rstrip("/") for one in url.split(",") if one.strip())
         self._index = 0
         self._read_timeout = read_timeout
@@ -90,6 +98,8 @@ class Transport:
         except ValueError:
             content = None
         if 200 <= answer.status < 300 and isinstance(content, dict):
+            for text in content.get("warnings", ()):
+                self._warn(str(text))
             return content
         raise _refused(answer, answer.data)
 

@@ -77,6 +77,21 @@ def test_status_and_node_follow_report_and_confirmation(world: World, port: dict
     assert world.call("GET", "/v1/floating-ips?node=n1", token="member-a").refusal == (403, "forbidden", "node")
 
 
+def test_who_leads_one_to_a_port_on_no_node_is_warned(world: World, port: dict[str, Any]) -> None:
+    world.ok("PATCH", f"/v1/ports/{port['id']}", {"name": "web"})
+    nowhere = ["port web is on no node: none answers for 203.0.113.200 before it is plugged in"]
+    made = world.ok("POST", "/v1/floating-ips", {"pool": "public", "port_id": port["id"]})
+    assert made["warnings"] == nowhere
+    path, lead_here = f"/v1/floating-ips/{made['floating_ip']['id']}", {"port_id": port["id"]}
+    assert world.ok("PATCH", path, {"port_id": None})["warnings"] == []
+    assert world.ok("PATCH", path, lead_here)["warnings"] == nowhere
+    world.node()
+    report = {"serial": 1, "uplinks": {"physnet1": 65001}, "interfaces": [{"iface_id": port["id"], "ofport": 100}]}
+    world.ok("PUT", "/v1/nodes/n1/interfaces", report, "agent")
+    assert world.ok("PATCH", path, lead_here)["warnings"] == []
+    assert world.ok("DELETE", path)["warnings"] == []
+
+
 def test_the_owner_of_the_node_may_object(world: World, port: dict[str, Any]) -> None:
     object.__setattr__(world.services, "floating_ip_active", lambda floating_ip: False)
     made = world.floating_ip(port_id=port["id"])

@@ -33,7 +33,7 @@ def test_created_network_is_answered_whole(world: World) -> None:
     )
     reply = world.call("POST", "/v1/networks", body)
     assert reply.status == 201
-    assert set(reply.json) == {"network", "revision"}
+    assert set(reply.json) == {"network", "warnings", "revision"}
     network = reply.json["network"]
     subnet = network["subnets"][0]
     assert network["segment"] == 100
@@ -338,3 +338,26 @@ def test_pages(world: World) -> None:
     assert world.call("GET", "/v1/networks?limit=1001").refusal == (400, "invalid_field", "limit")
     assert world.call("GET", "/v1/networks?limit=two").refusal == (400, "invalid_field", "limit")
     assert world.call("GET", "/v1/networks?marker=nothing").error["code"] == "marker_unknown"
+
+
+def test_the_writer_is_warned(world: World) -> None:
+    """Of a name that is there already, as far as the caller sees it, and of a physical network that no node has."""
+    absent = "no registered node has the physical network 'physnet1'"
+    named = "another network is called 'blue', too: commands need their ids"
+
+    def warned(method: str, path: str, body: dict[str, Any], token: str = "admin") -> list[str]:
+        found: list[str] = world.ok(method, path, body, token)["warnings"]
+        return found
+
+    assert warned("POST", "/v1/networks", network_body(name="blue", project_id="a")) == [absent]
+    world.node(physical_networks=["physnet1"])
+    assert warned("POST", "/v1/networks", network_body(name="blue", project_id="b")) == [named]
+    made = world.ok("GET", "/v1/networks?name=blue&project_id=b")["networks"][0]
+    blue = f"/v1/networks/{made['id']}"
+    assert warned("PATCH", blue, {"mtu": 1400}) == []
+    assert warned("PATCH", blue, {"name": "blue"}) == [named]
+    assert warned("PATCH", blue, {"name": "blue"}, "member-b") == []  # what others have is not told
+    made = world.network(name="green", project_id="b", subnets=[{"cidr": "10.77.0.0/24"}])
+    green = f"/v1/networks/{made['id']}"
+    assert warned("PATCH", green, {"name": "blue"}, "member-b") == [named]
+    assert warned("DELETE", green, {}) == []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.store.specs import Unavailable
 from tests.unit.api.world import World
 
 WANTED_ID = "7d5ea0a2-5a55-4bd2-b1e0-0d63a3b0a0ef"
@@ -214,3 +215,32 @@ def test_a_port_shows_which_addresses_it_holds_and_a_floating_ip_goes_there(worl
     assert refused.refusal == (400, "immutable", "held_addresses")
     body = {"network_id": network_id, "fixed_ips": [{"address": "10.0.0.200"}]}
     assert world.call("POST", "/v1/ports", body, "member-a").status == 201  # the project's own, to reserve it
+
+
+def test_the_writer_of_a_name_that_is_there_is_warned(world: World) -> None:
+    network = world.network(shared=True)["id"]
+    named = ["another port is called 'web', too: commands need their ids"]
+
+    def create(project: str, name: str, token: str = "admin") -> dict[str, Any]:
+        body = {"network_id": network, "project_id": project, "name": name}
+        return world.ok("POST", "/v1/ports", body, token)
+
+    assert create("a", "web")["warnings"] == create("a", "")["warnings"] == create("a", "")["warnings"] == []
+    second = create("b", "web")
+    assert second["warnings"] == named
+    place = f"/v1/ports/{second['port']['id']}"
+    assert world.ok("PATCH", place, {"name": "web"})["warnings"] == named
+    assert world.ok("PATCH", place, {"hostname": "x"})["warnings"] == []
+    assert world.ok("PATCH", place, {"name": "web"}, "member-b")["warnings"] == []  # what others have is not told
+    assert create("b", "web", "member-b")["warnings"] == named
+
+
+def test_what_is_written_is_answered_when_the_database_goes_away_behind_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(**_filters: object) -> list[object]:
+        raise Unavailable("database_unavailable", "gone")
+
+    network = world.network()["id"]
+    monkeypatch.setattr(world.store, "list_ports", away)
+    assert world.ok("POST", "/v1/ports", {"network_id": network, "name": "web"})["warnings"] == []

@@ -195,3 +195,18 @@ def test_bad_settings_are_usage_errors(
     result = run("network", "list")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert complaint in result.stderr
+
+
+def test_warnings_are_on_stderr_alone(stub: Stub, run: Any) -> None:
+    """Also where a name would be a command to the terminal."""
+    warned = {"network": network(), "warnings": ["no node has it\x1b[2J", "and another"], "revision": 7}
+    stub.on("POST /v1/networks", (201, warned))
+    for output in ("table", "json", "yaml"):
+        result = run(*CREATE, "-o", output)
+        assert result.exit_code == 0
+        assert result.stderr.splitlines() == [
+            "trunkline: warning: no node has it\\x1b[2J",
+            "trunkline: warning: and another",
+        ]
+        assert "no node has it" not in result.stdout
+    assert json.loads(run(*CREATE, "-o", "json").stdout) == {**network(), "revision": 7}
