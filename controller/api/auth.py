@@ -57,6 +57,7 @@ class Resource(StrEnum):
     EVENT = "event"
     DROP = "drop"
     PLAN = "plan"
+    PROBLEM = "problem"
     QUARANTINE = "quarantine"
     TRACE = "trace"
     REVISION = "revision"
@@ -123,6 +124,7 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.ERRAND, Verb.REPORT): _AGENTS,
     (Resource.CAPTURE, Verb.CREATE): _WRITERS,
     (Resource.CAPTURE, Verb.SHOW): _WRITERS,
+    (Resource.PROBLEM, Verb.LIST): _USERS,
     (Resource.QUARANTINE, Verb.LIST): _OPERATORS,
     (Resource.TRACE, Verb.SHOW): _USERS,
     (Resource.FLOATING_IP_POOL, Verb.LIST): _USERS,
@@ -211,7 +213,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     ),
     "audit": frozenset({Resource.AUDIT}),
     "events": frozenset({Resource.EVENT}),
-    "metrics": frozenset({Resource.METRICS, Resource.STATS}),
+    "metrics": frozenset({Resource.METRICS, Resource.STATS, Resource.PROBLEM}),
 }
 ALL_SCOPES = "all"
 # Of a plan each request is looked at by itself, and the topology tells only what the token may list.

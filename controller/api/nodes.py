@@ -66,7 +66,6 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     body = request.parse(INTERFACES_PUT)
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
-    problems = services.store.node_problems(name)
     claims = services.store.interface_claims(name, body.unclaimed) if body.unclaimed else {}
     return Answer.json(
         {
@@ -74,7 +73,7 @@ def put_interfaces(services: Services, request: Request) -> Answer:
             "revision": written.revision,
             "ports": ports,
             "claims": claims,
-            "problems": problems,
+            "problems": services.store.node_problems(name),
         }
     )
 
@@ -100,9 +99,13 @@ def _reporting(request: Request) -> str:
 
 
 def _view(services: Services, record: NodeRecord) -> views.Json:
-    name = record.node.name
-    silent = [AGENT_SILENT] if services.errands.silent(name) else []
-    return views.node(record, services.node_state(name), silent)
+    return views.node(record, services.node_state(record.node.name), problems(services, record))
+
+
+def problems(services: Services, record: NodeRecord) -> list[str]:
+    """What the node is meant to have and do, and cannot, one line each."""
+    silent = [AGENT_SILENT] if services.errands.silent(record.node.name) else []
+    return [*record.problems, *silent]
 
 
 def _written(services: Services, written: Written[NodeRecord]) -> Answer:

@@ -73,13 +73,13 @@ def _network(record: NetworkRecord, node_state: Callable[[str], Json]) -> Json:
         "gateway_node_pinned": spec.gateway_node is not None,
         "router_key": record.router_key,
         "subnets": [*map(_subnet, spec.subnets), *map(_ipv6_subnet, spec.ipv6_subnets)],
-        "problems": _problems(record, node_state),
+        "problems": network_problems(record, node_state),
         "created_at": time_of(record.created_at),
         "revision": record.revision,
     }
 
 
-def _problems(record: NetworkRecord, node_state: Callable[[str], Json]) -> list[str]:
+def network_problems(record: NetworkRecord, node_state: Callable[[str], Json]) -> list[str]:
     """What is no error, as nodes may register later, but keeps the network from working as it is."""
     if not record.reached:
         return [f"no registered node has the physical network {record.spec.physical_network!r}"]
@@ -175,8 +175,8 @@ def port_status(it: Port, active: bool) -> str:
     return "active" if active else "bound"
 
 
-def node(record: NodeRecord, state: Json, problems: Sequence[str] = ()) -> Json:
-    """`state` is what the session says of the node; it cannot hide a stored field. `problems` come besides."""
+def node(record: NodeRecord, state: Json, problems: Sequence[str]) -> Json:
+    """`state` is what the session says of the node; it cannot hide a stored field."""
     it, spec = record.node, record.spec
     return {
         **state,
@@ -191,7 +191,7 @@ def node(record: NodeRecord, state: Json, problems: Sequence[str] = ()) -> Json:
         "uplinks": {uplink.physical_network: uplink.ofport for uplink in it.uplinks},
         "gateways": [_held(held) for held in it.gateways],
         "external_addresses": [_snat_address(held) for held in it.snat_addresses],
-        "problems": [*record.problems, *problems],
+        "problems": list(problems),
         "serial": record.serial,
         "created_at": time_of(record.created_at),
         "revision": record.revision,

@@ -30,6 +30,11 @@ class Operating(Resources):
         found: list[Object] = part_of(self._call("GET", "quarantine"), "quarantine", list)
         return found
 
+    def list_problems(self) -> tuple[str, list[Object]]:
+        """How well the cloud is (ok, warning or critical), and what is wrong, the worst first."""
+        answer = self._call("GET", "problems")
+        return part_of(answer, "health", str), part_of(answer, "problems", list)
+
     def list_controllers(self) -> list[Object]:
         """Those that are alive, by name."""
         found: list[Object] = part_of(self._call("GET", "controllers"), "controllers", list)

@@ -24,7 +24,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
         Invalid `immutable`.
     delete_network(network_id: str, actor: str) -> Written[NetworkRecord]
     get_network(network_id: str) -> NetworkRecord
-    list_networks(*, name=None, project_id=None, visible_to=None, limit=None, marker=None) -> list[NetworkRecord]
+    list_networks(*, name=None, project_id=None, visible_to=None, doubtful=False, limit=None, marker=None)
+        -> list[NetworkRecord]
         visible_to: the networks of this project and those that are shared or external.
 
     create_ports(specs: Sequence[PortSpec], actor: str, *, by_project=None) -> Written[list[PortRecord]]   all or none
@@ -38,8 +39,8 @@ The store is one object, `controller.store.Store`. Every write is one transactio
     hold_address(port_id: str, address: IPv4Address, mac: str) -> Written[bool]
         the port has this address of its pairs, and what leads to it leads there; value: it was news
     get_port(port_id: str) -> PortRecord
-    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, address=None, limit=None,
-               marker=None) -> list[PortRecord]
+    list_ports(*, name=None, project_id=None, network_id=None, node=None, device_id=None, address=None,
+               refused=False, limit=None, marker=None) -> list[PortRecord]
         node: bound to it, or scheduled on it and bound nowhere. address: a pattern (see `address_search`)
     Lists are in order of creation; marker is the id (for nodes: name) of the last one seen.
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import Connection, or_
+from sqlalchemy import Connection, not_, or_, select
 
 from controller.forgetting import Debt
 from controller.store import (
@@ -68,7 +68,7 @@ from controller.store.specs import (
 )
 from controller.store.token_store import TokenStore
 from controller.store.writer import SYSTEM, equal
-from flows.model import Change
+from flows.model import Change, GatewayMode
 from flows.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -176,13 +176,18 @@ class Store(
         name: str | None = None,
         project_id: str | None = None,
         visible_to: str | None = None,
+        doubtful: bool = False,
         limit: int | None = None,
         marker: str | None = None,
     ) -> list[NetworkRecord]:
+        """`doubtful`: only those that may have problems."""
         table = schema.networks.c
         conditions = equal({table.name: name, table.project_id: project_id})
         if visible_to is not None:
             conditions.append(or_(table.project_id == visible_to, table.shared, table.external))
+        if doubtful:
+            reached = table.physical_network.in_(select(schema.node_uplinks.c.physical_network))
+            conditions.append(or_(not_(reached), table.gateway_mode == GatewayMode.SINGLE))
 
         def work(connection: Connection) -> list[NetworkRecord]:
             return page(connection, table.id, table.key, conditions, limit, marker, networks_with_problems)
@@ -268,9 +273,11 @@ class Store(
         node: str | None = None,
         device_id: str | None = None,
         address: str | None = None,
+        refused: bool = False,
         limit: int | None = None,
         marker: str | None = None,
     ) -> list[PortRecord]:
+        """`refused`: only those that a node shows and cannot have."""
         table = schema.ports.c
         conditions = equal(
             {
@@ -284,6 +291,8 @@ class Store(
             conditions.append(or_(table.bound_node == node, table.bound_node.is_(None) & (table.node == node)))
         if address is not None:
             conditions.append(address_search.ports_with(address))
+        if refused:
+            conditions.append(table.binding_error.is_not(None))
 
         def work(connection: Connection) -> list[PortRecord]:
             return page(connection, table.id, table.key, conditions, limit, marker, _ports)

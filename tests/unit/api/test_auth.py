@@ -91,6 +91,7 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ),
     ("DELETE", "/v1/floating-ips/{floating}/port-forwardings/{forwarding}", None, {"admin", "member-a"}),
     ("GET", "/v1/leases", None, {"admin", "member-a", "reader"}),
+    ("GET", "/v1/problems", None, {"admin", "member-a", "reader"}),
     ("GET", "/v1/quarantine", None, {"admin", "reader"}),
     ("POST", "/v1/trace", {"port": "{port}", "to": "192.0.2.1"}, {"admin", "member-a", "reader"}),
     ("GET", "/v1/quotas/a", None, {"admin", "member-a", "reader"}),

@@ -18,6 +18,7 @@ def objects(stub: Stub) -> None:
     stub.on("GET /v1/nodes/n1", (200, {"node": node()}))
     stub.on("DELETE /v1/nodes/n1", (200, {"node": node(), "revision": 30}))
     stub.on("GET /v1/quarantine", (200, {"quarantine": []}))
+    stub.on("GET /v1/problems", (200, {"health": "ok", "problems": []}))
     stub.on("GET /v1/networks", (200, {"networks": [network()]}))
     stub.on("GET /v1/ports", (200, {"ports": [port(), lost]}))
 
@@ -87,9 +88,78 @@ def test_status_names_what_is_in_quarantine(stub: Stub, run: Any) -> None:
 
 
 def test_status_for_a_member_who_may_not_see_nodes(stub: Stub, run: Any) -> None:
-    for path in ("nodes", "quarantine"):
+    for path in ("nodes", "quarantine", "problems"):
         stub.on(f"GET /v1/{path}", (403, refusal("forbidden", "the role of this token may not list these")))
     status = json.loads(run("status", "-o", "json").stdout)
     assert (status["nodes"], status["counts"]["nodes"], status["counts"]["ports"]) == ([], None, 2)
     text = run("status").stdout
     assert "0 nodes" not in text and "2 ports (1 active, 1 unbound); nodes are shown to administrators" in text
+
+
+def problem(severity: str, kind: str, name: str, text: str) -> dict[str, Any]:
+    return {
+        "severity": severity,
+        "kind": kind,
+        "id": None if kind == "controller" else f"{name}-id",
+        "name": name,
+        "text": text,
+    }
+
+
+SILENT = problem("warning", "node", "n1", "its agent is silent")
+NAMELESS = problem("warning", "port", "", "no place for it\x1b[2J")
+AWAY = problem("critical", "controller", "database", "database: gone")
+
+
+def test_status_names_what_is_wrong(stub: Stub, run: Any) -> None:
+    stub.on("GET /v1/problems", (200, {"health": "warning", "problems": [SILENT, NAMELESS]}))
+    assert json.loads(run("status", "-o", "json").stdout)["problems"] == [SILENT, NAMELESS]
+    result = run("status")
+    shown = result.stdout.partition("\nproblems:")[2].splitlines()
+    assert shown[3].split() == ["warning", "node", "n1", "its", "agent", "is", "silent"]
+    assert shown[4].split()[:3] == ["warning", "port", "-id"] and "\x1b" not in result.stdout
+    assert result.exit_code == 0  # that is for --check
+    stub.on("GET /v1/problems", (200, {"health": "ok", "problems": []}))
+    assert "problems:" not in run("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("health", "problems", "code", "lines"),
+    [
+        ("ok", [], 0, ["OK: nothing is wrong"]),
+        ("warning", [SILENT], 1, ["WARNING: node n1: its agent is silent"]),
+        (
+            "critical",
+            [AWAY, NAMELESS],
+            2,
+            ["CRITICAL: 2 problems", "controller database: database: gone", "port -id: no place for it\\x1b[2J"],
+        ),
+        ("never heard of", [], 3, ["NEVER HEARD OF: nothing is wrong"]),
+    ],
+)
+def test_the_check_exits_by_health(
+    stub: Stub, run: Any, health: str, problems: list[Any], code: int, lines: list[str]
+) -> None:
+    stub.on("GET /v1/problems", (200, {"health": health, "problems": problems}))
+    result = run("status", "--check")
+    assert (result.exit_code, result.stdout.splitlines(), result.stderr) == (code, lines, "")
+    result = run("status", "--check", "-o", "json")
+    assert (result.exit_code, json.loads(result.stdout)) == (code, {"health": health, "problems": problems})
+    # a token that is for this alone is enough
+    assert {request.path for request in stub.requests} == {"/v1/problems"}
+
+
+def test_the_check_says_that_it_cannot_be_made(stub: Stub, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> tuple[int, str, str, str]:
+        result, data = run("status", "--check"), run("status", "--check", "-o", "yaml")
+        assert result.exit_code == data.exit_code
+        assert len(result.stdout.splitlines()) == 1 and result.stderr == data.stderr == ""
+        health = yaml.safe_load(data.stdout)
+        return result.exit_code, result.stdout.partition(":")[0], health["health"], health["problems"][0]["text"]
+
+    stub.on("GET /v1/problems", (401, refusal("unauthorized", "who are you")))
+    assert made() == (3, "UNKNOWN", "unknown", "who are you (401 unauthorized)")
+    monkeypatch.setenv("TRUNKLINE_URL", "http://127.0.0.1:1")
+    assert made() == (2, "CRITICAL", "critical", "no answer from http://127.0.0.1:1: Connection refused")
+    monkeypatch.delenv("TRUNKLINE_TOKEN")
+    assert made()[:3] == (3, "UNKNOWN", "unknown")
