@@ -23,6 +23,7 @@ function featuresOf(paths) {
     controllers: may("/v1/controllers", "GET"),
     events: may("/v1/events", "GET"),
     drops: may("/v1/drops", "GET"),
+    problems: may("/v1/problems", "GET"),
     trace: may("/v1/trace", "POST"),
   };
 }
@@ -96,17 +97,18 @@ function useTopology(leave) {
   return state;
 }
 
-/** Controllers, and what /readyz finds of the database and the rest; null: not known. */
+/** Controllers, what is wrong, and what /readyz finds of the database and the rest; null: not known. */
 function useHealth(features) {
   return usePolled(HEALTH_PERIOD, async (signal) => {
     const controllers = features.controllers ? (await get("/v1/controllers", { signal })).controllers : null;
+    const problems = features.problems ? (await get("/v1/problems", { signal })).problems : null;
     try {
-      return { controllers, checks: (await get("/readyz", { signal })).checks };
+      return { controllers, problems, checks: (await get("/readyz", { signal })).checks };
     } catch (error) {
       if (!error.details?.checks) throw error;
-      return { controllers, checks: error.details.checks };
+      return { controllers, problems, checks: error.details.checks };
     }
-  }, []).value ?? { controllers: null, checks: null };
+  }, []).value ?? { controllers: null, problems: null, checks: null };
 }
 
 /** What the address bar names: {kind, id}. */
@@ -157,14 +159,14 @@ function Cloud({ features, leave }) {
   const tabs = [["health", "Health"], ["all", "All"], ["events", "Events"], ["trace", "Trace"], ...(panel ? [["object", chosen.kind === "floating-ip" ? "Floating IP" : chosen.kind[0].toUpperCase() + chosen.kind.slice(1)]] : [])];
   const common = { model, features, events, openTrace };
   return html`
-    <header class="top">
+    <header class=${`top ${problem ? "stale" : ""}`}>
       <a class="brand" href="#/" onClick=${() => setTab("health")}><${Mark} />Trunkline</a>
       <${Search} model=${model} sought=${sought} setSought=${setSought} />
       <${Pills} model=${model} health=${health} features=${features} />
       <button class="quiet-button" onClick=${() => leave()}>Log out</button>
     </header>
     ${problem && html`<div class="banner" role="alert">${problem.message} (since ${problem.since}). The picture is as it was.</div>`}
-    <main class="cloud" onClick=${linked}>
+    <main class=${`cloud ${problem ? "stale" : ""}`} onClick=${linked}>
       <${Drawn} model=${model} chosen=${chosen} path=${path} sought=${sought} show=${() => setTab("object")} />
       <aside class="panel">
         <div class="tabs" role="tablist" aria-label="what is shown">${tabs.map(([name, text]) => html`<button key=${name} role="tab" aria-controls="content" aria-selected=${shown === name} onClick=${() => setTab(name)}>${text}</button>`)}</div>
@@ -183,8 +185,9 @@ function Pills({ model, health, features }) {
   const live = model.nodes.filter((node) => node.state === "live").length;
   const controllers = health.controllers?.length;
   return html`<div class="pills">
-    <${State} state=${health.unanswered ? "disconnected" : "live"}><span class="word">controller${controllers > 1 ? "s" : ""} </span>${controllers ?? ""}<//>
+    <${State} state=${health.unanswered ? "disconnected now" : "live"}><span class="word">controller${controllers > 1 ? "s" : ""} </span>${controllers ?? ""}<//>
     ${features.nodes && html`<${State} state=${live === model.nodes.length ? "live" : "disconnected"}><span class="word">nodes </span>${live}/${model.nodes.length}<//>`}
+    ${health.problems?.length > 0 && html`<${State} state=${health.problems[0].severity === "critical" ? "disconnected" : "syncing"}><span class="word">problems </span>${health.problems.length}<//>`}
     ${health.checks && html`<${State} state=${health.checks.database === "ok" ? "live" : "disconnected"}><span class="word">database</span><//>`}
   </div>`;
 }

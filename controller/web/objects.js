@@ -89,17 +89,27 @@ export const AllPanel = ({ model }) => html`
   <${Links} name="Floating IPs" kind="floating-ip" all=${model.floatingIps} says=${(it) => it.address} />
   <${Ports} ports=${model.ports} model=${model} />`;
 
+const PANELS = new Set(["node", "network", "port"]);
+
+/** What is wrong, the worst first. */
+const Problems = ({ all }) => html`<${Section} name="Problems" aside=${all.length}>
+  ${all.length === 0 && html`<${Note}>nothing is wrong<//>`}
+  ${all.map((it, index) => html`<p key=${index} class=${it.severity === "critical" ? "problem" : "problem doubt"}>
+    ${PANELS.has(it.kind) && html`${it.kind} <${Way} kind=${it.kind} id=${it.id}>${it.name || it.id}<//>: `}${it.text}</p>`)}
+<//>`;
+
 /** Who lives and who does not. */
 export function HealthPanel({ health, model, features }) {
-  const { controllers, checks, unanswered } = health;
+  const { controllers, problems, checks, unanswered } = health;
   const unbound = model.ports.filter((port) => port.status === "unbound").length;
   return html`
+    ${unanswered && html`<p class="problem now" role="alert">${unanswered}</p>`}
     <${Section} name="Controllers">
-      ${unanswered && html`<p class="problem" role="alert">${unanswered}</p>`}
       ${controllers?.map((one) => html`<div class="line" key=${one.name}><${State} state="live">${one.name}<//>
         <span>${one.leader && "leads, "}${one.nodes.length} of ${model.nodes.length} nodes</span><span class="quiet">since ${new Date(one.started_at).toLocaleString([], { hour12: false })}</span></div>`)}
       ${!features.controllers && html`<${Note}>shown to administrators and readers<//>`}
     <//>
+    ${problems && html`<${Problems} all=${problems} />`}
     <${Section} name="Database">
       ${checks && html`<div class="line"><${State} state=${checks.database === "ok" ? "live" : "disconnected"}>${checks.database === "ok" ? "answers" : "away"}<//>
         ${checks.database !== "ok" && html`<span class="bad">${checks.database}</span>`}

@@ -172,7 +172,7 @@ export class Picture {
       const { points, lost } = pathOf(path);
       const known = points.filter((id) => this.cy.getElementById(id).nonempty());
       this.place.dataset.path = known.map((id) => this.cy.getElementById(id).data("title")).join(" → ");
-      const good = lost ? "" : " good";
+      const good = path.arrives ? " good" : "";
       known.forEach((id) => this.cy.getElementById(id).addClass("passed"));
       known.slice(1).forEach((id, index) => {
         // past what lies between, in a bow

@@ -145,6 +145,65 @@ def test_health_says_what_is_away(open_page: Open, cloud: dict[str, Object]) -> 
     expect(web.section("Objects")).to_contain_text("not-plugged")
 
 
+def test_health_names_what_is_wrong(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
+    """With a link to what it is wrong with; a project is told of its own ports, and nothing of the operator's."""
+    far = served.network("far", "10.29.0.0/24", physical_network="physnet9")
+    served.show("n2", 2, served.port(far, name="lost", project_id="red")["id"])
+    web = open_page()
+    web.enter(READER)
+    problems = web.section("Problems")
+    expect(problems).to_contain_text("node n1: its switch is not connected")
+    expect(problems).to_contain_text("network far: no registered node has the physical network 'physnet9'")
+    expect(problems).to_contain_text("port lost: node n2 has no physical network 'physnet9'")
+    expect(web.page.locator(".pills")).to_contain_text(f"problems {problems.locator('p').count()}")
+    problems.get_by_role("link", name="far").click()
+    expect(web.panel.locator("h2")).to_have_text("far")
+    member = open_page()
+    member.enter(MEMBER)
+    expect(member.section("Problems")).to_contain_text("nothing is wrong")
+    assert "problems" not in member.page.locator(".pills").inner_text()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_trace_has_the_colour_of_its_exit_status(open_page: Open, cloud: dict[str, Object], arrives: bool) -> None:
+    """As the API says it, whatever the verdict of a part is: a packet arrives, and something else is an error."""
+    part = {
+        "verdict": "delivered",
+        "summary": "to port database",
+        "packet": {},
+        "hops": [],
+        "reply": None,
+        "live": None,
+    }
+    finding = {"severity": "note" if arrives else "error", "text": "something else"}
+    reply = {**part, "arrives": True, "findings": []}
+    whole = {**part, "arrives": arrives, "findings": [finding], "reply": reply}
+    web = open_page()
+    web.page.route("**/v1/trace", lambda route: route.fulfill(json=whole))
+    web.enter(READER)
+    web.tab("Trace")
+    web.page.fill("input[name=from]", "web-server")
+    web.page.fill("input[name=to]", "10.20.0.2")
+    web.page.click(".trace button[type=submit]")
+    boxes = web.panel.locator(".verdict")
+    expect(boxes).to_have_count(2)
+    found = [set((box.get_attribute("class") or "").split()) - {"verdict"} for box in boxes.all()]
+    assert found == [{"good" if arrives else "bad"}, {"good"}]
+    colours = [box.evaluate("it => getComputedStyle(it).borderLeftColor") for box in boxes.all()]
+    assert (colours[0] == colours[1]) == arrives
+
+
+def test_a_trace_that_leads_nowhere_is_red(open_page: Open, cloud: dict[str, Object]) -> None:
+    web = open_page()
+    web.enter(READER)
+    web.find("web-server")
+    web.panel.get_by_role("button", name="trace from here").click()
+    web.page.fill("input[name=to]", "not-plugged")
+    web.page.click(".trace button[type=submit]")
+    expect(web.panel.locator(".verdict").first).to_have_class("verdict bad")
+    expect(web.panel).to_contain_text("port not-plugged is on no node")
+
+
 def test_a_member_sees_its_own(open_page: Open, cloud: dict[str, Object]) -> None:
     web = open_page()
     web.enter(MEMBER)
@@ -272,8 +331,19 @@ def test_a_controller_that_goes_is_missed_and_comes_back(
     served.stop()
     expect(web.page.locator(".banner")).to_contain_text("the controller does not answer", timeout=30_000)
     assert web.page.locator(".canvas canvas").count() > 0  # the picture stays
+    # what it has said last is grey, what is known now is not
+    grey = [".canvas", ".pills :text('nodes')", "section:has-text('Objects')"]
+    assert {_saturated(web, place) for place in grey} == {False}
+    assert {_saturated(web, place) for place in (".banner", ".pills :text('controller')", ".content .now")} == {True}
     served.start()
     expect(web.page.locator(".banner")).to_have_count(0, timeout=30_000)
+    assert {_saturated(web, place) for place in grey} == {True}
+
+
+def _saturated(web: Web, place: str) -> bool:
+    """Whether it may have colours: nothing around it takes them."""
+    plain = "it => !it || (getComputedStyle(it).filter === 'none' && plain(it.parentElement))"
+    return bool(web.page.locator(place).first.evaluate(f"it => {{ const plain = {plain}; return plain(it); }}"))
 
 
 def test_a_token_that_is_revoked_ends_the_session(open_page: Open, served: Served, cloud: dict[str, Object]) -> None:
