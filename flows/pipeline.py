@@ -154,7 +154,8 @@ REGISTER_DOC: tuple[tuple[str, str, str], ...] = (
         "3: larger than the network "
         "that it goes to takes; 4: larger than any frame of its sender's, so to be cut by the sender's kernel or ours; "
         "5: taken from the operator's router; 6: handed on for a VM that moves, and allowed there already; "
-        "7: from outside, for a port of whatever node; 8: DHCP that a relay has handed on",
+        "7: from outside, for a port of whatever node; 8: DHCP that a relay has handed on; "
+        "9: neighbour discovery that is longer than its options may be",
     ),
     (Reg.ROUTER, "router", "router_key of the network: what is routed to each other; 0: not routed"),
     (Reg.SOURCE_PORT, "source port", "key of the port that a VM's packet came from, 0 for others"),
@@ -187,6 +188,7 @@ FLAG_ONWARD = 128
 FLAG_RELAYED = 256
 TOO_LARGE_BIT = 3
 SEGMENTED_BIT = 4
+OVERLONG_BIT = 9
 FROM_UPLINK = (FLAG_FROM_UPLINK, FLAG_FROM_UPLINK)  # value and mask of Reg.FLAGS in a match
 TO_GROUP = (FLAG_TO_GROUP, FLAG_TO_GROUP)
 TO_FLOATING = (FLAG_FLOATING, FLAG_FLOATING)
@@ -195,6 +197,7 @@ COPIED = (FLAG_COPY, FLAG_COPY)
 ONWARD = (FLAG_ONWARD, FLAG_ONWARD)
 LIFTED = (FLAG_LIFTED, FLAG_LIFTED)
 RELAYED = (FLAG_RELAYED, FLAG_RELAYED)
+OVERLONG = (1 << OVERLONG_BIT, 1 << OVERLONG_BIT)
 TOO_LARGE = (1 << TOO_LARGE_BIT, 1 << TOO_LARGE_BIT | 1 << SEGMENTED_BIT)
 UPLINK_PORT = 0xFFFFFFFE
 # OpenFlow port number of the interface towards the node's relay: below those of the uplinks (agent/wanted.py)

@@ -295,6 +295,9 @@ class Rule(Enum):
     DROP_ND_MALFORMED = _RuleInfo(332, Table.ND_SECURITY, True, "", "hides what it says, or has been routed")
     ND_LIMITED = _RuleInfo(333, Table.ND_SECURITY, False, "port", "not neighbour discovery: at the port's rate")
     ND_CHECKED = _RuleInfo(334, Table.ND_SECURITY, False, "", "not neighbour discovery")
+    DROP_ND_OPTION = _RuleInfo(
+        361, Table.ND_RESPONDER, True, "network", "an option of the wrong length, or one too many"
+    )
     ND_GATEWAY = _RuleInfo(335, Table.ND_RESPONDER, False, "network", "solicitation for a gateway address")
     PUNT_RA = _RuleInfo(336, Table.ND_RESPONDER, False, "port", "router solicitation, to the controller")
     ND_SWITCHED = _RuleInfo(337, Table.ND_RESPONDER, False, "", "any other")

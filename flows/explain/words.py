@@ -53,6 +53,7 @@ SENTENCES: Final[Mapping[Rule, str]] = {
     Rule.DROP_ROUTER_ADVERTISEMENT: "a VM of {object} must not say that it is a router",
     Rule.DROP_ND_REDIRECT: "a VM of {object} must not send others to another router",
     Rule.DROP_ND_SPOOFED: "what it says of an address or MAC is not about {object}'s own",
+    Rule.DROP_ND_OPTION: "a VM of {object} says it with an option of the wrong length, or with one too many",
     Rule.ND_CHECKED: "it is no neighbour discovery",
     Rule.ND_LIMITED: "it is no neighbour discovery: at the rate of {object}",
     Rule.ND_GATEWAY: "it asks for the gateway of {object}: answered here",

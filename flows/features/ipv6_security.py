@@ -2,7 +2,8 @@
 
 Its own are those of its port, and the link-local one of its MAC. Who sends from none yet may look whether one of them
 is taken, join multicast groups, and ask for a router. A message that Open vSwitch cannot read, because an option comes
-twice, shows the target ::, and no flow allows that.
+twice, shows the target ::, and no flow allows that. Where an option has a wrong length Open vSwitch stops reading, and
+shows no MAC address, or none but that of an option before: the message is longer than what it shows.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 
 from flows.features import migration, qos
 from flows.ipv6 import LINK_LOCAL, eui64
-from flows.ir import Flow, Goto, drop, flow, matching
+from flows.ir import Action, CheckLarger, Flow, Goto, drop, flow, matching
 from flows.model import GatewayMode, Network, Port
-from flows.pipeline import Priority, Table
+from flows.pipeline import OVERLONG, OVERLONG_BIT, Priority, Reg, Table
 from flows.protocols import (
     DHCPV6_CLIENT_PORT,
     ETH_IPV6,
@@ -34,6 +35,8 @@ from flows.view import View, mac_to_int
 
 _UNSPECIFIED = 0
 _NO_MAC = 0
+_PLAIN = 14 + 40 + 24  # bytes of a solicitation's or advertisement's frame without options (RFC 4861, 4.3 and 4.4)
+_OPTION = 8  # bytes of that with a MAC address, and of the nonce of a probe (RFC 7527, 4.1)
 _ICMPV6: dict[str, int] = {"eth_type": ETH_IPV6, "ip_proto": PROTO_ICMPV6}
 _SOUND = {"icmpv6_code": 0, "nw_ttl": ND_HOP_LIMIT}
 _SOLICITATION = {**_ICMPV6, "icmpv6_type": ND_SOLICITATION, **_SOUND}
@@ -55,8 +58,13 @@ def static() -> Iterator[Flow]:
         yield flow(Rule.ALLOW_ND_OTHER, Priority.LOCAL, other, Goto(Table.ND_RESPONDER))
     # it teaches nobody anything
     asks = matching(**_SOLICITATION, nd_sll=_NO_MAC)
-    yield flow(Rule.ALLOW_ND_SOLICITATION, Priority.NORMAL, asks, Goto(Table.ND_RESPONDER))
+    yield flow(Rule.ALLOW_ND_SOLICITATION, Priority.NORMAL, asks, *_with_options(0))
     yield flow(Rule.ND_CHECKED, Priority.MISS, (), Goto(Table.SERVICES))
+
+
+def _with_options(most: int) -> tuple[Action, ...]:
+    """On, with a mark if there is more in it than so many options."""
+    return CheckLarger(_PLAIN + most * _OPTION, Reg.FLAGS, OVERLONG_BIT), Goto(Table.ND_RESPONDER)
 
 
 def network(view: View, network: Network) -> Iterator[Flow]:
@@ -69,6 +77,7 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         (ND_REDIRECT, Rule.DROP_ND_REDIRECT),
     ):
         yield drop(rule, Priority.GUARD, matching(metadata=key, **_ICMPV6, icmpv6_type=kind), key=key)
+    yield drop(Rule.DROP_ND_OPTION, Priority.GUARD, matching(metadata=key, reg0=OVERLONG), key=key)
     # a client looks at its own port only
     to_client = matching(metadata=key, eth_type=ETH_IPV6, ip_proto=PROTO_UDP, udp_dst=DHCPV6_CLIENT_PORT)
     yield drop(Rule.DROP_DHCPV6_SERVER, Priority.GUARD, to_client, key=key)
@@ -105,15 +114,15 @@ def _router(view: View, network: Network, port: Port, own: list[int]) -> Iterato
 
 
 def _neighbour_discovery(port: Port, mac: int, own: list[int]) -> Iterator[Flow]:
-    key, onward = port.key, Goto(Table.ND_RESPONDER)
+    key = port.key
     for target in own:
         probe = matching(reg6=key, **_SOLICITATION, ipv6_src=_UNSPECIFIED, nd_target=target, nd_sll=_NO_MAC)
-        yield flow(Rule.ALLOW_DAD, Priority.LOCAL, probe, onward, key=key)
-        for said in (mac, _NO_MAC):
+        yield flow(Rule.ALLOW_DAD, Priority.LOCAL, probe, *_with_options(1), key=key)
+        for said, options in ((mac, 1), (_NO_MAC, 0)):
             advertised = matching(reg6=key, **_ADVERTISEMENT, nd_target=target, nd_tll=said)
-            yield flow(Rule.ALLOW_ND_ADVERTISEMENT, Priority.NORMAL, advertised, onward, key=key)
+            yield flow(Rule.ALLOW_ND_ADVERTISEMENT, Priority.NORMAL, advertised, *_with_options(options), key=key)
     asks = matching(reg6=key, **_SOLICITATION, nd_sll=mac)
-    yield flow(Rule.ALLOW_ND_SOURCE, Priority.NORMAL, asks, onward, key=key)
+    yield flow(Rule.ALLOW_ND_SOURCE, Priority.NORMAL, asks, *_with_options(1), key=key)
     from_none = matching(reg6=key, eth_type=ETH_IPV6, ipv6_src=_UNSPECIFIED)
     yield drop(Rule.DROP_ND_SPOOFED, Priority.HIGH, from_none, key=key)
     for kind in (ND_SOLICITATION, ND_ADVERTISEMENT):

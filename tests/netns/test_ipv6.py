@@ -29,7 +29,7 @@ from tests.netns.cloud import drops, make_network, status, wait_dropped
 from tests.netns.frames import Tap
 from tests.netns.policy import add, ingress, make_group
 from tests.ovs.frames import encode
-from tests.ovs.ipv6_frames import HIDING, hidden, in_two
+from tests.ovs.ipv6_frames import HIDING, checksum, hidden, in_two
 from tests.simulate.ipv6 import ALL_NODES, GATEWAY, Host, group_mac, ip6
 
 pytestmark = pytest.mark.root
@@ -223,7 +223,7 @@ def crooked(attacker: Host, victim: Host) -> dict[str, list[bytes]]:
     sent["router, in parts"] = in_two(long, 1)
     sent["router, in small parts"] = in_two(encode(router), 2, 8)
     sent["router, in the second part"] = in_two(hidden(encode(router), "destination options"), 3, 8)
-    other = victim.mac.to_bytes(6)  # one of no length is for receivers to see (RFC 4861, 7.1)
+    other = victim.mac.to_bytes(6)
     sent["an option twice"] = [longer(encode(attacker.advertises(attacker.ip)), bytes((2, 1)) + other)]
     sent["an option twice, asked"] = [longer(encode(attacker.solicits(victim.ip)), bytes((1, 1)) + other)]
     sent["no payload"] = [(made := encode(router))[:18] + bytes(2) + made[20:]]
@@ -258,6 +258,49 @@ def test_what_is_crooked_is_heard_by_nobody(cloud: Cloud, controller: str) -> No
         heard = [lie for lie, parts in sent.items() if any(part[14:] in each for part in parts for each in seen)]
         heard += [each.hex() for each in seen if MARK.to_bytes(8) in each]
         assert not heard, (name, heard)
+
+
+def with_options(packet: Packet, *options: bytes) -> bytes:
+    """Neighbour discovery with these options behind its own, and a right checksum."""
+    frame = longer(encode(packet), b"".join(options))
+    pseudo = frame[22:54] + (len(frame) - 54).to_bytes(4) + bytes((0, 0, 0, 58))
+    return frame[:56] + checksum(pseudo + frame[54:56] + bytes(2) + frame[58:]).to_bytes(2) + frame[58:]
+
+
+def test_an_option_of_a_wrong_length_is_dropped_by_name(cloud: Cloud, controller: str) -> None:
+    """Open vSwitch stops reading there, and shows the message as one without that option. A guest may read on."""
+    attacker, victim = cloud.host("a1"), cloud.host("a2")
+    forged = victim.mac.to_bytes(6)
+    asks, says = attacker.solicits(victim.ip, nd_sll=0), attacker.advertises(attacker.ip, nd_tll=0)
+    known, said = attacker.solicits(victim.ip), attacker.advertises(attacker.ip)
+    probes, nonce = attacker.probes(attacker.ip), b"\x0e\1" + MARK.to_bytes(8)[:6]
+    attack = [
+        with_options(asks, b"\1\0" + forged),
+        with_options(asks, b"\1\2" + forged),
+        with_options(asks, b"\1\2" + forged + bytes(8)),
+        with_options(asks, b"\1\1" + forged[:2]),
+        with_options(asks, b"\5\0" + bytes(6), b"\1\1" + forged),
+        with_options(known, b"\x0e\0" + forged),
+        with_options(known, b"\1\2" + forged + bytes(8)),
+        with_options(says, b"\2\0" + forged),
+        with_options(says, b"\2\2" + forged + bytes(8)),
+        with_options(said, b"\2\3" + forged),
+        with_options(probes, nonce, b"\1\2" + forged),
+        with_options(attacker.solicits(GATEWAY, nd_sll=0), b"\1\2" + forged + bytes(8)),
+    ]
+    tap, before = cloud.taps["a1"], drops(cloud.vms["a1"].node)
+    for watched in cloud.taps.values():
+        watched.clear()
+    tap.send(*attack)
+    allowed = [encode(asks), encode(known), encode(says), encode(said), encode(probes), with_options(probes, nonce)]
+    tap.send(*allowed)
+    for sent in allowed:
+        cloud.taps["c1"].wait_for(lambda frame, sent=sent: frame[14:] == sent[14:], what=sent.hex())
+    for name in ("a2", "c1"):
+        seen = {frame[14:] for frame in cloud.taps[name].frames()}
+        assert not [frame.hex() for frame in attack if frame[14:] in seen], name
+    assert not [frame for frame in tap.frames() if frame[22:38] == GATEWAY.to_bytes(16)], "the gateway answered"
+    wait_dropped(cloud.vms["a1"].node, before, Rule.DROP_ND_OPTION, len(attack), cloud.network_key)
 
 
 def test_an_address_that_is_taken_is_not_even_probed_for(cloud: Cloud) -> None:

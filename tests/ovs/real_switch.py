@@ -199,5 +199,7 @@ class RealSwitch:
     def steps(self, made: Packet, in_port: int) -> list[tuple[int, int | None]]:
         """(table, cookie of the flow or None for a miss) of each lookup, as ofproto/trace tells."""
         traced = self.command("ofproto/trace", "br-int", f"in_port={in_port}", encode(made).hex())
+        for ofport in self._seen:  # from where a frame is measured, a trace of it does send it (check_pkt_len)
+            list(self.new_frames(ofport))
         found = _STEP.finditer(traced)
         return [(int(step["table"]), int(step["cookie"], 16) if step["cookie"] else None) for step in found]

@@ -120,10 +120,10 @@ FEATURES: dict[str, list[tuple[Packet, int]]] = {
 def test_lookups_of_each_feature(shared: RealSwitch, feature: str) -> None:
     pair = Pair(shared, world())
     for made, in_port in FEATURES[feature]:
-        _same_lookups(pair, made, in_port)
+        same_lookups(pair, made, in_port)
 
 
-def _same_lookups(pair: Pair, made: Packet, in_port: int) -> None:
+def same_lookups(pair: Pair, made: Packet, in_port: int) -> None:
     expected, measured = _lookups(pair, made, in_port)
     if measured:
         # a trace goes both ways from where a packet is measured, first as if it were larger
@@ -149,7 +149,7 @@ def test_lookups_of_random_frames(shared: RealSwitch) -> None:
         sender = dice.choice(LOCAL)
         made = frame(rolling(dice), sender)
         if made["eth_type"] == ETH_IP and not made["ip_frag"] & 1 and encodable(made):
-            _same_lookups(pair, made, sender.ofport)
+            same_lookups(pair, made, sender.ofport)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -50,6 +50,8 @@ from tests.world import port
 
 GLOBAL_GATEWAY = ip6("2001:db8:20::1")
 BLUE_TAG = 0x1000 | 102
+PLAIN = 14 + 40 + 24
+"""Bytes of the frame of a solicitation, or an advertisement, without options."""
 
 
 def dropped(sender: Host, sent: Packet, through: Fabric | None = None) -> Rule | None:
@@ -92,6 +94,11 @@ def test_a_neighbour_is_found_and_an_address_probed_for() -> None:
     # as Linux answers who makes sure that it is still there
     bare = answer.but(nd_tll=0, nd_options_type=0)
     assert send6(BLUE_2, bare).delivered == (Delivery("n1", BLUE_1.ofport, bare),)
+    # by their real lengths; a probe has a nonce (RFC 7527)
+    for sent in (answer.but(size=PLAIN + 8), bare.but(size=PLAIN), BLUE_2.solicits(BLUE_1.ip, size=PLAIN + 8)):
+        assert send6(BLUE_2, sent).delivered == (Delivery("n1", BLUE_1.ofport, sent),)
+    for probe in (BLUE_1.probes(BLUE_1.ip, size=size) for size in (PLAIN, PLAIN + 8)):
+        assert send6(BLUE_1, probe).delivered == (Delivery("n2", BLUE_2.ofport, probe),)
 
 
 def test_groups_are_joined_and_queries_heard() -> None:
@@ -150,6 +157,19 @@ SPOOFED: dict[str, tuple[Packet, Rule]] = {
 def test_a_lie_does_not_leave_the_port(lie: str) -> None:
     sent, rule = SPOOFED[lie]
     assert dropped(BLUE_1, sent) is rule
+
+
+@pytest.mark.parametrize("sent", [
+    BLUE_1.solicits(BLUE_2.ip, nd_sll=0, nd_options_type=0, size=PLAIN + 1),
+    BLUE_1.solicits(BLUE_2.ip, size=PLAIN + 9),
+    BLUE_1.solicits(GATEWAY, nd_sll=0, nd_options_type=0, size=PLAIN + 8),
+    BLUE_1.probes(BLUE_1.ip, size=PLAIN + 9),
+    BLUE_1.advertises(BLUE_1.ip, nd_tll=0, nd_options_type=0, size=PLAIN + 1),
+    BLUE_1.advertises(BLUE_1.local, size=PLAIN + 9),
+])  # fmt: skip
+def test_an_option_of_a_wrong_length(sent: Packet) -> None:
+    """Open vSwitch shows the message as one without it."""
+    assert dropped(BLUE_1, sent) is Rule.DROP_ND_OPTION
 
 
 def test_parts_of_what_is_allowed_go_on() -> None:
