@@ -121,7 +121,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             limits=settings.limits,
             holds=settings.holds,
         )
-        self.keeper = SnapshotKeeper(self.store, self.counters)
+        self.keeper = SnapshotKeeper(self.store, self.counters, drop_private=settings.drop_private)
         self._known = self.keeper.snapshot
         confirmations = self.keeper.confirmations
         confirmations.time_by(process_metrics.confirm_seconds(registry).observe)

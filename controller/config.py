@@ -79,6 +79,7 @@ class ControllerConfig:
     packet_in_mute: int
     dns: DnsSettings
     gateway_release_delay: int
+    drop_private: bool
     history_days: int
     audit_days: int
     vlan_range: tuple[int, int]
@@ -187,6 +188,7 @@ def read(conf: cfg.ConfigOpts = ryu_cfg.CONF) -> ControllerConfig:
                 burst=conf.dns.burst,
             ),
             gateway_release_delay=conf.gateway.release_delay,
+            drop_private=conf.nat.drop_private,
             history_days=conf.addresses.history_days,
             audit_days=_audit_days(conf.audit.days),
             vlan_range=_vlan_range(conf.vlan.range),

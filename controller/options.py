@@ -285,6 +285,14 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             help="Seconds a node keeps its gateway address of a network after its last port there has left.",
         ),
     ],
+    "nat": [
+        cfg.BoolOpt(
+            "drop_private",
+            default=False,
+            help="Private addresses (RFC 1918, 100.64.0.0/10, fc00::/7) are not looked for outside, unless a subnet, a "
+            "route or an option of the network names them (docs/nat.md). The same in all controllers.",
+        ),
+    ],
     "floating_ips": [
         cfg.StrOpt(
             "auto_assign_pool",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import eventlet
@@ -75,7 +75,7 @@ class _NodeState:
 class SnapshotKeeper:
     """Only `follow`, and so one green thread, changes anything but confirmations and the claims that wait for them."""
 
-    def __init__(self, store: Journal, counters: Counters) -> None:
+    def __init__(self, store: Journal, counters: Counters, *, drop_private: bool = False) -> None:
         self._store = store
         self._counters = counters
         self._compiler = NodeCompiler(counters)
@@ -98,7 +98,7 @@ class SnapshotKeeper:
         self._looked = 0
         self._looked_again = Signal()
         self._log = structlog.get_logger()
-        self.current = store.load_snapshot()
+        self.current = replace(store.load_snapshot(), drop_private=drop_private)
         self._owe(store.owed_since(0))
         self._index_nodes()
         for name, first in self._compiler.first_programs(self.current):

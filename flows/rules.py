@@ -142,6 +142,7 @@ class Rule(Enum):
     ROUTE_DEFAULT = _RuleInfo(83, Table.ROUTING, False, "network", "the way out")
     DROP_NO_ROUTE = _RuleInfo(84, Table.ROUTING, True, "", "no route to there")
     DROP_MARTIAN = _RuleInfo(165, Table.ROUTING, True, "", "to a range that no router forwards to")
+    DROP_PRIVATE = _RuleInfo(167, Table.ROUTING, True, "network", "a private address, which is nowhere outside")
     DROP_MARTIAN_SOURCE = _RuleInfo(166, Table.ROUTING, True, "", "from a range that no router forwards from")
     LEARNED_NEXT_HOP = _RuleInfo(85, Table.REMOTE_NEXT_HOP, False, "", "the node a routed address was last seen behind")
     MEASURE_OWN = _RuleInfo(170, Table.MEASURE, False, "port", "by the external network of its floating IP")

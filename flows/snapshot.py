@@ -44,6 +44,8 @@ class Snapshot:
     """Build it with `Snapshot.build`, not by hand: it has indexes."""
 
     revision: int
+    # the operator's choice for the whole cloud, in the configuration: no change alters it
+    drop_private: bool = False
     networks: Mapping[str, Network] = field(default_factory=dict)
     ports: Mapping[str, Port] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -125,7 +127,8 @@ class Snapshot:
                     draft.provider_rule(id_, rule)
                 case DnsZoneChange(id=id_, new=zone):
                     draft.dns_zone(id_, zone)
-        return replace(self, revision=revision, **draft.maps())
+        maps: dict[str, Any] = draft.maps()
+        return replace(self, revision=revision, **maps)
 
     def changes_to(self, other: Snapshot) -> tuple[Change, ...]:
         """What makes another one, of the same cloud, of this one, where nobody knows what has changed in between."""

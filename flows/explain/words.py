@@ -109,6 +109,7 @@ SENTENCES: Final[Mapping[Rule, str]] = {
     Rule.ROUTE_DEFAULT: "none of the networks that are routed to each other has it: out, from {object}",
     Rule.DROP_NO_ROUTE: "{node} has no route to there",
     Rule.DROP_MARTIAN: "no router forwards to that address: it never leaves {node}",
+    Rule.DROP_PRIVATE: "{object} has no route there, and private addresses are not looked for outside (drop_private)",
     Rule.DROP_MARTIAN_SOURCE: "no router forwards from such an address",
     Rule.LEARNED_NEXT_HOP: "the address was last seen behind a node that is known",
     Rule.MEASURE: "is it larger than the external network of {object} takes?",

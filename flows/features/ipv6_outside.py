@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import private
 from flows.features.allowance import punt
 from flows.features.external import UNKNOWN_MAC, remember_ipv6
 from flows.features.floating_ip import towards
@@ -51,16 +52,20 @@ def network(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out_ipv6(network)
     if external is None or not view.present(network):
         return
-    yield from _outwards(network, external)
+    yield from _outwards(view, network, external)
     yield from _inwards(view, network, external)
 
 
-def _outwards(network: Network, external: Network) -> Iterator[Flow]:
+def _outwards(view: View, network: Network, external: Network) -> Iterator[Flow]:
     key = network.key
-    leaving = {"metadata": key, "eth_type": ETH_IPV6}
+    leaving: dict[str, int | tuple[int, int]] = {"metadata": key, "eth_type": ETH_IPV6}
     measured = checks(network.mtu, external.mtu)
     way = (DecTtl(), *measured, Goto(Table.NAT_PREPARE))
-    yield flow(Rule.ROUTE_DEFAULT, Priority.ROUTE, matching(**leaving), *way, key=key)
+    by_default = [(Priority.DEFAULT, leaving)]
+    by_default += [(Priority.ROUTE, {**leaving, "ipv6_dst": range_match(cidr)}) for cidr in private.named_ipv6(view)]
+    for priority, match in by_default:
+        yield flow(Rule.ROUTE_DEFAULT, priority, matching(**match), *way, key=key)
+    yield from private.dropped_ipv6(view, network)
     if measured:
         too_big = matching(**leaving, reg0=TOO_LARGE)
         yield flow(Rule.PUNT_TOO_BIG, Priority.TOO_LARGE, too_big, *punt(), key=key)

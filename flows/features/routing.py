@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 
-from flows.features import policy
+from flows.features import policy, private
 from flows.features.allowance import punt
 from flows.features.size import checks
 from flows.features.uplink_out import tagged_back, untagged
@@ -128,14 +128,13 @@ def _outwards(view: View, network: Network) -> Iterator[Flow]:
     external = view.way_out(network)
     if external is None:
         return
-    yield flow(
-        Rule.ROUTE_DEFAULT,
-        Priority.ROUTE,
-        matching(metadata=key, eth_type=ETH_IP, **({} if network.routed else {"reg0": LIFTED})),
-        DecTtl(),
-        Goto(Table.MEASURE),
-        key=key,
-    )
+    leaving: dict[str, int | tuple[int, int]] = {"metadata": key, **({} if network.routed else {"reg0": LIFTED})}
+    by_default = [(Priority.DEFAULT, leaving)]
+    by_default += [(Priority.ROUTE, {**leaving, "ip_dst": range_match(cidr)}) for cidr in private.named(view, network)]
+    for priority, match in by_default:
+        outwards = matching(eth_type=ETH_IP, **match)
+        yield flow(Rule.ROUTE_DEFAULT, priority, outwards, DecTtl(), Goto(Table.MEASURE), key=key)
+    yield from private.dropped(view, network, leaving)
     if network.gateway_mode is GatewayMode.EXTERNAL:
         yield from _lifted(network)
 

@@ -152,15 +152,21 @@ class Scene:
             lambda: counted() >= len(attack), COUNTED, lambda: f"{rule.name} counted {counted()} of {len(attack)}"
         )
 
-    def echoed(
-        self, target: IPv4Address, eth_dst: bytes, change: Callable[[bytes], bytes] = lambda frame: frame
-    ) -> bool:
-        """Sends an echo request that `change` has made another frame of; whether an answer comes back."""
+    def echoed(self, target: IPv4Address, eth_dst: bytes, change: Callable[[bytes], bytes] = bytes) -> None:
+        """Sends an echo request that `change` has made another frame of, and waits for the answer."""
         mark = os.urandom(12)
+        self.tap.send(change(frames.echo(self.attacker, target, mark, eth_dst=eth_dst)))
+        self.tap.wait_for(lambda frame: mark in frame, what=f"an echo from {target}")
+
+    def not_echoed(self, target: IPv4Address, eth_dst: bytes, change: Callable[[bytes], bytes]) -> None:
+        """Asserts that the same is not answered, while what is not changed is, before it and behind it."""
+        mark = os.urandom(12)
+        self.echoed(target, eth_dst)
         self.clear()
         self.tap.send(change(frames.echo(self.attacker, target, mark, eth_dst=eth_dst)))
+        self.echoed(target, eth_dst)
         self.leaked()
-        return any(mark in frame for frame in self.tap.frames())
+        assert not [frame.hex() for frame in self.tap.frames() if mark in frame]
 
     @property
     def gateway(self) -> IPv4Address:

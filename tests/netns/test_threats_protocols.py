@@ -152,8 +152,7 @@ def test_threat_14_ieee_802_3_frames(scene: Scene) -> None:
     scene.refused(Rule.DROP_MARTIAN, snap(udp(attacker, "127.0.0.1", eth_dst=GATEWAY)), key=0)
     scene.refused(Rule.DROP_GATEWAY, snap(udp(attacker, scene.gateway, eth_dst=GATEWAY)), key=scene.network_key)
     for target, eth_dst in ((scene.neighbour.address, mac_of(scene.neighbour)), (scene.stranger.address, GATEWAY)):
-        assert scene.echoed(target, eth_dst)
-        assert not scene.echoed(target, eth_dst, snap)
+        scene.not_echoed(target, eth_dst, snap)
     scene.reaches(*SEGMENT, sent=udp(attacker, "255.255.255.255", payload=b"as Ethernet"))
 
 

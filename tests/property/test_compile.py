@@ -486,6 +486,7 @@ def worlds_of_every_rule() -> list[Snapshot]:
         base.apply(2, [NetworkChange(shared.id, replace(shared, mtu=1400))]),
         base.apply(2, [NetworkChange(SECOND.id, replace(SECOND, mtu=1400)), by_second]),
         base,
+        replace(base, drop_private=True),
         base.apply(2, [NetworkChange(shared.id, replace(shared, arp_responder=True))]),
         base.apply(2, [PortChange("port-99", port(99, NETWORKS[EXTERNAL], 99, "n1"))]),
         base.apply(2, list(_moving())),
