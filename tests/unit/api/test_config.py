@@ -42,6 +42,8 @@ token = member:t0ken:project-a
 lease_time = 600
 [gateway]
 release_delay = 0
+[nat]
+drop_private = true
 [dns]
 server = 192.0.2.53#5353
 server = /corp.example/192.0.2.54
@@ -64,6 +66,7 @@ level = DEBUG
         Identity(Role.ADMIN),
         Identity(Role.MEMBER, "project-a"),
     ]
+    assert loaded.drop_private
     assert (loaded.lease_time, loaded.gateway_release_delay, loaded.vlan_range) == (600, 0, (200, 300))
     assert (loaded.limits.networks, loaded.project_physical_network) == (7, "physnet2")
     servers = Servers((Upstream("192.0.2.53", 5353),), {wire("corp.example"): (Upstream("192.0.2.54"),)})

@@ -174,6 +174,7 @@ class World:
                 packet_in_mute=60,
                 dns=DnsSettings(),
                 gateway_release_delay=600,
+                drop_private=False,
                 history_days=0,
                 audit_days=0,
                 vlan_range=(100, 109),
