@@ -143,5 +143,5 @@ def _anything(view: View, port: Port) -> Iterator[Flow]:
     yield flow(Rule.ALLOW_ANY, Priority.NORMAL, of_type, *speaks, Goto(Table.ND_SECURITY), key=key)
     for kind, rule in ((ND_SOLICITATION, Rule.ALLOW_ND_SOURCE), (ND_ADVERTISEMENT, Rule.ALLOW_ND_ADVERTISEMENT)):
         said = matching(reg6=key, **_ICMPV6, icmpv6_type=kind)
-        yield flow(rule, Priority.NORMAL, said, Goto(Table.ND_RESPONDER), key=key)
+        yield flow(rule, Priority.HIGH, said, Goto(Table.ND_RESPONDER), key=key)
     yield from _limited(view, port)

@@ -168,8 +168,11 @@ def test_a_lie_does_not_leave_the_port(lie: str) -> None:
     BLUE_1.advertises(BLUE_1.local, size=PLAIN + 9),
 ])  # fmt: skip
 def test_an_option_of_a_wrong_length(sent: Packet) -> None:
-    """Open vSwitch shows the message as one without it."""
+    """Open vSwitch shows the message as one without it. A port without port security may send any."""
     assert dropped(BLUE_1, sent) is Rule.DROP_ND_OPTION
+    careless = replace(world6().ports["port-20"], port_security=False)
+    through = Fabric.of(world6().apply(9, [PortChange(careless.id, careless)]))
+    assert send6(BLUE_1, sent, through).hops[0].result.drop is None
 
 
 def test_parts_of_what_is_allowed_go_on() -> None:
