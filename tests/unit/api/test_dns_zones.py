@@ -152,3 +152,20 @@ def test_quota(world: World) -> None:
     body = {"zone_id": made["id"], "name": "ftp", "type": "A", "data": "192.0.2.1"}
     assert world.call("POST", "/v1/dns-records", body, "member-a").refusal == (409, "quota_exceeded", None)
     assert world.ok("GET", "/v1/quotas/a", token="member-a")["quota"]["dns_zones_used"] == 1
+
+
+def test_threat_31_a_zone_that_is_full_is_its_own_projects_affair(world: World) -> None:
+    """Another project goes on, and so does what is there already; what is deleted makes room."""
+    for project in ("a", "b"):
+        world.ok("PATCH", f"/v1/quotas/{project}", {"dns_zones": 1, "dns_records": 3})
+    full, others = zone(world), zone(world, "member-b", "other.example")
+    held = [record(world, full, f"host{number}") for number in range(3)]
+    more = {"zone_id": full["id"], "name": "more", "type": "A", "data": "192.0.2.1"}
+    for _ in range(20):
+        assert world.call("POST", "/v1/dns-records", more, "member-a").refusal == (409, "quota_exceeded", None)
+    assert [record(world, others, f"host{number}", "member-b")["name"] for number in range(3)]
+    assert world.ok("GET", f"/v1/dns-zones/{full['id']}", token="member-a")["dns_zone"]["records"] == 3
+    changed = world.ok("PATCH", f"/v1/dns-records/{held[0]['id']}", {"data": "192.0.2.9"}, "member-a")
+    assert changed["dns_record"]["data"] == "192.0.2.9"
+    world.ok("DELETE", f"/v1/dns-records/{held[1]['id']}", token="member-a")
+    assert world.ok("POST", "/v1/dns-records", more, "member-a")["dns_record"]["name"] == "more"
