@@ -105,7 +105,8 @@ def _copy(files: Sequence[Path], directory: Path) -> None:
 
 def _script(lines: Sequence[str]) -> str:
     told = (
-        f"echo; echo {_MARK} {number}\nbash -c {shlex.quote(line)}\necho; echo {_MARK} {number} $?"
+        f"bash -c {shlex.quote(line)} >/root/said 2>&1; status=$?\n"
+        f"echo; echo {_MARK} {number}; cat /root/said; echo; echo {_MARK} {number} $status"
         for number, line in enumerate(lines)
     )
     return "\n".join(("stty -F /dev/ttyS0 -opost", *told, "systemctl poweroff --force --force", ""))
