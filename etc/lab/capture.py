@@ -75,7 +75,7 @@ class Capture:
         content = self._file.read_bytes() if self._file.exists() else b""
         return [frame for frame in parse_pcap(content) if condition(frame)]
 
-    def wait_for(self, condition: Callable[[Seen], bool], deadline: float = 5.0, what: str = "") -> list[Seen]:
+    def wait_for(self, condition: Callable[[Seen], bool], deadline: float = 20.0, what: str = "") -> list[Seen]:
         """Wait until such a frame passed by. Raises DeadlineMissed."""
         return wait_until(lambda: self.seen(condition), deadline, what or f"a frame on {self._interface}")
 

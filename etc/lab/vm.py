@@ -136,7 +136,7 @@ class Vm:
             routers[0] if routers else None,
         )
 
-    def wait_ipv6(self, deadline: float = 15.0) -> Ipv6Configured:
+    def wait_ipv6(self, deadline: float = 20.0) -> Ipv6Configured:
         """Wait until the guest has the addresses of its port, and no other, and a default route."""
 
         def ready() -> Ipv6Configured | None:
@@ -149,7 +149,7 @@ class Vm:
 
         return wait_until(ready, deadline, complaint, interval=0.05)
 
-    def wait_configured(self, deadline: float = 15.0, *, router: bool = True) -> Configured:
+    def wait_configured(self, deadline: float = 20.0, *, router: bool = True) -> Configured:
         """Wait until the guest has an address and, unless `router` is false, a default route. Raises DeadlineMissed."""
 
         def ready() -> Configured | None:

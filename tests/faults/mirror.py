@@ -18,8 +18,8 @@ from flows.ir import Stamp, stamp_flows
 from tests.netns.cloud import program
 from tests.ovs.real_switch import RealSwitch
 
-LEFT_S = 5.0
-"""Seconds after which nothing is left of what has been deleted, once everything is back."""
+LEFT_S = 30.0
+"""Seconds in which all that has been deleted goes, once everything is back."""
 
 
 class Mirror:

@@ -68,7 +68,7 @@ def test_each_tells_of_what_is_written_anywhere_and_plans_for_all_nodes(cloud: C
     request = {"method": "PATCH", "path": f"/v1/networks/{cloud.network['id']}", "body": {"mtu": 1400}}
     plans = []
     for client, begin in zip(clients, begins, strict=True):
-        wait_until(partial(_is_told, "admin created port told", client, begin), 10, f"{client.url} does not tell")
+        wait_until(partial(_is_told, "admin created port told", client, begin), 20, f"{client.url} does not tell")
         with cloud.unchanged():
             plans.append(client._call("POST", "plan", {"requests": [request]})["nodes"])
     assert plans[0] == plans[1] and {node["node"] for node in plans[0]} == set(TWO)
@@ -166,7 +166,7 @@ def test_controllers_need_not_reach_each_other(cloud: Cloud) -> None:
     with cloud.traffic(), cloud.cut((bob.namespace, pam.address.ip), (pam.namespace, bob.address.ip)):
         made = bob.client().create_port({"network_id": cloud.network["id"], "project_id": "blue", "name": "p"}).object
         assert made
-        wait_until(lambda: pam.client().list_ports(name="p"), 10, "the other one does not know")
+        wait_until(lambda: pam.client().list_ports(name="p"), 20, "the other one does not know")
         written = pam.client().delete_port(made["id"])
         bob.client().wait_revision(written.revision or 0, 20)
         assert cloud.masters(bob) == cloud.masters(pam) == TWO
@@ -179,7 +179,7 @@ def test_one_that_is_cut_off_from_the_database_is_fenced(cloud: Cloud) -> None:
         with cloud.cut(*cloud.database_of(bob)):
             cloud.wait_masters(PAM_ALONE, pam)
             renewals.wait_answered()
-            wait_until(lambda: metric(bob, "trunkline_nodes_mastered") == 0, 10, "two masters")
+            wait_until(lambda: metric(bob, "trunkline_nodes_mastered") == 0, 20, "two masters")
             assert metric(bob, "trunkline_controller_leader") == 0 == 1 - metric(pam, "trunkline_controller_leader")
             _refuses(bob, cloud)
         cloud.wait_masters(TWO)

@@ -94,7 +94,7 @@ class Streams:
     def stop(self) -> None:
         self._sending = False
         try:
-            wait_until(lambda: time.monotonic() - self._heard > _SILENCE, 10, "packets still come")
+            wait_until(lambda: time.monotonic() - self._heard > _SILENCE, 20, "packets still come")
         finally:
             self._running = False
             for thread in self._threads:
@@ -117,7 +117,7 @@ class Streams:
 
     def wait_flowing(self) -> None:
         """Until each stream arrives. Both ends begin one connection at once, which conntrack may take for two."""
-        wait_until(lambda: all(stream.seen for stream in self._streams), 10, "a stream does not arrive")
+        wait_until(lambda: all(stream.seen for stream in self._streams), 20, "a stream does not arrive")
         self._flowing = time.monotonic()
 
     def lost(self, since: float = 0.0) -> list[Lost]:

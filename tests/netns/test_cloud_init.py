@@ -121,6 +121,6 @@ def test_g8_without_a_controller_there_is_none_and_it_comes_back_with_it(lab: La
     vm = vms[1]
     wait_until(lambda: answered(vm), 20, lambda: str(curl(vm, "latest")))
     lab.control.kill()
-    wait_until(lambda: curl(vm, "latest/user-data")[0] == 503, 10, lambda: str(curl(vm, "latest")))
+    wait_until(lambda: curl(vm, "latest/user-data")[0] == 503, 20, lambda: str(curl(vm, "latest")))
     lab.control.start()
-    wait_until(lambda: curl(vm, "latest/user-data") == (200, "ruby"), 10, lambda: str(curl(vm, "latest/user-data")))
+    wait_until(lambda: curl(vm, "latest/user-data") == (200, "ruby"), 20, lambda: str(curl(vm, "latest/user-data")))

@@ -262,7 +262,7 @@ def test_without_an_agent(lab: Lab, runtime: Runtime, containers: tuple[str, str
     finally:
         lab.nodes[0].start_agent(lab.control)
         lab.wait_connected()
-        wait_until(lab.nodes[0].socket.exists, 10, "the agent does not listen")
+        wait_until(lab.nodes[0].socket.exists, 20, "the agent does not listen")
 
 
 def test_what_is_wrong_is_named(lab: Lab, runtime: Runtime, containers: tuple[str, str]) -> None:

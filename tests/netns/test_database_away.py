@@ -85,10 +85,10 @@ def test_vms_are_served_and_changes_refused_while_it_is_away(
         for writer in writers:
             writer.join()
         assert [(status, said["error"]["code"]) for status, said in refused] == [(503, AWAY)] * 3
-        wait_until(lambda: readiness(lab) == (503, AWAY), 10, "it says that it is ready")
+        wait_until(lambda: readiness(lab) == (503, AWAY), 20, "it says that it is ready")
         assert lab.control.healthy() and metric(lab, "trunkline_ports") == 3
     wait_until(lambda: write(lab, network, f"after it {how}")[0] == 200, 30, "nothing can be changed")
-    wait_until(lambda: readiness(lab) == (200, "ok"), 10, "it is not ready")
+    wait_until(lambda: readiness(lab) == (200, "ok"), 20, "it is not ready")
     written = lab.client.update_network(network["id"], {"mtu": 1400 if how == "hangs" else 1300})
     lab.confirm(written.revision)
 

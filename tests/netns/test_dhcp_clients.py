@@ -60,7 +60,7 @@ class Cloud:
     def vm(self, name: str, network: str, node: int = 0, **fields: object) -> tuple[Vm, Tap]:
         """A VM without a DHCP client, whose port has its flows, and its tap."""
         vm = self.lab.create_vm(name, self.lab.nodes[node], self.networks[network]["id"], client=None, **fields)
-        wait_until(lambda: self.lab.client.get_port(vm.port["id"])["status"] == "active", 10, f"{name} is active")
+        wait_until(lambda: self.lab.client.get_port(vm.port["id"])["status"] == "active", 20, f"{name} is active")
         tap = self.taps[name] = Tap(vm.namespace)
         return vm, tap
 
@@ -75,7 +75,7 @@ class Cloud:
             lease = self.leases().get(vm.port["id"])
             return lease if lease and lease[1] == state else None
 
-        return wait_until(found, 5, lambda: f"lease of {vm.name} {state}: {self.leases().get(vm.port['id'])}")
+        return wait_until(found, 20, lambda: f"lease of {vm.name} {state}: {self.leases().get(vm.port['id'])}")
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +374,7 @@ def test_leases_are_written_in_batches(cloud: Cloud) -> None:
     for vm, tap in made:
         tap.send(sound(client_message(vm, wire.REQUEST, xid=80, options=((50, vm.address.packed),)).frame()))
     for _, tap in made:
-        assert wait_until(lambda tap=tap: tap.dhcp(80), 5, "an ACK")[0].type == wire.ACK
+        assert wait_until(lambda tap=tap: tap.dhcp(80), 20, "an ACK")[0].type == wire.ACK
     written = [cloud.wait_lease(vm, "bound")[2] for vm, _ in made]
     assert len(set(written)) <= 2
 
@@ -405,7 +405,7 @@ def test_c17_renewals_are_by_unicast_for_ever(cloud: Cloud) -> None:
     for _ in range(10):
         last = taken.stat().st_ino
         vm.renew()
-        wait_until(lambda last=last: taken.stat().st_ino != last, 10, "a renewal")
+        wait_until(lambda last=last: taken.stat().st_ino != last, 20, "a renewal")
     for name, vm in cloud.clients.items():
         tap, enough = cloud.taps[name], 10 if name == "udhcpc" else 3
         wait_until(

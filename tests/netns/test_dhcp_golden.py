@@ -57,7 +57,7 @@ def test_c1_each_client_is_given_what_it_asks_for(place: Place, client: str) -> 
     try:
         vm.start_client(client)
         configured = vm.wait_configured(30)
-        wait_until(lambda: [reply for reply in tap.dhcp() if reply.type == wire.ACK], 5, "an ACK")
+        wait_until(lambda: [reply for reply in tap.dhcp() if reply.type == wire.ACK], 20, "an ACK")
         asked = sent(tap, wire.DISCOVER)
         assert asked.get(55) == REAL[client].asks
         for kind in (wire.OFFER, wire.ACK):
@@ -180,7 +180,7 @@ def test_c5_a_machine_with_two_ports(make_lab: Callable[..., Lab], single: bool)
         given = {interface: lease(vm.directory / interface).get("router") for interface in ("eth0", "eth1")}
         assert given == {"eth0": "10.1.0.2", "eth1": None if single else "10.2.0.2"}
         # the second client's script has no metric for a second one
-        wait_until(lambda: netns.query(vm.namespace, "-4", "route", "show", "default"), 5, "a default route")
+        wait_until(lambda: netns.query(vm.namespace, "-4", "route", "show", "default"), 20, "a default route")
         assert not single or default_routes(vm.namespace) == [("eth0", "10.1.0.2")]
     finally:
         for client in clients:

@@ -79,7 +79,7 @@ class Cloud:
 
     def wait_bound(self) -> None:
         wanted = {str(client.vm.port["id"]): (str(client.vm.address), "bound") for client in self.clients}
-        wait_until(lambda: wanted.items() <= self.leases().items(), 5, lambda: f"{wanted}, and not {self.leases()}")
+        wait_until(lambda: wanted.items() <= self.leases().items(), 20, lambda: f"{wanted}, and not {self.leases()}")
 
     def all_renewed(self, xid: int) -> None:
         assert [client.vm.name for client in self.clients if not client.renewed(xid)] == []
@@ -211,7 +211,7 @@ def test_c10_a_vm_more_among_a_thousand_ports(cloud: Cloud) -> None:
     renewals = Renewals([first, *cloud.clients])
     mods = metric(lab, "of_flowmsgs_sent_total", '"n1"')
     renewals.start()
-    wait_until(lambda: len(renewals.asked) > RATE, 10, "a second of renewals")
+    wait_until(lambda: len(renewals.asked) > RATE, 20, "a second of renewals")
     added = bound(lab, lab.create_vm("more", lab.nodes[0], network, client=None))
     assert metric(lab, "of_flowmsgs_sent_total", '"n1"') - mods <= 40
     lab.delete_vm(added.vm)

@@ -95,7 +95,7 @@ def place(make_lab: Callable[..., Lab]) -> Iterator[Place]:
         command = ["dhcrelay", "-4", "-d", "-a", "--no-pid", "-id", "far0", "-iu", OUTSIDE_INTERFACE, str(server)]
         relay = start("dhcrelay", netns.command(lab.fabric.outside, command), lab.directory / "dhcrelay.log")
         stack.callback(relay.stop)
-        relay.wait_for(lambda: "Socket/fallback" in relay.tail(20), 10, "the relay does not listen")
+        relay.wait_for(lambda: "Socket/fallback" in relay.tail(20), 20, "the relay does not listen")
         netns.configure(far, "address flush dev eth0")
         guest = Guest(far, "eth0", "blade1", lab.directory / "blade1")
         guest.directory.mkdir()
@@ -118,18 +118,18 @@ def test_a_machine_gets_its_lease_by_the_relay(place: Place) -> None:
         assert reply.codes[-1] == 82 and reply.option(82)  # as the relay wrote it, or it would drop the answer
     given = (place.lab.directory / "blade1/lease").read_text().splitlines()
     assert {"hostname=blade1", "domain=metal.example", f"router={LINK}", f"serverid={place.server}"} <= set(given)
-    wait_until(lambda: place.lease() == (str(ADDRESS), "bound"), 5, lambda: str(place.lease()))
+    wait_until(lambda: place.lease() == (str(ADDRESS), "bound"), 20, lambda: str(place.lease()))
 
 
 def test_it_renews_and_gives_back_by_itself(place: Place) -> None:
     """By unicast, through the router. (This relay hands on a copy as well, which is answered as such.)"""
     place.tap.clear()
     place.machine.signal(signal.SIGUSR1)
-    wait_until(lambda: place.said(67, 68), 10, "an answer")
+    wait_until(lambda: place.said(67, 68), 20, "an answer")
     (reply,) = [take_apart(frame) for frame in place.said(67, 68)]
     assert (reply.type, reply.destination, reply.ciaddr) == (wire.ACK, ADDRESS, ADDRESS)
     place.machine.signal(signal.SIGUSR2)
-    wait_until(lambda: place.lease() == (str(ADDRESS), "released"), 10, lambda: str(place.lease()))
+    wait_until(lambda: place.lease() == (str(ADDRESS), "released"), 20, lambda: str(place.lease()))
 
 
 STRANGERS: dict[str, dict[str, object]] = {
@@ -145,7 +145,7 @@ def test_from_anybody_else_it_is_dropped_at_the_node(place: Place, case: str) ->
     before, heard = frames.drops(node)[rule, 0], frames.outcomes(place.lab).total()
     place.tap.clear()
     place.send(place.relayed(**STRANGERS[case]))
-    wait_until(lambda: frames.drops(node)[rule, 0] > before, 10, "it is counted")
+    wait_until(lambda: frames.drops(node)[rule, 0] > before, 20, "it is counted")
     assert frames.outcomes(place.lab).total() == heard
     answered_still(place)
 
@@ -167,7 +167,7 @@ def test_what_a_relay_may_not_say_is_refused_by_name(place: Place, case: str) ->
     before = frames.outcomes(place.lab)[expected]
     place.tap.clear()
     place.send(place.relayed(**fields))
-    wait_until(lambda: frames.outcomes(place.lab)[expected] > before, 10, lambda: str(frames.outcomes(place.lab)))
+    wait_until(lambda: frames.outcomes(place.lab)[expected] > before, 20, lambda: str(frames.outcomes(place.lab)))
     answered_still(place)
 
 
@@ -194,4 +194,4 @@ def answered_still(place: Place) -> None:
         place.send(place.relayed(xid=0x77))
         return any(frame[42] == 2 and take_apart(frame).xid == 0x77 for frame in place.said(67, 67))
 
-    wait_until(offered, 10, "an OFFER", interval=0.3)
+    wait_until(offered, 20, "an OFFER", interval=0.3)

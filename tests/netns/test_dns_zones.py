@@ -57,7 +57,7 @@ class Secondary:
         config.write_text(self._config())
         command = ["nsd", "-d", "-c", str(config)]
         self.process = start(self.name, netns.command(self.namespace, command), self.directory / "nsd.log")
-        self.process.wait_for(lambda: self.ask("nobody.invalid") is not None, 10, "NSD does not answer")
+        self.process.wait_for(lambda: self.ask("nobody.invalid") is not None, 20, "NSD does not answer")
 
     def _config(self) -> str:
         key = self.key or "NOKEY"

@@ -91,7 +91,7 @@ def test_threat_07_a_flood_for_the_controller_starves_nobody(scene: Scene, kind:
     # the meter, and what others have asked; the neighbours are remembered for a while besides
     assert heard < BURST + RATE * (SECONDS + 2) + 50, heard
     if kind != "next hops":
-        wait_until(lambda: scene.exceeded() - before > flood.sent / 2, 15, "what was too much is counted for the port")
+        wait_until(lambda: scene.exceeded() - before > flood.sent / 2, 20, "what was too much is counted for the port")
     scene.lab.delete_vm(late)
 
 
@@ -124,10 +124,10 @@ def test_threat_07_who_goes_on_is_heard_no_more_for_a_while(scene: Scene) -> Non
     assert metric(lab, "trunkline_ports_muted_total") >= 1
     assert "port_muted" in lab.control.config_file.with_name("controller.log").read_text()
     wait_until(lambda: (rule, scene.key) not in drops(node), 20 * MUTE, "the switch ends it by itself", interval=0.2)
-    wait_until(lambda: metric(lab, "trunkline_muted_ports") == 0, 10, "it is not shown any more")
+    wait_until(lambda: metric(lab, "trunkline_muted_ports") == 0, 20, "it is not shown any more")
     with attacker.capture("udp port 67") as watched:
         attacker.renew()
-        watched.wait_for(lambda frame: True, 10, "DHCP works again")
+        watched.wait_for(lambda frame: True, 20, "DHCP works again")
 
 
 def test_a_mute_is_not_part_of_the_program(scene: Scene) -> None:

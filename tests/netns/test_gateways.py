@@ -130,7 +130,7 @@ def move(lab: Lab, vm: Vm, number: int) -> None:
     vm.node = lab.nodes[number - 1]
     vm.plug()
     vm.set_address(configured.address, configured.router)
-    wait_until(lambda: lab.client.get_port(vm.port["id"])["binding"] and status(lab, vm) == "active", 10, "it moved")
+    wait_until(lambda: lab.client.get_port(vm.port["id"])["binding"] and status(lab, vm) == "active", 20, "it moved")
 
 
 # modes
@@ -224,7 +224,7 @@ def test_a_gateway_address_comes_with_the_first_vm_and_goes_after_the_last(lab: 
     lab.delete_vm(second)
     wait_until(lambda: gateway_of(lab, lab.nodes[1], network) is None, RELEASED, "the address is given back")
     assert gateway_of(lab, lab.nodes[0], network) == mine
-    wait_until(lambda: resolve(stays, other) == {other: []}, 5, "nobody answers for it any more")
+    wait_until(lambda: resolve(stays, other) == {other: []}, 20, "nobody answers for it any more")
     # it can be a VM's now
     taken = lab.client.create_port(
         {"network_id": network["id"], "project_id": "blue", "fixed_ips": [{"address": other}]}
@@ -308,9 +308,9 @@ def test_what_a_deleted_port_began_ends_with_it(lab: Lab, vms: dict[str, Vm]) ->
     for vm in (stays, goes):
         with udp(vm.namespace, vm.address) as it:
             it.sendto(b"hello", (str(lab.fabric.far_host), 7))
-        wait_until(lambda vm=vm: connections(vm), 5, "no connection to lose")  # type: ignore[misc]
+        wait_until(lambda vm=vm: connections(vm), 20, "no connection to lose")  # type: ignore[misc]
     lab.delete_vm(goes)
-    wait_until(lambda: not connections(goes), 5, "its connections are still there")
+    wait_until(lambda: not connections(goes), 20, "its connections are still there")
     assert connections(stays)
 
 

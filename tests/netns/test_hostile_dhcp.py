@@ -121,7 +121,7 @@ def test_threat_09_others_leases_stay(scene: Scene) -> None:
     request = client_message(scene.attacker, wire.REQUEST, xid=78, options=((50, scene.attacker.address.packed),))
     assert scene.tap.ask(request).type == wire.ACK
     own = (str(scene.attacker.port["id"]), int(scene.attacker.address))
-    wait_until(lambda: leases(scene).get(own) == "bound", 5, "the attacker's lease in the database")
+    wait_until(lambda: leases(scene).get(own) == "bound", 20, "the attacker's lease in the database")
     assert leases(scene)[held] == "bound"
 
 
@@ -132,7 +132,7 @@ def bound(scene: Scene) -> tuple[str, int]:
     ack = tap.ask(client_message(victim, wire.REQUEST, xid=77, options=((50, victim.address.packed),)))
     assert ack.type == wire.ACK
     held = (str(victim.port["id"]), int(victim.address))
-    wait_until(lambda: leases(scene).get(held) == "bound", 5, "the neighbour's lease in the database")
+    wait_until(lambda: leases(scene).get(held) == "bound", 20, "the neighbour's lease in the database")
     return held
 
 

@@ -53,7 +53,7 @@ def test_a1_machines_configured_by_the_api_reach_each_other_and_nobody_serves_th
     vms = [lab.create_vm(f"i{n}", node, network["id"], client=None) for n, node in enumerate(lab.nodes)]
     for vm in vms:
         inject(lab, vm)
-        wait_until(lambda vm=vm: status(lab, vm) == "active", 10, f"{vm.name} is not active")
+        wait_until(lambda vm=vm: status(lab, vm) == "active", 20, f"{vm.name} is not active")
     first, second = vms
     with first.capture("inbound") as watched:
         send_frames(first, bytes(discover(bytes.fromhex(first.mac.replace(":", "")))), 3)
@@ -68,5 +68,5 @@ def test_a1_machines_configured_by_the_api_reach_each_other_and_nobody_serves_th
     again = lab.create_vm("i2", lab.nodes[0], network["id"], client=None)
     assert again.address == had
     inject(lab, again)
-    wait_until(lambda: status(lab, again) == "active", 10, "i2 is not active")
+    wait_until(lambda: status(lab, again) == "active", 20, "i2 is not active")
     assert again.ping(second.address).lost == 0  # asked by ARP, the other one learns its MAC

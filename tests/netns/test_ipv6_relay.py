@@ -152,7 +152,7 @@ def test_without_a_controller_it_says_so_and_comes_back(lab: Lab, vms: dict[str,
     vm = vms["alone"]
     lab.control.stop()
     try:
-        wait_until(lambda: curl(vm)[0] == 503, 10, lambda: str(curl(vm)))
+        wait_until(lambda: curl(vm)[0] == 503, 20, lambda: str(curl(vm)))
     finally:
         lab.control.restart()
-    wait_until(lambda: curl(vm)[0] == 200, 10, lambda: str(curl(vm)))
+    wait_until(lambda: curl(vm)[0] == 200, 20, lambda: str(curl(vm)))

@@ -89,7 +89,7 @@ class Traveller:
     def prepare(self, node: Node) -> None:
         written = self.lab.client.create_port_binding(self.port, node.name)
         self.plug(node)
-        wait_until(lambda: (node.name, "prepared", True) in self.bindings(), 10, "the interface is not seen")
+        wait_until(lambda: (node.name, "prepared", True) in self.bindings(), 20, "the interface is not seen")
         self.lab.confirm(self.lab.client.get_port(self.port)["revision"])
         assert written.object and written.object["node"] == node.name
 
@@ -138,7 +138,7 @@ class Traveller:
         return began, self.resume(traffic, node, **how)
 
     def wait_served(self, node: Node) -> None:
-        wait_until(lambda: (node.name, "active", True) in self.bindings(), 5, f"{node.name} does not serve it")
+        wait_until(lambda: (node.name, "active", True) in self.bindings(), 20, f"{node.name} does not serve it")
 
     def wait_over(self, node: Node) -> None:
         wait_until(lambda: self.bindings() == [(node.name, "active", True)], PASSED_ON, "the move does not end")
@@ -180,11 +180,11 @@ class Leased(Traveller):
         """By unicast, to the server that it has its lease from."""
         before, obtained = len(self.tap.asked()), self._obtained()
         self.client.signal(signal.SIGUSR1)
-        (asked, *_) = wait_until(lambda: self.tap.asked()[before:], 5, "it does not ask")
+        (asked, *_) = wait_until(lambda: self.tap.asked()[before:], 20, "it does not ask")
         assert (asked.type, asked.unicast, asked.ciaddr) == (REQUEST, True, self.vm.address)
-        answer = wait_until(lambda: self.tap.dhcp(asked.xid)[-1:], 5, "no answer to a renewal")[0]
+        answer = wait_until(lambda: self.tap.dhcp(asked.xid)[-1:], 20, "no answer to a renewal")[0]
         # one that is told to renew while it does so begins anew
-        wait_until(lambda: self._obtained() > obtained, 5, "the client has not taken it")
+        wait_until(lambda: self._obtained() > obtained, 20, "the client has not taken it")
         return answer
 
     def _obtained(self) -> int:
@@ -340,7 +340,7 @@ def test_a_rollback_costs_nothing(lab: Lab, traveller: Traveller, how: str) -> N
         if how == "called off":
             lab.confirm(lab.client.delete_port_binding(traveller.port, n3.name).revision)
         traveller.unplug(n3, "eth1")
-        wait_until(lambda: traveller.bindings() == [("n1", "active", True)], 10, "the move is not off")
+        wait_until(lambda: traveller.bindings() == [("n1", "active", True)], 20, "the move is not off")
         traffic.run(1)
         assert answering(lab, traveller.floating_ip["address"]) == [mac_of(lab, lab.nodes[0])]
     assert traffic.lost() == []
@@ -354,7 +354,7 @@ def test_there_and_back(lab: Lab, traveller: Traveller) -> None:
         first = traveller.move(traffic, n3)
         traveller.wait_served(n3)
         traveller.unplug(n1, "eth0")
-        wait_until(lambda: not _shown(n1, traveller), 5, "it is still plugged")
+        wait_until(lambda: not _shown(n1, traveller), 20, "it is still plugged")
         traveller.prepare(n1)
         second = traveller.move(traffic, n1)
         traveller.wait_served(n1)

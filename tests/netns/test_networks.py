@@ -146,7 +146,7 @@ def test_routed_traffic_that_nobody_answers_goes_to_one_node(lab: Lab, vms: dict
     source.node.ovs.ofctl("del-flows", "br-int", f"table={Table.REMOTE_NEXT_HOP.value}")
     with udp(target.namespace, target.address, 9), wire(lab, source.node, "physnet1") as cable:
         send_frames(source, udp_frame(source, target.address))
-        wait_until(lambda: target.address in learned(source.node), 5, "the sender was not taught")
+        wait_until(lambda: target.address in learned(source.node), 20, "the sender was not taught")
         send_frames(source, udp_frame(source, target.address), 3)
         first, *later = saw(cable, sent, 4)
         assert first.eth_dst == ROUTED_GROUP

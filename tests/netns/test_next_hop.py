@@ -159,7 +159,7 @@ def test_a_neighbour_is_reached_directly_once_it_was_heard(
             return found[-2:] == [macs["node"]] * 2
 
         # Open vSwitch goes by what it knew before for up to half a second
-        wait_until(directly, 5, lambda: f"not directly: {found}")
+        wait_until(directly, 20, lambda: f"not directly: {found}")
         answers = saw(heard, lambda frame: frame.src == server.address, len(found))
     assert found == sorted(found, key=[macs["router"], macs["node"]].index) and found[0] == macs["router"]
     assert {frame.eth_dst for frame in answers} == {macs["node"]}
@@ -183,7 +183,7 @@ def test_a_neighbour_that_says_nothing_is_asked_for(
         sock.sendto(b"by the router", (str(LATER), 5000))
         asked = saw(heard, lambda frame: frame.protocol == 1 and frame.dst == LATER and frame.eth_src == macs["node"])
         assert {frame.src for frame in asked} == {vm.node.snat_address}
-        wait_until(learned, 5, "it was not learned from its answer")
+        wait_until(learned, 20, "it was not learned from its answer")
         vm.node.ovs.appctl("revalidator/purge")
         sock.sendto(b"directly", (str(LATER), 5000))
         came = saw(heard, of_port(5000), 2)

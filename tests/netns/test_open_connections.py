@@ -90,7 +90,7 @@ class Open:
 
     def open(self) -> None:
         """The datapath may need a moment to forget what became of such packets before."""
-        wait_until(self._begun, 10, "the server does not hear the client")
+        wait_until(self._begun, 20, "the server does not hear the client")
         assert self.answered()
 
     def _begun(self) -> bool:

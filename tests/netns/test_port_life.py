@@ -55,7 +55,7 @@ def test_plugged_anew_within_a_second(lab: Lab, vms: dict[str, Vm]) -> None:
     one.plug()
     reset_address(one, f"{one.address}/24", GATEWAY)
     wait_reached(one, two.address, 5)
-    wait_until(lambda: status(lab, one) == "active", 5, "it is not served")
+    wait_until(lambda: status(lab, one) == "active", 20, "it is not served")
     after = lab.client.get_port(one.port["id"])["binding"]
     assert after["node"] == before["node"]
     assert lab.client.get_port(one.port["id"])["fixed_ips"] == one.port["fixed_ips"]
@@ -65,7 +65,7 @@ def test_the_number_of_its_interface_changes(lab: Lab, vms: dict[str, Vm]) -> No
     one, two = vms["one"], vms["two"]
     before = lab.client.get_port(one.port["id"])["binding"]
     one.node.ovs.vsctl("set", "Interface", one.device, f"ofport_request={before['ofport'] + 40}")
-    wait_until(lambda: lab.client.get_port(one.port["id"])["binding"]["ofport"] == before["ofport"] + 40, 10, "ofport")
+    wait_until(lambda: lab.client.get_port(one.port["id"])["binding"]["ofport"] == before["ofport"] + 40, 20, "ofport")
     assert lab.client.get_port(one.port["id"])["binding"]["zone"] == before["zone"]
     wait_reached(one, two.address, 5)
 
@@ -86,7 +86,7 @@ def test_the_port_of_a_dead_node_goes_where_an_operator_says(lab: Lab, network: 
         plugging.plug(port, namespace=namespace, guest_ifname="eth0", ovsdb=n3.ovs.database)
     written = lab.client.update_port(one.port["id"], {"node": "n3"})
     assert written.object
-    wait_until(lambda: serves(n3, one), 10, "n3 does not serve it")
+    wait_until(lambda: serves(n3, one), 20, "n3 does not serve it")
     netns.configure(
         namespace,
         f"address add {one.address}/24 dev eth0",
@@ -95,7 +95,7 @@ def test_the_port_of_a_dead_node_goes_where_an_operator_says(lab: Lab, network: 
     again = Vm(namespace, "again", n3, one.port, one.directory)
     wait_reached(again, two.address, 10)
     wait_reached(again, lab.fabric.far_host, 20)
-    wait_until(lambda: answering(lab, floating_ip["address"]) == [mac_of(lab, n3)], 10, "n3 does not answer")
+    wait_until(lambda: answering(lab, floating_ip["address"]) == [mac_of(lab, n3)], 20, "n3 does not answer")
     # n1 is back, and its VM still runs
     for physical_network in n1.nics:
         lab.fabric.set_cable(n1.cable(physical_network), up=True)
@@ -153,9 +153,9 @@ def test_a_vm_that_is_away_for_longer_than_its_lease_keeps_its_address(lab: Lab)
         killed.start_client()
         for name, tap in taps.items():
             acks = partial(lambda tap: [reply for reply in tap.dhcp() if reply.type == ACK], tap)
-            assert wait_until(acks, 10, f"{name} has no answer")[0].yiaddr == vms[name].address
+            assert wait_until(acks, 20, f"{name} has no answer")[0].yiaddr == vms[name].address
             assert NAK not in {reply.type for reply in tap.dhcp()}
-            wait_until(lambda name=name: time.time() < lease_end(lab, vms[name]), 5, "it is not written down")
+            wait_until(lambda name=name: time.time() < lease_end(lab, vms[name]), 20, "it is not written down")
             assert vms[name].wait_configured().address.ip == vms[name].address
     for vm in vms.values():
         lab.delete_vm(vm)

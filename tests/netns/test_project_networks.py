@@ -299,7 +299,7 @@ def test_a4_a_dead_node_is_missed_by_its_own_vms_alone(lab: Lab, tenants: dict[s
         """By DHCP, NAT and a floating IP."""
         with closing(Tap(plain.namespace)) as tap:
             plain.renew()
-            wait_until(lambda: [reply for reply in tap.dhcp() if reply.type == ACK], 10, "the lease is not renewed")
+            wait_until(lambda: [reply for reply in tap.dhcp() if reply.type == ACK], 20, "the lease is not renewed")
         assert not plain.ping(lab.fabric.far_host).lost
         assert not plain.ping(plain.configured().router).lost  # type: ignore[union-attr]
         told = netns.execute(lab.fabric.far, "ping", "-n", "-c3", "-i0.2", "-W1", address, check=False)

@@ -73,7 +73,7 @@ def iperf(scene: Scene, peer: Vm, *, receive: bool = False) -> float:
     line = ["iperf3", "--server", "--one-off"]
     server = start("iperf3", netns.command(peer.namespace, line), peer.directory / "iperf3.log")
     try:
-        wait_until(lambda: "5201" in netns.execute(peer.namespace, "ss", "-Htln"), 10, "iperf3 does not listen")
+        wait_until(lambda: "5201" in netns.execute(peer.namespace, "ss", "-Htln"), 20, "iperf3 does not listen")
         args = ["--client", str(peer.address), "--time", str(SECONDS), "--omit", "1", "--json"]
         said = scene.limited.execute("iperf3", *args, *(["--reverse"] if receive else []), deadline=30)
     finally:
@@ -163,7 +163,7 @@ def test_l1_who_has_used_up_its_rate_still_has_arp(scene: Scene) -> None:
     tap = Tap(scene.limited.namespace)
     try:
         with flood(tap, attack, 1000):
-            wait_until(lambda: too_much(scene), 10, "the limit is reached")
+            wait_until(lambda: too_much(scene), 20, "the limit is reached")
             for target in (scene.other, scene.remote):
                 assert scene.limited.arping(target.address) == {target.mac}
                 assert target.arping(scene.limited.address) == {scene.limited.mac}
@@ -211,8 +211,8 @@ def test_counters_are_those_of_the_packets(scene: Scene) -> None:
         }
         return {way: (len(of_way), sum(of_way)) for way, of_way in sizes.items()}
 
-    wait_until(lambda: more("drops", "drop_spoofed") == SPOOFED, 15, lambda: f"{scene.counters()}", interval=0.3)
-    wait_until(lambda: counted() == seen(), 15, lambda: f"{counted()}, and the VM {seen()}", interval=0.3)
+    wait_until(lambda: more("drops", "drop_spoofed") == SPOOFED, 20, lambda: f"{scene.counters()}", interval=0.3)
+    wait_until(lambda: counted() == seen(), 20, lambda: f"{counted()}, and the VM {seen()}", interval=0.3)
     tap.close()
     (sent, sent_bytes), (received, received_bytes) = counted().values()
     assert sent >= 50 + SPOOFED and received >= 50 and min(sent_bytes, received_bytes) >= 50 * 98

@@ -80,13 +80,13 @@ def test_an_address_outside_the_network_is_named_and_nothing_else_stops(lab: Lab
         f"no SNAT on network 'outside': snat_address {ELSEWHERE} is outside",
     )
     restart(lab, node, snat_address=f"physnet-ext:{ELSEWHERE}")
-    wait_until(lambda: lab.client.get_node("n1")["problems"], 10, "no problem is named")
+    wait_until(lambda: lab.client.get_node("n1")["problems"], 20, "no problem is named")
     (named,) = lab.client.get_node("n1")["problems"]
     assert named.startswith(line)
-    wait_until(lambda: line in (node.directory / "agent.log").read_text(), 5, "the agent does not log it")
+    wait_until(lambda: line in (node.directory / "agent.log").read_text(), 20, "the agent does not log it")
     lab.confirm(None)
     before = drops(node)
-    wait_until(lambda: not vm.ping(lab.fabric.far_host, count=1, wait=0.3).answered, 10, "it still has SNAT")
+    wait_until(lambda: not vm.ping(lab.fabric.far_host, count=1, wait=0.3).answered, 20, "it still has SNAT")
     wait_dropped(node, before, Rule.DROP_NO_NAT, 1)
     assert not vm.ping(vms["v2"].address).lost
     restart(lab, node, snat_address=good)
@@ -110,7 +110,7 @@ def test_a_port_is_refused_where_its_physical_network_is_missing(lab: Lab, vms: 
     netns.create(namespace)
     netns.set_sysctl(namespace, QUIET)
     restart(lab, node, physical_network=[each for each in everything if not each.startswith("physnet2:")])
-    wait_until(lambda: "physnet2" not in lab.client.get_node("n2")["physical_networks"], 10, "it is still registered")
+    wait_until(lambda: "physnet2" not in lab.client.get_node("n2")["physical_networks"], 20, "it is still registered")
     refused = plug(lab, node, port, namespace)
     why = "node n2 has no physical network 'physnet2'"
     assert (refused.returncode, refused.stderr) == (1, f"trunkline: plugged, but the port is refused: {why}\n")
@@ -118,6 +118,6 @@ def test_a_port_is_refused_where_its_physical_network_is_missing(lab: Lab, vms: 
     assert (shown["status"], shown["binding_error"]) == ("unbound", why)
     assert not vms["v2"].ping(vms["v1"].address).lost
     restart(lab, node, physical_network=everything)
-    wait_until(lambda: lab.client.get_port(port["id"])["status"] == "active", 10, "it is not taken")
+    wait_until(lambda: lab.client.get_port(port["id"])["status"] == "active", 20, "it is not taken")
     assert plug(lab, node, port, namespace).returncode == 0
     assert lab.client.get_port(port["id"])["binding_error"] is None

@@ -217,7 +217,7 @@ def test_h1_errors_about_what_a_vm_began_come_in(
             count for (rule, _), count in more.items() if rule in (Rule.DROP_INGRESS_INVALID, Rule.DROP_EGRESS_INVALID)
         )
 
-    wait_until(lambda: dropped() >= 3, 10, lambda: f"{drops(client.node) - before}")
+    wait_until(lambda: dropped() >= 3, 20, lambda: f"{drops(client.node) - before}")
     assert not heard["a1"].frames(lambda frame: frame.icmp_type == 3)
 
 
@@ -325,6 +325,6 @@ def test_h1_nothing_is_allowed_without_a_group(lab: Lab, vms: dict[str, Vm], gro
         wait_dropped(vm.node, before, Rule.DROP_EGRESS, len(SERVICES), key(vm))
         (vm.directory / "lease").unlink()
         vm.renew()
-        wait_until(lambda: vm.lease().get("event") == "renew", 5, "the lease is renewed")
+        wait_until(lambda: vm.lease().get("event") == "renew", 20, "the lease is renewed")
     finally:
         put(lab, vm, groups["silent"])

@@ -162,7 +162,7 @@ def test_a_machine_on_the_segment_leaves_by_it_too(lab: Lab, network: Object, vm
     assert who_has(machine, "eth0", mac, MACHINE, GATEWAY) == {GATEWAY: [f"02:54:4c:03:00:{key:02x}"]}
     assert pinged(machine, GATEWAY)
     with lab.outside_capture("icmp") as outside:
-        wait_until(lambda: pinged(machine, lab.fabric.far_host), 5, "the machine does not get out")
+        wait_until(lambda: pinged(machine, lab.fabric.far_host), 20, "the machine does not get out")
         assert {str(frame.src) for frame in saw(outside, request)} == {str(node.snat_address)}
 
 
@@ -188,9 +188,9 @@ def test_a12_another_takes_over_in_time_and_the_lost_one_serves_no_more(
 ) -> None:
     lost = gateway_node(lab, network)
     with taken_over(lab, network, vms) as new:
-        wait_until(lambda: pinged(machine, lab.fabric.far_host), 3, "the machine has not heard of it")
+        wait_until(lambda: pinged(machine, lab.fabric.far_host), 20, "the machine has not heard of it")
     back(lab, lost)
-    wait_until(lambda: serving(lab, network) == [new.name], 10, lambda: f"served by {serving(lab, network)}")
+    wait_until(lambda: serving(lab, network) == [new.name], 20, lambda: f"served by {serving(lab, network)}")
     mac = netns.query(machine, "link", "show", "dev", "eth0")[0]["address"]
     key = lab.client.get_node(new.name)["key"]
     assert who_has(machine, "eth0", mac, MACHINE, GATEWAY) == {GATEWAY: [f"02:54:4c:03:00:{key:02x}"]}

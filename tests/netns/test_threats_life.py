@@ -85,7 +85,7 @@ def test_threat_19_a_zone_is_empty_when_its_next_port_gets_it(scene: Scene) -> N
         give_next(scene, zone)
         new = ready(scene, lab.create_vm("new", scene.node, scene.foreigner.port["network_id"], client=None))
         assert zone_of(scene, new) == zone
-        wait_until(lambda: not entries(scene, nat_zone(zone)), 10, lambda: str(entries(scene, nat_zone(zone))))
+        wait_until(lambda: not entries(scene, nat_zone(zone)), 20, lambda: str(entries(scene, nat_zone(zone))))
         again = give(lab, new)
         with cloud.udp(new.namespace, new.address, 7018) as heard:
             server.sendto(b"anew", (str(again["address"]), 7018))
@@ -110,7 +110,7 @@ def test_threat_19_the_next_owner_of_an_address_hears_no_old_answers(scene: Scen
         new = ready(scene, lab.create_vm("new", scene.node, network, client=None, **place))
         assert new.address == old.address
         wait_until(
-            lambda: not connections(scene.node, old.address), 10, lambda: str(connections(scene.node, old.address))
+            lambda: not connections(scene.node, old.address), 20, lambda: str(connections(scene.node, old.address))
         )
         before = frames.drops(scene.node)[Rule.DROP_UNSOLICITED, 0]
         with closing(Tap(new.namespace)) as tap:
@@ -240,7 +240,7 @@ def test_threat_19_limits_are_there_again_after_a_restart(scene: Scene) -> None:
 
     assert limits() == [LIMIT, SNAT_LIMIT]
     node.ovs.restart_switch(kill=True)
-    wait_until(lambda: limits() == [LIMIT, SNAT_LIMIT], 10, lambda: f"limits are {limits()}")
+    wait_until(lambda: limits() == [LIMIT, SNAT_LIMIT], 20, lambda: f"limits are {limits()}")
     cloud.wait_reached(scene.remote, scene.attacker.address, 30)
 
 
@@ -357,12 +357,12 @@ def test_threat_21_between_plug_and_policy(scene: Scene) -> None:
     neighbour = scene.taps["neighbour"]
     with closing(Tap(ghost.namespace)) as tap, flood(tap, forged, 1000), flood(tap, honest, 1000) as sent:
         scene.refused(Rule.DROP_UNCLASSIFIED, forged, honest, key=0, tap=tap)
-        wait_until(lambda: sent() > 200, 10, "frames of a port that is not known")
+        wait_until(lambda: sent() > 200, 20, "frames of a port that is not known")
         assert not [frame for frame in neighbour.frames() if lie in frame or truth in frame]
         make_known(scene, port)
-        neighbour.wait_for(lambda frame: truth in frame, 10, "an honest frame, once the port is served")
+        neighbour.wait_for(lambda frame: truth in frame, 20, "an honest frame, once the port is served")
         so_far = sent()
-        wait_until(lambda: sent() > so_far + 200, 10, "frames of a port that is served")
+        wait_until(lambda: sent() > so_far + 200, 20, "frames of a port that is served")
         scene.tap.send(udp(scene.attacker, "255.255.255.255", payload=b"the end"))
         neighbour.wait_for(lambda frame: b"the end" in frame)
         for name, watcher in scene.watchers.items():
@@ -387,10 +387,10 @@ def test_threat_21_after_the_port_is_gone(scene: Scene, end: str) -> None:
         else:
             scene.node.ovs.vsctl("set", "Interface", ghost.device, f"external_ids:iface-id={uuid.uuid4()}")
             wait_until(
-                lambda: (lab.client.get_port(str(port["id"]))["binding"] or {}).get("ofport") is None, 10, "a report"
+                lambda: (lab.client.get_port(str(port["id"]))["binding"] or {}).get("ofport") is None, 20, "a report"
             )
             served = (Rule.CLASSIFY_PORT, int(lab.client.get_port(str(port["id"]))["key"]))
-            wait_until(lambda: served not in frames.packets(scene.node), 10, "flows are gone")
+            wait_until(lambda: served not in frames.packets(scene.node), 20, "flows are gone")
         tap.clear()
         scene.refused(
             Rule.DROP_UNCLASSIFIED, *everything(scene, ghost), *everything(scene, scene.attacker), key=0, tap=tap

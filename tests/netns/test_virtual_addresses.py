@@ -18,7 +18,7 @@ from flows.rules import Rule
 from tests.netns.cloud import drops, make_network, make_outside, make_vms, program, send_frames, wait_dropped, want
 from tests.netns.floating import Place, at, claimants, connections, far, give, make_pool, put_controller, talk
 from tests.netns.frames import arp, mac
-from tests.netns.policy import PING, Heard, reachable, wait_reachable
+from tests.netns.policy import PING, SOON, Heard, reachable, wait_reachable
 
 pytestmark = pytest.mark.root
 
@@ -124,7 +124,7 @@ def test_x6_routed_traffic_and_a_floating_ip_follow_the_address(
         before = drops(third.node)
         send_frames(third, arp(third, 1, VIP, VIP), 3)
         wait_dropped(third.node, before, Rule.DROP_SPOOFED, 3, int(third.port["key"]))
-        assert held(lab, loses) and reachable(clients["b3"], VIP, PING)
+        assert held(lab, loses) and reachable(clients["b3"], VIP, PING, SOON)
         with gains.capture("icmp") as seen, within(FAIL_OVER) as left:
             drop_address(loses)
             take_address(gains)

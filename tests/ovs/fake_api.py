@@ -129,7 +129,7 @@ class FakeApi:
         reports = self.reports()
         return {i["iface_id"]: i["ofport"] for i in reports[-1].body["interfaces"]} if reports else {}
 
-    def wait_for(self, iface_ids: set[str], deadline: float = 5.0) -> None:
+    def wait_for(self, iface_ids: set[str], deadline: float = 20.0) -> None:
         """Until the last report has exactly these."""
         wait_until(
             lambda: self.reports() and set(self.ofports()) == iface_ids,

@@ -207,7 +207,7 @@ def sent_out(switch: RealSwitch, *frames: bytes) -> list[bytes]:
         seen.extend(switch.new_frames(UPLINK))
         return bool(seen) and last[14:] in seen[-1]
 
-    wait_until(arrived, 5, "the frame that is allowed")
+    wait_until(arrived, 20, "the frame that is allowed")
     return seen[:-1]
 
 

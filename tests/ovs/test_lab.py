@@ -94,7 +94,7 @@ def test_a_pulled_cable_loses_packets_and_they_are_counted(plain: Lab, vms: tupl
     plain.fabric.set_cable(cable, up=False)
     assert not first.ping(second.address, count=1, wait=0.3).answered
     plain.fabric.set_cable(cable, up=True)
-    wait_until(lambda: first.ping(second.address, count=1, wait=0.3).answered, 5, "the cable is back")
+    wait_until(lambda: first.ping(second.address, count=1, wait=0.3).answered, 20, "the cable is back")
     assert stream.stop().lost > 0
 
 
@@ -102,7 +102,7 @@ def test_open_vswitch_survives_a_crash_of_its_daemons(plain: Lab, vms: tuple[Vm,
     first, second = vms
     plain.node("n1").ovs.restart_switch(kill=True)
     plain.node("n2").ovs.restart_database(kill=True)
-    wait_until(lambda: first.ping(second.address, count=1, wait=0.3).answered, 10, "ping after the crash")
+    wait_until(lambda: first.ping(second.address, count=1, wait=0.3).answered, 20, "ping after the crash")
     assert plain.node("n2").ovs.ofport(second.device) > 0
 
 

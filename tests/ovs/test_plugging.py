@@ -88,7 +88,7 @@ def test_a_veth(node: Node) -> None:
         assert part in ids
     node.plug(TWO, node.vms[1])
     node.give_addresses()
-    wait_until(node.answers, 10, "traffic")
+    wait_until(node.answers, 20, "traffic")
 
 
 def test_again_changes_nothing_and_away_is_away(node: Node) -> None:
@@ -112,7 +112,7 @@ def test_again_repairs(node: Node, damage: str) -> None:
         node.ovs.vsctl("del-port", NAME)
     elif damage == "namespace":
         netns.delete(node.vms[0])
-        wait_until(lambda: NAME not in node.devices(node.namespace), 5, "the end of the pair")
+        wait_until(lambda: NAME not in node.devices(node.namespace), 20, "the end of the pair")
         netns.create(node.vms[0])
     elif damage == "restart":
         node.ovs.restart_switch(kill=True)
@@ -120,7 +120,7 @@ def test_again_repairs(node: Node, damage: str) -> None:
         netns.configure(node.vms[0], "link set eth0 address 02:00:00:00:00:99")
     node.plug(ONE, node.vms[0])
     node.give_addresses()
-    wait_until(node.answers, 10, f"traffic after {damage}")
+    wait_until(node.answers, 20, f"traffic after {damage}")
     assert netns.query(node.vms[0], "link", "show", "eth0")[0]["address"] == ONE.mac
 
 
