@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -197,8 +197,9 @@ class Lab:
                 other.join_network(control)
             if self.postgres is not None:
                 self._start_database(self.postgres)
-        starts = [partial(node.start, self.fabric, control) for node in self.nodes]
-        in_parallel([*starts, *(each.start for each in self.controls if control and each.name not in self._late)])
+        starts: list[Callable[[], object]] = [partial(node.start, self.fabric, control) for node in self.nodes]
+        starts += [each.start for each in self.controls if control and each.name not in self._late]
+        in_parallel(starts)
         if control:
             if self._open_groups:
                 for family in ("ipv4", "ipv6"):

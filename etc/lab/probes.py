@@ -6,31 +6,39 @@ import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from etc.lab import netns
-from etc.lab.processes import CommandFailed, Process, interruptible, run, start
+from etc.lab.processes import CommandFailed, DeadlineMissed, Process, interruptible, run, start, wait_until
 
 _PING_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _PING_TIMES = re.compile(r"= [\d.]+/([\d.]+)/[\d.]+/[\d.]+ ms")
-_PING_SEQUENCE = re.compile(r"icmp_seq=(\d+)")
+_PING_ANSWER = re.compile(r"^\[(\d+\.\d+)\] .*: icmp_seq=(\d+) .*time=([\d.]+) ms", re.MULTILINE)
+_PING_TIMESTAMP = re.compile(r"^\[\d+\.\d+\] ", re.MULTILINE)
 _PING_SEQUENCES = 1 << 16
-_LONGEST_WAY = 0.1
-"""Seconds there and back, on a machine with much else to do. What is silent for longer is lost."""
+_LAST_ANSWER = 5.0
+"""Seconds that the answer to what was sent last may take. A path that is silent for longer is taken for broken."""
+_LONGEST_GAP = 100
 _ARP_REPLY = re.compile(r"\[([0-9a-fA-F:]{17})\]")
 
 
 @dataclass(frozen=True)
 class Pinged:
-    """`average_ms` is None when nothing came back; `errors` are the ICMP errors that did, as ping words them."""
+    """`average_ms` is None when nothing came back; `errors` are the ICMP errors that did, as ping words them. `seconds`
+    and `longest_gap`, of a stream: how long it was, and its longest time in which nothing was sent that was answered.
+    """
 
     sent: int
     received: int
     average_ms: float | None
     errors: tuple[str, ...]
+    seconds: float = 0.0
+    longest_gap: float = 0.0
 
     @property
     def lost(self) -> int:
@@ -39,6 +47,14 @@ class Pinged:
     @property
     def answered(self) -> bool:
         return self.received > 0
+
+    @property
+    def unbroken(self) -> bool:
+        """True if all was answered and it was sent all the time. How fast is the machine's affair: one that is busy
+        sends less, so the longest gap is measured by the mean of all others.
+        """
+        bound = _LONGEST_GAP * (self.seconds - self.longest_gap) / max(self.sent, 1)
+        return self.answered and not self.lost and self.longest_gap <= bound
 
 
 def parse_ping(text: str) -> Pinged:
@@ -69,20 +85,34 @@ class PingStream:
     """A steady stream of echo requests in the background, to count what an event costs."""
 
     def __init__(self, enter: Sequence[str], address: object, log: Path, *, rate: float = 100.0) -> None:
-        line = ["ping", "-n", "-i", f"{1 / rate:g}", "-W", "1", str(address)]
-        self._in_flight = rate * _LONGEST_WAY
+        line = ["ping", "-n", "-D", "-i", f"{1 / rate:g}", "-W", "1", str(address)]
         log.unlink(missing_ok=True)
+        self._began = time.time()
         self._process: Process = start(f"ping {address}", interruptible([*enter, *line]), log)
 
     def stop(self) -> Pinged:
-        """End the stream and count. What is still on its way then is left out."""
+        """End the stream once a packet that was sent from now on is answered, and count up to this one; all that were
+        sent, when none is.
+        """
+        asked = time.time()
+        with suppress(DeadlineMissed):
+            wait_until(lambda: max(self._times(), default=0.0) >= asked or not self._process.alive(), _LAST_ANSWER)
         self._process.signal(signal.SIGINT)
         self._process.wait(10)
         text = self._process.log.read_text()
-        pinged = parse_ping(text)
-        answered = [int(number) for number in _PING_SEQUENCE.findall(text)]
-        on_its_way = (pinged.sent - answered[-1]) % _PING_SEQUENCES if answered else 0
-        return replace(pinged, sent=pinged.sent - on_its_way) if on_its_way <= self._in_flight else pinged
+        pinged = parse_ping(_PING_TIMESTAMP.sub("", text))
+        times = sorted(self._times())
+        gaps = [later - earlier for earlier, later in pairwise([self._began, *times, max([asked, *times])])]
+        pinged = replace(pinged, seconds=time.time() - self._began, longest_gap=max(gaps))
+        if not times or times[-1] < asked:
+            return pinged
+        last = int(_PING_ANSWER.findall(text)[-1][1])
+        return replace(pinged, sent=pinged.sent - (pinged.sent - last) % _PING_SEQUENCES)
+
+    def _times(self) -> list[float]:
+        """When each packet was sent that is answered by now."""
+        found = _PING_ANSWER.findall(self._process.log.read_text())
+        return [float(came) - float(took) / 1000 for came, _, took in found]
 
 
 def arping(enter: Sequence[str], interface: str, address: object, *, count: int = 1, wait: int = 1) -> set[str]:

@@ -84,12 +84,11 @@ def wait_until(
         time.sleep(max(interval, min((now - began) * _PATIENCE, _LONGEST_INTERVAL)))
 
 
-def in_parallel(calls: Iterable[Callable[[], object]], workers: int = 8) -> None:
+def in_parallel(calls: Iterable[Callable[[], T]], workers: int = 8) -> list[T]:
     """Make all the calls at once, wait for all of them, then raise the first error if there was one."""
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(call) for call in calls]
-    for future in futures:
-        future.result()
+    return [future.result() for future in futures]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from etc.lab.control import DATABASE_ADDRESS, Control
 from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.probes import PingStream, into
-from etc.lab.processes import wait_until
+from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
 from tests.netns.cloud import make_network, make_outside, make_vms, program, wait_outside, wait_reached, want
 from tests.unit.packet_in.wire import ACK, REQUEST, Message, take_apart
@@ -78,7 +78,7 @@ class Cloud:
     # what goes on all the time
 
     def start_traffic(self) -> list[PingStream]:
-        """100 packets a second east-west, by SNAT, and from and to the floating IP."""
+        """100 packets a second, or what the machine gives, east-west, by SNAT, and from and to the floating IP."""
         vms, far = self.vms, self.lab.fabric.far_host
         paths: list[tuple[list[str], object, str]] = [
             (into(vms["east"].namespace), vms["west"].address, "east"),
@@ -93,13 +93,12 @@ class Cloud:
     @contextmanager
     def traffic(self) -> Iterator[None]:
         """None of it may be lost."""
-        streams, began = self.start_traffic(), time.monotonic()
+        streams = self.start_traffic()
         try:
             yield
         finally:
-            counts = [stream.stop() for stream in streams]
-        assert [count.lost for count in counts] == [0] * len(streams), counts
-        assert min(count.sent for count in counts) > (time.monotonic() - began) * 40, counts  # all the time
+            counts = in_parallel(stream.stop for stream in streams)
+        assert all(count.unbroken for count in counts), counts
 
     @contextmanager
     def unchanged(self, *nodes: Node) -> Iterator[None]:
