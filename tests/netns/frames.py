@@ -97,7 +97,7 @@ class Tap:
         self.frames()
         self._frames = []
 
-    def wait_for(self, condition: Callable[[bytes], object], deadline: float = 5.0, what: str = "") -> bytes:
+    def wait_for(self, condition: Callable[[bytes], object], deadline: float = 20.0, what: str = "") -> bytes:
         """The first frame for which the condition holds. Raises DeadlineMissed."""
         return wait_until(lambda: [frame for frame in self.frames() if condition(frame)], deadline, what)[0]
 
@@ -112,7 +112,7 @@ class Tap:
         """The client's messages; only a tap with `outgoing` sees them."""
         return [take_request(frame) for frame in self.frames() if is_dhcp(frame, 68, 67)]
 
-    def ask(self, message: Message, deadline: float = 5.0) -> Reply:
+    def ask(self, message: Message, deadline: float = 20.0) -> Reply:
         """Sends a client's message and waits for the answer."""
         self.send(sound(message.frame()))
         return wait_until(lambda: self.dhcp(message.xid), deadline, f"an answer to transaction {message.xid:#x}")[-1]
@@ -243,6 +243,7 @@ def packets(node: Node) -> Counter[tuple[Rule, int]]:
 
 
 def _packets(node: Node, wanted: Callable[[Rule], bool]) -> Counter[tuple[Rule, int]]:
+    node.ovs.appctl("revalidator/wait")  # what only the datapath has counted yet
     counted: Counter[tuple[Rule, int]] = Counter()
     for value, number in _FLOW.findall(node.ovs.ofctl("dump-flows", "br-int")):
         decoded = decode_cookie(int(value, 16))

@@ -39,7 +39,7 @@ def test_threat_12_lengths_that_lie(scene: Scene) -> None:
     def quotes() -> list[bytes]:
         return [frame[42:] for frame in scene.tap.frames() if frame[23:24] == b"\x01" and frame[34:35] == b"\x0b"]
 
-    wait_until(lambda: any(quote.startswith(used_up[14:42]) for quote in quotes()), 5, "time exceeded")
+    wait_until(lambda: any(quote.startswith(used_up[14:42]) for quote in quotes()), 20, "time exceeded")
     # some of the lies are whole packets, only shorter; none makes a longer quotation than its packet was
     assert all(len(quote) <= int.from_bytes(quote[2:4]) <= len(used_up) - 14 for quote in quotes())
     assert scene.leaked() == {}
@@ -242,13 +242,15 @@ def test_threat_15_any_ip_protocol_from_a_wrong_source(scene: Scene, protocol: i
 
 
 def test_threat_15_padding(scene: Scene) -> None:
-    """Bytes behind the packet (CVE-2020-35498) change nothing about it, nor about the next one."""
+    """Bytes behind the packet (CVE-2020-35498) change nothing about it, nor about the next one. They may come along or
+    not: the kernel's conntrack cuts them off.
+    """
     attacker, victim = scene.attacker, scene.neighbour
     padded = udp(attacker, victim.address, eth_dst=mac_of(victim), payload=b"padded") + bytes(255) * 3
     forged = udp(attacker, victim.address, eth_dst=mac_of(victim), source=scene.remote.address) + bytes(255) * 3
     rogue = rogue_offer(scene) + bytes(255)
     for _ in range(2):
-        scene.reaches("neighbour", sent=padded)
+        scene.reaches("neighbour", part=slice(14, -3), sent=padded)
         scene.refused(Rule.DROP_SPOOFED, forged)
         scene.refused(Rule.DROP_DHCP_SERVER, rogue, key=0)
     scene.reaches(
