@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,9 +51,9 @@ def wait_marked(node: Node, device: str) -> None:
 def marked_since(node: Node, device: str) -> int | None:
     """Milliseconds since the epoch; None where it is not marked at all."""
     columns = node.ovs.vsctl("--if-exists", "get", "Interface", device, "external_ids")
-    since = node.ovs.vsctl("--if-exists", "get", "Interface", device, f"{MARK}-ts").strip('"')
-    assert bool(since) is ("trunkline-installed" in columns)
-    return int(since) if since else None
+    since = re.search(r'trunkline-installed-ts="?(\d+)', columns)
+    assert bool(since) is ("trunkline-installed=" in columns)
+    return int(since[1]) if since else None
 
 
 def served(node: Node, port: Object) -> bool:

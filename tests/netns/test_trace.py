@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import pytest
 
-from controller.cli.trace import arrives
 from controller.client import Object
 from etc.lab import netns
 from etc.lab.lab import Lab
@@ -111,7 +110,7 @@ def test_a_trace_says_what_happens(lab: Lab, vms: dict[str, Vm], floating: dict[
     place: Place = far(lab) if path.sender == "far" else at(vms[path.sender])
     answer = traced(lab, vms, path, target)
     if path.rule is None:
-        assert arrives(answer), answer
+        assert answer["arrives"], answer
         wait_reachable(place, target, path.service, 20)
         return
     last = answer["hops"][-1]
