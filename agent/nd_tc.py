@@ -23,6 +23,8 @@ from flows.protocols import (
     PROTO_ICMPV6,
 )
 
+MODULES = "sch_ingress, cls_u32, act_pedit, act_csum and act_mirred"
+
 _FLAGS = (ND_IS_ROUTER | ND_SOLICITED | ND_OVERRIDE, ND_SOLICITED | ND_OVERRIDE, ND_OVERRIDE)
 # octets, from the IPv6 header on
 _NEXT_HEADER, _TYPE, _CODE, _ADVERTISEMENT_FLAGS, _OPTION = 6, 40, 41, 44, 64

@@ -110,6 +110,8 @@ class ServicePort:
             self._listen()
         except (_Problem, namespaces.NamespaceError, links.CommandError, OSError) as error:
             problems.append(f"no metadata and no DNS over TCP for the VMs of this node: {error}")
+        else:
+            problems += self._write_advertisements()
         ofport = state.interfaces.get(SERVICE_DEVICE, NOTHING).get("ofport")
         if isinstance(ofport, int) and ofport > 0 and ofport != SERVICE_OFPORT:
             problems.append(f"interface {SERVICE_DEVICE} has OpenFlow port {ofport}, it needs {SERVICE_OFPORT}")
@@ -154,12 +156,21 @@ class ServicePort:
         links.configure(self._namespace, "link set dev lo up", *quiet, set_up)
         if self._in_software:
             links.checksums_in_software(DEVICE, self._namespace)
-        elif both:
-            nd_tc.keep(DEVICE, self._namespace)
         with namespaces.inside(self._namespace):  # /proc/sys/net shows the namespace of the thread that opens it
             for name, value in (_SETTINGS | _IPV6_SETTINGS if both else _SETTINGS).items():
                 (_SYSCTL / name).write_text(f"{value}\n")
         links.configure(self._namespace, *_ROUTES, *(_IPV6_ROUTES if both else ()))
+
+    def _write_advertisements(self) -> list[str]:
+        """Return what is wrong with it. The userspace datapath does it itself."""
+        if not self._in_software and (_SYSCTL / "ipv6").is_dir():
+            try:
+                nd_tc.keep(DEVICE, self._namespace)
+            except links.CommandError as error:
+                return [
+                    f"the VMs of this node find no gateway by IPv6 (the kernel's {nd_tc.MODULES} are needed): {error}"
+                ]
+        return []
 
     def _own(self, name: str, namespace: str | None) -> links.Link | None:
         """None when there is none, and when it is half of a pair that was being made."""

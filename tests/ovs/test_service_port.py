@@ -102,6 +102,23 @@ def test_settings_that_somebody_changes_are_put_right(node: Node) -> None:
     wait_until(right, DEADLINE, "settings")
 
 
+def advertisement_rules(node: Node) -> int:
+    """How many of tc's rules write an advertisement's flags."""
+    show = ("tc", "filter", "show", "dev", INNER, "ingress")
+    return netns.execute(node.service_namespace, *show, check=False).count("pedit action pipe")
+
+
+def test_tc_writes_advertisements_on_the_kernels_datapath_alone(node: Node) -> None:
+    """And goes on to, whoever takes its rules away. On the userspace datapath flows write them."""
+    settle(node)
+    if node.ovs.datapath == "netdev":
+        assert advertisement_rules(node) == 0
+        return
+    wait_until(lambda: advertisement_rules(node) == 6, DEADLINE, "rules")
+    netns.execute(node.service_namespace, "tc", "qdisc", "delete", "dev", INNER, "ingress")
+    wait_until(lambda: advertisement_rules(node) == 6, DEADLINE, "rules, again")
+
+
 def test_what_is_not_ours_is_left_alone(node: Node) -> None:
     """A namespace with somebody's device in it, and a device of that name: both are named in the log."""
     netns.delete(node.service_namespace)
