@@ -1,15 +1,20 @@
-"""Which fragments the userspace datapath of Open vSwitch takes, and for how many it has room until the rest comes.
+"""Which fragments the datapath of Open vSwitch takes, and for how many it has room until the rest comes.
 
-Its conntrack takes any but the last of a datagram for invalid below 1200 bytes. Fragments that a guest made for its own
-MTU, and that were cut again for a smaller one outside, may be smaller. It keeps 1000 of incomplete datagrams, of all
-guests together, for some 15 seconds: a guest that sends 67 such a second leaves no room for others. The kernel's
-datapath knows neither limit. Both settings are forgotten when ovs-vswitchd ends (ovs-vswitchd(8),
-"dpctl/ipf-set-min-frag" and "dpctl/ipf-set-max-nfrags").
+The userspace datapath's conntrack takes any but the last of a datagram for invalid below 1200 bytes. Fragments that a
+guest made for its own MTU, and that were cut again for a smaller one outside, may be smaller. It keeps 1000 of
+incomplete datagrams, of all guests together, for some 15 seconds: a guest that sends 67 such a second leaves no room
+for others. Both settings are forgotten when ovs-vswitchd ends (ovs-vswitchd(8), "dpctl/ipf-set-min-frag" and
+"dpctl/ipf-set-max-nfrags").
+
+The kernel's keeps 4 MB of them for 30 seconds (ip-sysctl, ipfrag_high_thresh), which is 1,676 of 1,480 bytes: what one
+guest may send in that time (`PORT_FRAGMENTS`) is twice as much.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from agent.config import AgentConfig
 from agent.state import OvsState, lookup
@@ -21,6 +26,13 @@ SMALLEST = 400
 MOST = 5000
 """Fragments; Open vSwitch takes no more."""
 
+ROOM = 32 << 20
+"""Bytes of incomplete datagrams that the kernel keeps at least, of either family."""
+
+_KERNEL_ROOM = (
+    Path("/proc/sys/net/ipv4/ipfrag_high_thresh"),
+    Path("/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh"),
+)
 _DATAPATH = "netdev@ovs-netdev"
 _SETTINGS = (
     ("dpctl/ipf-set-min-frag", ("v4", str(SMALLEST))),
@@ -46,6 +58,8 @@ class Reassembly:
     def keep(self, state: OvsState) -> float:
         """Says it to a switch that has not heard it; seconds until it is to be looked at again."""
         bridge = state.bridges.get(self._bridge)
+        if bridge is not None and lookup(bridge.columns, "datapath_type") == "system":
+            self.problems = tuple(_too_little())
         if not self._wanted or bridge is None or lookup(bridge.columns, "datapath_type") != "netdev":
             return self._heartbeat
         path = control_socket(self._directories)
@@ -70,3 +84,18 @@ class Reassembly:
             return _RETRY_S
         self.problems = (f"fragments below 1200 bytes are lost, and many at once: {error}",)
         return self._heartbeat
+
+
+def _too_little() -> Iterator[str]:
+    """Gives the kernel more room where it has less than ROOM, which an operator may have raised; what is in the way.
+
+    The setting for IPv6 is there once the module openvswitch is.
+    """
+    for setting in _KERNEL_ROOM:
+        try:
+            if int(setting.read_text()) < ROOM:
+                setting.write_text(f"{ROOM}\n")
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            yield f"one VM can fill the kernel's room for fragments: {setting} cannot be set to {ROOM}: {error}"

@@ -108,6 +108,37 @@ def test_a_refusal_that_stays_is_a_problem(tmp_path: Path, monkeypatch: pytest.M
         assert heard == SAID and not kept.problems
 
 
+@pytest.fixture
+def kernel_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What the kernel's settings are here."""
+    settings = [tmp_path / "ipfrag_high_thresh", tmp_path / "nf_conntrack_frag6_high_thresh"]
+    monkeypatch.setattr(reassembly, "_KERNEL_ROOM", tuple(settings))
+    return settings
+
+
+KERNEL = OvsState({"br-int": BridgeState("br-int", columns={"datapath_type": "system"})})
+
+
+def test_the_kernel_gets_more_room_where_it_has_less(tmp_path: Path, kernel_room: list[Path]) -> None:
+    ipv4, ipv6 = kernel_room
+    ipv4.write_text("4194304\n")  # that of IPv6 comes with the module
+    kept = Reassembly(config(tmp_path, "system"))
+    assert kept.keep(KERNEL) == 10.0 and not kept.problems
+    assert ipv4.read_text() == "33554432\n" and not ipv6.exists()
+    ipv4.write_text("67108864\n")
+    ipv6.write_text("4194304\n")
+    kept.keep(KERNEL)
+    assert (ipv4.read_text(), ipv6.read_text()) == ("67108864\n", "33554432\n")
+
+
+def test_a_setting_of_the_kernel_that_cannot_be_written_is_a_problem(tmp_path: Path, kernel_room: list[Path]) -> None:
+    kernel_room[0].mkdir()
+    kept = Reassembly(config(tmp_path, "system"))
+    kept.keep(KERNEL)
+    (problem,) = kept.problems
+    assert problem.startswith("one VM can fill the kernel's room for fragments: ")
+
+
 def test_a_switch_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reassembly, "_TIMEOUT_S", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
