@@ -79,6 +79,7 @@ class AgentConfig:
     integration_bridge: str = "br-int"
     datapath_type: str = "system"
     conntrack_limit: int = 65536
+    snat_share: int = 16384
     snat_conntrack_limit: int = 1048576
     service_namespace: str = "tl-service"
     metadata_rate: float = 20.0
@@ -184,6 +185,7 @@ def _checked(conf: cfg.ConfigOpts) -> AgentConfig:
         tls=tls,
         snat_addresses=_snat_addresses(agent.snat_address, {network.name for network in networks}),
         conntrack_limit=agent.conntrack_limit,
+        snat_share=agent.snat_share,
         snat_conntrack_limit=agent.snat_conntrack_limit,
         service_namespace=_matching("service_namespace", agent.service_namespace, _NAMESPACE),
         metadata_rate=agent.metadata_rate,

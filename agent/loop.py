@@ -7,6 +7,7 @@ import time
 
 from agent import nics
 from agent.config import AgentConfig
+from agent.connections import Connections
 from agent.errands import Errands
 from agent.grants import Grants
 from agent.host_address import HostAddresses
@@ -53,6 +54,7 @@ class Agent:
         readiness: Readiness | None = None,
         names: Names | None = None,
         errands: Errands | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self._names = names
         self._readiness = readiness
@@ -63,7 +65,7 @@ class Agent:
         self._waker = waker
         self._reporter = reporter
         self._bridges: tuple[WantedBridge, ...] = wanted(config)
-        self._limits = wanted_limits(config)
+        self._connections = connections or Connections(config, waker.wake)
         self._ssl = wanted_ssl(config)
         self._nics = frozenset(network.nic for network in config.physical_networks if network.nic)
         self._host_addresses = HostAddresses(config)
@@ -131,7 +133,12 @@ class Agent:
         self._mark(self._ovsdb, state)
         if self._errands is not None:
             self._errands.submit(state)
-        delay = min(self._host_flows.keep(state, held), self._reassembly.keep(state), self._service_port.keep(state))
+        delay = min(
+            self._host_flows.keep(state, held),
+            self._reassembly.keep(state),
+            self._service_port.keep(state),
+            self._connections.keep(state),
+        )
         return min(delay, self._repair(self._ovsdb, state))
 
     def _report(self, state: OvsState) -> None:
@@ -140,7 +147,8 @@ class Agent:
             LOG.warning("%s", line)
         self._interfaces = interfaces
         hosts = self._host_addresses.to_report()
-        self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces)
+        full = self._connections.full
+        self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces, full)
 
     def _mark(self, ovsdb: Ovsdb, state: OvsState) -> None:
         """What is written on the interfaces of VMs, once for each news of the controller."""
@@ -163,7 +171,9 @@ class Agent:
         if waits > 0 and not state.confirmed:
             return waits
         outside = self._nics - state.interfaces.keys()
-        difference = plan(self._bridges, state, nics.addressed(outside), self._limits, self._ssl)
+        zones = self._connections.zones
+        limits = wanted_limits(self._config, None if zones is None else zones.with_more_room())
+        difference = plan(self._bridges, state, nics.addressed(outside), limits, self._ssl)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
         others = (*self._reassembly.problems, *self._service_port.problems)
         self._report_problems(frozenset((*difference.problems, *about_host, *others)))

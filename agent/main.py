@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agent.attach.cni import Cni
     from agent.attach.netavark import Netavark
     from agent.attach.server import PlugServer
+    from agent.connections import Connections
     from agent.errands import Errands
     from agent.loop import Agent
     from agent.naming import Names
@@ -72,13 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     waker, relay = Waker(), Relay(config)
     readiness = Readiness(config, waker.wake)
     names = Names(waker.wake)
-    reporter = Reporter(config, readiness, names)
+    connections = Connections(config, waker.wake)
+    reporter = Reporter(config, readiness, names, connections)
     attachments = Attachments(config, readiness)
     handlers = {"cni": Cni(config, attachments).handle, "netavark": Netavark(config, attachments).handle}
     plug_server = PlugServer(config.socket, handlers)
     manager = ServiceManager(os.environ)
     errands = Errands(config)
-    agent = Agent(config, waker, reporter, ServicePort(config, relay), manager, readiness, names, errands)
+    service_port = ServicePort(config, relay)
+    agent = Agent(config, waker, reporter, service_port, manager, readiness, names, errands, connections)
     ending = reloading = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -92,9 +92,18 @@ _AGENT_OPTIONS: tuple[cfg.Opt, ...] = (
         max=_MOST_CONNECTIONS,
         help="How many connections Open vSwitch tracks in one zone, 0 for any number: each port has two, of "
         "its connections as it sees them and as they are translated for its floating IPs. What is beyond "
-        "is dropped by name and what is there goes on. "
+        "is dropped by name and what is there goes on. A port that leaves by the SNAT address has snat_share. "
         "With the kernel datapath keep net.netfilter.nf_conntrack_max "
         "above it, or the host itself runs out.",
+    ),
+    cfg.IntOpt(
+        "snat_share",
+        default=16384,
+        min=0,
+        max=_MOST_CONNECTIONS,
+        help="The same for a port that leaves by the SNAT address of the node: all such ports share its 64512 "
+        "ports towards each destination, and one with a share of 16384 takes a quarter of them at most. "
+        "1024 at most where the SNAT address is the host's own, which lends 4096. 0: conntrack_limit.",
     ),
     cfg.IntOpt(
         "snat_conntrack_limit",

@@ -31,6 +31,7 @@ from agent.state import (
     OvsState,
     PortState,
     Value,
+    marked,
 )
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -53,7 +54,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
         "SSL": ("private_key", "certificate", "ca_cert", "external_ids"),
         "Datapath": ("ct_zones", "ct_zone_default_limit"),
-        "CT_Zone": ("limit",),
+        "CT_Zone": ("limit", "external_ids"),
     }
 )
 # References between rows: read as rows, not as values.
@@ -65,7 +66,7 @@ _LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "Open_vSwitch": frozenset({"datapaths"}),
         "Datapath": frozenset({"ct_zones", "ct_zone_default_limit"}),
-        "CT_Zone": frozenset({"limit"}),
+        "CT_Zone": frozenset({"limit", "external_ids"}),
     }
 )
 # The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
@@ -194,8 +195,10 @@ def _datapaths(tables: Mapping[str, Mapping[UUID, dict[str, Any]]]) -> dict[str,
     for root in tables["Open_vSwitch"].values():
         for name, row_id in root["datapaths"].items():
             if row_id in rows:
-                held = {zone: zones[i]["limit"] for zone, i in rows[row_id]["ct_zones"].items() if i in zones}
-                found[name] = DatapathState(rows[row_id]["ct_zone_default_limit"], held)
+                known = {zone: zones[i] for zone, i in rows[row_id]["ct_zones"].items() if i in zones}
+                held = {zone: row["limit"] for zone, row in known.items()}
+                ours = frozenset(zone for zone, row in known.items() if marked(row))
+                found[name] = DatapathState(rows[row_id]["ct_zone_default_limit"], held, ours)
     return found
 
 
@@ -293,8 +296,12 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: steps.SetLimits) -> None:
         row = zones.get(zone)
         if row is None:
             row = txn.insert(api.tables["CT_Zone"])
+            _set(row, (steps.MARK,))
             datapath.setkey("ct_zones", zone, row)
         row.limit = limit
+    for zone in step.stale:
+        if zone in zones:
+            datapath.delkey("ct_zones", zone)
 
 
 def _set_prefixes(api: _Api, txn: IdlTransaction, step: steps.SetPrefixes) -> None:

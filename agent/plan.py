@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.state import NOTHING, BridgeState, DatapathState, OvsState, lookup, marked
 from agent.steps import (
@@ -80,8 +80,9 @@ def _limit_steps(limits: SetLimits, state: OvsState, problems: list[str]) -> Ite
         return
     held = state.datapaths.get(limits.datapath, DatapathState())
     zones_differ = any((held.zone_limits.get(zone, held.default_limit) or 0) != limit for zone, limit in limits.zones)
-    if zones_differ or (held.default_limit or 0) != limits.default:
-        yield limits
+    stale = () if limits.keep_others else tuple(sorted(held.ours - {zone for zone, _ in limits.zones}))
+    if zones_differ or stale or (held.default_limit or 0) != limits.default:
+        yield replace(limits, stale=stale)
 
 
 def _ssl_steps(ssl: SetSsl, state: OvsState, problems: list[str]) -> Iterator[Step]:

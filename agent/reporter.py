@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from agent.client import Client, ClientError, delay_after
 from agent.config import AgentConfig
+from agent.connections import Connections, FullZone, Zones
 from agent.naming import Names
 from agent.readiness import Readiness
 from agent.report import InterfacesReport, NodeReport
@@ -30,15 +31,23 @@ _UNKNOWN_FIELD = "unknown_field"
 class _Truth:
     node: NodeReport
     interfaces: InterfacesReport
+    full: tuple[FullZone, ...] = ()
 
 
 class Reporter:
     """`submit` from any thread; nothing is sent before the first."""
 
-    def __init__(self, config: AgentConfig, readiness: Readiness | None = None, names: Names | None = None) -> None:
-        """`readiness` and `names` hear what is answered to each report of the interfaces."""
+    def __init__(
+        self,
+        config: AgentConfig,
+        readiness: Readiness | None = None,
+        names: Names | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        """`readiness`, `names` and `connections` hear what is answered to each report of the interfaces."""
         self._readiness = readiness
         self._names = names
+        self._connections = connections
         self._client = Client(config.api_urls, config.api_token, tls=config.tls)
         self._path = f"/v1/nodes/{quote(config.node, safe='')}"
         self._heartbeat = config.heartbeat_interval
@@ -48,6 +57,7 @@ class Reporter:
         # The rest belongs to the thread.
         self._registered: NodeReport | None = None
         self._reported: InterfacesReport | None = None
+        self._reported_full: tuple[FullZone, ...] = ()
         self._serial = 0
         self._failures = 0
         self._complaint = ""
@@ -65,9 +75,9 @@ class Reporter:
             self._wakeup.notify()
         self._thread.join(timeout=1.0)
 
-    def submit(self, node: NodeReport, interfaces: InterfacesReport) -> None:
+    def submit(self, node: NodeReport, interfaces: InterfacesReport, full: tuple[FullZone, ...] = ()) -> None:
         """The truth as of now; reported at once if it differs from what the controller has."""
-        truth = _Truth(node, interfaces)
+        truth = _Truth(node, interfaces, full)
         with self._wakeup:
             if truth != self._truth:
                 self._truth = truth
@@ -99,11 +109,15 @@ class Reporter:
                 left = due - time.monotonic()
                 if self._truth is None:
                     self._wakeup.wait()
-                elif left > 0 and (self._truth.node, self._truth.interfaces) == (self._registered, self._reported):
+                elif left > 0 and self._is_reported(self._truth):
                     self._wakeup.wait(left)
                 else:
                     return self._truth
             return None
+
+    def _is_reported(self, truth: _Truth) -> bool:
+        known = (self._registered, self._reported, self._reported_full)
+        return (truth.node, truth.interfaces, truth.full) == known
 
     async def _send(self, truth: _Truth) -> None:
         try:
@@ -120,8 +134,11 @@ class Reporter:
             self._registered = truth.node
         # never from the beginning: a controller that hung may yet come to a report that is long out of date
         self._serial += 1
-        answer = await self._client.put(f"{self._path}/interfaces", truth.interfaces.body(self._serial))
-        self._reported = truth.interfaces
+        body = truth.interfaces.body(self._serial)
+        if truth.full:  # an older controller does not know the field
+            body["full_zones"] = [{"zone": one.zone, "limit": one.limit} for one in truth.full]
+        answer = await self._client.put(f"{self._path}/interfaces", body)
+        self._reported, self._reported_full = truth.interfaces, truth.full
         problems = answer.get("problems")
         self._log_problems(frozenset(map(str, problems)) if isinstance(problems, list) else frozenset())
         ports = answer.get("ports")
@@ -130,6 +147,9 @@ class Reporter:
         revision = answer.get("revision")
         if self._readiness is not None and isinstance(revision, int):
             self._readiness.answered(truth.interfaces, answers, revision)
+        zones, wide = (answer.get(field) for field in ("zones", "wide_zones"))
+        if self._connections is not None and isinstance(zones, list) and isinstance(wide, list):
+            self._connections.answered(Zones(*(frozenset(map(int, each)) for each in (zones, wide))))
         claims = answer.get("claims")
         if self._names is not None and isinstance(claims, dict):
             self._names.answered(truth.interfaces, {str(k): str(v) for k, v in claims.items()})

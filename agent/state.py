@@ -59,10 +59,14 @@ class BridgeState:
 
 @dataclass(frozen=True, slots=True)
 class DatapathState:
-    """How many connections may be tracked in a zone: by default, and by zone. 0 is any number, as is None."""
+    """How many connections may be tracked in a zone: by default, and by zone. 0 is any number, as is None.
+
+    `ours`: zones whose rows carry our mark.
+    """
 
     default_limit: int | None = None
     zone_limits: Mapping[int, int | None] = field(default_factory=dict)
+    ours: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,14 @@ class DeleteController:
 class SetLimits:
     """How many connections a datapath tracks in a zone: `default`, and (zone, limit) where it is another; 0: any.
 
-    Limits of other zones stay as they are.
+    Limits of other zones stay as they are, but for `stale` ones. `keep_others`: it is not known which those are.
     """
 
     datapath: str
     default: int
     zones: tuple[tuple[int, int], ...] = ()
+    stale: tuple[int, ...] = ()
+    keep_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.config import AgentConfig, PhysicalNetwork
+from agent.config import HOST, AgentConfig, PhysicalNetwork
 from agent.state import NODE_KEY
 from agent.steps import SetLimits, SetSsl, Setting, Settings
-from flows.pipeline import SERVICE_OFPORT, CtZone, Table
+from flows.pipeline import HOST_SNAT_PORTS, SERVICE_OFPORT, CtZone, Table
 
 # OpenFlow port numbers of the uplinks, in the order of configuration: above those that Open vSwitch gives out by
 # itself (1..32767) and below the reserved ones (65280 and up).
@@ -84,9 +84,25 @@ def wanted(config: AgentConfig) -> tuple[WantedBridge, ...]:
     return (integration, *(_physical_bridge(network, config) for network in config.physical_networks))
 
 
-def wanted_limits(config: AgentConfig) -> SetLimits:
-    """One VM must not use up what conntrack has room for. In the database, so Open vSwitch sets them when it starts."""
-    return SetLimits(config.datapath_type, config.conntrack_limit, ((CtZone.SNAT.value, config.snat_conntrack_limit),))
+def wanted_limits(config: AgentConfig, wide: frozenset[int] | None = None) -> SetLimits:
+    """One VM must not use up what conntrack, or the SNAT address, has room for. In the database, so Open vSwitch sets
+    them when it starts. A zone has a port's share until the controller says that its port needs none (`wide`).
+
+    `wide` is None until it has: what was set before stays.
+    """
+    share = share_of(config)
+    more = wide or frozenset() if share != config.conntrack_limit else frozenset()
+    zones = ((CtZone.SNAT.value, config.snat_conntrack_limit), *((zone, config.conntrack_limit) for zone in more))
+    return SetLimits(config.datapath_type, share, tuple(sorted(zones)), keep_others=wide is None)
+
+
+def share_of(config: AgentConfig) -> int:
+    """Connections of a port that leaves by the SNAT address."""
+    shares_with_host = any(choice.partition(":")[0] == HOST for _, choice in config.snat_addresses)
+    first, last = HOST_SNAT_PORTS
+    most = (last - first + 1) // 4 if shares_with_host else config.snat_share
+    limits = [limit for limit in (config.snat_share and min(config.snat_share, most), config.conntrack_limit) if limit]
+    return min(limits, default=0)
 
 
 def wanted_ssl(config: AgentConfig) -> SetSsl | None:

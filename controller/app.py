@@ -19,7 +19,7 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import eventlet
@@ -66,6 +66,7 @@ from controller.events.changes import Changes
 from controller.events.drop_watch import DropWatch
 from controller.events.feed import Feed
 from controller.events.ring import Events
+from controller.full_zones import FullZones, FullZonesCollector, ports_by_zone
 from controller.gateway_watch import GatewayWatch
 from controller.holders import Holders
 from controller.hub_watch import HubWatch
@@ -203,12 +204,14 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         registry.register(
             SessionCollector(self.counters, self.sessions.quarantined, self.sessions.parked, confirmations.unconfirmed)
         )
-        drops = Drops(self.sessions.ask)
+        drops = Drops(self.sessions.ask, owners=self._zone_owners)
         port_counters = PortCounters(self.sessions.ask, drops)
         registry.register(self._mutes)
         registry.register(ClusterCollector(self._leads, self.sessions.mastered, self._cluster))
         registry.register(DnsCollector(lambda: name_server.counts, forwarder))
         registry.register(PortCollector(port_counters, self.keeper.snapshot, self.sessions.nodes))
+        full_zones = FullZones(self._feed.full)
+        registry.register(FullZonesCollector(full_zones, self.keeper.snapshot))
         self._tokens = TokenKeeper(self.store, settings.credentials)
         if not self._tokens:
             structlog.get_logger().warning("no_tokens", effect="nobody can use the API", option="[auth] token")
@@ -242,6 +245,7 @@ class Trunkline(RyuApp):  # type: ignore[misc]
             programs=self.keeper.programs,
             live_trace=LiveTracing(errands),
             errands=errands,
+            full_zones=full_zones,
             dns=Questions(name_server, self.keeper.snapshot, settings.dns.rate, settings.dns.burst),
         )
         registry.register(ReadinessCollector(readiness.checks))
@@ -266,6 +270,10 @@ class Trunkline(RyuApp):  # type: ignore[misc]
         )
         transfer = settings.zone_transfer
         self._transfer = None if transfer is None else TransferServer(transfer, self.keeper.snapshot)
+
+    def _zone_owners(self, node: str) -> Mapping[int, int]:
+        """The keys of a node's ports by conntrack zone."""
+        return {zone: port.key for zone, port in ports_by_zone(self.keeper.snapshot(), node).items()}
 
     def _object_name(self, kind: str, id_: str) -> str:
         """For the log, which begins before any object is known."""

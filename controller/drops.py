@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ import eventlet
 from controller.session_questions import NoAnswer
 from controller.switch_answers import ANSWER_TIMEOUT, Answers, Ask, parsed
 from flows import statistics
-from flows.pipeline import Table
+from flows.pipeline import Table, fragment_meter
 from flows.rules import Rule, dropping
 
 NODE_TIMEOUT: Final = 5.0
@@ -38,11 +38,18 @@ class Dropped:
     bytes: int
 
 
-class Drops:
-    """`ask` asks a node's switch, and raises NoAnswer."""
+Owners = Callable[[str], Mapping[int, int]]
+"""The keys of a node's ports, by conntrack zone."""
 
-    def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+
+class Drops:
+    """`ask` asks a node's switch, and raises NoAnswer. `owners` names the ports that meters are of; without it, what
+    meters drop is left out.
+    """
+
+    def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic, owners: Owners | None = None) -> None:
         self._ask = ask
+        self._owners = owners
         self._nodes: Answers[str, Sequence[Dropped]] = Answers(FRESH_NODE, clock)
         self._ports: Answers[tuple[str, int], Sequence[Dropped]] = Answers(FRESH_PORT, clock)
 
@@ -55,7 +62,7 @@ class Drops:
 
         def ask() -> Sequence[Dropped]:
             requests = [lambda xid: statistics.flows_request(key, xid)]
-            found = self._counted(node, requests, ANSWER_TIMEOUT, least=0)
+            found = [*self._counted(node, requests, ANSWER_TIMEOUT, least=0), *self._metered(node, ANSWER_TIMEOUT)]
             return [one for one in found if one.key == key and one.rule.about == "port"]
 
         return self._ports.get((node, key), ask)
@@ -74,9 +81,23 @@ class Drops:
     def _of_node(self, node: str) -> Sequence[Dropped] | None:
         requests = (statistics.ours_request, statistics.muted_request)
         try:
-            return self._nodes.get(node, lambda: self._counted(node, requests, NODE_TIMEOUT))
+            return self._nodes.get(node, lambda: self._all(node, requests))
         except NoAnswer:
             return None
+
+    def _all(self, node: str, requests: Iterable[Callable[[int], bytes]]) -> Sequence[Dropped]:
+        metered = [one for one in self._metered(node, NODE_TIMEOUT) if one.packets]
+        return [*self._counted(node, requests, NODE_TIMEOUT), *metered]
+
+    def _metered(self, node: str, timeout: float) -> list[Dropped]:
+        """What the meters of ports have dropped that are about fragments: no flow counts that."""
+        if self._owners is None:
+            return []
+        exceeded: dict[int, int] = {}
+        for part in self._ask(node, statistics.meters_request, timeout):
+            exceeded.update(parsed(statistics.parse_meters, part))
+        counts = {key: exceeded.get(fragment_meter(zone)) for zone, key in self._owners(node).items()}
+        return [Dropped(node, Rule.DROP_FRAGMENTS, key, many, 0) for key, many in counts.items() if many is not None]
 
     def _counted(
         self, node: str, requests: Iterable[Callable[[int], bytes]], timeout: float, least: int = 1

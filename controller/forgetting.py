@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
 from flows import wire
+from flows.features import policy
 from flows.model import Binding, Change, FloatingIp, FloatingIpChange, Network, NetworkChange, Port, PortChange
 from flows.pipeline import CtZone, carrier_address, nat_zone
 from flows.snapshot import Snapshot
@@ -173,8 +174,10 @@ def _sources(snapshot: Snapshot, port: Port) -> set[int]:
     if network is None:
         return own
     carrier = {carrier_address(port.key)}
-    # what comes from behind the next hop of a route is translated to the carrier address, too
-    return carrier if network.carrier_nat else own | carrier if network.routes else own
+    if network.carrier_nat:
+        return carrier
+    # so is translated what comes from behind the next hop of a route, and what no zone of the port's own counts
+    return own | carrier if network.routes or not policy.tracked(snapshot, port) else own
 
 
 def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[str, Forget]]:

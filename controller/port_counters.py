@@ -16,7 +16,7 @@ from controller.session_questions import NoAnswer
 from controller.switch_answers import ANSWER_TIMEOUT, Answers, Ask, parsed
 from flows import statistics
 from flows.model import Binding, Port
-from flows.pipeline import dns_meter, egress_meter, ingress_meter, packet_in_meter
+from flows.pipeline import dns_meter, egress_meter, fragment_meter, ingress_meter, packet_in_meter
 from flows.snapshot import Snapshot
 
 FRESH: Final = 5.0
@@ -25,6 +25,7 @@ FRESH: Final = 5.0
 METERS: Final[tuple[tuple[str, Callable[[int], int]], ...]] = (
     ("packet_in", packet_in_meter),
     ("dns", dns_meter),
+    ("fragments", fragment_meter),
     ("egress", egress_meter),
     ("ingress", ingress_meter),
 )

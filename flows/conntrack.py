@@ -124,7 +124,7 @@ _Entries = Mapping[tuple[int, Flowing], Connection]
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`changes` and `inner` are for the packet to take over, `began` says how its connection began. `exhausted`: no
-    translation was free, so it is lost.
+    translation was free, or its zone is full, so it is lost.
     """
 
     conntrack: Conntrack
@@ -141,11 +141,13 @@ class Conntrack:
     """The connections of a switch, by zone and by either direction. A value: `track` gives the next one.
 
     Linux's conntrack, or with `userspace` that of the userspace datapath (as seen in Open vSwitch 3.5): it never
-    translates an ICMP id, lets a packet pass as it is when no translation is free, and takes port 0 for invalid.
+    translates an ICMP id, lets a packet pass as it is when no translation is free or its zone is full, and takes port 0
+    for invalid. `limits`: how many connections a zone has room for.
     """
 
     entries: _Entries = field(default_factory=lambda: MappingProxyType({}))
     userspace: bool = False
+    limits: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def track(self, zone: int, fields: Mapping[str, int], inner: Packet | None, action: Ct) -> Verdict:
         """The ct action on a packet."""
@@ -187,6 +189,8 @@ class Conntrack:
         began = flowing.began()
         if not action.commit:
             return Verdict(self, state, inner=inner, began=began)
+        if self._full(zone):
+            return Verdict(self, state, inner=inner, exhausted=not self.userspace, began=began)
         reply = flowing.back()
         if action.nat is not None:
             ids_too = not self.userspace
@@ -199,6 +203,10 @@ class Conntrack:
         after = self._with(zone, connection)
         changes = connection.translated(False).fields(fragment=fragment)
         return Verdict(after, state, connection.mark, changes, inner, began=began)
+
+    def _full(self, zone: int) -> bool:
+        limit = self.limits.get(zone)
+        return limit is not None and len({id(one) for of, one in self.entries.items() if of[0] == zone}) >= limit
 
     def _may_begin(self, flowing: Flowing) -> bool:
         if flowing.protocol in _ICMP:

@@ -91,7 +91,7 @@ TABLE_DOC: dict[Table, str] = {
     Table.EGRESS_POLICY: "The rules of each of the port's security groups are asked: of what the VM begins those about "
     "egress, of what it answers those about ingress.",
     Table.EGRESS_VERDICT: "What a rule allows begins a connection, or goes on with one; anything else is dropped.",
-    Table.EGRESS_BEGUN: "Behind conntrack once more, which remembers what begins.",
+    Table.EGRESS_BEGUN: "Behind conntrack once more, which remembers what begins if the port has room for it.",
     Table.ROUTE_OR_SWITCH: "A frame to the gateway's MAC is routed, any other is switched.",
     Table.ROUTING: "The subnets of the network's router, then the default route.",
     Table.MEASURE: "Leaving for the outside: whether it is larger than that takes.",
@@ -219,6 +219,7 @@ class CtMark(IntFlag):
     """Bits of the ct_mark of a connection in a port's zone."""
 
     BEGUN_HERE = 4  # by the port, though conntrack here saw a reply first
+    REMEMBERED = 8  # the zone had room for it
 
 
 # conntrack zones of local ports; 0 is everybody's. A port has two: its connections as it sees them, and as translated.
@@ -233,7 +234,7 @@ class CtZone(IntEnum):
 
 
 # Meters are numbered by the conntrack zone of the port that they are for: deterministic, and unique on a node.
-# A port has up to four; more are for what comes from no VM, and for what
+# A port has up to five; more are for what comes from no VM, and for what
 # security groups want reported.
 _EGRESS_METERS = 30000
 _INGRESS_METERS = 60000
@@ -242,7 +243,8 @@ LOG_METER = 90002
 TOO_LARGE_METER = 90003
 RELAY_METER = 90004
 _DNS_METERS = 100000
-METERS = range(1, _DNS_METERS + PORT_ZONES[-1] + 1)
+_FRAGMENT_METERS = 130000
+METERS = range(1, _FRAGMENT_METERS + PORT_ZONES[-1] + 1)
 
 # packet_ins per second, and at once: of one port, and of all that comes from no VM
 PORT_PACKET_INS = (50, 100)
@@ -251,6 +253,9 @@ SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
 RELAY_PACKET_INS = (200, 400)
+# Fragments per second, and at once, that a VM may send: conntrack keeps what is not whole for 15 seconds (userspace) or
+# 30 (kernel), 5000 for all VMs of a node. So one VM that sends nothing else never holds more than 1800.
+PORT_FRAGMENTS = (100, 300)
 
 
 class Priority(IntEnum):
@@ -366,6 +371,11 @@ def packet_in_meter(zone: int) -> int:
 def dns_meter(zone: int) -> int:
     """Bounds what a port asks the resolver."""
     return _DNS_METERS + zone
+
+
+def fragment_meter(zone: int) -> int:
+    """Bounds the fragments that a VM sends."""
+    return _FRAGMENT_METERS + zone
 
 
 def egress_meter(zone: int) -> int:

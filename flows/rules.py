@@ -13,6 +13,7 @@ from flows.pipeline import (
     LOG_METER,
     LOG_PACKET_INS,
     PORT_DNS_QUERIES,
+    PORT_FRAGMENTS,
     PORT_PACKET_INS,
     PORT_ZONES,
     REGISTER_DOC,
@@ -25,6 +26,7 @@ from flows.pipeline import (
     Table,
     dns_meter,
     egress_meter,
+    fragment_meter,
     ingress_meter,
     nat_zone,
     packet_in_meter,
@@ -48,6 +50,10 @@ class Rule(Enum):
 
     CLASSIFY_PORT = _RuleInfo(1, Table.CLASSIFY, False, "port", "a VM's interface")
     CLASSIFY_UPLINK = _RuleInfo(2, Table.CLASSIFY, False, "network", "a network on an uplink")
+    CLASSIFY_FRAGMENT = _RuleInfo(400, Table.CLASSIFY, False, "port", "a fragment of a VM's, as many as it may send")
+    DROP_FRAGMENTS = _RuleInfo(
+        401, Table.CLASSIFY, True, "port", "more fragments than it may send: conntrack keeps what is not whole"
+    )
     DROP_UNCLASSIFIED = _RuleInfo(
         3, Table.CLASSIFY, True, "", "interface, VLAN or tag that belongs to no network here", normal=True
     )
@@ -162,6 +168,9 @@ class Rule(Enum):
     DROP_ICMP_ERROR = _RuleInfo(88, Table.NAT_EGRESS, True, "", "ICMP error of a VM: could quote another's flow")
     DROP_NO_NAT = _RuleInfo(92, Table.NAT_EGRESS, True, "", "no SNAT address for this network on this node")
     SNAT_CARRIER = _RuleInfo(93, Table.NODE_SNAT, False, "network", "from the carrier to the node's SNAT address")
+    DROP_SNAT_SHARE = _RuleInfo(
+        403, Table.NODE_SNAT, True, "port", "it has used up its connections through the SNAT address"
+    )
     DROP_NO_SNAT = _RuleInfo(94, Table.NODE_SNAT, True, "", "no SNAT address for this network on this node")
     SNAT_SOURCE = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "from a SNAT address of the node")
     EXEMPT_SOURCE = _RuleInfo(96, Table.EXTERNAL_OUT, False, "network", "untranslated, to a range that is exempt")
@@ -242,6 +251,10 @@ class Rule(Enum):
     DROP_EGRESS_UNKNOWN = _RuleInfo(217, Table.EGRESS_VERDICT, True, "", "the same, of an unknown port")
     EGRESS_BEGINS = _RuleInfo(218, Table.EGRESS_VERDICT, False, "", "allowed: a connection begins")
     EGRESS_BEGUN = _RuleInfo(196, Table.EGRESS_BEGUN, False, "", "it is remembered")
+    DROP_CONNECTIONS = _RuleInfo(
+        402, Table.EGRESS_BEGUN, True, "port", "it has used up its connections: no more begins until some end"
+    )
+    DROP_CONNECTIONS_UNKNOWN = _RuleInfo(404, Table.EGRESS_BEGUN, True, "", "the same, of an unknown port")
     DROP_EGRESS_GIVEN_UP = _RuleInfo(258, Table.EGRESS_BEGUN, True, "", "a fragment that conntrack has given up")
     EGRESS_GOES_ON = _RuleInfo(220, Table.EGRESS_VERDICT, False, "", "allowed")
     INGRESS_TRACKED = _RuleInfo(230, Table.INGRESS_CONNTRACK, False, "", "which connection is it of")
@@ -477,6 +490,8 @@ def document() -> str:
         f"{PORT_PACKET_INS[0]} packets a second, {PORT_PACKET_INS[1]} at once |",
         f"| {_meters(dns_meter)} | every local port | what it asks the resolver: "
         f"{PORT_DNS_QUERIES[0]} questions a second, {PORT_DNS_QUERIES[1]} at once |",
+        f"| {_meters(fragment_meter)} | every local port | fragments that the VM sends: "
+        f"{PORT_FRAGMENTS[0]} a second, {PORT_FRAGMENTS[1]} at once |",
         f"| {_meters(egress_meter)} | ports with a limit | what the VM sends |",
         f"| {_meters(ingress_meter)} | ports with a limit | what the VM receives |",
         f"| {SHARED_METER} | the node | what the controller is handed of all that comes from no VM: "

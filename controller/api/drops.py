@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from controller.api import declared, operator_answers
 from controller.api.auth import Identity, Resource, Verb
@@ -34,9 +34,24 @@ def list_drops(services: Services, request: Request) -> Answer:
         asked = [name for name in _nodes_of(caller, snapshot) if node in (None, name)]
         found, silent = services.drops.of_nodes(asked)
     names = Names(services.snapshot(), caller.project)
+    found = [*found, *_uncounted(services, found, port_id, node)]
     views = [_view(one, names) for one in found if _sees(one, names)]
     views.sort(key=lambda view: (view["normal"], -view["packets"], view["node"], view["rule"]))
     return Answer.json({"drops": views, "silent": silent})
+
+
+def _uncounted(
+    services: Services, counted: Iterable[Dropped], port_id: str | None, node: str | None
+) -> Iterator[Dropped]:
+    """Of ports that have used up their connections: the kernel's conntrack drops what begins, and no flow counts it."""
+    known = {(one.node, one.rule, one.key) for one in counted}
+    snapshot = services.snapshot()
+    for name in services.full_zones.nodes() if node is None else [node]:
+        for one in services.full_zones.used_up(name, snapshot):
+            port = one.port
+            if port is None or port_id not in (None, port.id) or (name, one.rule, port.key) in known:
+                continue
+            yield Dropped(name, one.rule, port.key, 0, 0)
 
 
 def _of_port(services: Services, port_id: str, nodes: Iterable[str]) -> tuple[list[Dropped], list[str]]:

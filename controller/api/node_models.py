@@ -54,6 +54,13 @@ class InterfaceIn(RequestModel):
         return None
 
 
+class FullZone(RequestModel):
+    """A conntrack zone with as many connections as it may have."""
+
+    zone: Annotated[int, Field(ge=1, le=0xFFFF)]
+    limit: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
+
+
 class InterfacesPut(RequestModel):
     serial: Annotated[int, Field(ge=0, le=MAX_REVISION)]
     uplinks: Annotated[
@@ -63,6 +70,10 @@ class InterfacesPut(RequestModel):
     interfaces: Annotated[list[InterfaceIn], Field(max_length=MAX_INTERFACES)] = []
     unclaimed: Annotated[
         list[Text], Field(max_length=MAX_INTERFACES, description="Names of those that say nothing of a port.")
+    ] = []
+    full_zones: Annotated[
+        list[FullZone],
+        Field(max_length=2 * MAX_INTERFACES, description="Conntrack zones with as many connections as they may have."),
     ] = []
 
     def refusals(self) -> dict[str, str]:

@@ -12,7 +12,9 @@ from controller.api.http import Answer, Endpoint, Request, Route
 from controller.api.node_models import INTERFACES_PUT, NODE_PUT
 from controller.api.revisions import WAIT
 from controller.api.services import Services
+from controller.full_zones import words
 from controller.store.specs import Conflict, NodeRecord, NotFound, Written
+from flows import shares
 
 _NAME: TypeAdapter[str] = TypeAdapter(NodeName)
 _WRITTEN = declared.written(node=answers.Node)
@@ -52,6 +54,7 @@ def delete_node(services: Services, request: Request) -> Answer:
         raise Conflict("node_in_use", f"node {name} is connected and has bound ports: {len(ports)}", ports=len(ports))
     answer = _written(services, services.store.delete_node(name, request.caller.actor))
     services.errands.forget(name)
+    services.full_zones.forget(name)
     return answer
 
 
@@ -67,6 +70,8 @@ def put_interfaces(services: Services, request: Request) -> Answer:
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
     claims = services.store.interface_claims(name, body.unclaimed) if body.unclaimed else {}
+    services.full_zones.reported(name, {one.zone: one.limit for one in body.full_zones})
+    zones = shares.zones(services.snapshot(), name)
     return Answer.json(
         {
             "serial": body.serial,
@@ -74,6 +79,8 @@ def put_interfaces(services: Services, request: Request) -> Answer:
             "ports": ports,
             "claims": claims,
             "problems": services.store.node_problems(name),
+            "zones": sorted(zones),
+            "wide_zones": sorted(zone for zone, wide in zones.items() if wide),
         }
     )
 
@@ -105,7 +112,8 @@ def _view(services: Services, record: NodeRecord) -> views.Json:
 def problems(services: Services, record: NodeRecord) -> list[str]:
     """What the node is meant to have and do, and cannot, one line each."""
     silent = [AGENT_SILENT] if services.errands.silent(record.node.name) else []
-    return [*record.problems, *silent]
+    full = map(words, services.full_zones.used_up(record.node.name, services.snapshot()))
+    return [*record.problems, *silent, *full]
 
 
 def _written(services: Services, written: Written[NodeRecord]) -> Answer:
@@ -135,7 +143,12 @@ ROUTES = (
                 Verb.REPORT,
                 put_interfaces,
                 declared.written(
-                    serial=declared.Revision, ports=dict[str, str], claims=dict[str, str], problems=list[str]
+                    serial=declared.Revision,
+                    ports=dict[str, str],
+                    claims=dict[str, str],
+                    problems=list[str],
+                    zones=list[int],
+                    wide_zones=list[int],
                 ),
                 bodies=(INTERFACES_PUT,),
                 many=True,

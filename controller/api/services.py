@@ -15,6 +15,7 @@ from controller.dns.tcp import Questions
 from controller.drops import Drops
 from controller.errands import Errands
 from controller.events.ring import Events
+from controller.full_zones import FullZones
 from controller.live_tracing import Answer
 from controller.metadata.service import MetadataService
 from controller.planning import Planner
@@ -86,7 +87,8 @@ class Services:
     `events`: what has just happened. `drops` asks switches what they have dropped.
     `programs`: a snapshot, and what nodes should hold by it, as far as it is known. `live_trace`: what the switches of
     nodes themselves say to probes, by the names of nodes (controller.live_tracing). None: nobody can be asked.
-    `errands` are what agents are asked to do, `captures` what of that passes through here.
+    `errands` are what agents are asked to do, `captures` what of that passes through here. `full_zones`: the ports that
+    have used up their connections, as agents report.
     """
 
     store: Store
@@ -115,3 +117,4 @@ class Services:
     stats_waiters: dict[int, dict[int, Any]] = field(default_factory=dict)
     errands: Errands = field(default_factory=Errands)
     captures: Captures = field(default_factory=Captures)
+    full_zones: FullZones = field(default_factory=FullZones)

@@ -15,6 +15,7 @@ from flows.pipeline import (
     LOG_METER,
     LOG_PACKET_INS,
     PORT_DNS_QUERIES,
+    PORT_FRAGMENTS,
     PORT_PACKET_INS,
     RELAY_METER,
     RELAY_PACKET_INS,
@@ -28,6 +29,7 @@ from flows.pipeline import (
     Reg,
     Table,
     dns_meter,
+    fragment_meter,
     packet_in_meter,
 )
 from flows.rules import Rule
@@ -81,3 +83,4 @@ def port_meters(view: View, port: Port) -> Iterator[MeterConfig]:
     assert seat is not None
     yield MeterConfig(packet_in_meter(seat.zone), *PORT_PACKET_INS, packets=True)
     yield MeterConfig(dns_meter(seat.zone), *PORT_DNS_QUERIES, packets=True)
+    yield MeterConfig(fragment_meter(seat.zone), *PORT_FRAGMENTS, packets=True)

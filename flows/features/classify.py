@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from flows.features import policy
 from flows.features.uplink_out import untagged
-from flows.ir import Action, Flow, Goto, SetField, drop, flow, matching
+from flows.ir import Action, Flow, Goto, Meter, SetField, drop, flow, matching
 from flows.model import Network, Port
-from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Table
-from flows.protocols import VLAN_NONE
+from flows.pipeline import FLAG_FROM_UPLINK, Priority, Reg, Table, fragment_meter
+from flows.protocols import ANY_FRAGMENT, ETH_IP, ETH_IPV6, VLAN_NONE
 from flows.rules import Rule
 from flows.view import View, vlan_match
 
@@ -45,13 +45,16 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     seat = view.seat(port)
     assert seat is not None
     # vlan_vid=0 is "no tag": a tag of the VM's own, or a priority tag, would leave the node under the network's tag
-    yield flow(
-        Rule.CLASSIFY_PORT,
-        Priority.NORMAL,
-        matching(in_port=seat.ofport, vlan_vid=VLAN_NONE),
+    from_port = {"in_port": seat.ofport, "vlan_vid": VLAN_NONE}
+    known: tuple[Action, ...] = (
         *_where(network),
         SetField(Reg.SOURCE_PORT, port.key),
         SetField(Reg.SOURCE_ZONE, policy.zone(view, port, seat)),
         Goto(Table.PORT_SECURITY),
-        key=port.key,
     )
+    yield flow(Rule.CLASSIFY_PORT, Priority.NORMAL, matching(**from_port), *known, key=port.key)
+    # before conntrack, which keeps what is not whole, and has room for so many of all VMs together
+    for ethertype in (ETH_IP, ETH_IPV6) if port.ipv6_addresses else (ETH_IP,):
+        part = matching(**from_port, eth_type=ethertype, ip_frag=ANY_FRAGMENT)
+        within = Meter(fragment_meter(seat.zone))
+        yield flow(Rule.CLASSIFY_FRAGMENT, Priority.HIGH, part, within, *known, key=port.key)

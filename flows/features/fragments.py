@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import nat
 from flows.features.size import MatchValue, measured, own
 from flows.ir import Action, Ct, Flow, Goto, SetField, flow, matching
 from flows.model import Network, Port
@@ -61,7 +62,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
         address: (SetField(Reg.NETWORK, external.key), Goto(Table.EXTERNAL_OUT))
         for address, external in sources.items()
     }
-    if led and network.carrier_nat:
+    if led and nat.carried(view, network, port):
         ways[carrier_address(port.key)] = (Goto(Table.NODE_SNAT),)
     for address, way in ways.items():
         translated = matching(metadata=network.key, reg6=port.key, eth_type=ETH_IP, ip_src=address, ct_state=_TRACKED)

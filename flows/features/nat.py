@@ -3,13 +3,15 @@
 Every node translates for its own VMs, and no packet visits another node, unless gateway mode `single` says so. Where
 two networks use one range, the later one's ports are first translated to their carrier address in the port's own zone,
 so that no tuple stands for two ports. So is what comes from behind a port that a static route leads to, since its
-addresses are anybody's.
+addresses are anybody's, and of a port whose connections no zone of its own counts: the zone's limit is the port's
+share of the node's SNAT ports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flows.features import policy
 from flows.features.size import checks
 from flows.ir import Action, Ct, CtClear, Flow, Goto, Nat, SetField, drop, flow, matching
 from flows.model import Network, Port, SnatAddress
@@ -48,6 +50,7 @@ def static() -> Iterator[Flow]:
         error = matching(eth_type=ETH_IP, ip_proto=PROTO_ICMP, icmp_type=icmp_type)
         yield drop(Rule.DROP_ICMP_ERROR, Priority.GUARD, error)
     yield drop(Rule.DROP_NO_NAT, Priority.MISS)
+    yield drop(Rule.DROP_NO_SNAT, Priority.LOW, matching(eth_type=ETH_IP, ip_src=(CARRIER_BASE, CARRIER_MASK)))
     yield drop(Rule.DROP_NO_SNAT, Priority.MISS)
 
 
@@ -64,9 +67,8 @@ def network(view: View, network: Network) -> Iterator[Flow]:
         return
     yield from _tell(network, external)
     to_snat = _snat(external, held)
-    if network.carrier_nat or network.routes:
-        from_carrier = matching(metadata=key, eth_type=ETH_IP, ip_src=(CARRIER_BASE, CARRIER_MASK))
-        yield flow(Rule.SNAT_CARRIER, Priority.NORMAL, from_carrier, *to_snat, key=key)
+    from_carrier = matching(metadata=key, eth_type=ETH_IP, ip_src=(CARRIER_BASE, CARRIER_MASK))
+    yield flow(Rule.SNAT_CARRIER, Priority.NORMAL, from_carrier, *to_snat, key=key)
     if network.carrier_nat:
         return
     yield flow(Rule.SNAT, Priority.NORMAL, matching(metadata=key, eth_type=ETH_IP), *to_snat, key=key)
@@ -151,18 +153,31 @@ def _snat(external: Network, held: SnatAddress) -> tuple[Action, ...]:
     )
 
 
+def carried(view: View, network: Network, port: Port) -> bool:
+    """True if all that a port sends out by the SNAT address goes from its carrier address."""
+    seat = view.seat(port)
+    assert seat is not None
+    if network.carrier_nat:
+        return True
+    if not network.routed or view.way_out(network) is None or (network.single and not view.is_gateway_node(network)):
+        return False
+    return policy.zone(view, port, seat) == 0
+
+
 def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     routed = view.routed_to(network, port)
-    if not network.carrier_nat and not routed:
-        return
     seat, external = view.seat(port), view.way_out(network)
     assert seat is not None
+    if not carried(view, network, port) and not routed:
+        return
     carrier = carrier_address(port.key)
     zone = nat_zone(seat.zone)
     of_port = {"metadata": network.key, Reg.SOURCE_PORT: port.key, "eth_type": ETH_IP}
-    # many hosts may be behind a route: their ports must give way to each other
+    # many hosts may be behind a route, or a port without port security: their ports must give way to each other
     own, shared = Nat(carrier), Nat(carrier, _SNAT_PORTS)
-    translated: list[tuple[dict[str, tuple[int, int]], Nat]] = [({}, own)] if network.carrier_nat else []
+    several = not port.port_security or bool(port.address_pairs)
+    usual = shared if several and not network.carrier_nat else own
+    translated: list[tuple[dict[str, tuple[int, int]], Nat]] = [({}, usual)] if carried(view, network, port) else []
     translated += [({"ip_src": range_match(route.destination)}, shared) for route in routed]
     for source, nat in translated:
         yield flow(
@@ -172,6 +187,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             Ct(Table.NODE_SNAT, zone, commit=True, nat=nat),
             key=port.key,
         )
+    # beyond a zone's limit the userspace datapath lets a packet go on untranslated; the kernel's drops it by itself
+    yield drop(Rule.DROP_SNAT_SHARE, Priority.DEFAULT, matching(**{Reg.SOURCE_PORT: port.key}), key=port.key)
     yield flow(
         Rule.CARRIER_REPLY,
         Priority.HIGH,

@@ -53,6 +53,7 @@ _NO_REPLY = (CT_TRACKED, CT_TRACKED | CT_REPLY)
 _RELATED = (CT_TRACKED | CT_RELATED, CT_TRACKED | CT_RELATED)
 _NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_ESTABLISHED)
 _BEGUN_HERE = (CtMark.BEGUN_HERE, CtMark.BEGUN_HERE)
+_REMEMBERED = (CtMark.REMEMBERED, CtMark.REMEMBERED)
 UNTRACKED = (0, CT_TRACKED)
 _BY_CONNTRACK, _WITHOUT = 0, 1  # of Reg.GROUP, before any group is asked
 _LOGGED_BYTES = 128  # addresses and ports
@@ -102,7 +103,7 @@ EGRESS = Side(
     zone=Reg.SOURCE_ZONE,
     # what follows asks conntrack in other zones
     passed=(CtClear(), Goto(Table.ROUTE_OR_SWITCH)),
-    begin=(Ct(Table.EGRESS_BEGUN, Reg.SOURCE_ZONE, commit=True),),
+    begin=(Ct(Table.EGRESS_BEGUN, Reg.SOURCE_ZONE, commit=True, mark=_REMEMBERED),),
     known_state=_RELATED,
     tracked=Rule.EGRESS_TRACKED,
     untracked=Rule.EGRESS_UNTRACKED,
@@ -168,7 +169,9 @@ def static() -> Iterator[Flow]:
         yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
-    yield flow(Rule.EGRESS_BEGUN, Priority.MISS, (), *EGRESS.passed)
+    # beyond a zone's limit the userspace datapath lets a packet go on unremembered; the kernel's drops it by itself
+    yield flow(Rule.EGRESS_BEGUN, Priority.NORMAL, matching(ct_mark=_REMEMBERED), *EGRESS.passed)
+    yield drop(Rule.DROP_CONNECTIONS_UNKNOWN, Priority.MISS)
     yield drop(Rule.DROP_EGRESS_GIVEN_UP, Priority.GUARD, matching(ct_state=UNTRACKED))
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 
@@ -216,9 +219,12 @@ def reports(group: SecurityGroup) -> bool:
 
 def zone(view: View, port: Port, seat: Binding) -> int:
     """Where a port's connections are tracked on this node; 0: they are not."""
-    if port.security_groups is None or any(not group.stateful for group in groups_of(view.snapshot, port)):
-        return 0
-    return seat.zone
+    return seat.zone if tracked(view.snapshot, port) else 0
+
+
+def tracked(snapshot: Snapshot, port: Port) -> bool:
+    """True if conntrack is asked about a port's connections in the port's own zone."""
+    return port.security_groups is not None and all(group.stateful for group in groups_of(snapshot, port))
 
 
 def towards(view: View, port: Port, seat: Binding) -> tuple[Action, ...]:
@@ -233,6 +239,9 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             yield flow(side.unfiltered, Priority.LOCAL, of_port, *side.passed, key=port.key)
         else:
             yield from _filtered(view, network, port, side)
+            if side is EGRESS:
+                of_port = matching(**{side.port: port.key})
+                yield drop(Rule.DROP_CONNECTIONS, Priority.DEFAULT, of_port, key=port.key)
 
 
 def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[Flow]:

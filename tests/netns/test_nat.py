@@ -66,7 +66,8 @@ SOURCE_PORTS = count(40000)
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(nodes=2, projects=("blue", "red"))
+    # one VM may use up all ports: shares are in test_shares.py
+    return make_lab(nodes=2, projects=("blue", "red"), agent_options={"snat_share": 0})
 
 
 @pytest.fixture(scope="module")

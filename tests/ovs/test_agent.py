@@ -110,7 +110,7 @@ def test_connections_are_limited(node: Node, agent: Process) -> None:
             return " ".join(get("list-zone-limits", datapath).split())
         return ""
 
-    wanted = "Default, Limit: 65536 Zone: 65001, Limit: 1048576"
+    wanted = "Default, Limit: 16384 Zone: 65001, Limit: 1048576"
     wait_until(lambda: limits() == wanted, 20, limits)
     for damage in (("default", "7"), ("65001", "7")):
         get("set-zone-limit", datapath, *damage)
@@ -124,7 +124,7 @@ def test_connections_are_limited(node: Node, agent: Process) -> None:
     node.start_and_settle()
     wait_until(lambda: limits() == wanted, 20, limits)
     node.ovs.restart_switch(kill=True)
-    shown = ["default", "limit=65536", "zone=65001,limit=1048576,count=0"]
+    shown = ["default", "limit=16384", "zone=65001,limit=1048576,count=0"]
 
     def in_switch() -> list[str]:
         with suppress(CommandFailed):  # it has no such command before it has a bridge

@@ -169,7 +169,7 @@ def test_the_ways_out_that_are_closed_have_names() -> None:
     n1 = world().nodes["n1"]
     bare = Fabric.of(world().apply(2, [NodeChange("n1", replace(n1, snat_addresses=()))]))
     drop = send(BLUE_1, BLUE_1.udp(SERVER), bare).hops[0].result.drop
-    assert drop == Drop(Rule.DROP_NO_NAT, 0, Reason.RULE)
+    assert drop == Drop(Rule.DROP_NO_SNAT, 0, Reason.RULE)
 
 
 def test_the_last_hop_to_the_outside_punts() -> None:

@@ -11,7 +11,7 @@ from flows.compile import compile_node
 from flows.fabric import Fabric
 from flows.ir import Meter
 from flows.model import Bandwidth, PortChange, Qos
-from flows.packet import Packet
+from flows.packet import Packet, packet
 from flows.pipeline import (
     LOG_METER,
     RELAY_METER,
@@ -19,9 +19,11 @@ from flows.pipeline import (
     TOO_LARGE_METER,
     dns_meter,
     egress_meter,
+    fragment_meter,
     ingress_meter,
     packet_in_meter,
 )
+from flows.protocols import ETH_IP, PROTO_UDP
 from flows.simulate import Result, Switch
 from flows.snapshot import Snapshot
 from tests.simulate.cloud import BLUE2_1, BLUE_1, BLUE_2, BROADCAST, SERVER, UPLINK, ip, reply_to, world
@@ -48,11 +50,18 @@ def metered(result: Result) -> list[int]:
     return [action.id for action in actions if isinstance(action, Meter)]
 
 
+def part(ip_frag: int) -> Packet:
+    ends = {"eth_src": BLUE_1.mac, "eth_dst": BLUE_2.mac, "ip_src": BLUE_1.ip, "ip_dst": BLUE_2.ip}
+    return packet(**ends, eth_type=ETH_IP, ip_proto=PROTO_UDP, ip_frag=ip_frag, part_src=4000, part_dst=7)
+
+
 SENT = {
     "to another node": (BLUE_1.udp(BLUE_2.ip, BLUE_2.mac), [egress_meter(ZONE)]),
     "routed": (BLUE_1.udp(BLUE2_1.ip), [egress_meter(ZONE)]),
     "outside": (BLUE_1.udp(SERVER), [egress_meter(ZONE)]),
     "broadcast": (BLUE_1.udp(0xFFFFFFFF, BROADCAST), [egress_meter(ZONE)]),
+    "in parts": (part(1), [fragment_meter(ZONE), egress_meter(ZONE)]),
+    "later parts": (part(3), [fragment_meter(ZONE), egress_meter(ZONE)]),
     "ARP": (BLUE_1.arp(BLUE_2.ip), []),
     "DHCP": (BLUE_1.dhcp(), [packet_in_meter(ZONE)]),
     "to itself only": (BLUE_1.echo(ip("10.20.0.1")), [egress_meter(ZONE)]),
@@ -94,7 +103,7 @@ def test_who_has_no_limits_has_no_meters_but_for_the_controller() -> None:
         LOG_METER,
         TOO_LARGE_METER,
         RELAY_METER,
-        *(meter_of(key) for key in (10, 20, 30, 40) for meter_of in (packet_in_meter, dns_meter)),
+        *(meter_of(key) for key in (10, 20, 30, 40) for meter_of in (packet_in_meter, dns_meter, fragment_meter)),
     }
     before, after = ({flow.key for flow in compile_node(each, "n1").flows()} for each in (world(), limited()))
     assert before < after and len(after - before) == 1

@@ -35,7 +35,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.datapath_id == default_datapath_id("n1") and int(config.datapath_id, 16)
     assert (config.integration_bridge, config.datapath_type) == ("br-int", "system")
     assert (config.heartbeat_interval, config.inactivity_probe) == (10.0, 10000)
-    assert (config.conntrack_limit, config.snat_conntrack_limit) == (65536, 1048576)
+    limits = (config.conntrack_limit, config.snat_share, config.snat_conntrack_limit)
+    assert limits == (65536, 16384, 1048576)
 
 
 @pytest.mark.parametrize("choice", ["host", "host:203.0.113.9"])
@@ -152,6 +153,7 @@ def test_a_directory_of_files(tmp_path: Path) -> None:
         (text("heartbeat_interval = 0"), "heartbeat_interval"),
         (text("heartbeat_interval = nan"), "heartbeat_interval"),
         (text("conntrack_limit = -1"), "conntrack_limit"),
+        (text("snat_share = -1"), "snat_share"),
         (text("snat_conntrack_limit = 4294967296"), "snat_conntrack_limit"),
         (text("inactivity_probe = -1"), "inactivity_probe"),
         (text("snat_address = other:203.0.113.1"), "snat_address"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -104,9 +105,11 @@ def after(state: OvsState, step: Step) -> OvsState:
         case SetSsl(settings):
             assert state.ssl is None or marked(state.ssl), "not ours"
             return replace(state, ssl=merged(OURS if state.ssl is None else state.ssl, settings))
-        case SetLimits(name, default, zones):
+        case SetLimits(name, default, zones, stale):
             held = (state.datapaths or {}).get(name, DatapathState())
-            limited = DatapathState(default, {**held.zone_limits, **dict(zones)})
+            kept = {zone: limit for zone, limit in held.zone_limits.items() if zone not in stale}
+            made = dict(zones).keys() - held.zone_limits.keys()
+            limited = DatapathState(default, {**kept, **dict(zones)}, (held.ours | made) - set(stale))
             return replace(state, datapaths={**(state.datapaths or {}), name: limited})
         case SetPrefixes(bridge, tables):
             bridges[bridge] = replace(bridges[bridge], prefixes={**bridges[bridge].prefixes, **dict(tables)})
@@ -294,21 +297,54 @@ def test_no_number_of_controllers_passes_through_none(first: int, second: int) -
     assert targets(state) == sorted(config.controllers)
 
 
-def limited(state: OvsState, config: AgentConfig = CONFIG) -> Plan:
-    return plan(wanted(config), state, limits=wanted_limits(config))
+def limited(state: OvsState, config: AgentConfig = CONFIG, wide: frozenset[int] | None = None) -> Plan:
+    return plan(wanted(config), state, limits=wanted_limits(config, wide))
 
 
 def test_connections_are_limited_once_and_what_others_limit_stays() -> None:
     theirs = {7: 3, 65001: 9}
     state = replace(settled(), datapaths={"netdev": DatapathState(5, theirs), "system": DatapathState()})
     made = limited(state)
-    assert made.steps == (SetLimits("netdev", CONFIG.conntrack_limit, ((65001, CONFIG.snat_conntrack_limit),)),)
+    limits = SetLimits("netdev", CONFIG.snat_share, ((65001, CONFIG.snat_conntrack_limit),), keep_others=True)
+    assert made.steps == (limits,)
     after = applied(state, made.steps)
     assert limited(after) == Plan()
     assert after.datapaths == {
-        "netdev": DatapathState(CONFIG.conntrack_limit, {7: 3, 65001: CONFIG.snat_conntrack_limit}),
+        "netdev": DatapathState(CONFIG.snat_share, {7: 3, 65001: CONFIG.snat_conntrack_limit}),
         "system": DatapathState(),
     }
+
+
+def test_zones_of_ports_that_use_no_snat_address_have_more_room_for_as_long_as_they_do() -> None:
+    state = replace(settled(), datapaths={"netdev": DatapathState(5, {7: 3})})
+    known = applied(state, limited(state, wide=frozenset({4, 30004})).steps)
+    assert known.datapaths is not None
+    assert known.datapaths["netdev"].zone_limits == {7: 3, 4: 65536, 30004: 65536, 65001: 1048576}
+    assert limited(known, wide=frozenset({4, 30004})) == Plan()
+    # an agent that has just started has not heard of them
+    assert limited(known) == Plan()
+    later = applied(known, limited(known, wide=frozenset({5})).steps)
+    assert later.datapaths and later.datapaths["netdev"].zone_limits == {7: 3, 5: 65536, 65001: 1048576}
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({}, 16384),
+        ({"snat_share": 0}, 65536),
+        ({"conntrack_limit": 500}, 500),
+        ({"conntrack_limit": 0}, 16384),
+        ({"conntrack_limit": 0, "snat_share": 0}, 0),
+        ({"snat_addresses": (("physnet1", "host"),)}, 1024),
+        ({"snat_addresses": (("physnet1", "host:203.0.113.9"),), "snat_share": 100}, 100),
+        ({"snat_addresses": (("physnet1", "203.0.113.9"),)}, 16384),
+    ],
+)
+def test_the_share_of_a_port(options: dict[str, Any], share: int) -> None:
+    config = replace(CONFIG, **options)
+    limits = wanted_limits(config, frozenset({4}))
+    assert limits.default == share
+    assert dict(limits.zones).get(4, share) == config.conntrack_limit
 
 
 def test_tables_with_many_addresses_are_told_so_and_others_left_alone() -> None:
@@ -320,24 +356,24 @@ def test_tables_with_many_addresses_are_told_so_and_others_left_alone() -> None:
     assert applied(changed, plan(wanted(CONFIG), changed).steps).bridges["br-int"].prefixes == {**ours, 7: theirs[7]}
 
 
-@pytest.mark.parametrize("held", [DatapathState(5), DatapathState(65536), DatapathState(65536, {65001: 65536})])
+@pytest.mark.parametrize("held", [DatapathState(5), DatapathState(16384), DatapathState(16384, {65001: 65536})])
 def test_each_limit_is_put_right(held: DatapathState) -> None:
     assert len(limited(replace(settled(), datapaths={"netdev": held})).steps) == 1
 
 
 def test_no_limit_wanted() -> None:
     """0 is any number of connections, and so is nothing; an earlier limit goes."""
-    config = replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)
+    config = replace(CONFIG, conntrack_limit=0, snat_share=0, snat_conntrack_limit=0)
     assert limited(settled(config), config) == Plan()
     before = applied(settled(), limited(settled()).steps)
     after = applied(before, limited(before, config).steps)
-    assert after.datapaths == {"netdev": DatapathState(0, {65001: 0})}
+    assert after.datapaths == {"netdev": DatapathState(0, {65001: 0}, frozenset({65001}))}
 
 
 def test_an_open_vswitch_without_limits_is_told_of() -> None:
     old = replace(settled(), datapaths=None)
     assert limited(old).steps == () and len(limited(old).problems) == 1
-    assert limited(old, replace(CONFIG, conntrack_limit=0, snat_conntrack_limit=0)) == Plan()
+    assert limited(old, replace(CONFIG, conntrack_limit=0, snat_share=0, snat_conntrack_limit=0)) == Plan()
 
 
 FILES = Tls("/t/certificate.pem", "/t/key.pem", "/t/ca.pem", "/t/api-ca.pem")

@@ -314,6 +314,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "uplinks": {"physnet1": 65001},
             "interfaces": [{"iface_id": "PORT", "name": "tap1", "ofport": 7, "mac": "02:00:00:00:00:77"}],
             "unclaimed": ["tap2"],
+            "full_zones": [{"zone": 1, "limit": 16384}],
         },
     ),
 }
@@ -477,6 +478,7 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "interfaces.mac": ANY_TEXT - {"long"} | {"null"},
         "unclaimed": {"empty list"},
         "unclaimed.0": {"empty", *TEXT},
+        "full_zones": {"empty list"},
     },
 }
 # Sound, but not together with another field of the body, which is named.

@@ -80,9 +80,8 @@ def test_a_port_forwarding_that_goes() -> None:
 
 def test_a_port_that_leaves_its_node() -> None:
     snapshot, port = cloud(), world.cloud().ports["port-10"]
-    everything = {
-        "n1": {Forget(10), Forget(nat_zone(10)), Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, int(FIXED))},
-    }
+    translated = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, source) for source in (int(FIXED), carrier_address(10))}
+    everything = {"n1": {Forget(10), Forget(nat_zone(10)), *translated}}
     for new in (None, replace(port, binding=None), replace(port, binding=Binding("n2", 7, 10))):
         assert left_behind(snapshot, [PortChange(port.id, new)]) == everything
     assert left_behind(snapshot, [PortChange(port.id, replace(port, name="other"))]) == {}
@@ -95,6 +94,9 @@ def test_a_port_that_leaves_its_node() -> None:
 
 def test_a_port_is_known_by_its_carrier_address_where_it_has_one() -> None:
     snapshot = cloud()
+    filtered = world.filtered(snapshot, world.OPEN)
+    of_flat = left_behind(filtered, [PortChange("port-10", None)])["n1"]
+    assert of_flat == {Forget(10), Forget(nat_zone(10)), Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, int(FIXED))}
     of_red = left_behind(snapshot, [PortChange("port-40", None)])["n1"]
     assert Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier_address(40)) in of_red and len(of_red) == 3
     route = StaticRoute(IPv4Network("10.99.0.0/16"), FIXED)
@@ -110,8 +112,9 @@ def test_a_network_that_leaves_elsewhere() -> None:
     ports = [port for port in snapshot.ports.values() if port.network_id == flat.id and port.binding is not None]
     expected: dict[str, set[Forget]] = {}
     for port in ports:
-        source = Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, int(port.fixed_ips[0].address))
-        expected.setdefault(port.binding.node, set()).add(source)  # type: ignore[union-attr]
+        for address in (int(port.fixed_ips[0].address), carrier_address(port.key)):
+            source = Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, address)
+            expected.setdefault(port.binding.node, set()).add(source)  # type: ignore[union-attr]
     assert expected
     for new in (replace(flat, own_snat_address=True), replace(flat, external_network_id="net-none")):
         assert left_behind(snapshot, [NetworkChange(flat.id, new)]) == expected

@@ -19,6 +19,7 @@ from flows.pipeline import (
     carrier_address,
     dns_meter,
     egress_meter,
+    fragment_meter,
     ingress_meter,
     ipv6_carrier_address,
     node_mac,
@@ -68,7 +69,7 @@ def test_what_is_no_carrier_of_ipv6(address: str) -> None:
     assert carried_port(IPv6Address(address)) is None
 
 
-_METERS_OF = (packet_in_meter, dns_meter, egress_meter, ingress_meter)
+_METERS_OF = (packet_in_meter, dns_meter, fragment_meter, egress_meter, ingress_meter)
 
 
 def test_no_two_meters_have_one_number() -> None:

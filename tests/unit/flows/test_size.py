@@ -10,9 +10,9 @@ from flows.snapshot import Snapshot
 from tests.ipv6_world import with_address, with_subnet
 from tests.world import NODES, network, networks, node, port, subnet
 
-PER_LOCAL_PORT = 23
-PER_UNFILTERED_PORT = 22
-PER_NETWORK = 27
+PER_LOCAL_PORT = 25
+PER_UNFILTERED_PORT = 23
+PER_NETWORK = 28
 PER_NETWORK_ROUTED_TO = 15
 PER_SUBNET = 4
 PER_ADDRESS = 4
@@ -21,7 +21,7 @@ PER_NARROW_NETWORK = 2
 PER_WAY_OUT = 13
 PER_OTHER_WAY_OUT = 5
 
-PER_IPV6_PORT = 18
+PER_IPV6_PORT = 19
 PER_IPV6_NETWORK = 46
 PER_IPV6_ROUTED_TO = 13
 PER_IPV6_OUTSIDE = 13

@@ -1,0 +1,114 @@
+"""How many connections ports have, beside how many they may have, as the datapath counts them.
+
+A port's zones have room for its share of the node's SNAT ports, those of a port that uses none of them for more: the
+controller says which (`Zones`). Beyond the limit of a zone nothing begins. The kernel's datapath drops that by itself,
+where no flow counts it, so the agent looks which zones are full and reports them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.config import AgentConfig
+from agent.state import OvsState
+from agent.vswitchd import CommandFailed, command, control_socket, directories
+from flows.pipeline import CtZone, nat_zone
+
+LOG = logging.getLogger(__name__)
+
+_LINE = re.compile(r"zone=(\d+),limit=(\d+),count=(\d+)")
+_DATAPATHS = {"netdev": "netdev@ovs-netdev", "system": "system@ovs-system"}
+_AT_ONCE = 1000  # zones in one question
+_TIMEOUT_S = 2.0
+_ROOM_AGAIN = 0.9  # of its limit: a zone that has just lost one connection is still full
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """Of the ports of this node, as the controller says; `wide`: of those that use none of the SNAT ports."""
+
+    ports: frozenset[int] = frozenset()
+    wide: frozenset[int] = frozenset()
+
+    def all(self) -> list[int]:
+        return sorted({*self.ports, *map(nat_zone, self.ports), CtZone.SNAT.value})
+
+    def with_more_room(self) -> frozenset[int]:
+        return self.wide | frozenset(map(nat_zone, self.wide))
+
+
+@dataclass(frozen=True, slots=True)
+class FullZone:
+    zone: int
+    limit: int
+
+
+class Connections:
+    """`answered` from any thread, the rest from one. `wake`: what is to be done has changed."""
+
+    def __init__(
+        self, config: AgentConfig, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directories = directories(config.ovsdb)
+        self._bridge = config.integration_bridge
+        self._datapath = _DATAPATHS.get(config.datapath_type, "")
+        self._pause = config.heartbeat_interval
+        self._wake = wake
+        self._clock = clock
+        self._zones: Zones | None = None
+        self._due = 0.0
+        self._complaint = ""
+        self.full: tuple[FullZone, ...] = ()
+
+    @property
+    def zones(self) -> Zones | None:
+        """None until the controller has said it."""
+        return self._zones
+
+    def answered(self, zones: Zones) -> None:
+        if zones != self._zones:
+            self._zones = zones
+            self._wake()
+
+    def keep(self, state: OvsState) -> float:
+        """Looks, if it is time to; seconds until then."""
+        zones = self._zones
+        if zones is None or self._bridge not in state.bridges:
+            return self._pause
+        left = self._due - self._clock()
+        if left > 0:
+            return left
+        self._due = self._clock() + self._pause
+        try:
+            counted = dict(self._counted(zones.all()))
+        except CommandFailed as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                LOG.warning("connections are not counted: %s", error)
+            return self._pause
+        self._complaint = ""
+        self.full = full_zones(counted, frozenset(one.zone for one in self.full))
+        return self._pause
+
+    def _counted(self, zones: list[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+        path = control_socket(self._directories)
+        if path is None:
+            raise CommandFailed(f"ovs-vswitchd has no control socket in {self._directories[0]}")
+        for start in range(0, len(zones), _AT_ONCE):
+            asked = ",".join(map(str, zones[start : start + _AT_ONCE]))
+            answer = command(path, "dpctl/ct-get-limits", self._datapath, f"zone={asked}", timeout=_TIMEOUT_S)
+            for zone, limit, count in _LINE.findall(answer):
+                yield int(zone), (int(limit), int(count))
+
+
+def full_zones(counted: Mapping[int, tuple[int, int]], before: frozenset[int]) -> tuple[FullZone, ...]:
+    """Of (limit, connections) by zone, those without room. `before`: which were full when last looked at."""
+    return tuple(
+        FullZone(zone, limit)
+        for zone, (limit, count) in sorted(counted.items())
+        if limit and (count >= limit or (zone in before and count >= limit * _ROOM_AGAIN))
+    )

@@ -1,0 +1,78 @@
+"""Which zones are full, as the datapath counts their connections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import connections
+from agent.config import AgentConfig
+from agent.connections import Connections, FullZone, Zones, full_zones
+from agent.state import BridgeState, OvsState
+from agent.vswitchd import CommandFailed
+
+CONFIG = AgentConfig("n1", "0000020000000001", (), (), "", datapath_type="netdev")
+STATE = OvsState({"br-int": BridgeState("br-int", ())})
+ZONES = Zones(frozenset({1, 2}), frozenset({2}))
+
+
+class Switch:
+    """Answers like `ovs-appctl dpctl/ct-get-limits`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: dict[int, int] = {}
+        self.asked: list[str] = []
+        self.broken = False
+        monkeypatch.setattr(connections, "control_socket", lambda _: Path("/run/ovs.ctl"))
+        monkeypatch.setattr(connections, "command", self.command)
+
+    def command(self, path: Path, method: str, *arguments: str, timeout: float) -> str:
+        self.asked.append(" ".join((method, *arguments)))
+        if self.broken:
+            raise CommandFailed("no answer")
+        zones = [int(zone) for zone in arguments[-1].removeprefix("zone=").split(",")]
+        return "default limit=10\n" + "".join(f"zone={z},limit=10,count={self.counts.get(z, 0)}\n" for z in zones)
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch) -> Switch:
+    return Switch(monkeypatch)
+
+
+def test_a_zone_is_full_at_its_limit_until_it_has_room_for_more_than_a_few() -> None:
+    assert full_zones({1: (10, 10), 2: (10, 9), 3: (0, 99)}, frozenset()) == (FullZone(1, 10),)
+    assert full_zones({1: (10, 9), 2: (10, 9)}, frozenset({1})) == (FullZone(1, 10),)
+    assert full_zones({1: (10, 8)}, frozenset({1})) == ()
+
+
+def test_zones_are_asked_for_once_the_controller_has_named_them(switch: Switch) -> None:
+    now, woken = [0.0], []
+    kept = Connections(CONFIG, lambda: woken.append(1), lambda: now[0])
+    assert kept.keep(STATE) == CONFIG.heartbeat_interval and not switch.asked
+    kept.answered(ZONES)
+    kept.answered(ZONES)
+    assert woken == [1]
+    switch.counts = {30001: 10}
+    kept.keep(STATE)
+    assert switch.asked == ["dpctl/ct-get-limits netdev@ovs-netdev zone=1,2,30001,30002,65001"]
+    assert kept.full == (FullZone(30001, 10),)
+    now[0] = 4.0
+    assert kept.keep(STATE) == 6.0 and len(switch.asked) == 1
+    now[0], switch.broken = 10.0, True
+    kept.keep(STATE)
+    assert kept.full == (FullZone(30001, 10),)
+    now[0], switch.broken, switch.counts = 20.0, False, {}
+    kept.keep(STATE)
+    assert kept.full == ()
+
+
+def test_without_its_bridge_nothing_is_asked(switch: Switch) -> None:
+    kept = Connections(CONFIG, lambda: None)
+    kept.answered(ZONES)
+    kept.keep(OvsState())
+    assert not switch.asked
+
+
+def test_both_zones_of_a_port_that_uses_no_snat_address_have_more_room() -> None:
+    assert ZONES.with_more_room() == {2, 30002}
