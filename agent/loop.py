@@ -14,6 +14,7 @@ from agent.host_address import HostAddresses
 from agent.host_flows import HostFlows
 from agent.installed import InstalledMarks
 from agent.naming import Names
+from agent.ovs_failures import OvsFailures
 from agent.ovsdb import Ovsdb, OvsdbError
 from agent.plan import plan
 from agent.readiness import Readiness
@@ -71,6 +72,7 @@ class Agent:
         self._host_addresses = HostAddresses(config)
         self._host_flows = HostFlows(config, self._host_addresses.choices)
         self._reassembly = Reassembly(config)
+        self._ovs_failures = OvsFailures(config)
         self._service_port = service_port
         self._version = version()
         self._grants = Grants(config)
@@ -80,7 +82,8 @@ class Agent:
         self._repairs = 0
         self._not_before = 0.0
         self._letting_go = 0.0
-        self._problems: frozenset[str] = frozenset()
+        self._problems: frozenset[str] = frozenset()  # of the last round that came to its end
+        self._logged: frozenset[str] = frozenset()
         self._stopping = False
 
     def stop(self) -> None:
@@ -94,7 +97,7 @@ class Agent:
             try:
                 delay = self.step()
             except (OvsdbError, OSError) as error:  # such as no file descriptor left to ask the kernel with
-                self._report_problems(frozenset({str(error)}))
+                self._log_problems(self._problems | {str(error)})
                 delay = _RETRY_S
             self._manager.alive()
             if not self._stopping:
@@ -138,6 +141,7 @@ class Agent:
             self._reassembly.keep(state),
             self._service_port.keep(state),
             self._connections.keep(state),
+            self._ovs_failures.keep(state),
         )
         return min(delay, self._repair(self._ovsdb, state))
 
@@ -147,8 +151,8 @@ class Agent:
             LOG.warning("%s", line)
         self._interfaces = interfaces
         hosts = self._host_addresses.to_report()
-        full = self._connections.full
-        self._reporter.submit(node_report(self._config, state, self._version, hosts), interfaces, full)
+        node = node_report(self._config, state, self._version, hosts, self._problems)
+        self._reporter.submit(node, interfaces, self._connections.full)
 
     def _mark(self, ovsdb: Ovsdb, state: OvsState) -> None:
         """What is written on the interfaces of VMs, once for each news of the controller."""
@@ -175,8 +179,8 @@ class Agent:
         limits = wanted_limits(self._config, None if zones is None else zones.with_more_room())
         difference = plan(self._bridges, state, nics.addressed(outside), limits, self._ssl)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        others = (*self._reassembly.problems, *self._service_port.problems)
-        self._report_problems(frozenset((*difference.problems, *about_host, *others)))
+        others = (*self._reassembly.problems, *self._service_port.problems, *self._ovs_failures.problems)
+        self._report_problems(state, frozenset((*difference.problems, *about_host, *others)))
         if not difference.steps:
             self._repairs = 0
             self._bring_up(self._nics & state.interfaces.keys())
@@ -217,8 +221,16 @@ class Agent:
                 if not nics.bring_up(device):
                     LOG.warning("device %s cannot be set up", device)
 
-    def _report_problems(self, problems: frozenset[str]) -> None:
+    def _report_problems(self, state: OvsState, problems: frozenset[str]) -> None:
+        self._log_problems(problems)
+        if problems != self._problems:
+            self._problems = problems
+            self._report(state)
+
+    def _log_problems(self, problems: frozenset[str]) -> None:
         """Each once for as long as it stays."""
-        for problem in sorted(problems - self._problems):
+        for problem in sorted(problems - self._logged):
             LOG.warning("%s", problem)
-        self._problems = problems
+        for problem in sorted(self._logged - problems):
+            LOG.info("no longer: %s", problem)
+        self._logged = problems

@@ -36,12 +36,14 @@ from agent.state import (
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Open_vSwitch": ("bridges", "ovs_version", "datapaths", "ssl", "next_cfg", "cur_cfg"),
+        "Open_vSwitch": ("bridges", "ovs_version", "datapaths", "datapath_types", "ssl", "next_cfg", "cur_cfg"),
         "Bridge": (
             "name",
             "ports",
             "controller",
+            "datapath_id",
             "datapath_type",
+            "datapath_version",
             "fail_mode",
             "protocols",
             "other_config",
@@ -50,7 +52,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "Flow_Table": ("prefixes",),
         "Port": ("name", "interfaces", "external_ids"),
-        "Interface": ("name", "type", "options", "ofport", "ofport_request", "mac_in_use", "external_ids"),
+        "Interface": ("name", "type", "options", "ofport", "ofport_request", "error", "mac_in_use", "external_ids"),
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
         "SSL": ("private_key", "certificate", "ca_cert", "external_ids"),
         "Datapath": ("ct_zones", "ct_zone_default_limit"),
@@ -226,7 +228,8 @@ def _state(tables: Mapping[str, Mapping[UUID, dict[str, Any]]], has_limits: bool
     datapaths = _datapaths(tables) if has_limits else None
     named = (tables["SSL"].get(row_id) for root in tables["Open_vSwitch"].values() for row_id in root["ssl"])
     ssl: Columns | None = next((row for row in named if row is not None), None)
-    return OvsState(bridges, ports, interfaces, version or "", datapaths, confirmed, ssl)
+    types = frozenset(name for root in tables["Open_vSwitch"].values() for name in root["datapath_types"])
+    return OvsState(bridges, ports, interfaces, version or "", datapaths, confirmed, ssl, types)
 
 
 class _Apply(BaseCommand):  # type: ignore[misc]

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from agent import links, namespaces
-from agent.state import ATTACHMENT_KEY, MARK_KEY, MARK_PLUG, NODE_KEY
+from agent import links, namespaces, ovs_failures
+from agent.ovs_failures import BridgeFacts
+from agent.state import ATTACHMENT_KEY, MARK_KEY, MARK_PLUG, NODE_KEY, Columns
 
 DEFAULT_OVSDB = "unix:/run/openvswitch/db.sock"
 # Of what makes a port's interface, the kernel's side has no external_ids: the alias tells whose it is.
@@ -25,6 +26,7 @@ _TIMEOUT_S = 10
 _PORT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_REFUSED = re.compile(r"Error detected while setting up '([^']*)'(?:: (.*?))?\.\s+See ovs-vswitchd log")
 _ATTACHED = {"iface-id", ATTACHMENT_KEY}
 _LINK_KINDS = {"veth": links.VETH, "tap": links.TAP}
 
@@ -72,12 +74,14 @@ class Plugged:
 
 @dataclass(frozen=True, slots=True)
 class _Switch:
-    """What OVSDB shows; `external_ids` are of the interface asked for, None when there is none."""
+    """What OVSDB shows; `external_ids` and `failure` are of the interface asked for, None when there is none."""
 
-    datapath_type: str
+    bridge: BridgeFacts
+    datapath_types: frozenset[str]
     userspace_tso: bool
     node: str | None
     external_ids: Mapping[str, str] | None
+    failure: str | None
 
 
 def interface_name(port_id: str) -> str:
@@ -106,17 +110,19 @@ def plug(
     _check(port, name, guest_ifname)
     if (kind == "veth") != (namespace is not None):
         raise PlugError("a veth needs the namespace of its other end" if kind == "veth" else "a tap has no namespace")
-    switch = _switch(ovsdb, bridge, name)
+    switch = _working_switch(ovsdb, bridge, name)
     if switch.external_ids is not None and not _is_ours(switch.external_ids, port.id):
         raise PlugError(f"Open vSwitch has an interface {name} already, and it is not of port {port.id}")
     created = _make_tap(port, name) if namespace is None else _make_veth(port, name, namespace, guest_ifname)
-    if namespace is not None and switch.datapath_type == "netdev" and not switch.userspace_tso:
+    if namespace is not None and switch.bridge.datapath_type == "netdev" and not switch.userspace_tso:
         links.checksums_in_software(guest_ifname, namespace)
     wanted = _external_ids(port)
     if created and switch.external_ids is not None:
         # The userspace datapath holds on to the device that was there before: it has to let go of that first.
         _vsctl(ovsdb, "--if-exists", "del-port", name)
     elif switch.external_ids is not None and wanted.items() <= switch.external_ids.items():
+        if switch.failure is not None:
+            raise PlugError(switch.failure)
         return Plugged(name, created, switch.node)
     _vsctl(
         ovsdb,
@@ -158,6 +164,12 @@ def unplug(
     if namespace is not None and namespaces.exists(namespace):
         removed = _delete_link(guest_ifname, port_id, namespace) or removed
     return removed or switch.external_ids is not None
+
+
+@_told()
+def node_of(bridge: str = "br-int", ovsdb: str = DEFAULT_OVSDB) -> str | None:
+    """What the agent calls this node; None if it has not said so. Raises PlugError."""
+    return _switch(ovsdb, bridge, bridge).node
 
 
 @_told()
@@ -259,52 +271,88 @@ def _delete_link(name: str, port_id: str, namespace: str | None) -> bool:
 # ---- the side of Open vSwitch
 
 
+def _working_switch(ovsdb: str, bridge: str, name: str) -> _Switch:
+    """As `_switch`, after Open vSwitch has done all that was asked of it. Raises PlugError, too, when the bridge is in
+    the database only.
+    """
+    switch = _switch(ovsdb, bridge, name)
+    if switch.bridge.is_unmade and ovs_failures.host(ovsdb).has_switch:
+        _vsctl(ovsdb, "init")
+        switch = _switch(ovsdb, bridge, name)
+    if switch.bridge.is_unmade:
+        kind, host = switch.bridge.datapath_type, ovs_failures.host(ovsdb)
+        raise PlugError(ovs_failures.bridges_failure([bridge], kind, switch.datapath_types, host))
+    return switch
+
+
+_COLUMNS_OF_BRIDGE = ("datapath_type", "datapath_id", "datapath_version", "ports", "external_ids")
+
+
 def _switch(ovsdb: str, bridge: str, name: str) -> _Switch:
     """One query for all there is to know. Raises PlugError when there is no such bridge, or `name` is in another."""
+    find = (
+        ("Bridge", bridge, ",".join(_COLUMNS_OF_BRIDGE)),
+        ("Interface", bridge, "ofport"),
+        ("Port", name, "_uuid"),
+        ("Interface", name, "external_ids,ofport,error"),
+    )
     answer = _vsctl(
         ovsdb,
         "--no-wait",
         "--format=json",
         "--data=json",
-        "--columns=datapath_type,ports,external_ids",
-        "find",
-        "Bridge",
-        f"name={bridge}",
-        "--",
-        "--columns=other_config",
+        "--columns=other_config,datapath_types",
         "list",
         "Open_vSwitch",
-        "--",
-        "--columns=_uuid",
-        "find",
-        "Port",
-        f"name={name}",
-        "--",
-        "--columns=external_ids",
-        "find",
-        "Interface",
-        f"name={name}",
+        *(part for table, row, what in find for part in ("--", f"--columns={what}", "find", table, f"name={row}")),
     )
-    bridges, switches, ports, interfaces = (json.loads(line)["data"] for line in answer.splitlines())
+    switches, bridges, own, ports, interfaces = (json.loads(line)["data"] for line in answer.splitlines())
     if not bridges:
         raise PlugError(f"Open vSwitch has no bridge {bridge}; is the agent of this node running?")
-    datapath_type, held, ids = bridges[0]
-    members = held[1] if held[0] == "set" else [held]  # RFC 7047, 5.1: a set of one is written as the one
-    if ports and ports[0][0] not in members:
+    found = dict(zip(_COLUMNS_OF_BRIDGE, bridges[0], strict=True))
+    if ports and ports[0][0] not in _members(found["ports"]):
         raise PlugError(f"Open vSwitch has a port {name} in another bridge than {bridge}")
     other_config = dict(switches[0][0][1]) if switches else {}
     return _Switch(
-        datapath_type,
+        BridgeFacts(
+            found["datapath_type"],
+            _optional(found["datapath_id"]),
+            found["datapath_version"],
+            _optional(own[0][0]) if own else None,
+        ),
+        frozenset(_members(switches[0][1])) if switches else frozenset(),
         other_config.get("userspace-tso-enable") == "true",
-        dict(ids[1]).get(NODE_KEY),
+        dict(found["external_ids"][1]).get(NODE_KEY),
         dict(interfaces[0][0][1]) if interfaces else None,
+        _failure(name, bridge, *interfaces[0]) if interfaces else None,
     )
+
+
+def _failure(name: str, bridge: str, external_ids: list[Any], ofport: Any, error: Any) -> str | None:
+    columns: Columns = {
+        "external_ids": dict(external_ids[1]),
+        "ofport": _optional(ofport),
+        "error": _optional(error),
+    }
+    return ovs_failures.interface_failure(name, columns, bridge, {})
+
+
+def _members(value: Any) -> list[Any]:
+    """RFC 7047, 5.1: a set of one is written as the one, also where that is a UUID."""
+    return list(value[1]) if isinstance(value, list) and value[0] == "set" else [value]
+
+
+def _optional(value: Any) -> Any:
+    return next(iter(_members(value)), None)
 
 
 def _vsctl(ovsdb: str, *args: str) -> str:
     done = links.execute(["ovs-vsctl", f"--db={ovsdb}", f"--timeout={_TIMEOUT_S}", *args])
     # ovs-vsctl ends with status 0 although ovs-vswitchd could not open a device, and only says so.
     if done.returncode or "Error detected" in done.stderr:
+        refused = _REFUSED.search(done.stderr)
+        if refused is not None:
+            raise PlugError(f"Open vSwitch cannot use device {refused[1]}: {refused[2] or ovs_failures.LOG}")
         said = links.last_line(done.stderr)
         kind = NoSwitch if not said or "database connection failed" in said else PlugError
         raise kind(f"Open vSwitch at {ovsdb}: {said or 'no answer in time'}")

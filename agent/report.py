@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -11,6 +11,8 @@ from agent.config import AgentConfig
 from agent.state import NAMED_KEY, NOTHING, Columns, OvsState, lookup, marked
 from agent.wanted import SERVICE_DEVICE, uplink_port
 
+MOST_PROBLEMS = 32
+LONGEST_PROBLEM = 500
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")  # what a port can be known by
 
 
@@ -24,9 +26,12 @@ class NodeReport:
     agent_version: str
     ovs_version: str
     datapath_type: str
+    problems: tuple[str, ...] = ()
 
     def body(self) -> dict[str, object]:
         return {
+            # an older controller does not know the field
+            **({"problems": list(self.problems)} if self.problems else {}),
             "datapath_id": self.datapath_id,
             "physical_networks": list(self.physical_networks),
             "snat_addresses": dict(self.snat_addresses),
@@ -72,6 +77,7 @@ def node_report(
     state: OvsState,
     agent_version: str,
     host_addresses: Mapping[str, str] = MappingProxyType({}),
+    problems: Collection[str] = (),
 ) -> NodeReport:
     """`host_addresses`: what to say, by physical network, where the SNAT address is to be the host's own."""
     return NodeReport(
@@ -81,7 +87,13 @@ def node_report(
         agent_version=agent_version,
         ovs_version=state.ovs_version,
         datapath_type=config.datapath_type,
+        problems=tuple(sorted(map(_line, problems))[:MOST_PROBLEMS]),
     )
+
+
+def _line(text: str) -> str:
+    """As the controller takes it: what others have written into OVSDB may hold anything."""
+    return "".join(each if each.isprintable() else " " for each in text)[:LONGEST_PROBLEM]
 
 
 def interfaces_report(

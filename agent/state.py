@@ -75,6 +75,7 @@ class OvsState:
 
     `datapaths` is None where the database has no place for limits (Open vSwitch before 3.3). `confirmed`: ovs-vswitchd
     has done all of which it was to say so. `ssl` is the row of the SSL table, of which there is one at most.
+    `datapath_types`: which Open vSwitch was built with, whether the kernel has its part or not.
     """
 
     bridges: Mapping[str, BridgeState] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class OvsState:
     datapaths: Mapping[str, DatapathState] | None = field(default_factory=dict)
     confirmed: bool = True
     ssl: Columns | None = None
+    datapath_types: frozenset[str] = frozenset()
 
 
 def lookup(columns: Columns, column: str, key: str | None = None) -> Value:

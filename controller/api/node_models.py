@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter
 
 from controller.api.declared import MAX_REVISION
-from controller.api.fields import Name, PhysicalNetwork, RequestModel, SnatAddress, Text, UnicastAddress
+from controller.api.fields import Name, PhysicalNetwork, RequestModel, SnatAddress, Text, UnicastAddress, printable
 from controller.store.specs import InterfaceReport, NodeSpec, ReportedInterface
 from flows.model import DatapathType
 
 MAX_INTERFACES = 4096
+MAX_PROBLEMS = 64
+MAX_PROBLEM = 1000  # characters
 MAX_OFPORT = 0xFFFFFEFF  # OpenFlow 1.4: OFPP_MAX is 0xffffff00, which no port has
+
+Problem = Annotated[
+    str,
+    StringConstraints(max_length=MAX_PROBLEM),
+    AfterValidator(printable),
+    Field(json_schema_extra={"format": "printable"}),
+]
 
 
 class NodePut(RequestModel):
@@ -22,6 +31,10 @@ class NodePut(RequestModel):
     tunnel_address: UnicastAddress | None = None
     versions: Annotated[dict[Name, Text], Field(max_length=16)] = {}
     datapath_type: DatapathType = DatapathType.SYSTEM
+    problems: Annotated[
+        list[Problem],
+        Field(max_length=MAX_PROBLEMS, description="What does not work on the node itself, one line each."),
+    ] = []
 
     def spec(self, name: str) -> NodeSpec:
         return NodeSpec(
@@ -32,6 +45,7 @@ class NodePut(RequestModel):
             tunnel_address=self.tunnel_address,
             versions=self.versions,
             datapath_type=self.datapath_type,
+            problems=tuple(dict.fromkeys(self.problems)),
         )
 
 

@@ -113,7 +113,7 @@ def problems(services: Services, record: NodeRecord) -> list[str]:
     """What the node is meant to have and do, and cannot, one line each."""
     silent = [AGENT_SILENT] if services.errands.silent(record.node.name) else []
     full = map(words, services.full_zones.used_up(record.node.name, services.snapshot()))
-    return [*record.problems, *silent, *full]
+    return [*record.spec.problems, *record.problems, *silent, *full]
 
 
 def _written(services: Services, written: Written[NodeRecord]) -> Answer:

@@ -81,6 +81,7 @@ def _node(row: AnyRow, uplinks: Iterable[AnyRow], held: Iterable[AnyRow], known:
         tunnel_address=None if row.tunnel_address is None else IPv4Address(row.tunnel_address),
         versions=row.versions,
         datapath_type=node.datapath_type,
+        problems=tuple(row.problems),
     )
     return NodeRecord(node, spec, row.serial, row.created_at, row.revision)
 

@@ -42,6 +42,7 @@ def put(tx: Transaction, spec: NodeSpec) -> None:
         "tunnel_address": None if spec.tunnel_address is None else int(spec.tunnel_address),
         "versions": dict(spec.versions),
         "datapath_type": spec.datapath_type,
+        "problems": list(spec.problems),
     }
     row = tx.connection.execute(select(nodes).where(nodes.c.name == spec.name)).one_or_none()
     if row is None:

@@ -169,6 +169,7 @@ nodes = Table(
     Column("tunnel_address", BigInteger),
     Column("versions", JSON, nullable=False),
     Column("datapath_type", String(16), nullable=False, server_default=DatapathType.SYSTEM),
+    Column("problems", JSON, nullable=False, server_default="[]"),
     Column("serial", BigInteger, nullable=False),
     Column("next_zone", Integer, nullable=False),
     Column("created_at", Double, nullable=False),

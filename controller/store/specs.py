@@ -275,7 +275,9 @@ class PortRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What an agent registers. `snat_addresses`: by physical network; without, any of the allocation range."""
+    """What an agent registers. `snat_addresses`: by physical network; without, any of the allocation range. `problems`:
+    what does not work on the node itself, one line each.
+    """
 
     name: str
     datapath_id: int
@@ -284,6 +286,7 @@ class NodeSpec:
     tunnel_address: IPv4Address | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     datapath_type: DatapathType = DatapathType.SYSTEM
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,23 @@ def test_offloads_stay_only_where_the_switch_fills_in_checksums(node: Node) -> N
         node.unplug(ONE, node.vms[0])
 
 
+def test_what_open_vswitch_cannot_make_is_said_with_the_cure(node: Node) -> None:
+    """Before anything is made, and also where the interface was in the database already."""
+    node.ovs.vsctl("add-br", "br-odd", "--", "set", "Bridge", "br-odd", "datapath_type=odd")
+    with pytest.raises(PlugError, match="cannot make bridge br-odd: it has no datapath_type odd, but netdev, system"):
+        node.plug(ONE, node.vms[0], bridge="br-odd")
+    node.ovs.vsctl("del-br", "br-odd")
+    assert node.devices(node.vms[0]) == {"lo"} and NAME not in node.devices(node.namespace)
+
+    node.plug(ONE, node.vms[0])
+    node.ovs.vsctl("set", "Interface", NAME, "type=odd")
+    with pytest.raises(PlugError, match=rf"interface {NAME} of port {ONE.id} cannot be used: .+ovs-vsctl del-port"):
+        node.plug(ONE, node.vms[0])
+    node.ovs.vsctl("set", "Interface", NAME, 'type=""')
+    assert not node.plug(ONE, node.vms[0]).changed
+    node.unplug(ONE, node.vms[0])
+
+
 def test_what_is_in_the_way_is_named(node: Node) -> None:
     def complaint(port: PlugPort = ONE, namespace: str | None = node.vms[0], **options: str) -> str:
         with pytest.raises(PlugError) as caught:

@@ -27,6 +27,20 @@ def test_put_is_idempotent(world: World) -> None:
     assert world.ok("GET", "/v1/nodes?name=n2")["nodes"] == []
 
 
+def test_what_an_agent_says_of_its_node_is_shown_until_it_says_so_no_more(world: World) -> None:
+    said = ["Open vSwitch cannot make bridge br-int: ...", "device eth1 of physical network physnet1 cannot be used"]
+    first = world.ok("PUT", "/v1/nodes/n1", {**NODE, "problems": said}, "agent")
+    assert first["node"]["problems"] == said == world.ok("GET", "/v1/nodes/n1")["node"]["problems"]
+    again = world.ok("PUT", "/v1/nodes/n1", {**NODE, "problems": said}, "agent")
+    assert again["revision"] == first["revision"], "what is said again is no news"
+    snapshot = world.services.snapshot().nodes["n1"]
+    gone = world.ok("PUT", "/v1/nodes/n1", NODE, "agent")
+    assert gone["revision"] > first["revision"] and gone["node"]["problems"] == []
+    assert world.services.snapshot().nodes["n1"] == snapshot, "no flow depends on it"
+    for wrong in (["two\nlines"], ["x" * 1001], ["x"] * 65):
+        assert world.call("PUT", "/v1/nodes/n1", {**NODE, "problems": wrong}, "agent").refusal[0] == 400
+
+
 def test_an_agent_waits_for_its_own_node(world: World) -> None:
     for name in ("n1", "n2"):
         world.ok("PUT", f"/v1/nodes/{name}", {**NODE, "datapath_id": f"000000000000000{name[1]}"}, "agent")

@@ -305,6 +305,7 @@ SOUND: dict[tuple[str, str], tuple[type[BaseModel], dict[str, Any]]] = {
             "tunnel_address": "192.0.2.9",
             "datapath_type": "netdev",
             "versions": {"agent": "1"},
+            "problems": ["eth1 is not there"],
         },
     ),
     ("PUT", "nodes/n1/interfaces"): (
@@ -467,6 +468,8 @@ TAKEN: dict[tuple[str, str], dict[str, set[str]]] = {
         "tunnel_address": {"null"},
         "versions": {"empty object"},
         "versions.agent": {"empty", *TEXT},
+        "problems": {"empty list"},
+        "problems.0": {"empty", "blank", "padded", *TEXT},
     },
     # anybody on the node can write what is in its Open vSwitch: it is answered with "refused", see InterfaceIn
     ("PUT", "nodes/n1/interfaces"): {
