@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from etc.lab import netns
 from etc.lab.control import ADDRESS, AGENT_TOKEN, OPENFLOW_PORT
 from etc.lab.lab import Lab
 from etc.lab.node import Node
-from etc.lab.processes import wait_until
+from etc.lab.processes import run, wait_until
 from etc.lab.vm import Vm
 from tests.netns.cloud import (
     installed,
@@ -104,6 +105,33 @@ def test_an_agent_that_crashes_costs_no_packet(lab: Lab, vms: dict[str, Vm], net
         assert not late.ping(vms["v2"].address).lost
         lab.delete_vm(late)
         wait_until(lambda: program(node) == before, 20, "nothing else has changed")
+
+
+def test_what_open_vswitch_cannot_open_is_a_problem_of_its_node_alone(lab: Lab, vms: dict[str, Vm]) -> None:
+    """It is in `trunkline status` while it lasts, also after a restart of the controller; nobody's flows change."""
+    node = vms["v1"].node
+    trunkline = str(lab.directory / "trunkline")
+
+    def shown() -> dict[str, list[str]]:
+        return {
+            each["name"]: each["problems"] for each in json.loads(run([trunkline, "status", "-o", "json"]))["nodes"]
+        }
+
+    with unbroken((vms["v1"], vms["v2"].address)):
+        before, sent = program(node), metric(lab, "of_flowmsgs_sent_total", '"n1"')
+        none = ("--", "set", "Interface", "none-such", "external_ids:iface-id=p9")
+        node.ovs.vsctl("--no-wait", "add-port", "br-int", "none-such", *none)
+        line = wait_until(lambda: next(iter(shown()["n1"]), None), 20, lambda: str(shown()))
+        assert str(line).startswith("interface none-such of port p9 cannot be used: ")
+        assert "No such device" in str(line) and "ovs-vsctl del-port none-such" in str(line)
+        assert shown() == {"n1": [line], "n2": [], "n3": []}
+        assert (program(node), metric(lab, "of_flowmsgs_sent_total", '"n1"')) == (before, sent)
+        lab.control.restart()
+        lab.wait_connected()
+        assert shown()["n1"] == [line]
+        node.ovs.vsctl("del-port", "none-such")
+        wait_until(lambda: shown()["n1"] == [], 20, lambda: str(shown()))
+        assert program(node) == before
 
 
 @contextmanager
