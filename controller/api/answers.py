@@ -182,6 +182,24 @@ class Port(TypedDict):
     revision: Revision
 
 
+class NodePort(TypedDict):
+    """What a node needs of a port to plug it in. `expected`: it is about to move there, or has just moved away."""
+
+    id: str
+    network_id: str
+    name: str
+    project_id: Project
+    device_id: str
+    mac: Mac
+    mtu: int
+    fixed_ips: list[FixedIp]
+    node: Annotated[str | None, Field(description="Where it is to be")]
+    binding: Annotated[PortBinding | None, Field(description="Where it is")]
+    status: Annotated[str, WithJsonSchema({"type": "string", "enum": ["unbound", "bound", "active"]})]
+    binding_error: str | None
+    expected: bool
+
+
 class Binding(TypedDict):
     """A node of a port while its VM moves. `ofport` null: it has not shown the interface."""
 

@@ -36,6 +36,7 @@ class Resource(StrEnum):
     PORT_METADATA = "port_metadata"
     MACHINE_METADATA = "machine_metadata"
     NODE = "node"
+    NODE_PORT = "node_port"
     INTERFACES = "interfaces"
     CONTROLLER = "controller"
     DNS = "dns"
@@ -117,6 +118,8 @@ PERMISSIONS: Mapping[tuple[Resource, Verb], frozenset[Role]] = {
     (Resource.NODE, Verb.SHOW): _OPERATORS,
     (Resource.NODE, Verb.DELETE): _ADMINS,
     (Resource.NODE, Verb.REPORT): _AGENTS,
+    (Resource.NODE_PORT, Verb.LIST): _AGENTS,
+    (Resource.NODE_PORT, Verb.SHOW): _AGENTS,
     (Resource.INTERFACES, Verb.REPORT): _AGENTS,
     (Resource.INTERFACES, Verb.SHOW): _AGENTS,
     (Resource.CONTROLLER, Verb.LIST): _OPERATORS,
@@ -204,6 +207,7 @@ SCOPES: Mapping[str, frozenset[Resource]] = {
     "nodes": frozenset(
         {
             Resource.NODE,
+            Resource.NODE_PORT,
             Resource.INTERFACES,
             Resource.CONTROLLER,
             Resource.DNS,

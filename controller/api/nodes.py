@@ -59,13 +59,13 @@ def delete_node(services: Services, request: Request) -> Answer:
 
 
 def put_node(services: Services, request: Request) -> Answer:
-    name = _reporting(request)
+    name = reporting(request)
     spec = request.parse(NODE_PUT).spec(name)
     return _written(services, services.store.put_node(spec, request.caller.actor))
 
 
 def put_interfaces(services: Services, request: Request) -> Answer:
-    name = _reporting(request)
+    name = reporting(request)
     body = request.parse(INTERFACES_PUT)
     written = services.store.report_interfaces(name, body.spec(), request.caller.actor)
     ports = {**body.refusals(), **written.value}
@@ -87,15 +87,15 @@ def put_interfaces(services: Services, request: Request) -> Answer:
 
 def show_node_revision(services: Services, request: Request) -> Answer:
     """For the agent: whether what it was told with a revision is in its switch. Of other nodes it hears nothing."""
-    name = _reporting(request)
+    name = reporting(request)
     revision = declared.bounded_int("revision", request.params["revision"], 0, declared.MAX_REVISION)
     services.store.get_node(name)
     confirmed = services.confirmations.wait_node(name, revision, request.query.get("wait", 0.0))
     return Answer.json({"revision": revision, "confirmed": confirmed})
 
 
-def _reporting(request: Request) -> str:
-    """The node of the path. Raises ApiError 403 when the agent speaks for another one."""
+def reporting(request: Request) -> str:
+    """The node of the path. Raises ApiError 403 when the caller speaks for another one."""
     name = request.params["name"]
     if not request.caller.speaks_for(name):
         raise forbidden("the token is that of another node's agent")

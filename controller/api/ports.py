@@ -39,11 +39,11 @@ def list_ports(services: Services, request: Request) -> Answer:
     if project is not None and filters.setdefault("project_id", project) != project:
         return Answer.json({"ports": []})
     records = services.store.list_ports(**filters)
-    return Answer.json({"ports": [_view(services, record) for record in records]})
+    return Answer.json({"ports": [view(services, record) for record in records]})
 
 
 def show_port(services: Services, request: Request) -> Answer:
-    return Answer.json({"port": _view(services, _own(services, request))})
+    return Answer.json({"port": view(services, _own(services, request))})
 
 
 def create_ports(services: Services, request: Request) -> Answer:
@@ -60,7 +60,7 @@ def create_ports(services: Services, request: Request) -> Answer:
             if error.index is not None:
                 error.field = ".".join(["ports", str(error.index), *([error.field] if error.field else [])])
             raise
-        created = [_view(services, record) for record in written.value]
+        created = [view(services, record) for record in written.value]
         return Answer.json({"ports": created, "revision": written.revision}, 201)
     if "device_id" in document and "network_id" not in document:
         return _create_device_ports(services, request)
@@ -77,7 +77,7 @@ def _create_device_ports(services: Services, request: Request) -> Answer:
         raise ApiError(400, "missing_field", "project_id: is needed where no network is named", "project_id")
     caller = request.caller
     made = services.store.create_device_ports(project_id, body.template(), caller.actor, by_project=caller.project)
-    return Answer.json({"ports": [_view(services, record) for record in made.value], "revision": made.revision}, 201)
+    return Answer.json({"ports": [view(services, record) for record in made.value], "revision": made.revision}, 201)
 
 
 def update_port(services: Services, request: Request) -> Answer:
@@ -180,7 +180,7 @@ def _refuse_pairs(caller: Identity, network: NetworkRecord, body: PortCreate | P
             raise forbidden(f"{pair.cidr} is not on the network, which is for administrators", field)
 
 
-def _view(services: Services, record: PortRecord) -> views.Json:
+def view(services: Services, record: PortRecord) -> views.Json:
     # the sessions know nothing yet of a change the snapshot has not followed: no news from them is not a confirmation
     followed = record.revision <= services.snapshot().revision
     it = record.port
@@ -196,7 +196,7 @@ def _of_name(services: Services, caller: Identity, name: str | None) -> list[str
 
 
 def _written(services: Services, written: Written[PortRecord], status: int = 200, warned: Sequence[str] = ()) -> Answer:
-    shown = _view(services, written.value)
+    shown = view(services, written.value)
     return Answer.json({"port": shown, "warnings": list(warned), "revision": written.revision}, status)
 
 

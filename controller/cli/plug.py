@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli import options, render
+from controller.cli import options, plug_ports, render
 from controller.cli.errors import CliError, ExitCode
 from controller.cli.options import Output, PortArgument, Timeout
+from controller.cli.plug_ports import PlugPorts
 from controller.cli.port import addresses
 from controller.cli.render import Format
-from controller.cli.session import Session
-from controller.client import ApiError, Client, Object
+from controller.cli.session import Session, is_id
+from controller.client import ApiError, Object
 
 if TYPE_CHECKING:
     from agent import plugging
@@ -66,12 +67,10 @@ def plug(
     """
     if tap and (namespace or guest_ifname):
         raise CliError("--tap goes with neither --namespace nor --guest-ifname", ExitCode.USAGE)
-    session = Session.of(context)
-    found = session.port(port)
-    mtu = session.client.get_network(found["network_id"])["mtu"]
+    ports, found = plug_ports.find(Session.of(context), port, lambda: _node(bridge, ovsdb))
     inside = None if tap else _namespace(namespace or str(found.get("name") or found["id"]))
     done = _plug(
-        found, mtu, kind="tap" if tap else "veth", namespace=inside,
+        found, ports.mtu(found), kind="tap" if tap else "veth", namespace=inside,
         **options.given(ifname=ifname, guest_ifname=guest_ifname, bridge=bridge, ovsdb=ovsdb),
     )  # fmt: skip
     answer = {
@@ -85,7 +84,7 @@ def plug(
     }
     render.show_object(answer, output)
     if wait:
-        _wait_active(session.client, found, done.node, timeout)
+        _wait_active(ports, found, done.node, timeout)
 
 
 def unplug(
@@ -110,7 +109,7 @@ def unplug(
     if delete_namespace and namespace is None:
         raise CliError("--delete-namespace needs --namespace", ExitCode.USAGE)
     inside = None if namespace is None else _namespace(namespace)
-    port_id = _port_id(context, port)
+    port_id = port.lower() if is_id(port) else _port_id(context, port, lambda: _node(bridge, ovsdb))
     from agent import namespaces, plugging
 
     with _refusals():
@@ -124,15 +123,22 @@ def unplug(
     render.show_object({"id": port_id, "namespace": inside, "changed": changed}, output)
 
 
-def _port_id(context: typer.Context, port: str) -> str:
+def _node(bridge: str | None, ovsdb: str | None) -> str | None:
+    """What the agent of this machine calls it."""
+    from agent import plugging
+
+    with _refusals():
+        return plugging.node_of(**options.given(bridge=bridge, ovsdb=ovsdb))
+
+
+def _port_id(context: typer.Context, port: str, node: Callable[[], str | None]) -> str:
     try:
-        return Session.of(context).port_id(port)
+        return str(plug_ports.find(Session.of(context), port, node)[1]["id"])
     except ApiError as error:
-        if error.code != "port_unknown":
+        if error.code != plug_ports.UNKNOWN:
             raise
-        raise CliError(
-            f"no port is called {port!r}; one that is deleted is unplugged by its id", ExitCode.REFUSED
-        ) from None
+        message = f"{error.message}; one that is deleted, or another node's by now, is unplugged by its id"
+        raise CliError(message, ExitCode.REFUSED) from None
 
 
 def _plug(port: Object, mtu: int, namespace: str | None, **how: Any) -> plugging.Plugged:
@@ -169,7 +175,7 @@ def _namespace(name: str) -> str:
     return name
 
 
-def _wait_active(client: Client, before: Object, here: str | None, timeout: float) -> None:
+def _wait_active(ports: PlugPorts, before: Object, here: str | None, timeout: float) -> None:
     """Until the agent has reported the interface and its node has confirmed the port's flows.
 
     `before` is the port as it was when it was plugged, `here` the name of this node if that is known. Raises CliError;
@@ -177,9 +183,9 @@ def _wait_active(client: Client, before: Object, here: str | None, timeout: floa
     """
     started = time.monotonic()
     while True:
-        port = client.get_port(before["id"])
+        port = ports.get(before["id"])
         error = _refusal(port, here)
-        if error and here and not port.get("binding_error") and _expected(client, port, here):
+        if error and here and not port.get("binding_error") and ports.is_expected(port, here):
             error = None
         if port.get("status") == ACTIVE and not error:
             return
@@ -197,13 +203,3 @@ def _refusal(port: Object, here: str | None) -> str | None:
         return str(port["binding_error"])
     node = (port.get("binding") or {}).get("node")
     return f"bound to {node}" if here and node and node != here else None
-
-
-def _expected(client: Client, port: Object, here: str) -> bool:
-    """Whether the port is about to move here, or has just moved away: its other node is no mistake then."""
-    try:
-        return any(binding["node"] == here for binding in client.list_port_bindings(port["id"]))
-    except ApiError as error:
-        if error.code == "forbidden":  # a member sees no bindings, and moves no machines
-            return False
-        raise

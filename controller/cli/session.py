@@ -31,7 +31,7 @@ SETTINGS = ("url", "token", "ca", "certificate", "key")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`tls` is for https: only."""
+    """`tls` is for https: only. `token` is empty where a node's certificate is all that it has."""
 
     url: str
     token: str
@@ -54,16 +54,16 @@ def load_settings(
     for each in chosen_url.split(","):
         if not each.strip().startswith(("http://", "https://")):
             raise CliError(f"{each!r} is no http:// or https:// address", ExitCode.USAGE)
-    if not chosen_token:
+    tls = Tls(*(_first(sources, name) for name in ("ca", "certificate", "key")))
+    if bool(tls.certificate) != bool(tls.key):
+        raise CliError("certificate and key belong together", ExitCode.USAGE)
+    if not chosen_token and not (tls.certificate and chosen_url.startswith("https:")):
         raise CliError(
             "no token: give --token, set TRUNKLINE_TOKEN, or write 'token: ...' in " + " or ".join(map(str, files)),
             ExitCode.USAGE,
         )
-    if not _TOKEN.fullmatch(chosen_token):
+    if chosen_token and not _TOKEN.fullmatch(chosen_token):
         raise CliError("the token holds a blank, a control or a non-ASCII character", ExitCode.USAGE)
-    tls = Tls(*(_first(sources, name) for name in ("ca", "certificate", "key")))
-    if bool(tls.certificate) != bool(tls.key):
-        raise CliError("certificate and key belong together", ExitCode.USAGE)
     return Settings(chosen_url, chosen_token, tls)
 
 

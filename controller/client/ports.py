@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -94,6 +95,15 @@ class Ports(Resources):
     def delete_port(self, port_id: str) -> Written:
         return self._write("DELETE", path_of("ports", port_id), "port")
 
+    def list_node_ports(self, node: str, name: str) -> list[Object]:
+        """Of that name, those that are the node's or may become it; for the node itself. What `plug` needs of them."""
+        answer = self._call("GET", f"{_of_node(node)}?{urlencode({'name': name})}")
+        found: list[Object] = part_of(answer, "ports", list)
+        return found
+
+    def get_node_port(self, node: str, port_id: str) -> Object:
+        return self._get(_of_node(node), "port", port_id)
+
     def list_port_bindings(self, port_id: str) -> list[Object]:
         found: list[Object] = part_of(self._call("GET", _bindings(port_id)), "bindings", list)
         return found
@@ -110,3 +120,7 @@ class Ports(Resources):
 
 def _bindings(port_id: str) -> str:
     return f"{path_of('ports', port_id)}/bindings"
+
+
+def _of_node(node: str) -> str:
+    return f"{path_of('nodes', node)}/ports"

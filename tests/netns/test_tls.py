@@ -17,7 +17,7 @@ from etc.lab import netns
 from etc.lab.control import ADDRESS, AGENT_TOKEN, API_PORT, OPENFLOW_PORT
 from etc.lab.lab import Lab
 from etc.lab.node import Node
-from etc.lab.processes import run, wait_until
+from etc.lab.processes import CommandFailed, run, wait_until
 from etc.lab.vm import Vm
 from tests.netns.capturing import capturing, packet_sockets, wait_quiet
 from tests.netns.cloud import make_network, make_vms, metric, unbroken, want
@@ -69,6 +69,47 @@ def test_a_capture_and_a_client_that_goes(lab: Lab, vms: dict[str, Vm]) -> None:
     with capturing(lab, first, "--seconds", "300") as running:
         running.end(signal.SIGKILL)
         wait_quiet(lab, "n1", before)
+
+
+@pytest.mark.parametrize("by", ["certificate", "token"])
+def test_threat_25_a_node_plugs_its_own_ports_by_its_own_credentials(lab: Lab, vms: dict[str, Vm], by: str) -> None:
+    """The first that plugs a port has it; the other is refused before anything is made. A certificate alone is as
+    good as a token.
+    """
+    made = lab.client.create_port({"network_id": vms["vm1"].port["network_id"], "name": f"late-{by}"}).object
+    assert made
+    namespace = f"{lab.prefix}-late"
+    first, second = lab.nodes
+    own = {node.name: _own(lab, node, by) for node in lab.nodes}
+
+    def command(node: Node, name: str, *options: str, check: bool = True) -> None:
+        on = (str(node.directory / "on"), "env", *own[node.name])
+        run([*on, "trunkline", name, f"late-{by}", "--namespace", namespace, *options], check=check)
+
+    try:
+        command(first, "plug", "--wait")
+        netns.configure(namespace, f"address add {made['fixed_ips'][0]['address']}/24 dev eth0")
+        assert "1 received" in netns.execute(namespace, "ping", "-c1", "-W5", str(vms["vm2"].address), check=False)
+        assert lab.client.get_port(made["id"])["binding"]["node"] == "n1"
+        with pytest.raises(CommandFailed, match=f"node n2 has no port 'late-{by}': .*another node's"):
+            command(second, "plug")
+        assert made["id"] not in second.ovs.vsctl("--columns=external_ids", "list", "Interface")
+        command(first, "unplug", "--delete-namespace")
+        wait_until(lambda: lab.client.get_port(made["id"])["status"] == "unbound", 10, "it is off the node")
+    finally:
+        if namespace in netns.names(lab.prefix):
+            command(first, "unplug", "--delete-namespace", check=False)
+        lab.client.delete_port(made["id"])
+
+
+def _own(lab: Lab, node: Node, by: str) -> tuple[str, ...]:
+    if by == "token":
+        fields = {"name": f"plug-{node.name}", "role": "agent", "node": node.name}
+        made = lab.client.create_token(fields).object
+        assert made
+        return (f"TRUNKLINE_TOKEN={made['secret']}",)
+    place = lab.control.certificate(Kind.NODE, node.name)
+    return "TRUNKLINE_TOKEN=", f"TRUNKLINE_CERTIFICATE={place}/{CERTIFICATE}", f"TRUNKLINE_KEY={place}/{KEY}"
 
 
 def test_threat_23_nobody_is_heard_in_plain_text(lab: Lab, vms: dict[str, Vm]) -> None:

@@ -24,6 +24,7 @@ RUNS = (
 ADDRESSES = {"ctl1": 10, "ctl2": 11, "n1": 21, "n2": 22}
 NODES = ("n1", "n2")
 MEANT = {"n1": NODES, "each node": NODES, "ctl1": ("ctl1",), "ctl2": ("ctl2",), "the machine that has it": ("ctl1",)}
+NODE_CONF = "/etc/trunkline/trunkline-agent.conf.d/node.conf"
 NETWORK = "network create blue --project blue --vlan 120 --cidr 10.20.0.0/24 --physical-network physnet1"
 
 
@@ -58,14 +59,19 @@ def wait_live(machine: Machine) -> None:
 
 def test_three_machines(hosts: Hosts) -> None:
     text = RUNS[0].text.partition("On n1 and n2;")  # before it copies what is there
-    walk(text[1] + text[2], hosts, MEANT)
+    answers = walk(text[1] + text[2], hosts, MEANT)
+    said = next(answer for command, answer in answers.items() if command.endswith("./trunkline-agent_*.deb"))
+    assert f"write {NODE_CONF}, then: systemctl restart trunkline-agent" in said, "as the page says"
+    assert NODE_CONF in RUNS[0].text and "systemctl restart trunkline-agent\n" in RUNS[0].text
     control = hosts["ctl1"]
     wait_live(control)
     assert "ssl:192.0.2.10:6653" in hosts["n1"].run("ovs-vsctl get-controller br-int")
     control.run(f"trunkline {NETWORK}")
+    token = re.search(r"(?m)^token: (\S+)$", control.run("cat /etc/trunkline/cli.yaml"))
+    assert token
     for name in NODES:
+        assert hosts[name].run(f"grep -rlF {token[1]} /etc /root /var/lib/trunkline* || true") == ""
         control.run(f"trunkline port create vm-{name} --network blue")
-        control.send("/etc/trunkline/cli.yaml", hosts[name], "/etc/trunkline")
         hosts[name].run(f"trunkline plug vm-{name} --namespace vm --wait")
         hosts[name].run("ip netns exec vm udhcpc -i eth0 -f -q -t 20")
     assert ", 0% packet loss" in ping(hosts)

@@ -17,7 +17,6 @@ def walk(text: str, hosts: Hosts, meant: Mapping[str, Sequence[str]]) -> dict[st
     """
     where: Sequence[str] = ()
     answers: dict[str, str] = {}
-    shown = files(text)
     before = ""
     for paragraph in re.split(r"\n\n", text):
         if not paragraph.startswith("    "):
@@ -27,7 +26,7 @@ def walk(text: str, hosts: Hosts, meant: Mapping[str, Sequence[str]]) -> dict[st
             continue
         lines = [line[4:] for line in paragraph.splitlines()]
         content = "\n".join(lines) + "\n"
-        file = next((path for path, each in shown.items() if each == content), None)
+        file = next((path for path, each in files(f"{before}\n\n{paragraph}").items() if each == content), None)
         assert where or lines[0].startswith("scp "), f"nobody is told to do this: {before}"
         for name in where:
             if file is not None:
@@ -40,8 +39,8 @@ def walk(text: str, hosts: Hosts, meant: Mapping[str, Sequence[str]]) -> dict[st
 
 def _write(machine: Machine, file: str, content: str) -> None:
     content = re.sub(r"(?m)^node = .*", f"node = {machine.name}", content)
-    if file.endswith("cli.yaml"):  # has a token
-        content = machine.run(f"cat {file}") + "\n" + content
+    if file.endswith("cli.yaml"):  # a controller's has a token
+        content = machine.run(f"cat {file} 2>/dev/null || true") + "\n" + content
     machine.write(file, content)
 
 

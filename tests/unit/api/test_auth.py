@@ -62,6 +62,8 @@ MATRIX: list[tuple[str, str, Any, set[str]]] = [
     ("PUT", "/v1/nodes/n1", {"datapath_id": "0000000000000001"}, {"agent", "agent-n1"}),
     ("PUT", "/v1/nodes/n2", {"datapath_id": "0000000000000002"}, {"agent"}),
     ("PUT", "/v1/nodes/n1/interfaces", {"serial": 5}, {"agent", "agent-n1"}),
+    ("GET", "/v1/nodes/n1/ports?name=x", None, {"agent", "agent-n1"}),
+    ("GET", "/v1/nodes/n1/ports/{port}", None, {"agent", "agent-n1"}),
     ("GET", "/v1/nodes/n1/revisions/1", None, {"agent", "agent-n1"}),
     ("POST", "/v1/nodes/n2/dns/{moving_key}", QUESTION, {"agent"}),
     ("GET", "/v1/nodes/n1/errands", None, {"agent", "agent-n1"}),

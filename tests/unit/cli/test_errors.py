@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from controller.cli.errors import CliError
 from controller.cli.session import load_settings
-from controller.client import ApiError, Client, Unconfirmed, Unreachable
+from controller.client import ApiError, Client, Tls, Unconfirmed, Unreachable
 from tests.unit.cli.stub import NETWORK_ID, PORT_ID, Request, Stub, network, port, refusal
 
 CREATE = ("network", "create", "blue", "--cidr", "10.0.1.0/24", "--physical-network", "physnet1", "--flat")
@@ -171,6 +172,20 @@ def test_options_win_over_environment_over_files(tmp_path: Path) -> None:
     settings = load_settings({"url": "https://option:1", "token": "t"}, environment, files)
     assert (settings.url, settings.token) == ("https://option:1", "t")
     assert load_settings({"token": "t"}, {}, ()).url == "http://127.0.0.1:8080"
+
+
+def test_a_certificate_is_enough_by_https(tmp_path: Path) -> None:
+    """A node's own: the server knows whose it is."""
+    file = tmp_path / "cli.yaml"
+    file.write_text("url: https://ctl:8080\nca: ca.pem\ncertificate: c.pem\nkey: k.pem\n")
+    settings = load_settings({}, {}, (file,))
+    assert (settings.token, settings.tls) == ("", Tls("ca.pem", "c.pem", "k.pem"))
+    assert load_settings({"token": "t"}, {}, (file,)).token == "t"
+    with pytest.raises(CliError, match="no token"):
+        load_settings({"url": "http://ctl:8080"}, {}, (file,))
+    file.write_text("url: https://ctl:8080\nca: ca.pem\n")
+    with pytest.raises(CliError, match="no token"):
+        load_settings({}, {}, (file,))
 
 
 @pytest.mark.parametrize(

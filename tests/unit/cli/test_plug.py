@@ -185,6 +185,61 @@ def test_unplug_of_a_deleted_port_tells_the_way(stub: Stub, run: Any, calls: Cal
     assert (result.exit_code, calls) == (1, []) and "is unplugged by its id" in result.stderr
 
 
+FORBIDDEN = (403, refusal("forbidden", "the role of this token may not list port"))
+OF_N1 = f"GET /v1/nodes/n1/ports/{PORT_ID}"
+
+
+@pytest.fixture
+def as_n1(stub: Stub, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """With the token of node n1, whose Open vSwitch says that it is that."""
+    for path in ("ports", f"ports/{PORT_ID}", f"networks/{NETWORK_ID}", f"ports/{PORT_ID}/bindings"):
+        stub.on(f"GET /v1/{path}", FORBIDDEN)
+
+    def node_of(**how: Any) -> str:
+        calls.append(("node_of", how))
+        return "n1"
+
+    def fake_plug(wanted: plugging.PlugPort, **_: Any) -> plugging.Plugged:
+        calls.append(("plug", wanted))
+        return plugging.Plugged("tl", True, "n1")
+
+    monkeypatch.setattr(plugging, "node_of", node_of)
+    monkeypatch.setattr(plugging, "plug", fake_plug)
+    told = {**port(binding=None, status="unbound"), "mtu": 1450, "expected": False}
+    stub.on("GET /v1/nodes/n1/ports", (200, {"ports": [told]}))
+    stub.on(OF_N1, (200, {"port": {**told, "binding": {"node": "n1"}, "status": "active"}}))
+    return calls
+
+
+def test_plug_with_the_nodes_own_token(stub: Stub, run: Any, as_n1: Calls) -> None:
+    assert run("plug", "vm1", "--namespace=there", "--ovsdb=unix:/run/x.sock", "--wait").exit_code == 0
+    wanted = plugging.PlugPort(id=PORT_ID, mac="02:00:00:00:00:05", mtu=1450)
+    assert as_n1 == [("node_of", {"ovsdb": "unix:/run/x.sock"}), ("plug", wanted)]
+    assert [request.path for request in stub.requests] == ["/v1/ports", "/v1/nodes/n1/ports", OF_N1.split()[1]]
+    as_n1.clear()
+    assert run("unplug", "vm1").exit_code == 0
+    assert as_n1 == [("node_of", {}), ("unplug", PORT_ID, {"namespace": None})]
+
+
+def test_plug_of_another_nodes_port_with_the_nodes_own_token(stub: Stub, run: Any, as_n1: Calls) -> None:
+    stub.on("GET /v1/nodes/n1/ports", (200, {"ports": []}))
+    stub.on(OF_N1, (404, refusal("port_unknown", "none")))
+    for reference in ("vm1", PORT_ID):
+        result = run("plug", reference)
+        assert result.exit_code == 1 and f"node n1 has no port {reference!r}" in result.stderr
+        assert "another node's" in result.stderr
+    assert [call for call in as_n1 if call[0] != "node_of"] == []
+
+
+def test_plug_with_a_token_that_may_not(stub: Stub, run: Any, as_n1: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.on("GET /v1/nodes/n1/ports", (403, refusal("forbidden", "the token is that of another node's agent")))
+    result = run("plug", "vm1")
+    assert result.exit_code == 1 and "may not list port; as node n1: the token is that of another" in result.stderr
+    monkeypatch.setattr(plugging, "node_of", lambda **_: None)
+    result = run("plug", "vm1")
+    assert result.exit_code == 1 and "may not list port" in result.stderr and "agent running?" in result.stderr
+
+
 def test_unplug_by_id_needs_no_server(stub: Stub, run: Any, calls: Calls) -> None:
     answer = json.loads(run("unplug", PORT_ID, "-o", "json").stdout)
     assert answer == {"id": PORT_ID, "namespace": None, "changed": True}
