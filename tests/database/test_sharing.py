@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from controller.store import Store, check_revision, postgresql
 from controller.store.engine import make_engine
@@ -113,12 +114,11 @@ def test_a_listener_comes_back(
     make_network: Any,
     heard: queue.Queue[str],
     postgres_server: Any,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    postgres_server.restart(kill=True)
-    assert heard.get(timeout=60) == "connected"
-    said = "".join(capfd.readouterr())
-    assert said.count("not_listening") == 1 and "Traceback" not in said
+    with capture_logs() as logged:
+        postgres_server.restart(kill=True)
+        assert heard.get(timeout=60) == "connected"
+    assert [one["event"] for one in logged] == ["not_listening"]
     make_network(open_store())
     assert heard.get(timeout=30) == "1"
 
