@@ -254,7 +254,6 @@ class Rule(Enum):
     DROP_CONNECTIONS = _RuleInfo(
         402, Table.EGRESS_BEGUN, True, "port", "it has used up its connections: no more begins until some end"
     )
-    DROP_CONNECTIONS_UNKNOWN = _RuleInfo(404, Table.EGRESS_BEGUN, True, "", "the same, of an unknown port")
     DROP_EGRESS_GIVEN_UP = _RuleInfo(258, Table.EGRESS_BEGUN, True, "", "a fragment that conntrack has given up")
     EGRESS_GOES_ON = _RuleInfo(220, Table.EGRESS_VERDICT, False, "", "allowed")
     INGRESS_TRACKED = _RuleInfo(230, Table.INGRESS_CONNTRACK, False, "", "which connection is it of")

@@ -169,9 +169,8 @@ def static() -> Iterator[Flow]:
         yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
-    # beyond a zone's limit the userspace datapath lets a packet go on unremembered; the kernel's drops it by itself
-    yield flow(Rule.EGRESS_BEGUN, Priority.NORMAL, matching(ct_mark=_REMEMBERED), *EGRESS.passed)
-    yield drop(Rule.DROP_CONNECTIONS_UNKNOWN, Priority.MISS)
+    for priority, which in ((Priority.NORMAL, matching(ct_mark=_REMEMBERED)), (Priority.MISS, ())):
+        yield flow(Rule.EGRESS_BEGUN, priority, which, *EGRESS.passed)
     yield drop(Rule.DROP_EGRESS_GIVEN_UP, Priority.GUARD, matching(ct_state=UNTRACKED))
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 
@@ -239,7 +238,9 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             yield flow(side.unfiltered, Priority.LOCAL, of_port, *side.passed, key=port.key)
         else:
             yield from _filtered(view, network, port, side)
-            if side is EGRESS:
+            if side is EGRESS and not view.node.on_kernel:
+                # Beyond a zone's limit this datapath lets a packet go on, without the mark. The kernel's drops it by
+                # itself, and lacks the mark on packets that waited while the first of their connection was remembered.
                 of_port = matching(**{side.port: port.key})
                 yield drop(Rule.DROP_CONNECTIONS, Priority.DEFAULT, of_port, key=port.key)
 

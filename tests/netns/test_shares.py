@@ -123,6 +123,22 @@ def all_begin(scene: Scene, vm: Vm, server: socket.socket, first: int, many: int
     assert not lost, f"{len(lost)} of {many} connections of {vm.name} were lost, the first from port {lost[0]}"
 
 
+@pytest.mark.parametrize("name", PROJECTS)
+def test_packets_that_are_sent_at_once_begin_one_connection_and_all_arrive(scene: Scene, name: str) -> None:
+    """The second of them waits for the switch while the first is remembered."""
+    vm, target, ovs = scene.vms[name], scene.lab.fabric.far_host, scene.lab.nodes[0].ovs
+    with cloud.udp(scene.lab.fabric.far, target, PORT) as server:
+        server.settimeout(10)
+        for port in range(2000, 2020):
+            texts = [f"{name} {port} {number}".encode() for number in range(4)]
+            ovs.appctl("dpctl/del-flows")
+            with closing(Tap(vm.namespace)) as tap:
+                for text in texts:
+                    tap.send(udp(vm, target, (port, PORT), text, eth_dst=GATEWAY))
+            heard = {server.recv(100) for _ in texts}
+            assert heard == set(texts), port
+
+
 def attack(scene: Scene, vm: Vm, first: int = 1024, many: int = ATTACK) -> None:
     """All ports of one VM, as fast as the switch takes them."""
     frames = begin(vm, scene.lab, first, many)

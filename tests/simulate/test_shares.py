@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Fabric
+from flows.model import DatapathType, NodeChange
 from flows.pipeline import nat_zone, node_mac
 from flows.rules import Rule
 from flows.simulate import Drop, Reason
@@ -36,6 +37,9 @@ def begun(sender: Vm, fabric: Fabric, first: int, many: int) -> tuple[Fabric, li
 def test_what_begins_beyond_a_ports_share_is_dropped_in_its_name(userspace: bool) -> None:
     """The kernel's conntrack drops it by itself, where it is asked to remember it."""
     tracked = filtered(world(), OPEN, members=(BLUE_1.key,))
+    if not userspace:
+        n1 = tracked.nodes["n1"]
+        tracked = tracked.apply(9, [NodeChange("n1", replace(n1, datapath_type=DatapathType.SYSTEM))])
     fabric = full(Fabric.of(tracked, userspace=userspace), BLUE_1.key)
     after, drops = begun(BLUE_1, fabric, 4000, LIMIT)
     assert drops == [None] * LIMIT

@@ -31,7 +31,7 @@ from flows.simulate import Switch
 
 def test_the_document_is_fresh() -> None:
     written = Path(__file__).parents[3] / "docs" / "pipeline.md"
-    assert written.read_text() == document(), "run: python -m flows.pipeline > docs/pipeline.md"
+    assert written.read_text() == document(), "run: python -m flows.rules > docs/pipeline.md"
 
 
 def test_only_what_drops_drops_normally() -> None:
