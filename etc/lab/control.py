@@ -28,7 +28,7 @@ BRIDGE = "mgmt"
 API_PORT = 8080
 OPENFLOW_PORT = 6653
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-START_DEADLINE = 30.0
+START_DEADLINE = 90.0
 PROGRAM = ("controller",)
 
 # Laboratory tokens, for whoever plays with it: the namespace is closed. Only this machine's loopback leads to the API

@@ -26,9 +26,9 @@ from etc.lab.postgres import Postgres
 from etc.lab.processes import in_parallel, stop_all, wait_until
 from etc.lab.vm import Vm
 
-CONVERGENCE_DEADLINE = 30.0
+CONVERGENCE_DEADLINE = 60.0
 DATABASE = "trunkline"
-CONFIRM_DEADLINE = 20.0
+CONFIRM_DEADLINE = 40.0
 DEFAULT_PHYSICAL_NETWORKS = ("physnet1", "physnet-ext")
 
 

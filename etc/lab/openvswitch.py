@@ -10,7 +10,7 @@ from etc.lab.processes import CommandFailed, Process, run, start, stop_all, wait
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 OPENFLOW = "OpenFlow14"
-START_DEADLINE = 20.0
+START_DEADLINE = 60.0
 
 
 DATAPATH_VARIABLE = "TRUNKLINE_DATAPATH"
