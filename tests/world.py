@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from flows.model import (
     Binding,
     Change,
+    DatapathType,
     Direction,
     FixedIp,
     FloatingIp,
@@ -17,6 +18,7 @@ from flows.model import (
     NetworkAddress,
     NetworkKind,
     Node,
+    NodeChange,
     Port,
     PortChange,
     SecurityGroup,
@@ -119,6 +121,12 @@ def cloud() -> Snapshot:
         for number, name in enumerate(NODES[:2]):
             ports.append(port(10 * (index + 1) + number, net, 10 + number, name))
     return Snapshot.build(1, nets, ports, [node(name) for name in NODES])
+
+
+def on_kernel(snapshot: Snapshot) -> Snapshot:
+    """The same cloud, whose nodes all have the kernel's datapath."""
+    nodes = [replace(node, datapath_type=DatapathType.SYSTEM) for node in snapshot.nodes.values()]
+    return snapshot.apply(9, [NodeChange(node.name, node) for node in nodes])
 
 
 def rule(

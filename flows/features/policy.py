@@ -54,6 +54,7 @@ _RELATED = (CT_TRACKED | CT_RELATED, CT_TRACKED | CT_RELATED)
 _NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_ESTABLISHED)
 _BEGUN_HERE = (CtMark.BEGUN_HERE, CtMark.BEGUN_HERE)
 _REMEMBERED = (CtMark.REMEMBERED, CtMark.REMEMBERED)
+_NOT_REMEMBERED = (0, CtMark.REMEMBERED)
 UNTRACKED = (0, CT_TRACKED)
 _BY_CONNTRACK, _WITHOUT = 0, 1  # of Reg.GROUP, before any group is asked
 _LOGGED_BYTES = 128  # addresses and ports
@@ -169,8 +170,7 @@ def static() -> Iterator[Flow]:
         yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
-    for priority, which in ((Priority.NORMAL, matching(ct_mark=_REMEMBERED)), (Priority.MISS, ())):
-        yield flow(Rule.EGRESS_BEGUN, priority, which, *EGRESS.passed)
+    yield flow(Rule.EGRESS_BEGUN, Priority.MISS, (), *EGRESS.passed)
     yield drop(Rule.DROP_EGRESS_GIVEN_UP, Priority.GUARD, matching(ct_state=UNTRACKED))
     yield flow(Rule.INGRESS_COPIED, Priority.GUARD, matching(reg0=COPIED), *INGRESS.passed)
 
@@ -241,8 +241,8 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
             if side is EGRESS and not view.node.on_kernel:
                 # Beyond a zone's limit this datapath lets a packet go on, without the mark. The kernel's drops it by
                 # itself, and lacks the mark on packets that waited while the first of their connection was remembered.
-                of_port = matching(**{side.port: port.key})
-                yield drop(Rule.DROP_CONNECTIONS, Priority.DEFAULT, of_port, key=port.key)
+                unmarked = matching(**{side.port: port.key}, ct_mark=_NOT_REMEMBERED)
+                yield drop(Rule.DROP_CONNECTIONS, Priority.DEFAULT, unmarked, key=port.key)
 
 
 def _filtered(view: View, network: Network, port: Port, side: Side) -> Iterator[Flow]:

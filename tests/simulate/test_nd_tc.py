@@ -9,7 +9,6 @@ import pytest
 
 from flows.fabric import Delivery, Fabric, Frame
 from flows.ipv6 import LINK_LOCAL, eui64
-from flows.model import DatapathType, NodeChange
 from flows.packet import Packet, packet
 from flows.pipeline import (
     GATEWAY_LINK_LOCAL,
@@ -25,17 +24,15 @@ from flows.view import mac_text
 from tests.ipv6_world import ROUTER as ROUTER_ADDRESS
 from tests.simulate.cloud import EXTERNAL_UPLINK
 from tests.simulate.ipv6 import ALL_NODES, BLUE_1, ROUTER, SERVER6, advertisement_to, group_mac, world6
+from tests.world import on_kernel
 
 HOST_FLAGS = ND_SOLICITED | ND_OVERRIDE
 OUTSIDE = replace(BLUE_1, node="", mac=ROUTER, ip=SERVER6)
 
 
 @cache
-def on_kernel() -> Fabric:
-    nodes = world6().nodes.values()
-    return Fabric.of(
-        world6().apply(9, [NodeChange(n.name, replace(n, datapath_type=DatapathType.SYSTEM)) for n in nodes])
-    )
+def fabric() -> Fabric:
+    return Fabric.of(on_kernel(world6()))
 
 
 def written(sent: Packet) -> Packet:
@@ -48,10 +45,10 @@ def written(sent: Packet) -> Packet:
 
 def round_by_tc(node: str, ofport: int, sent: Packet) -> tuple[tuple[Delivery, ...], tuple[Frame, ...]]:
     """Return what a node delivers and sends to the wire once tc has sent an advertisement back."""
-    out = on_kernel().send(node, ofport, sent)
+    out = fabric().send(node, ofport, sent)
     ((_, port, frame),) = out.delivered
     assert port == SERVICE_OFPORT and not out.heard
-    back = on_kernel().send(node, SERVICE_OFPORT, written(frame))
+    back = fabric().send(node, SERVICE_OFPORT, written(frame))
     return back.delivered, back.heard
 
 
@@ -86,5 +83,5 @@ def test_a_prober_outside_hears_that_the_address_is_taken() -> None:
 def test_the_relay_cannot_speak_for_the_gateway() -> None:
     """Only what carries the key of a port, or of an external network, as its source MAC goes on."""
     told = advertisement_to(BLUE_1, SERVICE_MAC, GATEWAY_LINK_LOCAL)
-    journey = on_kernel().send("n1", SERVICE_OFPORT, told)
+    journey = fabric().send("n1", SERVICE_OFPORT, told)
     assert not journey.delivered and not journey.heard

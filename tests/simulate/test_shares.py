@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 
 from flows.fabric import Fabric
-from flows.model import DatapathType, NodeChange
 from flows.pipeline import nat_zone, node_mac
 from flows.rules import Rule
 from flows.simulate import Drop, Reason
 from tests.simulate.cloud import BLUE_1, EXTERNAL_PHYSNET, FLAT_1, NEXT_HOP, RED_1, SERVER, Vm, reply_to, send, world
-from tests.world import OPEN, filtered
+from tests.world import OPEN, filtered, on_kernel
 
 LIMIT = 3
 
@@ -38,8 +37,7 @@ def test_what_begins_beyond_a_ports_share_is_dropped_in_its_name(userspace: bool
     """The kernel's conntrack drops it by itself, where it is asked to remember it."""
     tracked = filtered(world(), OPEN, members=(BLUE_1.key,))
     if not userspace:
-        n1 = tracked.nodes["n1"]
-        tracked = tracked.apply(9, [NodeChange("n1", replace(n1, datapath_type=DatapathType.SYSTEM))])
+        tracked = on_kernel(tracked)
     fabric = full(Fabric.of(tracked, userspace=userspace), BLUE_1.key)
     after, drops = begun(BLUE_1, fabric, 4000, LIMIT)
     assert drops == [None] * LIMIT
