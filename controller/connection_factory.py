@@ -12,12 +12,9 @@ import structlog
 
 from controller import tls_context
 from controller.connection import Connection, certified_node
-from controller.newcomers import Newcomers, client_of
+from controller.newcomers import SHARE, Newcomers, client_of
 from controller.tls_context import ServerTls
 from controller.tls_stream import TlsStream
-
-SHARE: Final = 64
-"""Connections of one address that may be before the end of their handshake, where nothing else is configured."""
 
 FIRST_WAIT: Final = 0.5
 """Seconds for the peer's first byte. Switches send their hello at once; who does not is greeted after this time."""

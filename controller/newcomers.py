@@ -2,12 +2,14 @@
 
 One address can neither fill the table nor keep others out: beyond its share its own oldest connection is closed, and
 where the table is full, the oldest of the address that has most. Nor can it keep the controller busy with handshakes:
-they begin at a bounded rate. A peer that says nothing costs neither, so that a node behind the same address gets in.
+they begin at a bounded rate. A silent peer costs neither by TLS, and without TLS nothing for half a second, so that
+a node behind the same address gets in.
 """
 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, MutableMapping
 from ipaddress import IPv6Address, ip_address
 from socket import SHUT_RDWR
@@ -20,11 +22,11 @@ from controller.packet_in.limits import TokenBuckets
 MAX_HANDSHAKING: Final = 256
 """Connections that may wait for the peer's first byte, and that may be between it and the handshake's end."""
 
-RATE: Final = 100.0
-"""Handshakes that peers of one address may begin a second."""
+SHARE: Final = 64
+"""Connections of one address that may be before the end of their handshake, where nothing else is configured."""
 
-BURST: Final = 200.0
-"""At once above that rate: all nodes behind one address come back when a controller starts."""
+LEAST_TIME: Final = 1.0
+"""Seconds that a steady stream of peers leaves a handshake: Open vSwitch takes 0.5 for TLS."""
 
 _MAX_ADDRESSES: Final = 4096
 _LOG_PERIOD: Final = 10.0
@@ -79,14 +81,25 @@ class _Places:
 
 class Newcomers:
     """Those whose handshake has not begun have places of their own: they displace none that has. `share`: connections
-    of one address in either state. `clock`: seconds that only go forward.
+    of one address in either state. `clock`: seconds that only go forward. `chance`: a number from 0 up to 1.
+
+    An address begins as many handshakes as its share within LEAST_TIME, and its share at once. A second share is taken
+    by chance, the less likely the less is left of it: a steady stream would else take each that becomes free.
     """
 
-    def __init__(self, share: int, counters: MutableMapping[str, int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        share: int,
+        counters: MutableMapping[str, int],
+        clock: Callable[[], float],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._counters = counters
         self._clock = clock
+        self._chance = chance
         self._waiting, self._begun = _Places(share), _Places(share)
-        self._rate = TokenBuckets(RATE, BURST, _MAX_ADDRESSES)
+        self._at_once = min(share, MAX_HANDSHAKING)  # there are no more places, whatever the share
+        self._rate = TokenBuckets(self._at_once / LEAST_TIME, 2 * self._at_once, _MAX_ADDRESSES)
         self._logged = -_LOG_PERIOD
 
     def __len__(self) -> int:
@@ -100,7 +113,7 @@ class Newcomers:
         """Its handshake may begin. False when it was closed meanwhile, or its address has begun too many."""
         if not self._waiting.remove(client, socket):
             return False
-        if not self._rate.allow(client, self._clock()):
+        if not self._rate.allow(client, self._clock(), 1 + self._chance() * self._at_once):
             self._tell("openflow_handshakes_refused", client)
             return False
         self._displaced(self._begun.add(client, socket))

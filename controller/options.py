@@ -5,6 +5,7 @@ from __future__ import annotations
 from oslo_config import cfg
 
 from controller.bounds import LEAST_LEASE_TIME, MOST_LEASE_TIME, MOST_TTL
+from controller.newcomers import SHARE
 from controller.store.address_specs import NO_TIMEOUT
 
 LEAST_AUDIT_DAYS = 7
@@ -77,10 +78,10 @@ GROUPS: dict[str, list[cfg.Opt]] = {
         cfg.PortOpt("port", default=6653, min=1, help="TCP port the switches connect to."),
         cfg.IntOpt(
             "handshakes_per_address",
-            default=64,
+            default=SHARE,
             min=1,
             help="Connections that one address (of IPv6, one /64) may have at once before the end of their handshake, "
-            "of 256 in all; one more closes its oldest. More where many nodes come by one address.",
+            "of 256 in all, and begin a second; one more closes its oldest. More where many nodes come by one address.",
         ),
         _plain_tcp("OpenFlow"),
     ],

@@ -28,6 +28,9 @@ from etc.lab import netns
 from etc.lab.control import PROJECT_ROOT
 
 DEAF = 200
+RATE = 500.0
+"""New connections a second."""
+
 AT_MOST = 700
 """Connections that are kept open: a process may not have many more file descriptors."""
 
@@ -59,7 +62,7 @@ def attack(
     port: int,
     seconds: float,
     *,
-    rate: float = 500,
+    rate: float = RATE,
     place: Path | None = None,
     namespace: str | None = None,
 ) -> Iterator[None]:

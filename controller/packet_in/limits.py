@@ -17,8 +17,8 @@ class TokenBuckets:
         self._capacity = capacity
         self._buckets: dict[Hashable, tuple[float, float]] = {}
 
-    def allow(self, key: Hashable, now: float) -> bool:
-        """Takes a token if there is one. `now` is in seconds of a clock that only goes forward."""
+    def allow(self, key: Hashable, now: float, at_least: float = 1.0) -> bool:
+        """True if there are `at_least` tokens; one is taken. `now` is in seconds of a clock that only goes forward."""
         bucket = self._buckets.pop(key, None)
         if bucket is None:
             if len(self._buckets) >= self._capacity:
@@ -26,7 +26,7 @@ class TokenBuckets:
             tokens = self._burst
         else:
             tokens = min(self._burst, bucket[0] + (now - bucket[1]) * self._rate)
-        allowed = tokens >= 1
+        allowed = tokens >= at_least
         self._buckets[key] = (tokens - 1 if allowed else tokens, now)
         return allowed
 

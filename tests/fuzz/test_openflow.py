@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,15 @@ from etc.lab.processes import wait_until
 PATIENCE = 3.0
 """Seconds for an answer of REST."""
 
+PEERS = [str(ADDRESS.network[number]) for number in range(128, 192)]
+"""Addresses of the peers: of one alone the controller would begin a share of the handshakes."""
+
 UNKNOWN_SWITCH = 0xDEAD_BEEF
 VERSION = 5
 HELLO = struct.pack("!BBHIHHI", VERSION, 0, 16, 1, 1, 8, 1 << VERSION)
 TYPES = range(36)
 _SESSIONS = re.compile(r'^trunkline_sessions_total\{node="n1"\} ([\d.]+)', re.MULTILINE)
+_REFUSED = 'trunkline_events_total{event="openflow_handshakes_refused"}'
 
 
 def message(kind: int, body: bytes = b"", *, length: int | None = None, version: int = VERSION, xid: int = 1) -> bytes:
@@ -46,17 +51,22 @@ def lab(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
     assert network
     vm = lab.create_vm("vm", lab.nodes[0], network["id"])
     vm.wait_configured()
+    prefix = ADDRESS.network.prefixlen
+    netns.configure(lab.nodes[0].namespace, *(f"address add {peer}/{prefix} dev mgmt0" for peer in PEERS))
     yield lab
 
 
 @pytest.fixture
 def connect(lab: Lab) -> Iterator[Callable[[bytes], socket.socket]]:
     """Opens a connection from the node's side of the management network, and says something; open to the test's end."""
+    peers = cycle(PEERS)
+    server = (str(ADDRESS.ip), OPENFLOW_PORT)
     with ExitStack() as stack:
 
         def call(data: bytes) -> socket.socket:
             with netns.inside(lab.nodes[0].namespace):
-                connection = stack.enter_context(socket.create_connection((str(ADDRESS.ip), OPENFLOW_PORT), timeout=5))
+                connection = socket.create_connection(server, timeout=5, source_address=(next(peers), 0))
+            stack.enter_context(connection)
             with suppress(ConnectionError):  # hung up on us before we were done
                 connection.sendall(data)
             return connection
@@ -75,6 +85,7 @@ def unimpressed(lab: Lab) -> Iterator[None]:
     assert time.monotonic() - began < PATIENCE
     assert lab.client.get_node("n1")["state"] == "live"
     assert sessions(lab) == before
+    assert _REFUSED not in lab.control.request("GET", "/metrics")[1], "what the peers said was not read"
     assert lab.nodes[0].ovs.flows() == flows
     prove_work(lab)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import socket as plain_socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from unittest.mock import Mock
 
 import eventlet
 import pytest
@@ -322,17 +324,57 @@ def test_the_oldest_of_an_address_makes_room(world: World) -> None:
     assert world.counters["openflow_handshakes_displaced"] == 2
 
 
-def test_handshakes_of_an_address_begin_at_a_bounded_rate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newcomers, "BURST", 3)
-    monkeypatch.setattr(newcomers, "RATE", 0.001)
-    world.factory = ConnectionFactory(world.waiters, world.delivered.append, world.counters)
-    peers = [world.peer() for _ in range(4)]
-    for peer in peers:
-        peer.send(HELLO)
-    until(lambda: world.counters.get("openflow_handshakes_refused") == 1 and len(world.factory._open) == 3)
+def test_handshakes_of_an_address_begin_at_a_bounded_rate(world: World) -> None:
+    world.factory = ConnectionFactory(world.waiters, world.delivered.append, world.counters, share=3)
+    peers = []
+    with eventlet.Timeout(30):
+        while not world.counters.get("openflow_handshakes_refused"):
+            peers.append(world.peer())
+            peers[-1].send(HELLO)
+            eventlet.sleep()
     other = world.peer("2001:db8::1")
     other.shake_hands()
     until(lambda: any(one.id == 7 for one in world.factory._open))
+
+
+class Stream:
+    """Peers of one address that speak at once."""
+
+    def __init__(self, share: int, chance: Callable[[], float]) -> None:
+        self.now = 0.0
+        self.table = newcomers.Newcomers(share, {}, lambda: self.now, chance)
+
+    def begins(self) -> bool:
+        peer = Mock()
+        self.table.enter("192.0.2.1", peer)
+        began = self.table.begin("192.0.2.1", peer)
+        self.table.leave("192.0.2.1", peer)
+        return began
+
+
+def test_the_share_of_an_address_begins_at_once_and_as_much_by_chance() -> None:
+    unlucky, lucky = Stream(10, lambda: 0.999), Stream(10, lambda: 0.0)
+    assert [unlucky.begins() for _ in range(20)].count(True) == 10
+    assert [lucky.begins() for _ in range(30)].count(True) == 20
+
+
+def test_a_share_above_all_places_begins_no_more_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "MAX_HANDSHAKING", 10)
+    lucky = Stream(1000, lambda: 0.0)
+    assert [lucky.begins() for _ in range(30)].count(True) == 20
+
+
+def test_a_steady_stream_of_peers_does_not_take_each_handshake_of_its_address() -> None:
+    """Twice as many as may begin, in step; the node comes right after one of them, once a second."""
+    share, seconds, begun = 64, 200, 0
+    stream = Stream(share, random.Random(1).random)
+    for _ in range(seconds):
+        for _ in range(2 * share):
+            stream.now += newcomers.LEAST_TIME / (2 * share)
+            stream.begins()
+        stream.now += 0.0001
+        begun += stream.begins()
+    assert seconds / 3 < begun < seconds * 2 / 3
 
 
 @pytest.mark.parametrize("until_known", ["in its handshake", "unknown"])
