@@ -8,6 +8,7 @@ Administrators call things as they like.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
@@ -25,15 +26,20 @@ _N, _Z, _R, _P = networks.c, dns_zones.c, dns_records.c, ports.c
 
 def require_domain(connection: Connection, project_id: str, domain: str) -> None:
     """Raises Conflict `dns_domain_in_use` for a network's domain that another project or the operator has, or that
-    holds one of theirs, or lies within one of another project. Within the operator's it must hold no name.
+    holds one of theirs, or lies within one of another project. Within the operator's it must hold no name. A private
+    zone, which only its own project's VMs are told, takes no name but its own: `internal` would take all below it.
     """
     wanted = _normal(domain)
     if not wanted:
         return
-    for taken, owner, zone_id in _domains(connection, project_id):
-        if _within(taken, wanted) or (_within(wanted, taken) and owner is not None):
-            raise _in_use(wanted)
-        if zone_id is not None and _within(wanted, taken) and _has_names(connection, zone_id, wanted):
+    for taken in _domains(connection, project_id):
+        holds, lies_within = _within(taken.name, wanted), _within(wanted, taken.name)
+        if taken.private:
+            is_taken = holds and lies_within
+        else:
+            lies_within = lies_within and (taken.project_id is not None or _has_names(connection, taken, wanted))
+            is_taken = holds or lies_within
+        if is_taken:
             raise _in_use(wanted)
 
 
@@ -42,9 +48,8 @@ def require_zone(connection: Connection, project_id: str, name: str) -> None:
     network or a public zone of another project. Other private zones are invisible to it, as it is to them.
     """
     wanted = _normal(name)
-    private = {id_ for id_ in connection.execute(select(_Z.id).where(_Z.scope != ZoneScope.PUBLIC.value)).scalars()}
-    for taken, owner, zone_id in _domains(connection, project_id):
-        if owner is not None and zone_id not in private and _within(wanted, taken):
+    for taken in _domains(connection, project_id):
+        if taken.project_id is not None and not taken.private and _within(wanted, taken.name):
             raise _in_use(wanted, "name")
 
 
@@ -89,19 +94,28 @@ def _host_names(connection: Connection, project_id: str, network_id: str, wanted
     return found
 
 
-def _domains(connection: Connection, project_id: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """Those of others: the name, the project, None for the operator's, and the zone if it is one's."""
+@dataclass(frozen=True, slots=True)
+class _Domain:
+    """`project_id`: None for the operator's. `zone_id`: None for a network's."""
+
+    name: str
+    project_id: str | None
+    zone_id: str | None = None
+    private: bool = False
+
+
+def _domains(connection: Connection, project_id: str) -> Iterator[_Domain]:
+    """Those of others."""
     query = select(_N.dns_domain, _N.project_id).distinct()
     for name, owner in connection.execute(query.where(_N.dns_domain != "", _foreign(_N.project_id, project_id))):
-        yield _normal(name), owner, None
-    for id_, name, owner in connection.execute(
-        select(_Z.id, _Z.name, _Z.project_id).where(_foreign(_Z.project_id, project_id))
-    ):
-        yield name, owner, id_
+        yield _Domain(_normal(name), owner)
+    zones = select(_Z.id, _Z.name, _Z.project_id, _Z.scope).where(_foreign(_Z.project_id, project_id))
+    for id_, name, owner, scope in connection.execute(zones):
+        yield _Domain(name, owner, id_, private=scope != ZoneScope.PUBLIC.value)
 
 
-def _has_names(connection: Connection, zone_id: str, domain: str) -> bool:
-    query = select(_R.name).where(_R.zone_id == zone_id, _R.name.endswith(domain, autoescape=True))
+def _has_names(connection: Connection, within: _Domain, domain: str) -> bool:
+    query = select(_R.name).where(_R.zone_id == within.zone_id, _R.name.endswith(domain, autoescape=True))
     return any(_within(name, domain) for name in connection.execute(query).scalars())
 
 

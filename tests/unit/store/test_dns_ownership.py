@@ -38,7 +38,7 @@ IN_USE = ("dns_domain_in_use", "dns_domain")
 @pytest.mark.parametrize(
     "domain", ["blue.cloud.example", "BLUE.cloud.example", "x.blue.cloud.example", "cloud.example"]
 )
-@pytest.mark.parametrize("taken", ["network", "private", "public"])
+@pytest.mark.parametrize("taken", ["network", "public"])
 def test_a_project_takes_no_domain_of_another(world: Any, domain: str, taken: str) -> None:
     """Nor one above or under it: at creation and later, and it may have any other."""
     if taken == "network":
@@ -53,6 +53,14 @@ def test_a_project_takes_no_domain_of_another(world: Any, domain: str, taken: st
     # the administrator may, and what is there goes on and may be sent again
     world.store.update_network(network.id, change, "tester")
     world.store.update_network(network.id, {"name": "n", **change}, "tester", by_project="green")
+
+
+def test_a_private_zone_of_another_takes_no_name_but_its_own(world: Any) -> None:
+    zone(world, "internal", "blue", by_project="blue")
+    assert refused(lambda: own(world, "Internal")) == IN_USE
+    own(world, "green.internal")
+    zone(world, "lab.cloud.example", "blue", by_project="blue")
+    own(world, "cloud.example", cidr="10.10.0.0/24")
 
 
 def test_a_project_has_a_domain_within_the_operators(world: Any) -> None:
