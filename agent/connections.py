@@ -2,7 +2,8 @@
 
 A port's zones have room for its share of the node's SNAT ports, those of a port that uses none of them for more: the
 controller says which (`Zones`). Beyond the limit of a zone nothing begins. The kernel's datapath drops that by itself,
-where no flow counts it, so the agent looks which zones are full and reports them.
+where no flow counts it, so the agent looks which zones are full and reports them. It also looks at the table that all
+zones share, which has no room for all that each of them may have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.config import AgentConfig
 from agent.state import OvsState
@@ -25,6 +28,14 @@ _DATAPATHS = {"netdev": "netdev@ovs-netdev", "system": "system@ovs-system"}
 _AT_ONCE = 1000  # zones in one question
 _TIMEOUT_S = 2.0
 _ROOM_AGAIN = 0.9  # of its limit: a zone that has just lost one connection is still full
+_NEARLY_FULL = 0.9  # of the table for all zones: time to raise it before connections are lost
+_ENOUGH_ROOM = 0.85  # of that table: below, the problem is over
+_KERNEL_TABLE = (
+    Path("/proc/sys/net/netfilter/nf_conntrack_count"),
+    Path("/proc/sys/net/netfilter/nf_conntrack_max"),
+)
+_USERSPACE_TABLE = ("dpctl/ct-get-nconns", "dpctl/ct-get-maxconns")
+_SETTING = {"system": "net.netfilter.nf_conntrack_max", "netdev": "ovs-appctl dpctl/ct-set-maxconns"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +59,16 @@ class FullZone:
 
 
 class Connections:
-    """`answered` from any thread, the rest from one. `wake`: what is to be done has changed."""
+    """`answered` from any thread, the rest from one. `wake`: what is to be done has changed. `full` and `problems`, a
+    line each, are of the last look.
+    """
 
     def __init__(
         self, config: AgentConfig, wake: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._directories = directories(config.ovsdb)
         self._bridge = config.integration_bridge
+        self._type = config.datapath_type
         self._datapath = _DATAPATHS.get(config.datapath_type, "")
         self._pause = config.heartbeat_interval
         self._wake = wake
@@ -63,6 +77,7 @@ class Connections:
         self._due = 0.0
         self._complaint = ""
         self.full: tuple[FullZone, ...] = ()
+        self.problems: tuple[str, ...] = ()
 
     @property
     def zones(self) -> Zones | None:
@@ -75,7 +90,7 @@ class Connections:
             self._wake()
 
     def keep(self, state: OvsState) -> float:
-        """Looks, if it is time to; seconds until then."""
+        """Looks, if it is time to; seconds until then, 0 if it has found something new."""
         zones = self._zones
         if zones is None or self._bridge not in state.bridges:
             return self._pause
@@ -85,19 +100,46 @@ class Connections:
         self._due = self._clock() + self._pause
         try:
             counted = dict(self._counted(zones.all()))
+            used, most = self._table()
         except CommandFailed as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 LOG.warning("connections are not counted: %s", error)
             return self._pause
         self._complaint = ""
+        before = self.full, self.problems
         self.full = full_zones(counted, frozenset(one.zone for one in self.full))
-        return self._pause
+        self.problems = self._too_few(used, most)
+        return self._pause if before == (self.full, self.problems) else 0.0  # the next round reports it
 
-    def _counted(self, zones: list[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _too_few(self, used: int, most: int) -> tuple[str, ...]:
+        """The problem, while the table for all zones is nearly full. `most` is 0 where the kernel sets no limit."""
+        if not most or used < most * (_ENOUGH_ROOM if self.problems else _NEARLY_FULL):
+            return ()
+        return (
+            f"conntrack has room for {most} connections, and nearly all are used: when it is full, no port begins "
+            f"new ones. Raise {_SETTING[self._type]}, or lower snat_share and conntrack_limit",
+        )
+
+    def _table(self) -> tuple[int, int]:
+        """Return how many connections are tracked in all zones, and how many can be."""
+        if self._type == "system":
+            with suppress(OSError, ValueError):  # no module nf_conntrack yet, so none is tracked
+                used, most = (int(path.read_text()) for path in _KERNEL_TABLE)
+                return used, most
+            return 0, 0
+        path = self._socket()
+        used, most = (int(command(path, each, self._datapath, timeout=_TIMEOUT_S)) for each in _USERSPACE_TABLE)
+        return used, most
+
+    def _socket(self) -> Path:
         path = control_socket(self._directories)
         if path is None:
             raise CommandFailed(f"ovs-vswitchd has no control socket in {self._directories[0]}")
+        return path
+
+    def _counted(self, zones: list[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+        path = self._socket()
         for start in range(0, len(zones), _AT_ONCE):
             asked = ",".join(map(str, zones[start : start + _AT_ONCE]))
             answer = command(path, "dpctl/ct-get-limits", self._datapath, f"zone={asked}", timeout=_TIMEOUT_S)

@@ -179,7 +179,8 @@ class Agent:
         limits = wanted_limits(self._config, None if zones is None else zones.with_more_room())
         difference = plan(self._bridges, state, nics.addressed(outside), limits, self._ssl)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        others = (*self._reassembly.problems, *self._service_port.problems, *self._ovs_failures.problems)
+        keepers = (self._reassembly, self._service_port, self._connections, self._ovs_failures)
+        others = (problem for keeper in keepers for problem in keeper.problems)
         self._report_problems(state, frozenset((*difference.problems, *about_host, *others)))
         if not difference.steps:
             self._repairs = 0

@@ -6,8 +6,8 @@ incomplete datagrams, of all guests together, for some 15 seconds: a guest that 
 for others. Both settings are forgotten when ovs-vswitchd ends (ovs-vswitchd(8), "dpctl/ipf-set-min-frag" and
 "dpctl/ipf-set-max-nfrags").
 
-The kernel's keeps 4 MB of them for 30 seconds (ip-sysctl, ipfrag_high_thresh), which is 1,676 of 1,480 bytes: what one
-guest may send in that time (`PORT_FRAGMENTS`) is twice as much.
+The kernel's keeps 4 MB of them for 30 seconds, of IPv6 for 60 (ip-sysctl, ipfrag_high_thresh), which is 1,676 of 1,480
+bytes: what one guest may send in that time (`PORT_FRAGMENTS`) is two and four times as much.
 """
 
 from __future__ import annotations

@@ -30,14 +30,13 @@ class NodeReport:
 
     def body(self) -> dict[str, object]:
         return {
-            # an older controller does not know the field
-            **({"problems": list(self.problems)} if self.problems else {}),
             "datapath_id": self.datapath_id,
             "physical_networks": list(self.physical_networks),
             "snat_addresses": dict(self.snat_addresses),
             "tunnel_address": None,
             "versions": {"agent": self.agent_version, "ovs": self.ovs_version},
             "datapath_type": self.datapath_type,
+            "problems": list(self.problems),
         }
 
 

@@ -134,9 +134,8 @@ class Reporter:
             self._registered = truth.node
         # never from the beginning: a controller that hung may yet come to a report that is long out of date
         self._serial += 1
-        body = truth.interfaces.body(self._serial)
-        if truth.full:  # an older controller does not know the field
-            body["full_zones"] = [{"zone": one.zone, "limit": one.limit} for one in truth.full]
+        full_zones = [{"zone": one.zone, "limit": one.limit} for one in truth.full]
+        body = truth.interfaces.body(self._serial) | {"full_zones": full_zones}
         answer = await self._client.put(f"{self._path}/interfaces", body)
         self._reported, self._reported_full = truth.interfaces, truth.full
         problems = answer.get("problems")

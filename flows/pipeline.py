@@ -253,8 +253,8 @@ SHARED_PACKET_INS = (200, 400)
 LOG_PACKET_INS = (100, 200)
 TOO_LARGE_PACKET_INS = (50, 100)
 RELAY_PACKET_INS = (200, 400)
-# Fragments per second, and at once, that a VM may send: conntrack keeps what is not whole for 15 seconds (userspace) or
-# 30 (kernel), 5000 for all VMs of a node. So one VM that sends nothing else never holds more than 1800.
+# Fragments per second, and at once, that a VM may send: conntrack keeps what is not whole. In userspace for 15 seconds,
+# 5000 for all VMs of a node: one that sends nothing else never holds more than 1800. In the kernel for 30 (IPv6: 60).
 PORT_FRAGMENTS = (100, 300)
 
 

@@ -30,7 +30,10 @@ class NodePut(RequestModel):
     snat_addresses: Annotated[dict[PhysicalNetwork, SnatAddress], Field(max_length=64)] = {}
     tunnel_address: UnicastAddress | None = None
     versions: Annotated[dict[Name, Text], Field(max_length=16)] = {}
-    datapath_type: DatapathType = DatapathType.SYSTEM
+    datapath_type: Annotated[
+        DatapathType,
+        Field(description="An older agent does not send it: the flows of its node stay those of `netdev`, as before."),
+    ] = DatapathType.NETDEV
     problems: Annotated[
         list[Problem],
         Field(max_length=MAX_PROBLEMS, description="What does not work on the node itself, one line each."),

@@ -42,8 +42,8 @@ class CloudProblem(TypedDict):
 
 
 def list_problems(services: Services, request: Request) -> Answer:
-    """The worst first, 1000 at most; a project is told of its own ports alone. What the database knows is left out
-    while it is away, which is a problem itself.
+    """The worst first, 1000 at most; a project is told of its own ports, and of the controller. What the database knows
+    is left out while it is away, which is a problem itself.
     """
     caller = request.caller
     of_cloud = _of_cloud(services) if caller.operates else ()
@@ -91,7 +91,7 @@ def _of_ports(services: Services, project: str | None) -> Iterator[CloudProblem]
 
 
 def _read(ask: Callable[[], list[T]]) -> list[T]:
-    """None where the database is away."""
+    """Nothing where the database is away."""
     try:
         return ask()
     except UNAVAILABLE:

@@ -168,7 +168,7 @@ nodes = Table(
     Column("snat_addresses", JSON, nullable=False),
     Column("tunnel_address", BigInteger),
     Column("versions", JSON, nullable=False),
-    Column("datapath_type", String(16), nullable=False, server_default=DatapathType.SYSTEM),
+    Column("datapath_type", String(16), nullable=False, server_default=DatapathType.NETDEV),
     Column("problems", JSON, nullable=False, server_default="[]"),
     Column("serial", BigInteger, nullable=False),
     Column("next_zone", Integer, nullable=False),

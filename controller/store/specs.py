@@ -285,7 +285,7 @@ class NodeSpec:
     snat_addresses: Mapping[str, SnatChoice] = field(default_factory=dict)
     tunnel_address: IPv4Address | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    datapath_type: DatapathType = DatapathType.SYSTEM
+    datapath_type: DatapathType = DatapathType.NETDEV
     problems: tuple[str, ...] = ()
 
 

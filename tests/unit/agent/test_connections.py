@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ class Switch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts: dict[int, int] = {}
         self.asked: list[str] = []
+        self.used, self.most = 0, 100
         self.broken = False
         monkeypatch.setattr(connections, "control_socket", lambda _: Path("/run/ovs.ctl"))
         monkeypatch.setattr(connections, "command", self.command)
@@ -31,6 +33,9 @@ class Switch:
         self.asked.append(" ".join((method, *arguments)))
         if self.broken:
             raise CommandFailed("no answer")
+        if method in ("dpctl/ct-get-nconns", "dpctl/ct-get-maxconns"):
+            self.asked.pop()
+            return f"{self.used if method == 'dpctl/ct-get-nconns' else self.most}\n"
         zones = [int(zone) for zone in arguments[-1].removeprefix("zone=").split(",")]
         return "default limit=10\n" + "".join(f"zone={z},limit=10,count={self.counts.get(z, 0)}\n" for z in zones)
 
@@ -54,7 +59,7 @@ def test_zones_are_asked_for_once_the_controller_has_named_them(switch: Switch) 
     kept.answered(ZONES)
     assert woken == [1]
     switch.counts = {30001: 10}
-    kept.keep(STATE)
+    assert kept.keep(STATE) == 0.0, "what is new is reported at once"
     assert switch.asked == ["dpctl/ct-get-limits netdev@ovs-netdev zone=1,2,30001,30002,65001"]
     assert kept.full == (FullZone(30001, 10),)
     now[0] = 4.0
@@ -65,6 +70,36 @@ def test_zones_are_asked_for_once_the_controller_has_named_them(switch: Switch) 
     now[0], switch.broken, switch.counts = 20.0, False, {}
     kept.keep(STATE)
     assert kept.full == ()
+
+
+def test_a_table_that_is_nearly_full_is_a_problem(switch: Switch) -> None:
+    now = [0.0]
+    kept = Connections(CONFIG, lambda: None, lambda: now[0])
+    kept.answered(ZONES)
+    for used, told in ((89, False), (90, True), (100, True), (86, True), (84, False), (89, False)):
+        switch.used, now[0] = used, now[0] + CONFIG.heartbeat_interval
+        kept.keep(STATE)
+        assert bool(kept.problems) == told, used
+
+
+def test_the_kernels_table_is_read_where_it_has_one(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = (tmp_path / "count", tmp_path / "max")
+    monkeypatch.setattr(connections, "_KERNEL_TABLE", paths)
+    now = [0.0]
+    kept = Connections(replace(CONFIG, datapath_type="system"), lambda: None, lambda: now[0])
+    kept.answered(ZONES)
+    kept.keep(STATE)
+    assert not kept.problems
+    for most in (0, 100):  # 0: no limit
+        assert not kept.problems
+        for path, value in zip(paths, (95, most), strict=True):
+            path.write_text(f"{value}\n")
+        now[0] += CONFIG.heartbeat_interval
+        kept.keep(STATE)
+    (problem,) = kept.problems
+    assert "room for 100" in problem and "net.netfilter.nf_conntrack_max" in problem
 
 
 def test_without_its_bridge_nothing_is_asked(switch: Switch) -> None:

@@ -117,5 +117,6 @@ def test_the_node() -> None:
         "tunnel_address": None,
         "versions": {"agent": "1.2", "ovs": "3.5.0"},
         "datapath_type": "system",
+        "problems": [],
     }
     assert node_report(replace(CONFIG, node="n2"), state({}), "1.2").body() == body

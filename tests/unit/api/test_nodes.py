@@ -41,6 +41,14 @@ def test_what_an_agent_says_of_its_node_is_shown_until_it_says_so_no_more(world:
         assert world.call("PUT", "/v1/nodes/n1", {**NODE, "problems": wrong}, "agent").refusal[0] == 400
 
 
+def test_the_node_of_an_agent_that_does_not_tell_its_datapath_keeps_its_flows(world: World) -> None:
+    """An older agent does not: controllers are upgraded before agents."""
+    kernel = {**NODE, "datapath_type": "system"}
+    for body, told in ((NODE, "netdev"), (kernel, "system")):
+        assert world.ok("PUT", "/v1/nodes/n1", body, "agent")["node"]["datapath_type"] == told
+        assert world.services.snapshot().nodes["n1"].on_kernel == (told == "system")
+
+
 def test_an_agent_waits_for_its_own_node(world: World) -> None:
     for name in ("n1", "n2"):
         world.ok("PUT", f"/v1/nodes/{name}", {**NODE, "datapath_id": f"000000000000000{name[1]}"}, "agent")

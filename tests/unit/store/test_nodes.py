@@ -212,7 +212,7 @@ def test_neighbours(world: Any, hop: IPv4Address | IPv6Address) -> None:
 
 def test_everything_a_node_holds_is_in_the_model(world: Any) -> None:
     external, network = world.external(), world.network()
-    spec = world.node(physical_networks=("physnet-ext", "physnet1"))
+    spec = world.node(physical_networks=("physnet-ext", "physnet1"), datapath_type=DatapathType.SYSTEM)
     port = world.port(network)
     world.report("n1", port)
     uplinks = {"physnet1": 65002, "physnet-ext": 65001}

@@ -1,4 +1,4 @@
-"""Which datapath a node's Open vSwitch has."""
+"""Which datapath a node's Open vSwitch has. Until its agent tells, a node keeps the flows that it had."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("nodes", sa.Column("datapath_type", sa.String(length=16), nullable=False, server_default="system"))
+    op.add_column("nodes", sa.Column("datapath_type", sa.String(length=16), nullable=False, server_default="netdev"))
