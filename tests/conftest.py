@@ -97,6 +97,17 @@ def plain_tracebacks() -> None:
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The commands of the controller configure logging, which others in this process would find so."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.configure(**configured)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def root() -> None:
     """Root and what root needs. Nothing is skipped: a machine that cannot run a test fails it."""
@@ -126,14 +137,9 @@ def make_database(postgres_server: Any) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def database_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str]]]:
+def database_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """`run(url, *arguments)` is `trunkline-controller db ARGUMENTS` on a database: its status, and all it has said."""
-    import structlog
-
     from controller.__main__ import main
-
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
 
     def run(url: str, *arguments: object) -> tuple[int, str]:
         file = tmp_path / "controller.conf"
@@ -142,10 +148,7 @@ def database_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iter
         said = capsys.readouterr()
         return status, said.out + said.err
 
-    yield run
-    structlog.reset_defaults()
-    root.handlers[:], _ = before
-    root.setLevel(before[1])
+    return run
 
 
 @pytest.fixture(scope="module")

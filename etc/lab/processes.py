@@ -36,18 +36,21 @@ def run(
     args: Sequence[str],
     *,
     check: bool = True,
+    merged: bool = False,
     deadline: float = 30.0,
     text: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command to its end and return its standard output. `text` goes to its standard input.
+    """Run a command to its end and return its standard output, `merged` with what it says of errors. `text` goes to its
+    standard input.
 
     Raises CommandFailed unless `check` is false, and subprocess.TimeoutExpired after `deadline` seconds.
     """
     done = subprocess.run(
         args,
         input=text,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
         timeout=deadline,
         env=None if env is None else dict(env),
@@ -55,7 +58,7 @@ def run(
         check=False,
     )
     if check and done.returncode:
-        said = (done.stderr + done.stdout).strip()
+        said = ((done.stderr or "") + done.stdout).strip()
         raise CommandFailed(f"{' '.join(args)}: exit status {done.returncode}: {said}")
     return done.stdout
 

@@ -179,10 +179,16 @@ class Vm:
         return netns.execute(self.namespace, *args, check=check, deadline=deadline)
 
     def ping(
-        self, address: object, *, count: int = 3, interval: float = 0.05, wait: float = 1.0, size: int = 56
+        self,
+        address: object,
+        *,
+        count: int = 3,
+        interval: float = 0.05,
+        wait: float = probes.LAST_ANSWER,
+        size: int = 56,
     ) -> probes.Pinged:
-        """`size` is ping's -s: bytes of payload, 42 less than the frame has."""
-        enter, options = probes.into(self.namespace), ("-s", str(size))
+        """`size` is that of the payload in bytes: 42 less than the frame has."""
+        enter, options = probes.into(self.namespace), ("-b", str(size))
         return probes.ping(enter, address, count=count, interval=interval, wait=wait, options=options)
 
     def ping_stream(self, address: object, *, rate: float = 100.0) -> probes.PingStream:

@@ -17,6 +17,12 @@ from tests.packaging.machine import CHECKOUT
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
 
+
+def patiently(line: str) -> str:
+    """Return what repeats a command until it succeeds, a minute or more."""
+    return f"for i in $(seq 60); do {line} && exit; sleep 1; done; exit 1"
+
+
 BUILD, *README = commands(Part("README.md", "Install").text)
 OUTSIDE = (
     "ip netns add outside",
@@ -35,11 +41,19 @@ OUTSIDE = (
 ALLOW = "trunkline security-group rule create default --project green --direction ingress --protocol icmp --wait"
 IPV6 = "trunkline subnet add green 2001:db8:40::/64 --wait"
 PING_GATEWAY = "ip netns exec web1 ping -c 3 -W 5 10.40.0.1"
-PING_IPV6 = (
-    "for i in $(seq 60); do ip netns exec web1 ping -c 3 -W 5 fe80::54:4cff:fe00:1%eth0 && exit; sleep 1; done; exit 1"
+PING_IPV6 = patiently("ip netns exec web1 ping -c 3 -W 5 fe80::54:4cff:fe00:1%eth0")
+PING_FLOATING = patiently("ip netns exec outside ping -c 3 -W 5 203.0.113.200")
+RESTART = "systemctl restart openvswitch-switch"
+"""With it Debian's Open vSwitch saves its flows and puts them back, all but the meters."""
+RELOAD = (
+    "systemctl stop openvswitch-switch",
+    "ovs-dpctl del-dp system@ovs-system",
+    "rmmod openvswitch",
+    "systemctl start openvswitch-switch",
 )
-PING_FLOATING = (
-    "for i in $(seq 60); do ip netns exec outside ping -c 3 -W 5 203.0.113.200 && exit; sleep 1; done; exit 1"
+RESTARTED, RELOADED = (
+    tuple(f"{line} # after {what}" for line in (patiently(PING_GATEWAY), PING_IPV6, PING_FLOATING))
+    for what in ("a restart", "the module is loaded anew")
 )
 DATAPATHS = "ovs-appctl dpctl/dump-dps"
 KERNEL = "uname -r"
@@ -63,6 +77,10 @@ def told(packages: list[Path]) -> Iterator[dict[str, Told]]:  # noqa: F811
             *OUTSIDE,
             PING_FLOATING,
             NODE,
+            RESTART,
+            *RESTARTED,
+            *RELOAD,
+            *RELOADED,
         ]
         yield boot(place, CHECKOUT, {f"{CHECKOUT}/build/deb": packages}, story)
     finally:
@@ -86,3 +104,16 @@ def test_its_floating_ip_is_reached_from_outside(told: dict[str, Told]) -> None:
     for line in (*OUTSIDE, ALLOW):
         assert told[line].status == 0, f"{line}: {told[line].output}"
     assert " 0% packet loss" in told[PING_FLOATING].output
+
+
+def test_open_vswitch_restarts_as_debian_does_it(told: dict[str, Told]) -> None:
+    assert told[RESTART].status == 0, told[RESTART].output
+    for line in RESTARTED:
+        assert " 0% packet loss" in told[line].output, told[line].output
+
+
+def test_the_kernels_module_is_loaded_anew(told: dict[str, Told]) -> None:
+    for line in RELOAD:
+        assert told[line].status == 0, f"{line}: {told[line].output}"
+    for line in RELOADED:
+        assert " 0% packet loss" in told[line].output, told[line].output

@@ -18,13 +18,19 @@ from etc.lab.capture import ETHERTYPE_IPV4, ICMP, Capture, Seen
 from etc.lab.fabric import EXTERNAL_NETWORK, OUTSIDE_ROUTER, QUIET
 from etc.lab.lab import Lab
 from etc.lab.node import Node
+from etc.lab.openvswitch import datapath_type
+from etc.lab.probes import LAST_ANSWER
 from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
 from flows.pipeline import GATEWAY_MAC, Table
 from flows.rules import Rule, decode_cookie
 
+SHORT_LEASE = 20 if datapath_type() == "netdev" else 60
+"""Seconds: a controller starts within half of them, which takes it longer in a guest. dhcpcd takes no less for good."""
+
 LEARNED = (Table.REMOTE_NEXT_HOP, Table.EXTERNAL_NEIGHBOUR, Table.AWAKE)
 ANYCAST_MAC = GATEWAY_MAC.to_bytes(6).hex(":")
+_ETH_P_ALL = 3  # packet(7)
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), .*table=(\d+), n_packets=(\d+), .*?priority=(\d+)(\S*) actions=(.*)")
 
 
@@ -269,32 +275,47 @@ def send_frames(vm: Vm, frame: bytes, count: int = 1) -> None:
             raw.send(frame)
 
 
-def resolve(vm: Vm, *addresses: object, silence: float = 0.3) -> dict[str, list[str]]:
-    """Ask for addresses by ARP: who answers for each, until nobody has said anything for `silence` seconds."""
-    return who_has(vm.namespace, "eth0", vm.mac, vm.address, *addresses, silence=silence)
+def resolve(vm: Vm, *addresses: object, patience: float = LAST_ANSWER) -> dict[str, list[str]]:
+    """Return the MAC addresses that answer ARP for each address. `patience` as in `who_has`; 0: no answer may come."""
+    return who_has(vm.namespace, "eth0", vm.mac, vm.address, *addresses, patience=patience)
 
 
 def who_has(
-    namespace: str, interface: str, own_mac: str, own_address: object, *addresses: object, silence: float = 0.3
+    namespace: str,
+    interface: str,
+    own_mac: str,
+    own_address: object,
+    *addresses: object,
+    silence: float = 0.3,
+    patience: float = 0.0,
 ) -> dict[str, list[str]]:
-    """`resolve` from anywhere. What others ask for meanwhile does not count."""
+    """Return the MAC addresses that answer ARP for each address, until `silence` seconds after the last answer; while
+    an address has none, until `patience` seconds. Answers to others do not count, nor one answer for each time that the
+    kernel of the namespace itself asks meanwhile.
+    """
     answers: dict[str, list[str]] = {str(address): [] for address in addresses}
+    asked_by_kernel: Counter[str] = Counter()
     with netns.inside(namespace):
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     with raw, suppress(TimeoutError):
-        raw.bind((interface, 0x0806))
+        raw.bind((interface, _ETH_P_ALL))
         for address in addresses:
             raw.send(_arp_request(own_mac, own_mac, own_address, address))
-        end = time.monotonic() + silence
+        end = time.monotonic() + max(silence, patience)
         while (left := end - time.monotonic()) > 0:
             raw.settimeout(left)
-            frame, (_, _, direction, *_) = raw.recvfrom(2048)
+            frame, (_, protocol, direction, *_) = raw.recvfrom(2048)
+            if protocol != 0x0806:
+                continue
+            if direction == socket.PACKET_OUTGOING:  # not what this socket sent
+                asked_by_kernel[socket.inet_ntoa(frame[38:42])] += frame[20:22] == b"\0\1"
+                continue
             sender = socket.inet_ntoa(frame[28:32])
-            is_answer = direction != socket.PACKET_OUTGOING and frame[20:22] == b"\0\2" and frame[32:38] == mac(own_mac)
-            if is_answer and sender in answers:
+            if frame[20:22] == b"\0\2" and frame[32:38] == mac(own_mac) and sender in answers:
                 answers[sender].append(frame[22:28].hex(":"))
-                end = time.monotonic() + silence
-    return answers
+                quiet = time.monotonic() + silence
+                end = quiet if all(answers.values()) else max(end, quiet)
+    return {address: macs[: max(1, len(macs) - asked_by_kernel[address])] for address, macs in answers.items()}
 
 
 def mac(text: str) -> bytes:

@@ -129,11 +129,11 @@ def mac_of(lab: Lab, node: Node) -> str:
 # who has it
 
 
-def answering(lab: Lab, *addresses: object, interface: str = OUTSIDE_INTERFACE, silence: float = 0.3) -> list[str]:
-    """The MACs that answer for addresses, asked for by the outside router."""
+def answering(lab: Lab, *addresses: object, interface: str = OUTSIDE_INTERFACE, patience: float = 0.0) -> list[str]:
+    """Return the MACs that answer for addresses, asked for by the outside router. `patience` as in `who_has`."""
     own = netns.query(lab.fabric.outside, "address", "show", "dev", interface)[0]
     source = own["addr_info"][0]["local"]
-    answers = who_has(lab.fabric.outside, interface, own["address"], source, *addresses, silence=silence)
+    answers = who_has(lab.fabric.outside, interface, own["address"], source, *addresses, patience=patience)
     return [mac for macs in answers.values() for mac in macs]
 
 

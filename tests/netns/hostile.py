@@ -136,20 +136,29 @@ class Scene:
         return [everybody, frames.echo(self.attacker, self.stranger.address, mark, eth_dst=GATEWAY), *routed]
 
     def refused(
-        self, rule: Rule, *attack: bytes, key: int | None = None, tap: Tap | None = None, whole: bool = False
+        self,
+        rule: Rule,
+        *attack: bytes,
+        key: int | None = None,
+        tap: Tap | None = None,
+        whole: bool = False,
+        kernel: Rule | None = None,
     ) -> None:
         """Sends an attack; asserts that nobody heard of it and that the drop of this name counted each frame. `whole`:
         these are the fragments of one datagram, which the kernel's conntrack puts together: it is counted as one.
+        `kernel`: a drop for all ports that counts some of them instead on the kernel's datapath.
         """
         number = 1 if whole and self.lab.datapath == "system" else len(attack)
-        name = (rule, self.key if key is None else key)
+        names = {(rule, self.key if key is None else key)}
+        if kernel is not None and self.lab.datapath == "system":
+            names.add((kernel, 0))
         assert rule.drop and attack
-        before = drops(self.node)[name]
+        before = drops(self.node)
         self.clear()
         (tap or self.tap).send(*attack)
 
         def counted() -> int:
-            return drops(self.node)[name] - before
+            return sum(count for name, count in (drops(self.node) - before).items() if name in names)
 
         def leaked() -> dict[str, str]:
             return {who: frames.describe(found) for who, found in self.leaked().items()}
@@ -157,7 +166,7 @@ class Scene:
         wait_until(
             lambda: counted() >= number,
             COUNTED,
-            lambda: f"{rule.name} counted {counted()} of {number}; heard: {leaked()}",
+            lambda: f"of {number} x {rule.name} was dropped {drops(self.node) - before}; heard: {leaked()}",
         )
         assert not (heard := leaked()), heard
 

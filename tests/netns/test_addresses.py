@@ -20,7 +20,17 @@ from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule, decode_cookie
-from tests.netns.cloud import drops, installed, make_network, make_outside, make_vms, wait_dropped, wait_reached, want
+from tests.netns.cloud import (
+    SHORT_LEASE,
+    drops,
+    installed,
+    make_network,
+    make_outside,
+    make_vms,
+    wait_dropped,
+    wait_reached,
+    want,
+)
 from tests.netns.floating import give, make_pool
 from tests.netns.frames import Tap, client_message
 from tests.unit.packet_in.wire import ACK, DISCOVER, NAK, OFFER
@@ -28,8 +38,7 @@ from tests.unit.packet_in.wire import ACK, DISCOVER, NAK, OFFER
 pytestmark = pytest.mark.root
 
 GATEWAY = "10.40.0.1"
-LEASE = 20
-TIMEOUT = 30
+TIMEOUT = SHORT_LEASE + 10
 """Seconds: longer than a lease of the one network, shorter than one of the other."""
 
 
@@ -200,7 +209,7 @@ def few(lab: Lab, name: str, third: int, lease_time: int) -> Object:
 
 
 def test_b12_b22_the_address_of_a_deleted_vm_is_kept_until_its_lease_ends(patient: Lab) -> None:
-    lab, network = patient, few(patient, "short", 41, LEASE)
+    lab, network = patient, few(patient, "short", 41, SHORT_LEASE)
     (vm,) = make_vms(lab, want("alive", lab.nodes[0], network)).values()
     wait_leased(lab, network, vm)
     port = vm.port
@@ -216,7 +225,7 @@ def test_b12_b22_the_address_of_a_deleted_vm_is_kept_until_its_lease_ends(patien
         lab.control.restart(kill=True)
         lab.wait_connected()
         assert state(lab, network, vm.address) == ("held", True, True)
-        wait_until(lambda: state(lab, network, vm.address)[0] == "free", LEASE + 10, "it is kept after its lease")
+        wait_until(lambda: state(lab, network, vm.address)[0] == "free", SHORT_LEASE + 10, "it is kept after its lease")
         assert not {OFFER, ACK, NAK} & {reply.type for reply in tap.dhcp()}
     again = lab.client.create_port({"network_id": network["id"], "project_id": "blue"}).object
     assert again and again["fixed_ips"][0]["address"] == str(vm.address)
@@ -241,12 +250,14 @@ def test_b23_without_a_dhcp_release_an_address_is_back_after_the_timeout_and_not
 
 
 def test_b22_a_vm_whose_lease_has_ended_keeps_its_address_and_gets_it_again(patient: Lab) -> None:
-    lab, network = patient, few(patient, "ended", 44, LEASE)
+    lab, network = patient, few(patient, "ended", 44, SHORT_LEASE)
     (vm,) = make_vms(lab, want("ended", lab.nodes[0], network)).values()
     wait_leased(lab, network, vm)
     assert vm.client
     vm.client.kill()
-    wait_until(lambda: state(lab, network, vm.address) == ("allocated", True, False), LEASE + 10, "its lease ends")
+    wait_until(
+        lambda: state(lab, network, vm.address) == ("allocated", True, False), SHORT_LEASE + 10, "its lease ends"
+    )
     assert refusal(lab, network, fixed_ips=[{"address": str(vm.address)}]) == "address_in_use"
     vm.start_client()
     wait_leased(lab, network, vm)

@@ -19,16 +19,13 @@ from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule
 from tests.netns import frames
+from tests.netns.cloud import SHORT_LEASE
 from tests.netns.frames import BROADCAST, GATEWAY, Asked, Tap, client_message, is_dhcp, mac_of, sound
 from tests.netns.hostile import discover_until_answered
 from tests.unit.packet_in import wire
 from tests.unit.packet_in.wire import Reply
 
 CLIENTS = ("udhcpc", "dhcpcd", "dhclient", "networkd")
-LEASE = 20
-"""Seconds: the least that dhcpcd takes for good. The clients renew after half of it; udhcpc is told to, as it takes
-anything below two minutes for two minutes."""
-
 ROUTES = [
     {"destination": "192.168.0.0/16", "next_hop": "10.40.0.7"},
     {"destination": "192.0.2.8/29", "next_hop": "10.40.0.8"},
@@ -83,7 +80,7 @@ def cloud(make_lab: Callable[..., Lab]) -> Iterator[Cloud]:
     """All four clients run from the beginning, so that they wait for their renewals at the same time."""
     lab = make_lab(nodes=2)
     wanted: tuple[Object, ...] = (
-        {"name": "leases", "kind": "flat", "lease_time": LEASE, "subnets": [{"cidr": "10.50.0.0/24"}]},
+        {"name": "leases", "kind": "flat", "lease_time": SHORT_LEASE, "subnets": [{"cidr": "10.50.0.0/24"}]},
         {"name": "silent", "kind": "vlan", "segment": 160, "dhcp": False, "subnets": [{"cidr": "10.60.0.0/24"}]},
         OPTIONS,
     )
@@ -129,7 +126,7 @@ def test_a_client_gets_its_lease(cloud: Cloud, client: str) -> None:
     assert {(offer.source, offer.eth_source) for offer in offers} == {(configured.router, GATEWAY)}
     assert vm.ping(configured.router).answered
     address, state, written, ends = cloud.wait_lease(vm, "bound")
-    assert address == vm.address and ends - written <= LEASE
+    assert address == vm.address and ends - written <= SHORT_LEASE
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -139,7 +136,7 @@ def test_a_client_renews_its_lease(cloud: Cloud, client: str) -> None:
     vm.wait_configured(30)
     if client == "udhcpc":
         vm.renew()
-    renewal = wait_until(lambda: acknowledged(tap, vm.address), LEASE, "a renewal")[0]
+    renewal = wait_until(lambda: acknowledged(tap, vm.address), SHORT_LEASE, "a renewal")[0]
     assert renewal.unicast and renewal.source == vm.address
     assert str(renewal.destination) == str(vm.wait_configured().router)
     answer = next(reply for reply in tap.dhcp() if reply.xid == renewal.xid and reply.ciaddr == vm.address)
@@ -166,7 +163,7 @@ def test_renewals_go_on_after_a_crash_of_the_controller(cloud: Cloud) -> None:
     cloud.clients["udhcpc"].renew()
     for name, vm in cloud.clients.items():
         tap = cloud.taps[name]
-        wait_until(lambda tap=tap, vm=vm, name=name: acknowledged(tap, vm.address, before[name]), LEASE, name)
+        wait_until(lambda tap=tap, vm=vm, name=name: acknowledged(tap, vm.address, before[name]), SHORT_LEASE, name)
         since = {asked.type for asked in tap.asked()[before[name] :]}
         assert since == {wire.REQUEST}, name
         assert wire.NAK not in {reply.type for reply in tap.dhcp()}
@@ -410,7 +407,7 @@ def test_c17_renewals_are_by_unicast_for_ever(cloud: Cloud) -> None:
         tap, enough = cloud.taps[name], 10 if name == "udhcpc" else 3
         wait_until(
             lambda vm=vm, tap=tap, name=name, enough=enough: len(acknowledged(tap, vm.address, before[name])) >= enough,
-            4 * LEASE,
+            4 * SHORT_LEASE,
             name,
         )
         asked = tap.asked()[before[name] :]

@@ -14,6 +14,7 @@ from etc.lab import netns
 from etc.lab.capture import ETHERTYPE_ARP, Capture
 from etc.lab.fabric import OUTSIDE_INTERFACE, OUTSIDE_ROUTER, QUIET
 from etc.lab.lab import Lab
+from etc.lab.probes import LAST_ANSWER
 from etc.lab.vm import Vm
 from tests.netns.cloud import make_network, make_outside, make_vms, request, saw, udp, wait_outside, want
 from tests.netns.floating import (
@@ -180,7 +181,7 @@ def test_e7_path_mtu_is_discovered_through_it(
 
 def test_e7_one_node_answers_for_each(lab: Lab, ready: dict[str, Vm], floating: dict[str, str]) -> None:
     for name in WITH:
-        assert answering(lab, floating[name]) == [mac_of_running(lab, ready[name])], name
+        assert answering(lab, floating[name], patience=LAST_ANSWER) == [mac_of_running(lab, ready[name])], name
 
 
 def test_e7_the_host_itself_reaches_it(lab: Lab, ready: dict[str, Vm], floating: dict[str, str]) -> None:
@@ -262,7 +263,7 @@ def test_f1_each_pool_answers_on_its_own_vlan_alone(lab: Lab, ready: dict[str, V
         ("second", SECOND_INTERFACE, OUTSIDE_INTERFACE),
         ("peer-a1", OUTSIDE_INTERFACE, SECOND_INTERFACE),
     ):
-        assert answering(lab, floating[name], interface=own) == [mac]
+        assert answering(lab, floating[name], interface=own, patience=LAST_ANSWER) == [mac]
         assert answering(lab, floating[name], interface=other) == []
     outer = Place(lab.fabric.outside, SECOND_ROUTER)  # type: ignore[arg-type]
     assert talk(outer, at(ready["a1"]), floating["second"], "tcp") == str(outer.address)

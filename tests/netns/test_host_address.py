@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent.host_flows import MARK, MARK_MASK
 from etc.lab import netns, probes
+from etc.lab.capture import Seen
 from etc.lab.fabric import OUTSIDE_ROUTER
 from etc.lab.lab import Lab
 from etc.lab.node import Node
@@ -24,6 +26,7 @@ from tests.netns.cloud import (
     saw,
     tcp,
     udp,
+    udp_frame,
     unbroken,
     wait_dropped,
     wait_outside,
@@ -35,6 +38,9 @@ from tests.netns.floating import Place, answering, at, far, give, make_pool, tal
 pytestmark = pytest.mark.root
 
 KINDS = ("tcp", "udp", "icmp", "fragments")
+FULL = 7900
+"""A server's port: the next one up is another server's."""
+LATE = b"without a port left"
 BRIDGE = "br-physnet-ext"
 FOREIGN = "cookie=0x77, priority=5,udp,tp_dst=9999 actions=NORMAL"  # as it is shown
 NORMAL = "priority=0 actions=NORMAL"
@@ -45,7 +51,7 @@ SETTLED = 20
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """Both hosts have their address on the bridge of the external network."""
-    lab = make_lab(nodes=2, agent_options={"snat_address": "physnet-ext:host"})
+    lab = make_lab(nodes=2, agent_options={"snat_address": "physnet-ext:host", "snat_share": 0})
     for node in lab.nodes:
         said_by_agent(node, f"device {BRIDGE} holds no IPv4 address")
         # with the userspace datapath the kernel sees what comes in by the card as well, and would answer for it
@@ -75,7 +81,8 @@ def hosts(lab: Lab) -> list[Place]:
 @pytest.fixture(scope="module")
 def vms(lab: Lab, hosts: list[Place]) -> dict[str, Vm]:
     network = make_network(lab, "net", "10.1.0.0/24", segment=101)
-    vms = make_vms(lab, *(want(f"v{number}", node, network) for number, node in enumerate(lab.nodes, 1)))
+    places = [*enumerate(lab.nodes, 1), ("1b", lab.nodes[0])]
+    vms = make_vms(lab, *(want(f"v{name}", node, network) for name, node in places))
     wait_outside(lab, *vms.values())
     return vms
 
@@ -177,6 +184,48 @@ def test_the_ports_of_vms_are_those_that_the_host_never_takes(lab: Lab, vms: dic
         ports = {frame.src_port for frame in saw(outside, lambda frame: frame.src_port is not None, 2)}
     first, last = HOST_SNAT_PORTS
     assert all(port is not None and first <= port <= last for port in ports), ports
+
+
+def test_without_a_port_left_only_what_is_new_is_dropped(lab: Lab, vms: dict[str, Vm]) -> None:
+    """One VM uses up all ports towards one server: others reach it no more, and do reach another."""
+    greedy, late, (first, last) = vms["v1"], vms["v1b"], HOST_SNAT_PORTS
+    frame = bytearray(udp_frame(greedy, lab.fabric.far_host))
+    frame[36:38] = FULL.to_bytes(2)
+    with netns.inside(greedy.namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with ExitStack() as stack:
+        stack.enter_context(raw)
+        raw.bind(("eth0", 0))
+        for server in (FULL, FULL + 1):  # else the far host answers that the port is closed
+            stack.enter_context(udp(lab.fabric.far, lab.fabric.far_host, server))
+        match = f"udp and (dst port {FULL + 1} or udp[4:2] = {8 + len(LATE)})"
+        wire = stack.enter_context(lab.outside_capture(match))
+        own, other = (stack.enter_context(udp(vm.namespace, vm.address, first)) for vm in (greedy, late))
+        before = drops(late.node)
+
+        def room(server: int) -> list[Seen]:
+            return wire.seen(lambda frame: frame.dst_port == server)
+
+        def refused() -> bool:
+            """After all ports once more: a frame may be lost where so many are sent at once."""
+            for port in range(first, last + 1):
+                frame[34:36] = port.to_bytes(2)
+                raw.send(frame)
+                if port % 512 == 0:
+                    late.node.ovs.appctl("version")  # the switch has other things to do as well
+            let_in, passed = len(room(FULL)), len(room(FULL + 1))
+            with udp(late.namespace, late.address) as new:
+                new.sendto(LATE, (str(lab.fabric.far_host), FULL))
+            other.sendto(b"elsewhere", (str(lab.fabric.far_host), FULL + 1))
+            wait_until(lambda: len(room(FULL + 1)) > passed, SETTLED, "another server is not reached")
+            return len(room(FULL)) == let_in
+
+        wait_until(refused, 60, "there is still room")
+        if lab.datapath == "netdev":  # the kernel's conntrack drops it, where no flow counts
+            wait_dropped(late.node, before, Rule.DROP_UNTRANSLATED, 1)
+        own.sendto(b"elsewhere", (str(lab.fabric.far_host), FULL + 1))
+        wait_until(lambda: len({frame.src_port for frame in room(FULL + 1)}) == 2, SETTLED, "a second port")
+    assert talk(at(late), far(lab), lab.fabric.far_host, "tcp") == str(late.node.snat_address)
 
 
 def test_only_the_host_answers_for_its_address(lab: Lab, vms: dict[str, Vm]) -> None:

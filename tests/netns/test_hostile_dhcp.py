@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controller.packet_in import outcomes as outcome
+from etc.lab.openvswitch import datapath_type
 from etc.lab.processes import wait_until
 from flows.rules import Rule
 from tests.netns import frames
@@ -33,7 +34,10 @@ def test_threat_09_dhcp_cut_at_every_byte(scene: Scene) -> None:
     scene.clear()
     scene.tap.send(*(whole[:size] for size in range(14, len(whole))))
     assert scene.leaked() == {}
-    assert frames.outcomes(scene.lab) == before  # the switch takes none of these for DHCP
+    wrong = set(frames.outcomes(scene.lab) - before)
+    # the userspace datapath takes none of these for DHCP, the kernel's does not compare lengths
+    assert wrong == ({outcome.MALFORMED} if datapath_type() == "system" else set())
+    before = frames.outcomes(scene.lab)
     paced(scene.tap, fitting, DHCP_LIMIT)
     wait_until(lambda: frames.outcomes(scene.lab).total() >= before.total() + len(fitting), COUNTED, "all are handled")
     assert scene.leaked() == {}

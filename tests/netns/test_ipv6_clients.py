@@ -21,13 +21,10 @@ from etc.lab.processes import in_parallel, wait_until
 from etc.lab.vm import INTERFACE, Vm
 from flows.rules import Rule
 from tests.netns import frames
-from tests.netns.cloud import wait_reached
+from tests.netns.cloud import SHORT_LEASE, wait_reached
 from tests.netns.frames import GATEWAY, Tap
 from tests.unit.packet_in import wire6
 from tests.unit.packet_in.wire6 import advertised
-
-LEASE = 20
-"""Seconds: clients renew after half of it."""
 
 SERVERS = ("2001:db8:50::53", "2001:db8:50::54")
 SUBNETS = {
@@ -66,7 +63,7 @@ def cloud(make_lab: Callable[..., Lab]) -> Iterator[Cloud]:
     for number, (mode, subnet) in enumerate(SUBNETS.items()):
         written = lab.client.create_network({
             "name": mode, "project_id": "p", "kind": "vlan", "segment": 150 + number, "physical_network": "physnet1",
-            "lease_time": LEASE, "dns_domain": "cloud.example", "mtu": 1442,
+            "lease_time": SHORT_LEASE, "dns_domain": "cloud.example", "mtu": 1442,
             "subnets": [{"cidr": f"10.5{number}.0.0/24"}, {**subnet, "ipv6_mode": mode}],
         })  # fmt: skip
         assert written.object
@@ -218,7 +215,7 @@ def test_leases_are_renewed_after_a_crash_of_the_controller(cloud: Cloud) -> Non
             asked = {message[1:4] for message in dhcpv6(tap, 547)[since:]}
             return any(message[0] == wire6.REPLY and message[1:4] in asked for message in dhcpv6(tap, 546))
 
-        wait_until(renewed, LEASE, f"{name} renews")
+        wait_until(renewed, SHORT_LEASE, f"{name} renews")
         since = {message[0] for message in dhcpv6(tap, 547)[before[name] :]}
         assert since <= {wire6.RENEW, wire6.REBIND}, name
         assert cloud.vms[name].wait_ipv6().router == wire6.GATEWAY

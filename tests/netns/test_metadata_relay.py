@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -232,12 +231,8 @@ def test_threat_18_one_vm_that_takes_all_it_can(api: NodeApi, blue: list[Vm], re
     with ExitStack() as stack:
         kept = [stack.enter_context(connection) for _ in range(300) if (connection := begun(greedy)) is not None]
         assert 1 <= len([each for each in kept if not is_reset(each)]) <= 8
-        took = []
         for _ in range(10):
-            began = time.monotonic()
             assert asked(other)["node"] == other.node.name
-            took.append(time.monotonic() - began)
-        assert sorted(took)[5] < 0.3, took
         assert curl(greedy)[0] == 0, "it has had its share"
     wait_until(lambda: curl(greedy)[0] == 200, 20, "its own requests, once it has hung up", interval=0.1)
 

@@ -19,7 +19,6 @@ from etc.lab.capture import Capture, Seen
 from etc.lab.fabric import FAR_HOST, OUTSIDE_ROUTER
 from etc.lab.lab import Lab
 from etc.lab.node import Node
-from etc.lab.processes import wait_until
 from etc.lab.vm import Vm
 from flows.rules import Rule
 from tests.netns.cloud import (
@@ -30,14 +29,12 @@ from tests.netns.cloud import (
     saw,
     tcp,
     udp,
-    udp_frame,
     wait_dropped,
     wait_outside,
     wait_reached,
     want,
 )
 from tests.netns.floating import (
-    DEADLINE,
     SECOND_CIDR,
     SECOND_INTERFACE,
     SECOND_ROUTER,
@@ -57,7 +54,6 @@ pytestmark = pytest.mark.root
 KINDS = ("tcp", "udp", "icmp", "fragments")
 DMZ = IPv4Address("198.51.100.200")
 DMZ_RANGE = "198.51.100.192/26"
-FULL = 7900
 MANY = 250
 """Connections of each of two VMs to one server at once."""
 SOURCE_PORTS = count(40000)
@@ -226,39 +222,6 @@ def test_e2_many_connections_of_two_vms_to_one_server(lab: Lab, ready: dict[str,
         assert [client.recv(100) for client, _ in clients] == [text for _, text in clients]
     assert {address for address, _ in peers.values()} == {str(lab.nodes[0].snat_address)}
     assert len(set(peers.values())) == len(clients)
-
-
-def test_e2_without_a_port_left_only_what_is_new_is_dropped(lab: Lab, vms: dict[str, Vm]) -> None:
-    """One VM uses up all ports towards one server: the next one's packet has a name, and to others it goes on."""
-    greedy, late = vms["a-1"], vms["a-1b"]
-    frame = bytearray(udp_frame(greedy, lab.fabric.far_host))
-    frame[36:38] = FULL.to_bytes(2)
-    with netns.inside(greedy.namespace):
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with ExitStack() as stack:
-        stack.enter_context(raw)
-        raw.bind(("eth0", 0))
-        for server in (FULL, FULL + 1):  # nobody reads; else it would be said that the port is closed
-            stack.enter_context(udp(lab.fabric.far, lab.fabric.far_host, server))
-        wire = stack.enter_context(lab.outside_capture(f"udp and dst port {FULL + 1}"))
-        own, other = (stack.enter_context(udp(vm.namespace, vm.address, 30000)) for vm in (greedy, late))
-        before = drops(late.node)
-
-        def refused() -> int:
-            """After all ports once more: a frame may be lost where so many are sent at once."""
-            for port in range(1024, 65536):
-                frame[34:36] = port.to_bytes(2)
-                raw.send(frame)
-                if port % 512 == 0:
-                    late.node.ovs.appctl("version")  # the switch has other things to do as well
-            other.sendto(b"no room", (str(lab.fabric.far_host), FULL))
-            return (drops(late.node) - before)[Rule.DROP_UNTRANSLATED, 0]
-
-        wait_until(refused, DEADLINE, lambda: f"there is still room: {drops(late.node) - before}")
-        for sock in (own, other):
-            sock.sendto(b"room", (str(lab.fabric.far_host), FULL + 1))
-        assert len({frame.src_port for frame in saw(wire, lambda frame: frame.dst_port == FULL + 1, 2)}) == 2
-    assert talk(at(late), far(lab), lab.fabric.far_host, "tcp") == str(late.node.snat_address)
 
 
 def test_e2_errors_from_outside_come_through(lab: Lab, ready: dict[str, Vm]) -> None:

@@ -24,6 +24,8 @@ from tests.netns.frames import Tap, mac_of
 from tests.netns.frames import udp as datagram
 from tests.netns.hostile import flood
 
+pytestmark = [pytest.mark.root, pytest.mark.alone]
+
 MBIT = (10, 200)
 TOLERANCE = 0.15  # a burst is a part of two seconds
 SECONDS = 2

@@ -247,10 +247,8 @@ def test_fifty_edits_a_second_lose_nothing_that_is_permitted_and_let_nothing_els
             worker.start()
         for worker in workers:
             worker.join()
-        took = time.monotonic() - began
         assert not failures, failures
         lab.confirm(lab.client.update_port(vms["near"].port["id"], {"name": "near"}).revision)
-    assert took < 5 * EDITS / EDITS_A_SECOND, f"{EDITS} edits took {took:.1f} s"  # a loaded machine may fall behind
     none_of(good, bad)
     assert min(each.sent for each in (*good, *bad)) > 100
     wait_until(lambda: [program(node) for node in lab.nodes] == before, 20, "flows are left")

@@ -5,11 +5,13 @@ Of the ports of the SNAT address to one destination, and of the room for fragmen
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +197,42 @@ def test_threat_19_the_share_holds_without_a_controller_and_after_its_restart(sc
         all_begin(scene, victim, server, 41_000, 30)
     lab.nodes[0].ovs.appctl("dpctl/flush-conntrack", f"zone={zone}")
     wait_until(lambda: not any(attacker.port["id"] in one for one in scene.problems()), 30, "the problem stays")
+
+
+@contextmanager
+def room_for(scene: Scene, most: int) -> Iterator[None]:
+    """So many connections in all zones together."""
+    ovs, setting = scene.lab.nodes[0].ovs, Path("/proc/sys/net/netfilter/nf_conntrack_max")
+
+    def give(value: str) -> None:
+        if USERSPACE:
+            ovs.appctl("dpctl/ct-set-maxconns", value)
+        else:
+            setting.write_text(value)
+
+    usual = ovs.appctl("dpctl/ct-get-maxconns").strip() if USERSPACE else setting.read_text()
+    give(str(most))
+    try:
+        yield
+    finally:
+        give(usual)
+
+
+@pytest.mark.skipif(
+    not USERSPACE and "TRUNKLINE_GUEST" not in os.environ, reason="the setting is the whole machine's, which is in use"
+)
+def test_a_node_says_when_it_can_track_hardly_more_connections(scene: Scene) -> None:
+    def said() -> bool:
+        return any(one.startswith(f"conntrack has room for {most} connections") for one in scene.problems())
+
+    with cloud.udp(scene.lab.fabric.far, scene.lab.fabric.far_host, PORT) as server:
+        all_begin(scene, scene.vms["victim"], server, 45_000, 20)
+    total = re.search(r"Total: (\d+)", scene.lab.nodes[0].ovs.appctl("dpctl/ct-stats-show"))
+    assert total
+    most = int(total[1]) // 2
+    with room_for(scene, most):
+        wait_until(said, 15, lambda: f"{scene.problems()}")
+    wait_until(lambda: not said(), 15, "the problem stays")
 
 
 def test_threat_19_a_port_with_a_floating_ip_may_have_more(scene: Scene) -> None:

@@ -124,7 +124,7 @@ def test_the_second_address_of_a_port(lab: Lab, vms: dict[str, Vm], controller: 
     for peer in ("a1", "a2", "b1", "b2", "s2"):
         assert not vms[peer].ping(address, count=2).lost
     for target in (vms["a2"].address, vms["b2"].address, lab.fabric.far_host):
-        pinged = probes.ping(probes.into(both.namespace), target, options=("-I", address))
+        pinged = probes.ping(probes.into(both.namespace), target, options=("-S", address))
         assert not pinged.lost, target
 
 
@@ -160,7 +160,7 @@ def test_the_network_itself_is_all_of_its_subnets(lab: Lab, vms: dict[str, Vm], 
     for name in ("a1", "b1", "b2"):
         assert not vms[name].ping(closed.address).lost
     before = drops(closed.node)
-    assert not vms["s1"].ping(closed.address, count=2).answered
+    assert not vms["s1"].ping(closed.address, count=2, wait=0.5).answered
     wait_dropped(closed.node, before, Rule.DROP_INGRESS, 2, closed.port["key"])
 
 
@@ -246,7 +246,7 @@ def test_b17_an_address_more_and_one_less_while_it_runs(
             wait_reached(vms[peer], f"{NEW}77")
         # its node is the gateway there now
         gateway = held(lab, a1.node, LATER)
-        assert probes.ping(probes.into(a1.namespace), gateway, options=("-I", f"{NEW}77")).answered
+        assert probes.ping(probes.into(a1.namespace), gateway, options=("-S", f"{NEW}77")).answered
         netns.configure(a1.namespace, f"address del {NEW}77/24 dev {INTERFACE}")
         lab.confirm(lab.client.update_port(a1.port["id"], {"fixed_ips": wanted[:1]}).revision)
         before = drops(a1.node)

@@ -186,7 +186,9 @@ MALFORMED_IP = {
 
 @pytest.mark.parametrize("case", MALFORMED_IP)
 def test_threat_15_malformed_ip(scene: Scene, case: str) -> None:
-    """What the switch cannot read has no source, so it is from nobody; what it would deliver has to be whole."""
+    """A packet that the switch cannot read has no source address, so port security drops it. The kernel's datapath
+    reads a packet whose length is wrong; conntrack then finds it invalid.
+    """
     at, instead = MALFORMED_IP[case]
     attacker = scene.attacker
     honest = [
@@ -200,7 +202,7 @@ def test_threat_15_malformed_ip(scene: Scene, case: str) -> None:
         changed = bytearray(frame)
         changed[at] = instead
         attack.append(bytes(changed))
-    scene.refused(Rule.DROP_SPOOFED, *attack)
+    scene.refused(Rule.DROP_SPOOFED, *attack, kernel=Rule.DROP_EGRESS_INVALID)
     for who, frame in zip((SEGMENT, ("neighbour",), ("stranger",), ("outside",)), honest, strict=True):
         scene.reaches(*who, sent=frame, part=PAYLOAD)
 
@@ -249,7 +251,7 @@ def test_threat_15_padding(scene: Scene) -> None:
     forged = udp(attacker, victim.address, eth_dst=mac_of(victim), source=scene.remote.address) + bytes(255) * 3
     rogue = rogue_offer(scene) + bytes(255)
     for _ in range(2):
-        scene.reaches("neighbour", part=slice(14, -3), sent=padded)
+        scene.reaches("neighbour", part=slice(14, 48), sent=padded)
         scene.refused(Rule.DROP_SPOOFED, forged)
         scene.refused(Rule.DROP_DHCP_SERVER, rogue, key=0)
     scene.reaches(

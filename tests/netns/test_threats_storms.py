@@ -100,6 +100,28 @@ def unknown_unicast(scene: Scene) -> list[bytes]:
     return [raw(scene.attacker, IPV4, udp(scene.attacker, scene.remote.address)[14:], eth_dst=mac) for mac in macs]
 
 
+def forged(scene: Scene) -> list[bytes]:
+    """By MACs and addresses that are not the port's own, each another one: none has a flow of the datapath already."""
+    target = scene.remote.address
+    macs = (b"\x02\x67" + os.urandom(4) for _ in range(5000))
+    sources = (IPv4Address("198.18.0.0") + number * 13 for number in range(5000))
+    return [
+        *(udp(scene.attacker, target, eth_src=mac) for mac in macs),
+        *(udp(scene.attacker, target, source=source, eth_dst=mac_of(scene.remote)) for source in sources),
+    ]
+
+
+def port_scan(scene: Scene) -> list[bytes]:
+    """Of a neighbour behind the router. With the scan of hosts these are fewer connections than a port may have."""
+    return [udp(scene.attacker, scene.stranger.address, (9, port), eth_dst=GATEWAY) for port in range(1, 6_000)]
+
+
+def host_scan(scene: Scene) -> list[bytes]:
+    """Of the world."""
+    hosts = (IPv4Address("198.18.0.0") + number * 11 for number in range(6_000))
+    return [udp(scene.attacker, host, (9, 9), eth_dst=GATEWAY) for host in hosts]
+
+
 @dataclass(frozen=True)
 class Storm:
     """What becomes of it: `rule` counts it, by the key that `key` finds; the port's meter drops it, which the port's
@@ -119,6 +141,9 @@ STORMS = {
     "ttl of 1": Storm(last_hops, metered=True),
     "arp scan": Storm(arp_scan, seconds=SCANNED.num_addresses / FAST, rate=FAST),
     "syn": Storm(syn_flood, Rule.DROP_GATEWAY, lambda scene: scene.network_key),
+    "forged": Storm(forged, Rule.DROP_SPOOFED, lambda scene: scene.key, rate=FAST),
+    "port scan": Storm(port_scan, rate=FAST),
+    "host scan": Storm(host_scan, rate=FAST),
     "unknown unicast": Storm(unknown_unicast, Rule.DROP_UNKNOWN_UNICAST),
 }
 

@@ -140,7 +140,7 @@ def test_threat_25_a_node_cannot_take_anothers_port(lab: Lab, vms: dict[str, Vm]
             thief.set_address(f"{victim.address}/24", None)
             log = node.directory / "agent.log"
             wait_until(lambda: "the port is bound to n1" in log.read_text(), 20, "its node has been refused")
-            assert not thief.ping(partner.address, count=3).answered
+            assert not thief.ping(partner.address, count=3, wait=0.5).answered
         finally:
             thief.delete()
             lab.vms.pop("thief")

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from controller.store import Store
 from tests.unit.api.world import World
-
-
-@pytest.fixture
-def logging_restored() -> Iterator[None]:
-    """For tests that configure logging; others may have done so in this process, too."""
-    root = logging.getLogger()
-    handlers, level, configured = root.handlers, root.level, structlog.get_config()
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,11 @@ import io
 import json
 import logging
 
-import pytest
 import structlog
 
 from controller import logs
 from controller.store.specs import Unavailable
 from tests.unit.api.world import World
-
-pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def test_json_is_one_object_per_line() -> None:
