@@ -24,8 +24,7 @@ def run() -> Iterator[Figure]:
         servers: dict[str, tuple[Setup, Server]] = {}
         for name, tls in (("", None), ("_tls", (pki.controller(), pki.node("n1")))):
             directory = Path(tempfile.mkdtemp(prefix="tl-bundle-"))
-            setup = Setup(f"tls{os.getpid()}{name.replace('_', '')}", directory, tls)
-            stack.callback(setup.close)
+            setup = stack.enter_context(Setup(f"tls{os.getpid()}{name.replace('_', '')}", directory, tls))
             servers[name] = (setup, setup.serve())
         rates: dict[str, list[float]] = {name: [] for name in servers}
         for _ in range(RUNS):

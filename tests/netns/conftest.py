@@ -14,10 +14,12 @@ from tests.netns.hostile import Scene, build
 @pytest.fixture(scope="module", params=STATES)
 def controller(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     """A test that uses it runs once in each state of the controller, which runs again in the end."""
-    put_controller(lab, request.param)
-    yield request.param
-    if request.param == "stopped":
-        put_controller(lab, "restarted")
+    try:
+        put_controller(lab, request.param)
+        yield request.param
+    finally:
+        if request.param == "stopped":
+            put_controller(lab, "restarted")
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,14 @@ def attackers_port(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str
     client, port_id = scene.lab.client, scene.attacker.port["id"]
     groups = [group["id"] for group in client.get_port(port_id)["security_groups"]]
     network_id = scene.attacker.port["network_id"]
-    if request.param == "stateless":
-        made = client.create_security_group({"name": "loose", "project_id": "p", "stateful": False}).object
-        assert made
-        scene.lab.confirm(client.update_port(port_id, {"security_groups": [made["id"]]}).revision)
-    if request.param == "unfiltered":
-        scene.lab.confirm(client.update_network(network_id, {"filtering": False}).revision)
-    yield request.param
-    scene.lab.confirm(client.update_port(port_id, {"security_groups": groups}).revision)
-    scene.lab.confirm(client.update_network(network_id, {"filtering": True}).revision)
+    try:
+        if request.param == "stateless":
+            made = client.create_security_group({"name": "loose", "project_id": "p", "stateful": False}).object
+            assert made
+            scene.lab.confirm(client.update_port(port_id, {"security_groups": [made["id"]]}).revision)
+        if request.param == "unfiltered":
+            scene.lab.confirm(client.update_network(network_id, {"filtering": False}).revision)
+        yield request.param
+    finally:
+        scene.lab.confirm(client.update_port(port_id, {"security_groups": groups}).revision)
+        scene.lab.confirm(client.update_network(network_id, {"filtering": True}).revision)

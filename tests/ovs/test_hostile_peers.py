@@ -5,7 +5,6 @@ begins meanwhile gets in; what the controller keeps of such peers is bounded.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -48,17 +47,14 @@ class World:
 
 @pytest.fixture(params=["plain", "tls"])
 def world(root: None, request: pytest.FixtureRequest) -> Iterator[World]:
-    directory = Path(tempfile.mkdtemp(prefix="tl-peers-"))
-    tls, place = None, None
-    if request.param == "tls":
-        pki = Pki(directory / "pki")
-        tls, place = (pki.controller(), pki.node("n1")), pki.node("n2")
-    made = Setup(f"tlp{os.getpid()}", directory, tls)
-    try:
-        yield World(made, place)
-    finally:
-        made.close()
-        shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="tl-peers-") as place:
+        directory = Path(place)
+        tls, node = None, None
+        if request.param == "tls":
+            pki = Pki(directory / "pki")
+            tls, node = (pki.controller(), pki.node("n1")), pki.node("n2")
+        with Setup(f"tlp{os.getpid()}", directory / "setup", tls) as made:
+            yield World(made, node)
 
 
 @pytest.mark.alone

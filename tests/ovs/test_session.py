@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Server:
 
 
 class Setup:
-    """`tls`: directories with the certificates of the controller and of the node."""
+    """Lasts as long as its `with`. `tls`: directories with the certificates of the controller and of the node."""
 
     def __init__(self, namespace: str, directory: Path, tls: tuple[Path, Path] | None = None) -> None:
         self.tls = tls
@@ -79,7 +79,20 @@ class Setup:
         self.directory = directory
         self.ovs = OpenVSwitch(namespace, directory / "ovs", datapath_type())
         self.servers: list[Server] = []
-        netns.create(namespace)
+
+    def __enter__(self) -> Setup:
+        with ExitStack() as failed:
+            failed.callback(self.close)
+            self._start()
+            failed.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        netns.create(self.namespace)
         self.ovs.start()
         self.ovs.vsctl(
             "--", "add-br", "br-int",
@@ -143,11 +156,8 @@ class Setup:
 
 @pytest.fixture
 def setup(root: None) -> Iterator[Setup]:
-    made = Setup(f"tls{os.getpid()}", Path(tempfile.mkdtemp(prefix="tl-session-")))
-    try:
+    with Setup(f"tls{os.getpid()}", Path(tempfile.mkdtemp(prefix="tl-session-"))) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_from_first_connection_to_controller_crash(setup: Setup) -> None:
