@@ -95,8 +95,9 @@ class Guest:
 
 def _udhcpc(guest: Guest) -> list[str]:
     script = guest.directory / "udhcpc.script"
-    script.write_text(_UDHCPC_SCRIPT.format(lease=guest.lease_file))
-    script.chmod(0o755)
+    if not script.exists():  # an earlier client may still run it: it could not be written
+        script.write_text(_UDHCPC_SCRIPT.format(lease=guest.lease_file))
+        script.chmod(0o755)
     options = [
         flag for name in ("mtu", "search", "ntpsrv", "staticroutes", "tftp", "bootfile") for flag in ("-O", name)
     ]
