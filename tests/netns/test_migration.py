@@ -30,7 +30,7 @@ from tests.unit.packet_in.wire import ACK, REQUEST, Reply
 pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 PAUSE = 0.1  # seconds
-IN_FLIGHT = 0.005
+IN_FLIGHT = 0.05  # seconds in which a packet, or the news of a move, arrives on a busy machine
 PASSED_ON = 18.0  # seconds within which a move is over
 ETH_RARP = b"\x80\x35"
 
