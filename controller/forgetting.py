@@ -141,15 +141,20 @@ def _of_port(before: Snapshot, old: Port, was: Binding, new: Port | None) -> Ite
         lost = {one.address for one in old.held} - {one.address for one in new.held}
         network = before.networks.get(old.network_id)
         if network is not None and any(route.next_hop in lost for route in network.routes):
-            yield from _over_route(network, old, was)
+            yield from _over_route(before, network, old, was)
 
 
-def _over_route(network: Network, port: Port, binding: Binding) -> Iterator[Forget]:
-    """What came by the routes that lead to a port. With `carrier_nat` it cannot be told from the port's own."""
-    if not network.carrier_nat:
+def _over_route(before: Snapshot, network: Network, port: Port, binding: Binding) -> Iterator[Forget]:
+    """What came by the routes that lead to a port, if it can be told from the port's own."""
+    if not _own_from_carrier(before, network, port):
         carrier = carrier_address(port.key)
         yield Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier)
         yield Forget(nat_zone(binding.zone), End.REPLY_DESTINATION, carrier)
+
+
+def _own_from_carrier(snapshot: Snapshot, network: Network, port: Port) -> bool:
+    """True if a port's own connections leave from its carrier address, as those do from behind its routes."""
+    return network.carrier_nat or not policy.tracked(snapshot, port)
 
 
 def _by_gateway_node(before: Snapshot, old: Port, new: Port | None) -> Iterator[tuple[str, Forget]]:
@@ -188,8 +193,7 @@ def _of_network(before: Snapshot, old: Network, new: Network) -> Iterator[tuple[
     gone = _gone(old, new)
     for port in (before.ports[port_id] for port_id in before.ports_by_network.get(old.id, ())):
         carrier = carrier_address(port.key)
-        # where the port itself has a carrier address, its own connections cannot be told from those over the route
-        over_route = not old.carrier_nat and any(one.address in gone for one in port.own)
+        over_route = any(one.address in gone for one in port.own) and not _own_from_carrier(before, old, port)
         sources = _sources(before, port) if leaves_elsewhere else {carrier} if over_route else set()
         for binding in port.bindings:
             for address in sources:

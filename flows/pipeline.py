@@ -101,7 +101,7 @@ TABLE_DOC: dict[Table, str] = {
     "conntrack says whose it is.",
     Table.NAT_EGRESS: "Leaving for the outside: exempt ranges as they are, a port with a floating IP from there, where "
     "ranges overlap from the carrier address, else at once from the node's SNAT address.",
-    Table.NODE_SNAT: "Carrier address to the node's SNAT address.",
+    Table.NODE_SNAT: "Carrier address to the node's SNAT address; the drop beyond a port's share of it.",
     Table.EXTERNAL_OUT: "To an address of this very node: round again. By the source address to its external network.",
     Table.EXTERNAL_NEXT_HOP: "A neighbour on the external network itself, or its router.",
     Table.EXTERNAL_NEIGHBOUR: "Learned from traffic: the MACs of neighbours on external networks.",

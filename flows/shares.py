@@ -28,7 +28,7 @@ def _seated(view: View, ports: Iterable[Port]) -> Iterable[tuple[Port, int]]:
 def shares(view: View, port: Port) -> bool:
     """True if anything that the port may send leaves by a SNAT address: all but what has a floating IP of its own."""
     network = view.snapshot.networks[port.network_id]
-    if not network.routed or view.way_out(network) is None:
+    if not network.source_translated or view.way_out(network) is None:
         return False
     if not port.port_security or port.address_pairs or view.routed_to(network, port):
         return True

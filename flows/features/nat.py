@@ -159,7 +159,9 @@ def carried(view: View, network: Network, port: Port) -> bool:
     assert seat is not None
     if network.carrier_nat:
         return True
-    if not network.routed or view.way_out(network) is None or (network.single and not view.is_gateway_node(network)):
+    if not network.source_translated or view.way_out(network) is None:
+        return False
+    if network.single and not view.is_gateway_node(network):
         return False
     return policy.zone(view, port, seat) == 0
 
@@ -176,7 +178,7 @@ def port(view: View, network: Network, port: Port) -> Iterator[Flow]:
     # many hosts may be behind a route, or a port without port security: their ports must give way to each other
     own, shared = Nat(carrier), Nat(carrier, _SNAT_PORTS)
     several = not port.port_security or bool(port.address_pairs)
-    usual = shared if several and not network.carrier_nat else own
+    usual = shared if several else own
     translated: list[tuple[dict[str, tuple[int, int]], Nat]] = [({}, usual)] if carried(view, network, port) else []
     translated += [({"ip_src": range_match(route.destination)}, shared) for route in routed]
     for source, nat in translated:

@@ -146,6 +146,11 @@ class Network:
         return self.gateway_mode in ROUTED_MODES
 
     @property
+    def source_translated(self) -> bool:
+        """True when what ports send outside may leave by the SNAT addresses of nodes."""
+        return self.routed or (self.gateway_mode is GatewayMode.EXTERNAL and bool(self.force_snat))
+
+    @property
     def single(self) -> bool:
         """True when one node alone is the way out."""
         return self.gateway_mode is GatewayMode.SINGLE

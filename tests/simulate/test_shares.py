@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 
 from flows.fabric import Fabric
+from flows.model import GatewayMode, NetworkChange
 from flows.pipeline import nat_zone, node_mac
 from flows.rules import Rule
 from flows.simulate import Drop, Reason
@@ -61,3 +63,13 @@ def test_so_is_what_no_zone_of_its_own_counts(sender: Vm, userspace: bool) -> No
     answer = reply_to(journey.heard[0].packet)
     answered = journey.after.send_from_outside(EXTERNAL_PHYSNET, answer.but(eth_src=NEXT_HOP, eth_dst=node_mac(1)))
     assert [(one.node, one.ofport) for one in answered.delivered] == [(sender.node, sender.ofport)]
+
+
+def test_so_is_what_force_snat_takes_from_the_way_to_a_router() -> None:
+    cloud = world()
+    network = cloud.networks[cloud.ports[f"port-{BLUE_1.key}"].network_id]
+    forced = replace(network, gateway_mode=GatewayMode.EXTERNAL, force_snat=(IPv4Network((SERVER, 32)),))
+    fabric = full(Fabric.of(cloud.apply(9, [NetworkChange(network.id, forced)]), userspace=True), nat_zone(BLUE_1.key))
+    after, drops = begun(BLUE_1, fabric, 4000, LIMIT)
+    assert drops == [None] * LIMIT
+    assert begun(BLUE_1, after, 5000, 1)[1] == [Drop(Rule.DROP_SNAT_SHARE, BLUE_1.key, Reason.RULE)]

@@ -123,18 +123,20 @@ def test_a_network_that_leaves_elsewhere() -> None:
 
 
 def test_a_route_that_goes() -> None:
-    """What came over it has the carrier address of its next hop, which that itself has only with `carrier_nat`."""
+    """What came over it has the carrier address of its next hop; so may what that sends itself, and then all stays."""
     flat = cloud().networks["net-flat"]
     other = StaticRoute(IPv4Network("10.98.0.0/16"), FIXED + 1)
     with_both = replace(flat, routes=(StaticRoute(IPv4Network("10.99.0.0/16"), FIXED), other))
-    snapshot = cloud().apply(3, [NetworkChange(flat.id, with_both)])
+    untracked = cloud().apply(3, [NetworkChange(flat.id, with_both)])
+    snapshot = world.filtered(untracked, world.OPEN)
     carrier = carrier_address(10)
     expected = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier), Forget(nat_zone(10), End.REPLY_DESTINATION, carrier)}
     elsewhere = StaticRoute(IPv4Network("10.99.0.0/16"), FIXED + 1)
     for routes in ((other,), (elsewhere, other)):
-        assert left_behind(snapshot, [NetworkChange(flat.id, replace(flat, routes=routes))]) == {"n1": expected}
+        change = NetworkChange(flat.id, replace(flat, routes=routes))
+        assert left_behind(snapshot, [change]) == {"n1": expected} and left_behind(untracked, [change]) == {}
     carried = replace(with_both, carrier_nat=True)
-    snapshot = cloud().apply(3, [NetworkChange(flat.id, carried)])
+    snapshot = snapshot.apply(snapshot.revision + 1, [NetworkChange(flat.id, carried)])
     assert left_behind(snapshot, [NetworkChange(flat.id, replace(carried, routes=()))]) == {}
 
 
@@ -151,7 +153,10 @@ def test_an_address_that_is_held_no_more() -> None:
     snapshot = snapshot.apply(4, [NetworkChange(flat.id, replace(flat, routes=routes))])
     carrier = carrier_address(10)
     over = {Forget(CtZone.SNAT, End.ORIGINAL_SOURCE, carrier), Forget(nat_zone(10), End.REPLY_DESTINATION, carrier)}
-    assert left_behind(snapshot, [PortChange(port.id, port)]) == {"n1": own | over}
+    assert left_behind(snapshot, [PortChange(port.id, port)]) == {"n1": own}
+    tracked = world.filtered(snapshot, world.OPEN)
+    lets_go = replace(tracked.ports[port.id], held=())
+    assert left_behind(tracked, [PortChange(port.id, lets_go)]) == {"n1": own | over}
 
 
 def test_changes_of_one_batch_go_together() -> None:

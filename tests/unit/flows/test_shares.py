@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 from flows import shares
 from flows.model import FloatingIpChange, GatewayMode, NetworkChange, PortChange
@@ -25,6 +26,8 @@ def test_a_port_shares_them_unless_it_has_a_floating_ip_or_its_network_no_way_ou
     assert wide(base.apply(base.revision + 1, [FloatingIpChange(given.id, given)]), 20)
     network = replace(base.networks[port.network_id], gateway_mode=GatewayMode.EXTERNAL)
     assert wide(base.apply(base.revision + 1, [NetworkChange(network.id, network)]), 20)
+    forced = replace(network, force_snat=(IPv4Network("198.51.100.0/24"),))
+    assert not wide(base.apply(base.revision + 1, [NetworkChange(network.id, forced)]), 20)
 
 
 def test_one_that_may_send_from_other_addresses_too_shares_them() -> None:
