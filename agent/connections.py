@@ -18,18 +18,18 @@ from pathlib import Path
 
 from agent.config import AgentConfig
 from agent.state import OvsState
-from agent.vswitchd import CommandFailed, command, control_socket, directories
+from agent.vswitchd import DATAPATHS, CommandFailed, command, control_socket, directories
 from flows.pipeline import CtZone, nat_zone
 
 LOG = logging.getLogger(__name__)
 
 _LINE = re.compile(r"zone=(\d+),limit=(\d+),count=(\d+)")
-_DATAPATHS = {"netdev": "netdev@ovs-netdev", "system": "system@ovs-system"}
 _AT_ONCE = 1000  # zones in one question
 _TIMEOUT_S = 2.0
 _ROOM_AGAIN = 0.9  # of its limit: a zone that has just lost one connection is still full
 _NEARLY_FULL = 0.9  # of the table for all zones: time to raise it before connections are lost
 _ENOUGH_ROOM = 0.85  # of that table: below, the problem is over
+_BLIND_S = 20.0  # a restart of ovs-vswitchd is no problem, a switch that cannot be asked for longer is
 _KERNEL_TABLE = (
     Path("/proc/sys/net/netfilter/nf_conntrack_count"),
     Path("/proc/sys/net/netfilter/nf_conntrack_max"),
@@ -69,13 +69,15 @@ class Connections:
         self._directories = directories(config.ovsdb)
         self._bridge = config.integration_bridge
         self._type = config.datapath_type
-        self._datapath = _DATAPATHS.get(config.datapath_type, "")
+        self._datapath = DATAPATHS.get(config.datapath_type, "")
         self._pause = config.heartbeat_interval
         self._wake = wake
         self._clock = clock
         self._zones: Zones | None = None
         self._due = 0.0
         self._complaint = ""
+        self._blind_since: float | None = None
+        self._nearly_full: tuple[str, ...] = ()
         self.full: tuple[FullZone, ...] = ()
         self.problems: tuple[str, ...] = ()
 
@@ -98,23 +100,33 @@ class Connections:
         if left > 0:
             return left
         self._due = self._clock() + self._pause
-        try:
-            counted = dict(self._counted(zones.all()))
-            used, most = self._table()
-        except CommandFailed as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                LOG.warning("connections are not counted: %s", error)
-            return self._pause
-        self._complaint = ""
         before = self.full, self.problems
-        self.full = full_zones(counted, frozenset(one.zone for one in self.full))
-        self.problems = self._too_few(used, most)
+        try:
+            self._nearly_full = self._too_few(*self._table())
+            counted = dict(self._counted(zones.all()))
+        except CommandFailed as error:
+            self.problems = (*self._nearly_full, *self._blind(error))
+        else:
+            self._complaint, self._blind_since = "", None
+            self.full = full_zones(counted, frozenset(one.zone for one in self.full))
+            self.problems = self._nearly_full
         return self._pause if before == (self.full, self.problems) else 0.0  # the next round reports it
+
+    def _blind(self, error: CommandFailed) -> tuple[str, ...]:
+        """The problem, once it has lasted. Which zones are full stays as last known."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            LOG.warning("connections are not counted: %s", error)
+        now = self._clock()
+        if self._blind_since is None:
+            self._blind_since = now
+        if now - self._blind_since < _BLIND_S:
+            return ()
+        return (f"connections are not counted, so a port that has used up its share is not told: {error}",)
 
     def _too_few(self, used: int, most: int) -> tuple[str, ...]:
         """The problem, while the table for all zones is nearly full. `most` is 0 where the kernel sets no limit."""
-        if not most or used < most * (_ENOUGH_ROOM if self.problems else _NEARLY_FULL):
+        if not most or used < most * (_ENOUGH_ROOM if self._nearly_full else _NEARLY_FULL):
             return ()
         return (
             f"conntrack has room for {most} connections, and nearly all are used: when it is full, no port begins "

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.config import AgentConfig
 from agent.state import OvsState, lookup
-from agent.vswitchd import CommandFailed, command, control_socket, directories, identity
+from agent.vswitchd import DATAPATHS, CommandFailed, command, control_socket, directories, identity
 
 SMALLEST = 400
 """Bytes; Open vSwitch takes no less."""
@@ -33,7 +33,6 @@ _KERNEL_ROOM = (
     Path("/proc/sys/net/ipv4/ipfrag_high_thresh"),
     Path("/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh"),
 )
-_DATAPATH = "netdev@ovs-netdev"
 _SETTINGS = (
     ("dpctl/ipf-set-min-frag", ("v4", str(SMALLEST))),
     ("dpctl/ipf-set-max-nfrags", (str(MOST),)),
@@ -70,7 +69,7 @@ class Reassembly:
             if path is None or started is None:
                 raise CommandFailed(f"ovs-vswitchd has no control socket in {self._directories[0]}")
             for method, arguments in _SETTINGS:
-                command(path, method, _DATAPATH, *arguments, timeout=_TIMEOUT_S)
+                command(path, method, DATAPATHS["netdev"], *arguments, timeout=_TIMEOUT_S)
         except CommandFailed as error:
             return self._failed(error)
         self._settled, self._failing_since, self.problems = started, None, ()

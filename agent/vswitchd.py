@@ -9,14 +9,18 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 _RUN_DIRECTORY = "/run/openvswitch"
 _TIMEOUT_S = 2.0
 _CHUNK = 65536
 MOST = 1 << 20
 """Bytes of a reply."""
+
+DATAPATHS: Mapping[str, str] = MappingProxyType({"netdev": "netdev@ovs-netdev", "system": "system@ovs-system"})
+"""What its commands call the datapath of each `datapath_type` (ovs-dpctl(8))."""
 
 
 class CommandFailed(Exception):

@@ -66,10 +66,19 @@ def test_zones_are_asked_for_once_the_controller_has_named_them(switch: Switch) 
     assert kept.keep(STATE) == 6.0 and len(switch.asked) == 1
     now[0], switch.broken = 10.0, True
     kept.keep(STATE)
-    assert kept.full == (FullZone(30001, 10),)
-    now[0], switch.broken, switch.counts = 20.0, False, {}
+    assert kept.full == (FullZone(30001, 10),) and not kept.problems
+    now[0] = 20.0
     kept.keep(STATE)
-    assert kept.full == ()
+    assert not kept.problems, "a restart of the switch is none"
+    now[0] = 30.0
+    assert kept.keep(STATE) == 0.0
+    assert kept.full == (FullZone(30001, 10),)
+    assert (
+        [line for line in kept.problems if "not counted" in line and "no answer" in line] == list(kept.problems) != []
+    )
+    now[0], switch.broken, switch.counts = 40.0, False, {}
+    kept.keep(STATE)
+    assert kept.full == () and not kept.problems
 
 
 def test_a_table_that_is_nearly_full_is_a_problem(switch: Switch) -> None:
@@ -100,6 +109,10 @@ def test_the_kernels_table_is_read_where_it_has_one(
         kept.keep(STATE)
     (problem,) = kept.problems
     assert "room for 100" in problem and "net.netfilter.nf_conntrack_max" in problem
+    switch.broken = True
+    now[0] += CONFIG.heartbeat_interval
+    kept.keep(STATE)
+    assert kept.problems == (problem,), "the table is the kernel's own, and read without the switch"
 
 
 def test_without_its_bridge_nothing_is_asked(switch: Switch) -> None:
