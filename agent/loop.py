@@ -32,6 +32,7 @@ from agent.wanted import SERVICE_DEVICE, WantedBridge, wanted, wanted_limits, wa
 LOG = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
+_FAILING_S = 5.0  # so long rounds must fail until that is a problem of the node: a restart of Open vSwitch is none
 # So many repairs in a row are a fight with another program over the same columns: then no more than one a second.
 _FIGHT = 5
 _FIGHT_PAUSE_S = 1.0
@@ -82,7 +83,10 @@ class Agent:
         self._repairs = 0
         self._not_before = 0.0
         self._letting_go = 0.0
-        self._problems: frozenset[str] = frozenset()  # of the last round that came to its end
+        self._state: OvsState | None = None
+        self._problems: frozenset[str] | None = None  # None until a first look has found what there is
+        self._failure = ""  # of the last round
+        self._failing_since = 0.0
         self._logged: frozenset[str] = frozenset()
         self._stopping = False
 
@@ -96,13 +100,25 @@ class Agent:
         while not self._stopping:
             try:
                 delay = self.step()
+                self._failed("")
             except (OvsdbError, OSError) as error:  # such as no file descriptor left to ask the kernel with
-                self._log_problems(self._problems | {str(error)})
+                self._failed(str(error))
                 delay = _RETRY_S
             self._manager.alive()
             if not self._stopping:
                 self._wait(delay)
         self._stopping = False
+
+    def _failed(self, failure: str) -> None:
+        """The last round failed, or did not (""). One that fails for long is reported, with the last known state."""
+        if not failure and not self._failure:
+            return
+        if not self._failure:
+            self._failing_since = time.monotonic()
+        self._failure = failure
+        self._log_problems()
+        if self._state is not None:
+            self._report(self._state)
 
     def _wait(self, seconds: float) -> None:
         shares = bool(self._host_addresses.choices)
@@ -129,7 +145,7 @@ class Agent:
         if self._ovsdb is None:
             self._ovsdb = Ovsdb(self._config.ovsdb, self._waker.wake)
             LOG.info("connected to %s", self._config.ovsdb)
-        state = self._ovsdb.read()
+        self._state = state = self._ovsdb.read()
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
         self._report(state)
@@ -150,8 +166,12 @@ class Agent:
         for line in set(interfaces.duplicates) - set(self._interfaces.duplicates):
             LOG.warning("%s", line)
         self._interfaces = interfaces
+        failing = bool(self._failure) and time.monotonic() - self._failing_since >= _FAILING_S
+        if self._problems is None and not failing:  # the controller would take the node's problems for gone
+            return
+        problems = (self._problems or frozenset()) | ({self._failure} if failing else frozenset())
         hosts = self._host_addresses.to_report()
-        node = node_report(self._config, state, self._version, hosts, self._problems)
+        node = node_report(self._config, state, self._version, hosts, problems)
         self._reporter.submit(node, interfaces, self._connections.full)
 
     def _mark(self, ovsdb: Ovsdb, state: OvsState) -> None:
@@ -179,7 +199,7 @@ class Agent:
         limits = wanted_limits(self._config, None if zones is None else zones.with_more_room())
         difference = plan(self._bridges, state, nics.addressed(outside), limits, self._ssl)
         about_host = (*self._host_addresses.problems, *self._host_flows.problems)
-        keepers = (self._reassembly, self._service_port, self._connections, self._ovs_failures)
+        keepers = (ovsdb, self._reassembly, self._service_port, self._connections, self._ovs_failures)
         others = (problem for keeper in keepers for problem in keeper.problems)
         self._report_problems(state, frozenset((*difference.problems, *about_host, *others)))
         if not difference.steps:
@@ -223,13 +243,14 @@ class Agent:
                     LOG.warning("device %s cannot be set up", device)
 
     def _report_problems(self, state: OvsState, problems: frozenset[str]) -> None:
-        self._log_problems(problems)
         if problems != self._problems:
             self._problems = problems
+            self._log_problems()
             self._report(state)
 
-    def _log_problems(self, problems: frozenset[str]) -> None:
+    def _log_problems(self) -> None:
         """Each once for as long as it stays."""
+        problems = (self._problems or frozenset()) | ({self._failure} if self._failure else frozenset())
         for problem in sorted(problems - self._logged):
             LOG.warning("%s", problem)
         for problem in sorted(self._logged - problems):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.config import AgentConfig
 from agent.state import NOTHING, Columns, OvsState, lookup, marked
-from agent.vswitchd import control_socket, directories
+from agent.vswitchd import directories, runs
 from agent.wanted import WantedBridge, wanted
 
 SETTLE_S = 3.0
@@ -58,7 +58,7 @@ class BridgeFacts:
 
 
 def host(ovsdb: str) -> Host:
-    return Host(_MODULE.exists(), control_socket(directories(ovsdb)) is not None)
+    return Host(_MODULE.exists(), runs(directories(ovsdb)))
 
 
 def bridges_failure(names: Sequence[str], datapath_type: str, known_types: Collection[str], host: Host) -> str:
@@ -146,14 +146,18 @@ class OvsFailures:
     def __init__(self, config: AgentConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._since: dict[str, float] | None = None
         self.problems: tuple[str, ...] = ()
 
     def keep(self, state: OvsState) -> float:
         """Looks at what became of what was asked for; seconds until it is to be looked at again."""
         now = self._clock()
         found = dict(failures(self._config, state, host(self._config.ovsdb)))
-        self._since = {line: self._since.get(line, now) for line in found}
-        left = {line: self._since[line] + lasting - now for line, lasting in found.items()}
+        if self._since is None:  # what the agent finds when it starts has lasted
+            since = {line: now - lasting for line, lasting in found.items()}
+        else:
+            since = {line: self._since.get(line, now) for line in found}
+        self._since = since
+        left = {line: since[line] + lasting - now for line, lasting in found.items()}
         self.problems = tuple(line for line in found if left[line] <= 0)
         return min((each for each in left.values() if each > 0), default=self._config.heartbeat_interval)

@@ -6,6 +6,7 @@ are replicated, so that statistics, which change every few seconds, neither cost
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +75,7 @@ _LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
 # The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
 _MAX_BACKOFF_MS = 1000
 _TIMEOUT_S = 5
+_AWAY_S = 5.0  # a restart of ovsdb-server is no problem
 
 
 class OvsdbError(Exception):
@@ -103,11 +105,17 @@ class _Api(OvsdbIdl):  # type: ignore[misc]
 
 
 class Ovsdb:
-    """Use from one thread; `on_change` is called from another, whenever a row has changed."""
+    """Use from one thread; `on_change` is called from another, whenever a row has changed.
+
+    `problems` are of the last `read`, a line each.
+    """
 
     def __init__(self, target: str, on_change: Callable[[], None]) -> None:
         """Connects. Raises OvsdbError when there is no ovsdb-server at `target` (`unix:PATH` or `tcp:ADDRESS:PORT`)."""
+        self._target = target
         self._on_change = on_change
+        self._away_since: float | None = None
+        self.problems: tuple[str, ...] = ()
         self._changed: set[UUID] = set()
         self._rows: dict[str, dict[UUID, dict[str, Any]]] = {name: {} for name in _COLUMNS}
         try:
@@ -138,7 +146,18 @@ class Ovsdb:
             changed, self._changed = self._changed, set()
             for name, table in self._connection.idl.tables.items():
                 self._refresh(self._rows[name], table.rows, changed)
+            self._look(self._connection.idl._session.is_connected())
         return _state(self._rows, self._has_limits)
+
+    def _look(self, is_connected: bool) -> None:
+        now = time.monotonic()
+        if is_connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        is_away = self._away_since is not None and now - self._away_since >= _AWAY_S
+        cure = "nothing is repaired, and no new port is seen: systemctl status openvswitch-switch"
+        self.problems = (f"no connection to {self._target}; {cure}",) if is_away else ()
 
     def _refresh(self, known: dict[UUID, dict[str, Any]], rows: Mapping[UUID, Row], changed: set[UUID]) -> None:
         """Reading a column costs microseconds, and there are thousands: only rows that have changed are read."""

@@ -95,6 +95,22 @@ def control_socket(places: Sequence[Path]) -> Path | None:
     return None
 
 
+def runs(places: Sequence[Path]) -> bool:
+    """True if ovs-vswitchd listens at its control socket: one that was killed leaves the file there."""
+    path = control_socket(places)
+    if path is None:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+        except TimeoutError:  # it is there, and hangs
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Another one, and a later one, whenever ovs-vswitchd has started."""
     try:

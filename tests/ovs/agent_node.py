@@ -120,6 +120,10 @@ class Node:
         """Bytes: every transaction that changes something lasting makes the file longer."""
         return (self.ovs.directory / "conf.db").stat().st_size
 
+    def database_tail(self, size: int) -> str:
+        """The transactions since the file was so long."""
+        return (self.ovs.directory / "conf.db").read_bytes()[size:].decode()
+
 
 @contextmanager
 def bare_node() -> Iterator[Node]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent import vswitchd
 from agent.plugging import PlugError, PlugPort, plug, unplug
+from agent.vswitchd import directories
 from etc.lab import netns
 from etc.lab.processes import Process, stop_all, wait_until
 from tests.ovs.agent_node import Node, bare_node
@@ -133,3 +135,32 @@ def test_what_works_is_never_said_to_fail(node: Node) -> None:
     name, iface_id = node.add_interface()
     node.api.wait_for({iface_id}, deadline=15)
     assert not any(put.body.get("problems") for put in node.api.nodes())
+
+
+def test_a_switch_that_died_has_left_its_socket(node: Node) -> None:
+    node.start_and_settle()
+    places = directories(node.ovs.database)
+    assert vswitchd.runs(places) and node.ovs.switch
+    node.ovs.switch.kill()
+    assert vswitchd.control_socket(places) is not None and not vswitchd.runs(places)
+
+
+def test_a_database_that_is_away_is_told_and_comes_back(node: Node) -> None:
+    agent = node.start_and_settle(heartbeat=0.2)
+    assert node.ovs.server
+    node.ovs.server.kill()
+    line = wait_problem(node, agent, f"no connection to {node.ovs.database}", "systemctl status openvswitch-switch")
+    assert node.uplinks() == UPLINKS, "what was last known stays reported"
+    (node.ovs.directory / "db.sock").unlink()
+    node.ovs.start_database()
+    wait_gone(node, agent, line)
+
+
+def test_an_agent_that_starts_again_does_not_take_a_problem_for_gone(node: Node) -> None:
+    agent = node.start_agent("physical_network = physnet3:late0")
+    line = wait_problem(node, agent, "device late0 of physical network physnet3")
+    agent.kill()
+    node.api.forget()
+    node.start_agent("physical_network = physnet3:late0")
+    wait_until(node.api.nodes, 20, "no report")
+    assert node.api.nodes()[0].body["problems"] == [line]

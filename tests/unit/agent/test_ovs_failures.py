@@ -146,12 +146,20 @@ def test_a_failure_is_told_when_it_has_lasted_and_goes_at_once(monkeypatch: pyte
     assert watch.problems == ()
 
 
+def test_what_the_agent_finds_when_it_starts_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ovs_failures, "host", lambda _ovsdb: WELL)
+    watch = OvsFailures(CONFIG, lambda: 100.0)
+    watch.keep(state({"br-int": UNMADE}))
+    assert len(watch.problems) == 1
+
+
 def test_a_bridge_is_not_lost_for_a_restart_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """ovs-vswitchd writes its datapath_id again when it has noticed; its port number has stayed meanwhile."""
     now = 100.0
     monkeypatch.setattr(ovs_failures, "host", lambda _ovsdb: WELL)
     watch = OvsFailures(CONFIG, lambda: now)
     forgotten = state({"br-int": {**MADE, "datapath_id": None}}, {"br-int": {"ofport": 65534}})
+    watch.keep(state())
     assert watch.keep(forgotten) == RECONNECT_S
     now += RECONNECT_S - 0.1
     watch.keep(forgotten)
