@@ -48,6 +48,10 @@ class SwitchError(Exception):
     """The switch did not answer, or refused; the text is what ovs-ofctl said."""
 
 
+class SwitchHangs(SwitchError):
+    """It did not answer in time, as while ovsdb-server is away."""
+
+
 def wanted(address: IPv4Address, mac: str, patch: int, *, given_back: bool) -> tuple[str, ...]:
     """As ovs-ofctl takes them. `mac` is the host's, `patch` the port towards br-int, which has a flow to give back."""
     to_host = f"vlan_tci=0x0000/0x1fff,nw_dst={address}"  # with a tag it is an address of somebody else
@@ -100,7 +104,9 @@ class Switch:
         line = ["ovs-ofctl", "-O", _VERSIONS, command, f"unix:{self.socket(bridge)}", argument]
         try:
             done = subprocess.run(line, input=text, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            raise SwitchHangs(str(error)) from error
+        except OSError as error:
             raise SwitchError(str(error)) from error
         if done.returncode:
             raise SwitchError(" ".join(done.stderr.split()))
@@ -186,6 +192,9 @@ class HostFlows:
                 if self._switch.cookies(bridge, f"cookie={MARK:#x}/{MARK_MASK:#x}"):
                     self._switch.change(bridge, [f"delete cookie={MARK:#x}/{MARK_MASK:#x}"])
                     LOG.info("%s: no flows for the host's address any more", bridge)
+            except SwitchHangs as error:  # so it would for each bridge, and hold up the round
+                LOG.debug("%s: %s", bridge, error)
+                return
             except SwitchError as error:
                 LOG.debug("%s: %s", bridge, error)  # whoever's bridge it is: tried again with the next round
             else:

@@ -147,6 +147,7 @@ def test_a_switch_that_died_has_left_its_socket(node: Node) -> None:
 
 def test_a_database_that_is_away_is_told_and_comes_back(node: Node) -> None:
     agent = node.start_and_settle(heartbeat=0.2)
+    wait_until(lambda: len(node.api.reports()) > 3, 20, "no heartbeats")
     assert node.ovs.server
     node.ovs.server.kill()
     line = wait_problem(node, agent, f"no connection to {node.ovs.database}", "systemctl status openvswitch-switch")
