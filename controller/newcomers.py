@@ -2,8 +2,8 @@
 
 One address can neither fill the table nor keep others out: beyond its share its own oldest connection is closed, and
 where the table is full, the oldest of the address that has most. Nor can it keep the controller busy with handshakes:
-they begin at a bounded rate. A silent peer costs neither by TLS, and without TLS nothing for half a second, so that
-a node behind the same address gets in.
+they begin at a bounded rate. By TLS, a peer that says nothing takes neither a handshake's place nor part of that rate;
+without TLS, it takes neither for half a second. So a node behind the same address gets in.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             default=SHARE,
             min=1,
             help="Connections that one address (of IPv6, one /64) may have at once before the end of their handshake, "
-            "of 256 in all, and begin a second; one more closes its oldest. More where many nodes come by one address.",
+            "of 256 in all, and how many it may begin per second; one more closes its oldest. Raise it where many "
+            "nodes come by one address.",
         ),
         _plain_tcp("OpenFlow"),
     ],

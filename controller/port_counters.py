@@ -52,7 +52,8 @@ class NodeCounts:
 @dataclass(frozen=True, slots=True)
 class PortCounts:
     """As the VM sees it, since the interface was plugged. `drops`: packets by the rule that dropped them; `exceeded`:
-    packets beyond what the port may send, receive, and have the controller handed. Both since the switch has started.
+    packets beyond what the port may send, also in fragments, receive, and have the controller handed. Both since the
+    switch has started.
     """
 
     node: str

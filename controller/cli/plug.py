@@ -183,7 +183,13 @@ def _wait_active(ports: PlugPorts, before: Object, here: str | None, timeout: fl
     """
     started = time.monotonic()
     while True:
-        port = ports.get(before["id"])
+        try:
+            port = ports.get(before["id"])
+        except ApiError as failure:
+            if failure.code != plug_ports.UNKNOWN:
+                raise
+            message = "plugged, but the port is refused: it is deleted, or another node's by now"
+            raise CliError(message, ExitCode.REFUSED) from None
         error = _refusal(port, here)
         if error and here and not port.get("binding_error") and ports.is_expected(port, here):
             error = None

@@ -30,6 +30,9 @@ DATAPATHS = {
     "netdev": "the userspace datapath with userspace-tso",
 }
 RESOLVER = IPv4Address(RESOLVER_ADDRESS)
+IN_GUEST = "TRUNKLINE_GUEST"
+"""The environment has it inside etc/lab/guest/run."""
+
 PLAIN_WIDTH = 130
 """Columns of the table when the output is no terminal."""
 
@@ -74,7 +77,9 @@ def _run(lab: Lab, options: argparse.Namespace, begun: float) -> int:
         _show(checks)
         if failed:
             CONSOLE.print(f"Logs: {lab.directory}")
-        if not options.once:
+        if not options.once and IN_GUEST in os.environ:
+            CONSOLE.print("It ends here: a Linux guest has it, whose page and commands this machine does not reach.")
+        elif not options.once:
             CONSOLE.print(_summary(checks))
             api = str(lab.control.address.ip), API_PORT
             relay = stack.enter_context(Relay(lab.control.namespace, api, API_PORT))

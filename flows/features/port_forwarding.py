@@ -193,7 +193,8 @@ def _portless(
     kinds = [(Rule.FORWARDING_ERROR, Priority.FORWARDING, error, ask) for error in errors]
     ask = tuple(_ask_all(view, zones))
     if view.node.on_kernel:
-        # conntrack, of whatever port, puts it together; then it shows its ports. Copies have another MAC
+        # Any port's zone can reassemble it; the first one's is taken. The copies above have set eth_dst to another
+        # node's: set it back.
         ask = (SetField("eth_dst", view.mac), Ct(Table.EXTERNAL_ESTABLISHED, zones[0][1]))
         yield from _whole(external, floating_ip, parts)
     kinds += [(Rule.FORWARDING_FRAGMENT, Priority.TOO_LARGE, part, ask) for part in parts]

@@ -39,8 +39,8 @@ LIFT: tuple[Action, ...] = (SetField(Reg.FLAGS, FLAG_LIFTED), Goto(Table.ROUTING
 
 # No router forwards to or from these (RFC 1122, 3.2.1.3; RFC 1812, 5.3.7; RFC 3927, 2.7; RFC 1112, 4). No subnet and no
 # static route may be in them (controller/store/network_options.py).
-_MARTIANS = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4")))
-_MULTICAST = IPv4Network("224.0.0.0/4")
+MARTIANS = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4")))
+MULTICAST = IPv4Network("224.0.0.0/4")
 
 
 def static() -> Iterator[Flow]:
@@ -48,12 +48,12 @@ def static() -> Iterator[Flow]:
     yield flow(Rule.SWITCH, Priority.MISS, (), Goto(Table.L2_FORWARD))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=0))
     yield drop(Rule.DROP_TTL_EXPIRED, Priority.GUARD, matching(eth_type=ETH_IP, nw_ttl=1, reg0=FROM_UPLINK))
-    for block in _MARTIANS:
+    for block in MARTIANS:
         to_block = matching(eth_type=ETH_IP, ip_dst=range_match(block))
         yield drop(Rule.DROP_MARTIAN, Priority.ROUTE + block.prefixlen, to_block)
-    to_group = matching(eth_type=ETH_IP, ip_dst=range_match(_MULTICAST))
-    yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + _MULTICAST.prefixlen, to_group)
-    for block in (*_MARTIANS, _MULTICAST):
+    to_group = matching(eth_type=ETH_IP, ip_dst=range_match(MULTICAST))
+    yield drop(Rule.DROP_NO_ROUTE, Priority.ROUTE + MULTICAST.prefixlen, to_group)
+    for block in (*MARTIANS, MULTICAST):
         from_block = matching(eth_type=ETH_IP, ip_src=range_match(block))
         yield drop(Rule.DROP_MARTIAN_SOURCE, Priority.MARTIAN, from_block)
     yield drop(Rule.DROP_NO_ROUTE, Priority.MISS)

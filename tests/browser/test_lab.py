@@ -86,7 +86,7 @@ def _points(web: Web) -> int:
     return len((web.section("Traffic").locator("polyline.sent").get_attribute("points") or "").split())
 
 
-def _wait(web: Web, condition: Callable[[], bool], what: str) -> None:
+def _wait(web: Web, condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
     def looked() -> bool:
         web.page.wait_for_timeout(100)
         return condition()
@@ -104,7 +104,8 @@ def test_a_packets_way_is_told_and_drawn(scene: Scene) -> None:
     expect(verdict).to_contain_text("delivered")
     expect(web.panel).to_contain_text("on n1")
     expect(web.panel).to_contain_text("on n2")
-    assert _drawn(web) == ["first", "n1 physnet1", "n2 physnet1", "second"]
+    path = ["first", "n1 physnet1", "n2 physnet1", "second"]
+    _wait(web, lambda: _drawn(web) == path, lambda: f"drawn is {_drawn(web)}")
     box = web.page.locator("input[name=live]").bounding_box()
     assert box and box["width"] < 30, "it is as wide as a field for text"
     web.page.check("input[name=live]")

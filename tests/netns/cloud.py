@@ -192,6 +192,12 @@ def _rule_of(line: str) -> Rule | None:
     return None if decoded is None else decoded[0]
 
 
+def wait_revalidated(node: Node) -> None:
+    """Until all that the datapath has cached agrees with the flows that are there now."""
+    for _ in range(2):  # the first look at the cache may have begun before
+        node.ovs.appctl("revalidator/wait")
+
+
 def drops(node: Node) -> Counter[tuple[Rule, int]]:
     """Packets dropped so far, by rule and key of the object. Also those that only the datapath has counted yet."""
     node.ovs.appctl("revalidator/wait")

@@ -34,6 +34,7 @@ from tests.netns.cloud import (
     tcp,
     unbroken,
     wait_outside,
+    wait_revalidated,
     want,
 )
 from tests.netns.floating import DEADLINE, give, lead, make_pool, take
@@ -184,6 +185,7 @@ def test_a_network_that_gets_another_snat_address_ends_what_left_by_the_old(
                 lambda ended=ended: f"still there: {ended.tracked(node)}",  # type: ignore[misc]
             )
             assert other.lives() and other.tracked(node)
+            wait_revalidated(node)
             with session(lab, vms["b-1"], 7006) as new:
                 assert (new.seen == other.seen) == (not own) and new.seen != ended.seen
 

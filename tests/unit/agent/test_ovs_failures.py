@@ -12,6 +12,7 @@ from agent.config import AgentConfig, PhysicalNetwork
 from agent.ovs_failures import RECONNECT_S, SETTLE_S, Host, OvsFailures, failures
 from agent.report import LONGEST_PROBLEM, MOST_PROBLEMS, node_report
 from agent.state import BridgeState, Columns, OvsState, PortState, Value
+from controller.api.node_models import MAX_PROBLEM, MAX_PROBLEMS
 
 CONFIG = AgentConfig(
     node="n1",
@@ -177,5 +178,5 @@ def test_many_are_few_lines_and_all_can_be_reported() -> None:
     found = lines(state(interfaces=vms))
     assert len(found) == 9 and found[-1].startswith("52 more interfaces")
     told = node_report(CONFIG, OvsState(), "1", problems=[*found, *map(str, range(60))]).body()["problems"]
-    assert isinstance(told, list) and len(told) == MOST_PROBLEMS
+    assert isinstance(told, list) and len(told) == MOST_PROBLEMS <= MAX_PROBLEMS and LONGEST_PROBLEM <= MAX_PROBLEM
     assert all(each.isprintable() and len(each) <= LONGEST_PROBLEM for each in told)

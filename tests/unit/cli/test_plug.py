@@ -221,6 +221,13 @@ def test_plug_with_the_nodes_own_token(stub: Stub, run: Any, as_n1: Calls) -> No
     assert as_n1 == [("node_of", {}), ("unplug", PORT_ID, {"namespace": None})]
 
 
+def test_a_port_that_becomes_another_nodes_while_its_node_waits(stub: Stub, run: Any, as_n1: Calls) -> None:
+    stub.on(OF_N1, (404, refusal("port_unknown", "none")))
+    result = run("plug", "vm1", "--wait")
+    assert result.exit_code == 1
+    assert "plugged, but the port is refused: it is deleted, or another node's" in result.stderr
+
+
 def test_plug_of_another_nodes_port_with_the_nodes_own_token(stub: Stub, run: Any, as_n1: Calls) -> None:
     stub.on("GET /v1/nodes/n1/ports", (200, {"ports": []}))
     stub.on(OF_N1, (404, refusal("port_unknown", "none")))

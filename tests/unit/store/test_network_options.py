@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from controller.store.network_options import TAKEN_RANGES
 from controller.store.specs import AddressRange, Conflict, FixedIpSpec, HostAddress, Invalid, NetworkRecord, StoreError
+from flows.features import routing
 from flows.model import GatewayMode, NetworkKind, SnatAddress, StaticRoute
+from flows.pipeline import CARRIER_BASE, CARRIER_MASK
 
 EXTERNAL = {"gateway_mode": GatewayMode.EXTERNAL, "gateway": IPv4Address("10.0.0.1")}
 RANGES = (IPv4Network("192.0.2.0/24"),)
@@ -314,3 +317,8 @@ def test_the_address_of_the_nodes_host(world: Any) -> None:
     assert world.store.get_node("n2").problems == (
         f"no SNAT on network 'ext': snat_address {other.snat_addresses['physnet-ext']} is in use by node n1",
     )
+
+
+def test_what_no_router_forwards_is_no_networks_range() -> None:
+    carriers = IPv4Network((CARRIER_BASE, str(IPv4Address(CARRIER_MASK))))
+    assert set(TAKEN_RANGES) == {*routing.MARTIANS, routing.MULTICAST, carriers}
