@@ -174,7 +174,15 @@ class Leased(Traveller):
         wait_until(lambda: self.vm.ping(self.lab.fabric.far_host, count=1, wait=0.5).answered, 20, "no way out")
 
     def configure(self, device: str) -> None:
+        """Returns once the bridge forwards there: what is sent the moment before is lost in the VM itself."""
         netns.configure(self.vm.namespace, f"link set {device} master {CARD}", f"link set {device} up")
+        wait_until(
+            lambda: self._port_state(device) == "forwarding", 20, lambda: f"{device}: {self._port_state(device)}"
+        )
+
+    def _port_state(self, device: str) -> str:
+        (link,) = netns.query(self.vm.namespace, "-details", "link", "show", device)
+        return str(link["linkinfo"]["info_slave_data"]["state"])
 
     def renew(self) -> Reply:
         """By unicast, to the server that it has its lease from."""
