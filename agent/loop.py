@@ -145,9 +145,10 @@ class Agent:
         if self._ovsdb is None:
             self._ovsdb = Ovsdb(self._config.ovsdb, self._waker.wake)
             LOG.info("connected to %s", self._config.ovsdb)
-        self._state = state = self._ovsdb.read()
+        state = self._ovsdb.read()
         # First what matters for a new interface, then the repair, which is rare.
         held = self._host_addresses.read()
+        self._state = state  # known with the host's addresses: a failure may be reported with it
         self._report(state)
         self._mark(self._ovsdb, state)
         if self._errands is not None:
