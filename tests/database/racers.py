@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from threading import Barrier
 from typing import TypeVar
 
 from controller.store import Store
@@ -13,27 +14,32 @@ from controller.store.specs import Busy, Exhausted, PortSpec
 
 T = TypeVar("T")
 
+_START_S = 60.0
+
 
 def race(racer: Callable[..., T], each: Iterable[tuple[object, ...]]) -> list[T]:
-    """Calls it in a process of its own with each of the arguments; all run at once."""
-    calls = list(each)
-    with ProcessPoolExecutor(len(calls), mp_context=get_context("spawn")) as pool:
-        return [future.result() for future in [pool.submit(racer, *arguments) for arguments in calls]]
+    """Calls it in a process of its own with a barrier and each of the arguments; all run at once."""
+    calls, context = list(each), get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(len(calls), mp_context=context) as pool:
+        start = manager.Barrier(len(calls))
+        return [future.result() for future in [pool.submit(racer, start, *arguments) for arguments in calls]]
 
 
-def take_all(url: str, network_id: str) -> list[tuple[str, str, int]]:
+def take_all(start: Barrier, url: str, network_id: str) -> list[tuple[str, str, int]]:
     """Makes ports until there is no address left: (address, MAC, key) of each."""
-    return _ports(Store(url), network_id)
+    return _ports(start, Store(url), network_id)
 
 
-def take_quota(url: str, network_id: str, most: int) -> list[tuple[str, str, int]]:
+def take_quota(start: Barrier, url: str, network_id: str, most: int) -> list[tuple[str, str, int]]:
     """Makes ports until the project's quota is used up."""
-    return _ports(Store(url, limits=Limits(ports=most)), network_id)
+    return _ports(start, Store(url, limits=Limits(ports=most)), network_id)
 
 
-def _ports(store: Store, network_id: str) -> list[tuple[str, str, int]]:
+def _ports(start: Barrier, store: Store, network_id: str) -> list[tuple[str, str, int]]:
     made = []
     try:
+        store.revision()  # so that it is connected
+        start.wait(_START_S)
         while True:
             try:
                 (port,) = store.create_ports([PortSpec(network_id, project_id="blue")], "racer").value

@@ -160,6 +160,7 @@ def test_e13_the_connections_of_what_goes_end_and_no_others(
             wait_until(
                 lambda: not gone.tracked(node, translated=stays), DEADLINE, lambda: f"still there: {gone.tracked(node)}"
             )
+            wait_revalidated(node)  # what is cached would remember it again
             so_far = len(heard.seen())
             for _ in range(3):
                 gone.served.send(b"still there?")
