@@ -15,10 +15,14 @@ from prometheus_client.registry import Collector
 from flows.model import Port
 from flows.pipeline import PORT_ZONES, CtZone, nat_zone
 from flows.rules import Rule
+from flows.shares import shares
 from flows.snapshot import Snapshot
+from flows.view import View
 
 STALE: Final = 300.0
 """Seconds for which a report is good: agents report every few seconds."""
+
+_NAT_ZONES: Final = range(nat_zone(PORT_ZONES.start), nat_zone(PORT_ZONES.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ def _ignore(node: str, zone: int, limit: int, full: bool) -> None:
 
 
 class FullZones:
-    """`tell(node, zone, limit, full)`: callback, must not block: a zone has become full, or has room again."""
+    """`tell(node, zone, limit, full)`: callback, must not block: of the zones of the port whose own zone is `zone` one
+    has become full, or none is any more.
+    """
 
     def __init__(
         self,
@@ -48,14 +54,14 @@ class FullZones:
 
     def reported(self, node: str, limits: Mapping[int, int]) -> None:
         """All zones of a node that are full, with their limits."""
-        before = self.of(node)
+        before, now = _folded(self.of(node)), _folded(limits)
         if limits:
             self._nodes[node] = (self._clock(), dict(limits))
         else:
             self.forget(node)
-        for zone in sorted(limits.keys() ^ before.keys()):
-            full = zone in limits
-            self._tell(node, zone, limits[zone] if full else before[zone], full)
+        for zone in sorted(now.keys() ^ before.keys()):
+            full = zone in now
+            self._tell(node, zone, now[zone] if full else before[zone], full)
 
     def of(self, node: str) -> Mapping[int, int]:
         at, limits = self._nodes.get(node, (0.0, {}))
@@ -68,15 +74,18 @@ class FullZones:
         self._nodes.pop(node, None)
 
     def used_up(self, node: str, snapshot: Snapshot) -> Iterator[UsedUp]:
-        """Ports that are gone meanwhile are left out."""
-        limits = self.of(node)
-        ports = ports_by_zone(snapshot, node) if limits else {}
-        for zone, limit in sorted(limits.items()):
-            port = ports.get(own_zone(zone))
+        """Each port once. Ports that are gone meanwhile are left out."""
+        limits, known = self.of(node), snapshot.nodes.get(node)
+        if not limits or known is None:
+            return
+        view, ports = View(snapshot, known), ports_by_zone(snapshot, node)
+        for zone, limit in sorted(_folded(limits).items()):
+            port = ports.get(zone)
             if zone == CtZone.SNAT:
                 yield UsedUp(None, Rule.SNAT, limit)
             elif port is not None:
-                yield UsedUp(port, Rule.DROP_CONNECTIONS if zone in PORT_ZONES else Rule.DROP_SNAT_SHARE, limit)
+                is_share = zone not in limits and shares(view, port)
+                yield UsedUp(port, Rule.DROP_SNAT_SHARE if is_share else Rule.DROP_CONNECTIONS, limit)
 
 
 def ports_by_zone(snapshot: Snapshot, node: str) -> dict[int, Port]:
@@ -84,9 +93,10 @@ def ports_by_zone(snapshot: Snapshot, node: str) -> dict[int, Port]:
     return {seat.zone: port for port in snapshot.local_ports(node) for seat in port.bindings if seat.node == node}
 
 
-def own_zone(zone: int) -> int:
-    """Of either zone of a port the one of its connections as it sees them."""
-    return zone if zone in PORT_ZONES else zone - nat_zone(0)
+def _folded(limits: Mapping[int, int]) -> dict[int, int]:
+    """Limits by the ports' own zones: a port may have used up both of its zones. The own zone's limit goes first."""
+    folded = {zone - nat_zone(0): limit for zone, limit in limits.items() if zone in _NAT_ZONES}
+    return folded | {zone: limit for zone, limit in limits.items() if zone not in _NAT_ZONES}
 
 
 def words(one: UsedUp) -> str:
@@ -94,7 +104,8 @@ def words(one: UsedUp) -> str:
     if one.port is None:
         return f"the {one.limit} connections that all ports may have through SNAT addresses are used up"
     name = f"{one.port.called} ({one.port.id})" if one.port.called else one.port.id
-    return f"port {name} has used up its {one.limit} connections: no more of it begin until some end"
+    where = " through the node's SNAT address" if one.rule is Rule.DROP_SNAT_SHARE else ""
+    return f"port {name} has used up its {one.limit} connections{where}: no more begin until some end"
 
 
 class FullZonesCollector(Collector):

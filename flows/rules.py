@@ -169,7 +169,7 @@ class Rule(Enum):
     DROP_NO_NAT = _RuleInfo(92, Table.NAT_EGRESS, True, "", "no SNAT address for this network on this node")
     SNAT_CARRIER = _RuleInfo(93, Table.NODE_SNAT, False, "network", "from the carrier to the node's SNAT address")
     DROP_SNAT_SHARE = _RuleInfo(
-        403, Table.NODE_SNAT, True, "port", "it has used up its connections through the SNAT address"
+        403, Table.NODE_SNAT, True, "port", "it, or its node, has used up its connections through the SNAT address"
     )
     DROP_NO_SNAT = _RuleInfo(94, Table.NODE_SNAT, True, "", "no SNAT address for this network on this node")
     SNAT_SOURCE = _RuleInfo(95, Table.EXTERNAL_OUT, False, "network", "from a SNAT address of the node")
@@ -252,7 +252,7 @@ class Rule(Enum):
     EGRESS_BEGINS = _RuleInfo(218, Table.EGRESS_VERDICT, False, "", "allowed: a connection begins")
     EGRESS_BEGUN = _RuleInfo(196, Table.EGRESS_BEGUN, False, "", "it is remembered")
     DROP_CONNECTIONS = _RuleInfo(
-        402, Table.EGRESS_BEGUN, True, "port", "it has used up its connections: no more begins until some end"
+        402, Table.EGRESS_BEGUN, True, "port", "it, or its node, has used up its connections: no more begin"
     )
     DROP_EGRESS_GIVEN_UP = _RuleInfo(258, Table.EGRESS_BEGUN, True, "", "a fragment that conntrack has given up")
     EGRESS_GOES_ON = _RuleInfo(220, Table.EGRESS_VERDICT, False, "", "allowed")

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from controller.events.ring import Events, Kind
-from controller.full_zones import own_zone, ports_by_zone
+from controller.full_zones import ports_by_zone
 from controller.packet_in.floods import Mute
 from controller.packet_in.leases import LeaseState
 from flows.model import (
@@ -94,7 +94,7 @@ class Feed:
 
     def full(self, node: str, zone: int, limit: int, full: bool) -> None:
         """A port has used up its connections, or has room for more again."""
-        port = ports_by_zone(self._snapshot(), node).get(own_zone(zone))
+        port = ports_by_zone(self._snapshot(), node).get(zone)
         if port is not None:
             what = f"has used up its {limit} connections: no more begin" if full else "may begin connections again"
             self._of_port(Kind.DROP, port, f"{_named(port)} {what} ({node})", node)

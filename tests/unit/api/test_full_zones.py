@@ -35,7 +35,8 @@ def port(world: World) -> dict[str, Any]:
 
 def report(world: World, port: dict[str, Any], serial: int, *zones: int) -> dict[str, Any]:
     full = {"full_zones": [{"zone": zone, "limit": 500} for zone in zones]} if zones else {}
-    body = {"serial": serial, "interfaces": [{"iface_id": port["id"], "ofport": 7}], **full}
+    interfaces = [{"iface_id": port["id"], "ofport": 7}]
+    body = {"serial": serial, "uplinks": {"physnet1": 65001}, "interfaces": interfaces, **full}
     return dict(world.ok("PUT", "/v1/nodes/n1/interfaces", body, "agent"))
 
 
@@ -44,28 +45,51 @@ def figures(world: World, port: dict[str, Any]) -> float | None:
     return world.services.registry.get_sample_value("trunkline_port_connections_used_up", labels)
 
 
+def told(world: World) -> list[str]:
+    return [event["text"] for event in world.ok("GET", "/v1/events")["events"] if event["kind"] == "drop"]
+
+
 @pytest.mark.parametrize(
-    ("zone_of", "rule"), [(int, "drop_connections"), (nat_zone, "drop_snat_share")], ids=["own", "translated"]
+    ("zone_of", "has_way_out", "rule", "where"),
+    [
+        (int, False, "drop_connections", ""),
+        (int, True, "drop_connections", ""),
+        (nat_zone, True, "drop_snat_share", " through the node's SNAT address"),
+        (nat_zone, False, "drop_connections", ""),  # through floating IPs
+    ],
+    ids=["own", "own_snat", "translated", "translated_no_snat"],
 )
 def test_a_port_that_has_used_up_its_connections_is_named_until_it_has_not(
-    world: World, port: dict[str, Any], zone_of: Any, rule: str
+    world: World, port: dict[str, Any], zone_of: Any, has_way_out: bool, rule: str, where: str
 ) -> None:
-    zone = port["binding"]["zone"]
-    report(world, port, 2, zone_of(zone))
+    if has_way_out:
+        external = world.external(physical_network="physnet1")
+        world.ok("PATCH", f"/v1/networks/{port['network_id']}", {"external_network_id": external["id"]}, "admin")
+    zone = zone_of(port["binding"]["zone"])
+    report(world, port, 2, zone)
     (problem,) = world.ok("GET", "/v1/nodes/n1")["node"]["problems"]
-    assert problem == f"port web ({port['id']}) has used up its 500 connections: no more of it begin until some end"
+    assert problem == f"port web ({port['id']}) has used up its 500 connections{where}: no more begin until some end"
     (drop,) = world.ok("GET", "/v1/drops")["drops"]
     assert (drop["rule"], drop["port_id"], drop["node"], drop["packets"]) == (rule, port["id"], "n1", 0)
     assert figures(world, port) == 500
-    report(world, port, 3, zone_of(zone))
+    report(world, port, 3, zone)
     report(world, port, 4)
     assert world.ok("GET", "/v1/nodes/n1")["node"]["problems"] == []
     assert world.ok("GET", "/v1/drops")["drops"] == [] and figures(world, port) is None
-    told = [event["text"] for event in world.ok("GET", "/v1/events")["events"] if event["kind"] == "drop"]
-    assert told == [
+    assert told(world) == [
         "web has used up its 500 connections: no more begin (n1)",
         "web may begin connections again (n1)",
     ]
+
+
+def test_a_port_with_both_zones_full_is_named_once_until_neither_is(world: World, port: dict[str, Any]) -> None:
+    own = port["binding"]["zone"]
+    for serial, zones in enumerate([(own, nat_zone(own)), (nat_zone(own),)], start=2):
+        report(world, port, serial, *zones)
+        assert len(world.ok("GET", "/v1/nodes/n1")["node"]["problems"]) == 1
+        assert len(world.ok("GET", "/v1/drops")["drops"]) == 1 and len(told(world)) == 1
+    report(world, port, 4)
+    assert told(world)[1:] == ["web may begin connections again (n1)"]
 
 
 def test_the_zone_that_all_ports_share_is_a_problem_of_the_node(world: World, port: dict[str, Any]) -> None:
