@@ -30,6 +30,7 @@ _USERSPACE = "netdev"
 _KERNEL = "system"
 _BUILT_IN = "<built-in>"
 _MOST_INTERFACES = 8
+_NO_DEVICE = "No such device"
 _MODULE = Path("/sys/module/openvswitch")
 
 
@@ -92,7 +93,9 @@ def interface_failure(name: str, columns: Columns, bridge: str, nics: Mapping[st
         cure = f"another device may have its name (ip link show {name}), or there is no /dev/net/tun (modprobe tun)"
         return f"bridge {name} has no device of its own: {why}; {cure}"
     if name in nics:
-        cure = "name one that is there in physical_network of the agent's configuration"
+        cure = f"something else may use it (ip -d link show {name})"
+        if _NO_DEVICE in why:
+            cure = "name one that is there in physical_network of the agent's configuration"
         return f"device {name} of physical network {nics[name]} cannot be used: {why}; {cure}"
     if isinstance(iface_id, str) and iface_id:
         cure = f"plug it in again, or take it off: ovs-vsctl del-port {name}"
@@ -100,24 +103,25 @@ def interface_failure(name: str, columns: Columns, bridge: str, nics: Mapping[st
     return f"interface {name} of bridge {bridge} cannot be used: {why}"
 
 
-def failures(config: AgentConfig, state: OvsState, host: Host) -> Iterator[tuple[str, float]]:
-    """Each with the seconds that it must last to be believed."""
+def failures(config: AgentConfig, state: OvsState, host: Callable[[], Host]) -> Iterator[tuple[str, str, float]]:
+    """What it is about, which stays when the words change; the words; the seconds that it must last to be believed."""
     bridges = {bridge.name: bridge for bridge in wanted(config) if bridge.name in state.bridges}
     facts = {name: _facts(name, state) for name in bridges}
     unmade = [name for name, each in facts.items() if each.is_unmade]
     unconfirmed = [name for name, each in facts.items() if each.datapath_id is None and not each.is_unmade]
-    for names, lasting in ((unmade, SETTLE_S), (unconfirmed, RECONNECT_S)):
+    for about, names, lasting in (("unmade", unmade, SETTLE_S), ("unconfirmed", unconfirmed, RECONNECT_S)):
         if names:
-            yield bridges_failure(names, config.datapath_type, state.datapath_types, host), lasting
-    lines = [line for name in bridges.keys() - unmade for line in _interface_failures(config, bridges[name], state)]
-    for line in sorted(lines)[:_MOST_INTERFACES]:
-        yield line, SETTLE_S
-    if len(lines) > _MOST_INTERFACES:
-        yield f"{len(lines) - _MOST_INTERFACES} more interfaces cannot be used: ovs-vsctl show", SETTLE_S
+            yield about, bridges_failure(names, config.datapath_type, state.datapath_types, host()), lasting
+    made = bridges.keys() - unmade
+    of_all = sorted(one for name in made for one in _interface_failures(config, bridges[name], state))
+    for name, line in of_all[:_MOST_INTERFACES]:
+        yield f"interface {name}", line, SETTLE_S
+    if len(of_all) > _MOST_INTERFACES:
+        yield "more", f"{len(of_all) - _MOST_INTERFACES} more interfaces cannot be used: ovs-vsctl show", SETTLE_S
 
 
-def _interface_failures(config: AgentConfig, bridge: WantedBridge, state: OvsState) -> Iterator[str]:
-    """Of those that the agent has made, and those of VMs."""
+def _interface_failures(config: AgentConfig, bridge: WantedBridge, state: OvsState) -> Iterator[tuple[str, str]]:
+    """Of those that the agent has made, and those of VMs: name and words."""
     nics = {network.nic: network.name for network in config.physical_networks if network.nic}
     ours = {bridge.name, *(port.name for port in bridge.ports)}
     for held in (state.ports[name] for name in state.bridges[bridge.name].ports if name in state.ports):
@@ -126,7 +130,7 @@ def _interface_failures(config: AgentConfig, bridge: WantedBridge, state: OvsSta
             if marked(held.columns) or name in ours or lookup(columns, "external_ids", "iface-id"):
                 line = interface_failure(name, columns, bridge.name, nics)
                 if line is not None:
-                    yield line
+                    yield name, line
 
 
 def _facts(name: str, state: OvsState) -> BridgeFacts:
@@ -152,12 +156,12 @@ class OvsFailures:
     def keep(self, state: OvsState) -> float:
         """Looks at what became of what was asked for; seconds until it is to be looked at again."""
         now = self._clock()
-        found = dict(failures(self._config, state, host(self._config.ovsdb)))
+        found = list(failures(self._config, state, lambda: host(self._config.ovsdb)))
         if self._since is None:  # what the agent finds when it starts has lasted
-            since = {line: now - lasting for line, lasting in found.items()}
+            since = {about: now - lasting for about, _, lasting in found}
         else:
-            since = {line: self._since.get(line, now) for line in found}
+            since = {about: self._since.get(about, now) for about, _, _ in found}
         self._since = since
-        left = {line: since[line] + lasting - now for line, lasting in found.items()}
-        self.problems = tuple(line for line in found if left[line] <= 0)
-        return min((each for each in left.values() if each > 0), default=self._config.heartbeat_interval)
+        left = [(line, since[about] + lasting - now) for about, line, lasting in found]
+        self.problems = tuple(line for line, seconds in left if seconds <= 0)
+        return min((seconds for _, seconds in left if seconds > 0), default=self._config.heartbeat_interval)

@@ -104,7 +104,7 @@ def runs(places: Sequence[Path]) -> bool:
         connection.settimeout(_TIMEOUT_S)
         try:
             connection.connect(str(path))
-        except TimeoutError:  # it is there, and hangs
+        except (TimeoutError, BlockingIOError):  # it hangs; the latter where many wait already
             return True
         except OSError:
             return False

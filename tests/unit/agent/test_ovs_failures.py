@@ -50,7 +50,7 @@ def state(
 
 
 def lines(state: OvsState, host: Host = WELL, config: AgentConfig = CONFIG) -> list[str]:
-    return [line for line, _ in failures(config, state, host)]
+    return [line for _, line, _ in failures(config, state, lambda: host)]
 
 
 def test_a_node_that_works_has_no_failures() -> None:
@@ -117,17 +117,24 @@ def test_interfaces_that_cannot_be_opened() -> None:
     ], "nothing of what another has put there, and nothing of what is about to be opened"
 
 
-def test_a_nic_that_is_not_there() -> None:
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (NO_DEVICE.format("eth1"), "physical_network of the agent's configuration"),
+        ("could not add network device eth1 to ofproto (Device or resource busy)", "ip -d link show eth1"),
+    ],
+)
+def test_a_nic_that_cannot_be_used(error: str, cure: str) -> None:
     ports = {"br-physnet1": PortState("br-physnet1", "br-physnet1", ("br-physnet1",))}
     ports["eth1"] = PortState("eth1", "br-physnet1", ("eth1",), OURS)
     bridges = {"br-physnet1": BridgeState("br-physnet1", ("br-physnet1", "eth1"), columns=MADE)}
     interfaces: dict[str, Columns] = {
         "br-physnet1": {"ofport": 65534},
-        "eth1": {"ofport": -1, "error": NO_DEVICE.format("eth1")},
+        "eth1": {"ofport": -1, "error": error},
     }
     (line,) = lines(OvsState(bridges, ports, interfaces))
     assert line.startswith("device eth1 of physical network physnet1 cannot be used: ")
-    assert "physical_network of the agent's configuration" in line
+    assert cure in line
 
 
 def test_a_failure_is_told_when_it_has_lasted_and_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +152,18 @@ def test_a_failure_is_told_when_it_has_lasted_and_goes_at_once(monkeypatch: pyte
     assert watch.keep(broken) == CONFIG.heartbeat_interval and len(watch.problems) == 1
     watch.keep(state())
     assert watch.problems == ()
+
+
+def test_a_failure_whose_words_change_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, found = 100.0, replace(WELL, has_switch=False)
+    monkeypatch.setattr(ovs_failures, "host", lambda _ovsdb: found)
+    watch = OvsFailures(CONFIG, lambda: now)
+    watch.keep(state())
+    watch.keep(state({"br-int": UNMADE}))
+    now, found = now + SETTLE_S, WELL
+    watch.keep(state({"br-int": UNMADE, "br-physnet1": UNMADE}))
+    (line,) = watch.problems
+    assert line.startswith("Open vSwitch cannot make bridges br-int, br-physnet1: ") and "does not run" not in line
 
 
 def test_what_the_agent_finds_when_it_starts_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
