@@ -57,11 +57,12 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Controller": ("target", "max_backoff", "inactivity_probe", "connection_mode", "external_ids"),
         "SSL": ("private_key", "certificate", "ca_cert", "external_ids"),
         "Datapath": ("ct_zones", "ct_zone_default_limit"),
-        "CT_Zone": ("limit", "external_ids"),
+        "CT_Zone": ("limit", "timeout_policy", "external_ids"),
+        "CT_Timeout_Policy": ("external_ids",),
     }
 )
 # References between rows: read as rows, not as values.
-_REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces", "ssl"})
+_REFERENCES = frozenset({"bridges", "ports", "controller", "interfaces", "ssl", "timeout_policy"})
 # The same as values of a map.
 _REFERENCE_MAPS = frozenset({"datapaths", "ct_zones", "flow_tables"})
 # What the database of an older Open vSwitch does not have: without one of these, none of them is used.
@@ -69,7 +70,8 @@ _LIMITS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "Open_vSwitch": frozenset({"datapaths"}),
         "Datapath": frozenset({"ct_zones", "ct_zone_default_limit"}),
-        "CT_Zone": frozenset({"limit", "external_ids"}),
+        "CT_Zone": frozenset({"limit", "timeout_policy", "external_ids"}),
+        "CT_Timeout_Policy": frozenset({"external_ids"}),
     }
 )
 # The IDL's reconnection starts at 1 s (it takes no less) and would double up to 8 s.
@@ -322,7 +324,11 @@ def _set_limits(api: _Api, txn: IdlTransaction, step: steps.SetLimits) -> None:
             datapath.setkey("ct_zones", zone, row)
         row.limit = limit
     for zone in step.stale:
-        if zone in zones:
+        row = zones.get(zone)
+        if row is not None and row.timeout_policy:
+            row.limit = []
+            row.delkey("external_ids", steps.MARK.key)
+        elif row is not None:
             datapath.delkey("ct_zones", zone)
 
 

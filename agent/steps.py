@@ -93,6 +93,11 @@ class SetLimits:
     stale: tuple[int, ...] = ()
     keep_others: bool = False
 
+    def __str__(self) -> str:
+        """For the log: a node may have thousands of zones."""
+        zones = f"{len(self.zones)} zones of their own, {len(self.stale)} stale"
+        return f"SetLimits({self.datapath}: {self.default} connections, {zones})"
+
 
 @dataclass(frozen=True, slots=True)
 class SetPrefixes:

@@ -29,13 +29,15 @@ class Request:
 
 class FakeApi:
     """Listens on 127.0.0.1 of `namespace`. `refusals` are statuses for the next reports; empty: 200. `confirms`:
-    whether the switch holds what it should.
+    whether the switch holds what it should. `zones`: those of the ports, none of which uses a SNAT address; None: it
+    does not say.
     """
 
     def __init__(self, namespace: str, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.refusals: list[int] = []
         self.confirms = True
+        self.zones: tuple[int, ...] | None = None
         self.errands: queue.Queue[dict[str, Any]] = queue.Queue()
         self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
         api = self
@@ -97,7 +99,8 @@ class FakeApi:
             return status, {"error": {"code": "no", "message": "told to refuse"}}
         if request.path.endswith("/interfaces"):
             ports = {i["iface_id"]: "bound" for i in request.body["interfaces"]}
-            return 200, {"serial": request.body["serial"], "revision": 1, "ports": ports}
+            answer = {"serial": request.body["serial"], "revision": 1, "ports": ports}
+            return 200, answer if self.zones is None else {**answer, "zones": self.zones, "wide_zones": self.zones}
         return 200, {"node": request.body, "revision": 1}
 
     def stop(self) -> None:

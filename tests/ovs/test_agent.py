@@ -134,6 +134,29 @@ def test_connections_are_limited(node: Node, agent: Process) -> None:
     wait_until(lambda: in_switch() == shown, 20, lambda: str(in_switch()))
 
 
+def test_a_zone_that_is_no_ports_any_more_keeps_the_timeouts_that_another_has_set(node: Node) -> None:
+    get, datapath = node.ovs.vsctl, node.ovs.datapath
+
+    def limits() -> str:
+        with suppress(CommandFailed):
+            return get("list-zone-limits", datapath)
+        return ""
+
+    node.api.zones = (7, 8)
+    try:
+        node.start_and_settle(heartbeat=0.2)
+        wait_until(lambda: "Zone: 7, Limit: 65536" in limits() and "Zone: 8, Limit: 65536" in limits(), 20, limits)
+        get("add-zone-tp", datapath, "zone=7", "icmp_first=9")
+        node.api.zones = ()
+        wait_until(lambda: "Zone: 7" not in limits() and "Zone: 8" not in limits(), 20, limits)
+        assert "Zone:7, Timeout Policies: icmp_first=9" in get("list-zone-tp", datapath)
+        assert get("--columns=external_ids", "--format=csv", "find", "CT_Zone", "limit=[]") == "external_ids\n{}"
+    finally:
+        node.api.zones = None
+        stop_all(node.agents)
+        node.agents.clear()
+
+
 def test_an_interface_is_reported_within_100_ms(node: Node, agent: Process) -> None:
     took = []
     for _ in range(5):
