@@ -43,8 +43,8 @@ Owners = Callable[[str], Mapping[int, int]]
 
 
 class Drops:
-    """`ask` asks a node's switch, and raises NoAnswer. `owners` names the ports that meters are of; without it, what
-    meters drop is left out.
+    """`ask` asks a node's switch, and raises NoAnswer. `owners` names the ports that meters are of; without it, or
+    without an answer about meters, what they drop is left out.
     """
 
     def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic, owners: Owners | None = None) -> None:
@@ -52,17 +52,19 @@ class Drops:
         self._owners = owners
         self._nodes: Answers[str, Sequence[Dropped]] = Answers(FRESH_NODE, clock)
         self._ports: Answers[tuple[str, int], Sequence[Dropped]] = Answers(FRESH_PORT, clock)
+        self._meters: Answers[str, Sequence[Dropped]] = Answers(FRESH_PORT, clock)
 
     def of_port(self, node: str, key: int) -> Sequence[Dropped]:
         """What rules about the port with this key have dropped. Raises NoAnswer."""
-        return [one for one in self.counted(node, key) if one.packets]
+        by_flows = [one for one in self.counted(node, key) if one.packets]
+        return [*by_flows, *(one for one in self._metered(node) if one.key == key)]
 
     def counted(self, node: str, key: int) -> Sequence[Dropped]:
-        """Of all rules about the port with this key, also of those that have dropped nothing. Raises NoAnswer."""
+        """Of all flows about the port with this key, also of those that have dropped nothing. Raises NoAnswer."""
 
         def ask() -> Sequence[Dropped]:
             requests = [lambda xid: statistics.flows_request(key, xid)]
-            found = [*self._counted(node, requests, ANSWER_TIMEOUT, least=0), *self._metered(node, ANSWER_TIMEOUT)]
+            found = self._counted(node, requests, ANSWER_TIMEOUT, least=0)
             return [one for one in found if one.key == key and one.rule.about == "port"]
 
         return self._ports.get((node, key), ask)
@@ -86,18 +88,25 @@ class Drops:
             return None
 
     def _all(self, node: str, requests: Iterable[Callable[[int], bytes]]) -> Sequence[Dropped]:
-        metered = [one for one in self._metered(node, NODE_TIMEOUT) if one.packets]
-        return [*self._counted(node, requests, NODE_TIMEOUT), *metered]
+        return [*self._counted(node, requests, NODE_TIMEOUT), *self._metered(node)]
 
-    def _metered(self, node: str, timeout: float) -> list[Dropped]:
+    def _metered(self, node: str) -> Sequence[Dropped]:
         """What the meters of ports have dropped that are about fragments: no flow counts that."""
-        if self._owners is None:
-            return []
-        exceeded: dict[int, int] = {}
-        for part in self._ask(node, statistics.meters_request, timeout):
-            exceeded.update(parsed(statistics.parse_meters, part))
-        counts = {key: exceeded.get(fragment_meter(zone)) for zone, key in self._owners(node).items()}
-        return [Dropped(node, Rule.DROP_FRAGMENTS, key, many, 0) for key, many in counts.items() if many is not None]
+        owners = self._owners
+        if owners is None:
+            return ()
+
+        def ask() -> Sequence[Dropped]:
+            exceeded: dict[int, int] = {}
+            for part in self._ask(node, statistics.meters_request, ANSWER_TIMEOUT):
+                exceeded.update(parsed(statistics.parse_meters, part))
+            counts = ((key, exceeded.get(fragment_meter(zone), 0)) for zone, key in owners(node).items())
+            return [Dropped(node, Rule.DROP_FRAGMENTS, key, packets, 0) for key, packets in counts if packets]
+
+        try:
+            return self._meters.get(node, ask)
+        except NoAnswer:
+            return ()
 
     def _counted(
         self, node: str, requests: Iterable[Callable[[int], bytes]], timeout: float, least: int = 1

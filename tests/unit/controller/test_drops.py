@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import eventlet
 import pytest
 
 from controller.drops import FRESH_NODE, FRESH_PORT, Dropped, Drops
 from controller.session_questions import NoAnswer
-from flows.pipeline import Table
+from flows.pipeline import Table, fragment_meter
 from flows.rules import COOKIE_MUTED, COOKIE_OURS, Rule, cookie
 from tests.unit.flows.test_statistics import reply, struct
 
@@ -27,11 +27,13 @@ FLOWS = [
     (Table.STAMP, cookie(Rule.DROP_SPOOFED, 7), 3),
 ]
 MUTED = (12, cookie(Rule.DROP_FLOOD_DHCPV6, 7) - COOKIE_OURS + COOKIE_MUTED, 8)
+METER = 9  # OFPMP_METER
 
 
 class Switches:
-    def __init__(self) -> None:
+    def __init__(self, meters: Callable[[], list[bytes]] = lambda: meters()) -> None:
         self.asked: list[str] = []
+        self.meters = meters
 
     def ask(self, node: str, request: Callable[[int], bytes], timeout_s: float) -> list[bytes]:
         """What a switch would, with two flows in each part."""
@@ -39,6 +41,8 @@ class Switches:
         eventlet.sleep(0.01)
         if node == "silent":
             raise NoAnswer("silence")
+        if int.from_bytes(request(0)[8:10]) == METER:
+            return self.meters()
         wanted, mask = struct.unpack_from("!QQ", request(0), 16 + 16)
         flows = [flow for flow in (*FLOWS, MUTED) if flow[1] & mask == wanted]
         packed = [
@@ -46,6 +50,34 @@ class Switches:
             for table, value, packets in flows
         ]
         return [reply(1, *packed[start : start + 2]) for start in range(0, len(packed), 2)]
+
+
+def meters() -> list[bytes]:
+    """Of the ports in zones 1 and 2, with 4 and 0 packets too many."""
+    counts = ((fragment_meter(1), 4), (fragment_meter(2), 0))
+    return [reply(9, struct.pack("!IH6xIQQIIQQ", number, 56, 0, 0, 0, 0, 0, packets, 0)) for number, packets in counts]
+
+
+def no_meters() -> list[bytes]:
+    raise NoAnswer("refused")
+
+
+def fragments(found: Iterable[Dropped]) -> list[Dropped]:
+    return [one for one in found if one.rule is Rule.DROP_FRAGMENTS]
+
+
+def test_what_meters_drop_is_told_with_the_rest_and_not_as_a_counter_of_flows() -> None:
+    drops = Drops(Switches().ask, owners=lambda _: {1: 7, 2: 8})
+    expected = [Dropped("n1", Rule.DROP_FRAGMENTS, 7, 4, 0)]
+    assert fragments(drops.of_port("n1", 7)) == expected and fragments(drops.of_port("n1", 8)) == []
+    assert fragments(drops.of_nodes(["n1"])[0]) == expected and fragments(drops.counted("n1", 7)) == []
+
+
+def test_a_switch_that_tells_of_flows_and_of_no_meters() -> None:
+    drops = Drops(Switches(no_meters).ask, owners=lambda _: {1: 7})
+    assert len(drops.of_port("n1", 7)) == 3
+    found, silent = drops.of_nodes(["n1"])
+    assert len(found) == 7 and silent == [] and fragments(found) == []
 
 
 def test_of_a_port_what_is_about_ports() -> None:
