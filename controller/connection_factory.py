@@ -45,14 +45,13 @@ class ConnectionFactory:
         self._newcomers.enter(client, socket)
         try:
             if self._tls is None:
-                if self._may_begin(client, socket):
-                    self._serve(socket, address, client, socket)
-            elif (stream := self._shake_hands(self._tls, socket, client)) is not None:
+                stream = socket if self._may_begin(client, socket) else None
+            else:
+                stream = self._shaken(self._tls, socket, address, client)
+            if stream is not None:
                 self._serve(stream, address, client, socket)
         except OSError as error:
-            if self._newcomers.leave(client, socket) and self._tls is not None:
-                self._count("openflow_tls_failures")
-                structlog.get_logger().warning("openflow_tls_failed", peer=str(address), error=str(error))
+            structlog.get_logger().info("openflow_hung_up", peer=str(address), error=str(error))
         finally:
             self._newcomers.leave(client, socket)
             socket.close()
@@ -66,6 +65,16 @@ class ConnectionFactory:
         except TimeoutError:
             pass
         return self._newcomers.begin(client, socket)
+
+    def _shaken(self, tls: ServerTls, socket: Any, address: Any, client: str) -> TlsStream | None:
+        """As `_shake_hands`, and None also for a handshake that fails, which is counted."""
+        try:
+            return self._shake_hands(tls, socket, client)
+        except OSError as error:
+            if self._newcomers.leave(client, socket):  # else it was closed for another one
+                self._count("openflow_tls_failures")
+                structlog.get_logger().warning("openflow_tls_failed", peer=str(address), error=str(error))
+            return None
 
     def _shake_hands(self, tls: ServerTls, socket: Any, client: str) -> TlsStream | None:
         """The connection of a peer that has shown a node's certificate; None when there are too many handshakes of its
