@@ -81,7 +81,7 @@ class _Places:
 
 class Newcomers:
     """Those whose handshake has not begun have places of their own: they displace none that has. `share`: connections
-    of one address in either state. `clock`: seconds that only go forward. `chance`: a number from 0 up to 1.
+    of one address in each of the two. `clock`: seconds that only go forward. `chance`: a number from 0 up to 1.
 
     An address begins as many handshakes as its share within LEAST_TIME, and its share at once. A second share is taken
     by chance, the less likely the less is left of it: a steady stream would else take each that becomes free.

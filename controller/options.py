@@ -80,9 +80,9 @@ GROUPS: dict[str, list[cfg.Opt]] = {
             "handshakes_per_address",
             default=SHARE,
             min=1,
-            help="Connections that one address (of IPv6, one /64) may have at once before the end of their handshake, "
-            "of 256 in all, and how many it may begin per second; one more closes its oldest. Raise it where many "
-            "nodes come by one address.",
+            help="Connections that one address (of IPv6, one /64) may have at once before their handshake begins, and "
+            "as many in it, of 256 each in all; and how many handshakes it may begin per second. One more closes its "
+            "oldest. Raise it where many nodes come by one address.",
         ),
         _plain_tcp("OpenFlow"),
     ],
