@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import chain
-from typing import Final
 
 from flows.compile import compile_node
 from flows.explain.conditions import FINE, Conditions
@@ -35,8 +34,6 @@ from flows.protocols import PROTOCOL_NAMES
 from flows.scan import ScannedSwitch
 from flows.snapshot import Snapshot
 from flows.turns import no_turn
-
-_ARRIVED: Final = frozenset({Verdict.DELIVERED, Verdict.LEFT, Verdict.ANSWERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ def _summed_up(trace: Trace, reply: Trace | None, findings: tuple[Finding, ...])
         return f"{said}: {worst.text}"
     if worst is not None and trace.verdict is Verdict.LEFT:
         return f"{said}, but {worst.text}"
-    if reply is not None and reply.verdict not in _ARRIVED:
+    if reply is not None and not reply.verdict.arrived:
         return f"{said}; but an answer does not get back ({reply.summary})"
     if reply is not None:
         said += "; an answer gets back" if trace.verdict is Verdict.DELIVERED else "; an answer from there gets back"
