@@ -152,6 +152,8 @@ class HostFlows:
             except SwitchError as error:
                 complete = False
                 problems.append(f"flows for the host's address are not set: {error}")
+                if isinstance(error, SwitchHangs):  # so it would for each bridge, and hold up the round
+                    break
         self.problems = tuple(problems)
         self._settled = situation if complete else None
         self._due = time.monotonic() + self._heartbeat
@@ -192,7 +194,7 @@ class HostFlows:
                 if self._switch.cookies(bridge, f"cookie={MARK:#x}/{MARK_MASK:#x}"):
                     self._switch.change(bridge, [f"delete cookie={MARK:#x}/{MARK_MASK:#x}"])
                     LOG.info("%s: no flows for the host's address any more", bridge)
-            except SwitchHangs as error:  # so it would for each bridge, and hold up the round
+            except SwitchHangs as error:
                 LOG.debug("%s: %s", bridge, error)
                 return
             except SwitchError as error:

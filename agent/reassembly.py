@@ -12,6 +12,7 @@ bytes: what one guest may send in that time (`PORT_FRAGMENTS`) is two and four t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 from agent.config import AgentConfig
 from agent.state import OvsState, lookup
 from agent.vswitchd import DATAPATHS, CommandFailed, command, control_socket, directories, identity
+
+LOG = logging.getLogger(__name__)
 
 SMALLEST = 400
 """Bytes; Open vSwitch takes no less."""
@@ -92,8 +95,10 @@ def _too_little() -> Iterator[str]:
     """
     for setting in _KERNEL_ROOM:
         try:
-            if int(setting.read_text()) < ROOM:
+            room = int(setting.read_text())
+            if room < ROOM:
                 setting.write_text(f"{ROOM}\n")
+                LOG.info("%s: %d bytes, it was %d", setting, ROOM, room)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

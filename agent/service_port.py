@@ -110,14 +110,14 @@ class ServicePort:
             self._listen()
         except (_Problem, namespaces.NamespaceError, links.CommandError, OSError) as error:
             problems.append(f"no metadata and no DNS over TCP for the VMs of this node: {error}")
-        else:
-            problems += self._write_advertisements()
         ofport = state.interfaces.get(SERVICE_DEVICE, NOTHING).get("ofport")
         if isinstance(ofport, int) and ofport > 0 and ofport != SERVICE_OFPORT:
             problems.append(f"interface {SERVICE_DEVICE} has OpenFlow port {ofport}, it needs {SERVICE_OFPORT}")
+        pause = _RETRY_S if problems else self._look_again
+        if not problems:  # modules of the kernel that are missing do not come by themselves
+            problems = self._write_advertisements()
         self.problems = tuple(problems)
         self._kept = self._found()
-        pause = _RETRY_S if problems else self._look_again
         self._due = time.monotonic() + pause
         return pause
 
@@ -167,9 +167,7 @@ class ServicePort:
             try:
                 nd_tc.keep(DEVICE, self._namespace)
             except links.CommandError as error:
-                return [
-                    f"the VMs of this node find no gateway by IPv6 (the kernel's {nd_tc.MODULES} are needed): {error}"
-                ]
+                return [f"IPv6 networks have no gateway on this node (it needs the kernel's {nd_tc.MODULES}): {error}"]
         return []
 
     def _own(self, name: str, namespace: str | None) -> links.Link | None:
