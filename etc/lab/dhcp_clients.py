@@ -15,11 +15,10 @@ from etc.lab.processes import Process, start
 
 STATE_DIRECTORIES = ("/var/lib/dhcp", "/var/lib/dhcpcd", "/var/lib/systemd")
 
-# Debian's script configures the interface; what the server said is kept beside, as NAME=VALUE lines.
+# Debian's script configures the guest; then what the server said is kept beside, as NAME=VALUE lines.
 _UDHCPC_SCRIPT = """#!/bin/sh
+case "$1" in renew|bound|deconfig) /etc/udhcpc/default.script "$@" ;; esac
 {{ echo event="$1"; env; }} >{lease}.new && mv {lease}.new {lease}
-[ "$1" = renew ] || [ "$1" = bound ] || [ "$1" = deconfig ] || exit 0
-exec /etc/udhcpc/default.script "$@"
 """
 
 # What it asks for is what Debian's own file has it ask for.
@@ -89,7 +88,7 @@ class Guest:
 
     @property
     def lease_file(self) -> Path:
-        """udhcpc only: the last event and the options that came with it."""
+        """udhcpc only: the last event that it is done with, and the options that came with it."""
         return self.directory / "lease"
 
 

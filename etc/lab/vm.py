@@ -92,6 +92,7 @@ class Vm:
     def start_client(self, name: str = "udhcpc") -> None:
         """Start a client: udhcpc, dhcpcd, dhclient or networkd, and for IPv6 dhcpcd6, dhclient6 or networkd6."""
         guest = Guest(self.namespace, INTERFACE, str(self.port.get("hostname") or self.name), self.directory)
+        guest.lease_file.unlink(missing_ok=True)
         self.client = start_client(name, guest)
 
     def stop_client(self) -> None:
@@ -150,11 +151,14 @@ class Vm:
         return wait_until(ready, deadline, complaint, interval=0.05)
 
     def wait_configured(self, deadline: float = 20.0, *, router: bool = True) -> Configured:
-        """Wait until the guest has an address and, unless `router` is false, a default route. Raises DeadlineMissed."""
+        """Wait until the guest has an address and, unless `router` is false, a default route, and udhcpc, if it runs
+        there, has written all else. Raises DeadlineMissed.
+        """
 
         def ready() -> Configured | None:
             now = self.configured()
-            return now if now and (now.router or not router) else None
+            whole = now and (now.router or not router) and self.lease().get("event", "bound") in ("bound", "renew")
+            return now if whole else None
 
         def complaint() -> str:
             return f"{self.name} has no lease: {self.client.tail(8) if self.client else 'no DHCP client'}"
