@@ -21,6 +21,7 @@ PORT = 9000
 _NUMBER = struct.Struct("!I")
 _BUFFER = 4 << 20
 _SILENCE = 0.3  # seconds after which nothing is on its way any more
+_NEWS = 1.0  # seconds within which the news of a move arrives on a busy machine
 
 
 class Peer(NamedTuple):
@@ -32,10 +33,19 @@ class Peer(NamedTuple):
     vm: str
 
 
+class Pause(NamedTuple):
+    """When a VM was paused, and when it went on, by the clock time.monotonic."""
+
+    began: float
+    ended: float
+
+
 class Lost(NamedTuple):
+    """`after`: the seconds since it was all flowing."""
+
     stream: str
     number: int
-    sent: float
+    after: float
 
 
 @dataclass
@@ -43,19 +53,22 @@ class _Stream:
     """One direction. `sent` has a time for each number."""
 
     name: str
+    by_vm: bool
     sender: socket.socket
     receiver: socket.socket
     to: tuple[str, int]
     sent: list[float] = field(default_factory=list)
     seen: dict[int, int] = field(default_factory=dict)
 
+    def excused(self, pause: Pause) -> float:
+        """Until when what is sent since a pause has begun may be lost: until the news that it has ended is there."""
+        arrived = (sent for number, sent in enumerate(list(self.sent)) if sent > pause.ended and number in self.seen)
+        return min(next(arrived, pause.ended + _NEWS), pause.ended + _NEWS)
+
 
 class Streams:
-    """`silent`: the VM is paused and sends nothing."""
-
     def __init__(self, streams: list[_Stream]) -> None:
-        self.silent = False
-        self._streams = streams
+        self._streams = self._active = streams
         self._sending = self._running = True
         self._rounds = 0
         self._heard = time.monotonic()
@@ -67,9 +80,7 @@ class Streams:
     def _send(self) -> None:
         due = time.monotonic()
         while self._sending:
-            for stream in self._streams:
-                if self.silent and stream.name.startswith("from"):
-                    continue
+            for stream in self._active:
                 with suppress(OSError):
                     stream.sender.sendto(_NUMBER.pack(len(stream.sent)), stream.to)
                 stream.sent.append(time.monotonic())
@@ -95,22 +106,34 @@ class Streams:
     def stop(self) -> None:
         self._sending = False
         try:
-            wait_until(lambda: time.monotonic() - self._heard > _SILENCE, 20, "packets still come")
+            self._drain()
         finally:
             self._running = False
             for thread in self._threads:
                 thread.join()
 
-    def mute(self, *, silent: bool) -> float:
-        """When the VM has stopped or begun to send."""
-        self.silent = silent
-        now = time.monotonic()
+    def pause(self) -> float:
+        """The VM sends no more. Return when this began: what was sent before has arrived, or never will."""
+        self._active = []
         self._wait_rounds(2)  # one may have begun before
-        return now
+        self._drain()
+        began = time.monotonic()
+        self._active = [stream for stream in self._streams if not stream.by_vm]
+        return began
+
+    def resume(self) -> float:
+        """The VM sends again. Return when this began."""
+        ended = time.monotonic()
+        self._active = self._streams
+        self._wait_rounds(2)
+        return ended
 
     def run(self, seconds: float) -> None:
         """Until as much has been sent as takes this long."""
         self._wait_rounds(round(seconds * RATE))
+
+    def _drain(self) -> None:
+        wait_until(lambda: time.monotonic() - self._heard > _SILENCE, 20, "packets still come")
 
     def _wait_rounds(self, count: int) -> None:
         end = self._rounds + count
@@ -121,15 +144,16 @@ class Streams:
         wait_until(lambda: all(stream.seen for stream in self._streams), 20, "a stream does not arrive")
         self._flowing = time.monotonic()
 
-    def lost(self, since: float = 0.0) -> list[Lost]:
-        """What was sent after a moment, once all arrived, and has not been seen. What is on its way counts as lost."""
-        since = max(since, self._flowing)
-        return [
-            Lost(stream.name, number, sent)
-            for stream in self._streams
-            for number, sent in enumerate(list(stream.sent))
-            if sent >= since and number not in stream.seen
-        ]
+    def lost(self, *pauses: Pause) -> list[Lost]:
+        """What was sent outside the pauses, once all was flowing, and has not been seen. What is on its way counts."""
+        found = []
+        for stream in self._streams:
+            gaps = [(pause.began, stream.excused(pause)) for pause in pauses]
+            for number, sent in enumerate(list(stream.sent)):
+                excused = sent < self._flowing or any(begin <= sent <= end for begin, end in gaps)
+                if number not in stream.seen and not excused:
+                    found.append(Lost(stream.name, number, round(sent - self._flowing, 3)))
+        return found
 
     def doubled(self) -> dict[str, int]:
         return {stream.name: sum(count - 1 for count in stream.seen.values()) for stream in self._streams}
@@ -150,8 +174,8 @@ def streams(vm_namespace: str, *peers: Peer) -> Iterator[Streams]:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
                 end.setblocking(False)
-            made.append(_Stream(f"to the VM, {peer.name}", theirs, ours, (peer.vm, port)))
-            made.append(_Stream(f"from the VM, {peer.name}", ours, theirs, (peer.address, port)))
+            made.append(_Stream(f"to the VM, {peer.name}", False, theirs, ours, (peer.vm, port)))
+            made.append(_Stream(f"from the VM, {peer.name}", True, ours, theirs, (peer.address, port)))
         running = Streams(made)
         try:
             running.wait_flowing()
