@@ -22,6 +22,7 @@ _NUMBER = struct.Struct("!I")
 _BUFFER = 4 << 20
 _SILENCE = 0.3  # seconds after which nothing is on its way any more
 _NEWS = 1.0  # seconds within which the news of a move arrives on a busy machine
+_TAKEN_UP = 0.1  # seconds after its first packets in which a node drops some, on the kernel's datapath
 
 
 class Peer(NamedTuple):
@@ -61,9 +62,10 @@ class _Stream:
     seen: dict[int, int] = field(default_factory=dict)
 
     def excused(self, pause: Pause) -> float:
-        """Until when what is sent since a pause has begun may be lost: until the news that it has ended is there."""
+        """Until when what is sent since a pause has begun may be lost: until the nodes know that it has ended."""
         arrived = (sent for number, sent in enumerate(list(self.sent)) if sent > pause.ended and number in self.seen)
-        return min(next(arrived, pause.ended + _NEWS), pause.ended + _NEWS)
+        known = min(next(arrived, pause.ended + _NEWS), pause.ended + _NEWS)
+        return known + _TAKEN_UP if datapath_type() != "netdev" else known
 
 
 class Streams:
