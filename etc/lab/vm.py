@@ -68,6 +68,10 @@ class Vm:
         """The node's end of the VM's interface."""
         return plugging.interface_name(str(self.port["id"]))
 
+    @property
+    def _guest(self) -> Guest:
+        return Guest(self.namespace, INTERFACE, str(self.port.get("hostname") or self.name), self.directory)
+
     def plug(self, mtu: int = 1500) -> None:
         """Make the namespace, if there is none, and join it to the node's integration bridge."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -91,9 +95,8 @@ class Vm:
 
     def start_client(self, name: str = "udhcpc") -> None:
         """Start a client: udhcpc, dhcpcd, dhclient or networkd, and for IPv6 dhcpcd6, dhclient6 or networkd6."""
-        guest = Guest(self.namespace, INTERFACE, str(self.port.get("hostname") or self.name), self.directory)
-        guest.lease_file.unlink(missing_ok=True)
-        self.client = start_client(name, guest)
+        self._guest.lease_file.unlink(missing_ok=True)
+        self.client = start_client(name, self._guest)
 
     def stop_client(self) -> None:
         if self.client:
@@ -167,7 +170,7 @@ class Vm:
 
     def lease(self) -> dict[str, str]:
         """udhcpc only: what the last event brought, as udhcpc names it (ip, router, mtu, lease, staticroutes, ...)."""
-        path = self.directory / "lease"
+        path = self._guest.lease_file
         lines = path.read_text().splitlines() if path.exists() else []
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
