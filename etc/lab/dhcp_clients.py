@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etc.lab import machine, netns
-from etc.lab.processes import Process, start
+from etc.lab.processes import Process, start, wait_until
 
 STATE_DIRECTORIES = ("/var/lib/dhcp", "/var/lib/dhcpcd", "/var/lib/systemd")
 
@@ -90,6 +90,20 @@ class Guest:
     def lease_file(self) -> Path:
         """udhcpc only: the last event that it is done with, and the options that came with it."""
         return self.directory / "lease"
+
+    def lease(self) -> dict[str, str]:
+        """udhcpc only: what the last event brought, as udhcpc names it (event, ip, router, mtu, lease, ...)."""
+        lines = self.lease_file.read_text().splitlines() if self.lease_file.exists() else []
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def wait_lease(self, event: str = "bound", deadline: float = 20.0) -> dict[str, str]:
+        """udhcpc only: wait until it is done with that event; return the lease. Raises DeadlineMissed."""
+
+        def ready() -> dict[str, str] | None:
+            now = self.lease()
+            return now if now.get("event") == event else None
+
+        return wait_until(ready, deadline, lambda: f"{self.hostname} is not {event}: {self.lease()}", interval=0.05)
 
 
 def _udhcpc(guest: Guest) -> list[str]:
@@ -185,6 +199,7 @@ IPV6_CLIENTS: dict[str, Callable[[Guest], list[str]]] = {
 def start_client(name: str, guest: Guest) -> Process:
     """Start one of CLIENTS or IPV6_CLIENTS. Raises KeyError for another name."""
     command = (CLIENTS | IPV6_CLIENTS)[name](guest)
+    guest.lease_file.unlink(missing_ok=True)
     for path in (guest.etc, guest.directory / "work", _private_run(guest) / machine.HOME.name):
         path.mkdir(parents=True, exist_ok=True)
     script = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
@@ -95,7 +94,6 @@ class Vm:
 
     def start_client(self, name: str = "udhcpc") -> None:
         """Start a client: udhcpc, dhcpcd, dhclient or networkd, and for IPv6 dhcpcd6, dhclient6 or networkd6."""
-        self._guest.lease_file.unlink(missing_ok=True)
         self.client = start_client(name, self._guest)
 
     def stop_client(self) -> None:
@@ -107,6 +105,12 @@ class Vm:
         """udhcpc only: ask the server for the lease again, now."""
         assert self.client
         self.client.signal(signal.SIGUSR1)
+
+    def wait_renewed(self) -> dict[str, str]:
+        """udhcpc only: renew the lease, wait for the answer and return it. Raises DeadlineMissed."""
+        self._guest.lease_file.unlink()
+        self.renew()
+        return self._guest.wait_lease("renew")
 
     def release(self) -> None:
         """udhcpc only: give the lease back."""
@@ -125,7 +129,7 @@ class Vm:
             IPv4Interface(f"{found[0]['local']}/{found[0]['prefixlen']}"),
             gateways[0] if gateways else None,
             int(link[0]["mtu"]),
-            tuple(self._name_servers()),
+            tuple(IPv4Address(server) for server in self.name_servers()),
         )
 
     def ipv6_configured(self) -> Ipv6Configured:
@@ -170,9 +174,7 @@ class Vm:
 
     def lease(self) -> dict[str, str]:
         """udhcpc only: what the last event brought, as udhcpc names it (ip, router, mtu, lease, staticroutes, ...)."""
-        path = self._guest.lease_file
-        lines = path.read_text().splitlines() if path.exists() else []
-        return dict(line.split("=", 1) for line in lines if "=" in line)
+        return self._guest.lease()
 
     def set_address(self, address: IPv4Interface | str, router: object = None) -> None:
         """Configure the guest by hand, without DHCP."""
@@ -213,21 +215,13 @@ class Vm:
 
     def name_servers(self) -> list[str]:
         """What resolv.conf of the guest says."""
-        path = self.directory / "etc/resolv.conf"
+        path = self._guest.etc / "resolv.conf"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.split()[1] for line in lines if line.startswith("nameserver ")]
 
     def look_up(self, name: str, version: int = 4) -> set[IPv4Address | IPv6Address]:
         """The addresses of a name, as the C library finds them in the guest: by what its DHCP client was told."""
-        resolver = self.directory / "etc/resolv.conf"
+        resolver = self._guest.etc / "resolv.conf"
         script = f"mount --bind {resolver} /etc/resolv.conf && getent ahostsv{version} {name}"
         said = self.execute("unshare", "--mount", "sh", "-ec", script, check=False)
         return {ip_address(line.split()[0]) for line in said.splitlines()}
-
-    def _name_servers(self) -> list[IPv4Address]:
-        servers = []
-        with contextlib.suppress(OSError):
-            for line in (self.directory / "etc/resolv.conf").read_text().splitlines():
-                if line.startswith("nameserver "):
-                    servers.append(IPv4Address(line.split()[1]))
-        return servers

@@ -15,7 +15,6 @@ import pytest
 from controller.client import ApiError, ClientError, Object
 from etc.lab.lab import Lab
 from etc.lab.processes import wait_until
-from etc.lab.vm import Vm
 from tests.disks import fill, small_disk
 from tests.faults.clients import Kind, editing, wrong
 from tests.faults.cloud import PROJECT, Cloud, build, wait_served
@@ -216,14 +215,6 @@ def lease_states(cloud: Cloud) -> dict[str, str]:
     return {str(one["address"]): one["state"] for one in cloud.lab.client.list_leases(network_id=cloud.network["id"])}
 
 
-def renewed(vm: Vm) -> None:
-    """Its client asks, and is answered."""
-    lease = vm.directory / "lease"
-    before = lease.stat().st_mtime_ns
-    vm.renew()
-    wait_until(lambda: lease.stat().st_mtime_ns > before, DEADLINE, f"{vm.name} was not answered")
-
-
 @pytest.mark.parametrize("seconds", [DAY, -DAY], ids=["forward", "back"])
 def test_a_clock_that_is_set(cloud: Cloud, faults: Path, seconds: int) -> None:
     lab = cloud.lab
@@ -243,14 +234,14 @@ def test_a_clock_that_is_set(cloud: Cloud, faults: Path, seconds: int) -> None:
             lab.delete_vm(later)
             assert address_states(cloud)[str(later.address)] == "held", "its lease has ended with the clock"
             for vm in cloud.vms.values():
-                renewed(vm)
+                vm.wait_renewed()
             new = make_vms(lab, want("new", lab.nodes[1], cloud.network))["new"]
             assert not new.ping(cloud.vms["v1"].address).lost
             lab.delete_vm(new)
             at = log.stat().st_size
         wait_until(lambda: "clock_set" in log.read_text()[at:], DEADLINE, "nobody has noticed that it is right again")
         assert {address_states(cloud)[str(vm.address)] for vm in (old, later, new)} == {"held"}
-        renewed(cloud.vms["v1"])
+        cloud.vms["v1"].wait_renewed()
     for vm in (old, later, new):
         lab.client.release_address(cloud.network["id"], str(vm.address))
 
@@ -269,7 +260,7 @@ def test_a_database_that_can_only_be_read(cloud: Cloud, mirror: Mirror, faults: 
                 assert (refusal.value.status, refusal.value.code) == (503, "database_read_only"), refusal.value
                 assert lab.client.list_ports(), "it can be read"
                 for vm in cloud.vms.values():
-                    renewed(vm)
+                    vm.wait_renewed()
             mirror.wait_equal()
         assert lab.client.create_port(comer).object, "it is well again by itself"
         wait_served(lab, [comer["id"]])
@@ -310,7 +301,7 @@ def test_a_full_disk(cloud: Cloud, mirror: Mirror, disk: Path) -> None:
         assert "disk" in refusal.message
         assert {group["id"] for group in lab.client.list_security_groups()} >= {*made}, "it can be read"
         for vm in vms.values():
-            renewed(vm)
+            vm.wait_renewed()
         more, again = write_until_refused(cloud, most=3)  # one that needs fewer pages may have room left
         made += more
         assert (again.status, again.code) == (503, "database_full"), again

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
@@ -140,12 +139,6 @@ def default_routes(namespace: str) -> list[tuple[str, str]]:
     return sorted((route["dev"], route["gateway"]) for route in routes)
 
 
-def lease(directory: Path) -> dict[str, str]:
-    """What udhcpc was given."""
-    lines = (directory / "lease").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
-
-
 @pytest.mark.parametrize("single", [True, False])
 def test_c5_a_machine_with_two_ports(make_lab: Callable[..., Lab], single: bool) -> None:
     """Its first port, by creation, leads out; without the option each does. The option is read when it starts."""
@@ -165,20 +158,17 @@ def test_c5_a_machine_with_two_ports(make_lab: Callable[..., Lab], single: bool)
         plugging.plug(plugged, namespace=vm.namespace, guest_ifname="eth1", ovsdb=lab.nodes[0].ovs.database)
     first = vm.address
     other = IPv4Address(second["fixed_ips"][0]["address"])
+    guests = [Guest(vm.namespace, name, "two", vm.directory / name) for name in ("eth0", "eth1")]
     clients = []
     try:
-        for interface in ("eth0", "eth1"):
-            guest = Guest(vm.namespace, interface, "two", vm.directory / interface)
+        for guest in guests:
             guest.directory.mkdir()
             clients.append(start_client("udhcpc", guest))
-
-        def addresses() -> set[str]:
-            links = netns.query(vm.namespace, "-4", "address", "show")
-            return {each["local"] for link in links for each in link.get("addr_info", [])}
-
-        wait_until(lambda: {str(first), str(other)} <= addresses(), 20, lambda: f"two addresses: {addresses()}")
-        given = {interface: lease(vm.directory / interface).get("router") for interface in ("eth0", "eth1")}
-        assert given == {"eth0": "10.1.0.2", "eth1": None if single else "10.2.0.2"}
+        given = [guest.wait_lease() for guest in guests]
+        links = netns.query(vm.namespace, "-4", "address", "show")
+        addresses = {each["local"] for link in links for each in link.get("addr_info", [])}
+        assert {str(first), str(other)} <= addresses
+        assert [lease.get("router") for lease in given] == ["10.1.0.2", None if single else "10.2.0.2"]
         # the second client's script has no metric for a second one
         wait_until(lambda: netns.query(vm.namespace, "-4", "route", "show", "default"), 20, "a default route")
         assert not single or default_routes(vm.namespace) == [("eth0", "10.1.0.2")]

@@ -42,6 +42,7 @@ class Place:
     port: Object
     server: IPv4Address
     tap: Tap
+    guest: Guest
     machine: Process
 
     @property
@@ -101,7 +102,7 @@ def place(make_lab: Callable[..., Lab]) -> Iterator[Place]:
         guest.directory.mkdir()
         machine = start_client("udhcpc", guest)
         stack.callback(machine.stop)
-        yield Place(lab, network, made.object, server, tap, machine)
+        yield Place(lab, network, made.object, server, tap, guest, machine)
 
 
 def test_a_machine_gets_its_lease_by_the_relay(place: Place) -> None:
@@ -116,8 +117,9 @@ def test_a_machine_gets_its_lease_by_the_relay(place: Place) -> None:
         assert (reply.source, reply.destination, reply.giaddr) == (place.server, LINK, LINK)
         assert reply.yiaddr == ADDRESS and reply.option(54) == place.server.packed
         assert reply.codes[-1] == 82 and reply.option(82)  # as the relay wrote it, or it would drop the answer
-    given = (place.lab.directory / "blade1/lease").read_text().splitlines()
-    assert {"hostname=blade1", "domain=metal.example", f"router={LINK}", f"serverid={place.server}"} <= set(given)
+    given = place.guest.wait_lease()
+    expected = {"hostname": "blade1", "domain": "metal.example", "router": str(LINK), "serverid": str(place.server)}
+    assert {name: given.get(name) for name in expected} == expected
     wait_until(lambda: place.lease() == (str(ADDRESS), "bound"), 20, lambda: str(place.lease()))
 
 

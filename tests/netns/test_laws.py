@@ -183,9 +183,7 @@ def test_threat_35_dhcp_goes_on_while_the_database_is_locked(lab: Lab, vms: dict
         assert vm.configured() is None
         vm.start_client()
         assert vm.wait_configured(5) == address
-        (vm.directory / "lease").unlink()
-        vm.renew()
-        wait_until(lambda: vm.lease().get("event") == "renew", 20, "the lease is renewed")
+        vm.wait_renewed()
         with ThreadPoolExecutor(1) as pool:
             fields = {"network_id": vm.port["network_id"], "name": "late", "project_id": "blue"}
             late = pool.submit(lab.client.create_port, fields)

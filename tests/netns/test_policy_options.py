@@ -143,9 +143,7 @@ def test_h7_a_vm_that_is_allowed_nothing_gets_its_lease_and_no_rogue_gives_one(l
     """Neither a neighbour on its node nor one on another."""
     victim, rogue, remote = vms["a1"], vms["a1b"], vms["a2"]
     with grouped(lab, victim), ExitStack() as stack:
-        (victim.directory / "lease").unlink()
-        victim.renew()
-        wait_until(lambda: victim.lease().get("event") == "renew", 20, "the lease is renewed")
+        victim.wait_renewed()
         heard = Heard(victim)
         stack.callback(heard.close)
         for sender, rule in ((rogue, Rule.DROP_DHCP_SERVER), (remote, Rule.DROP_DHCP_SERVER)):

@@ -323,8 +323,6 @@ def test_h1_nothing_is_allowed_without_a_group(lab: Lab, vms: dict[str, Vm], gro
         before = drops(vm.node)
         assert ask(at(vm), vms["open"].address, SERVICES, ()) == set()
         wait_dropped(vm.node, before, Rule.DROP_EGRESS, len(SERVICES), key(vm))
-        (vm.directory / "lease").unlink()
-        vm.renew()
-        wait_until(lambda: vm.lease().get("event") == "renew", 20, "the lease is renewed")
+        vm.wait_renewed()
     finally:
         put(lab, vm, groups["silent"])
