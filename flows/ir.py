@@ -262,8 +262,9 @@ def flow(rule: Rule, priority: int, match: Match, *actions: Action, key: int = 0
     last = len(actions) - 1
     for position, action in enumerate(actions):
         if isinstance(action, (Goto, Ct, Resubmit)) and action.table is not None and action.table <= table:
-            # what is turned round is no reply when it comes again
-            if isinstance(action, Ct) and action.force and action.table == table:
+            # what is turned round is no reply when it comes again, if conntrack is asked anew
+            turned = isinstance(action, Ct) and action.force and action.table == table
+            if turned and isinstance(actions[position - 1], CtClear):
                 continue
             raise ValueError(f"{rule.name}: {action} does not lead forward")
         if isinstance(action, Restart) and action.table > table:

@@ -163,11 +163,12 @@ def static() -> Iterator[Flow]:
             yield flow(side.other, Priority.DEFAULT, matching(eth_type=ethertype), *side.passed)
         yield from _connections(side)
         yield from _verdicts(side)
-    # conntrack had seen an answer first, where the VM was expected
+    # Conntrack had seen an answer first, where the VM was expected. A packet that waits for ovs-vswitchd while another
+    # one turns their connection comes back with the state of before: the kernel would not look again.
     for ethertype in (ETH_IP, ETH_IPV6):
         turned = matching(eth_type=ethertype, ct_state=_REPLY_ITSELF, ct_mark=_BEGUN_HERE)
         again = Ct(EGRESS.policy, EGRESS.zone, commit=True, force=True)
-        yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, again)
+        yield flow(Rule.EGRESS_TURNED, Priority.LOCAL, turned, CtClear(), again)
     yield drop(Rule.DROP_EGRESS_OTHER, Priority.MISS)
     yield drop(Rule.DROP_NOT_IP, Priority.MISS)
     yield flow(Rule.EGRESS_BEGUN, Priority.MISS, (), *EGRESS.passed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ir import Ct, Goto, Meter, SetField, drop, flow, matching
+from flows.ir import Ct, CtClear, Goto, Meter, SetField, drop, flow, matching
 from flows.pipeline import (
     METERS,
     PORT_ZONES,
@@ -115,9 +115,11 @@ def test_a_flow_that_breaks_the_pipeline_is_refused() -> None:
     with pytest.raises(ValueError, match="does not lead forward"):
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.CLASSIFY))
     again = Ct(Table.EGRESS_POLICY, 1, commit=True)
-    with pytest.raises(ValueError, match="does not lead forward"):
-        flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), again)
-    assert flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), replace(again, force=True))
+    turned = replace(again, force=True)
+    for actions in ((again,), (CtClear(), again), (turned,)):
+        with pytest.raises(ValueError, match="does not lead forward"):
+            flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), *actions)
+    assert flow(Rule.EGRESS_TURNED, Priority.NORMAL, (), CtClear(), turned)
     with pytest.raises(ValueError, match="must come last"):
         flow(Rule.ROUTE, Priority.NORMAL, (), Goto(Table.ROUTING), Goto(Table.OUTPUT))
     with pytest.raises(ValueError, match="must come first"):
