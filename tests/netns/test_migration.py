@@ -21,7 +21,7 @@ from etc.lab.lab import Lab
 from etc.lab.node import Node
 from etc.lab.processes import start, wait_until
 from etc.lab.vm import Vm
-from tests.netns.cloud import ANYCAST_MAC, mac, make_network, make_outside, make_vms, tcp, want
+from tests.netns.cloud import ANYCAST_MAC, mac, make_network, make_outside, make_vms, tcp, udp, want
 from tests.netns.floating import answering, give, mac_of, make_pool
 from tests.netns.frames import Tap, client_message
 from tests.netns.streams import RATE, Pause, Peer, Streams, streams
@@ -333,6 +333,32 @@ def test_without_an_announcement_its_first_packet_counts(lab: Lab, traveller: Tr
         traveller.wait_served(n3)
         traffic.run(1)
     assert traffic.lost(pause) == []
+
+
+def test_a_burst_is_the_first_that_it_says(lab: Lab, traveller: Traveller) -> None:
+    """Of a connection that it began before. All of it waits for ovs-vswitchd at once."""
+    n3, vm, other = lab.nodes[2], traveller.vm, traveller.cloud.switched
+    assert n3.ovs.switch
+    with udp(vm.namespace, port=7100) as ours, udp(other.namespace, port=7100) as theirs:
+
+        def exchange() -> None:
+            for sender, receiver, target in ((ours, theirs, other), (theirs, ours, vm)):
+                sender.sendto(b"once", (str(target.address), 7100))
+                assert receiver.recv(64) == b"once"
+
+        exchange()
+        traveller.prepare(n3)
+        exchange()  # n3 has a copy of the answer
+        netns.configure(vm.namespace, "address flush dev eth0", "link set eth0 down")
+        sent = [str(number).encode() for number in range(64)]
+        n3.ovs.switch.signal(signal.SIGSTOP)
+        try:
+            traveller.configure("eth1")
+            for text in sent:
+                ours.sendto(text, (str(other.address), 7100))
+        finally:
+            n3.ovs.switch.signal(signal.SIGCONT)
+        assert sorted(theirs.recv(64) for _ in sent) == sorted(sent)
 
 
 @pytest.mark.parametrize("how", ["called off", "interface gone"])
