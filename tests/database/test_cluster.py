@@ -25,6 +25,11 @@ def own(name: str, instance: str = "1") -> Own:
     return Own(name, instance, f"http://{name}:8080")
 
 
+def later(url: str, seconds: float) -> None:
+    """As if it were so much later: all times are the database's, and it keeps only when each controller's ends."""
+    raw.execute(url, f"UPDATE controllers SET expires_at = expires_at - {seconds}")
+
+
 @pytest.fixture
 def url(make_database: Callable[..., str]) -> str:
     made = make_database()
@@ -67,56 +72,51 @@ def test_one_that_joins_gets_its_share_and_gives_it_back(cluster: ClusterStore) 
     assert cluster.resign(own("b")) == left
 
 
-def test_the_dead_are_buried_by_who_looks_first(url: str) -> None:
-    short, long = ClusterStore(url, 0.05), ClusterStore(url, TTL)
-    long.tick(own("b"), [])
-    assert short.tick(own("a"), NODES).controller_of("n1") == "a"
-    time.sleep(0.1)
-    state = long.tick(own("b"), NODES)
+def test_the_dead_are_buried_by_who_looks_first(url: str, cluster: ClusterStore) -> None:
+    assert cluster.tick(own("a"), NODES).controller_of("n1") == "a"
+    later(url, TTL / 2)
+    cluster.tick(own("b"), [])
+    later(url, TTL / 2)
+    state = cluster.tick(own("b"), NODES)
     assert state.members.keys() == {"b"} == {lease.controller for lease in state.leases.values()}
     assert {lease.generation for lease in state.leases.values()} == {2} and "a" not in state.connections
     # it was only held up
-    back = long.tick(own("a"), NODES)
+    back = cluster.tick(own("a"), NODES)
     assert {node: lease.controller for node, lease in back.leases.items()} == assign(
         ["a", "b"], {"a": NODES, "b": NODES}
     )
-    short.close()
-    long.close()
 
 
-def test_when_the_database_was_away_nobody_is_taken_for_dead_at_once(url: str) -> None:
-    store = ClusterStore(url, 0.3)
-    store.tick(own("a"), NODES)
-    before = store.tick(own("b"), NODES)
-    time.sleep(0.4)
-    after = store.tick(own("a"), NODES)
+def test_when_the_database_was_away_nobody_is_taken_for_dead_at_once(url: str, cluster: ClusterStore) -> None:
+    cluster.tick(own("a"), NODES)
+    before = cluster.tick(own("b"), NODES)
+    later(url, TTL * 2)
+    after = cluster.tick(own("a"), NODES)
     assert after.members.keys() == {"a", "b"} and after.leases == before.leases
-    assert store.tick(own("b"), NODES).leases == before.leases
-    time.sleep(0.2)
-    store.tick(own("a"), NODES)
-    time.sleep(0.2)
-    assert store.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
-    time.sleep(0.4)
+    assert cluster.tick(own("b"), NODES).leases == before.leases
+    later(url, TTL / 2)
+    cluster.tick(own("a"), NODES)
+    later(url, TTL / 2)
+    assert cluster.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
+    later(url, TTL * 2)
     # another process that begins after a pause of all does not wait for anybody
-    assert store.tick(own("c"), NODES).members.keys() == {"c"}
-    store.close()
+    assert cluster.tick(own("c"), NODES).members.keys() == {"c"}
 
 
 @pytest.mark.parametrize("seconds", [DAY, -DAY], ids=["forward", "back"])
-def test_a_clock_of_the_database_that_is_set(url: str, seconds: float) -> None:
+def test_a_clock_of_the_database_that_is_set(url: str, cluster: ClusterStore, seconds: float) -> None:
     """Nobody is taken for dead by it, and nobody who dies then is taken for alive for a day."""
-    store = ClusterStore(url, 1.0)
-    store.tick(own("a"), NODES)
-    before = store.tick(own("b"), NODES)
-    raw.execute(url, f"UPDATE controllers SET expires_at = expires_at - {seconds}")  # as if it were so much later
-    assert store.tick(own("a"), NODES).leases == before.leases
-    assert store.tick(own("b"), NODES).leases == before.leases
-    raw.execute(url, f"UPDATE controllers SET expires_at = expires_at - {seconds}")
-    for _ in range(3):
-        store.tick(own("a"), NODES)
-        time.sleep(0.4)
-    assert store.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
-    store.close()
+    cluster.tick(own("a"), NODES)
+    before = cluster.tick(own("b"), NODES)
+    later(url, seconds)
+    assert cluster.tick(own("a"), NODES).leases == before.leases
+    assert cluster.tick(own("b"), NODES).leases == before.leases
+    later(url, seconds)
+    cluster.tick(own("a"), NODES)
+    later(url, TTL / 2)
+    cluster.tick(own("a"), NODES)
+    later(url, TTL / 2)
+    assert cluster.tick(own("a"), NODES).members.keys() == {"a"}, "b is dead"
 
 
 def test_only_who_has_the_lease_confirms(cluster: ClusterStore) -> None:

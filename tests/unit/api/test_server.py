@@ -390,7 +390,7 @@ def test_an_answer_in_parts_has_time_for_each_and_ends_with_its_client(port: int
     path = f"/v1/ports/{port_id}/captures"
     began = time.monotonic()
     answer = ask("POST", path, {"packets": 10})
-    assert answer.read(7) == b"part 0." and time.monotonic() - began < 0.5, "at once"
+    assert answer.read(7) == b"part 0." and time.monotonic() - began < 2, "at once"
     assert answer.read() == b"".join(b"part %d." % number for number in range(1, 10))
     assert time.monotonic() - began > 4, "longer than a whole answer may take to be read"
     # four are as many as a node may have: those whose clients go are over
