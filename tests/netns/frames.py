@@ -108,6 +108,13 @@ class Tap:
         replies = [take_apart(frame) for frame in self.frames() if is_dhcp(frame, 67, 68)]
         return [reply for reply in replies if xid is None or reply.xid == xid]
 
+    def wait_dhcp(self, number: int, deadline: float = 20.0) -> list[Reply]:
+        """All of the server's messages, as soon as there are so many: it counts one before it is here. Raises
+        DeadlineMissed.
+        """
+        wait_until(lambda: len(self.dhcp()) >= number, deadline, lambda: f"{number} answers, not {len(self.dhcp())}")
+        return self.dhcp()
+
     def asked(self) -> list[Asked]:
         """The client's messages; only a tap with `outgoing` sees them."""
         return [take_request(frame) for frame in self.frames() if is_dhcp(frame, 68, 67)]

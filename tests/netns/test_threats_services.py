@@ -133,7 +133,7 @@ def test_threat_08_dhcp_starvation(scene: Scene) -> None:
     paced(scene.tap, attack, DHCP_LIMIT)
     rise(scene, outcome.DHCP_OFFER, before[outcome.DHCP_OFFER], 20)
     rise(scene, outcome.DHCP_FOREIGN_CHADDR, before[outcome.DHCP_FOREIGN_CHADDR], 20)
-    replies = scene.tap.dhcp()
+    replies = scene.tap.wait_dhcp(20)
     assert {reply.yiaddr for reply in replies} == {scene.attacker.address} and len(replies) == 20
     assert scene.leaked() == {}
     late = scene.lab.create_vm("later", scene.node, scene.attacker.port["network_id"], client="udhcpc")
