@@ -47,6 +47,7 @@ LEFT_OUT: dict[str, str] = {
 _CONNTRACK = "conntrack, NAT and fragments are another program's"
 _METERS = "meters, tc and queues are the kernel's"
 _HEADERS = "the kernel's actions write other fields of a header, and tc the rest"
+_BRIDGES = "its bridges, ports and tc filters are the kernel's"
 _RESTARTS = "the kernel goes on while ovs-vswitchd is down"
 
 EACH_RUN: dict[str, str] = {
@@ -54,8 +55,11 @@ EACH_RUN: dict[str, str] = {
     "netns/test_floating_ips.py": _CONNTRACK,
     "netns/test_host_address.py": _CONNTRACK,
     "netns/test_ipv6.py": _HEADERS,
+    "netns/test_ipv6_next_hop.py": _HEADERS,
     "netns/test_laws.py": _RESTARTS,
+    "netns/test_migration.py": _CONNTRACK,
     "netns/test_nat.py": _CONNTRACK,
+    "netns/test_next_hop.py": _HEADERS,
     "netns/test_open_connections.py": _CONNTRACK,
     "netns/test_port_forwardings.py": _CONNTRACK,
     "netns/test_qos.py": _METERS,
@@ -63,7 +67,13 @@ EACH_RUN: dict[str, str] = {
     "netns/test_security_groups.py": _CONNTRACK,
     "netns/test_shares.py": _CONNTRACK,
     "netns/test_sizes.py": _CONNTRACK,
+    "netns/test_threats_forwardings.py": _CONNTRACK,
+    "netns/test_threats_icmp_errors.py": _CONNTRACK,
+    "netns/test_threats_live_security.py": _CONNTRACK,
+    "ovs/test_agent.py": _BRIDGES,
+    "ovs/test_ovs_failures.py": _RESTARTS,
     "ovs/test_service_port.py": _HEADERS,
+    "ovs/test_session.py": _RESTARTS,
 }
 """File below tests/ that each run of all tests runs on the kernel's datapath too, and what differs there. Others in
 KERNEL_DIRECTORIES run there when asked for, as all of them take 40 minutes in a guest.
